@@ -1,0 +1,448 @@
+//! Blobs: content of any size, named by its digest (image-spec, `descriptor.md`, "Verification").
+//!
+//! Owns [`Blob`], which can be opened again, so that a retry is honest, and [`BlobStream`], which is bounded by the size
+//! that was promised and checks the digest as the bytes flow. Does not own where blobs come from or go to.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+use snafu::{ResultExt, Snafu};
+use tokio::io::AsyncReadExt;
+use tokio_util::io::ReaderStream;
+
+use crate::digest::{Algorithm, Digest, Hasher};
+use crate::error::{ErrorKind, Failure};
+use crate::manifest::{Descriptor, MediaType};
+
+/// How many bytes are read from a file at once: large enough that a system call costs nothing beside the hash.
+const READ: usize = 256 << 10;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to open `{}`", path.display()))]
+    OpenFile {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to read `{}`", path.display()))]
+    ReadFile {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to read `{}`: it is not a file", path.display()))]
+    NotAFile { path: PathBuf },
+    #[snafu(display("refused the content of {expected}: it has digest {actual}"))]
+    WrongDigest { expected: Digest, actual: Digest },
+    #[snafu(display(
+        "refused the content of {digest}: it ended after {actual} of {expected} bytes"
+    ))]
+    TooShort {
+        digest: Digest,
+        expected: u64,
+        actual: u64,
+    },
+    #[snafu(display("refused the content of {digest}: it goes on after its {expected} bytes"))]
+    TooLong { digest: Digest, expected: u64 },
+    #[snafu(display(
+        "refused the content of {digest}: its {size} bytes are more than the {limit} that this use allows"
+    ))]
+    OverLimit {
+        digest: Digest,
+        size: u64,
+        limit: usize,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::OpenFile { .. } | Self::ReadFile { .. } | Self::NotAFile { .. } => ErrorKind::Io,
+            Self::WrongDigest { .. } | Self::TooShort { .. } | Self::TooLong { .. } => {
+                ErrorKind::Mismatch
+            }
+            Self::OverLimit { .. } => ErrorKind::Protocol,
+        }
+    }
+}
+
+/// Content that [`Blob`] can open as often as it must.
+pub trait Content: fmt::Debug + Send + Sync {
+    /// Opens the content from its first byte.
+    fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>>;
+}
+
+/// Content and its descriptor: what is sent to a target. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Blob {
+    descriptor: Descriptor,
+    content: Arc<dyn Content>,
+}
+
+impl Blob {
+    /// A blob of bytes in memory.
+    pub fn from_bytes(media_type: MediaType, bytes: impl Into<Bytes>) -> Self {
+        let bytes = bytes.into();
+        let descriptor = Descriptor::new(media_type, Digest::sha256(&bytes), bytes.len() as u64);
+        let content = Arc::new(Memory {
+            descriptor: descriptor.clone(),
+            bytes,
+        });
+        Self {
+            descriptor,
+            content,
+        }
+    }
+
+    /// The empty JSON object, for where a blob must be and nothing is to be said (image-spec, `manifest.md`).
+    pub fn empty() -> Self {
+        Self::from_bytes(MediaType::EMPTY, Bytes::from_static(b"{}"))
+    }
+
+    /// A file, read once now for its digest and again whenever the blob is opened.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when it cannot be read or is not a regular file.
+    pub async fn from_file(media_type: MediaType, path: &Path) -> crate::Result<Self> {
+        let (digest, size) = hash_file(path.to_owned()).await?;
+        let descriptor = Descriptor::new(media_type, digest, size);
+        let content = Arc::new(File {
+            descriptor: descriptor.clone(),
+            path: path.to_owned(),
+        });
+        Ok(Self {
+            descriptor,
+            content,
+        })
+    }
+
+    /// Content from elsewhere, such as the source of a copy.
+    pub fn from_content(descriptor: Descriptor, content: Arc<dyn Content>) -> Self {
+        Self {
+            descriptor,
+            content,
+        }
+    }
+
+    /// What names the blob.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+
+    /// The descriptor, for annotations to be added.
+    pub fn descriptor_mut(&mut self) -> &mut Descriptor {
+        &mut self.descriptor
+    }
+
+    /// The blob's digest.
+    pub fn digest(&self) -> &Digest {
+        &self.descriptor.digest
+    }
+
+    /// The blob's size in bytes.
+    pub fn size(&self) -> u64 {
+        self.descriptor.size
+    }
+
+    /// Opens the content from its first byte.
+    ///
+    /// # Errors
+    ///
+    /// What opening the content fails with; the stream itself ends with [`ErrorKind::Mismatch`] when the content is no longer what its digest says.
+    pub async fn open(&self) -> crate::Result<BlobStream> {
+        self.content.open().await
+    }
+}
+
+#[derive(Debug)]
+struct Memory {
+    descriptor: Descriptor,
+    bytes: Bytes,
+}
+
+impl Content for Memory {
+    fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
+        let bytes = self.bytes.clone();
+        Box::pin(async move {
+            BlobStream::new(
+                &self.descriptor,
+                futures_util::stream::once(async { Ok(bytes) }).boxed(),
+            )
+        })
+    }
+}
+
+#[derive(Debug)]
+struct File {
+    descriptor: Descriptor,
+    path: PathBuf,
+}
+
+impl Content for File {
+    fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
+        Box::pin(BlobStream::from_file(&self.descriptor, &self.path))
+    }
+}
+
+/// Reads a file to its end for its digest and size, off the runtime's own threads.
+async fn hash_file(path: PathBuf) -> crate::Result<(Digest, u64)> {
+    let work = move || -> Result<(Digest, u64), Error> {
+        use std::io::Read;
+        let mut file =
+            std::fs::File::open(&path).with_context(|_| OpenFileSnafu { path: path.clone() })?;
+        let metadata = file
+            .metadata()
+            .with_context(|_| ReadFileSnafu { path: path.clone() })?;
+        snafu::ensure!(metadata.is_file(), NotAFileSnafu { path: path.clone() });
+        let (mut hasher, mut size, mut buffer) = (Algorithm::Sha256.hasher(), 0, vec![0; READ]);
+        loop {
+            match file
+                .read(&mut buffer)
+                .with_context(|_| ReadFileSnafu { path: path.clone() })?
+            {
+                0 => return Ok((hasher.finish(), size)),
+                count => {
+                    hasher.update(&buffer[..count]);
+                    size += count as u64;
+                }
+            }
+        }
+    };
+    let hashed = tokio::task::spawn_blocking(work)
+        .await
+        .expect("hashing a file does not panic");
+    Ok(hashed?)
+}
+
+/// Bytes that are checked as they flow.
+///
+/// Yields at most as many bytes as the descriptor promised. Ends with an error instead of an end when they were fewer or
+/// more, or are not what the digest names, so that nobody who reads to the end can miss it. Holds no more than one piece.
+pub struct BlobStream {
+    inner: BoxStream<'static, crate::Result<Bytes>>,
+    digest: Digest,
+    size: u64,
+    seen: u64,
+    /// Taken when the stream has ended, one way or the other.
+    hasher: Option<Hasher>,
+}
+
+impl BlobStream {
+    /// Checks `inner` against the descriptor as it flows.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unsupported`] when the digest's algorithm is unknown.
+    pub fn new(
+        descriptor: &Descriptor,
+        inner: BoxStream<'static, crate::Result<Bytes>>,
+    ) -> crate::Result<Self> {
+        let hasher = Some(descriptor.digest.verifier()?);
+        Ok(Self {
+            inner,
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            seen: 0,
+            hasher,
+        })
+    }
+
+    /// Reads a file that should hold what the descriptor names.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when it cannot be opened.
+    pub(crate) async fn from_file(descriptor: &Descriptor, path: &Path) -> crate::Result<Self> {
+        let file = tokio::fs::File::open(path)
+            .await
+            .with_context(|_| OpenFileSnafu { path })?;
+        let path = path.to_owned();
+        // One byte more than promised, to see that there is not one more.
+        let bytes = ReaderStream::with_capacity(file.take(descriptor.size.saturating_add(1)), READ);
+        let inner =
+            bytes.map(move |read| Ok(read.with_context(|_| ReadFileSnafu { path: path.clone() })?));
+        Self::new(descriptor, inner.boxed())
+    }
+
+    /// How many bytes were promised in all.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Reads all of it into memory.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Protocol`] when more than `limit` bytes are promised; otherwise what the stream ends with.
+    pub async fn read_to_end(mut self, limit: usize) -> crate::Result<Bytes> {
+        if self.size > limit as u64 {
+            return Err(OverLimitSnafu {
+                digest: self.digest,
+                size: self.size,
+                limit,
+            }
+            .build()
+            .into());
+        }
+        let mut bytes = BytesMut::new();
+        while let Some(piece) = self.next().await {
+            bytes.extend_from_slice(&piece?);
+        }
+        Ok(bytes.freeze())
+    }
+
+    fn finish(&self, hasher: Hasher) -> Result<(), Error> {
+        let (expected, actual) = (self.size, self.seen);
+        snafu::ensure!(
+            actual == expected,
+            TooShortSnafu {
+                digest: self.digest.clone(),
+                expected,
+                actual
+            }
+        );
+        let actual = hasher.finish();
+        snafu::ensure!(
+            actual == self.digest,
+            WrongDigestSnafu {
+                expected: self.digest.clone(),
+                actual
+            }
+        );
+        Ok(())
+    }
+}
+
+impl Stream for BlobStream {
+    type Item = crate::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.hasher.is_none() {
+            return Poll::Ready(None);
+        }
+        let piece = std::task::ready!(self.inner.poll_next_unpin(context));
+        // Put back only when the stream goes on: every other way out of here is its end.
+        let Some(mut hasher) = self.hasher.take() else {
+            return Poll::Ready(None);
+        };
+        match piece {
+            Some(Ok(bytes)) => {
+                self.seen = self.seen.saturating_add(bytes.len() as u64);
+                if self.seen > self.size {
+                    let error = TooLongSnafu {
+                        digest: self.digest.clone(),
+                        expected: self.size,
+                    }
+                    .build();
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+                hasher.update(&bytes);
+                self.hasher = Some(hasher);
+                Poll::Ready(Some(Ok(bytes)))
+            }
+            Some(Err(error)) => Poll::Ready(Some(Err(error))),
+            None => Poll::Ready(self.finish(hasher).err().map(|error| Err(error.into()))),
+        }
+    }
+}
+
+impl fmt::Debug for BlobStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BlobStream")
+            .field("digest", &self.digest)
+            .field("size", &self.size)
+            .field("seen", &self.seen)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn stream(promised: &[u8], pieces: &[&'static [u8]]) -> BlobStream {
+        let descriptor = Descriptor::new(
+            MediaType::OCTET_STREAM,
+            Digest::sha256(promised),
+            promised.len() as u64,
+        );
+        let pieces: Vec<_> = pieces
+            .iter()
+            .map(|piece| Ok(Bytes::from_static(piece)))
+            .collect();
+        BlobStream::new(&descriptor, futures_util::stream::iter(pieces).boxed()).unwrap()
+    }
+
+    async fn outcome(stream: BlobStream) -> Result<Bytes, String> {
+        stream.read_to_end(1000).await.map_err(|error| {
+            assert_eq!(error.kind(), ErrorKind::Mismatch);
+            error.to_string()
+        })
+    }
+
+    #[tokio::test]
+    async fn exact_bytes_pass_and_everything_else_ends_in_an_error() {
+        assert_eq!(
+            outcome(stream(b"abc", &[b"a", b"", b"bc"])).await.unwrap(),
+            "abc"
+        );
+        assert_eq!(outcome(stream(b"", &[])).await.unwrap(), "");
+        assert!(
+            outcome(stream(b"abc", &[b"a"]))
+                .await
+                .unwrap_err()
+                .contains("ended after 1 of 3 bytes")
+        );
+        assert!(
+            outcome(stream(b"abc", &[b"abc", b"d"]))
+                .await
+                .unwrap_err()
+                .contains("goes on after its 3 bytes")
+        );
+        assert!(
+            outcome(stream(b"abc", &[b"abd"]))
+                .await
+                .unwrap_err()
+                .contains("it has digest sha256:")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_blob_opens_again_and_notices_a_changed_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "one").unwrap();
+        let blob = Blob::from_file(MediaType::OCTET_STREAM, &path)
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            assert_eq!(outcome(blob.open().await.unwrap()).await.unwrap(), "one");
+        }
+        std::fs::write(&path, "two").unwrap();
+        assert!(outcome(blob.open().await.unwrap()).await.is_err());
+        std::fs::write(&path, "longer").unwrap();
+        assert!(
+            outcome(blob.open().await.unwrap())
+                .await
+                .unwrap_err()
+                .contains("goes on")
+        );
+    }
+
+    #[tokio::test]
+    async fn what_is_promised_to_be_too_large_is_not_read() {
+        let error = stream(b"abc", &[b"abc"]).read_to_end(2).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        let directory = tempfile::tempdir().unwrap();
+        let error = Blob::from_file(MediaType::OCTET_STREAM, directory.path())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Io);
+    }
+}

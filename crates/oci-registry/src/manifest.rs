@@ -1,0 +1,784 @@
+//! Manifests: the documents that name content (image-spec, `manifest.md`, `image-index.md`, `descriptor.md`).
+//!
+//! Owns [`Manifest`], exact bytes first and a parsed view second, and the few structs of that view. A manifest is never
+//! serialised again: what was received is what is passed on. What is built here is serialised once, keys in the order of
+//! the structs, annotations sorted.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Deserializer, Serialize};
+use snafu::{ResultExt, Snafu, ensure};
+
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Failure};
+
+/// Largest manifest that is read, in bytes.
+pub(crate) const MAX_READ: usize = 8 << 20;
+
+/// Largest manifest that is written, in bytes: what every registry must take (distribution-spec, "Pushing manifests").
+pub(crate) const MAX_WRITE: usize = 4 << 20;
+
+/// Annotations: plain texts by key, sorted.
+pub type Annotations = BTreeMap<String, String>;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to read the manifest {digest} as JSON"))]
+    ParseManifest {
+        digest: Digest,
+        source: serde_json::Error,
+    },
+    #[snafu(display(
+        "refused the manifest {digest}: it has both `manifests` and `{other}`, so that clients disagree on what it is"
+    ))]
+    Ambiguous { digest: Digest, other: &'static str },
+    #[snafu(display(
+        "refused the manifest {digest}: it calls itself `{document}`, and was served as `{served}`"
+    ))]
+    MediaTypes {
+        digest: Digest,
+        document: MediaType,
+        served: MediaType,
+    },
+    #[snafu(display("refused the manifest {digest}: it is of the retired schema 1"))]
+    Schema1 { digest: Digest },
+    #[snafu(display("refused the manifest {digest}: `schemaVersion` is {version}, not 2"))]
+    SchemaVersion { digest: Digest, version: u64 },
+    #[snafu(display(
+        "failed to write the manifest: it has {size} bytes, and registries take {MAX_WRITE}"
+    ))]
+    TooLarge { size: usize },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ParseManifest { .. } | Self::SchemaVersion { .. } => ErrorKind::Protocol,
+            Self::Ambiguous { .. } | Self::MediaTypes { .. } => ErrorKind::Mismatch,
+            Self::Schema1 { .. } => ErrorKind::Unsupported,
+            Self::TooLarge { .. } => ErrorKind::InvalidInput,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Schema1 { .. } => vec!["push the image again with a current client".into()],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The kind of some content, an open set: `application/vnd.oci.image.manifest.v1+json`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MediaType(Cow<'static, str>);
+
+impl MediaType {
+    /// An OCI image manifest, which is also the manifest of any other artifact.
+    pub const MANIFEST: Self = Self::new_static("application/vnd.oci.image.manifest.v1+json");
+    /// An OCI index.
+    pub const INDEX: Self = Self::new_static("application/vnd.oci.image.index.v1+json");
+    /// Docker's image manifest, schema 2.
+    pub const DOCKER_MANIFEST: Self =
+        Self::new_static("application/vnd.docker.distribution.manifest.v2+json");
+    /// Docker's manifest list.
+    pub const DOCKER_LIST: Self =
+        Self::new_static("application/vnd.docker.distribution.manifest.list.v2+json");
+    /// An OCI image's configuration.
+    pub const IMAGE_CONFIG: Self = Self::new_static("application/vnd.oci.image.config.v1+json");
+    /// The empty JSON object, where something has to be and nothing is to be said.
+    pub const EMPTY: Self = Self::new_static("application/vnd.oci.empty.v1+json");
+    /// Bytes of no known kind.
+    pub const OCTET_STREAM: Self = Self::new_static("application/octet-stream");
+
+    /// The media types of all documents that name further content.
+    pub const MANIFESTS: [Self; 4] = [
+        Self::MANIFEST,
+        Self::INDEX,
+        Self::DOCKER_MANIFEST,
+        Self::DOCKER_LIST,
+    ];
+
+    /// A media type known when the program is compiled.
+    pub const fn new_static(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+
+    /// The media type as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether content of this type is a manifest or index, to be fetched and sent as such.
+    pub fn is_manifest(&self) -> bool {
+        Self::MANIFESTS.contains(self)
+    }
+
+    /// Whether content of this type is an index.
+    pub fn is_index(&self) -> bool {
+        *self == Self::INDEX || *self == Self::DOCKER_LIST
+    }
+
+    /// The media type of a `Content-Type` header, its parameters ignored.
+    pub fn from_content_type(header: &str) -> Self {
+        header
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase()
+            .into()
+    }
+}
+
+impl From<String> for MediaType {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&str> for MediaType {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What some content needs to run, in Go's names (image-spec, `image-index.md`).
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Platform {
+    /// `amd64`, `arm64`, …
+    #[serde(default)]
+    pub architecture: String,
+    /// `linux`, `darwin`, …
+    #[serde(default)]
+    pub os: String,
+    /// The version of the operating system, for those that care.
+    #[serde(
+        rename = "os.version",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub os_version: Option<String>,
+    /// What the operating system must offer, such as `libc.glibc`.
+    #[serde(
+        rename = "os.features",
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub os_features: Vec<String>,
+    /// `v7` and the like, for arm.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub variant: Option<String>,
+}
+
+impl fmt::Display for Platform {
+    /// `os/architecture[/variant]`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)?;
+        match &self.variant {
+            Some(variant) => write!(f, "/{variant}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Names content by kind, digest and size, and says a little about it (image-spec, `descriptor.md`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Descriptor {
+    /// What kind of content it is.
+    #[serde(rename = "mediaType")]
+    pub media_type: MediaType,
+    /// The content's digest.
+    pub digest: Digest,
+    /// The content's size in bytes.
+    #[serde(deserialize_with = "size")]
+    pub size: u64,
+    /// Other places of the content. Never followed.
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub urls: Vec<String>,
+    /// What kind of artifact a manifest is.
+    #[serde(
+        rename = "artifactType",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub artifact_type: Option<MediaType>,
+    /// What the content needs to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub platform: Option<Platform>,
+    /// What else is said about it.
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "Annotations::is_empty"
+    )]
+    pub annotations: Annotations,
+    /// The content itself in base64, for small content.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+}
+
+impl Descriptor {
+    /// A descriptor that says no more than it must.
+    pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
+        Self {
+            media_type,
+            digest,
+            size,
+            urls: Vec::new(),
+            artifact_type: None,
+            platform: None,
+            annotations: Annotations::new(),
+            data: None,
+        }
+    }
+
+    /// The annotation under this key.
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).map(String::as_str)
+    }
+}
+
+/// A manifest of one artifact: a config and layers (image-spec, `manifest.md`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageManifest {
+    /// Always 2.
+    #[serde(rename = "schemaVersion")]
+    schema_version: u64,
+    /// What the document calls itself.
+    #[serde(rename = "mediaType", default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<MediaType>,
+    /// What kind of artifact this is; absent for images.
+    #[serde(
+        rename = "artifactType",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub artifact_type: Option<MediaType>,
+    /// The configuration.
+    pub config: Descriptor,
+    /// The content, in order.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub layers: Vec<Descriptor>,
+    /// The manifest that this one is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
+    /// What is said about the artifact.
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "Annotations::is_empty"
+    )]
+    pub annotations: Annotations,
+}
+
+impl ImageManifest {
+    /// A manifest of this artifact type with this config, and nothing else yet.
+    pub fn new(artifact_type: MediaType, config: Descriptor) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(MediaType::MANIFEST),
+            artifact_type: Some(artifact_type),
+            config,
+            layers: Vec::new(),
+            subject: None,
+            annotations: Annotations::new(),
+        }
+    }
+}
+
+/// A list of manifests, one for each platform for example (image-spec, `image-index.md`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Index {
+    /// Always 2.
+    #[serde(rename = "schemaVersion")]
+    schema_version: u64,
+    /// What the document calls itself.
+    #[serde(rename = "mediaType", default, skip_serializing_if = "Option::is_none")]
+    pub media_type: Option<MediaType>,
+    /// What kind of artifact the whole is.
+    #[serde(
+        rename = "artifactType",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub artifact_type: Option<MediaType>,
+    /// The manifests, the most portable first.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub manifests: Vec<Descriptor>,
+    /// The manifest that this one is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<Descriptor>,
+    /// What is said about the whole.
+    #[serde(
+        default,
+        deserialize_with = "null_is_empty",
+        skip_serializing_if = "Annotations::is_empty"
+    )]
+    pub annotations: Annotations,
+}
+
+impl Index {
+    /// An index of these manifests.
+    pub fn new(artifact_type: Option<MediaType>, manifests: Vec<Descriptor>) -> Self {
+        Self {
+            schema_version: 2,
+            media_type: Some(MediaType::INDEX),
+            artifact_type,
+            manifests,
+            subject: None,
+            annotations: Annotations::new(),
+        }
+    }
+}
+
+/// What a manifest's bytes say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Document {
+    /// One artifact.
+    Image(ImageManifest),
+    /// A list of manifests.
+    Index(Index),
+    /// A document of a kind unknown here: it can be copied, not read.
+    Unknown,
+}
+
+/// A manifest or index: its exact bytes, what they are called, and what they say.
+#[derive(Clone)]
+pub struct Manifest {
+    bytes: Bytes,
+    media_type: MediaType,
+    digest: Digest,
+    document: Arc<Document>,
+}
+
+impl Manifest {
+    /// Reads a manifest that was served as `content_type`, when the server said.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Mismatch`] for documents that two clients could read in two ways: `manifests` beside `layers` or
+    /// `config`, or a `mediaType` other than the one it was served as. [`ErrorKind::Protocol`] for what is no manifest,
+    /// [`ErrorKind::Unsupported`] for schema 1.
+    pub fn parse(bytes: Bytes, content_type: Option<&str>) -> crate::Result<Self> {
+        let digest = Digest::sha256(&bytes);
+        Ok(read(bytes, digest, content_type)?)
+    }
+
+    /// The same manifest, known by this digest of another algorithm. The caller has verified it.
+    pub(crate) fn known_as(mut self, digest: Digest) -> Self {
+        self.digest = digest;
+        self
+    }
+
+    /// Writes the manifest of an artifact.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when it exceeds [`MAX_WRITE`].
+    pub fn from_image(image: ImageManifest) -> crate::Result<Self> {
+        Ok(write(Document::Image(image))?)
+    }
+
+    /// Writes an index.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when it exceeds [`MAX_WRITE`].
+    pub fn from_index(index: Index) -> crate::Result<Self> {
+        Ok(write(Document::Index(index))?)
+    }
+
+    /// The exact bytes.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The media type to serve it as.
+    pub fn media_type(&self) -> &MediaType {
+        &self.media_type
+    }
+
+    /// The digest of the bytes.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// What the bytes say.
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// The artifact's manifest, when it is one.
+    pub fn as_image(&self) -> Option<&ImageManifest> {
+        match &*self.document {
+            Document::Image(image) => Some(image),
+            _ => None,
+        }
+    }
+
+    /// The index, when it is one.
+    pub fn as_index(&self) -> Option<&Index> {
+        match &*self.document {
+            Document::Index(index) => Some(index),
+            _ => None,
+        }
+    }
+
+    /// What is said about the whole; empty for an unknown document.
+    pub fn annotations(&self) -> &Annotations {
+        static NONE: Annotations = Annotations::new();
+        match &*self.document {
+            Document::Image(image) => &image.annotations,
+            Document::Index(index) => &index.annotations,
+            Document::Unknown => &NONE,
+        }
+    }
+
+    /// What kind of artifact this is: `artifactType`, else for a manifest its config's media type.
+    pub fn artifact_type(&self) -> Option<&MediaType> {
+        match &*self.document {
+            Document::Image(image) => image
+                .artifact_type
+                .as_ref()
+                .or(Some(&image.config.media_type)),
+            Document::Index(index) => index.artifact_type.as_ref(),
+            Document::Unknown => None,
+        }
+    }
+
+    /// The manifest that this one is about.
+    pub fn subject(&self) -> Option<&Descriptor> {
+        match &*self.document {
+            Document::Image(image) => image.subject.as_ref(),
+            Document::Index(index) => index.subject.as_ref(),
+            Document::Unknown => None,
+        }
+    }
+
+    /// Everything that must be at the target before this manifest: config and layers, or the manifests of an index.
+    ///
+    /// The subject is not among them: it may be missing (distribution-spec, "Pushing Manifests with Subject").
+    pub fn successors(&self) -> Vec<&Descriptor> {
+        match &*self.document {
+            Document::Image(image) => std::iter::once(&image.config)
+                .chain(&image.layers)
+                .collect(),
+            Document::Index(index) => index.manifests.iter().collect(),
+            Document::Unknown => Vec::new(),
+        }
+    }
+
+    /// What names this manifest from elsewhere. Platform and annotations are the caller's to add.
+    pub fn descriptor(&self) -> Descriptor {
+        let mut descriptor = Descriptor::new(
+            self.media_type.clone(),
+            self.digest.clone(),
+            self.bytes.len() as u64,
+        );
+        descriptor.artifact_type = match &*self.document {
+            Document::Image(image) => image.artifact_type.clone(),
+            Document::Index(index) => index.artifact_type.clone(),
+            Document::Unknown => None,
+        };
+        descriptor
+    }
+}
+
+impl PartialEq for Manifest {
+    fn eq(&self, other: &Self) -> bool {
+        self.media_type == other.media_type && self.bytes == other.bytes
+    }
+}
+
+impl Eq for Manifest {}
+
+impl fmt::Debug for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Manifest")
+            .field("media_type", &self.media_type)
+            .field("digest", &self.digest)
+            .field("size", &self.bytes.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The fields that decide how a document is to be read.
+#[derive(Deserialize)]
+struct Shape {
+    #[serde(rename = "schemaVersion", default)]
+    schema_version: Option<u64>,
+    #[serde(rename = "mediaType", default)]
+    media_type: Option<MediaType>,
+    #[serde(default)]
+    manifests: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    layers: Option<serde::de::IgnoredAny>,
+    #[serde(default)]
+    config: Option<serde::de::IgnoredAny>,
+    #[serde(rename = "fsLayers", default)]
+    fs_layers: Option<serde::de::IgnoredAny>,
+}
+
+fn read(bytes: Bytes, digest: Digest, content_type: Option<&str>) -> Result<Manifest, Error> {
+    let shape: Shape = serde_json::from_slice(&bytes).with_context(|_| ParseManifestSnafu {
+        digest: digest.clone(),
+    })?;
+    if shape.schema_version == Some(1) || shape.fs_layers.is_some() {
+        return Schema1Snafu { digest }.fail();
+    }
+    let other = match (&shape.layers, &shape.config) {
+        (Some(_), _) => Some("layers"),
+        (None, Some(_)) => Some("config"),
+        (None, None) => None,
+    };
+    if let (Some(_), Some(other)) = (&shape.manifests, other) {
+        return AmbiguousSnafu { digest, other }.fail();
+    }
+    let served = content_type
+        .map(MediaType::from_content_type)
+        .filter(|served| !is_vague(served));
+    if let (Some(document), Some(served)) = (&shape.media_type, &served) {
+        ensure!(
+            document.as_str().eq_ignore_ascii_case(served.as_str()),
+            MediaTypesSnafu {
+                digest,
+                document: document.clone(),
+                served: served.clone()
+            }
+        );
+    }
+    let media_type = shape
+        .media_type
+        .or(served)
+        .unwrap_or(match shape.manifests {
+            Some(_) => MediaType::INDEX,
+            None => MediaType::MANIFEST,
+        });
+    let document = if media_type.is_index() {
+        serde_json::from_slice(&bytes).map(Document::Index)
+    } else if media_type.is_manifest() {
+        serde_json::from_slice(&bytes).map(Document::Image)
+    } else {
+        Ok(Document::Unknown)
+    };
+    let document = document.with_context(|_| ParseManifestSnafu {
+        digest: digest.clone(),
+    })?;
+    let version = match &document {
+        Document::Image(image) => image.schema_version,
+        Document::Index(index) => index.schema_version,
+        Document::Unknown => 2,
+    };
+    ensure!(version == 2, SchemaVersionSnafu { digest, version });
+    Ok(Manifest {
+        bytes,
+        media_type,
+        digest,
+        document: Arc::new(document),
+    })
+}
+
+/// Whether a served type says nothing: storage behind a registry often answers so.
+fn is_vague(media_type: &MediaType) -> bool {
+    matches!(
+        media_type.as_str(),
+        "" | "application/json" | "application/octet-stream" | "binary/octet-stream" | "text/plain"
+    )
+}
+
+fn write(document: Document) -> Result<Manifest, Error> {
+    let (bytes, media_type) = match &document {
+        Document::Image(image) => (serde_json::to_vec(image), image.media_type.clone()),
+        Document::Index(index) => (serde_json::to_vec(index), index.media_type.clone()),
+        Document::Unknown => unreachable!("only images and indexes are written"),
+    };
+    let bytes =
+        Bytes::from(bytes.expect("strings, numbers and maps with text keys always serialise"));
+    ensure!(
+        bytes.len() <= MAX_WRITE,
+        TooLargeSnafu { size: bytes.len() }
+    );
+    let media_type = media_type.unwrap_or(MediaType::MANIFEST);
+    Ok(Manifest {
+        digest: Digest::sha256(&bytes),
+        bytes,
+        media_type,
+        document: Arc::new(document),
+    })
+}
+
+/// Some registries and writers send `null` for an empty list or map.
+fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Option::deserialize(deserializer).map(Option::unwrap_or_default)
+}
+
+/// A size is an `int64` that is not negative.
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = i64::deserialize(deserializer)?;
+    u64::try_from(size).map_err(|_| serde::de::Error::custom("a size is not negative"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+
+    fn parse(text: &str, content_type: Option<&str>) -> crate::Result<Manifest> {
+        Manifest::parse(Bytes::from(text.to_owned()), content_type)
+    }
+
+    fn config() -> String {
+        format!(
+            r#"{{"mediaType":"application/vnd.oci.empty.v1+json","digest":"{DIGEST}","size":2}}"#
+        )
+    }
+
+    #[test]
+    fn bytes_stay_exact_and_unknown_fields_are_tolerated() {
+        let text = format!(
+            r#"{{ "schemaVersion":2, "future": [1], "config":{}, "layers":null }}"#,
+            config()
+        );
+        let manifest = parse(
+            &text,
+            Some("application/vnd.oci.image.manifest.v1+json; charset=utf-8"),
+        )
+        .unwrap();
+        assert_eq!(manifest.bytes(), text.as_bytes());
+        assert_eq!(*manifest.digest(), Digest::sha256(text.as_bytes()));
+        assert_eq!(manifest.successors().len(), 1);
+        assert_eq!(manifest.artifact_type().unwrap(), &MediaType::EMPTY);
+    }
+
+    #[test]
+    fn what_two_clients_could_read_in_two_ways_is_refused() {
+        let both = format!(
+            r#"{{"schemaVersion":2,"manifests":[],"layers":[],"config":{}}}"#,
+            config()
+        );
+        assert_eq!(parse(&both, None).unwrap_err().kind(), ErrorKind::Mismatch);
+        let index = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}"#;
+        assert_eq!(
+            parse(index, Some(MediaType::MANIFEST.as_str()))
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Mismatch
+        );
+        assert!(
+            parse(index, Some("application/octet-stream"))
+                .unwrap()
+                .as_index()
+                .is_some()
+        );
+        let twice = r#"{"schemaVersion":2,"manifests":[],"manifests":[]}"#;
+        assert_eq!(parse(twice, None).unwrap_err().kind(), ErrorKind::Protocol);
+    }
+
+    #[test]
+    fn schema_1_and_no_json_are_told_apart() {
+        assert_eq!(
+            parse(r#"{"schemaVersion":1,"fsLayers":[]}"#, None)
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Unsupported
+        );
+        assert_eq!(
+            parse("<html>", None).unwrap_err().kind(),
+            ErrorKind::Protocol
+        );
+        assert_eq!(
+            parse(r#"{"schemaVersion":3,"manifests":[]}"#, None)
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Protocol
+        );
+    }
+
+    #[test]
+    fn unknown_kinds_can_be_carried() {
+        let manifest = parse(
+            r#"{"schemaVersion":2,"mediaType":"application/x"}"#,
+            Some("application/x"),
+        )
+        .unwrap();
+        assert_eq!(*manifest.document(), Document::Unknown);
+        assert!(manifest.successors().is_empty());
+    }
+
+    #[test]
+    fn bad_descriptors_are_refused() {
+        for (digest, size) in [
+            (DIGEST, "-1"),
+            (DIGEST, "9223372036854775808"),
+            (DIGEST, "1.5"),
+            ("sha256:../../x", "1"),
+            ("x", "1"),
+            ("sha512:44136f", "1"),
+        ] {
+            let text = format!(
+                r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{digest}","size":{size}}},"layers":[]}}"#
+            );
+            assert_eq!(
+                parse(&text, None).unwrap_err().kind(),
+                ErrorKind::Protocol,
+                "{digest} {size}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_written_reads_back() {
+        let config = Descriptor::new(MediaType::EMPTY, DIGEST.parse().unwrap(), 2);
+        let mut image = ImageManifest::new("application/x".into(), config);
+        image.annotations.insert("b".into(), "2".into());
+        image.annotations.insert("a".into(), "1".into());
+        let written = Manifest::from_image(image.clone()).unwrap();
+        let read =
+            Manifest::parse(written.bytes().clone(), Some(written.media_type().as_str())).unwrap();
+        assert_eq!(read.as_image(), Some(&image));
+        assert_eq!(read.digest(), written.digest());
+        let text = String::from_utf8(written.bytes().to_vec()).unwrap();
+        assert!(text.starts_with(r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"#));
+        assert!(text.ends_with(r#""annotations":{"a":"1","b":"2"}}"#));
+    }
+
+    #[test]
+    fn platforms_use_the_dotted_keys() {
+        let platform: Platform = serde_json::from_str(
+            r#"{"architecture":"arm","os":"linux","os.features":["libc.musl"],"variant":"v7"}"#,
+        )
+        .unwrap();
+        assert_eq!(platform.to_string(), "linux/arm/v7");
+        assert!(
+            serde_json::to_string(&platform)
+                .unwrap()
+                .contains(r#""os.features":["libc.musl"]"#)
+        );
+    }
+}

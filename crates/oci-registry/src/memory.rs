@@ -1,0 +1,161 @@
+//! A repository in memory: the strictest target, for tests and for artifacts on their way.
+//!
+//! It refuses what a registry might let pass: a manifest whose successors are missing, a tag on what is not there.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use snafu::{OptionExt, Snafu, ensure};
+
+use crate::blob::{Blob, BlobStream};
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Failure};
+use crate::manifest::{Descriptor, Manifest};
+use crate::reference::{Identifier, Tag};
+use crate::storage::{Delivery, Source, TagStream, Target};
+
+/// Largest blob kept in memory, in bytes.
+const MAX_BLOB: usize = 1 << 30;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to find the manifest `{identifier}` in memory"))]
+    ManifestAbsent { identifier: Identifier },
+    #[snafu(display("failed to find the blob {digest} in memory"))]
+    BlobAbsent { digest: Digest },
+    #[snafu(display("refused the manifest {digest}: {missing}, which it names, is not here"))]
+    SuccessorAbsent { digest: Digest, missing: Digest },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ManifestAbsent { .. } | Self::BlobAbsent { .. } => ErrorKind::NotFound,
+            Self::SuccessorAbsent { .. } => ErrorKind::InvalidInput,
+        }
+    }
+}
+
+/// A repository in memory. Clones share their content.
+#[derive(Debug, Clone, Default)]
+pub struct Memory(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    blobs: BTreeMap<Digest, Bytes>,
+    manifests: BTreeMap<Digest, Manifest>,
+    tags: BTreeMap<Tag, Digest>,
+}
+
+impl State {
+    fn has(&self, descriptor: &Descriptor) -> bool {
+        if descriptor.media_type.is_manifest() {
+            self.manifests.contains_key(&descriptor.digest)
+        } else {
+            self.blobs.contains_key(&descriptor.digest)
+        }
+    }
+}
+
+impl Memory {
+    /// An empty repository.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn find(&self, identifier: &Identifier) -> Result<Manifest, Error> {
+        let state = self.state();
+        let digest = match identifier {
+            Identifier::Tag(tag) => state.tags.get(tag),
+            Identifier::Digest(digest) => Some(digest),
+        };
+        let manifest = digest
+            .and_then(|digest| state.manifests.get(digest))
+            .cloned();
+        manifest.with_context(|| ManifestAbsentSnafu {
+            identifier: identifier.clone(),
+        })
+    }
+}
+
+#[async_trait]
+impl Source for Memory {
+    async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
+        Ok(self.find(identifier)?)
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
+        let bytes = self.state().blobs.get(&descriptor.digest).cloned();
+        let bytes = bytes.with_context(|| BlobAbsentSnafu {
+            digest: descriptor.digest.clone(),
+        })?;
+        BlobStream::new(
+            descriptor,
+            futures_util::stream::once(async { Ok(bytes) }).boxed(),
+        )
+    }
+
+    fn tags(&self) -> TagStream {
+        let tags: Vec<_> = self.state().tags.keys().cloned().map(Ok).collect();
+        futures_util::stream::iter(tags).boxed()
+    }
+
+    fn describe(&self, identifier: &Identifier) -> String {
+        format!("memory:{identifier}")
+    }
+}
+
+#[async_trait]
+impl Target for Memory {
+    async fn exists(&self, descriptor: &Descriptor) -> crate::Result<bool> {
+        Ok(self.state().has(descriptor))
+    }
+
+    async fn push_blob(&self, blob: &Blob) -> crate::Result<Delivery> {
+        if self.state().blobs.contains_key(blob.digest()) {
+            return Ok(Delivery::Existed);
+        }
+        let bytes = blob.open().await?.read_to_end(MAX_BLOB).await?;
+        self.state().blobs.insert(blob.digest().clone(), bytes);
+        Ok(Delivery::Uploaded)
+    }
+
+    async fn push_manifest(&self, manifest: &Manifest) -> crate::Result<()> {
+        let mut state = self.state();
+        if let Some(missing) = manifest
+            .successors()
+            .into_iter()
+            .find(|successor| !state.has(successor))
+        {
+            let (digest, missing) = (manifest.digest().clone(), missing.digest.clone());
+            return Err(SuccessorAbsentSnafu { digest, missing }.build().into());
+        }
+        state
+            .manifests
+            .insert(manifest.digest().clone(), manifest.clone());
+        Ok(())
+    }
+
+    async fn tag(&self, manifest: &Manifest, tag: &Tag) -> crate::Result<()> {
+        let mut state = self.state();
+        let digest = manifest.digest();
+        let put = || -> Result<(), Error> {
+            ensure!(
+                state.manifests.contains_key(digest),
+                ManifestAbsentSnafu {
+                    identifier: digest.clone()
+                }
+            );
+            state.tags.insert(tag.clone(), digest.clone());
+            Ok(())
+        };
+        Ok({ put }()?)
+    }
+}

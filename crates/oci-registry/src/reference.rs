@@ -1,0 +1,811 @@
+//! Names: which registry, which repository, which tag or digest (distribution-spec, "Pulling manifests").
+//!
+//! Owns [`Reference`] and its parts, and [`Location`], which also names an OCI image layout directory. Parsing is pure,
+//! strict, and says which bytes are to blame. It opens nothing, guesses no registry and adds no `latest`.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use snafu::Snafu;
+
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Failure};
+
+/// Longest registry and repository name together, in bytes, that registries and clients agree on.
+const MAX_NAME: usize = 255;
+
+/// Longest tag, in bytes.
+const MAX_TAG: usize = 128;
+
+/// What a malformed name is wrong about, and where.
+#[derive(Debug, Snafu)]
+#[snafu(display("failed to parse the {what} `{}`: {problem}", text.escape_debug()))]
+struct ParseName {
+    what: &'static str,
+    text: String,
+    problem: &'static str,
+    span: Range<usize>,
+    help: Option<String>,
+}
+
+impl Failure for ParseName {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+
+    fn help(&self) -> Vec<String> {
+        self.help.iter().cloned().collect()
+    }
+
+    fn span(&self) -> Option<Range<usize>> {
+        Some(self.span.clone())
+    }
+}
+
+/// A problem within a part of a name: what, and which bytes of the part.
+type Problem = (&'static str, Range<usize>);
+
+fn failure(
+    what: &'static str,
+    text: &str,
+    (problem, span): Problem,
+    help: Option<String>,
+) -> crate::Error {
+    // A hostile server's name can be megabytes; what is shown is bounded, and cut between characters.
+    let text = text.chars().take(MAX_NAME + MAX_TAG).collect();
+    ParseName {
+        what,
+        text,
+        problem,
+        span,
+        help,
+    }
+    .into()
+}
+
+/// The bytes after the first `limit`, from the next whole character on.
+fn beyond(text: &str, limit: usize) -> Range<usize> {
+    text.ceil_char_boundary(limit)..text.len()
+}
+
+macro_rules! text_newtype {
+    ($name:ident, $what:literal, $check:path) => {
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = crate::Error;
+
+            fn from_str(text: &str) -> crate::Result<Self> {
+                match $check(text) {
+                    Ok(name) => Ok(Self(name.into())),
+                    Err(problem) => Err(failure($what, text, problem, None)),
+                }
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+/// The host, and port if one is given, of a registry: `ghcr.io`, `127.0.0.1:5000`, `[::1]:5000`. Letters are lower-cased.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RegistryName(Box<str>);
+
+text_newtype!(RegistryName, "registry", check_registry);
+
+impl RegistryName {
+    /// The host without its port; an IPv6 address keeps its brackets.
+    pub fn host(&self) -> &str {
+        self.split().0
+    }
+
+    /// The port, when one is given.
+    pub fn port(&self) -> Option<u16> {
+        self.split().1.and_then(|port| port.parse().ok())
+    }
+
+    fn split(&self) -> (&str, Option<&str>) {
+        split_port(&self.0)
+    }
+
+    /// Whether the host is this machine by its very name: `localhost`, `*.localhost`, `127.0.0.0/8` or `[::1]`.
+    pub fn is_loopback(&self) -> bool {
+        let host = self.host();
+        if let Some(address) = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'))
+        {
+            return address
+                .parse::<std::net::Ipv6Addr>()
+                .is_ok_and(|address| address.is_loopback());
+        }
+        host.parse::<std::net::Ipv4Addr>().map_or_else(
+            |_| host == "localhost" || host.ends_with(".localhost"),
+            |address| address.is_loopback(),
+        )
+    }
+}
+
+fn split_port(text: &str) -> (&str, Option<&str>) {
+    match text.rfind(':') {
+        Some(colon) if !text[colon..].contains(']') => (&text[..colon], Some(&text[colon + 1..])),
+        _ => (text, None),
+    }
+}
+
+fn check_registry(text: &str) -> Result<String, Problem> {
+    if text.is_empty() {
+        return Err(("a host name is missing", 0..0));
+    }
+    if text.len() > MAX_NAME {
+        return Err(("longer than 255 characters", beyond(text, MAX_NAME)));
+    }
+    let (host, port) = split_port(text);
+    if let Some(port) = port {
+        let span = host.len() + 1..text.len();
+        if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Err(("a port is a number", span));
+        }
+        if !matches!(port.parse::<u16>(), Ok(1..)) {
+            return Err(("a port is between 1 and 65535", span));
+        }
+    }
+    if let Some(open) = host.strip_prefix('[') {
+        let is_v6 = open
+            .strip_suffix(']')
+            .is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok());
+        return if is_v6 {
+            Ok(text.to_ascii_lowercase())
+        } else {
+            Err(("not an IPv6 address in brackets", 0..host.len()))
+        };
+    }
+    let mut start = 0;
+    for label in host.split('.') {
+        let span = start..start + label.len();
+        if label.is_empty() {
+            return Err(("a host name has no empty parts", span));
+        }
+        if let Some(at) = label.find(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
+            return Err((
+                "a host name is made of letters, digits, `-` and `.`",
+                start + at..span.end,
+            ));
+        }
+        if label.starts_with('-') || label.ends_with('-') {
+            return Err((
+                "a part of a host name neither starts nor ends with `-`",
+                span,
+            ));
+        }
+        start = span.end + 1;
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+/// The name of a repository within its registry: `acme/widgets`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RepositoryName(Box<str>);
+
+text_newtype!(RepositoryName, "repository", check_repository);
+
+fn check_repository(text: &str) -> Result<String, Problem> {
+    if text.is_empty() {
+        return Err(("a repository name is missing", 0..0));
+    }
+    if text.len() > MAX_NAME {
+        return Err(("longer than 255 characters", beyond(text, MAX_NAME)));
+    }
+    let mut start = 0;
+    for component in text.split('/') {
+        check_component(component)
+            .map_err(|(problem, span)| (problem, start + span.start..start + span.end))?;
+        start += component.len() + 1;
+    }
+    Ok(text.to_owned())
+}
+
+/// One path component: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+fn check_component(text: &str) -> Result<(), Problem> {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    let bytes = text.as_bytes();
+    if bytes.is_empty() {
+        return Err(("a repository name has no empty parts", 0..0));
+    }
+    let mut at = 0;
+    while at < bytes.len() {
+        if bytes[at].is_ascii_uppercase() {
+            return Err(("a repository name is lower case", at..at + 1));
+        }
+        if is_plain(bytes[at]) {
+            at += 1;
+            continue;
+        }
+        let end = at
+            + bytes[at..]
+                .iter()
+                .position(|byte| is_plain(*byte))
+                .unwrap_or(bytes.len() - at);
+        // What is shown as guilty must not end within a character.
+        let end = text.ceil_char_boundary(end);
+        let separator = &text[at..end];
+        let is_separator =
+            matches!(separator, "." | "_" | "__") || separator.bytes().all(|byte| byte == b'-');
+        if !is_separator {
+            return Err((
+                "a repository name is made of `a-z`, `0-9` and single `.`, `_`, `__` or `-` between them",
+                at..end,
+            ));
+        }
+        if at == 0 || end == bytes.len() {
+            return Err((
+                "a part of a repository name starts and ends with a letter or digit",
+                at..end,
+            ));
+        }
+        at = end;
+    }
+    Ok(())
+}
+
+/// A tag: up to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tag(Box<str>);
+
+text_newtype!(Tag, "tag", check_tag);
+
+fn check_tag(text: &str) -> Result<String, Problem> {
+    if text.is_empty() {
+        return Err(("a tag is missing", 0..0));
+    }
+    if text.len() > MAX_TAG {
+        return Err(("a tag has at most 128 characters", beyond(text, MAX_TAG)));
+    }
+    if let Some((at, bad)) = text
+        .char_indices()
+        .find(|(_, c)| !c.is_ascii_alphanumeric() && !"_.-".contains(*c))
+    {
+        return Err((
+            "a tag is made of letters, digits, `_`, `.` and `-`",
+            at..at + bad.len_utf8(),
+        ));
+    }
+    if text.starts_with(['.', '-']) {
+        return Err(("a tag starts with a letter, a digit or `_`", 0..1));
+    }
+    Ok(text.to_owned())
+}
+
+/// The part of a reference that picks one manifest of a repository.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Identifier {
+    /// By a name that may move.
+    Tag(Tag),
+    /// By content.
+    Digest(Digest),
+}
+
+impl fmt::Display for Identifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tag(tag) => tag.fmt(f),
+            Self::Digest(digest) => digest.fmt(f),
+        }
+    }
+}
+
+impl From<Tag> for Identifier {
+    fn from(tag: Tag) -> Self {
+        Self::Tag(tag)
+    }
+}
+
+impl From<Digest> for Identifier {
+    fn from(digest: Digest) -> Self {
+        Self::Digest(digest)
+    }
+}
+
+/// A full name: registry, repository, and possibly a tag, a digest or both.
+///
+/// ```
+/// use oci_registry::Reference;
+///
+/// let reference: Reference = "ghcr.io/acme/widgets:1.2.3".parse()?;
+/// assert_eq!(reference.repository().as_str(), "acme/widgets");
+/// assert_eq!(reference.to_string(), "ghcr.io/acme/widgets:1.2.3");
+/// # Ok::<(), oci_registry::Error>(())
+/// ```
+///
+/// Parsing is strict: the registry must be written out, and is recognised as every client does, by a `.`, a `:` or the
+/// name `localhost`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Reference {
+    registry: RegistryName,
+    repository: RepositoryName,
+    tag: Option<Tag>,
+    digest: Option<Digest>,
+}
+
+impl Reference {
+    /// The name of a whole repository.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when the two names together exceed 255 characters.
+    pub fn new(registry: RegistryName, repository: RepositoryName) -> crate::Result<Self> {
+        let length = registry.as_str().len() + 1 + repository.as_str().len();
+        if length > MAX_NAME {
+            let text = format!("{registry}/{repository}");
+            let problem = (
+                "registry and repository have more than 255 characters together",
+                MAX_NAME..length,
+            );
+            return Err(failure("reference", &text, problem, None));
+        }
+        Ok(Self {
+            registry,
+            repository,
+            tag: None,
+            digest: None,
+        })
+    }
+
+    /// The registry.
+    pub fn registry(&self) -> &RegistryName {
+        &self.registry
+    }
+
+    /// The repository within the registry.
+    pub fn repository(&self) -> &RepositoryName {
+        &self.repository
+    }
+
+    /// The tag, when one is given.
+    pub fn tag(&self) -> Option<&Tag> {
+        self.tag.as_ref()
+    }
+
+    /// The digest, when one is given.
+    pub fn digest(&self) -> Option<&Digest> {
+        self.digest.as_ref()
+    }
+
+    /// What picks the manifest: the digest, else the tag, else nothing.
+    pub fn identifier(&self) -> Option<Identifier> {
+        let digest = self.digest.clone().map(Identifier::Digest);
+        digest.or_else(|| self.tag.clone().map(Identifier::Tag))
+    }
+
+    /// The same repository with this identifier instead of its own.
+    #[must_use]
+    pub fn with(&self, identifier: impl Into<Identifier>) -> Self {
+        let (tag, digest) = match identifier.into() {
+            Identifier::Tag(tag) => (Some(tag), None),
+            Identifier::Digest(digest) => (None, Some(digest)),
+        };
+        Self {
+            tag,
+            digest,
+            ..self.whole_repository()
+        }
+    }
+
+    /// The same repository without tag and digest.
+    #[must_use]
+    pub fn whole_repository(&self) -> Self {
+        Self {
+            registry: self.registry.clone(),
+            repository: self.repository.clone(),
+            tag: None,
+            digest: None,
+        }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> crate::Result<Self> {
+        parse(text).map_err(|(problem, help)| failure("reference", text, problem, help))
+    }
+}
+
+fn parse(text: &str) -> Result<Reference, (Problem, Option<String>)> {
+    let shift = |by: usize| {
+        move |(problem, span): Problem| ((problem, span.start + by..span.end + by), None)
+    };
+    if let Some(scheme) = text.find("://") {
+        let rest = &text[scheme + 3..];
+        return Err((
+            ("a reference has no scheme", 0..scheme + 3),
+            Some(format!("write `{}`", rest.escape_debug())),
+        ));
+    }
+    let (name_and_tag, digest) = match text.split_once('@') {
+        Some((name, digest)) => {
+            let span = name.len() + 1..text.len();
+            let parsed = digest
+                .parse()
+                .map_err(|_| (("what follows `@` is not a digest", span), None))?;
+            (name, Some(parsed))
+        }
+        None => (text, None),
+    };
+    let slash = name_and_tag.find('/');
+    let first = &name_and_tag[..slash.unwrap_or(name_and_tag.len())];
+    let is_registry = first.contains(['.', ':']) || first.eq_ignore_ascii_case("localhost");
+    let Some(slash) = slash.filter(|_| is_registry) else {
+        let (problem, help) = if is_registry && !first.is_empty() {
+            (
+                "the repository after the registry is missing",
+                format!("write `{}/REPOSITORY`", first.escape_debug()),
+            )
+        } else {
+            (
+                "the registry is missing",
+                format!(
+                    "write the registry in front, such as `ghcr.io/{}`",
+                    text.escape_debug()
+                ),
+            )
+        };
+        return Err(((problem, 0..first.len()), Some(help)));
+    };
+    let registry = check_registry(first).map_err(shift(0))?;
+    let rest = &name_and_tag[slash + 1..];
+    let (repository, tag) = match rest.split_once(':') {
+        Some((repository, tag)) => {
+            let tag = check_tag(tag).map_err(shift(slash + 2 + repository.len()))?;
+            (repository, Some(Tag(tag.into())))
+        }
+        None => (rest, None),
+    };
+    let repository = check_repository(repository).map_err(|problem| {
+        let lower = repository.to_ascii_lowercase();
+        let help = (check_repository(&lower).is_ok()).then(|| format!("write `{lower}`"));
+        (shift(slash + 1)(problem).0, help)
+    })?;
+    let length = registry.len() + 1 + repository.len();
+    if length > MAX_NAME {
+        return Err((
+            (
+                "registry and repository have more than 255 characters together",
+                MAX_NAME..length,
+            ),
+            None,
+        ));
+    }
+    Ok(Reference {
+        registry: RegistryName(registry.into()),
+        repository: RepositoryName(repository.into()),
+        tag,
+        digest,
+    })
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.registry, self.repository)?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        if let Some(digest) = &self.digest {
+            write!(f, "@{digest}")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Where artifacts live: a repository of a registry, or an OCI image layout directory.
+///
+/// A layout is written `oci:DIR`, `oci:DIR:TAG` or `oci:DIR@DIGEST`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A repository of a registry.
+    Registry(Reference),
+    /// An OCI image layout directory.
+    Layout {
+        /// The directory as it was written.
+        directory: PathBuf,
+        /// What picks a manifest in it, when given.
+        identifier: Option<Identifier>,
+    },
+}
+
+impl Location {
+    /// What picks the manifest, when given.
+    pub fn identifier(&self) -> Option<Identifier> {
+        match self {
+            Self::Registry(reference) => reference.identifier(),
+            Self::Layout { identifier, .. } => identifier.clone(),
+        }
+    }
+
+    /// The same place with this identifier instead of its own.
+    #[must_use]
+    pub fn with(&self, identifier: impl Into<Identifier>) -> Self {
+        match self {
+            Self::Registry(reference) => Self::Registry(reference.with(identifier)),
+            Self::Layout { directory, .. } => Self::Layout {
+                directory: directory.clone(),
+                identifier: Some(identifier.into()),
+            },
+        }
+    }
+
+    /// The same place without an identifier.
+    #[must_use]
+    pub fn whole_repository(&self) -> Self {
+        match self {
+            Self::Registry(reference) => Self::Registry(reference.whole_repository()),
+            Self::Layout { directory, .. } => Self::Layout {
+                directory: directory.clone(),
+                identifier: None,
+            },
+        }
+    }
+
+    /// The same place, a relative directory of a layout being meant from `base`.
+    #[must_use]
+    pub fn relative_to(self, base: &Path) -> Self {
+        match self {
+            Self::Registry(_) => self,
+            Self::Layout {
+                directory,
+                identifier,
+            } => Self::Layout {
+                directory: base.join(directory),
+                identifier,
+            },
+        }
+    }
+}
+
+impl FromStr for Location {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> crate::Result<Self> {
+        let Some(rest) = text.strip_prefix("oci:") else {
+            return text.parse().map(Self::Registry);
+        };
+        let (directory, identifier) = split_layout(rest);
+        if directory.is_empty() {
+            return Err(failure(
+                "location",
+                text,
+                ("the directory after `oci:` is missing", 0..text.len()),
+                None,
+            ));
+        }
+        Ok(Self::Layout {
+            directory: directory.into(),
+            identifier,
+        })
+    }
+}
+
+/// Splits `DIR@DIGEST` and `DIR:TAG`; what is neither a digest nor a tag belongs to the directory's name.
+fn split_layout(text: &str) -> (&str, Option<Identifier>) {
+    if let Some((directory, digest)) = text.rsplit_once('@')
+        && let Ok(digest) = digest.parse::<Digest>()
+    {
+        return (directory, Some(digest.into()));
+    }
+    if let Some((directory, tag)) = text.rsplit_once(':')
+        && let Ok(tag) = tag.parse::<Tag>()
+    {
+        return (directory, Some(tag.into()));
+    }
+    (text, None)
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Registry(reference) => reference.fmt(f),
+            Self::Layout {
+                directory,
+                identifier,
+            } => {
+                write!(f, "oci:{}", directory.display())?;
+                match identifier {
+                    Some(Identifier::Tag(tag)) => write!(f, ":{tag}"),
+                    Some(Identifier::Digest(digest)) => write!(f, "@{digest}"),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    fn span_of(text: &str) -> (Range<usize>, String) {
+        let error = text.parse::<Reference>().expect_err(text);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert!(error.source().is_none());
+        (error.span().expect("a span"), error.to_string())
+    }
+
+    #[test]
+    fn full_references_print_as_they_were_written() {
+        for text in [
+            "ghcr.io/acme/widgets",
+            "ghcr.io/acme/widgets:1.2.3",
+            "localhost/x:latest",
+            "localhost:5000/a/b/c",
+            "127.0.0.1:5000/x__y/a-b.c_d:_t",
+            "[::1]:5000/x",
+            "[fe80::1]/x:1",
+            &format!("ghcr.io/a@{DIGEST}"),
+            &format!("ghcr.io/a:1@{DIGEST}"),
+        ] {
+            assert_eq!(text.parse::<Reference>().expect(text).to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_registry_is_lower_cased() {
+        assert_eq!(
+            "GHCR.io/x".parse::<Reference>().unwrap().to_string(),
+            "ghcr.io/x"
+        );
+    }
+
+    #[test]
+    fn the_digest_identifies_before_the_tag() {
+        let reference: Reference = format!("ghcr.io/a:1@{DIGEST}").parse().unwrap();
+        assert!(matches!(
+            reference.identifier(),
+            Some(Identifier::Digest(_))
+        ));
+    }
+
+    #[test]
+    fn spans_point_at_the_guilty_bytes() {
+        assert_eq!(span_of("ghcr.io/Acme/x").0, 8..9);
+        assert_eq!(span_of("ghcr.io/acme//x").0, 13..13);
+        assert_eq!(span_of("ghcr.io/acme/x:bad tag").0, 18..19);
+        assert_eq!(span_of("ghcr.io/acme/x@sha256:zz").0, 15..24);
+        assert_eq!(span_of("ghcr.io:99999/x").0, 8..13);
+        assert_eq!(span_of("https://ghcr.io/x").0, 0..8);
+        assert_eq!(span_of("widgets:1").0, 0..9);
+        assert_eq!(span_of("ghcr.io").0, 0..7);
+        assert_eq!(span_of("-a.b/x").0, 0..2);
+    }
+
+    #[test]
+    fn hostile_names_are_refused() {
+        let long = format!("ghcr.io/{}", "a".repeat(256));
+        let long_tag = format!("ghcr.io/a:{}", "a".repeat(129));
+        for text in [
+            "",
+            "/",
+            ":",
+            "@",
+            "ghcr.io/",
+            "ghcr.io/../x",
+            "ghcr.io/x/..",
+            "ghcr.io/x:",
+            "ghcr.io/x@",
+            "a.b/é",
+            "ghcr.io/x?y",
+            "ghcr.io/x#y",
+            "u@ghcr.io/x",
+            "ghcr.io/x\0",
+            "ghcr.io/a___b",
+            "ghcr.io/a..b",
+            "[::g]/x",
+            "ghcr.io:0/x",
+            &long,
+            &long_tag,
+            "ghcr.io/x:.a",
+            "ghcr.io/x:a/b",
+            "a..b/x",
+            "%2e.x/y",
+        ] {
+            assert!(text.parse::<Reference>().is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn loopback_is_decided_by_the_parsed_host() {
+        for (text, expected) in [
+            ("localhost:5000", true),
+            ("a.localhost", true),
+            ("127.9.9.9:1", true),
+            ("[::1]:80", true),
+            ("localhost.example", false),
+            ("127.0.0.1.example", false),
+            ("10.0.0.1", false),
+            ("[::2]", false),
+        ] {
+            assert_eq!(
+                text.parse::<RegistryName>().unwrap().is_loopback(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn layouts_split_at_what_can_be_a_tag() {
+        let directory = |text: &str| match text.parse::<Location>().unwrap() {
+            Location::Layout {
+                directory,
+                identifier,
+            } => (
+                directory.to_string_lossy().into_owned(),
+                identifier.map(|i| i.to_string()),
+            ),
+            Location::Registry(_) => unreachable!("not a layout"),
+        };
+        assert_eq!(directory("oci:a/b"), ("a/b".into(), None));
+        assert_eq!(
+            directory("oci:a/b:1.2__x"),
+            ("a/b".into(), Some("1.2__x".into()))
+        );
+        assert_eq!(directory(r"oci:C:\dir"), (r"C:\dir".into(), None));
+        assert_eq!(
+            directory(&format!("oci:a@{DIGEST}")),
+            ("a".into(), Some(DIGEST.into()))
+        );
+        assert!("oci:".parse::<Location>().is_err());
+        assert!("oci::tag".parse::<Location>().is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics_and_spans_fit(text in "\\PC*") {
+            if let Err(error) = text.parse::<Reference>() {
+                let span = error.span().unwrap();
+                prop_assert!(span.start <= span.end && span.end <= text.len());
+                prop_assert!(text.is_char_boundary(span.start) && text.is_char_boundary(span.end));
+            }
+            let _ = text.parse::<Location>();
+        }
+
+        #[test]
+        fn near_references_never_panic(text in "[a-cA-C.:/@_\\-\\[\\]0-9é]{0,40}") {
+            match text.parse::<Reference>() {
+                Ok(reference) => prop_assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference),
+                Err(error) => {
+                    let span = error.span().unwrap();
+                    prop_assert!(text.get(span).is_some());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! The waist of the house: the two traits that everything else is written against.
+//!
+//! A [`Source`] can be read, a [`Target`] can be read and written. A registry's repository, a layout directory and plain
+//! memory are both; an artifact packed from files is a source. Push, pull, mirror and backup are one function between
+//! them: [`copy`](crate::copy).
+
+use std::fmt;
+
+use async_trait::async_trait;
+use futures_util::stream::BoxStream;
+
+use crate::blob::{Blob, BlobStream};
+use crate::error::Result;
+use crate::manifest::{Descriptor, Manifest};
+use crate::reference::{Identifier, Tag};
+
+/// Tags as they are found, in the order of the place they come from.
+pub type TagStream = BoxStream<'static, Result<Tag>>;
+
+/// A place that artifacts can be read from.
+///
+/// Everything read is verified: a manifest by the digest it was asked for, a blob as it flows.
+#[async_trait]
+pub trait Source: fmt::Debug + Send + Sync {
+    /// Fetches the manifest that `identifier` names.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) only when the place said that it is not there.
+    async fn manifest(&self, identifier: &Identifier) -> Result<Manifest>;
+
+    /// Finds what `identifier` names, without its content where the place can tell that cheaper. Annotations and platform are not known here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::manifest`].
+    async fn resolve(&self, identifier: &Identifier) -> Result<Descriptor> {
+        Ok(self.manifest(identifier).await?.descriptor())
+    }
+
+    /// Opens a blob.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::manifest`]; the stream ends with an error when the bytes are not what the descriptor says.
+    async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream>;
+
+    /// Lists the tags, asking for more only as the stream is polled.
+    fn tags(&self) -> TagStream;
+
+    /// How a person would write this place, with this identifier in it.
+    fn describe(&self, identifier: &Identifier) -> String;
+}
+
+/// How a blob came to be at a target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Delivery {
+    /// Its bytes were sent.
+    Uploaded,
+    /// The registry took it from another of its repositories.
+    Mounted,
+    /// It was there already.
+    Existed,
+}
+
+/// A place that artifacts can be written to.
+///
+/// What is written is whole or not there at all. Pushing what is already there succeeds and changes nothing.
+#[async_trait]
+pub trait Target: Source {
+    /// Whether this content is there: a manifest if the media type is one's, else a blob.
+    ///
+    /// # Errors
+    ///
+    /// Anything but a clear yes or no is an error: "cannot tell" is never "no".
+    async fn exists(&self, descriptor: &Descriptor) -> Result<bool>;
+
+    /// Brings a blob here, unless it is here.
+    async fn push_blob(&self, blob: &Blob) -> Result<Delivery>;
+
+    /// Brings a manifest here, by its digest and under no tag.
+    ///
+    /// # Errors
+    ///
+    /// A target may refuse a manifest whose successors are not there.
+    async fn push_manifest(&self, manifest: &Manifest) -> Result<()>;
+
+    /// Lets a tag name this manifest, which must be here.
+    async fn tag(&self, manifest: &Manifest, tag: &Tag) -> Result<()>;
+}
