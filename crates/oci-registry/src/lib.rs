@@ -5,6 +5,7 @@ mod digest;
 mod error;
 mod manifest;
 mod memory;
+mod pack;
 mod reference;
 mod storage;
 
@@ -15,5 +16,6 @@ pub use manifest::{
     Annotations, Descriptor, Document, ImageManifest, Index, Manifest, MediaType, Platform,
 };
 pub use memory::Memory;
+pub use pack::Packed;
 pub use reference::{Identifier, Location, Reference, RegistryName, RepositoryName, Tag};
 pub use storage::{Delivery, Source, TagStream, Target};
