@@ -1,1 +1,5 @@
 //! placeholder
+
+mod kind;
+
+pub use kind::{Kind, UnknownKind};

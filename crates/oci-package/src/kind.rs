@@ -1,0 +1,199 @@
+//! What a published file is: the words of `dev.cargo-oci.kind`, and what follows from the word alone.
+//!
+//! Media type, file mode and whether a file is published unasked are decided here and nowhere else. Which
+//! kind a file on disk has is not: only the one who asked cargo can tell.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// What a published file is, as its producer named it.
+///
+/// The order of the variants is the order in which kinds are listed to people; it has no other meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A program.
+    Bin,
+    /// A shared library with a C interface, and the import library that belongs to it.
+    Cdylib,
+    /// A static library with a C interface.
+    Staticlib,
+    /// A library that only the very same rustc can link.
+    Rlib,
+    /// A compiler plugin, for the host that compiles.
+    ProcMacro,
+    /// A program of `examples/`.
+    Example,
+    /// Symbols split off a program or library (`.dwp`, `.pdb`, `.dSYM`).
+    Debuginfo,
+    /// The source package that `cargo package` makes (`.crate`).
+    Crate,
+    /// A WebAssembly module, whichever cargo target it was compiled from.
+    Wasm,
+    /// Any other file that was named by hand.
+    File,
+}
+
+impl Kind {
+    /// Every kind, in the order in which they are listed.
+    pub const ALL: [Self; 10] = [
+        Self::Bin,
+        Self::Cdylib,
+        Self::Staticlib,
+        Self::Rlib,
+        Self::ProcMacro,
+        Self::Example,
+        Self::Debuginfo,
+        Self::Crate,
+        Self::Wasm,
+        Self::File,
+    ];
+
+    /// The word in annotations, configs, flags and settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Bin => "bin",
+            Self::Cdylib => "cdylib",
+            Self::Staticlib => "staticlib",
+            Self::Rlib => "rlib",
+            Self::ProcMacro => "proc-macro",
+            Self::Example => "example",
+            Self::Debuginfo => "debuginfo",
+            Self::Crate => "crate",
+            Self::Wasm => "wasm",
+            Self::File => "file",
+        }
+    }
+
+    /// The media type of a layer of this kind; `None` for a [`Kind::File`], which has its own.
+    pub const fn media_type(self) -> Option<&'static str> {
+        match self {
+            Self::Bin => Some("application/vnd.cargo-oci.bin"),
+            Self::Cdylib => Some("application/vnd.cargo-oci.cdylib"),
+            Self::Staticlib => Some("application/vnd.cargo-oci.staticlib"),
+            Self::Rlib => Some("application/vnd.cargo-oci.rlib"),
+            Self::ProcMacro => Some("application/vnd.cargo-oci.proc-macro"),
+            Self::Example => Some("application/vnd.cargo-oci.example"),
+            Self::Debuginfo => Some("application/vnd.cargo-oci.debuginfo"),
+            Self::Crate => Some("application/vnd.cargo-oci.crate"),
+            Self::Wasm => Some("application/wasm"),
+            Self::File => None,
+        }
+    }
+
+    /// Whether a file of this kind is started by its name, and so has the mode 0755; all others have 0644.
+    ///
+    /// Only what a person runs. Linkers set the bit on shared libraries too, but no loader needs it, and
+    /// packagers disagree; the bit on disk is not asked at all, because artifact stores of CI systems lose it.
+    pub const fn is_executable(self) -> bool {
+        matches!(self, Self::Bin | Self::Example)
+    }
+
+    /// Whether files of this kind are published unless other kinds are asked for.
+    pub const fn pushed_by_default(self) -> bool {
+        matches!(
+            self,
+            Self::Bin | Self::Cdylib | Self::Staticlib | Self::Wasm
+        )
+    }
+
+    /// Whether `cargo build` writes files of this kind; the others are named by hand or made otherwise.
+    pub const fn is_built(self) -> bool {
+        !matches!(self, Self::Crate | Self::File)
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl FromStr for Kind {
+    type Err = UnknownKind;
+
+    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+        Self::ALL
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or_else(|| UnknownKind {
+                text: text.to_owned(),
+            })
+    }
+}
+
+/// A word that names no [`Kind`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnknownKind {
+    text: String,
+}
+
+impl fmt::Display for UnknownKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "unknown kind `{}`, expected one of", self.text)?;
+        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+            let separator = if index == 0 { " " } else { ", " };
+            write!(formatter, "{separator}`{kind}`")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnknownKind {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_word_is_the_same_in_text_and_in_json() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.as_str().parse(), Ok(kind));
+            assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
+            assert_eq!(
+                serde_json::from_str::<Kind>(&format!("\"{kind}\"")).unwrap(),
+                kind
+            );
+        }
+    }
+
+    #[test]
+    fn media_types_carry_the_word() {
+        for kind in Kind::ALL {
+            let expected = match kind {
+                Kind::Wasm => Some("application/wasm".to_owned()),
+                Kind::File => None,
+                other => Some(format!("application/vnd.cargo-oci.{other}")),
+            };
+            assert_eq!(kind.media_type(), expected.as_deref());
+        }
+    }
+
+    #[test]
+    fn what_is_published_and_what_is_executable() {
+        let words = |test: fn(Kind) -> bool| {
+            Kind::ALL
+                .into_iter()
+                .filter(|kind| test(*kind))
+                .map(Kind::as_str)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            words(Kind::pushed_by_default),
+            ["bin", "cdylib", "staticlib", "wasm"]
+        );
+        assert_eq!(words(Kind::is_executable), ["bin", "example"]);
+        assert_eq!(words(|kind| !kind.is_built()), ["crate", "file"]);
+    }
+
+    #[test]
+    fn an_unknown_word_is_named_with_the_known_ones() {
+        let error = "dylib".parse::<Kind>().unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unknown kind `dylib`, expected one of `bin`, `cdylib`, `staticlib`, `rlib`, `proc-macro`, \
+             `example`, `debuginfo`, `crate`, `wasm`, `file`"
+        );
+    }
+}
