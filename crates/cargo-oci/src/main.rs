@@ -1,2 +1,5 @@
 //! placeholder
-fn main(){}
+
+mod cargo;
+
+fn main() {}

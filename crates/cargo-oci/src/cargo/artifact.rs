@@ -1,0 +1,386 @@
+//! Which of the files that cargo writes are kept, and what each of them is.
+//!
+//! Two askers share these rules: the one who reads cargo's messages and the one who looks for files of an
+//! earlier build. That they agree is what makes a push without a build the same push.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+};
+
+use cargo_metadata::{CrateType, Package, PackageId, Target};
+use oci_package::Kind;
+
+use super::{Selection, Workspace};
+
+/// What is asked of a build, done now or earlier.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    /// The workspace that is built.
+    pub(crate) workspace: &'a Workspace,
+    /// Cargo's flags.
+    pub(crate) selection: &'a Selection,
+    /// The kinds that are kept.
+    pub(crate) kinds: &'a BTreeSet<Kind>,
+    /// The triple of this machine, for builds that name no target.
+    pub(crate) host: &'a str,
+}
+
+impl Request<'_> {
+    /// Whether files for this triple are wanted: all are where no flag names a target.
+    ///
+    /// Where flags do, files for the host come along unasked (procedural macros), and are left out unless
+    /// the host is among the targets.
+    pub(super) fn wants_target(&self, triple: &str) -> bool {
+        let targets = self.selection.targets();
+        targets.is_empty()
+            || targets
+                .iter()
+                .any(|target| target_name(target, self.host) == triple)
+    }
+}
+
+/// The name that directories and people have for a target as a flag names it.
+pub(super) fn target_name(target: &str, host: &str) -> String {
+    if target == "host-tuple" {
+        return host.to_owned();
+    }
+    let specification = target.strip_suffix(".json").map(Path::new);
+    specification.and_then(Path::file_name).map_or_else(
+        || target.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// What a build wrote for one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Output {
+    /// The triple, or the name of a custom target.
+    pub(crate) target: String,
+    /// The packages with at least one file that is kept, sorted by name.
+    pub(crate) packages: Vec<PackageOutput>,
+}
+
+/// What a build wrote of one package for one target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PackageOutput {
+    /// The package; a member of the workspace.
+    pub(crate) id: PackageId,
+    /// The enabled features, sorted.
+    pub(crate) features: Vec<String>,
+    /// The crate types of the cargo targets that the files come from, in cargo's words, sorted.
+    pub(crate) crate_types: Vec<String>,
+    /// The files, sorted by name.
+    pub(crate) files: Vec<Built>,
+}
+
+/// A file that a build wrote.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Built {
+    /// Cargo's own name, relative to the profile's directory and with `/`: `widgets`, `examples/demo`.
+    pub(crate) name: String,
+    /// What it is.
+    pub(crate) kind: Kind,
+    /// Where it is. A `.dSYM` is a directory, everything else is a file.
+    pub(crate) path: PathBuf,
+}
+
+/// Where cargo puts what was asked for: `<target-dir>[/<triple>]/<profile>[/examples]`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Layout<'a> {
+    pub(super) target_directory: &'a Path,
+    pub(super) profile_directory: &'a str,
+}
+
+impl<'a> Layout<'a> {
+    pub(super) fn of(request: &Request<'a>) -> Self {
+        Self {
+            target_directory: &request.workspace.target_directory,
+            profile_directory: request.selection.profile_directory(),
+        }
+    }
+
+    /// The triple in the path, if there is one, and the name, of a file that was asked for; `None` for
+    /// everything cargo keeps elsewhere: dependencies, build scripts, intermediate results.
+    pub(super) fn locate<'p>(&self, path: &'p Path) -> Option<(Option<&'p str>, String)> {
+        let inside = path.strip_prefix(self.target_directory).ok()?;
+        let words: Vec<&str> = inside
+            .components()
+            .map(|word| word.as_os_str().to_str())
+            .collect::<Option<_>>()?;
+        let profile = self.profile_directory;
+        let (triple, name) = match words.as_slice() {
+            [first, name] if *first == profile => (None, vec![*name]),
+            [first, "examples", name] if *first == profile => (None, vec!["examples", *name]),
+            [triple, second, name] if *second == profile => (Some(*triple), vec![*name]),
+            [triple, second, "examples", name] if *second == profile => {
+                (Some(*triple), vec!["examples", *name])
+            }
+            _ => return None,
+        };
+        Some((triple, name.join("/")))
+    }
+
+    /// The directory of the profile, with or without a triple.
+    pub(super) fn directory(&self, triple: Option<&str>) -> PathBuf {
+        let base = triple.map_or_else(
+            || self.target_directory.to_owned(),
+            |triple| self.target_directory.join(triple),
+        );
+        base.join(self.profile_directory)
+    }
+}
+
+/// What a file of a cargo target is; `None` for what is never kept.
+///
+/// One cargo target may have many crate types, and each writes its own files: so the name decides, with the
+/// target to say what the name alone cannot. A Rust `dylib` is of no use away from its rustc and its
+/// dependencies, and has no kind. An import library is part of the shared library it belongs to.
+pub(super) fn kind_of(name: &str, target: &Target) -> Option<Kind> {
+    let ends_with = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
+    let makes = |crate_type| target.crate_types.contains(&crate_type);
+    if ends_with(&[".rmeta", ".d"]) {
+        return None;
+    }
+    if ends_with(&[".dwp", ".pdb", ".dSYM", ".wasm.map"]) {
+        return Some(Kind::Debuginfo);
+    }
+    if ends_with(&[".wasm"]) {
+        return Some(Kind::Wasm);
+    }
+    if target.is_example() {
+        return Some(Kind::Example);
+    }
+    if target.is_bin() {
+        return Some(Kind::Bin);
+    }
+    if target.is_proc_macro() {
+        return Some(Kind::ProcMacro);
+    }
+    if ends_with(&[".rlib"]) {
+        return Some(Kind::Rlib);
+    }
+    let is_import = ends_with(&[".dll.a", ".dll.lib", ".dll.exp"]);
+    // On AIX a shared library is an `.a` too.
+    let is_static = ends_with(&[".a", ".lib"]) && !is_import;
+    if is_static && makes(CrateType::StaticLib) {
+        return Some(Kind::Staticlib);
+    }
+    makes(CrateType::CDyLib).then_some(Kind::Cdylib)
+}
+
+/// What was found so far, whichever way it is found.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    targets: BTreeMap<String, BTreeMap<PackageId, Sorted>>,
+}
+
+/// One package on the way to its [`PackageOutput`].
+#[derive(Debug, Default)]
+struct Sorted {
+    features: BTreeSet<String>,
+    crate_types: BTreeSet<String>,
+    files: BTreeSet<Built>,
+}
+
+impl Found {
+    /// Adds a file of a cargo target.
+    pub(super) fn add(
+        &mut self,
+        triple: &str,
+        package: &PackageId,
+        target: &Target,
+        features: &[String],
+        file: Built,
+    ) {
+        let packages = self.targets.entry(triple.to_owned()).or_default();
+        let sorted = packages.entry(package.clone()).or_default();
+        sorted.features.extend(features.iter().cloned());
+        sorted
+            .crate_types
+            .extend(target.crate_types.iter().map(ToString::to_string));
+        sorted.files.insert(file);
+    }
+
+    /// All of it in order: by triple, by package name, by file name.
+    pub(super) fn into_outputs(self, workspace: &Workspace) -> Vec<Output> {
+        let targets = self.targets.into_iter();
+        targets
+            .map(|(target, mut packages)| Output {
+                target,
+                packages: workspace
+                    .members
+                    .iter()
+                    .filter_map(|Package { id, .. }| packages.remove_entry(id))
+                    .map(|(id, sorted)| PackageOutput {
+                        id,
+                        features: sorted.features.into_iter().collect(),
+                        crate_types: sorted.crate_types.into_iter().collect(),
+                        files: sorted.files.into_iter().collect(),
+                    })
+                    .collect(),
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_what_was_asked_for_is_located() {
+        let layout = Layout {
+            target_directory: Path::new("/t"),
+            profile_directory: "release",
+        };
+        let locate = |path: &'static str| layout.locate(Path::new(path));
+        let found = |triple, name: &str| Some((triple, name.to_owned()));
+        assert_eq!(locate("/t/release/app"), found(None, "app"));
+        assert_eq!(
+            locate("/t/release/examples/demo"),
+            found(None, "examples/demo")
+        );
+        assert_eq!(locate("/t/a-b-c/release/app"), found(Some("a-b-c"), "app"));
+        assert_eq!(
+            locate("/t/a-b-c/release/examples/demo"),
+            found(Some("a-b-c"), "examples/demo")
+        );
+        for elsewhere in [
+            "/t/release/deps/app-0123456789abcdef",
+            "/t/release/build/app-0123456789abcdef/build-script-build",
+            "/t/a-b-c/release/deps/libx.so",
+            "/t/a-b-c/release/examples/deps/x",
+            "/t/debug/app",
+            "/t/a-b-c/debug/app",
+            "/t/release",
+            "/other/release/app",
+        ] {
+            assert_eq!(locate(elsewhere), None, "{elsewhere}");
+        }
+    }
+
+    #[test]
+    fn a_profile_may_be_called_examples() {
+        let layout = Layout {
+            target_directory: Path::new("/t"),
+            profile_directory: "examples",
+        };
+        let name = |path| {
+            layout
+                .locate(Path::new(path))
+                .map(|(triple, name)| (triple.is_some(), name))
+        };
+        assert_eq!(name("/t/examples/app"), Some((false, "app".into())));
+        assert_eq!(name("/t/a-b/examples/app"), Some((true, "app".into())));
+        assert_eq!(
+            name("/t/a-b/examples/examples/app"),
+            Some((true, "examples/app".into()))
+        );
+    }
+
+    #[test]
+    fn each_file_has_the_kind_of_its_own_crate_type() {
+        let cases: [(&[&str], &str, Option<Kind>); 31] = [
+            (&["bin"], "my-app", Some(Kind::Bin)),
+            (&["bin"], "my-app.exe", Some(Kind::Bin)),
+            (&["bin"], "my-app.efi", Some(Kind::Bin)),
+            (&["bin"], "my-app.js", Some(Kind::Bin)),
+            (&["bin"], "my_app.wasm", Some(Kind::Wasm)),
+            (&["bin"], "my_app.wasm.map", Some(Kind::Debuginfo)),
+            (&["bin"], "my-app.dwp", Some(Kind::Debuginfo)),
+            (&["bin"], "my_app.pdb", Some(Kind::Debuginfo)),
+            (&["bin"], "my-app.dSYM", Some(Kind::Debuginfo)),
+            (&["example"], "examples/demo", Some(Kind::Example)),
+            (&["example"], "examples/demo.exe", Some(Kind::Example)),
+            (&["example"], "examples/demo.wasm", Some(Kind::Wasm)),
+            (&["example"], "examples/demo.dwp", Some(Kind::Debuginfo)),
+            (
+                &["rlib", "cdylib", "staticlib"],
+                "libshapes.rlib",
+                Some(Kind::Rlib),
+            ),
+            (
+                &["rlib", "cdylib", "staticlib"],
+                "libshapes.so",
+                Some(Kind::Cdylib),
+            ),
+            (
+                &["rlib", "cdylib", "staticlib"],
+                "libshapes.so.dwp",
+                Some(Kind::Debuginfo),
+            ),
+            (
+                &["rlib", "cdylib", "staticlib"],
+                "libshapes.a",
+                Some(Kind::Staticlib),
+            ),
+            (
+                &["cdylib", "staticlib"],
+                "libshapes.dylib",
+                Some(Kind::Cdylib),
+            ),
+            (
+                &["cdylib", "staticlib"],
+                "libshapes.dylib.dSYM",
+                Some(Kind::Debuginfo),
+            ),
+            (&["cdylib", "staticlib"], "shapes.dll", Some(Kind::Cdylib)),
+            (
+                &["cdylib", "staticlib"],
+                "shapes.dll.lib",
+                Some(Kind::Cdylib),
+            ),
+            (
+                &["cdylib", "staticlib"],
+                "shapes.dll.exp",
+                Some(Kind::Cdylib),
+            ),
+            (
+                &["cdylib", "staticlib"],
+                "shapes.lib",
+                Some(Kind::Staticlib),
+            ),
+            (
+                &["cdylib", "staticlib"],
+                "libshapes.dll.a",
+                Some(Kind::Cdylib),
+            ),
+            (&["cdylib"], "shapes.wasm", Some(Kind::Wasm)),
+            (&["cdylib"], "libshapes.a", Some(Kind::Cdylib)),
+            (&["lib"], "libshapes.rlib", Some(Kind::Rlib)),
+            (&["lib"], "libshapes.rmeta", None),
+            (&["dylib"], "libshapes.so", None),
+            (&["proc-macro"], "libmac.so", Some(Kind::ProcMacro)),
+            (&["proc-macro"], "mac.dll", Some(Kind::ProcMacro)),
+        ];
+        for (kinds, name, expected) in cases {
+            let crate_types = if kinds == ["example"] {
+                &["bin"]
+            } else {
+                kinds
+            };
+            let target = json!({
+                "name": "x", "kind": kinds, "crate_types": crate_types, "src_path": "/x.rs",
+            });
+            let target: Target = serde_json::from_value(target).unwrap();
+            assert_eq!(kind_of(name, &target), expected, "{kinds:?} {name}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_called_after_its_triple_or_its_file() {
+        assert_eq!(
+            target_name("aarch64-apple-darwin", "h"),
+            "aarch64-apple-darwin"
+        );
+        assert_eq!(
+            target_name("thumbv8m.main-none-eabi", "h"),
+            "thumbv8m.main-none-eabi"
+        );
+        assert_eq!(target_name("specs/my-board.json", "h"), "my-board");
+        assert_eq!(target_name("host-tuple", "h"), "h");
+    }
+}

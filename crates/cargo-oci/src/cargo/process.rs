@@ -1,0 +1,106 @@
+//! Children: started in the environment that was handed in, captured whole, and killed when nobody waits.
+//!
+//! Knows nothing of what the programs print.
+
+use std::{
+    ffi::OsStr,
+    process::{ExitStatus, Stdio},
+};
+
+use snafu::{ResultExt, Snafu};
+use tokio::process::Command;
+
+use super::{Environment, ErrorClass, Fault};
+
+#[derive(Debug, Snafu)]
+pub(super) enum Error {
+    #[snafu(display("failed to run `{command}`"))]
+    Run {
+        command: String,
+        source: std::io::Error,
+    },
+    #[snafu(display("`{command}` failed ({status})"))]
+    Fail {
+        command: String,
+        status: ExitStatus,
+        source: Words,
+    },
+    #[snafu(display("`{command}` printed what is not UTF-8"))]
+    Decode {
+        command: String,
+        source: std::string::FromUtf8Error,
+    },
+}
+
+impl Error {
+    /// The program ran and refused; the reason is in its own words.
+    pub(super) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Fail { .. })
+    }
+}
+
+impl Fault for Error {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Io
+    }
+}
+
+/// What a program said on stderr, quoted as the cause of its failure.
+#[derive(Debug, Snafu)]
+#[snafu(display("{words}"))]
+pub(super) struct Words {
+    words: String,
+}
+
+impl Words {
+    fn of(stderr: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(stderr);
+        let text = text.trim();
+        let words = text.strip_prefix("error: ").unwrap_or(text);
+        Self {
+            words: if words.is_empty() {
+                "it did not say why".to_owned()
+            } else {
+                words.to_owned()
+            },
+        }
+    }
+}
+
+/// A command that runs in the environment, and no longer than anybody waits for it.
+pub(super) fn command(environment: &Environment, program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command
+        .current_dir(&environment.directory)
+        .env_clear()
+        .envs(&environment.variables)
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs a command without input to its end and takes what it prints.
+pub(super) async fn capture(mut command: Command) -> Result<String, Error> {
+    let shown = shown(&command);
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .context(RunSnafu { command: &shown })?;
+    if !output.status.success() {
+        return Err(Words::of(&output.stderr)).context(FailSnafu {
+            command: shown,
+            status: output.status,
+        });
+    }
+    String::from_utf8(output.stdout).context(DecodeSnafu { command: shown })
+}
+
+/// A command as a person would type it, for messages.
+pub(super) fn shown(command: &Command) -> String {
+    let command = command.as_std();
+    std::iter::once(command.get_program())
+        .chain(command.get_args())
+        .map(OsStr::to_string_lossy)
+        .collect::<Vec<_>>()
+        .join(" ")
+}

@@ -1,0 +1,437 @@
+//! The flags of `cargo build` that say *what* is built, and their way back onto a command line of cargo.
+//!
+//! The flags are those of the `cargo-options` crate: names, short forms, headings and texts. Not taken over
+//! are those that have no meaning for files that are to be kept, or that belong to the whole program:
+//!
+//! * `--message-format`, `--quiet`, `--verbose`, `--color`: how *we* talk ([`Shell`](super::Shell) says it to
+//!   cargo in turn);
+//! * `--test`, `--tests`, `--bench`, `--benches`, `--all-targets`: test programs are not published;
+//! * `--artifact-dir`, `--unit-graph`, `--compile-time-deps`: unstable, and they change what cargo reports;
+//! * `--timings`, `--future-incompat-report`: reports about the build and not of it.
+//!
+//! `--package`, `--bin`, `--example` and `--target` always need a value here: without one cargo lists what
+//! there is, and doing the same as without the flag would publish too much.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use cargo_options::Build;
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+/// The flags taken over, by the names of the fields of [`Build`].
+const TAKEN: [&str; 25] = [
+    "packages",
+    "workspace",
+    "exclude",
+    "all",
+    "lib",
+    "bins",
+    "bin",
+    "examples",
+    "example",
+    "features",
+    "all_features",
+    "no_default_features",
+    "jobs",
+    "keep_going",
+    "release",
+    "profile",
+    "target",
+    "target_dir",
+    "manifest_path",
+    "ignore_rust_version",
+    "locked",
+    "offline",
+    "frozen",
+    "config",
+    "unstable_flags",
+];
+
+/// What of a workspace is to be built, for which targets, and how: cargo's own flags.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Selection(Build);
+
+impl Selection {
+    /// The profile; release unless another is named.
+    pub(crate) fn profile(&self) -> &str {
+        self.0.common.profile.as_deref().unwrap_or("release")
+    }
+
+    /// The directory that cargo writes files of the profile into.
+    pub(super) fn profile_directory(&self) -> &str {
+        match self.profile() {
+            "dev" | "test" => "debug",
+            "bench" => "release",
+            other => other,
+        }
+    }
+
+    /// The targets as given, each once: triples, `host-tuple`, or paths of target specifications.
+    pub(crate) fn targets(&self) -> Vec<&str> {
+        let mut targets: Vec<&str> = Vec::new();
+        for target in &self.0.common.target {
+            if !targets.contains(&target.as_str()) {
+                targets.push(target);
+            }
+        }
+        targets
+    }
+
+    /// Whether examples are asked for by cargo's own flags, and so are meant to be kept.
+    pub(crate) fn wants_examples(&self) -> bool {
+        self.0.examples || !self.0.example.is_empty()
+    }
+
+    /// The `Cargo.toml` that was named.
+    pub(crate) fn manifest_path(&self) -> Option<&Path> {
+        self.0.manifest_path.as_deref()
+    }
+
+    /// The directory for what is built, where a flag names one; absolute.
+    pub(super) fn target_directory(&self, working_directory: &Path) -> Option<PathBuf> {
+        let directory = self.0.common.target_dir.as_ref()?;
+        Some(working_directory.join(directory))
+    }
+
+    /// The package specifications that were named.
+    pub(super) fn packages(&self) -> &[String] {
+        &self.0.packages
+    }
+
+    /// The package specifications that were excluded.
+    pub(super) fn excluded(&self) -> &[String] {
+        &self.0.exclude
+    }
+
+    /// Whether all members are selected.
+    pub(super) fn is_whole_workspace(&self) -> bool {
+        self.0.workspace || self.0.all
+    }
+
+    /// Whether settings are changed on the command line.
+    pub(super) fn overrides_config(&self) -> bool {
+        !self.0.common.config.is_empty()
+    }
+
+    /// Which cargo targets of the packages are meant.
+    pub(super) fn filter(&self) -> Filter<'_> {
+        let (build, named) = (
+            &self.0,
+            !self.0.bin.is_empty() || !self.0.example.is_empty(),
+        );
+        if build.lib || build.bins || build.examples || named {
+            Filter {
+                lib: build.lib,
+                bins: Rule::of(build.bins, &build.bin),
+                examples: Rule::of(build.examples, &build.example),
+                is_default: false,
+            }
+        } else {
+            Filter {
+                lib: true,
+                bins: Rule::All,
+                examples: Rule::Named(&[]),
+                is_default: true,
+            }
+        }
+    }
+
+    /// The arguments of `cargo build` for one target, or for whichever one the configuration names.
+    pub(super) fn build_arguments(
+        &self,
+        target: Option<&str>,
+        working_directory: &Path,
+    ) -> Vec<OsString> {
+        let mut build = self.0.clone();
+        build.release = false;
+        build.common.profile = Some(self.profile().to_owned());
+        build.common.target_dir = self.target_directory(working_directory);
+        // Said below: `cargo-options` cuts targets at a dot, for tools that put a libc version behind it.
+        build.common.target.clear();
+        let mut arguments: Vec<OsString> =
+            build.command().get_args().map(ToOwned::to_owned).collect();
+        arguments.extend(
+            target
+                .into_iter()
+                .flat_map(|t| ["--target".into(), t.into()]),
+        );
+        arguments
+    }
+
+    /// The arguments that any command of cargo takes which reads the same manifests.
+    pub(super) fn manifest_arguments(&self) -> Vec<OsString> {
+        let build = Build {
+            manifest_path: self.0.manifest_path.clone(),
+            common: cargo_options::CommonOptions {
+                frozen: self.0.common.frozen,
+                locked: self.0.common.locked,
+                offline: self.0.common.offline,
+                config: self.0.common.config.clone(),
+                unstable_flags: self.0.common.unstable_flags.clone(),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        arguments_of(&build)
+    }
+
+    /// The arguments that any command of cargo takes which selects packages and features.
+    pub(super) fn package_arguments(&self) -> Vec<OsString> {
+        let build = Build {
+            packages: self.0.packages.clone(),
+            workspace: self.0.workspace || self.0.all,
+            exclude: self.0.exclude.clone(),
+            common: cargo_options::CommonOptions {
+                features: self.0.common.features.clone(),
+                all_features: self.0.common.all_features,
+                no_default_features: self.0.common.no_default_features,
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        arguments_of(&build)
+    }
+}
+
+/// The arguments behind `cargo build`; the program that the crate names is of no interest.
+fn arguments_of(build: &Build) -> Vec<OsString> {
+    build
+        .command()
+        .get_args()
+        .skip(1)
+        .map(ToOwned::to_owned)
+        .collect()
+}
+
+/// Which cargo targets of the selected packages are meant.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Filter<'a> {
+    pub(super) lib: bool,
+    pub(super) bins: Rule<'a>,
+    pub(super) examples: Rule<'a>,
+    /// Nothing was named: libraries and programs, as far as their features are there.
+    pub(super) is_default: bool,
+}
+
+/// Which cargo targets of one sort are meant.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Rule<'a> {
+    All,
+    /// Those with such names, which may be patterns.
+    Named(&'a [String]),
+}
+
+impl<'a> Rule<'a> {
+    fn of(all: bool, names: &'a [String]) -> Self {
+        if all { Self::All } else { Self::Named(names) }
+    }
+}
+
+impl Args for Selection {
+    fn augment_args(command: Command) -> Command {
+        let declared = Build::augment_args(Command::new("build"));
+        let taken = declared
+            .get_arguments()
+            .filter(|argument| TAKEN.contains(&argument.get_id().as_str()))
+            .cloned()
+            .map(|argument| {
+                let takes_value = argument
+                    .get_num_args()
+                    .is_some_and(|range| range.max_values() == 1);
+                if takes_value {
+                    argument.num_args(1)
+                } else {
+                    argument
+                }
+            });
+        command.args(taken)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl FromArgMatches for Selection {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        let mut selection = Self::default();
+        selection.update_from_arg_matches(matches)?;
+        Ok(selection)
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let one = |id| matches.get_one::<String>(id).cloned();
+        let path = |id| matches.get_one::<PathBuf>(id).cloned();
+        let many = |id| {
+            matches
+                .get_many::<String>(id)
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect()
+        };
+        let flag = |id| matches.get_flag(id);
+        self.0 = Build {
+            packages: many("packages"),
+            workspace: flag("workspace"),
+            exclude: many("exclude"),
+            all: flag("all"),
+            lib: flag("lib"),
+            bins: flag("bins"),
+            bin: many("bin"),
+            examples: flag("examples"),
+            example: many("example"),
+            release: flag("release"),
+            manifest_path: path("manifest_path"),
+            ignore_rust_version: flag("ignore_rust_version"),
+            common: cargo_options::CommonOptions {
+                features: many("features"),
+                all_features: flag("all_features"),
+                no_default_features: flag("no_default_features"),
+                jobs: matches.get_one::<usize>("jobs").copied(),
+                keep_going: flag("keep_going"),
+                profile: one("profile"),
+                target: many("target"),
+                target_dir: path("target_dir"),
+                locked: flag("locked"),
+                offline: flag("offline"),
+                frozen: flag("frozen"),
+                config: many("config"),
+                unstable_flags: many("unstable_flags"),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    /// A verb as a front end declares it: our own global flags beside cargo's.
+    #[derive(Debug, Parser)]
+    struct Verb {
+        #[command(flatten)]
+        selection: Selection,
+        reference: Option<String>,
+        #[arg(short, long, global = true)]
+        quiet: bool,
+        #[arg(long, global = true)]
+        color: Option<clap::ColorChoice>,
+        #[arg(long)]
+        message_format: Option<String>,
+    }
+
+    fn parse(line: &str) -> Result<Selection, clap::Error> {
+        let words = std::iter::once("push").chain(line.split_whitespace());
+        Verb::try_parse_from(words).map(|verb| verb.selection)
+    }
+
+    fn arguments(line: &str, target: Option<&str>) -> String {
+        let arguments = parse(line)
+            .unwrap()
+            .build_arguments(target, Path::new("/work"));
+        let words: Vec<_> = arguments
+            .iter()
+            .map(|word| word.to_str().unwrap())
+            .collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn the_flags_stand_beside_those_of_a_front_end() {
+        <Verb as clap::CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_taken_over_is_declared_and_reaches_cargo() {
+        let declared = Build::augment_args(Command::new("build"));
+        for id in TAKEN {
+            assert!(
+                declared
+                    .get_arguments()
+                    .any(|argument| argument.get_id() == id),
+                "{id}"
+            );
+        }
+        let line = "-p a --package b --workspace --exclude c --all --lib --bins --bin d --examples \
+                    --example e -F f --all-features --no-default-features -j 3 --keep-going \
+                    --profile dist --target-dir out --manifest-path x/Cargo.toml \
+                    --ignore-rust-version --locked --offline --frozen --config g=1 -Z h";
+        let reached = arguments(line, Some("t.json"));
+        for word in line
+            .replace("-p a", "--package a")
+            .replace("-F", "--features")
+            .split_whitespace()
+        {
+            let word = match word {
+                "-j" => "--jobs",
+                "out" => "/work/out",
+                other => other,
+            };
+            assert!(
+                reached.split(' ').any(|reached| reached == word),
+                "{word} in {reached}"
+            );
+        }
+        assert!(reached.ends_with("--target t.json"), "{reached}");
+    }
+
+    #[test]
+    fn release_is_the_default_and_may_be_said() {
+        assert_eq!(arguments("", None), "build --profile release");
+        assert_eq!(arguments("--release", None), "build --profile release");
+        assert_eq!(
+            arguments("-r -q --color never", None),
+            "build --profile release"
+        );
+        assert!(parse("--release --profile dev").is_err());
+    }
+
+    #[test]
+    fn profiles_have_directories() {
+        let directory = |profile: &str| parse(profile).unwrap().profile_directory().to_owned();
+        assert_eq!(directory(""), "release");
+        assert_eq!(directory("--profile dev"), "debug");
+        assert_eq!(directory("--profile test"), "debug");
+        assert_eq!(directory("--profile bench"), "release");
+        assert_eq!(directory("--profile dist"), "dist");
+    }
+
+    #[test]
+    fn a_flag_without_its_value_is_refused() {
+        for line in ["--bin", "--example", "--target", "-p", "--bin --lib"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn a_target_is_built_once_and_arrives_uncut() {
+        let selection = parse("--target thumbv8m.main-none-eabi --target b --target b").unwrap();
+        assert_eq!(selection.targets(), ["thumbv8m.main-none-eabi", "b"]);
+        assert_eq!(
+            arguments("", Some("thumbv8m.main-none-eabi")),
+            "build --profile release --target thumbv8m.main-none-eabi"
+        );
+    }
+
+    #[test]
+    fn other_commands_of_cargo_get_what_they_take() {
+        let selection =
+            parse("-p a -F x --bin b --target t --locked --config k=1 --release").unwrap();
+        assert_eq!(
+            selection.manifest_arguments(),
+            ["--locked", "--config", "k=1"]
+        );
+        assert_eq!(
+            selection.package_arguments(),
+            ["--features", "x", "--package", "a"]
+        );
+    }
+}
