@@ -1,0 +1,380 @@
+//! What an ELF file says about the machine it needs: which dynamic loader, which C library, how new.
+//!
+//! Owns the reading of program headers, `.dynamic` and `.gnu.version_r`. Reads pieces of the file, never all of it, and
+//! no more than a fixed amount whatever the file claims; a file that contradicts itself is no ELF file to this module.
+
+use std::cell::Cell;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::ops::Range;
+use std::path::Path;
+
+use object::elf::{self, FileHeader32, FileHeader64};
+use object::read::elf::{FileHeader, ProgramHeader};
+use object::{Endianness, FileKind, ReadCache, ReadRef};
+
+use crate::platform::{GlibcVersion, Libc};
+
+/// How many bytes of one file are read at most. The tables of even the largest programs are far smaller.
+const MAX_READ: u64 = 16 << 20;
+
+/// What every single read counts at least, so that a file cannot ask for endlessly many small ones.
+const MIN_READ: u64 = 64;
+
+/// What an ELF program or shared library says about itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Elf {
+    /// The dynamic loader that starts it (`PT_INTERP`); programs without one are static, shared libraries have none.
+    pub interpreter: Option<String>,
+    /// The shared libraries it is linked with (`DT_NEEDED`).
+    pub needed: Vec<String>,
+    /// The highest version of glibc that one of its symbols asks for.
+    pub glibc: Option<GlibcVersion>,
+}
+
+impl Elf {
+    /// Reads a file; `None` when it is no ELF program or shared library.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be opened. Blocks while it reads.
+    pub fn open(path: &Path) -> io::Result<Option<Self>> {
+        Ok(Self::read(File::open(path)?))
+    }
+
+    /// Reads an open file or bytes in memory; `None` when it is no ELF program or shared library.
+    pub fn read(file: impl Read + Seek) -> Option<Self> {
+        let cache = ReadCache::new(file);
+        let left = Cell::new(MAX_READ);
+        let data = Bounded {
+            inner: &cache,
+            left: &left,
+        };
+        match FileKind::parse(data).ok()? {
+            FileKind::Elf32 => parse(FileHeader32::<Endianness>::parse(data).ok()?, data),
+            FileKind::Elf64 => parse(FileHeader64::<Endianness>::parse(data).ok()?, data),
+            _ => None,
+        }
+    }
+
+    /// What a Linux program or library needs of the C library; `None` when it names a loader or library unknown here.
+    pub fn libc(&self) -> Option<Libc> {
+        if let Some(interpreter) = &self.interpreter {
+            let name = interpreter.rsplit('/').next().unwrap_or_default();
+            return if name.starts_with("ld-musl-") {
+                Some(Libc::Musl)
+            } else if name.starts_with("ld-linux")
+                || matches!(name, "ld64.so.1" | "ld64.so.2" | "ld.so.1")
+            {
+                Some(Libc::Glibc)
+            } else {
+                None
+            };
+        }
+        let needs = |test: fn(&str) -> bool| self.needed.iter().any(|name| test(name));
+        if self.glibc.is_some() || needs(|name| name == "libc.so.6" || name.starts_with("ld-linux"))
+        {
+            Some(Libc::Glibc)
+        } else if needs(|name| name == "libc.so" || name.starts_with("libc.musl-")) {
+            Some(Libc::Musl)
+        } else if self.needed.is_empty() {
+            Some(Libc::Static)
+        } else {
+            None
+        }
+    }
+}
+
+fn parse<'a, H: FileHeader<Endian = Endianness>, R: ReadRef<'a>>(
+    header: &'a H,
+    data: R,
+) -> Option<Elf> {
+    let endian = header.endian().ok()?;
+    if !matches!(header.e_type(endian), elf::ET_EXEC | elf::ET_DYN) {
+        return None;
+    }
+    let mut found = Elf::default();
+    for segment in header.program_headers(endian, data).ok()? {
+        if let Some(interpreter) = segment.interpreter(endian, data).ok()? {
+            found.interpreter = Some(String::from_utf8_lossy(interpreter).into_owned());
+        }
+    }
+    let sections = header.sections(endian, data).ok()?;
+    let dynamic = sections.dynamic_table(endian, data).ok()?;
+    for entry in dynamic.iter().filter(|entry| entry.tag == elf::DT_NEEDED) {
+        let name = dynamic.string(entry).ok()?;
+        found
+            .needed
+            .push(String::from_utf8_lossy(name).into_owned());
+    }
+    if let Some((needs, strings)) = sections.gnu_verneed(endian, data).ok()? {
+        let strings = sections.strings(endian, data, strings).ok()?;
+        for need in needs {
+            let (_, versions) = need.ok()?;
+            for version in versions {
+                let name = version.ok()?.name(endian, strings).ok()?;
+                found.glibc = found.glibc.max(glibc_version(name));
+            }
+        }
+    }
+    Some(found)
+}
+
+/// `GLIBC_2.34`; names such as `GLIBC_PRIVATE` are no versions.
+fn glibc_version(name: &[u8]) -> Option<GlibcVersion> {
+    std::str::from_utf8(name)
+        .ok()?
+        .strip_prefix("GLIBC_")?
+        .parse()
+        .ok()
+}
+
+/// A file of which only so much is read.
+struct Bounded<'a, R: Read + Seek> {
+    inner: &'a ReadCache<R>,
+    left: &'a Cell<u64>,
+}
+
+impl<R: Read + Seek> Bounded<'_, R> {
+    fn take(&self, size: u64) -> Result<(), ()> {
+        let left = self.left.get().checked_sub(size.max(MIN_READ)).ok_or(())?;
+        self.left.set(left);
+        Ok(())
+    }
+}
+
+impl<R: Read + Seek> Clone for Bounded<'_, R> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<R: Read + Seek> Copy for Bounded<'_, R> {}
+
+impl<'a, R: Read + Seek> ReadRef<'a> for Bounded<'a, R> {
+    fn len(self) -> Result<u64, ()> {
+        self.inner.len()
+    }
+
+    fn read_bytes_at(self, offset: u64, size: u64) -> Result<&'a [u8], ()> {
+        self.take(size)?;
+        self.inner.read_bytes_at(offset, size)
+    }
+
+    fn read_bytes_at_until(self, range: Range<u64>, delimiter: u8) -> Result<&'a [u8], ()> {
+        let bytes = self.inner.read_bytes_at_until(range, delimiter)?;
+        self.take(bytes.len() as u64)?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// A small 64-bit little-endian program: what is asked for, and nothing else.
+    pub(crate) fn program(
+        interpreter: Option<&str>,
+        needed: &[&str],
+        versions: &[&str],
+    ) -> Vec<u8> {
+        let mut strings = vec![0u8];
+        let mut add = |text: &str| {
+            let at = strings.len() as u64;
+            strings.extend_from_slice(text.as_bytes());
+            strings.push(0);
+            at
+        };
+        let needed: Vec<u64> = needed.iter().map(|name| add(name)).collect();
+        let file = add("libc.so.6");
+        let versions: Vec<u64> = versions.iter().map(|name| add(name)).collect();
+        let mut dynamic = Vec::new();
+        for at in needed {
+            dynamic.extend_from_slice(&1u64.to_le_bytes());
+            dynamic.extend_from_slice(&at.to_le_bytes());
+        }
+        dynamic.extend_from_slice(&[0; 16]);
+        let mut verneed = Vec::new();
+        if !versions.is_empty() {
+            verneed.extend_from_slice(&1u16.to_le_bytes());
+            verneed.extend_from_slice(&u16::try_from(versions.len()).unwrap().to_le_bytes());
+            for word in [file, 16, 0] {
+                verneed.extend_from_slice(&u32::try_from(word).unwrap().to_le_bytes());
+            }
+            for (index, at) in versions.iter().enumerate() {
+                let next = if index + 1 == versions.len() {
+                    0u32
+                } else {
+                    16
+                };
+                verneed.extend_from_slice(&[0; 8]);
+                verneed.extend_from_slice(&u32::try_from(*at).unwrap().to_le_bytes());
+                verneed.extend_from_slice(&next.to_le_bytes());
+            }
+        }
+        let interpreter = interpreter
+            .map(|text| [text.as_bytes(), b"\0"].concat())
+            .unwrap_or_default();
+
+        // Header, one program header, then the contents, then the section headers.
+        let (mut body, base) = (Vec::new(), 64 + 56u64);
+        let mut place = |content: &[u8]| {
+            let at = base + body.len() as u64;
+            body.extend_from_slice(content);
+            (at, content.len() as u64)
+        };
+        let interpreter = place(&interpreter);
+        let sections = [
+            (0u32, (0, 0)),
+            (3, place(&strings)),
+            (6, place(&dynamic)),
+            (0x6fff_fffe, place(&verneed)),
+        ];
+        let section_count: u16 = if verneed.is_empty() { 3 } else { 4 };
+        let mut file = vec![0x7f, b'E', b'L', b'F', 2, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+        file.extend_from_slice(&3u16.to_le_bytes());
+        file.extend_from_slice(&62u16.to_le_bytes());
+        file.extend_from_slice(&1u32.to_le_bytes());
+        for word in [0, 64, base + body.len() as u64] {
+            file.extend_from_slice(&word.to_le_bytes());
+        }
+        file.extend_from_slice(&0u32.to_le_bytes());
+        for half in [64u16, 56, 1, 64, section_count, 1] {
+            file.extend_from_slice(&half.to_le_bytes());
+        }
+        let kind = if interpreter.1 == 0 { 0u32 } else { 3 };
+        file.extend_from_slice(&kind.to_le_bytes());
+        file.extend_from_slice(&4u32.to_le_bytes());
+        for word in [interpreter.0, 0, 0, interpreter.1, interpreter.1, 1] {
+            file.extend_from_slice(&word.to_le_bytes());
+        }
+        file.extend_from_slice(&body);
+        for (kind, (at, size)) in sections.into_iter().take(section_count.into()) {
+            file.extend_from_slice(&0u32.to_le_bytes());
+            file.extend_from_slice(&kind.to_le_bytes());
+            for word in [0, 0, at, size] {
+                file.extend_from_slice(&word.to_le_bytes());
+            }
+            for word in [u32::from(kind > 3), 0] {
+                file.extend_from_slice(&word.to_le_bytes());
+            }
+            for word in [1u64, 0] {
+                file.extend_from_slice(&word.to_le_bytes());
+            }
+        }
+        file
+    }
+
+    fn read(bytes: &[u8]) -> Option<Elf> {
+        Elf::read(Cursor::new(bytes))
+    }
+
+    #[test]
+    fn a_program_names_its_loader_its_libraries_and_the_newest_glibc() {
+        let bytes = program(
+            Some("/lib64/ld-linux-x86-64.so.2"),
+            &["libgcc_s.so.1", "libc.so.6"],
+            &[
+                "GLIBC_2.2.5",
+                "GLIBC_2.34",
+                "GLIBC_2.9",
+                "GLIBC_PRIVATE",
+                "GCC_3.0",
+            ],
+        );
+        let elf = read(&bytes).unwrap();
+        assert_eq!(
+            elf.interpreter.as_deref(),
+            Some("/lib64/ld-linux-x86-64.so.2")
+        );
+        assert_eq!(elf.needed, ["libgcc_s.so.1", "libc.so.6"]);
+        assert_eq!(elf.glibc, Some(GlibcVersion::new(2, 34)));
+        assert_eq!(elf.libc(), Some(Libc::Glibc));
+    }
+
+    #[test]
+    fn the_c_library_follows_from_the_loader_else_from_the_libraries() {
+        let libc =
+            |interpreter, needed: &[&str]| read(&program(interpreter, needed, &[])).unwrap().libc();
+        assert_eq!(libc(None, &[]), Some(Libc::Static));
+        assert_eq!(
+            libc(Some("/lib/ld-musl-x86_64.so.1"), &["libc.so"]),
+            Some(Libc::Musl)
+        );
+        assert_eq!(libc(Some("/lib/ld64.so.1"), &[]), Some(Libc::Glibc));
+        assert_eq!(libc(Some("/lib/ld-uClibc.so.0"), &["libc.so.0"]), None);
+        assert_eq!(libc(None, &["libc.so.6"]), Some(Libc::Glibc));
+        assert_eq!(libc(None, &["libc.musl-x86_64.so.1"]), Some(Libc::Musl));
+        assert_eq!(libc(None, &["libfoo.so"]), None);
+    }
+
+    #[test]
+    fn the_program_that_runs_this_test_is_read() {
+        let elf = Elf::open(&std::env::current_exe().unwrap()).unwrap();
+        if cfg!(target_os = "linux") {
+            let elf = elf.unwrap();
+            if cfg!(target_env = "gnu") {
+                assert_eq!(elf.libc(), Some(Libc::Glibc));
+                assert!(elf.glibc.unwrap() >= GlibcVersion::new(2, 2));
+                assert!(elf.needed.contains(&"libc.so.6".to_owned()));
+            }
+        } else {
+            assert_eq!(elf, None);
+        }
+    }
+
+    #[test]
+    fn other_files_are_no_elf() {
+        for bytes in [
+            &b""[..],
+            b"\x7fELF",
+            b"MZ",
+            b"#!/bin/sh\n",
+            &[0; 64],
+            b"\0asm\x01\0\0\0",
+        ] {
+            assert_eq!(read(bytes), None);
+        }
+        let mut object = program(None, &[], &[]);
+        object[16] = 1;
+        assert_eq!(read(&object), None, "a relocatable file is no program");
+    }
+
+    #[test]
+    fn what_a_file_claims_is_not_read_beyond_the_bound() {
+        // A loader's name of 64 MiB in a sparse file of 1 GiB: too long to be one, and not read to find out.
+        let mut bytes = program(Some("/lib/ld.so"), &[], &[]);
+        bytes[64 + 32..64 + 40].copy_from_slice(&(64u64 << 20).to_le_bytes());
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, &bytes).unwrap();
+        file.set_len(1 << 30).unwrap();
+        assert_eq!(Elf::read(file), None);
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_do_no_harm(
+            changes in prop::collection::vec((0usize..2000, any::<u8>()), 0..20),
+            cut in 0usize..2000,
+        ) {
+            let mut bytes = program(Some("/lib/ld-linux.so.2"), &["libc.so.6"], &["GLIBC_2.4", "GLIBC_2.5"]);
+            let length = bytes.len();
+            for (at, byte) in changes {
+                bytes[at % length] = byte;
+            }
+            let _ = read(&bytes);
+            let _ = read(&bytes[..cut.min(length)]);
+        }
+
+        #[test]
+        fn noise_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let _ = read(&bytes);
+            let _ = read(&[&b"\x7fELF\x02\x01\x01"[..], &bytes].concat());
+            let _ = read(&[&b"\x7fELF\x01\x02\x01"[..], &bytes].concat());
+        }
+    }
+}

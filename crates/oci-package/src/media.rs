@@ -1,0 +1,82 @@
+//! Media types of this layout: what its documents and files are called in descriptors.
+//!
+//! Those of layers built by cargo belong to [`Kind`](crate::Kind); here is what other files are called.
+
+use oci_registry::MediaType;
+
+/// The `artifactType` of an index: one version of a package.
+pub const PACKAGE: MediaType = MediaType::new_static("application/vnd.cargo-oci.package.v1");
+/// The `artifactType` of a manifest: one version of a package, for one target triple.
+pub const PACKAGE_TARGET: MediaType =
+    MediaType::new_static("application/vnd.cargo-oci.package-target.v1");
+/// The media type of the config document.
+pub const CONFIG: MediaType = MediaType::new_static("application/vnd.cargo-oci.config.v1+json");
+
+/// The ordinary media type of a file, by its name.
+///
+/// Only what accompanies programs is known; everything else is bytes. README and LICENSE files are plain text.
+pub fn of_file_name(name: &str) -> MediaType {
+    let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
+    let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
+    MediaType::new_static(match extension {
+        "md" => "text/markdown",
+        "txt" | "adoc" | "rst" | "1" | "5" | "8" => "text/plain",
+        "html" | "htm" => "text/html",
+        "css" => "text/css",
+        "csv" => "text/csv",
+        "js" | "mjs" => "text/javascript",
+        "h" | "hpp" => "text/x-c",
+        "json" => "application/json",
+        "toml" => "application/toml",
+        "yaml" | "yml" => "application/yaml",
+        "xml" => "application/xml",
+        "pdf" => "application/pdf",
+        "wasm" => "application/wasm",
+        "tar" => "application/x-tar",
+        "gz" | "tgz" | "crate" => "application/gzip",
+        "xz" => "application/x-xz",
+        "zst" => "application/zstd",
+        "zip" => "application/zip",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        _ if is_plain_text(&name) => "text/plain",
+        _ => return MediaType::OCTET_STREAM,
+    })
+}
+
+/// The files that come without an extension, or with a word for one: `LICENSE`, `LICENSE-MIT`, `LICENSE.apache`.
+fn is_plain_text(name: &str) -> bool {
+    [
+        "readme",
+        "license",
+        "licence",
+        "copying",
+        "copyright",
+        "notice",
+        "changelog",
+        "authors",
+    ]
+    .iter()
+    .any(|word| name.starts_with(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_accompany_programs_have_ordinary_types() {
+        for (name, expected) in [
+            ("README.md", "text/markdown"),
+            ("docs/guide.MD", "text/markdown"),
+            ("LICENSE-MIT", "text/plain"),
+            ("LICENSE.apache-2.0", "text/plain"),
+            ("completions.zsh", "application/octet-stream"),
+            ("data", "application/octet-stream"),
+            ("a.tar.gz", "application/gzip"),
+            ("license/data", "application/octet-stream"),
+        ] {
+            assert_eq!(of_file_name(name).as_str(), expected, "{name}");
+        }
+    }
+}

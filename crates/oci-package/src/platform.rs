@@ -1,0 +1,588 @@
+//! Platforms: a target triple in the names that registries and container tools use, which are Go's.
+//!
+//! Owns the table from rustc's words to Go's, [`TargetCfg`] with what rustc says about a target, [`Libc`], and reading a
+//! platform from text. What a triple means is data of `cfg-expr`; for a triple that it does not know, such as a
+//! specification file of one's own, the caller asks `rustc --print cfg` and hands the answer in.
+
+use std::fmt;
+use std::str::FromStr;
+
+use cfg_expr::targets::{ALL_BUILTINS, Endian, TargetInfo, get_builtin_target_by_triple};
+use oci_registry::{ErrorKind, Platform};
+use snafu::{OptionExt, Snafu};
+
+use crate::error::Failure;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to find out the platform of the target `{}`", triple.escape_debug()))]
+    UnknownTarget { triple: String },
+    #[snafu(display("failed to read what rustc says about a target: `{key}` is missing"))]
+    IncompleteCfg { key: &'static str },
+    #[snafu(display("failed to parse the platform `{}`: expected `os/architecture` or `os/architecture/variant`", text.escape_debug()))]
+    ParsePlatform { text: String },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::UnknownTarget { .. } => {
+                vec!["`rustc --print target-list` lists the targets that rustc knows".into()]
+            }
+            Self::ParsePlatform { .. } => {
+                vec!["write for example `linux/amd64` or `linux/arm/v7`".into()]
+            }
+            Self::IncompleteCfg { .. } => Vec::new(),
+        }
+    }
+}
+
+/// What rustc says about a target, in rustc's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetCfg {
+    /// `target_arch`: `x86_64`, `aarch64`, `arm`, …
+    pub arch: String,
+    /// `target_os`: `linux`, `macos`, `none`, …
+    pub os: String,
+    /// `target_env`: `gnu`, `musl`, `msvc`, …, or nothing.
+    pub env: String,
+    /// Whether `target_endian` is `big`.
+    pub is_big_endian: bool,
+    /// `target_pointer_width`, in bits.
+    pub pointer_width: u8,
+}
+
+impl TargetCfg {
+    /// What is known of a target that rustc ships with.
+    pub fn builtin(triple: &str) -> Option<Self> {
+        get_builtin_target_by_triple(triple).map(Self::of)
+    }
+
+    fn of(info: &TargetInfo) -> Self {
+        Self {
+            arch: info.arch.as_str().to_owned(),
+            os: info.os.as_ref().map_or("none", |os| os.as_str()).to_owned(),
+            env: info.env.as_ref().map_or("", |env| env.as_str()).to_owned(),
+            is_big_endian: info.endian == Endian::big,
+            pointer_width: info.pointer_width,
+        }
+    }
+
+    /// Reads what `rustc --print cfg --target TARGET` prints.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when a line that rustc always prints is missing.
+    pub fn parse(printed: &str) -> crate::Result<Self> {
+        let find = |key: &'static str| {
+            printed.lines().find_map(|line| {
+                let value = line.trim().strip_prefix(key)?.strip_prefix('=')?;
+                value.strip_prefix('"')?.strip_suffix('"')
+            })
+        };
+        let require = |key| find(key).context(IncompleteCfgSnafu { key });
+        Ok(Self {
+            arch: require("target_arch")?.to_owned(),
+            os: require("target_os")?.to_owned(),
+            env: find("target_env").unwrap_or_default().to_owned(),
+            is_big_endian: require("target_endian")? == "big",
+            pointer_width: require("target_pointer_width")?.parse().ok().context(
+                IncompleteCfgSnafu {
+                    key: "target_pointer_width",
+                },
+            )?,
+        })
+    }
+
+    /// What programs end with on this target.
+    pub(crate) fn exe_suffix(&self) -> &'static str {
+        match (self.os.as_str(), self.arch.as_str()) {
+            ("windows" | "cygwin", _) => ".exe",
+            ("uefi", _) => ".efi",
+            ("emscripten", _) => ".js",
+            (_, "wasm32" | "wasm64") => ".wasm",
+            _ => "",
+        }
+    }
+
+    /// The C library that the target's name promises, where it promises one.
+    fn libc(&self) -> Option<Libc> {
+        if self.os != "linux" {
+            return None;
+        }
+        match self.env.as_str() {
+            env if env.starts_with("gnu") => Some(Libc::Glibc),
+            env if env.starts_with("musl") || env == "ohos" => Some(Libc::Musl),
+            _ => None,
+        }
+    }
+}
+
+/// The platform of a target triple, its [`TargetCfg`] given where `cfg-expr` does not know the triple.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    pub(crate) cfg: TargetCfg,
+    platform: Platform,
+}
+
+impl Target {
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for a triple that nobody knows.
+    pub(crate) fn new(triple: &str, cfg: Option<&TargetCfg>) -> crate::Result<Self> {
+        let cfg = cfg.cloned().or_else(|| TargetCfg::builtin(triple));
+        let cfg = cfg.context(UnknownTargetSnafu { triple })?;
+        Ok(Self {
+            platform: translate(triple, &cfg),
+            cfg,
+        })
+    }
+
+    /// `os/architecture[/variant]`, nothing said of a C library.
+    pub(crate) fn platform(&self) -> &Platform {
+        &self.platform
+    }
+
+    /// What the files need of the C library: what they say themselves, where there are files that can say it, else what
+    /// the triple promises. `None` where the question has no answer.
+    pub(crate) fn libc(&self, of_files: Option<Libc>) -> Option<Libc> {
+        let promised = self.cfg.libc();
+        if self.cfg.os == "linux" {
+            of_files.or(promised)
+        } else {
+            None
+        }
+    }
+}
+
+/// The platform of a target triple, in Go's names; a Linux target's with the C library that its name promises.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] for a triple that rustc does not ship with, unless `cfg` says what it is.
+pub fn of_target(triple: &str, cfg: Option<&TargetCfg>) -> crate::Result<Platform> {
+    let target = Target::new(triple, cfg)?;
+    let libc = target.libc(None);
+    Ok(with_libc(target.platform, libc))
+}
+
+/// The same platform, demanding this C library.
+pub(crate) fn with_libc(platform: Platform, libc: Option<Libc>) -> Platform {
+    let feature = libc.and_then(Libc::os_feature);
+    Platform {
+        os_features: feature.map(str::to_owned).into_iter().collect(),
+        ..platform
+    }
+}
+
+/// rustc's words in Go's.
+fn translate(triple: &str, cfg: &TargetCfg) -> Platform {
+    let os = match (cfg.os.as_str(), cfg.env.as_str(), cfg.arch.as_str()) {
+        ("macos", ..) => "darwin",
+        ("wasi", "p2", _) => "wasip2",
+        ("wasi", "p3", _) => "wasip3",
+        // A module for no system in particular is run as one for the first interface that systems had.
+        ("wasi", ..) | ("unknown", _, "wasm32" | "wasm64") => "wasip1",
+        (os, ..) => os,
+    };
+    let architecture = match (cfg.arch.as_str(), cfg.is_big_endian, cfg.pointer_width) {
+        ("x86_64", _, 32) => "amd64p32",
+        ("x86_64", ..) => "amd64",
+        ("x86", ..) => "386",
+        ("aarch64", true, _) => "arm64be",
+        ("aarch64", ..) => "arm64",
+        ("arm", true, _) => "armbe",
+        ("powerpc", ..) => "ppc",
+        ("powerpc64", true, _) => "ppc64",
+        ("powerpc64", false, _) => "ppc64le",
+        ("loongarch64", ..) => "loong64",
+        ("mips", false, _) => "mipsle",
+        ("mips64", false, _) => "mips64le",
+        ("wasm32" | "wasm64", ..) => "wasm",
+        (arch, ..) => arch,
+    };
+    Platform {
+        architecture: architecture.to_owned(),
+        os: os.to_owned(),
+        os_version: None,
+        os_features: Vec::new(),
+        variant: (cfg.arch == "arm").then(|| arm_variant(triple).to_owned()),
+    }
+}
+
+/// The version of the ARM architecture stands in the triple only. Without one it is the sixth, as rustc has it.
+fn arm_variant(triple: &str) -> &'static str {
+    let cpu = triple.split('-').next().unwrap_or(triple);
+    let version = ["arm", "thumb"].iter().find_map(|name| {
+        let rest = cpu.strip_prefix(name)?;
+        rest.strip_prefix("eb").unwrap_or(rest).strip_prefix('v')
+    });
+    match version.and_then(|version| version.chars().next()) {
+        Some('4') => "v4",
+        Some('5') => "v5",
+        Some('7') => "v7",
+        Some('8') => "v8",
+        Some('9') => "v9",
+        _ => "v6",
+    }
+}
+
+/// Reads `os/architecture[/variant]`, as people write a platform.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] when there are fewer or more parts, or an empty one.
+pub fn parse(text: &str) -> crate::Result<Platform> {
+    let mut parts = text.split('/').map(str::to_owned);
+    let platform = (|| {
+        Some(Platform {
+            os: parts.next()?,
+            architecture: parts.next()?,
+            os_version: None,
+            os_features: Vec::new(),
+            variant: parts.next(),
+        })
+    })();
+    let is_plain = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+    };
+    let platform = platform.filter(|_| text.split('/').all(is_plain) && parts.next().is_none());
+    Ok(platform.context(ParsePlatformSnafu { text })?)
+}
+
+/// The triples of rustc that run on this platform, the most portable first; only such as people publish for.
+pub(crate) fn triples_for(platform: &Platform) -> Vec<&'static str> {
+    let mut found: Vec<_> = ALL_BUILTINS
+        .iter()
+        .filter(|info| {
+            // What distributions of operating systems build for themselves has their name in the second place.
+            let vendor = info.triple.as_str().split('-').nth(1);
+            let of_info = translate(info.triple.as_str(), &TargetCfg::of(info));
+            matches!(
+                vendor,
+                Some("unknown" | "pc" | "apple" | "linux" | "wasip1" | "wasip2")
+            ) && of_info.os == platform.os
+                && of_info.architecture == platform.architecture
+                && (platform.variant.is_none() || of_info.variant == platform.variant)
+        })
+        .map(|info| (info.triple.as_str(), info.arch.as_str()))
+        .collect();
+    // `aarch64-…` before `arm64e-…`: the plain name of the architecture is what everything of it runs.
+    found.sort_by_key(|(triple, arch)| {
+        let is_plain = triple.split('-').next() == Some(arch);
+        (!triple.contains("musl"), !is_plain, triple.len(), *triple)
+    });
+    found.into_iter().map(|(triple, _)| triple).collect()
+}
+
+/// What a program for Linux needs of the C library. The order is that of portability.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Libc {
+    /// Nothing: everything is in the program.
+    Static,
+    /// The GNU C library.
+    Glibc,
+    /// musl, as a shared library.
+    Musl,
+}
+
+impl Libc {
+    /// The word in annotations.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Static => "static",
+            Self::Glibc => "glibc",
+            Self::Musl => "musl",
+        }
+    }
+
+    /// The feature that a platform must have, as `os.features` names it.
+    pub const fn os_feature(self) -> Option<&'static str> {
+        match self {
+            Self::Static => None,
+            Self::Glibc => Some("libc.glibc"),
+            Self::Musl => Some("libc.musl"),
+        }
+    }
+
+    /// What a platform demands; `Static` where it demands nothing.
+    pub fn of_platform(platform: &Platform) -> Self {
+        [Self::Musl, Self::Glibc]
+            .into_iter()
+            .find(|libc| {
+                platform
+                    .os_features
+                    .iter()
+                    .any(|feature| Some(feature.as_str()) == libc.os_feature())
+            })
+            .unwrap_or(Self::Static)
+    }
+
+    pub(crate) fn from_word(word: &str) -> Option<Self> {
+        [Self::Static, Self::Glibc, Self::Musl]
+            .into_iter()
+            .find(|libc| libc.as_str() == word)
+    }
+}
+
+impl fmt::Display for Libc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// A version of the GNU C library, `2.34` or `2.2.5`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GlibcVersion {
+    major: u32,
+    minor: u32,
+    patch: u32,
+}
+
+impl GlibcVersion {
+    /// The version `major.minor`.
+    pub const fn new(major: u32, minor: u32) -> Self {
+        Self {
+            major,
+            minor,
+            patch: 0,
+        }
+    }
+}
+
+impl FromStr for GlibcVersion {
+    type Err = UnreadableVersion;
+
+    fn from_str(text: &str) -> Result<Self, UnreadableVersion> {
+        let number = |part: &str| {
+            let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+            is_number.then(|| part.parse().ok()).flatten()
+        };
+        let parts: Option<Vec<u32>> = text.splitn(4, '.').map(number).collect();
+        match parts.as_deref() {
+            Some(&[major, minor]) => Ok(Self::new(major, minor)),
+            Some(&[major, minor, patch]) => Ok(Self {
+                major,
+                minor,
+                patch,
+            }),
+            _ => Err(UnreadableVersion),
+        }
+    }
+}
+
+impl fmt::Display for GlibcVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)?;
+        match self.patch {
+            0 => Ok(()),
+            patch => write!(f, ".{patch}"),
+        }
+    }
+}
+
+/// A text that is no [`GlibcVersion`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Snafu)]
+#[snafu(display("expected a version of glibc, such as `2.34`"))]
+pub struct UnreadableVersion;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn triples_become_platforms() {
+        for (triple, expected, feature) in [
+            ("x86_64-unknown-linux-gnu", "linux/amd64", "libc.glibc"),
+            ("x86_64-unknown-linux-musl", "linux/amd64", "libc.musl"),
+            (
+                "x86_64-unknown-linux-gnux32",
+                "linux/amd64p32",
+                "libc.glibc",
+            ),
+            ("x86_64-unknown-linux-ohos", "linux/amd64", "libc.musl"),
+            ("i686-unknown-linux-gnu", "linux/386", "libc.glibc"),
+            ("aarch64-unknown-linux-musl", "linux/arm64", "libc.musl"),
+            (
+                "aarch64_be-unknown-linux-gnu",
+                "linux/arm64be",
+                "libc.glibc",
+            ),
+            (
+                "armv7-unknown-linux-gnueabihf",
+                "linux/arm/v7",
+                "libc.glibc",
+            ),
+            (
+                "thumbv7neon-unknown-linux-musleabihf",
+                "linux/arm/v7",
+                "libc.musl",
+            ),
+            ("arm-unknown-linux-gnueabi", "linux/arm/v6", "libc.glibc"),
+            (
+                "armv5te-unknown-linux-musleabi",
+                "linux/arm/v5",
+                "libc.musl",
+            ),
+            ("armv4t-unknown-linux-gnueabi", "linux/arm/v4", "libc.glibc"),
+            (
+                "armeb-unknown-linux-gnueabi",
+                "linux/armbe/v6",
+                "libc.glibc",
+            ),
+            ("armebv7r-none-eabi", "none/armbe/v7", ""),
+            ("powerpc-unknown-linux-gnu", "linux/ppc", "libc.glibc"),
+            ("powerpc64-unknown-linux-gnu", "linux/ppc64", "libc.glibc"),
+            (
+                "powerpc64le-unknown-linux-gnu",
+                "linux/ppc64le",
+                "libc.glibc",
+            ),
+            ("riscv64gc-unknown-linux-gnu", "linux/riscv64", "libc.glibc"),
+            ("s390x-unknown-linux-gnu", "linux/s390x", "libc.glibc"),
+            (
+                "loongarch64-unknown-linux-gnu",
+                "linux/loong64",
+                "libc.glibc",
+            ),
+            ("mips-unknown-linux-gnu", "linux/mips", "libc.glibc"),
+            ("mipsel-unknown-linux-musl", "linux/mipsle", "libc.musl"),
+            (
+                "mips64-unknown-linux-gnuabi64",
+                "linux/mips64",
+                "libc.glibc",
+            ),
+            (
+                "mips64el-unknown-linux-muslabi64",
+                "linux/mips64le",
+                "libc.musl",
+            ),
+            ("sparc64-unknown-linux-gnu", "linux/sparc64", "libc.glibc"),
+            ("x86_64-linux-android", "android/amd64", ""),
+            ("x86_64-apple-darwin", "darwin/amd64", ""),
+            ("aarch64-apple-darwin", "darwin/arm64", ""),
+            ("aarch64-apple-ios", "ios/arm64", ""),
+            ("x86_64-pc-windows-msvc", "windows/amd64", ""),
+            ("x86_64-pc-windows-gnu", "windows/amd64", ""),
+            ("aarch64-pc-windows-gnullvm", "windows/arm64", ""),
+            ("x86_64-unknown-freebsd", "freebsd/amd64", ""),
+            ("x86_64-unknown-illumos", "illumos/amd64", ""),
+            ("powerpc64-ibm-aix", "aix/ppc64", ""),
+            ("wasm32-wasip1", "wasip1/wasm", ""),
+            ("wasm32-wasip2", "wasip2/wasm", ""),
+            ("wasm32-unknown-unknown", "wasip1/wasm", ""),
+            ("thumbv6m-none-eabi", "none/arm/v6", ""),
+        ] {
+            let platform = of_target(triple, None).unwrap();
+            assert_eq!(platform.to_string(), expected, "{triple}");
+            assert_eq!(platform.os_features.concat(), feature, "{triple}");
+            assert_eq!(platform.os_features.len(), usize::from(!feature.is_empty()));
+        }
+    }
+
+    #[test]
+    fn every_target_of_rustc_has_a_platform_that_reads_back() {
+        assert!(ALL_BUILTINS.len() > 300);
+        for info in ALL_BUILTINS {
+            let platform = of_target(info.triple.as_str(), None).unwrap();
+            let text = platform.to_string();
+            let read = parse(&text).unwrap_or_else(|_| panic!("{}: {text}", info.triple));
+            assert_eq!(
+                (read.os, read.architecture, read.variant),
+                (platform.os, platform.architecture, platform.variant)
+            );
+            assert!(platform.os_features.is_empty() || info.triple.as_str().contains("linux"));
+        }
+    }
+
+    #[test]
+    fn unknown_triples_take_what_rustc_prints() {
+        let error = of_target("x86_64-acme-os", None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let printed = "debug_assertions\ntarget_abi=\"\"\ntarget_arch=\"mips64\"\ntarget_endian=\"little\"\n\
+                       target_env=\"musl\"\ntarget_family=\"unix\"\ntarget_os=\"linux\"\ntarget_pointer_width=\"64\"\n";
+        let cfg = TargetCfg::parse(printed).unwrap();
+        let platform = of_target("mips64el-acme-linux", Some(&cfg)).unwrap();
+        assert_eq!(platform.to_string(), "linux/mips64le");
+        assert_eq!(platform.os_features, ["libc.musl"]);
+        assert!(TargetCfg::parse("target_arch=\"x86\"").is_err());
+        assert!(TargetCfg::parse("").is_err());
+    }
+
+    #[test]
+    fn platforms_are_read_as_people_write_them() {
+        let platform = parse("linux/arm/v7").unwrap();
+        assert_eq!(
+            (platform.os.as_str(), platform.architecture.as_str()),
+            ("linux", "arm")
+        );
+        assert_eq!(platform.variant.as_deref(), Some("v7"));
+        for text in [
+            "",
+            "linux",
+            "linux/",
+            "/amd64",
+            "a/b/c/d",
+            "a/b/",
+            "a b/c",
+            "a/b/\u{7}",
+        ] {
+            assert!(parse(text).is_err(), "{text:?} was accepted");
+        }
+    }
+
+    #[test]
+    fn what_a_program_ends_with_follows_from_its_target() {
+        let suffix = |triple| TargetCfg::builtin(triple).unwrap().exe_suffix();
+        assert_eq!(suffix("x86_64-pc-windows-gnu"), ".exe");
+        assert_eq!(suffix("wasm32-wasip1"), ".wasm");
+        assert_eq!(suffix("x86_64-unknown-uefi"), ".efi");
+        assert_eq!(suffix("aarch64-apple-darwin"), "");
+    }
+
+    #[test]
+    fn versions_of_glibc_are_ordered_by_number() {
+        let version = |text: &str| text.parse::<GlibcVersion>().unwrap();
+        assert!(version("2.9") < version("2.34"));
+        assert!(version("2.2.5") < version("2.3"));
+        assert_eq!(version("2.2.5").to_string(), "2.2.5");
+        assert_eq!(version("2.34"), GlibcVersion::new(2, 34));
+        for text in [
+            "",
+            "2",
+            "2.",
+            "2.a",
+            "2.3.4.5",
+            "+2.3",
+            "2.99999999999",
+            "PRIVATE",
+        ] {
+            assert!(
+                text.parse::<GlibcVersion>().is_err(),
+                "{text:?} was accepted"
+            );
+        }
+    }
+
+    #[test]
+    fn a_platforms_triples_are_those_that_people_publish_for() {
+        let triples = triples_for(&parse("linux/amd64").unwrap());
+        assert_eq!(
+            triples[..2],
+            ["x86_64-unknown-linux-musl", "x86_64-unknown-linux-gnu"]
+        );
+        assert_eq!(
+            triples_for(&parse("darwin/arm64").unwrap())[0],
+            "aarch64-apple-darwin"
+        );
+        assert!(triples_for(&parse("windows/amd64").unwrap()).contains(&"x86_64-pc-windows-msvc"));
+        assert!(triples_for(&parse("plan9/amd64").unwrap()).is_empty());
+    }
+}

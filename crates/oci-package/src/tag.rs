@@ -1,0 +1,282 @@
+//! Tags: how a version, and a version for one target triple, are written where a registry expects a tag.
+//!
+//! Owns [`ReleaseTag`], the pair of names that everything published has, and the way back from a tag to a version. A
+//! version `1.2.3+build` is the tag `1.2.3_build`, since tags know no `+`; its manifest for one target is
+//! `1.2.3_build__x86_64-unknown-linux-gnu`. No version contains `__` in either reading, so the first one splits.
+
+use std::fmt;
+
+use oci_registry::{ErrorKind, Tag};
+use semver::Version;
+use snafu::{ResultExt, Snafu, ensure};
+
+use crate::error::Failure;
+
+/// What stands between the version and the target triple.
+const SEPARATOR: &str = "__";
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to write the version `{version}` as a tag"))]
+    WriteVersion {
+        version: Version,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("failed to use `{text}` as a tag"))]
+    ParseTag {
+        text: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display(
+        "failed to use `{tag}` as a tag: `__` separates a version from its target triple"
+    ))]
+    Separator { tag: Tag },
+    #[snafu(display("failed to write the tag of `{tag}` for the target `{target}`"))]
+    WriteTarget {
+        tag: Tag,
+        target: String,
+        source: oci_registry::Error,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Separator { .. } => {
+                vec!["choose a tag that neither contains `__` nor ends with `_`".into()]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        match self {
+            Self::WriteVersion { source, .. }
+            | Self::ParseTag { source, .. }
+            | Self::WriteTarget { source, .. } => Some(source),
+            Self::Separator { .. } => None,
+        }
+    }
+}
+
+/// The name that one version is published under: the tag of its index, from which the tag for each target follows.
+///
+/// A tag that reads as a version is released, and so immutable; any other (`nightly`, `latest`, `1.2`) may move.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ReleaseTag(Tag);
+
+impl ReleaseTag {
+    /// The tag of this version, its `+` written as `_`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when it is longer than a tag may be.
+    pub fn of_version(version: &Version) -> crate::Result<Self> {
+        let text = version.to_string().replacen('+', "_", 1);
+        Ok(Self(text.parse().with_context(|_| WriteVersionSnafu {
+            version: version.clone(),
+        })?))
+    }
+
+    /// A tag that was asked for by name, such as `nightly`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when it contains `__` or ends with `_`, so that the tags of its targets could be read
+    /// in two ways.
+    pub fn new(tag: Tag) -> crate::Result<Self> {
+        let text = tag.as_str();
+        ensure!(
+            !text.contains(SEPARATOR) && !text.ends_with('_'),
+            SeparatorSnafu { tag }
+        );
+        Ok(Self(tag))
+    }
+
+    /// [`ReleaseTag::new`] of a text.
+    ///
+    /// # Errors
+    ///
+    /// Also when the text is no tag.
+    pub fn parse(text: &str) -> crate::Result<Self> {
+        Self::new(text.parse().with_context(|_| ParseTagSnafu { text })?)
+    }
+
+    /// The tag of the index.
+    pub fn index(&self) -> &Tag {
+        &self.0
+    }
+
+    /// The tag of the manifest for this target triple.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when it is longer than a tag may be, or the triple has characters that a tag has not.
+    pub fn target(&self, triple: &str) -> crate::Result<Tag> {
+        let text = format!("{}{SEPARATOR}{triple}", self.0);
+        Ok(text.parse().with_context(|_| WriteTargetSnafu {
+            tag: self.0.clone(),
+            target: triple,
+        })?)
+    }
+
+    /// The target triple that `tag` is for, when it is the tag of one of this version's targets.
+    pub fn target_of<'a>(&self, tag: &'a Tag) -> Option<&'a str> {
+        match split(tag) {
+            (version, Some(target)) if version == self.0.as_str() => Some(target),
+            _ => None,
+        }
+    }
+
+    /// The version that the tag reads as.
+    pub fn version(&self) -> Option<Version> {
+        version(&self.0)
+    }
+
+    /// Whether what is published under it stays as it is: whether the tag reads as a version.
+    pub fn is_released(&self) -> bool {
+        self.version().is_some()
+    }
+}
+
+impl fmt::Display for ReleaseTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for ReleaseTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// What a tag says: the version's part, and the target triple when it is the tag of one target.
+pub fn split(tag: &Tag) -> (&str, Option<&str>) {
+    match tag.as_str().split_once(SEPARATOR) {
+        Some((version, target)) => (version, Some(target)),
+        None => (tag.as_str(), None),
+    }
+}
+
+/// The version that a tag reads as; none for a moving tag and for the tag of one target.
+pub fn version(tag: &Tag) -> Option<Version> {
+    let (text, target) = split(tag);
+    if target.is_some() {
+        return None;
+    }
+    Version::parse(&text.replacen('_', "+", 1)).ok()
+}
+
+/// The highest release among these tags, those of single targets left aside; a pre-release only if there is nothing else.
+pub fn highest<'a>(tags: impl IntoIterator<Item = &'a Tag>) -> Option<(&'a Tag, Version)> {
+    tags.into_iter()
+        .filter_map(|tag| Some((tag, version(tag)?)))
+        .max_by(|(_, a), (_, b)| (a.pre.is_empty(), a).cmp(&(b.pre.is_empty(), b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tag(text: &str) -> Tag {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_version_is_written_as_a_tag_and_read_back() {
+        for (text, expected) in [
+            ("1.2.3", "1.2.3"),
+            ("1.2.3-rc.1+build.5", "1.2.3-rc.1_build.5"),
+            ("0.0.0+a-b", "0.0.0_a-b"),
+        ] {
+            let version: Version = text.parse().unwrap();
+            let release = ReleaseTag::of_version(&version).unwrap();
+            assert_eq!(release.index().as_str(), expected);
+            assert_eq!(release.version(), Some(version));
+            let target = release.target("x86_64-unknown-linux-gnu").unwrap();
+            assert_eq!(
+                target.as_str(),
+                format!("{expected}__x86_64-unknown-linux-gnu")
+            );
+            assert_eq!(release.target_of(&target), Some("x86_64-unknown-linux-gnu"));
+            assert_eq!(super::version(&target), None);
+        }
+    }
+
+    #[test]
+    fn only_whole_versions_are_released() {
+        for (text, expected) in [
+            ("1.2.3", true),
+            ("1.2.3_b", true),
+            ("1.2", false),
+            ("latest", false),
+            ("v1.2.3", false),
+            ("nightly_2", false),
+            ("1.2.3_a_b", false),
+        ] {
+            assert_eq!(
+                ReleaseTag::parse(text).unwrap().is_released(),
+                expected,
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn tags_that_could_be_read_in_two_ways_are_refused() {
+        for text in ["a__b", "a_", "__", "_", "a b", ""] {
+            let error = ReleaseTag::parse(text).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
+        }
+        let long = ReleaseTag::parse(&"a".repeat(120)).unwrap();
+        assert!(long.target("x86_64-apple-darwin").is_err());
+        assert!(ReleaseTag::parse("a").unwrap().target("x y").is_err());
+        let version = Version::parse(&format!("1.2.3-{}", "a".repeat(130))).unwrap();
+        assert!(ReleaseTag::of_version(&version).is_err());
+    }
+
+    #[test]
+    fn the_highest_release_is_semvers_highest_without_targets() {
+        let highest = |tags: &[&str]| {
+            let tags: Vec<_> = tags.iter().map(|text| tag(text)).collect();
+            super::highest(&tags).map(|(tag, _)| tag.to_string())
+        };
+        assert_eq!(
+            highest(&[
+                "1.9.0",
+                "1.10.0",
+                "latest",
+                "2.0.0-rc.1",
+                "3.0.0__x",
+                "v4.0.0"
+            ]),
+            Some("1.10.0".into())
+        );
+        assert_eq!(
+            highest(&["1.0.0-a", "1.0.0-b", "x"]),
+            Some("1.0.0-b".into())
+        );
+        assert_eq!(highest(&["latest", "1.2"]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_splits_back(
+            version in "(0|[1-9][0-9]{0,3})\\.[0-9]\\.[0-9](-[a-z]{1,3}(\\.[1-9])?)?(\\+[0-9a-zA-Z-]{1,5}(\\.[a-z]{1,3})?)?",
+            triple in "[a-z0-9_][a-z0-9_.-]{0,30}",
+        ) {
+            let version: Version = version.parse().unwrap();
+            let release = ReleaseTag::of_version(&version).unwrap();
+            let target = release.target(&triple).unwrap();
+            prop_assert_eq!(release.target_of(&target), Some(triple.as_str()));
+            prop_assert_eq!(release.version(), Some(version));
+        }
+    }
+}
