@@ -1,1 +1,39 @@
-//! placeholder
+//! The rig of the end-to-end tests: real parts on loopback, real programs in a clean environment.
+//!
+//! It knows the two programs only from outside, as a user does: argument lists, files, exit codes
+//! and what stands on stdout and stderr. It links none of their crates, so that a test cannot pass
+//! because both sides share a mistake.
+//!
+//! | room | owns |
+//! | --- | --- |
+//! | [`testbed`] | where the real parts and the built programs lie, and what happens when one is missing |
+//! | [`loopback`] | HTTP on 127.0.0.1, both ends of it |
+//! | [`registry`] | a docker-registry process: open, with passwords, with tokens |
+//! | [`token`] | the token server beside it |
+//! | [`recorder`] | a proxy that names every request that passes |
+//! | [`program`] | a home of its own for a program, and its run |
+//! | [`sources`] | crates to push, in a directory of their own |
+//! | [`layout`] | OCI layout directories, read without our own code |
+//!
+//! Everything that a value started ends with the value, also when its test panics.
+
+// A rig that cannot be set up is a failed test, and a panic is how a test fails.
+#![allow(clippy::missing_panics_doc)]
+
+pub mod layout;
+pub mod loopback;
+pub mod program;
+pub mod recorder;
+pub mod registry;
+pub mod sources;
+pub mod testbed;
+pub mod token;
+
+use sha2::Digest as _;
+
+/// The digest of some bytes as registries write it.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    let hash = bytes::Bytes::copy_from_slice(&sha2::Sha256::digest(bytes));
+    format!("sha256:{hash:x}")
+}

@@ -1,0 +1,323 @@
+//! A home of its own for a program, and the program's run: arguments in, exit code and text out.
+//!
+//! Nothing of the environment of the test reaches a program but the way to the Rust toolchain.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::loopback::block_on;
+use crate::registry::{PASSWORD, USER};
+use crate::testbed::{Part, program, toolchain};
+
+/// No run of a test takes so long; a build of a crate without dependencies takes a few seconds.
+const LIMIT: Duration = Duration::from_mins(2);
+
+/// A user's home directory, empty at first.
+#[derive(Debug)]
+pub struct Home {
+    directory: TempDir,
+}
+
+impl Default for Home {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Home {
+    /// The home of someone who never logged in anywhere.
+    #[must_use]
+    pub fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a directory for a home");
+        for inside in [".docker", ".cargo", "tmp"] {
+            fs::create_dir(directory.path().join(inside)).expect("a directory in a home");
+        }
+        Self { directory }
+    }
+
+    /// The home of the one user that the registries know, logged in at `host` by docker's file.
+    #[must_use]
+    pub fn of_user(host: &str) -> Self {
+        Self::logged_in(host, USER, PASSWORD)
+    }
+
+    /// The home of someone who is logged in at `host` by docker's file.
+    #[must_use]
+    pub fn logged_in(host: &str, user: &str, password: &str) -> Self {
+        let home = Self::new();
+        let auth = STANDARD.encode(format!("{user}:{password}"));
+        let config = json!({"auths": {host: {"auth": auth}}});
+        fs::write(home.docker_config().join("config.json"), config.to_string())
+            .expect("docker's file");
+        home
+    }
+
+    /// The home directory.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The directory of docker's files (`DOCKER_CONFIG`).
+    #[must_use]
+    pub fn docker_config(&self) -> PathBuf {
+        self.path().join(".docker")
+    }
+
+    /// `cargo-oci` with these arguments.
+    #[must_use]
+    pub fn cargo_oci<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
+        self.run(&program("cargo-oci"), arguments)
+    }
+
+    /// `skopeo` with these arguments; it verifies no signatures.
+    #[must_use]
+    pub fn skopeo<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
+        let mut run = self.run(&Part::Skopeo.path(), ["--insecure-policy", "--tmpdir"]);
+        run.arguments.push(self.path().join("tmp").into());
+        run.arguments.extend(arguments.into_iter().map(Into::into));
+        run
+    }
+
+    /// A script for a real Nushell that has the plugin and nothing else.
+    #[must_use]
+    pub fn nu(&self, script: &str) -> Run {
+        // Nu reads the list of plugins as a list of its own, where a quoted path is one item.
+        let plugins = format!("['{}']", program("nu_plugin_oci").display());
+        let options = ["-n", "--no-std-lib", "--plugins", &plugins, "-c", script];
+        self.run(&Part::Nu.path(), options)
+    }
+
+    /// What a Nushell pipeline gives, as JSON.
+    ///
+    /// # Panics
+    ///
+    /// If the script fails.
+    #[must_use]
+    pub fn nu_value(&self, pipeline: &str) -> Value {
+        let outcome = self.nu(&format!("{pipeline} | to json --raw")).succeeds();
+        serde_json::from_str(&outcome.stdout)
+            .unwrap_or_else(|error| panic!("`{pipeline}` gave no JSON ({error}): {outcome}"))
+    }
+
+    /// The code of the error that a Nushell pipeline ends with.
+    ///
+    /// # Panics
+    ///
+    /// If it ends without an error.
+    #[must_use]
+    pub fn nu_error_code(&self, pipeline: &str) -> String {
+        // `collect` waits for a stream to its end: an error may come after the first rows.
+        let script = format!(
+            "try {{ {pipeline} | collect | ignore; 'no error' }} catch {{|e| $e.details.code }}"
+        );
+        let outcome = self.nu(&script).succeeds();
+        let code = outcome.stdout.trim().to_owned();
+        assert_ne!(code, "no error", "`{pipeline}` succeeded: {outcome}");
+        code
+    }
+
+    fn run<A: Into<OsString>>(
+        &self,
+        program: &Path,
+        arguments: impl IntoIterator<Item = A>,
+    ) -> Run {
+        let mut environment: Vec<(OsString, OsString)> = toolchain()
+            .into_iter()
+            .map(|(name, value)| (name.into(), value))
+            .collect();
+        let mut set = |name: &str, value: OsString| environment.push((name.into(), value));
+        set("HOME", self.path().into());
+        set("DOCKER_CONFIG", self.docker_config().into());
+        set("CARGO_HOME", self.path().join(".cargo").into());
+        set("TMPDIR", self.path().join("tmp").into());
+        set("CARGO_NET_OFFLINE", "true".into());
+        set("NO_COLOR", "1".into());
+        Run {
+            program: program.into(),
+            arguments: arguments.into_iter().map(Into::into).collect(),
+            directory: self.path().into(),
+            environment,
+        }
+    }
+}
+
+/// A program about to run.
+#[derive(Clone, Debug)]
+pub struct Run {
+    program: PathBuf,
+    arguments: Vec<OsString>,
+    directory: PathBuf,
+    environment: Vec<(OsString, OsString)>,
+}
+
+impl Run {
+    /// Runs in this directory instead of the home.
+    #[must_use]
+    pub fn within(mut self, directory: impl Into<PathBuf>) -> Self {
+        self.directory = directory.into();
+        self
+    }
+
+    /// Adds a variable.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
+        self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Runs the program to its end, with an empty stdin.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started, or does not end in time; then it is killed.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .current_dir(&self.directory)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let line = self.line();
+        let output = block_on(async { tokio::time::timeout(LIMIT, command.output()).await })
+            .unwrap_or_else(|_| panic!("`{line}` did not end within {LIMIT:?}"))
+            .unwrap_or_else(|error| panic!("`{line}` did not start: {error}"));
+        Outcome::new(line, &output)
+    }
+
+    /// Runs the program, which must succeed.
+    #[track_caller]
+    pub fn succeeds(self) -> Outcome {
+        self.outcome().succeeds()
+    }
+
+    /// Runs the program, which must say no in the form that all its errors have.
+    #[track_caller]
+    pub fn fails_with(self, code: i32) -> Outcome {
+        self.outcome().fails_with(code)
+    }
+
+    fn line(&self) -> String {
+        let name = self
+            .program
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        let arguments = self
+            .arguments
+            .iter()
+            .map(|argument| argument.to_string_lossy());
+        std::iter::once(name)
+            .chain(arguments)
+            .collect::<Vec<_>>()
+            .join(" ")
+    }
+}
+
+/// What a program left behind.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    line: String,
+    /// The exit code; `None` if a signal ended it.
+    pub code: Option<i32>,
+    /// What stands on stdout.
+    pub stdout: String,
+    /// What stands on stderr.
+    pub stderr: String,
+}
+
+impl Outcome {
+    fn new(line: String, output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self {
+            line,
+            code: output.status.code(),
+            stdout: text(&output.stdout),
+            stderr: text(&output.stderr),
+        }
+    }
+
+    /// It must have succeeded.
+    #[track_caller]
+    #[must_use]
+    pub fn succeeds(self) -> Self {
+        assert_eq!(self.code, Some(0), "{self}");
+        self
+    }
+
+    /// It must have failed with this code, said so, and given advice.
+    #[track_caller]
+    #[must_use]
+    pub fn fails_with(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{self}");
+        assert!(
+            self.says_line("error: "),
+            "there is no `error:` line: {self}"
+        );
+        assert!(self.says_line("help: "), "there is no `help:` line: {self}");
+        self
+    }
+
+    /// The error must be the first thing it said: nothing was begun.
+    #[track_caller]
+    #[must_use]
+    pub fn at_once(self) -> Self {
+        assert!(
+            self.stderr.starts_with("error: "),
+            "something was begun: {self}"
+        );
+        self
+    }
+
+    /// The last line of stdout.
+    #[track_caller]
+    #[must_use]
+    pub fn last_line(&self) -> &str {
+        let line = self.stdout.lines().last();
+        line.unwrap_or_else(|| panic!("there is nothing on stdout: {self}"))
+    }
+
+    /// The `sha256:…` behind the `@` of the last line of stdout: what a push prints.
+    #[track_caller]
+    #[must_use]
+    pub fn printed_digest(&self) -> String {
+        let digest = self.last_line().split_once('@').map(|(_, digest)| digest);
+        let digest = digest.unwrap_or_else(|| panic!("no reference by digest: {self}"));
+        let hex = digest.strip_prefix("sha256:").unwrap_or_default();
+        assert!(
+            hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()),
+            "{self}"
+        );
+        digest.to_owned()
+    }
+
+    fn says_line(&self, start: &str) -> bool {
+        self.stderr.lines().any(|line| line.starts_with(start))
+    }
+}
+
+impl std::fmt::Display for Outcome {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self {
+            line,
+            code,
+            stdout,
+            stderr,
+        } = self;
+        write!(
+            f,
+            "`{line}` ended with {code:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+        )
+    }
+}

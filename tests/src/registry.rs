@@ -1,0 +1,326 @@
+//! A docker-registry process on a free loopback port, with a data directory of its own.
+//!
+//! It ends with the value that started it. Should the test be killed, it ends too: it is held by
+//! a shell that waits for its own stdin to close.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use hyper::{Method, Request, Response};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::loopback;
+use crate::testbed::Part;
+use crate::token::{ISSUER, SERVICE, TokenPolicy, TokenServer};
+
+/// The one user that a registry with passwords or tokens knows.
+pub const USER: &str = "carol";
+/// Her password.
+pub const PASSWORD: &str = "correct horse";
+/// The same for bcrypt, the one algorithm that the registry takes.
+const PASSWORD_BCRYPT: &str = "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2";
+
+/// The manifests that a reader knows.
+const MANIFESTS: &str =
+    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
+
+/// A running registry.
+#[derive(Debug)]
+pub struct Registry {
+    process: Process,
+    host: String,
+    data: TempDir,
+    gate: Gate,
+}
+
+/// Who gets in.
+#[derive(Debug)]
+enum Gate {
+    Open,
+    Passwords,
+    Tokens(Box<TokenServer>),
+}
+
+impl Registry {
+    /// A registry that lets everybody do everything.
+    #[must_use]
+    pub fn open() -> Self {
+        Self::start(Gate::Open)
+    }
+
+    /// A registry that asks for a password (Basic).
+    #[must_use]
+    pub fn with_passwords() -> Self {
+        Self::start(Gate::Passwords)
+    }
+
+    /// A registry that asks for a token (Bearer) of the server that starts beside it.
+    #[must_use]
+    pub fn with_tokens(policy: TokenPolicy) -> Self {
+        Self::start(Gate::Tokens(Box::new(TokenServer::start(policy))))
+    }
+
+    fn start(gate: Gate) -> Self {
+        let data = tempfile::tempdir().expect("a directory for the registry's data");
+        let at = |name: &str| data.path().join(name);
+        // JSON is YAML, which the registry reads.
+        let mut config = json!({
+            "version": "0.1",
+            "log": {"level": "info", "accesslog": {"disabled": true}},
+            "storage": {
+                "filesystem": {"rootdirectory": at("storage")},
+                "delete": {"enabled": true},
+                "maintenance": {"uploadpurging": {"enabled": false}},
+            },
+            "http": {"addr": "127.0.0.1:0", "secret": "testbed"},
+        });
+        match &gate {
+            Gate::Open => {}
+            Gate::Passwords => {
+                let users = at("htpasswd");
+                fs::write(&users, format!("{USER}:{PASSWORD_BCRYPT}\n")).expect("the users");
+                config["auth"] = json!({"htpasswd": {"realm": "testbed", "path": users}});
+            }
+            Gate::Tokens(server) => {
+                let bundle = at("issuer.pem");
+                fs::write(&bundle, server.certificate_pem()).expect("the issuer's certificate");
+                config["auth"] = json!({"token": {
+                    "realm": server.realm(),
+                    "service": SERVICE,
+                    "issuer": ISSUER,
+                    "rootcertbundle": bundle,
+                }});
+            }
+        }
+        let file = at("config.yml");
+        fs::write(&file, config.to_string()).expect("the registry's configuration");
+        let mut process = Process::start(
+            Command::new(Part::DockerRegistry.path())
+                .arg("serve")
+                .arg(file),
+        );
+        let host = process.listening();
+        Self {
+            process,
+            host,
+            data,
+            gate,
+        }
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The token server of a registry that asks for tokens.
+    ///
+    /// # Panics
+    ///
+    /// If it asks for none.
+    #[must_use]
+    pub fn tokens(&self) -> &TokenServer {
+        match &self.gate {
+            Gate::Tokens(server) => server,
+            Gate::Open | Gate::Passwords => panic!("this registry has no token server"),
+        }
+    }
+
+    /// What the registry wrote to its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process
+            .log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Sends a request for `path`, as someone who may do everything.
+    #[must_use]
+    pub fn request(&self, method: Method, path: &str) -> Response<Bytes> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("http://{}{path}", self.host))
+            .header("Accept", MANIFESTS);
+        if let Some(authorization) = self.authorization(path) {
+            request = request.header("Authorization", authorization);
+        }
+        loopback::send(request.body("").expect("a path makes a request"))
+    }
+
+    fn authorization(&self, path: &str) -> Option<String> {
+        match &self.gate {
+            Gate::Open => None,
+            Gate::Passwords => {
+                let pair = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+                Some(format!("Basic {pair}"))
+            }
+            Gate::Tokens(server) => {
+                let name = ["/manifests/", "/blobs/", "/tags/"]
+                    .iter()
+                    .find_map(|part| path.strip_prefix("/v2/")?.split_once(part))
+                    .map_or("", |(name, _)| name);
+                let scope = format!("repository:{name}:pull,push,delete");
+                Some(format!(
+                    "Bearer {}",
+                    server.token(&[&scope, "registry:catalog:*"])
+                ))
+            }
+        }
+    }
+
+    /// A manifest's digest, as the registry says it, and the document; `None` if it is not there.
+    ///
+    /// # Panics
+    ///
+    /// If the registry answers anything but 200 or 404.
+    #[must_use]
+    pub fn manifest(&self, repository: &str, identifier: &str) -> Option<(String, Value)> {
+        let path = format!("/v2/{repository}/manifests/{identifier}");
+        let answer = self.request(Method::GET, &path);
+        match answer.status().as_u16() {
+            200 => {
+                let digest = answer.headers()["Docker-Content-Digest"].to_str();
+                let digest = digest.expect("a digest is ASCII").to_owned();
+                assert_eq!(
+                    digest,
+                    crate::sha256(answer.body()),
+                    "the registry says the digest"
+                );
+                let document = serde_json::from_slice(answer.body()).expect("a manifest is JSON");
+                Some((digest, document))
+            }
+            404 => None,
+            other => panic!("`{path}` was answered {other}: {}", self.log()),
+        }
+    }
+
+    /// The digest that a tag points at; `None` if the tag is not there.
+    #[must_use]
+    pub fn digest(&self, repository: &str, tag: &str) -> Option<String> {
+        self.manifest(repository, tag).map(|(digest, _)| digest)
+    }
+
+    /// A blob's bytes.
+    ///
+    /// # Panics
+    ///
+    /// If it is not there.
+    #[must_use]
+    pub fn blob(&self, repository: &str, digest: &str) -> Bytes {
+        let answer = self.request(Method::GET, &format!("/v2/{repository}/blobs/{digest}"));
+        assert_eq!(
+            answer.status(),
+            200,
+            "the blob `{digest}` of `{repository}`"
+        );
+        answer.into_body()
+    }
+
+    /// The tags of a repository in byte order; none if there is no repository.
+    #[must_use]
+    pub fn tags(&self, repository: &str) -> Vec<String> {
+        let answer = self.request(Method::GET, &format!("/v2/{repository}/tags/list"));
+        let document: Value = serde_json::from_slice(answer.body()).expect("tags are JSON");
+        let names = document["tags"].as_array().into_iter().flatten();
+        let mut tags: Vec<_> = names.filter_map(Value::as_str).map(str::to_owned).collect();
+        tags.sort();
+        tags
+    }
+
+    /// Takes a tag away and leaves its manifest, which this registry offers no request for.
+    ///
+    /// # Panics
+    ///
+    /// If the tag is not there.
+    pub fn forget_tag(&self, repository: &str, tag: &str) {
+        let repositories = self
+            .data
+            .path()
+            .join("storage/docker/registry/v2/repositories");
+        let tag: PathBuf = [repository, "_manifests/tags", tag].iter().collect();
+        fs::remove_dir_all(repositories.join(tag)).expect("the tag is there");
+    }
+}
+
+/// The registry's process, by way of the shell that holds it.
+#[derive(Debug)]
+struct Process {
+    holder: Child,
+    lines: Option<BufReader<std::process::ChildStderr>>,
+    log: Arc<Mutex<String>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Process {
+    /// The shell ends the registry as soon as nobody holds the other end of its stdin. It lets go
+    /// of stderr, so that the log ends when the registry does.
+    const HOLD: &str = r#""$@" & exec 2>/dev/null; read -r _; kill -KILL $!; wait"#;
+
+    fn start(registry: &Command) -> Self {
+        let mut holder = Command::new("/bin/sh")
+            .args(["-c", Self::HOLD, "sh"])
+            .arg(registry.get_program())
+            .args(registry.get_args())
+            .env_clear()
+            .env("OTEL_TRACES_EXPORTER", "none")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("a shell starts");
+        let lines = holder.stderr.take().map(BufReader::new);
+        Self {
+            holder,
+            lines,
+            log: Arc::default(),
+            reader: None,
+        }
+    }
+
+    /// Waits until the registry says where it listens, and reads its log from there on.
+    fn listening(&mut self) -> String {
+        let mut lines = self.lines.take().expect("the log is read once");
+        let host = loop {
+            let mut line = String::new();
+            let length = lines.read_line(&mut line).expect("a log is text");
+            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.push_str(&line);
+            if let Some((_, rest)) = line.split_once("listening on ") {
+                let end = rest.find('"').unwrap_or(rest.len());
+                break rest[..end].to_owned();
+            }
+            assert!(length > 0, "the registry did not start: {log}");
+        };
+        let log = Arc::clone(&self.log);
+        // Nobody else empties the pipe, and a full pipe would stop the registry.
+        self.reader = Some(std::thread::spawn(move || {
+            for line in lines.lines().map_while(Result::ok) {
+                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+                log.push_str(&line);
+                log.push('\n');
+            }
+        }));
+        host
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        drop(self.holder.stdin.take());
+        let _ = self.holder.wait();
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Crates to push, each in a directory of its own, outside of every workspace and checkout.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::LazyLock;
+
+use tempfile::TempDir;
+
+use crate::testbed::{Part, toolchain};
+
+/// The sources of a package, unbuilt, to do with as a test likes.
+#[derive(Debug)]
+pub struct Sources {
+    directory: TempDir,
+    root: PathBuf,
+}
+
+impl Sources {
+    /// The published crate `shellharden`: one binary, no dependencies, not written by us.
+    #[must_use]
+    pub fn shellharden() -> Self {
+        Self::shellharden_in("shellharden")
+    }
+
+    /// The same below another name, to be pushed from elsewhere.
+    #[must_use]
+    pub fn shellharden_in(name: &str) -> Self {
+        let sources = Self::empty(name);
+        copy_directory(&Part::Shellharden.path(), &sources.root);
+        sources
+    }
+
+    /// A package `widgets` of ours, with two binaries and a C library.
+    #[must_use]
+    pub fn widgets() -> Self {
+        let sources = Self::empty("widgets");
+        sources.write(
+            "Cargo.toml",
+            "[package]\nname = \"widgets\"\nversion = \"1.2.3\"\nedition = \"2024\"\n\
+             license = \"MIT\"\ndescription = \"Round ones and square ones\"\n\n\
+             [lib]\nname = \"shapes\"\ncrate-type = [\"cdylib\"]\n\n\
+             [workspace]\n",
+        );
+        sources.write(
+            "src/lib.rs",
+            "#[unsafe(no_mangle)]\npub extern \"C\" fn corners() -> u8 { 4 }\n",
+        );
+        sources.write("src/bin/round.rs", "fn main() { println!(\"round\") }\n");
+        sources.write("src/bin/square.rs", "fn main() { println!(\"square\") }\n");
+        sources
+    }
+
+    /// A package that has nothing to push: a library for other crates.
+    #[must_use]
+    pub fn plain_library() -> Self {
+        let sources = Self::empty("plain");
+        sources.write(
+            "Cargo.toml",
+            "[package]\nname = \"plain\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[workspace]\n",
+        );
+        sources.write("src/lib.rs", "\n");
+        sources
+    }
+
+    fn empty(name: &str) -> Self {
+        let directory = tempfile::tempdir().expect("a directory for sources");
+        let root = directory.path().join(name);
+        fs::create_dir_all(&root).expect("a directory for sources");
+        Self { directory, root }
+    }
+
+    /// The directory of `Cargo.toml`.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.root
+    }
+
+    /// A directory beside the sources.
+    #[must_use]
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Writes a file of the sources.
+    pub fn write(&self, file: &str, text: &str) {
+        let path = self.root.join(file);
+        let parent = path.parent().expect("a file is in a directory");
+        fs::create_dir_all(parent).expect("a directory for a source file");
+        fs::write(path, text).expect("a source file");
+    }
+
+    /// Adds a line to the end of a file of the sources.
+    pub fn append(&self, file: &str, text: &str) {
+        let old = fs::read_to_string(self.root.join(file)).expect("a source file");
+        self.write(file, &format!("{old}\n{text}\n"));
+    }
+
+    /// What cargo built, from `target/release/`.
+    #[must_use]
+    pub fn built(&self, name: &str) -> Vec<u8> {
+        let path = self.root.join("target/release").join(name);
+        fs::read(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()))
+    }
+
+    /// Whether a build was begun.
+    #[must_use]
+    pub fn is_touched(&self) -> bool {
+        self.root.join("target/release").exists() || self.root.join("target/debug").exists()
+    }
+
+    /// The version in `Cargo.toml`.
+    #[must_use]
+    pub fn version(&self) -> String {
+        let manifest = fs::read_to_string(self.root.join("Cargo.toml")).expect("a manifest");
+        let version = manifest
+            .lines()
+            .find_map(|line| line.strip_prefix("version = "));
+        version.expect("a version").trim_matches('"').to_owned()
+    }
+
+    /// The tag of what is pushed for this machine: `VERSION__TRIPLE`.
+    #[must_use]
+    pub fn target_tag(&self) -> String {
+        format!("{}__{}", self.version(), host_triple())
+    }
+}
+
+/// The target triple of this machine's Rust.
+///
+/// # Panics
+///
+/// If there is no rustc.
+#[must_use]
+pub fn host_triple() -> &'static str {
+    static HOST: LazyLock<String> = LazyLock::new(|| {
+        let rustc = Command::new("rustc").arg("-vV").envs(toolchain()).output();
+        let output = rustc.expect("there is a rustc");
+        let text = String::from_utf8(output.stdout).expect("rustc writes text");
+        let host = text.lines().find_map(|line| line.strip_prefix("host: "));
+        host.expect("rustc names its host").to_owned()
+    });
+    &HOST
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory can be made");
+    for entry in fs::read_dir(from).expect("a directory can be read") {
+        let entry = entry.expect("a directory can be read");
+        let name = entry.file_name();
+        if entry.file_type().expect("a file has a type").is_dir() {
+            // A build in place is nobody's source.
+            if name != "target" {
+                copy_directory(&entry.path(), &to.join(name));
+            }
+        } else {
+            fs::copy(entry.path(), to.join(name)).expect("a file can be copied");
+        }
+    }
+}
