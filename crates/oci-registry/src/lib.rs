@@ -1,16 +1,24 @@
 //! A client for OCI registries: verified, streaming, resumable.
 
+mod auth;
 mod blob;
 mod digest;
+mod environment;
 mod error;
+mod exchange;
 mod manifest;
 mod memory;
 mod pack;
 mod reference;
+mod registry;
 mod storage;
+mod transport;
 
+pub use auth::docker::DockerConfig;
+pub use auth::{Anonymous, Credential, CredentialProvider, Lookup, Secret};
 pub use blob::{Blob, BlobStream, Content};
 pub use digest::{Algorithm, Digest, Hasher};
+pub use environment::Environment;
 pub use error::{Error, ErrorKind, Optional, RegistryError, Result, Side};
 pub use manifest::{
     Annotations, Descriptor, Document, ImageManifest, Index, Manifest, MediaType, Platform,
@@ -18,4 +26,5 @@ pub use manifest::{
 pub use memory::Memory;
 pub use pack::Packed;
 pub use reference::{Identifier, Location, Reference, RegistryName, RepositoryName, Tag};
+pub use registry::{Access, Client, ClientOptions, Registry, Repository, Traffic};
 pub use storage::{Delivery, Source, TagStream, Target};

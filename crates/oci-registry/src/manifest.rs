@@ -356,6 +356,7 @@ impl Index {
 /// What a manifest's bytes say.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "kept behind an `Arc`")]
 pub enum Document {
     /// One artifact.
     Image(ImageManifest),
@@ -631,7 +632,7 @@ fn write(document: Document) -> Result<Manifest, Error> {
 }
 
 /// Some registries and writers send `null` for an empty list or map.
-fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+pub(crate) fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)

@@ -23,18 +23,18 @@ const MAX_BLOB: usize = 1 << 30;
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("failed to find the manifest `{identifier}` in memory"))]
-    ManifestAbsent { identifier: Identifier },
+    NoManifest { identifier: Identifier },
     #[snafu(display("failed to find the blob {digest} in memory"))]
-    BlobAbsent { digest: Digest },
+    NoBlob { digest: Digest },
     #[snafu(display("refused the manifest {digest}: {missing}, which it names, is not here"))]
-    SuccessorAbsent { digest: Digest, missing: Digest },
+    MissingSuccessor { digest: Digest, missing: Digest },
 }
 
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::ManifestAbsent { .. } | Self::BlobAbsent { .. } => ErrorKind::NotFound,
-            Self::SuccessorAbsent { .. } => ErrorKind::InvalidInput,
+            Self::NoManifest { .. } | Self::NoBlob { .. } => ErrorKind::NotFound,
+            Self::MissingSuccessor { .. } => ErrorKind::InvalidInput,
         }
     }
 }
@@ -79,7 +79,7 @@ impl Memory {
         let manifest = digest
             .and_then(|digest| state.manifests.get(digest))
             .cloned();
-        manifest.with_context(|| ManifestAbsentSnafu {
+        manifest.with_context(|| NoManifestSnafu {
             identifier: identifier.clone(),
         })
     }
@@ -93,7 +93,7 @@ impl Source for Memory {
 
     async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
         let bytes = self.state().blobs.get(&descriptor.digest).cloned();
-        let bytes = bytes.with_context(|| BlobAbsentSnafu {
+        let bytes = bytes.with_context(|| NoBlobSnafu {
             digest: descriptor.digest.clone(),
         })?;
         BlobStream::new(
@@ -135,7 +135,7 @@ impl Target for Memory {
             .find(|successor| !state.has(successor))
         {
             let (digest, missing) = (manifest.digest().clone(), missing.digest.clone());
-            return Err(SuccessorAbsentSnafu { digest, missing }.build().into());
+            return Err(MissingSuccessorSnafu { digest, missing }.build().into());
         }
         state
             .manifests
@@ -149,7 +149,7 @@ impl Target for Memory {
         let put = || -> Result<(), Error> {
             ensure!(
                 state.manifests.contains_key(digest),
-                ManifestAbsentSnafu {
+                NoManifestSnafu {
                     identifier: digest.clone()
                 }
             );

@@ -1,0 +1,161 @@
+//! What a registry demands: the `WWW-Authenticate` header (RFC 9110, 11.6.1; distribution, "Token Authentication").
+
+use http::{HeaderMap, header};
+
+/// A demand this program can answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Challenge {
+    Basic,
+    Bearer {
+        /// Where tokens are had, as the registry wrote it.
+        realm: String,
+        service: Option<String>,
+        scope: Option<String>,
+    },
+}
+
+impl Challenge {
+    /// The demand to answer among all that the headers hold: a token before a password, others passed over.
+    pub(crate) fn pick(headers: &HeaderMap) -> Option<Self> {
+        let values = headers.get_all(header::WWW_AUTHENTICATE);
+        let all = values
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(parse);
+        let mut basic = None;
+        for (scheme, parameters) in all {
+            let parameter = |name: &str| {
+                let found = parameters
+                    .iter()
+                    .find(|(key, _)| key.eq_ignore_ascii_case(name));
+                found
+                    .map(|(_, value)| value.clone())
+                    .filter(|value| !value.is_empty())
+            };
+            if scheme.eq_ignore_ascii_case("bearer") {
+                if let Some(realm) = parameter("realm") {
+                    let (service, scope) = (parameter("service"), parameter("scope"));
+                    return Some(Self::Bearer {
+                        realm,
+                        service,
+                        scope,
+                    });
+                }
+            } else if scheme.eq_ignore_ascii_case("basic") {
+                basic = Some(Self::Basic);
+            }
+        }
+        basic
+    }
+}
+
+type Parameters = Vec<(String, String)>;
+
+/// Splits a header into schemes and their parameters.
+///
+/// A word with `=` after it is a parameter of the scheme before it, any other word starts a new scheme; so commas inside
+/// quotes, several challenges in one header and opaque tokens (`Negotiate abc==`) all come out right.
+fn parse(text: &str) -> Vec<(String, Parameters)> {
+    let mut challenges: Vec<(String, Parameters)> = Vec::new();
+    let mut rest = text.trim_start_matches([' ', '\t', ',']);
+    while !rest.is_empty() {
+        let end = rest.find([' ', '\t', ',', '=', '"']).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let trimmed = after.trim_start_matches([' ', '\t']);
+        if let Some(value) = trimmed.strip_prefix('=') {
+            let (value, after) = take_value(value.trim_start_matches([' ', '\t']));
+            if let Some((_, parameters)) = challenges.last_mut() {
+                parameters.push((word.to_owned(), value));
+            }
+            rest = after;
+        } else if word.is_empty() {
+            // A stray quote: what follows cannot be told apart any more.
+            break;
+        } else {
+            challenges.push((word.to_owned(), Parameters::new()));
+            rest = after;
+        }
+        rest = rest.trim_start_matches([' ', '\t', ',', '=']);
+    }
+    challenges
+}
+
+/// Takes a quoted string or a plain word off the front.
+fn take_value(text: &str) -> (String, &str) {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let end = text.find([' ', '\t', ',']).unwrap_or(text.len());
+        return (text[..end].to_owned(), &text[end..]);
+    };
+    let mut value = String::new();
+    let mut characters = quoted.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return (value, &quoted[at + 1..]),
+            '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
+            _ => value.push(character),
+        }
+    }
+    (value, "")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pick(values: &[&str]) -> Option<Challenge> {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(header::WWW_AUTHENTICATE, value.parse().unwrap());
+        }
+        Challenge::pick(&headers)
+    }
+
+    fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
+        let (service, scope) = (service.map(Into::into), scope.map(Into::into));
+        Challenge::Bearer {
+            realm: realm.into(),
+            service,
+            scope,
+        }
+    }
+
+    #[test]
+    fn real_headers() {
+        let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#;
+        let expected = bearer(
+            "https://auth.docker.io/token",
+            Some("registry.docker.io"),
+            Some("repository:a/b:pull,push"),
+        );
+        assert_eq!(pick(&[hub]), Some(expected));
+        assert_eq!(pick(&["Basic realm=\"x\""]), Some(Challenge::Basic));
+        assert_eq!(
+            pick(&[
+                "Negotiate",
+                "Basic realm=x",
+                "BEARER Realm=https://a/b , Service=c"
+            ]),
+            Some(bearer("https://a/b", Some("c"), None))
+        );
+        assert_eq!(
+            pick(&["Negotiate abc==, Basic realm=\"a, Bearer b\""]),
+            Some(Challenge::Basic)
+        );
+        assert_eq!(
+            pick(&[r#"Bearer realm="a\"b\\c""#]),
+            Some(bearer(r#"a"b\c"#, None, None))
+        );
+        assert_eq!(pick(&["Negotiate"]), None);
+        assert_eq!(pick(&["Bearer error=\"x\""]), None);
+        assert_eq!(pick(&["Bearer realm=\"\""]), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_survived(text in "\\PC*", near in "[Ba= ,\"\\\\e]{0,30}") {
+            let _ = (parse(&text), parse(&near));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Exchanging a credential for a short-lived token (distribution, "Token Authentication" and "OAuth 2.0").
+
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, StatusCode, header};
+use serde::Deserialize;
+use snafu::{OptionExt, ResultExt, Snafu};
+use tokio::time::Instant;
+use url::Url;
+
+use super::{Credential, Secret};
+use crate::error::{ErrorKind, Failure};
+use crate::exchange::body::Body;
+use crate::exchange::display::{self, ShownUrl};
+use crate::exchange::origin::Origin;
+use crate::exchange::{self, Exchange, Request, Response};
+
+/// Largest answer of a token server, in bytes.
+const MAX_ANSWER: usize = 128 << 10;
+
+/// How long a token is good for when the server does not say.
+const DEFAULT_LIFETIME: Duration = Duration::from_mins(1);
+
+/// A token is renewed this long before it ends, or a tenth of its life before when that is shorter.
+const MARGIN: Duration = Duration::from_secs(5);
+
+/// The name this program gives itself before a token server.
+const CLIENT_ID: &str = "oci-registry";
+
+#[derive(Debug, Snafu)]
+pub(crate) enum Error {
+    #[snafu(display("failed to ask the token server {realm}"))]
+    Ask {
+        realm: ShownUrl,
+        source: exchange::Error,
+    },
+    #[snafu(display("the token server {realm} answered {status}{}{words}", if words.is_empty() { "" } else { ": " }))]
+    Refused {
+        realm: ShownUrl,
+        status: StatusCode,
+        words: String,
+    },
+    #[snafu(display("the token server {realm} answered something that is no token"))]
+    Unreadable { realm: ShownUrl },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Ask { source, .. } => source.kind(),
+            Self::Refused { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => {
+                ErrorKind::RateLimited
+            }
+            Self::Refused { status, .. } if status.is_server_error() => ErrorKind::Network,
+            Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN => ErrorKind::Denied,
+            Self::Refused { .. } => ErrorKind::Unauthenticated,
+            Self::Unreadable { .. } => ErrorKind::Protocol,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Ask { source, .. } => source.help(),
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// A short-lived token and when to renew it, by this machine's own clock.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Token {
+    header: HeaderValue,
+    renew_at: Option<Instant>,
+}
+
+impl Token {
+    fn new(token: &str, lifetime: Duration) -> Self {
+        let life = lifetime.saturating_sub(MARGIN.min(lifetime / 10));
+        Self {
+            header: super::sensitive(&format!("Bearer {token}")),
+            renew_at: Instant::now().checked_add(life),
+        }
+    }
+
+    /// A token that is used as it is, for as long as the registry takes it.
+    pub(crate) fn lasting(token: &Secret) -> Self {
+        Self {
+            header: super::sensitive(&format!("Bearer {}", token.expose())),
+            renew_at: None,
+        }
+    }
+
+    pub(crate) fn header(&self) -> &HeaderValue {
+        &self.header
+    }
+
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.renew_at.is_none_or(|moment| Instant::now() < moment)
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Token")
+            .field("renew_at", &self.renew_at)
+            .finish_non_exhaustive()
+    }
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    #[serde(default)]
+    token: Option<String>,
+    #[serde(default)]
+    access_token: Option<String>,
+    #[serde(default)]
+    expires_in: Option<f64>,
+}
+
+/// Asks the token server that a registry named for a token of these scopes.
+///
+/// A user name and password go as Basic to the realm, which is the one exception to "a credential never leaves its
+/// origin": the registry itself named the realm, and the realm has passed the origin policy.
+pub(crate) async fn fetch(
+    exchange: &Exchange,
+    realm: &Url,
+    service: Option<&str>,
+    scopes: &[String],
+    credential: Option<&Credential>,
+) -> Result<Token, Error> {
+    let shown = ShownUrl::from(realm);
+    if let Some(Credential::Identity(secret)) = credential {
+        let response = ask_by_post(exchange, realm, service, scopes, secret)
+            .await
+            .context(AskSnafu {
+                realm: shown.clone(),
+            })?;
+        // Some token servers know only the older way (distribution, "OAuth2", and what registries do).
+        if !matches!(response.status.as_u16(), 400 | 401 | 404 | 405) {
+            return read(response, shown).await;
+        }
+    }
+    let mut url = realm.clone();
+    {
+        let mut query = url.query_pairs_mut();
+        if let Some(service) = service {
+            query.append_pair("service", service);
+        }
+        for scope in scopes {
+            query.append_pair("scope", scope);
+        }
+        query.append_pair("client_id", CLIENT_ID);
+    }
+    let mut request = Request::new(Method::GET, url).within_origin();
+    // Token servers take an identity token as the password of this well-known user.
+    let basic = match credential {
+        Some(Credential::Identity(secret)) => Credential::Basic {
+            username: "<token>".into(),
+            password: secret.clone(),
+        }
+        .basic(),
+        other => other.and_then(Credential::basic),
+    };
+    request.authorization = basic.map(|header| (Origin::of(realm), header));
+    let response = exchange.send(&request).await.context(AskSnafu {
+        realm: shown.clone(),
+    })?;
+    read(response, shown).await
+}
+
+async fn ask_by_post(
+    exchange: &Exchange,
+    realm: &Url,
+    service: Option<&str>,
+    scopes: &[String],
+    secret: &Secret,
+) -> Result<Response, exchange::Error> {
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("grant_type", "refresh_token")
+        .append_pair("service", service.unwrap_or_default())
+        .append_pair("client_id", CLIENT_ID)
+        .append_pair("scope", &scopes.join(" "))
+        .append_pair("refresh_token", secret.expose())
+        .finish();
+    let request = Request::new(Method::POST, realm.clone())
+        .header(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/x-www-form-urlencoded"),
+        )
+        .body(Body::Bytes(Bytes::from(form)))
+        .within_origin();
+    exchange.send(&request).await
+}
+
+async fn read(response: Response, realm: ShownUrl) -> Result<Token, Error> {
+    let status = response.status;
+    if !status.is_success() {
+        let body = response.beginning(1024).await.unwrap_or_default();
+        let words = display::text(&String::from_utf8_lossy(&body), 300);
+        return RefusedSnafu {
+            realm,
+            status,
+            words,
+        }
+        .fail();
+    }
+    let body = response.bytes(MAX_ANSWER).await.context(AskSnafu {
+        realm: realm.clone(),
+    })?;
+    let answer: Option<Answer> = serde_json::from_slice(&body).ok();
+    let answer = answer.context(UnreadableSnafu {
+        realm: realm.clone(),
+    })?;
+    let token = [answer.token, answer.access_token]
+        .into_iter()
+        .flatten()
+        .find(|token| !token.is_empty());
+    let token = token
+        .filter(|token| HeaderValue::from_str(token).is_ok())
+        .context(UnreadableSnafu { realm })?;
+    let lifetime = answer
+        .expires_in
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    Ok(Token::new(
+        &token,
+        lifetime
+            .filter(|lifetime| !lifetime.is_zero())
+            .unwrap_or(DEFAULT_LIFETIME),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn tokens_are_renewed_a_little_early() {
+        let (long, short) = (
+            Token::new("a", Duration::from_mins(5)),
+            Token::new("a", Duration::from_secs(1)),
+        );
+        let lasting = Token::lasting(&Secret::new("a"));
+        assert!(long.is_fresh() && short.is_fresh());
+        tokio::time::advance(Duration::from_millis(950)).await;
+        assert!(long.is_fresh() && !short.is_fresh());
+        tokio::time::advance(Duration::from_secs(295)).await;
+        assert!(!long.is_fresh() && lasting.is_fresh());
+        assert!(!format!("{long:?}").contains("Bearer"));
+    }
+}

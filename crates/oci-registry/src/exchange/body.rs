@@ -1,0 +1,162 @@
+//! What is sent with a request, and a watch over it.
+//!
+//! A [`Body`] can be opened again for another try. [`Progress`] sees each piece leave, so that an upload may take as long
+//! as it likes while it moves, and is given up when it does not.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::time::Instant;
+
+use crate::blob::Blob;
+
+/// The content of a request.
+#[derive(Debug, Clone)]
+pub(crate) enum Body {
+    Empty,
+    Bytes(Bytes),
+    Blob(Box<Blob>),
+}
+
+impl Body {
+    /// How many bytes will be sent.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Empty => 0,
+            Self::Bytes(bytes) => bytes.len() as u64,
+            Self::Blob(blob) => blob.size(),
+        }
+    }
+
+    /// Whether sending it takes a while.
+    pub(super) fn is_stream(&self) -> bool {
+        matches!(self, Self::Blob(_))
+    }
+
+    /// Opens the content, watched by `progress`.
+    pub(super) async fn open(&self, progress: &Progress) -> crate::Result<Option<reqwest::Body>> {
+        match self {
+            Self::Empty => {
+                progress.finish();
+                Ok(None)
+            }
+            Self::Bytes(bytes) => {
+                progress.moved(bytes.len());
+                progress.finish();
+                Ok(Some(bytes.clone().into()))
+            }
+            Self::Blob(blob) => {
+                let (stream, size, progress) = (blob.open().await?, blob.size(), progress.clone());
+                if size == 0 {
+                    progress.finish();
+                }
+                let watched = stream.map(move |piece| match piece {
+                    Ok(bytes) => {
+                        if progress.moved(bytes.len()) >= size {
+                            progress.finish();
+                        }
+                        Ok(bytes)
+                    }
+                    Err(error) => Err(progress.fail(error)),
+                });
+                Ok(Some(reqwest::Body::wrap_stream(watched)))
+            }
+        }
+    }
+}
+
+/// How far the sending of a body has come.
+#[derive(Debug, Clone)]
+pub(super) struct Progress(Arc<Mutex<State>>);
+
+#[derive(Debug)]
+struct State {
+    last: Instant,
+    sent: u64,
+    finished: bool,
+    failure: Option<crate::Error>,
+}
+
+impl Progress {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Mutex::new(State {
+            last: Instant::now(),
+            sent: 0,
+            finished: false,
+            failure: None,
+        })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn moved(&self, bytes: usize) -> u64 {
+        let mut state = self.state();
+        state.last = Instant::now();
+        state.sent += bytes as u64;
+        state.sent
+    }
+
+    fn finish(&self) {
+        self.state().finished = true;
+    }
+
+    /// Keeps the failure for the one who asked; the HTTP client only learns that there was one.
+    fn fail(&self, error: crate::Error) -> std::io::Error {
+        let words = error.to_string();
+        self.state().failure = Some(error);
+        std::io::Error::other(words)
+    }
+
+    pub(super) fn take_failure(&self) -> Option<crate::Error> {
+        self.state().failure.take()
+    }
+
+    pub(super) fn sent(&self) -> u64 {
+        self.state().sent
+    }
+
+    /// Returns when nothing has moved for too long: `idle` while there is something to send, `finalise` after it.
+    pub(super) async fn idle(&self, idle: Duration, finalise: Duration) -> Duration {
+        loop {
+            let (last, limit) = {
+                let state = self.state();
+                (state.last, if state.finished { finalise } else { idle })
+            };
+            if last.elapsed() >= limit {
+                return limit;
+            }
+            tokio::time::sleep_until(last + limit).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_moves_is_not_idle() {
+        let progress = Progress::new();
+        let start = Instant::now();
+        let watch = tokio::spawn({
+            let progress = progress.clone();
+            async move {
+                progress
+                    .idle(Duration::from_secs(10), Duration::from_secs(100))
+                    .await
+            }
+        });
+        for _ in 0..5 {
+            tokio::time::sleep(Duration::from_secs(9)).await;
+            progress.moved(1);
+        }
+        progress.finish();
+        assert_eq!(watch.await.unwrap(), Duration::from_secs(100));
+        assert_eq!(start.elapsed().as_secs(), 145);
+        assert_eq!(progress.sent(), 5);
+    }
+}

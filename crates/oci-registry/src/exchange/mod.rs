@@ -1,0 +1,586 @@
+//! One bounded request done right: sent, retried, redirected and read under one policy.
+//!
+//! Everything that leaves this process over HTTP passes [`Exchange::send`]. It owns redirects (by hand, [`origin`]),
+//! retries ([`retry`]), idleness ([`body`]), bounded reads and safe display ([`display`]). It knows no credentials: an
+//! `Authorization` comes with the origin it belongs to, and goes nowhere else. It knows no OCI noun.
+
+pub(crate) mod body;
+pub(crate) mod display;
+pub(crate) mod origin;
+mod proxy;
+mod retry;
+
+use std::fmt;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use snafu::{IntoError, ResultExt, Snafu};
+use tokio::time::Instant;
+use url::Url;
+
+use crate::environment::Environment;
+use crate::error::{ErrorKind, Failure};
+use body::{Body, Progress};
+use display::ShownUrl;
+use origin::{Class, Met, Origin};
+use retry::Pauses;
+pub(crate) use retry::{backoff, is_transient};
+
+/// What this program calls itself.
+const USER_AGENT: &str = concat!("oci-registry/", env!("CARGO_PKG_VERSION"));
+
+/// More hops than any registry needs.
+const MAX_REDIRECTS: usize = 5;
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(30);
+
+/// How long nothing may move, in either direction, before an exchange is given up.
+const IDLE: Duration = Duration::from_mins(1);
+
+/// How long an answer may take after the last byte of a large body: registries hash and move whole layers then.
+const FINALISE: Duration = Duration::from_mins(10);
+
+#[derive(Debug, Snafu)]
+pub(crate) enum Error {
+    #[snafu(display("failed to set up the HTTP client"))]
+    BuildClient { source: RootCause },
+    #[snafu(display("failed to use the proxy that `{variable}` names"))]
+    BuildProxy { variable: String, source: RootCause },
+    #[snafu(display("failed to reach {url}"))]
+    Connect {
+        url: ShownUrl,
+        certificate: bool,
+        source: RootCause,
+    },
+    #[snafu(display("failed to get an answer to {method} {url}"))]
+    Send {
+        method: Method,
+        url: ShownUrl,
+        source: RootCause,
+    },
+    #[snafu(display("gave up on {method} {url}: nothing moved for {} seconds", after.as_secs()))]
+    Idle {
+        method: Method,
+        url: ShownUrl,
+        after: Duration,
+    },
+    #[snafu(display("failed to read the content to send to {url}"))]
+    ReadContent { url: ShownUrl, source: crate::Error },
+    #[snafu(display("failed to read the answer of {url}"))]
+    ReadAnswer { url: ShownUrl, source: RootCause },
+    #[snafu(display("refused the answer of {url}: it has more than {limit} bytes"))]
+    AnswerTooLarge { url: ShownUrl, limit: usize },
+    #[snafu(display("failed to follow a redirect of {url}"))]
+    Redirect {
+        url: ShownUrl,
+        source: origin::Error,
+    },
+    #[snafu(display("refused to follow {url}: it redirects without saying where"))]
+    RedirectNowhere { url: ShownUrl },
+    #[snafu(display(
+        "refused to follow {url}: it answers {method} with {status}, which would drop what was sent"
+    ))]
+    RedirectWrite {
+        url: ShownUrl,
+        method: Method,
+        status: StatusCode,
+    },
+    #[snafu(display("refused to follow {url}: more than {MAX_REDIRECTS} redirects"))]
+    RedirectLoop { url: ShownUrl },
+    #[snafu(display("gave up on {url}: the server asks to wait {} seconds", wait.as_secs()))]
+    AskedToWait { url: ShownUrl, wait: Duration },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::BuildClient { .. } | Self::BuildProxy { .. } => ErrorKind::InvalidInput,
+            Self::Connect { .. }
+            | Self::Send { .. }
+            | Self::Idle { .. }
+            | Self::ReadAnswer { .. } => ErrorKind::Network,
+            Self::ReadContent { source, .. } => source.kind(),
+            Self::AskedToWait { .. } => ErrorKind::RateLimited,
+            Self::AnswerTooLarge { .. }
+            | Self::Redirect { .. }
+            | Self::RedirectNowhere { .. }
+            | Self::RedirectWrite { .. }
+            | Self::RedirectLoop { .. } => ErrorKind::Protocol,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Connect {
+                certificate: true, ..
+            } => {
+                vec!["the registry's certificate is not one that this machine trusts".into()]
+            }
+            Self::ReadContent { source, .. } => source.help(),
+            Self::AskedToWait { wait, .. } => {
+                vec![format!("try again in {} seconds", wait.as_secs())]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the same request could fare better a moment later.
+    fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect { certificate, .. } => !certificate,
+            Self::Send { .. } | Self::Idle { .. } | Self::ReadAnswer { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// What lies at the bottom of an HTTP error: the one line that says something.
+///
+/// The layers above it repeat that a request failed; some of them print URLs with their secrets.
+pub(crate) struct RootCause(reqwest::Error);
+
+impl RootCause {
+    fn is_certificate(&self) -> bool {
+        self.layers().any(|error| {
+            let inner = error
+                .downcast_ref::<std::io::Error>()
+                .and_then(std::io::Error::get_ref);
+            let shown = inner.map_or_else(|| error.to_string(), ToString::to_string);
+            shown.contains("certificate")
+        })
+    }
+
+    fn layers(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        std::iter::successors(
+            Some(&self.0 as &(dyn std::error::Error + 'static)),
+            |error| error.source(),
+        )
+    }
+}
+
+impl From<reqwest::Error> for RootCause {
+    fn from(error: reqwest::Error) -> Self {
+        Self(error.without_url())
+    }
+}
+
+impl fmt::Display for RootCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let root = self
+            .layers()
+            .last()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        f.write_str(&display::text(&root, 500))
+    }
+}
+
+impl fmt::Debug for RootCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for RootCause {}
+
+/// How an [`Exchange`] behaves.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// How many times a request is sent at most.
+    pub(crate) attempts: u32,
+}
+
+/// What has been exchanged so far.
+#[derive(Debug, Default)]
+pub(crate) struct Statistics {
+    /// Requests that left this process, each try and each hop of a redirect counted.
+    pub(crate) requests: AtomicU64,
+    /// Bytes of bodies sent.
+    pub(crate) sent: AtomicU64,
+    /// Bytes of bodies received.
+    pub(crate) received: AtomicU64,
+}
+
+/// The way out: a pool of connections and the policy for using them.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    settings: Settings,
+    environment: Environment,
+    /// Made at the first request: reading the machine's certificates takes longer than a whole offline command.
+    client: OnceLock<Connections>,
+    pauses: Pauses,
+    statistics: std::sync::Arc<Statistics>,
+}
+
+#[derive(Debug)]
+struct Connections {
+    client: reqwest::Client,
+    has_proxy: bool,
+}
+
+/// One request. Its body can be opened again, so the request can be sent again.
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) method: Method,
+    pub(crate) url: Url,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Body,
+    /// Sent to this origin and to no other.
+    pub(crate) authorization: Option<(Origin, HeaderValue)>,
+    /// Whether the request may be sent again after an unknown outcome.
+    pub(crate) replay: bool,
+    /// Whether a redirect may lead to another origin.
+    roams: bool,
+}
+
+impl Request {
+    pub(crate) fn new(method: Method, url: Url) -> Self {
+        let (headers, body) = (HeaderMap::new(), Body::Empty);
+        Self {
+            method,
+            url,
+            headers,
+            body,
+            authorization: None,
+            replay: true,
+            roams: true,
+        }
+    }
+
+    #[must_use]
+    pub(crate) fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn body(mut self, body: Body) -> Self {
+        self.body = body;
+        self
+    }
+
+    /// A request that follows redirects only on the server it was meant for.
+    #[must_use]
+    pub(crate) fn within_origin(mut self) -> Self {
+        self.roams = false;
+        self
+    }
+
+    /// A request that is sent once: its outcome, when unknown, is for the caller to find out.
+    #[must_use]
+    pub(crate) fn once(mut self) -> Self {
+        self.replay = false;
+        self
+    }
+}
+
+/// An answer: its head, and a body that is still to be read, within bounds.
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// Where the answer came from, after redirects.
+    pub(crate) met: Met,
+    /// Where the request went first.
+    pub(crate) asked: Origin,
+    inner: reqwest::Response,
+    statistics: std::sync::Arc<Statistics>,
+}
+
+impl fmt::Debug for Response {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("met", &self.shown())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Response {
+    /// The URL the answer came from, as it may be shown.
+    pub(crate) fn shown(&self) -> ShownUrl {
+        ShownUrl::from(&self.met.url)
+    }
+
+    /// A header as text, absent when empty or no text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .get(name)?
+            .to_str()
+            .ok()
+            .map(str::trim)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Reads the body into memory.
+    pub(crate) async fn bytes(self, limit: usize) -> Result<Bytes, Error> {
+        let url = self.shown();
+        let (bytes, whole) = self.read(limit).await?;
+        snafu::ensure!(whole, AnswerTooLargeSnafu { url, limit });
+        Ok(bytes)
+    }
+
+    /// Reads what fits of the body, for showing.
+    pub(crate) async fn beginning(self, limit: usize) -> Result<Bytes, Error> {
+        Ok(self.read(limit).await?.0)
+    }
+
+    async fn read(self, limit: usize) -> Result<(Bytes, bool), Error> {
+        let mut bytes = BytesMut::new();
+        let mut stream = self.into_stream();
+        while let Some(piece) = stream.next().await {
+            let piece = piece?;
+            let room = limit - bytes.len();
+            bytes.extend_from_slice(&piece[..piece.len().min(room)]);
+            if piece.len() > room {
+                return Ok((bytes.freeze(), false));
+            }
+        }
+        Ok((bytes.freeze(), true))
+    }
+
+    /// The body, piece by piece; ends with an error when nothing moves for too long.
+    pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Error>> {
+        let url = self.shown();
+        let stream = self.inner.bytes_stream();
+        let state = (Box::pin(stream), url, self.statistics);
+        futures_util::stream::try_unfold(state, |(mut stream, url, statistics)| async move {
+            match tokio::time::timeout(IDLE, stream.next()).await {
+                Err(_) => IdleSnafu {
+                    method: Method::GET,
+                    url,
+                    after: IDLE,
+                }
+                .fail(),
+                Ok(None) => Ok(None),
+                Ok(Some(Err(error))) => Err(ReadAnswerSnafu { url }.into_error(error.into())),
+                Ok(Some(Ok(piece))) => {
+                    statistics
+                        .received
+                        .fetch_add(piece.len() as u64, Ordering::Relaxed);
+                    Ok(Some((piece, (stream, url, statistics))))
+                }
+            }
+        })
+        .boxed()
+    }
+}
+
+impl Exchange {
+    pub(crate) fn new(environment: Environment, settings: Settings) -> Self {
+        let (client, pauses) = (OnceLock::new(), Pauses::default());
+        Self {
+            settings,
+            environment,
+            client,
+            pauses,
+            statistics: std::sync::Arc::default(),
+        }
+    }
+
+    pub(crate) fn statistics(&self) -> &Statistics {
+        &self.statistics
+    }
+
+    fn connections(&self) -> Result<&Connections, Error> {
+        if let Some(connections) = self.client.get() {
+            return Ok(connections);
+        }
+        let proxies = proxy::from_environment(&self.environment)?;
+        let has_proxy = !proxies.is_empty();
+        let builder = reqwest::Client::builder()
+            .user_agent(USER_AGENT)
+            .redirect(reqwest::redirect::Policy::none())
+            .referer(false)
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .connect_timeout(CONNECT);
+        let builder = proxies
+            .into_iter()
+            .fold(builder, reqwest::ClientBuilder::proxy);
+        let client = builder
+            .build()
+            .map_err(RootCause::from)
+            .context(BuildClientSnafu)?;
+        Ok(self
+            .client
+            .get_or_init(|| Connections { client, has_proxy }))
+    }
+
+    /// Sends a request until it is answered with something that another try would not change.
+    ///
+    /// The answer may be of any status; what it means is for the caller. A transient status that never went away is
+    /// answered with its last response.
+    pub(crate) async fn send(&self, request: &Request) -> Result<Response, Error> {
+        let origin = Origin::of(&request.url);
+        let attempts = if request.replay {
+            self.settings.attempts
+        } else {
+            1
+        };
+        let mut failures = 0;
+        loop {
+            self.pauses.wait(&origin).await;
+            let outcome = self.follow(request).await;
+            failures += 1;
+            let is_last = failures >= attempts;
+            match outcome {
+                Ok(response) if is_transient(response.status) => {
+                    let asked =
+                        retry::retry_after(response.status, &response.headers, SystemTime::now());
+                    if let Some(wait) = asked.filter(|wait| *wait > retry::LONGEST_RETRY_AFTER) {
+                        return AskedToWaitSnafu {
+                            url: response.shown(),
+                            wait,
+                        }
+                        .fail();
+                    }
+                    let wait = asked.unwrap_or_else(|| backoff(failures));
+                    if asked.is_some() {
+                        self.pauses.until(&origin, Instant::now() + wait);
+                    }
+                    if is_last {
+                        return Ok(response);
+                    }
+                    drop(response);
+                    tokio::time::sleep(wait).await;
+                }
+                Err(error) if error.is_transient() && !is_last => {
+                    tokio::time::sleep(backoff(failures)).await;
+                }
+                settled => return settled,
+            }
+        }
+    }
+
+    /// Sends a request once, following redirects.
+    async fn follow(&self, request: &Request) -> Result<Response, Error> {
+        let mut url = request.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.once(request, &url).await?;
+            let status = response.status;
+            if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
+                return Ok(response);
+            }
+            let shown = response.shown();
+            let keeps_method =
+                matches!(request.method, Method::GET | Method::HEAD) || status.as_u16() >= 307;
+            snafu::ensure!(
+                keeps_method,
+                RedirectWriteSnafu {
+                    url: shown,
+                    method: request.method.clone(),
+                    status
+                }
+            );
+            let Some(location) = response.header(header::LOCATION.as_str()) else {
+                return RedirectNowhereSnafu { url: shown }.fail();
+            };
+            let next = if request.roams {
+                response.met.resolve(location)
+            } else {
+                response.met.resolve_same_origin(location)
+            };
+            url = next.context(RedirectSnafu { url: shown })?;
+        }
+        RedirectLoopSnafu {
+            url: ShownUrl::from(&request.url),
+        }
+        .fail()
+    }
+
+    /// Sends a request to one URL and waits for the head of the answer.
+    async fn once(&self, request: &Request, url: &Url) -> Result<Response, Error> {
+        let connections = self.connections()?;
+        let shown = || ShownUrl::from(url);
+        let mut headers = request.headers.clone();
+        if let Some((origin, authorization)) = &request.authorization
+            && *origin == Origin::of(url)
+        {
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        let progress = Progress::new();
+        let body = request
+            .body
+            .open(&progress)
+            .await
+            .context(ReadContentSnafu { url: shown() })?;
+        if request.method != Method::GET
+            && request.method != Method::HEAD
+            && request.method != Method::DELETE
+        {
+            headers.insert(header::CONTENT_LENGTH, request.body.size().into());
+        }
+        let builder = connections
+            .client
+            .request(request.method.clone(), url.clone())
+            .headers(headers);
+        let sent = match body {
+            Some(body) => builder.body(body).send(),
+            None => builder.send(),
+        };
+        self.statistics.requests.fetch_add(1, Ordering::Relaxed);
+        let finalise = if request.body.is_stream() {
+            FINALISE
+        } else {
+            IDLE
+        };
+        let outcome = tokio::select! {
+            outcome = sent => outcome,
+            after = progress.idle(IDLE, finalise) => {
+                return IdleSnafu { method: request.method.clone(), url: shown(), after }.fail();
+            }
+        };
+        self.statistics
+            .sent
+            .fetch_add(progress.sent(), Ordering::Relaxed);
+        let inner = match outcome {
+            Ok(inner) => inner,
+            Err(error) => {
+                if let Some(source) = progress.take_failure() {
+                    return Err(ReadContentSnafu { url: shown() }.into_error(source));
+                }
+                let (connect, source) = (error.is_connect(), RootCause::from(error));
+                if connect {
+                    let certificate = source.is_certificate();
+                    return Err(ConnectSnafu {
+                        url: shown(),
+                        certificate,
+                    }
+                    .into_error(source));
+                }
+                return Err(SendSnafu {
+                    method: request.method.clone(),
+                    url: shown(),
+                }
+                .into_error(source));
+            }
+        };
+        // Behind a proxy the address is the proxy's, and says nothing about the server.
+        let address = inner
+            .remote_addr()
+            .filter(|_| !connections.has_proxy)
+            .map(|address| Class::of(address.ip()));
+        let class = address
+            .or_else(|| Class::shown_by(url))
+            .unwrap_or(Class::Public);
+        Ok(Response {
+            status: inner.status(),
+            headers: inner.headers().clone(),
+            met: Met {
+                url: url.clone(),
+                class,
+            },
+            asked: Origin::of(&request.url),
+            inner,
+            statistics: std::sync::Arc::clone(&self.statistics),
+        })
+    }
+}

@@ -1,0 +1,321 @@
+//! Which URLs a server may send us to.
+//!
+//! Owns the one policy for every URL that a server gives: upload locations, redirects, token realms, next pages. A
+//! credential belongs to an [`Origin`]; a server may not point to a place that is more inner than the one it was itself
+//! reached at, nor from https to http.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use http::uri::Scheme;
+use snafu::{IntoError, Snafu, ensure};
+use url::{Host, Url};
+
+use super::display::ShownUrl;
+use crate::error::{ErrorKind, Failure};
+
+/// Why a URL that a server gave is not requested.
+#[derive(Debug, Snafu)]
+pub(crate) enum Error {
+    #[snafu(display("refused to go to `{text}`, which the server named: it is not a URL"))]
+    NotAUrl {
+        text: String,
+        source: url::ParseError,
+    },
+    #[snafu(display(
+        "refused to go to {url}, which the server named: only http and https are spoken"
+    ))]
+    Scheme { url: ShownUrl },
+    #[snafu(display(
+        "refused to go to {url}, which the server named: it carries a user name or password"
+    ))]
+    UserInfo { url: ShownUrl },
+    #[snafu(display(
+        "refused to go from https to {url}, which the server named: it is not encrypted"
+    ))]
+    Downgrade { url: ShownUrl },
+    #[snafu(display(
+        "refused to go to {url}, which the server named: a {target} address is out of reach for a server at a {reached} one"
+    ))]
+    Inward {
+        url: ShownUrl,
+        target: Class,
+        reached: Class,
+    },
+    #[snafu(display(
+        "refused to go to {url}, which the server named: it is not on the server itself"
+    ))]
+    OffOrigin { url: ShownUrl },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Protocol
+    }
+}
+
+/// How far inside an address is. The order is the rule: a server may name only what is no more inner than itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    Public,
+    Private,
+    LinkLocal,
+    Loopback,
+}
+
+impl std::fmt::Display for Class {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Public => "public",
+            Self::Private => "private",
+            Self::LinkLocal => "link-local",
+            Self::Loopback => "loopback",
+        })
+    }
+}
+
+impl Class {
+    pub(crate) fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(address) => Self::of_v4(address),
+            IpAddr::V6(address) => Self::of_v6(address),
+        }
+    }
+
+    fn of_v4(address: Ipv4Addr) -> Self {
+        let [a, b, ..] = address.octets();
+        match (a, b) {
+            // "This host" reaches this machine on many systems.
+            (0 | 127, _) => Self::Loopback,
+            (169, 254) => Self::LinkLocal,
+            // Carrier-grade NAT is as inner as the private ranges.
+            (10, _) | (192, 168) | (172, 16..=31) | (100, 64..=127) => Self::Private,
+            _ => Self::Public,
+        }
+    }
+
+    fn of_v6(address: Ipv6Addr) -> Self {
+        if let Some(mapped) = address.to_ipv4_mapped() {
+            return Self::of_v4(mapped);
+        }
+        match address.segments() {
+            [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Self::Loopback,
+            // An IPv4 address behind a translator, or in the retired compatible form.
+            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0, high, low] => {
+                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+                Self::of_v4(Ipv4Addr::new(a, b, c, d))
+            }
+            [0xfe80..=0xfebf, ..] => Self::LinkLocal,
+            [0xfc00..=0xfdff, ..] => Self::Private,
+            _ => Self::Public,
+        }
+    }
+
+    /// The class that a URL itself shows: that of an address literal, or of a name that means this machine.
+    pub(crate) fn shown_by(url: &Url) -> Option<Self> {
+        match url.host()? {
+            Host::Ipv4(address) => Some(Self::of_v4(address)),
+            Host::Ipv6(address) => Some(Self::of_v6(address)),
+            Host::Domain(name) => {
+                let name = name.trim_end_matches('.');
+                (name == "localhost" || name.ends_with(".localhost")).then_some(Self::Loopback)
+            }
+        }
+    }
+}
+
+/// Scheme, host and port: what a credential belongs to.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Origin(String);
+
+impl Origin {
+    pub(crate) fn of(url: &Url) -> Self {
+        Self(url.origin().ascii_serialization())
+    }
+}
+
+/// Where a server was met: at which URL, and how far inside its address was.
+#[derive(Debug, Clone)]
+pub(crate) struct Met {
+    pub(crate) url: Url,
+    pub(crate) class: Class,
+}
+
+impl Met {
+    /// Where a text that this server sent leads: resolved against the URL it was met at, and allowed by the policy.
+    pub(crate) fn resolve(&self, text: &str) -> Result<Url, Error> {
+        self.check(self.join(text)?)
+    }
+
+    /// As [`Met::resolve`], for what must stay on the very same server.
+    pub(crate) fn resolve_same_origin(&self, text: &str) -> Result<Url, Error> {
+        let url = self.join(text)?;
+        ensure!(
+            Origin::of(&url) == Origin::of(&self.url),
+            OffOriginSnafu {
+                url: ShownUrl::from(&url)
+            }
+        );
+        self.check(url)
+    }
+
+    fn join(&self, text: &str) -> Result<Url, Error> {
+        self.url.join(text.trim()).map_err(|source| {
+            // What does not parse cannot be shown in parts, and its tail may be a signature.
+            let text = text
+                .split(['?', '#'])
+                .next()
+                .unwrap_or_default()
+                .chars()
+                .take(200)
+                .collect::<String>();
+            NotAUrlSnafu {
+                text: text.escape_debug().to_string(),
+            }
+            .into_error(source)
+        })
+    }
+
+    fn check(&self, url: Url) -> Result<Url, Error> {
+        let shown = || ShownUrl::from(&url);
+        let is_http = url.scheme() == Scheme::HTTP.as_str();
+        ensure!(
+            is_http || url.scheme() == Scheme::HTTPS.as_str(),
+            SchemeSnafu { url: shown() }
+        );
+        ensure!(
+            url.username().is_empty() && url.password().is_none(),
+            UserInfoSnafu { url: shown() }
+        );
+        ensure!(
+            !(is_http && self.url.scheme() == Scheme::HTTPS.as_str()),
+            DowngradeSnafu { url: shown() }
+        );
+        if Origin::of(&url) != Origin::of(&self.url)
+            && let Some(target) = Class::shown_by(&url)
+        {
+            ensure!(
+                target <= self.class,
+                InwardSnafu {
+                    url: shown(),
+                    target,
+                    reached: self.class
+                }
+            );
+        }
+        Ok(url)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn met(url: &str, class: Class) -> Met {
+        Met {
+            url: url.parse().unwrap(),
+            class,
+        }
+    }
+
+    #[test]
+    fn a_server_may_not_point_further_inside_than_it_is() {
+        let public = met("https://registry.example/v2/", Class::Public);
+        for inner in [
+            "https://127.0.0.1/",
+            "https://169.254.169.254/",
+            "https://10.0.0.1/",
+            "https://[::1]/",
+            "https://0.0.0.0/",
+            "https://[::ffff:127.0.0.1]/",
+            "https://[::ffff:a00:1]/",
+            "https://localhost/",
+            "https://a.localhost./",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://[fd00::1]/",
+            "https://[fe80::1]/",
+            "https://[::]/",
+            "https://[64:ff9b::7f00:1]/",
+            "https://100.64.0.1/",
+            "https://[::127.0.0.1]/",
+        ] {
+            assert!(
+                matches!(public.resolve(inner), Err(Error::Inward { .. })),
+                "{inner}"
+            );
+        }
+        assert!(public.resolve("https://auth.example/token").is_ok());
+        let private = met("http://10.0.0.5:5000/", Class::Private);
+        assert!(private.resolve("http://10.9.9.9/x").is_ok());
+        assert!(private.resolve("http://127.0.0.1/x").is_err());
+        assert!(
+            met("http://127.0.0.1:5000/", Class::Loopback)
+                .resolve("http://127.0.0.1:5001/token")
+                .is_ok()
+        );
+    }
+
+    #[test]
+    fn what_is_no_plain_http_address_is_refused() {
+        let server = met("https://registry.example/v2/", Class::Public);
+        assert!(matches!(
+            server.resolve("http://registry.example/x"),
+            Err(Error::Downgrade { .. })
+        ));
+        assert!(matches!(
+            server.resolve("ftp://registry.example/x"),
+            Err(Error::Scheme { .. })
+        ));
+        assert!(matches!(
+            server.resolve("file:///etc/passwd"),
+            Err(Error::Scheme { .. })
+        ));
+        assert!(matches!(
+            server.resolve("https://user@registry.example/"),
+            Err(Error::UserInfo { .. })
+        ));
+        assert!(matches!(
+            server.resolve("https://[::1/"),
+            Err(Error::NotAUrl { .. })
+        ));
+        assert!(matches!(
+            server.resolve_same_origin("https://registry.example:444/"),
+            Err(Error::OffOrigin { .. })
+        ));
+    }
+
+    #[test]
+    fn relative_places_keep_their_query_byte_for_byte() {
+        let server = met(
+            "http://registry.example:5000/v2/a/blobs/uploads/",
+            Class::Public,
+        );
+        let url = server
+            .resolve("/v2/a/blobs/uploads/1?_state=a%2Bb%3D&x=+y")
+            .unwrap();
+        assert_eq!(
+            url.as_str(),
+            "http://registry.example:5000/v2/a/blobs/uploads/1?_state=a%2Bb%3D&x=+y"
+        );
+        assert_eq!(
+            server
+                .resolve("//registry.example:5000/x")
+                .unwrap()
+                .as_str(),
+            "http://registry.example:5000/x"
+        );
+    }
+
+    #[test]
+    fn secrets_stay_out_of_the_refusal() {
+        let server = met("https://registry.example/", Class::Public);
+        let error = server
+            .resolve("http://user:hunter2@10.0.0.1/x?sig=canary")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            !error.contains("canary") && !error.contains("hunter2"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! When to try again, and how long to wait before it.
+//!
+//! Owns the decision for statuses, the backoff with full jitter, `Retry-After` in both its forms, and the pause that all
+//! requests to one server share, so that parallel workers do not run into the same wall one after the other.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode, header};
+use tokio::time::Instant;
+
+use super::origin::Origin;
+
+/// The first wait is at most this long.
+const FIRST: Duration = Duration::from_millis(250);
+
+/// No wait of our own choice is longer.
+const CAP: Duration = Duration::from_secs(10);
+
+/// A server that asks for a longer wait is told no, and the user is told when.
+pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
+
+/// Whether an answer may be different next time.
+pub(crate) fn is_transient(status: StatusCode) -> bool {
+    matches!(
+        status.as_u16(),
+        408 | 429 | 499 | 500 | 502 | 503 | 504 | 522
+    )
+}
+
+/// How long to wait after the given number of failures: a random part of a span that doubles.
+pub(crate) fn backoff(failures: u32) -> Duration {
+    backoff_with(failures, random_fraction())
+}
+
+fn backoff_with(failures: u32, fraction: f64) -> Duration {
+    let span = FIRST
+        .saturating_mul(1 << failures.saturating_sub(1).min(10))
+        .min(CAP);
+    span.mul_f64(fraction)
+}
+
+/// A number from 0 to 1, from the seed that each hash map gets; good enough to keep clients apart.
+fn random_fraction() -> f64 {
+    let bits = RandomState::new().hash_one(0u8) >> 32;
+    f64::from(u32::try_from(bits).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
+}
+
+/// The wait that an answer asks for, when it asks for one that can be understood (RFC 9110, 10.2.3).
+pub(super) fn retry_after(
+    status: StatusCode,
+    headers: &HeaderMap,
+    now: SystemTime,
+) -> Option<Duration> {
+    if status != StatusCode::TOO_MANY_REQUESTS && status != StatusCode::SERVICE_UNAVAILABLE {
+        return None;
+    }
+    let value = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+/// Until when each server wants to be left alone.
+#[derive(Debug, Default)]
+pub(super) struct Pauses(Mutex<HashMap<Origin, Instant>>);
+
+impl Pauses {
+    /// Notes that the server wants no request before this moment.
+    pub(super) fn until(&self, origin: &Origin, moment: Instant) {
+        let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = pauses.entry(origin.clone()).or_insert(moment);
+        *pause = moment.max(*pause);
+    }
+
+    /// Waits until the server may be asked.
+    pub(super) async fn wait(&self, origin: &Origin) {
+        let moment = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(origin)
+            .copied();
+        if let Some(moment) = moment {
+            tokio::time::sleep_until(moment).await;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn asked(status: u16, value: &str) -> Option<u64> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::RETRY_AFTER, value.parse().unwrap());
+        let now = httpdate::parse_http_date("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        retry_after(StatusCode::from_u16(status).unwrap(), &headers, now).map(|wait| wait.as_secs())
+    }
+
+    #[test]
+    fn retry_after_takes_seconds_and_dates_and_nothing_else() {
+        assert_eq!(asked(429, "2"), Some(2));
+        assert_eq!(asked(503, "86400"), Some(86400));
+        assert_eq!(asked(429, "99999999999999999999999"), Some(u64::MAX));
+        assert_eq!(asked(503, "Sun, 06 Nov 1994 08:49:47 GMT"), Some(10));
+        assert_eq!(asked(503, "Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
+        for bad in ["-1", "soon", "", "1.5"] {
+            assert_eq!(asked(429, bad), None, "{bad}");
+        }
+        assert_eq!(asked(500, "2"), None);
+    }
+
+    #[test]
+    fn backoff_doubles_up_to_its_cap() {
+        assert_eq!(backoff_with(1, 1.0), Duration::from_millis(250));
+        assert_eq!(backoff_with(3, 1.0), Duration::from_secs(1));
+        assert_eq!(backoff_with(30, 1.0), CAP);
+        assert_eq!(backoff_with(30, 0.0), Duration::ZERO);
+        assert!((0.0..=1.0).contains(&random_fraction()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_is_shared_and_only_grows() {
+        let pauses = Pauses::default();
+        let origin = Origin::of(&"http://a.b/".parse().unwrap());
+        let start = Instant::now();
+        pauses.until(&origin, start + Duration::from_secs(2));
+        pauses.until(&origin, start + Duration::from_secs(1));
+        pauses.wait(&origin).await;
+        assert_eq!(start.elapsed().as_secs(), 2);
+        pauses
+            .wait(&Origin::of(&"http://c.d/".parse().unwrap()))
+            .await;
+        assert_eq!(start.elapsed().as_secs(), 2);
+    }
+}

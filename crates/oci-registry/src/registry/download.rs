@@ -1,0 +1,222 @@
+//! Fetching a blob, and going on where it broke off (distribution-spec, "Pulling blobs"; RFC 9110, 14).
+//!
+//! Bytes already passed on are never passed on again: a connection that breaks is followed by a request for the rest, and
+//! a registry that sends everything instead has its beginning dropped. The digest of the whole is the judge.
+
+use bytes::{Buf, Bytes};
+use futures_util::stream::{BoxStream, StreamExt};
+use http::{HeaderValue, Method, StatusCode, header};
+use snafu::{ResultExt, Snafu};
+
+use super::repository::Repository;
+use super::response;
+use crate::blob::BlobStream;
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::exchange::{self, Request, Response};
+use crate::manifest::Descriptor;
+
+/// How often in a row a download may break off without a byte between.
+const MAX_FAILURES: u32 = 5;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to fetch the blob {digest}"))]
+    Fetch {
+        digest: Digest,
+        source: crate::Error,
+    },
+    #[snafu(display("failed to fetch the rest of the blob {digest} after {offset} bytes"))]
+    FetchRest {
+        digest: Digest,
+        offset: u64,
+        source: crate::Error,
+    },
+    #[snafu(display(
+        "refused the rest of the blob {digest}: asked for the bytes from {offset} on, the registry sent `{range}`"
+    ))]
+    WrongRange {
+        digest: Digest,
+        offset: u64,
+        range: String,
+    },
+    #[snafu(display("the connection ended after {offset} of {size} bytes of the blob {digest}"))]
+    BrokeOff {
+        digest: Digest,
+        offset: u64,
+        size: u64,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Fetch { source, .. } | Self::FetchRest { source, .. } => source.kind(),
+            Self::WrongRange { .. } => ErrorKind::Protocol,
+            Self::BrokeOff { .. } => ErrorKind::Network,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Fetch { source, .. } | Self::FetchRest { source, .. } => source.help(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn registry_errors(&self) -> &[RegistryError] {
+        match self {
+            Self::Fetch { source, .. } | Self::FetchRest { source, .. } => source.registry_errors(),
+            _ => &[],
+        }
+    }
+}
+
+struct Download {
+    repository: Repository,
+    digest: Digest,
+    size: u64,
+    /// How many bytes have been passed on.
+    offset: u64,
+    /// How many bytes are still to be dropped, from a registry that began anew.
+    skip: u64,
+    etag: Option<HeaderValue>,
+    body: BoxStream<'static, Result<Bytes, exchange::Error>>,
+    failures: u32,
+}
+
+/// Opens a blob. The first request is answered when this returns.
+pub(super) async fn open(
+    repository: &Repository,
+    descriptor: &Descriptor,
+) -> crate::Result<BlobStream> {
+    let digest = &descriptor.digest;
+    let response = request(repository, digest, None)
+        .await
+        .with_context(|_| FetchSnafu {
+            digest: digest.clone(),
+        })?;
+    let download = Download {
+        repository: repository.clone(),
+        digest: digest.clone(),
+        size: descriptor.size,
+        offset: 0,
+        skip: 0,
+        etag: strong_etag(&response),
+        body: response.into_stream(),
+        failures: 0,
+    };
+    let pieces = futures_util::stream::try_unfold(download, |mut download| async move {
+        let piece = download.next().await?;
+        Ok(piece.map(|piece| (piece, download)))
+    });
+    BlobStream::new(descriptor, pieces.boxed())
+}
+
+/// A tag of the content that also holds for its parts.
+fn strong_etag(response: &Response) -> Option<HeaderValue> {
+    response
+        .headers
+        .get(header::ETAG)
+        .filter(|etag| etag.as_bytes().starts_with(b"\""))
+        .cloned()
+}
+
+async fn request(
+    repository: &Repository,
+    digest: &Digest,
+    from: Option<(u64, Option<&HeaderValue>)>,
+) -> crate::Result<Response> {
+    let mut request = Request::new(Method::GET, repository.url(&format!("blobs/{digest}"))).header(
+        header::ACCEPT_ENCODING,
+        HeaderValue::from_static("identity"),
+    );
+    if let Some((offset, etag)) = from {
+        let range =
+            HeaderValue::try_from(format!("bytes={offset}-")).expect("digits are a header value");
+        request = request.header(header::RANGE, range);
+        if let Some(etag) = etag {
+            request = request.header(header::IF_RANGE, etag.clone());
+        }
+    }
+    let answer = repository.send(request).await?;
+    if matches!(
+        answer.response.status,
+        StatusCode::OK | StatusCode::PARTIAL_CONTENT
+    ) {
+        return Ok(answer.response);
+    }
+    Err(response::refusal(repository.registry(), answer).await)
+}
+
+impl Download {
+    async fn next(&mut self) -> crate::Result<Option<Bytes>> {
+        loop {
+            let failure: crate::Error = match self.body.next().await {
+                Some(Ok(mut piece)) => {
+                    let drop = usize::try_from(self.skip)
+                        .unwrap_or(usize::MAX)
+                        .min(piece.len());
+                    piece.advance(drop);
+                    self.skip -= drop as u64;
+                    if piece.is_empty() {
+                        continue;
+                    }
+                    self.offset += piece.len() as u64;
+                    self.failures = 0;
+                    return Ok(Some(piece));
+                }
+                None if self.offset >= self.size => return Ok(None),
+                None => {
+                    let (digest, offset, size) = (self.digest.clone(), self.offset, self.size);
+                    BrokeOffSnafu {
+                        digest,
+                        offset,
+                        size,
+                    }
+                    .build()
+                    .into()
+                }
+                Some(Err(error)) => error.into(),
+            };
+            self.failures += 1;
+            if self.failures > MAX_FAILURES {
+                return Err(failure);
+            }
+            tokio::time::sleep(exchange::backoff(self.failures)).await;
+            self.resume().await?;
+        }
+    }
+
+    async fn resume(&mut self) -> crate::Result<()> {
+        let from = (self.offset > 0).then_some((self.offset, self.etag.as_ref()));
+        let response = request(&self.repository, &self.digest, from).await;
+        let (digest, offset) = (self.digest.clone(), self.offset);
+        let response = response.with_context(|_| FetchRestSnafu {
+            digest: digest.clone(),
+            offset,
+        })?;
+        if response.status == StatusCode::PARTIAL_CONTENT {
+            let range = response
+                .header(header::CONTENT_RANGE.as_str())
+                .unwrap_or_default();
+            let is_rest = range
+                .strip_prefix("bytes ")
+                .and_then(|range| range.split('-').next())
+                == Some(&offset.to_string());
+            snafu::ensure!(
+                is_rest,
+                WrongRangeSnafu {
+                    digest,
+                    offset,
+                    range
+                }
+            );
+            self.skip = 0;
+        } else {
+            self.skip = offset;
+        }
+        self.body = response.into_stream();
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! One registry over HTTP (distribution-spec 1.1).
+//!
+//! Owns [`Client`], which a process has one of, [`Registry`], one host of it, and [`Repository`], which is a
+//! [`Source`](crate::Source) and a [`Target`](crate::Target).
+
+mod download;
+mod page;
+mod repository;
+mod response;
+mod upload;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use snafu::{IntoError, ResultExt, Snafu};
+use url::Url;
+
+use crate::auth::CredentialProvider;
+use crate::auth::docker::DockerConfig;
+use crate::auth::scope::Scope;
+use crate::environment::Environment;
+use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::exchange::{Exchange, Settings};
+use crate::reference::{Reference, RegistryName, RepositoryName};
+use crate::transport::Transport;
+pub use repository::{Access, Repository};
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to make a URL of the registry `{registry}`"))]
+    BaseUrl {
+        registry: RegistryName,
+        source: url::ParseError,
+    },
+    #[snafu(display("failed to list the repositories of `{registry}`"))]
+    ListRepositories {
+        registry: RegistryName,
+        source: crate::Error,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::BaseUrl { .. } => ErrorKind::InvalidInput,
+            // Registries that offer no catalog say so in many ways, "not found" among them.
+            Self::ListRepositories { source, .. } if source.kind() == ErrorKind::NotFound => {
+                ErrorKind::Unsupported
+            }
+            Self::ListRepositories { source, .. } => source.kind(),
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::BaseUrl { .. } => Vec::new(),
+            Self::ListRepositories { registry, source } => {
+                let mut help = source.help();
+                if self.kind() == ErrorKind::Unsupported {
+                    help.push(format!(
+                        "`{registry}` offers no list of its repositories: name one"
+                    ));
+                }
+                help
+            }
+        }
+    }
+
+    fn registry_errors(&self) -> &[RegistryError] {
+        match self {
+            Self::BaseUrl { .. } => &[],
+            Self::ListRepositories { source, .. } => source.registry_errors(),
+        }
+    }
+}
+
+/// How a [`Client`] reaches registries.
+#[derive(Debug, Clone)]
+pub struct ClientOptions {
+    /// Proxies and the places of configuration files come from here.
+    pub environment: Environment,
+    /// Who knows the credentials.
+    pub credentials: Arc<dyn CredentialProvider>,
+    /// `Some(true)`: plain HTTP everywhere; `Some(false)`: TLS everywhere; `None`: plain HTTP for this very machine only
+    /// ([`RegistryName::is_loopback`]). Never is one tried after the other.
+    pub plain_http: Option<bool>,
+    /// How many times a request is sent at most, at least 1.
+    pub attempts: u32,
+}
+
+impl ClientOptions {
+    /// Docker's credentials, five attempts, plain HTTP for loopback only.
+    pub fn new(environment: Environment) -> Self {
+        let credentials = Arc::new(DockerConfig::new(environment.clone()));
+        Self {
+            environment,
+            credentials,
+            plain_http: None,
+            attempts: 5,
+        }
+    }
+}
+
+/// What a [`Client`] has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Traffic {
+    /// Requests sent, each try, each hop of a redirect and each token counted.
+    pub requests: u64,
+    /// Bytes of bodies sent.
+    pub sent: u64,
+    /// Bytes of bodies received.
+    pub received: u64,
+}
+
+/// Connections, credentials and tokens, shared by everything that one process asks of registries. Cheap to clone.
+#[derive(Clone)]
+pub struct Client(Arc<Inner>);
+
+struct Inner {
+    exchange: Arc<Exchange>,
+    credentials: Arc<dyn CredentialProvider>,
+    plain_http: Option<bool>,
+    transports: Mutex<HashMap<RegistryName, Arc<Transport>>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("plain_http", &self.0.plain_http)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Client {
+    /// A client that has connected to nothing and read nothing yet.
+    pub fn new(options: ClientOptions) -> Self {
+        let settings = Settings {
+            attempts: options.attempts.max(1),
+        };
+        Self(Arc::new(Inner {
+            exchange: Arc::new(Exchange::new(options.environment, settings)),
+            credentials: options.credentials,
+            plain_http: options.plain_http,
+            transports: Mutex::default(),
+        }))
+    }
+
+    /// One registry.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when no URL can be made of the name.
+    pub fn registry(&self, name: &RegistryName) -> crate::Result<Registry> {
+        Ok(Registry {
+            transport: self.transport(name)?,
+        })
+    }
+
+    /// The repository of a reference; its tag and digest do not matter here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::registry`].
+    pub fn repository(&self, reference: &Reference, access: Access) -> crate::Result<Repository> {
+        Ok(Repository::new(
+            self.transport(reference.registry())?,
+            reference,
+            access,
+        ))
+    }
+
+    /// What has been sent and received so far.
+    pub fn traffic(&self) -> Traffic {
+        let statistics = self.0.exchange.statistics();
+        Traffic {
+            requests: statistics.requests.load(Ordering::Relaxed),
+            sent: statistics.sent.load(Ordering::Relaxed),
+            received: statistics.received.load(Ordering::Relaxed),
+        }
+    }
+
+    fn transport(&self, name: &RegistryName) -> crate::Result<Arc<Transport>> {
+        let mut transports = self
+            .0
+            .transports
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(transport) = transports.get(name) {
+            return Ok(Arc::clone(transport));
+        }
+        let plain = self.0.plain_http.unwrap_or_else(|| name.is_loopback());
+        let scheme = if plain { "http" } else { "https" };
+        let base = Url::parse(&format!("{scheme}://{}/", api_host(name)));
+        let base = base.with_context(|_| BaseUrlSnafu {
+            registry: name.clone(),
+        })?;
+        let (exchange, credentials) = (
+            Arc::clone(&self.0.exchange),
+            Arc::clone(&self.0.credentials),
+        );
+        let transport = Arc::new(Transport::new(exchange, name.clone(), base, credentials));
+        transports.insert(name.clone(), Arc::clone(&transport));
+        Ok(transport)
+    }
+}
+
+/// Docker Hub answers under another name than its own.
+fn api_host(name: &RegistryName) -> &str {
+    match name.as_str() {
+        "docker.io" | "index.docker.io" => "registry-1.docker.io",
+        other => other,
+    }
+}
+
+/// One registry: what can be asked of it without naming a repository. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Registry {
+    transport: Arc<Transport>,
+}
+
+impl Registry {
+    /// The registry's name.
+    pub fn name(&self) -> &RegistryName {
+        self.transport.registry()
+    }
+
+    /// Lists the repositories, in the registry's order, asking for the next page only when it is wanted.
+    ///
+    /// The stream ends with [`ErrorKind::Unsupported`] where the registry offers no such list.
+    pub fn catalog(&self) -> BoxStream<'static, crate::Result<RepositoryName>> {
+        let names = page::stream(Arc::clone(&self.transport), "/v2/_catalog", Scope::Catalog);
+        let registry = self.name().clone();
+        names
+            .map(move |name| {
+                let name = name.and_then(|name| name.parse());
+                name.map_err(|error| {
+                    ListRepositoriesSnafu {
+                        registry: registry.clone(),
+                    }
+                    .into_error(error)
+                    .into()
+                })
+            })
+            .boxed()
+    }
+}

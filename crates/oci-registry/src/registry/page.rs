@@ -1,0 +1,202 @@
+//! Lists that come in pages, as a stream (distribution-spec, "Listing Tags").
+//!
+//! The next page is asked for only when the stream is polled beyond this one. A next page off the registry, a page seen
+//! before, and more pages or longer names than make sense end the stream with an error.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+
+use futures_util::stream::{BoxStream, StreamExt};
+use http::{HeaderMap, Method, StatusCode, header};
+use serde::Deserialize;
+use snafu::{ResultExt, Snafu, ensure};
+use url::Url;
+
+use super::response;
+use crate::auth::scope::Scope;
+use crate::error::{ErrorKind, Failure};
+use crate::exchange::display::ShownUrl;
+use crate::exchange::{Request, origin};
+use crate::manifest::null_is_empty;
+use crate::transport::{Answer, Transport};
+
+/// How many names are asked for at once: more is an error at some registries.
+const PAGE: &str = "1000";
+
+/// Largest page read, in bytes: some registries send everything in one.
+const MAX_PAGE: usize = 64 << 20;
+
+/// More pages than any list has.
+const MAX_PAGES: usize = 10_000;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to read the list that {url} answered"))]
+    ParsePage {
+        url: ShownUrl,
+        source: serde_json::Error,
+    },
+    #[snafu(display("failed to find the next page after {url}"))]
+    NextPage {
+        url: ShownUrl,
+        source: origin::Error,
+    },
+    #[snafu(display("gave up on the list: {url} names a page that was there before"))]
+    Loop { url: ShownUrl },
+    #[snafu(display("gave up on the list after {MAX_PAGES} pages, at {url}"))]
+    Endless { url: ShownUrl },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Protocol
+    }
+}
+
+struct Pages {
+    transport: Arc<Transport>,
+    scope: Scope,
+    next: Option<Url>,
+    seen: HashSet<Url>,
+    names: VecDeque<String>,
+}
+
+/// Streams the names of all pages that start at `path`.
+pub(super) fn stream(
+    transport: Arc<Transport>,
+    path: &str,
+    scope: Scope,
+) -> BoxStream<'static, crate::Result<String>> {
+    let mut first = transport.url(path);
+    first.query_pairs_mut().append_pair("n", PAGE);
+    let pages = Pages {
+        transport,
+        scope,
+        next: Some(first),
+        seen: HashSet::new(),
+        names: VecDeque::new(),
+    };
+    futures_util::stream::try_unfold(pages, |mut pages| async move {
+        loop {
+            if let Some(name) = pages.names.pop_front() {
+                return Ok(Some((name, pages)));
+            }
+            let Some(url) = pages.next.take() else {
+                return Ok(None);
+            };
+            pages.fetch(url).await?;
+        }
+    })
+    .boxed()
+}
+
+impl Pages {
+    async fn fetch(&mut self, url: Url) -> crate::Result<()> {
+        let shown = ShownUrl::from(&url);
+        ensure!(
+            self.seen.len() < MAX_PAGES,
+            EndlessSnafu { url: shown.clone() }
+        );
+        ensure!(
+            self.seen.insert(url.clone()),
+            LoopSnafu { url: shown.clone() }
+        );
+        let mut answer = self.ask(url.clone()).await?;
+        if answer.response.status == StatusCode::BAD_REQUEST && self.seen.len() == 1 {
+            // Some registries refuse a page of this size; without a size they choose their own.
+            let mut plain = url;
+            plain.set_query(None);
+            answer = self.ask(plain).await?;
+        }
+        if !answer.response.status.is_success() {
+            return Err(response::refusal(self.transport.registry(), answer).await);
+        }
+        let link = next_link(&answer.response.headers);
+        let next = link
+            .map(|link| answer.response.met.resolve_same_origin(&link))
+            .transpose();
+        self.next = next.context(NextPageSnafu { url: shown.clone() })?;
+        let body = answer.response.bytes(MAX_PAGE).await?;
+        let page: Page = serde_json::from_slice(&body).context(ParsePageSnafu { url: shown })?;
+        self.names = page.tags.into();
+        Ok(())
+    }
+
+    async fn ask(&self, url: Url) -> crate::Result<Answer> {
+        self.transport
+            .send(Request::new(Method::GET, url), &self.scope)
+            .await
+    }
+}
+
+/// A page of either list; some registries send `null` for none.
+#[derive(Deserialize)]
+struct Page {
+    #[serde(alias = "repositories", deserialize_with = "null_is_empty")]
+    tags: Vec<String>,
+}
+
+/// The target of the `Link` header whose relation is `next` (RFC 8288).
+fn next_link(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(header::LINK);
+    let mut links = values
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(",<"));
+    links.find_map(|link| {
+        let (target, parameters) = link.trim().trim_start_matches('<').split_once('>')?;
+        let is_next = parameters.split([';', ',']).any(|parameter| {
+            let (name, value) = parameter.split_once('=').unwrap_or_default();
+            let relations = value.trim().trim_matches('"');
+            name.trim().eq_ignore_ascii_case("rel")
+                && relations
+                    .split_whitespace()
+                    .any(|relation| relation.eq_ignore_ascii_case("next"))
+        });
+        is_next.then(|| target.to_owned())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(value: &str) -> Option<String> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LINK, value.parse().unwrap());
+        next_link(&headers)
+    }
+
+    #[test]
+    fn the_next_link_is_found() {
+        assert_eq!(
+            link("</v2/x/tags/list?last=a&n=1>; rel=\"next\"").as_deref(),
+            Some("/v2/x/tags/list?last=a&n=1")
+        );
+        assert_eq!(
+            link("<a>;rel=prev,<b?x=1,2>; title=\"t\"; REL=\"last next\"").as_deref(),
+            Some("b?x=1,2")
+        );
+        assert_eq!(link("<a>; rel=prev"), None);
+        assert_eq!(link("a; rel=next"), None);
+    }
+
+    #[test]
+    fn pages_are_read() {
+        let parse = |text: &str| serde_json::from_str::<Page>(text).map(|page| page.tags);
+        assert_eq!(
+            parse(r#"{"name":"x","tags":["a","b"]}"#).unwrap(),
+            ["a", "b"]
+        );
+        assert_eq!(parse(r#"{"repositories":["a"]}"#).unwrap(), ["a"]);
+        assert!(parse(r#"{"name":"x","tags":null}"#).unwrap().is_empty());
+        for bad in [
+            r#"{"name":"x"}"#,
+            "<html>",
+            r#"{"tags":{}}"#,
+            r#"{"errors":[]}"#,
+        ] {
+            assert!(parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! One repository of a registry, as a source and a target.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::StreamExt;
+use http::{HeaderValue, Method, StatusCode, header};
+use snafu::{IntoError, ResultExt, Snafu, ensure};
+use url::Url;
+
+use super::{download, page, response, upload};
+use crate::auth::scope::Scope;
+use crate::blob::{Blob, BlobStream};
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Failure, Optional, RegistryError};
+use crate::exchange::Request;
+use crate::exchange::body::Body;
+use crate::manifest::{self, Descriptor, Manifest, MediaType};
+use crate::reference::{Identifier, Reference, RegistryName, RepositoryName, Tag};
+use crate::storage::{Delivery, Source, TagStream, Target};
+use crate::transport::{Answer, Transport};
+
+/// The header in which registries name what they serve or took.
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to fetch `{reference}`"))]
+    FetchManifest {
+        reference: Reference,
+        source: crate::Error,
+    },
+    #[snafu(display("refused `{reference}`: the registry sent a manifest with digest {actual}"))]
+    OtherManifest {
+        reference: Reference,
+        actual: Digest,
+    },
+    #[snafu(display("failed to list the tags of `{repository}`"))]
+    ListTags {
+        repository: Reference,
+        source: crate::Error,
+    },
+    #[snafu(display("failed to find out whether `{repository}` has the blob {digest}"))]
+    FindBlob {
+        repository: Reference,
+        digest: Digest,
+        source: crate::Error,
+    },
+    #[snafu(display("failed to push the blob {digest} to `{repository}`"))]
+    PushBlob {
+        repository: Reference,
+        digest: Digest,
+        source: crate::Error,
+    },
+    #[snafu(display("failed to push `{reference}`"))]
+    PushManifest {
+        reference: Reference,
+        source: crate::Error,
+    },
+    #[snafu(display(
+        "failed to push `{reference}`: the registry took it, and does not have it under that name"
+    ))]
+    NotKept { reference: Reference },
+}
+
+impl Error {
+    fn cause(&self) -> Option<&crate::Error> {
+        match self {
+            Self::FetchManifest { source, .. }
+            | Self::ListTags { source, .. }
+            | Self::FindBlob { source, .. }
+            | Self::PushBlob { source, .. }
+            | Self::PushManifest { source, .. } => Some(source),
+            Self::OtherManifest { .. } | Self::NotKept { .. } => None,
+        }
+    }
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::OtherManifest { .. } => ErrorKind::Mismatch,
+            Self::NotKept { .. } => ErrorKind::Protocol,
+            _ => self.cause().map_or(ErrorKind::Protocol, crate::Error::kind),
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        self.cause().map(crate::Error::help).unwrap_or_default()
+    }
+
+    fn registry_errors(&self) -> &[RegistryError] {
+        self.cause()
+            .map(crate::Error::registry_errors)
+            .unwrap_or_default()
+    }
+}
+
+/// What a repository is opened for, so that one token is asked for everything that will be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Pull,
+    /// Reading and writing.
+    Push,
+}
+
+/// One repository of a registry. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Repository {
+    transport: Arc<Transport>,
+    reference: Reference,
+    path: Arc<str>,
+    scope: Scope,
+}
+
+impl Repository {
+    pub(super) fn new(transport: Arc<Transport>, reference: &Reference, access: Access) -> Self {
+        let name = api_name(reference);
+        let path = format!("/v2/{name}/").into();
+        let scope = match access {
+            Access::Pull => Scope::Pull(name),
+            Access::Push => Scope::Push(name),
+        };
+        Self {
+            transport,
+            reference: reference.whole_repository(),
+            path,
+            scope,
+        }
+    }
+
+    /// The repository's full name.
+    pub fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    pub(super) fn registry(&self) -> &RegistryName {
+        self.reference.registry()
+    }
+
+    /// The URL of something within the repository; `rest` is made of parsed names only.
+    pub(super) fn url(&self, rest: &str) -> Url {
+        self.transport.url(&format!("{}{rest}", self.path))
+    }
+
+    pub(super) async fn send(&self, request: Request) -> crate::Result<Answer> {
+        self.transport.send(request, &self.scope).await
+    }
+
+    pub(super) async fn has_blob(&self, digest: &Digest) -> crate::Result<bool> {
+        let context = |source| {
+            FindBlobSnafu {
+                repository: self.reference.clone(),
+                digest: digest.clone(),
+            }
+            .into_error(source)
+        };
+        let request = Request::new(Method::HEAD, self.url(&format!("blobs/{digest}")));
+        let answer = self.send(request).await.map_err(context)?;
+        match answer.response.status {
+            status if status.is_success() => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            _ => Err(context(response::refusal(self.registry(), answer).await).into()),
+        }
+    }
+
+    fn manifest_url(&self, identifier: &Identifier) -> Url {
+        self.url(&format!("manifests/{identifier}"))
+    }
+
+    fn manifest_request(&self, method: Method, identifier: &Identifier) -> Request {
+        let accepted = MediaType::MANIFESTS
+            .map(|media_type| media_type.to_string())
+            .join(", ");
+        let accepted = HeaderValue::try_from(accepted).expect("media types are header values");
+        Request::new(method, self.manifest_url(identifier)).header(header::ACCEPT, accepted)
+    }
+
+    async fn fetch_manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
+        let answer = self
+            .send(self.manifest_request(Method::GET, identifier))
+            .await?;
+        if !answer.response.status.is_success() {
+            return Err(response::refusal(self.registry(), answer).await);
+        }
+        let content_type = answer
+            .response
+            .header(header::CONTENT_TYPE.as_str())
+            .map(str::to_owned);
+        let bytes = answer.response.bytes(manifest::MAX_READ).await?;
+        if let Identifier::Digest(digest) = identifier {
+            // Before anything is made of the bytes, and whatever the registry calls them.
+            let mut hasher = digest.verifier()?;
+            hasher.update(&bytes);
+            let actual = hasher.finish();
+            ensure!(
+                actual == *digest,
+                OtherManifestSnafu {
+                    reference: self.reference.with(digest.clone()),
+                    actual
+                }
+            );
+            return Ok(Manifest::parse(bytes, content_type.as_deref())?.known_as(digest.clone()));
+        }
+        Manifest::parse(bytes, content_type.as_deref())
+    }
+
+    /// What a HEAD tells, when it tells enough.
+    async fn head_manifest(&self, identifier: &Identifier) -> crate::Result<Option<Descriptor>> {
+        let answer = self
+            .send(self.manifest_request(Method::HEAD, identifier))
+            .await?;
+        let response = &answer.response;
+        if response.status == StatusCode::NOT_FOUND {
+            return Err(response::refusal(self.registry(), answer).await);
+        }
+        if matches!(response.status.as_u16(), 401 | 429 | 500..) {
+            return Err(response::refusal(self.registry(), answer).await);
+        }
+        let media_type = response
+            .header(header::CONTENT_TYPE.as_str())
+            .map(MediaType::from_content_type);
+        let digest = response
+            .header(CONTENT_DIGEST)
+            .and_then(|digest| digest.parse().ok());
+        let size = response
+            .header(header::CONTENT_LENGTH.as_str())
+            .and_then(|size| size.parse().ok());
+        let (true, Some(media_type), Some(digest), Some(size)) =
+            (response.status.is_success(), media_type, digest, size)
+        else {
+            return Ok(None);
+        };
+        let is_asked = match identifier {
+            Identifier::Digest(asked) => *asked == digest,
+            Identifier::Tag(_) => true,
+        };
+        Ok((media_type.is_manifest() && is_asked)
+            .then(|| Descriptor::new(media_type, digest, size)))
+    }
+
+    async fn put_manifest(
+        &self,
+        manifest: &Manifest,
+        identifier: &Identifier,
+    ) -> crate::Result<()> {
+        let media_type = HeaderValue::try_from(manifest.media_type().as_str());
+        let media_type = media_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+        let request = Request::new(Method::PUT, self.manifest_url(identifier))
+            .header(header::CONTENT_TYPE, media_type)
+            .body(Body::Bytes(manifest.bytes().clone()));
+        let answer = self.send(request).await?;
+        if !answer.response.status.is_success() {
+            let refusal = response::refusal(self.registry(), answer).await;
+            // An immutable tag refuses even what it holds already.
+            let is_held = refusal.kind() == ErrorKind::Conflict
+                && self
+                    .resolve(identifier)
+                    .await
+                    .optional()?
+                    .is_some_and(|held| held.digest == *manifest.digest());
+            return if is_held { Ok(()) } else { Err(refusal) };
+        }
+        if answer.response.header(CONTENT_DIGEST) == Some(manifest.digest().as_str()) {
+            return Ok(());
+        }
+        // Not every server that answers 200 is a registry.
+        let kept = self.resolve(identifier).await.optional()?;
+        let is_kept = kept.is_some_and(|kept| kept.digest == *manifest.digest());
+        ensure!(
+            is_kept,
+            NotKeptSnafu {
+                reference: self.reference.with(identifier.clone())
+            }
+        );
+        Ok(())
+    }
+}
+
+/// The name in URLs: Docker Hub keeps its own images under `library/`.
+fn api_name(reference: &Reference) -> RepositoryName {
+    let name = reference.repository();
+    let is_hub = matches!(
+        reference.registry().as_str(),
+        "docker.io" | "index.docker.io" | "registry-1.docker.io"
+    );
+    match format!("library/{name}").parse() {
+        Ok(library) if is_hub && !name.as_str().contains('/') => library,
+        _ => name.clone(),
+    }
+}
+
+#[async_trait]
+impl Source for Repository {
+    async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
+        let fetched = self.fetch_manifest(identifier).await;
+        Ok(fetched.with_context(|_| FetchManifestSnafu {
+            reference: self.reference.with(identifier.clone()),
+        })?)
+    }
+
+    async fn resolve(&self, identifier: &Identifier) -> crate::Result<Descriptor> {
+        let told = self.head_manifest(identifier).await;
+        let told = told.with_context(|_| FetchManifestSnafu {
+            reference: self.reference.with(identifier.clone()),
+        })?;
+        match told {
+            Some(descriptor) => Ok(descriptor),
+            None => Ok(self.manifest(identifier).await?.descriptor()),
+        }
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
+        download::open(self, descriptor).await
+    }
+
+    fn tags(&self) -> TagStream {
+        let names = page::stream(
+            Arc::clone(&self.transport),
+            &format!("{}tags/list", self.path),
+            self.scope.clone(),
+        );
+        let repository = self.reference.clone();
+        names
+            .map(move |name| {
+                let tag = name.and_then(|name| name.parse::<Tag>());
+                tag.map_err(|error| {
+                    ListTagsSnafu {
+                        repository: repository.clone(),
+                    }
+                    .into_error(error)
+                    .into()
+                })
+            })
+            .boxed()
+    }
+
+    fn describe(&self, identifier: &Identifier) -> String {
+        self.reference.with(identifier.clone()).to_string()
+    }
+}
+
+#[async_trait]
+impl Target for Repository {
+    async fn exists(&self, descriptor: &Descriptor) -> crate::Result<bool> {
+        if descriptor.media_type.is_manifest() {
+            let found = self
+                .resolve(&descriptor.digest.clone().into())
+                .await
+                .optional()?;
+            return Ok(found.is_some());
+        }
+        self.has_blob(&descriptor.digest).await
+    }
+
+    async fn push_blob(&self, blob: &Blob) -> crate::Result<Delivery> {
+        if self.has_blob(blob.digest()).await? {
+            return Ok(Delivery::Existed);
+        }
+        let sent = upload::send(self, blob).await;
+        sent.with_context(|_| PushBlobSnafu {
+            repository: self.reference.clone(),
+            digest: blob.digest().clone(),
+        })?;
+        Ok(Delivery::Uploaded)
+    }
+
+    async fn push_manifest(&self, manifest: &Manifest) -> crate::Result<()> {
+        let identifier = Identifier::Digest(manifest.digest().clone());
+        let pushed = self.put_manifest(manifest, &identifier).await;
+        Ok(pushed.with_context(|_| PushManifestSnafu {
+            reference: self.reference.with(identifier),
+        })?)
+    }
+
+    async fn tag(&self, manifest: &Manifest, tag: &Tag) -> crate::Result<()> {
+        let identifier = Identifier::Tag(tag.clone());
+        let pushed = self.put_manifest(manifest, &identifier).await;
+        Ok(pushed.with_context(|_| PushManifestSnafu {
+            reference: self.reference.with(identifier),
+        })?)
+    }
+}

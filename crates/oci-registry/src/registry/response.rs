@@ -1,0 +1,206 @@
+//! What a registry's answer means: the one place where a status becomes a kind of error.
+//!
+//! Reads the error body of the distribution-spec ("Error Codes"), which registries also replace with HTML, plain text or
+//! nothing, and quotes the registry's own words as its own.
+
+use http::StatusCode;
+use serde::Deserialize;
+use snafu::Snafu;
+
+use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::exchange::display::{self, ShownUrl};
+use crate::reference::RegistryName;
+use crate::transport::{Account, Answer};
+
+/// How much of an error body is read, in bytes.
+const MAX_BODY: usize = 64 << 10;
+
+/// How many characters of each of the registry's texts are shown.
+const MAX_SHOWN: usize = 1000;
+
+#[derive(Debug, Snafu)]
+#[snafu(display("the registry answered {status}{}", words(errors, text)))]
+struct Refusal {
+    registry: RegistryName,
+    url: ShownUrl,
+    status: StatusCode,
+    kind: ErrorKind,
+    errors: Vec<RegistryError>,
+    /// The body as it came, when it held no errors in the expected form.
+    text: String,
+    account: Account,
+}
+
+impl Failure for Refusal {
+    fn kind(&self) -> ErrorKind {
+        self.kind
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self.kind {
+            ErrorKind::Unauthenticated | ErrorKind::Denied => self.account.help(&self.registry),
+            ErrorKind::RateLimited => vec![format!(
+                "`{}` limits how often it may be asked: try again later",
+                self.registry
+            )],
+            _ => Vec::new(),
+        }
+    }
+
+    fn registry_errors(&self) -> &[RegistryError] {
+        &self.errors
+    }
+}
+
+fn words(errors: &[RegistryError], text: &str) -> String {
+    let mut words = String::new();
+    for (at, error) in errors.iter().enumerate() {
+        words.push_str(if at == 0 { " " } else { "; " });
+        words.push_str(&error.code);
+        if !error.message.is_empty() {
+            words.push_str(": ");
+            words.push_str(&error.message);
+        }
+    }
+    if errors.is_empty() && !text.is_empty() {
+        words.push_str(": ");
+        words.push_str(text);
+    }
+    words
+}
+
+/// Turns an answer that is not what was hoped for into an error.
+pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::Error {
+    let Answer {
+        response, account, ..
+    } = answer;
+    let (status, url) = (response.status, response.shown());
+    let is_text = response
+        .header("content-type")
+        .is_none_or(|kind| !kind.contains("html"));
+    // A body that cannot be read changes nothing about what the status said.
+    let body = response.beginning(MAX_BODY).await.unwrap_or_default();
+    let errors = parse(&body);
+    let text = if is_text {
+        display::text(&String::from_utf8_lossy(&body), 300)
+    } else {
+        String::new()
+    };
+    let kind = kind(status, &errors, &account);
+    Refusal {
+        registry: registry.clone(),
+        url,
+        status,
+        kind,
+        errors,
+        text,
+        account,
+    }
+    .into()
+}
+
+fn kind(status: StatusCode, errors: &[RegistryError], account: &Account) -> ErrorKind {
+    let says = |code: &str| {
+        errors
+            .iter()
+            .any(|error| error.code.eq_ignore_ascii_case(code))
+    };
+    match status.as_u16() {
+        // A registry that was shown a token and still says "unauthorized" means that it does not suffice.
+        401 if says("DENIED") && matches!(account, Account::Credential { .. }) => ErrorKind::Denied,
+        401 => ErrorKind::Unauthenticated,
+        403 => ErrorKind::Denied,
+        404 | 410 => ErrorKind::NotFound,
+        409 | 412 => ErrorKind::Conflict,
+        400 if says("TAG_INVALID") => ErrorKind::Conflict,
+        405 | 501 => ErrorKind::Unsupported,
+        400..=499 if says("UNSUPPORTED") => ErrorKind::Unsupported,
+        429 => ErrorKind::RateLimited,
+        408 | 499 | 500..=599 => ErrorKind::Network,
+        _ => ErrorKind::Protocol,
+    }
+}
+
+#[derive(Deserialize)]
+struct Body {
+    errors: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    #[serde(default)]
+    code: serde_json::Value,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    detail: serde_json::Value,
+}
+
+fn parse(body: &[u8]) -> Vec<RegistryError> {
+    let Ok(body) = serde_json::from_slice::<Body>(body) else {
+        return Vec::new();
+    };
+    let shown = |value: serde_json::Value| match value {
+        serde_json::Value::Null => String::new(),
+        serde_json::Value::String(text) => display::text(&text, MAX_SHOWN),
+        other => display::text(&other.to_string(), MAX_SHOWN),
+    };
+    let entries = body.errors.into_iter().take(20);
+    let read = entries.map(|entry| RegistryError {
+        code: shown(entry.code),
+        message: display::text(&entry.message.unwrap_or_default(), MAX_SHOWN),
+        detail: shown(entry.detail),
+    });
+    read.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_bodies_are_read_in_all_their_forms() {
+        let body = br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m","detail":[{"a":1}]},{"code":"X"},{"code":7}]}"#;
+        let errors = parse(body);
+        assert_eq!(errors[0].detail, r#"[{"a":1}]"#);
+        assert_eq!(words(&errors, "unused"), " DENIED: no\\u{1b}[31m; X; 7");
+        for body in [
+            &b""[..],
+            b"<html>",
+            b"{}",
+            br#"{"errors":null}"#,
+            b"\xff\xfe",
+            br#"{"errors":{}}"#,
+        ] {
+            assert!(parse(body).is_empty());
+        }
+        assert_eq!(words(&[], "plain"), ": plain");
+    }
+
+    #[test]
+    fn statuses_have_one_meaning() {
+        let code = |code: &str| {
+            vec![RegistryError {
+                code: code.into(),
+                message: String::new(),
+                detail: String::new(),
+            }]
+        };
+        let kind = |status, errors: &[RegistryError]| {
+            super::kind(
+                StatusCode::from_u16(status).unwrap(),
+                errors,
+                &Account::Unasked,
+            )
+        };
+        assert_eq!(kind(401, &[]), ErrorKind::Unauthenticated);
+        assert_eq!(kind(403, &[]), ErrorKind::Denied);
+        assert_eq!(kind(404, &code("NAME_UNKNOWN")), ErrorKind::NotFound);
+        assert_eq!(kind(400, &code("TAG_INVALID")), ErrorKind::Conflict);
+        assert_eq!(kind(400, &code("UNSUPPORTED")), ErrorKind::Unsupported);
+        assert_eq!(kind(400, &code("MANIFEST_INVALID")), ErrorKind::Protocol);
+        assert_eq!(kind(429, &[]), ErrorKind::RateLimited);
+        assert_eq!(kind(503, &[]), ErrorKind::Network);
+        assert_eq!(kind(418, &[]), ErrorKind::Protocol);
+    }
+}

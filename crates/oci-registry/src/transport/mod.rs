@@ -1,0 +1,379 @@
+//! An exchange with one registry: authorise, send, answer a challenge, send again.
+//!
+//! Owns what has been learned about a registry's authentication: which scheme it demands, the credential found for it,
+//! the tokens it gave. A credential is looked for only after a challenge, and a challenge is answered only when it comes
+//! from the registry's own origin. A request is answered anew once and never in a loop.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use http::HeaderValue;
+use snafu::{ResultExt, Snafu};
+use tokio::sync::Mutex;
+use url::Url;
+
+use crate::auth::challenge::Challenge;
+use crate::auth::scope::Scope;
+use crate::auth::token::{self, Token};
+use crate::auth::{Credential, CredentialProvider, Lookup};
+use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::exchange::origin::{self, Met, Origin};
+use crate::exchange::{Exchange, Request, Response};
+use crate::reference::RegistryName;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to look for the credential of `{registry}`"))]
+    FindCredential {
+        registry: RegistryName,
+        source: crate::Error,
+    },
+    #[snafu(display(
+        "failed to answer the challenge of `{registry}`: its token server is out of bounds"
+    ))]
+    Realm {
+        registry: RegistryName,
+        source: origin::Error,
+    },
+    #[snafu(display("failed to get a token for `{registry}`"))]
+    FetchToken {
+        registry: RegistryName,
+        account: Account,
+        source: token::Error,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::FindCredential { source, .. } => source.kind(),
+            Self::Realm { source, .. } => source.kind(),
+            Self::FetchToken { source, .. } => source.kind(),
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::FindCredential { source, .. } => source.help(),
+            Self::Realm { .. } => Vec::new(),
+            Self::FetchToken {
+                registry,
+                account,
+                source,
+            } => match source.kind() {
+                ErrorKind::Unauthenticated | ErrorKind::Denied => account.help(registry),
+                _ => source.help(),
+            },
+        }
+    }
+
+    fn registry_errors(&self) -> &[RegistryError] {
+        match self {
+            Self::FindCredential { source, .. } => source.registry_errors(),
+            _ => &[],
+        }
+    }
+}
+
+/// As whom a request was sent.
+#[derive(Debug, Clone, Default)]
+pub(crate) enum Account {
+    /// Nobody has asked who we are.
+    #[default]
+    Unasked,
+    /// As nobody, after a search in these places.
+    Anonymous { looked_in: Vec<String> },
+    /// With the credential from this place.
+    Credential { place: String },
+}
+
+impl Account {
+    /// What to tell someone whom the registry turned away.
+    pub(crate) fn help(&self, registry: &RegistryName) -> Vec<String> {
+        let log_in = format!(
+            "log in to `{registry}` with `docker login {registry}`, or set `DOCKER_AUTH_CONFIG`"
+        );
+        match self {
+            Self::Unasked => Vec::new(),
+            Self::Anonymous { looked_in } => {
+                let places = if looked_in.is_empty() {
+                    "nowhere".to_owned()
+                } else {
+                    looked_in.join(", ")
+                };
+                vec![
+                    format!("no credential was found for `{registry}` (looked in: {places})"),
+                    log_in,
+                ]
+            }
+            Self::Credential { place } => {
+                vec![
+                    format!("the credential used for `{registry}` was found in: {place}"),
+                    log_in,
+                ]
+            }
+        }
+    }
+}
+
+/// A registry as this process talks to it.
+pub(crate) struct Transport {
+    exchange: Arc<Exchange>,
+    registry: RegistryName,
+    base: Url,
+    origin: Origin,
+    provider: Arc<dyn CredentialProvider>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    demand: Option<Demand>,
+    lookup: Option<Lookup>,
+    tokens: HashMap<Scope, Token>,
+}
+
+/// How the registry wants to be shown who asks.
+enum Demand {
+    Basic,
+    Bearer { realm: Url, service: Option<String> },
+}
+
+/// An answer, and as whom it was got.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) response: Response,
+    pub(crate) account: Account,
+    /// The request was turned away, and a new authorisation is at hand now: a request that could not be sent again by
+    /// itself should be begun anew.
+    pub(crate) renewed: bool,
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("registry", &self.registry)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Transport {
+    pub(crate) fn new(
+        exchange: Arc<Exchange>,
+        registry: RegistryName,
+        base: Url,
+        provider: Arc<dyn CredentialProvider>,
+    ) -> Self {
+        let origin = Origin::of(&base);
+        Self {
+            exchange,
+            registry,
+            base,
+            origin,
+            provider,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The name of the registry.
+    pub(crate) fn registry(&self) -> &RegistryName {
+        &self.registry
+    }
+
+    /// The URL of a path of the registry. The path is made of parsed names only.
+    pub(crate) fn url(&self, path: &str) -> Url {
+        let mut url = self.base.clone();
+        url.set_path(path);
+        url
+    }
+
+    /// Sends a request with the authorisation that this scope needs, and answers a challenge once.
+    pub(crate) async fn send(&self, mut request: Request, scope: &Scope) -> crate::Result<Answer> {
+        let is_ours = Origin::of(&request.url) == self.origin;
+        let used = if is_ours {
+            self.known(scope).await?
+        } else {
+            None
+        };
+        request.authorization = used.clone().map(|header| (self.origin.clone(), header));
+        let response = self.exchange.send(&request).await?;
+        let is_challenge = response.status == http::StatusCode::UNAUTHORIZED
+            && response.asked == self.origin
+            && Origin::of(&response.met.url) == self.origin;
+        let challenge = Challenge::pick(&response.headers).filter(|_| is_challenge);
+        let Some(challenge) = challenge else {
+            return Ok(Answer {
+                response,
+                account: self.account().await,
+                renewed: false,
+            });
+        };
+        let Some(header) = self
+            .answer(&challenge, &response.met, scope, used.as_ref())
+            .await?
+        else {
+            return Ok(Answer {
+                response,
+                account: self.account().await,
+                renewed: false,
+            });
+        };
+        if !request.replay {
+            return Ok(Answer {
+                response,
+                account: self.account().await,
+                renewed: true,
+            });
+        }
+        drop(response);
+        request.authorization = Some((self.origin.clone(), header));
+        let response = self.exchange.send(&request).await?;
+        Ok(Answer {
+            response,
+            account: self.account().await,
+            renewed: false,
+        })
+    }
+
+    async fn account(&self) -> Account {
+        self.state.lock().await.account()
+    }
+
+    /// The authorisation for a scope, from what is known already: nothing before the first challenge.
+    async fn known(&self, scope: &Scope) -> crate::Result<Option<HeaderValue>> {
+        let mut state = self.state.lock().await;
+        match &state.demand {
+            None => Ok(None),
+            Some(Demand::Basic) => Ok(state.credential().and_then(Credential::basic)),
+            Some(Demand::Bearer { .. }) => match state.token(scope) {
+                Some(token) => Ok(Some(token.header().clone())),
+                None => Ok(Some(self.fetch(&mut state, scope, None).await?)),
+            },
+        }
+    }
+
+    /// The authorisation that answers a challenge; `None` when there is none other than the one that was refused.
+    async fn answer(
+        &self,
+        challenge: &Challenge,
+        met: &Met,
+        scope: &Scope,
+        refused: Option<&HeaderValue>,
+    ) -> crate::Result<Option<HeaderValue>> {
+        let mut state = self.state.lock().await;
+        if state.lookup.is_none() {
+            let lookup = self.provider.credential(&self.registry).await;
+            state.lookup = Some(lookup.with_context(|_| FindCredentialSnafu {
+                registry: self.registry.clone(),
+            })?);
+        }
+        match challenge {
+            Challenge::Basic => {
+                state.demand = Some(Demand::Basic);
+                let header = state.credential().and_then(Credential::basic);
+                Ok(header.filter(|header| refused != Some(header)))
+            }
+            Challenge::Bearer {
+                realm,
+                service,
+                scope: demanded,
+            } => {
+                let realm = met.resolve(realm).with_context(|_| RealmSnafu {
+                    registry: self.registry.clone(),
+                })?;
+                state.demand = Some(Demand::Bearer {
+                    realm,
+                    service: service.clone(),
+                });
+                // Another request may have been turned away at the same moment, and have got a token meanwhile.
+                if let Some(token) = state
+                    .token(scope)
+                    .filter(|token| refused != Some(token.header()))
+                {
+                    return Ok(Some(token.header().clone()));
+                }
+                let header = self.fetch(&mut state, scope, demanded.as_deref()).await?;
+                Ok(Some(header).filter(|header| refused != Some(header)))
+            }
+        }
+    }
+
+    /// Gets a token; the state stays locked meanwhile, so that one fetch serves all who wait for it.
+    async fn fetch(
+        &self,
+        state: &mut State,
+        scope: &Scope,
+        demanded: Option<&str>,
+    ) -> crate::Result<HeaderValue> {
+        let token = match (state.credential(), &state.demand) {
+            (Some(Credential::Registry(secret)), _) => Token::lasting(secret),
+            (credential, Some(Demand::Bearer { realm, service })) => {
+                // Some token servers honour only the first scope, so what the registry demands goes first.
+                let mut scopes: Vec<String> = demanded
+                    .into_iter()
+                    .flat_map(str::split_whitespace)
+                    .map(Into::into)
+                    .collect();
+                let ours = scope.to_string();
+                if !scopes.contains(&ours) {
+                    scopes.push(ours);
+                }
+                let fetched = token::fetch(
+                    &self.exchange,
+                    realm,
+                    service.as_deref(),
+                    &scopes,
+                    credential,
+                )
+                .await;
+                fetched.with_context(|_| FetchTokenSnafu {
+                    registry: self.registry.clone(),
+                    account: state.account(),
+                })?
+            }
+            (_, _) => unreachable!("a token is fetched only after a Bearer challenge"),
+        };
+        let header = token.header().clone();
+        state.tokens.retain(|_, token| token.is_fresh());
+        state.tokens.insert(scope.clone(), token);
+        Ok(header)
+    }
+}
+
+impl State {
+    fn credential(&self) -> Option<&Credential> {
+        self.lookup
+            .as_ref()?
+            .found
+            .as_ref()
+            .map(|(credential, _)| credential)
+    }
+
+    /// A fresh token that does for the scope.
+    fn token(&self, scope: &Scope) -> Option<&Token> {
+        let fitting = self
+            .tokens
+            .iter()
+            .filter(|(held, token)| held.covers(scope) && token.is_fresh());
+        fitting.map(|(_, token)| token).next()
+    }
+
+    fn account(&self) -> Account {
+        match &self.lookup {
+            None => Account::Unasked,
+            Some(Lookup {
+                found: Some((_, place)),
+                ..
+            }) => Account::Credential {
+                place: place.clone(),
+            },
+            Some(Lookup {
+                found: None,
+                looked_in,
+            }) => Account::Anonymous {
+                looked_in: looked_in.clone(),
+            },
+        }
+    }
+}
