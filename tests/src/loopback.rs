@@ -13,7 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -94,6 +94,42 @@ where
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
         });
+    }
+}
+
+/// A port where nobody listens, kept from everybody else for as long as this value lives.
+#[derive(Debug)]
+pub struct DeadHost {
+    // Bound and never listening: connections are refused.
+    _socket: TcpSocket,
+    host: String,
+}
+
+impl DeadHost {
+    /// Takes a free port.
+    #[must_use]
+    pub fn new() -> Self {
+        let _runtime = RUNTIME.enter();
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        socket.bind(any).expect("a loopback port is free");
+        let address = socket.local_addr().expect("a bound socket has an address");
+        Self {
+            host: address.to_string(),
+            _socket: socket,
+        }
+    }
+
+    /// `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+}
+
+impl Default for DeadHost {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -90,8 +90,8 @@ impl Home {
     /// A script for a real Nushell that has the plugin and nothing else.
     #[must_use]
     pub fn nu(&self, script: &str) -> Run {
-        // Nu reads the list of plugins as a list of its own, where a quoted path is one item.
-        let plugins = format!("['{}']", program("nu_plugin_oci").display());
+        // Nu splits the list itself, and knows no quotes in it.
+        let plugins = format!("[{}]", program("nu_plugin_oci").display());
         let options = ["-n", "--no-std-lib", "--plugins", &plugins, "-c", script];
         self.run(&Part::Nu.path(), options)
     }
@@ -237,6 +237,10 @@ pub struct Outcome {
     pub stderr: String,
 }
 
+#[expect(
+    clippy::return_self_not_must_use,
+    reason = "a test that asks no more than success is a statement"
+)]
 impl Outcome {
     fn new(line: String, output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -250,7 +254,6 @@ impl Outcome {
 
     /// It must have succeeded.
     #[track_caller]
-    #[must_use]
     pub fn succeeds(self) -> Self {
         assert_eq!(self.code, Some(0), "{self}");
         self
@@ -258,7 +261,6 @@ impl Outcome {
 
     /// It must have failed with this code, said so, and given advice.
     #[track_caller]
-    #[must_use]
     pub fn fails_with(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
         assert!(
@@ -271,7 +273,6 @@ impl Outcome {
 
     /// The error must be the first thing it said: nothing was begun.
     #[track_caller]
-    #[must_use]
     pub fn at_once(self) -> Self {
         assert!(
             self.stderr.starts_with("error: "),

@@ -217,10 +217,8 @@ fn a_recorder_names_what_passes_and_uploads_come_back_to_it() {
 
 #[test]
 fn a_recorder_before_nothing_says_so() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let host = closed.local_addr().unwrap().to_string();
-    drop(closed);
-    let recorder = Recorder::before(&host);
+    let nobody = loopback::DeadHost::new();
+    let recorder = Recorder::before(nobody.host());
     assert_eq!(
         loopback::get(&format!("http://{}/v2/", recorder.host())).status(),
         502

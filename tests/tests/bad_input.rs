@@ -1,0 +1,138 @@
+//! What cannot work is said at once, with the right exit code and advice, and nothing is begun.
+
+use e2e::loopback::DeadHost;
+use e2e::program::Home;
+use e2e::require;
+use e2e::sources::{Sources, host_triple};
+
+/// Runs a push that is wrong from the start: exit 2, nothing built, nothing written.
+#[track_caller]
+fn refused(sources: &Sources, arguments: &[&str]) -> String {
+    let push = ["push"].iter().chain(arguments).copied();
+    let outcome = Home::new()
+        .cargo_oci(push)
+        .within(sources.path())
+        .fails_with(2)
+        .at_once();
+    assert!(!sources.is_touched(), "something was built: {outcome}");
+    assert!(
+        !sources.path().join("out").exists(),
+        "something was written: {outcome}"
+    );
+    outcome.stderr
+}
+
+#[test]
+fn a_malformed_reference() {
+    let sources = Sources::widgets();
+    for reference in [
+        "127.0.0.1:5000/acme/../widgets",
+        "127.0.0.1:5000/acme/widgets:a b",
+    ] {
+        let message = refused(&sources, &[reference]);
+        assert!(message.contains(reference), "{message}");
+        Home::new()
+            .cargo_oci(["pull", reference])
+            .fails_with(2)
+            .at_once();
+    }
+}
+
+#[test]
+fn an_unknown_package() {
+    let message = refused(
+        &Sources::widgets(),
+        &["--package", "gadgets", "--registry", "oci:out"],
+    );
+    assert!(message.contains("gadgets"), "{message}");
+}
+
+#[test]
+fn nothing_to_push() {
+    let outcome = Home::new()
+        .cargo_oci(["push", "--registry", "oci:out"])
+        .within(Sources::plain_library().path())
+        .fails_with(2);
+    assert!(outcome.stderr.contains("plain"), "{outcome}");
+}
+
+#[test]
+fn no_registry() {
+    let message = refused(&Sources::widgets(), &[]);
+    for way in ["--registry", "CARGO_OCI_REGISTRY", "metadata.oci"] {
+        assert!(message.contains(way), "the error shows `{way}`: {message}");
+    }
+}
+
+#[test]
+fn an_unknown_key() {
+    let sources = Sources::widgets();
+    sources.append(
+        "Cargo.toml",
+        "[package.metadata.oci]\nrepositori = \"acme/widgets\"",
+    );
+    let message = refused(&sources, &["--registry", "oci:out"]);
+    assert!(
+        message.contains("repository"),
+        "the nearest known key: {message}"
+    );
+}
+
+#[test]
+fn an_undeclared_target() {
+    let sources = Sources::widgets();
+    let declared = "[package.metadata.oci]\ntargets = [\"aarch64-apple-darwin\"]";
+    sources.append("Cargo.toml", declared);
+    let message = refused(
+        &sources,
+        &["--target", host_triple(), "--registry", "oci:out"],
+    );
+    assert!(message.contains(host_triple()), "{message}");
+}
+
+#[test]
+fn a_floating_tag_without_declared_targets() {
+    refused(
+        &Sources::widgets(),
+        &["--floating", "--registry", "oci:out"],
+    );
+}
+
+#[test]
+fn a_tag_that_looks_like_a_target() {
+    refused(
+        &Sources::widgets(),
+        &["--tag", "nightly__x", "--registry", "oci:out"],
+    );
+}
+
+#[test]
+fn a_build_that_fails_is_cargos_own_failure() {
+    let sources = Sources::widgets();
+    sources.write("src/bin/round.rs", "fn main() { this is no Rust }\n");
+    let outcome = Home::new()
+        .cargo_oci(["push", "--registry", "oci:out"])
+        .within(sources.path())
+        .outcome();
+    assert_eq!(outcome.code, Some(101), "{outcome}");
+    assert!(outcome.stderr.contains("src/bin/round.rs"), "{outcome}");
+    assert!(!sources.path().join("out/widgets/index.json").exists());
+}
+
+#[test]
+fn no_registry_there() {
+    require!(Shellharden);
+    let (home, sources, nobody) = (Home::new(), Sources::shellharden(), DeadHost::new());
+    let host = nobody.host();
+    let outcome = home
+        .cargo_oci(["push", "--registry", host])
+        .within(sources.path())
+        .fails_with(6);
+    assert!(outcome.stderr.contains(host), "{outcome}");
+    assert_eq!(outcome.stdout, "");
+    let reference = format!("{host}/shellharden:1.0.0");
+    let output = sources.beside("pulled");
+    home.cargo_oci(["pull", &reference, "--output", output.to_str().unwrap()])
+        .fails_with(6);
+    assert!(!output.exists() || std::fs::read_dir(&output).unwrap().next().is_none());
+}

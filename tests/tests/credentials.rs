@@ -1,0 +1,154 @@
+//! Registries that ask who is there.
+
+use e2e::program::{Home, Outcome};
+use e2e::registry::{PASSWORD, Registry, USER};
+use e2e::require;
+use e2e::sources::Sources;
+use e2e::token::TokenPolicy;
+
+/// A password that is wrong, and would be seen if it got out.
+const CANARY: &str = "canary-7f3a";
+
+fn both_kinds() -> [Registry; 2] {
+    [
+        Registry::with_passwords(),
+        Registry::with_tokens(TokenPolicy::default()),
+    ]
+}
+
+fn push(home: &Home, host: &str, sources: &Sources) -> Outcome {
+    let registry = format!("{host}/acme");
+    home.cargo_oci(["push", "--registry", &registry])
+        .with("RUST_LOG", "trace")
+        .within(sources.path())
+        .outcome()
+}
+
+#[test]
+fn a_docker_login_is_enough() {
+    require!(DockerRegistry, Shellharden);
+    for registry in both_kinds() {
+        let (host, sources) = (registry.host(), Sources::shellharden());
+        let home = Home::of_user(host);
+        let pushed = push(&home, host, &sources).succeeds();
+        let stored = registry.digest("acme/shellharden", &sources.target_tag());
+        assert_eq!(stored, Some(pushed.printed_digest()));
+
+        let reference = format!("{host}/acme/shellharden:{}", sources.version());
+        let output = sources.beside("pulled");
+        home.cargo_oci(["pull", &reference, "--output", output.to_str().unwrap()])
+            .succeeds();
+        let pulled = std::fs::read(output.join("shellharden")).unwrap();
+        assert_eq!(pulled, sources.built("shellharden"));
+    }
+}
+
+#[test]
+fn tokens_are_asked_for_what_is_done() {
+    require!(DockerRegistry, Shellharden);
+    let registry = Registry::with_tokens(TokenPolicy::default());
+    let (host, sources) = (registry.host(), Sources::shellharden());
+    push(&Home::of_user(host), host, &sources).succeeds();
+    let requests = registry.tokens().take();
+    let scopes: Vec<_> = requests
+        .iter()
+        .flat_map(|request| &request.scopes)
+        .collect();
+    assert!(!scopes.is_empty());
+    for scope in &scopes {
+        assert!(
+            scope.starts_with("repository:acme/shellharden:"),
+            "{requests:#?}"
+        );
+    }
+    assert!(
+        scopes.iter().any(|scope| scope.contains("push")),
+        "{requests:#?}"
+    );
+    for request in &requests {
+        assert!(request.granted, "{request:?}");
+        assert_eq!(request.user.as_deref(), Some(USER));
+    }
+}
+
+#[test]
+fn nobody_in_particular_may_pull_where_that_is_allowed() {
+    require!(DockerRegistry, Shellharden);
+    let policy = TokenPolicy {
+        anonymous_pull: true,
+        ..TokenPolicy::default()
+    };
+    let registry = Registry::with_tokens(policy);
+    let (host, sources) = (registry.host(), Sources::shellharden());
+    push(&Home::of_user(host), host, &sources).succeeds();
+
+    let (stranger, output) = (Home::new(), sources.beside("pulled"));
+    let reference = format!("{host}/acme/shellharden:{}", sources.version());
+    stranger
+        .cargo_oci(["pull", &reference, "--output", output.to_str().unwrap()])
+        .succeeds();
+    let pulled = std::fs::read(output.join("shellharden")).unwrap();
+    assert_eq!(pulled, sources.built("shellharden"));
+
+    let before = registry.tags("acme/shellharden");
+    sources.append(
+        "src/main.rs",
+        "#[used]\nstatic CHANGED: [u8; 7] = *b\"changed\";",
+    );
+    let tag = format!("{host}/acme/shellharden:nightly");
+    stranger
+        .cargo_oci(["push", &tag])
+        .within(sources.path())
+        .fails_with(3);
+    assert_eq!(registry.tags("acme/shellharden"), before);
+}
+
+#[test]
+fn a_refusal_says_where_credentials_were_looked_for() {
+    require!(DockerRegistry, Shellharden);
+    for registry in both_kinds() {
+        let (host, sources) = (registry.host(), Sources::shellharden());
+        for home in [Home::new(), Home::logged_in(host, USER, CANARY)] {
+            let refused = push(&home, host, &sources).fails_with(3);
+            let help = refused
+                .stderr
+                .lines()
+                .filter(|line| line.starts_with("help: "));
+            let help = help.collect::<Vec<_>>().join("\n").to_lowercase();
+            assert!(
+                help.contains("docker"),
+                "the help names docker's file: {refused}"
+            );
+            assert!(
+                help.contains(host),
+                "the help names the registry: {refused}"
+            );
+        }
+        assert_eq!(registry.tags("acme/shellharden"), [""; 0]);
+    }
+}
+
+#[test]
+fn a_password_is_never_shown() {
+    require!(DockerRegistry, Shellharden);
+    for registry in both_kinds() {
+        let (host, sources) = (registry.host(), Sources::shellharden());
+        let secrets = |password: &str| {
+            use base64::Engine as _;
+            let pair = format!("{USER}:{password}");
+            let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
+            [password.to_owned(), encoded]
+        };
+        let runs = [
+            (Home::logged_in(host, USER, CANARY), CANARY),
+            (Home::of_user(host), PASSWORD),
+        ];
+        for (home, password) in runs {
+            let outcome = push(&home, host, &sources);
+            for secret in secrets(password) {
+                let shown = outcome.stdout.contains(&secret) || outcome.stderr.contains(&secret);
+                assert!(!shown, "the secret is shown: {outcome}");
+            }
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! What `--registry oci:DIR` leaves, and what others make of it.
+
+use e2e::layout::Layout;
+use e2e::program::Home;
+use e2e::registry::Registry;
+use e2e::require;
+use e2e::sources::Sources;
+
+/// Pushes into `out/` beside `Cargo.toml`, as the README's first command does.
+fn pushed(home: &Home) -> Sources {
+    let sources = Sources::shellharden();
+    home.cargo_oci(["push", "--package", "shellharden", "--registry", "oci:out"])
+        .within(sources.path())
+        .succeeds();
+    sources
+}
+
+#[test]
+fn a_push_to_a_directory_leaves_a_whole_layout() {
+    require!(Shellharden);
+    let home = Home::new();
+    let sources = pushed(&home);
+    let layout = Layout::open(sources.path().join("out/shellharden"));
+    let (target, manifest) = layout.manifest(&sources.target_tag()).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    assert_eq!(layout.blob(layer), sources.built("shellharden"));
+    let (_, index) = layout.manifest(&sources.version()).unwrap();
+    assert_eq!(index["manifests"][0]["digest"], target);
+}
+
+#[test]
+fn pushing_to_a_directory_again_changes_nothing() {
+    require!(Shellharden);
+    let home = Home::new();
+    let sources = pushed(&home);
+    let index = sources.path().join("out/shellharden/index.json");
+    let before = std::fs::read(&index).unwrap();
+    home.cargo_oci(["push", "--no-build", "--registry", "oci:out"])
+        .within(sources.path())
+        .succeeds();
+    assert_eq!(std::fs::read(index).unwrap(), before);
+    let _ = Layout::open(sources.path().join("out/shellharden"));
+}
+
+#[test]
+fn skopeo_accepts_the_layout_and_copies_it() {
+    require!(DockerRegistry, Skopeo, Shellharden);
+    let (registry, home) = (Registry::open(), Home::new());
+    let sources = pushed(&home);
+    let directory = sources.path().join("out/shellharden");
+    let layout = Layout::open(&directory);
+    // Skopeo takes no `__` in the tag of a layout.
+    let source = format!("oci:{}:{}", directory.display(), sources.version());
+    let raw = home.skopeo(["inspect", "--raw", &source]).succeeds();
+    let index = layout.digest(&sources.version()).unwrap();
+    assert_eq!(e2e::sha256(raw.stdout.as_bytes()), index);
+
+    let target = format!(
+        "docker://{}/acme/copy:{}",
+        registry.host(),
+        sources.version()
+    );
+    home.skopeo(["copy", "--all", "--dest-tls-verify=false", &source, &target])
+        .succeeds();
+    // Skopeo writes the index anew and drops its artifact type; the manifests stay as they are.
+    let (digest, manifest) = layout.manifest(&sources.target_tag()).unwrap();
+    assert_eq!(
+        registry.manifest("acme/copy", &digest),
+        Some((digest.clone(), manifest))
+    );
+    let (_, copied) = registry.manifest("acme/copy", &sources.version()).unwrap();
+    assert_eq!(copied["manifests"][0]["digest"], digest);
+
+    // And what a mirror dropped is no reason for us to know it no more.
+    let reference = format!("{}/acme/copy:{}", registry.host(), sources.version());
+    let output = sources.beside("pulled");
+    let output = output.to_str().expect("a path of ours is text");
+    home.cargo_oci(["pull", &reference, "--output", output])
+        .succeeds();
+    let pulled = std::fs::read(sources.beside("pulled/shellharden")).unwrap();
+    assert_eq!(pulled, sources.built("shellharden"));
+}

@@ -1,0 +1,195 @@
+//! The plugin in a real Nushell, against a real registry.
+
+use e2e::loopback::{DeadHost, send};
+use e2e::program::Home;
+use e2e::registry::Registry;
+use e2e::sources::{Sources, host_triple};
+use e2e::token::TokenPolicy;
+use e2e::{require, sha256};
+use hyper::Request;
+use serde_json::{Value, json};
+
+/// A registry that holds `widgets` 1.2.3.
+fn stocked() -> (Registry, Sources) {
+    let (registry, sources) = (Registry::open(), Sources::widgets());
+    Home::new()
+        .cargo_oci(["push", "--registry", registry.host()])
+        .within(sources.path())
+        .succeeds();
+    (registry, sources)
+}
+
+/// Puts another tag on the manifest of a tag.
+fn tag(registry: &Registry, repository: &str, old: &str, new: &str) {
+    let path = format!("/v2/{repository}/manifests/{old}");
+    let stored = registry.request(hyper::Method::GET, &path);
+    let put = Request::put(format!(
+        "http://{}/v2/{repository}/manifests/{new}",
+        registry.host()
+    ))
+    .header("Content-Type", &stored.headers()["Content-Type"])
+    .body(stored.body().clone());
+    assert_eq!(send(put.expect("a request")).status(), 201);
+}
+
+#[test]
+fn tags_are_rows() {
+    require!(DockerRegistry, Nu);
+    let (registry, sources) = stocked();
+    let host = registry.host();
+    for new in ["1.9.0", "2.0.0", "latest"] {
+        tag(&registry, "widgets", "1.2.3", new);
+    }
+    let home = Home::new();
+    let count = home.nu_value(&format!(
+        "oci tags {host}/widgets | where name =~ '^1' | length"
+    ));
+    // 1.2.3, its target, 1.9.0.
+    assert_eq!(count, 3);
+    let rows = home.nu_value(&format!(
+        "oci tags {host}/widgets | sort-by name | select name reference"
+    ));
+    let names = ["1.2.3".to_owned(), sources.target_tag()].into_iter();
+    let names = names.chain(["1.9.0", "2.0.0", "latest"].map(str::to_owned));
+    let expected: Vec<_> = names
+        .map(|name| json!({"name": name, "reference": format!("{host}/widgets:{name}")}))
+        .collect();
+    assert_eq!(rows, Value::Array(expected));
+}
+
+#[test]
+fn long_tags_have_sizes_and_targets() {
+    require!(DockerRegistry, Nu);
+    let (registry, sources) = stocked();
+    let home = Home::new();
+    let tags = format!(
+        "oci tags {}/widgets --long | where name == '1.2.3' | first",
+        registry.host()
+    );
+    let row = home.nu_value(&format!(
+        "{tags} | {{ targets: $in.targets, digest: $in.digest }}"
+    ));
+    let index = registry.digest("widgets", "1.2.3");
+    assert_eq!(row, json!({"targets": [host_triple()], "digest": index}));
+    let kind = home.nu_value(&format!("{tags} | get size | describe"));
+    assert_eq!(kind, "filesize");
+
+    let (_, manifest) = registry.manifest("widgets", &sources.target_tag()).unwrap();
+    let layers = manifest["layers"].as_array().unwrap().iter();
+    let sizes = layers
+        .chain([&manifest["config"]])
+        .map(|it| it["size"].as_u64().unwrap());
+    let size = home.nu_value(&format!("{tags} | get size | into int"));
+    assert_eq!(size, sizes.sum::<u64>());
+}
+
+#[test]
+fn a_manifest_is_a_record_with_layers() {
+    require!(DockerRegistry, Nu);
+    let (registry, sources) = stocked();
+    let layers = Home::new().nu_value(&format!(
+        "oci manifest {}/widgets:1.2.3 --target {} | get layers | select title size digest | \
+         update size {{ into int }} | sort-by title",
+        registry.host(),
+        host_triple()
+    ));
+    let expected =
+        [("libshapes", ".so"), ("round", ""), ("square", "")].map(|(name, extension)| {
+            let file = sources.built(&format!("{name}{extension}"));
+            let title = format!("{name}-1.2.3-{}{extension}", host_triple());
+            json!({"title": title, "size": file.len(), "digest": sha256(&file)})
+        });
+    assert_eq!(layers, json!(expected));
+}
+
+#[test]
+fn a_catalog_leads_to_tags() {
+    require!(DockerRegistry, Nu);
+    let (registry, _) = stocked();
+    let (home, host) = (Home::new(), registry.host());
+    let rows = home.nu_value(&format!("oci catalog {host}"));
+    let expected = json!([{"name": "widgets", "reference": format!("{host}/widgets")}]);
+    assert_eq!(rows, expected);
+    let pipeline =
+        format!("oci catalog {host} | each {{ oci tags $in.reference }} | flatten | get name");
+    let names = home.nu_value(&pipeline);
+    assert_eq!(names, json!(registry.tags("widgets")));
+}
+
+#[test]
+fn a_blob_is_binary_and_a_pull_is_files() {
+    require!(DockerRegistry, Nu);
+    let (registry, sources) = stocked();
+    let (home, host) = (Home::new(), registry.host());
+    let round = sources.built("round");
+    let blob = format!("oci blob {host}/widgets@{}", sha256(&round));
+    assert_eq!(home.nu_value(&format!("{blob} | describe")), "binary");
+    let hash = home.nu_value(&format!("{blob} | hash sha256"));
+    assert_eq!(format!("sha256:{}", hash.as_str().unwrap()), sha256(&round));
+
+    let pull =
+        format!("oci pull {host}/widgets:1.2.3 --output pulled | sort-by digest | get digest");
+    let digests = home.nu_value(&pull);
+    let mut expected = ["round", "square", "libshapes.so"].map(|name| sha256(&sources.built(name)));
+    expected.sort();
+    assert_eq!(digests, json!(expected));
+    assert_eq!(
+        std::fs::read(home.path().join("pulled/round")).unwrap(),
+        round
+    );
+}
+
+#[test]
+fn a_reference_is_taken_apart_without_a_registry() {
+    require!(Nu);
+    let parts = Home::new().nu_value(
+        "oci reference ghcr.io/acme/widgets:1.2.3 | select registry repository tag digest",
+    );
+    let expected = json!({
+        "registry": "ghcr.io", "repository": "acme/widgets", "tag": "1.2.3", "digest": null,
+    });
+    assert_eq!(parts, expected);
+}
+
+#[test]
+fn errors_have_codes() {
+    require!(DockerRegistry, Nu);
+    let registry = Registry::open();
+    let (home, host, dead) = (Home::new(), registry.host(), DeadHost::new());
+    let code = |pipeline: String| home.nu_error_code(&pipeline);
+    assert_eq!(
+        code(format!("oci tags {host}/nothing/here")),
+        "oci::not_found"
+    );
+    assert_eq!(
+        code(format!("oci manifest {host}/nothing/here:1.0.0")),
+        "oci::not_found"
+    );
+    assert_eq!(
+        code(format!("oci tags {}/acme/widgets", dead.host())),
+        "oci::network"
+    );
+    assert_eq!(
+        code("oci tags 'not a reference'".to_owned()),
+        "oci::invalid_input"
+    );
+}
+
+#[test]
+fn the_users_credentials_are_used() {
+    require!(DockerRegistry, Nu);
+    for registry in [
+        Registry::with_passwords(),
+        Registry::with_tokens(TokenPolicy::default()),
+    ] {
+        let (host, sources) = (registry.host(), Sources::widgets());
+        let home = Home::of_user(host);
+        home.cargo_oci(["push", "--registry", host])
+            .within(sources.path())
+            .succeeds();
+        let tags = format!("oci tags {host}/widgets");
+        let count = home.nu_value(&format!("{tags} | length"));
+        assert_eq!(count, 2);
+        assert_eq!(Home::new().nu_error_code(&tags), "oci::unauthenticated");
+    }
+}

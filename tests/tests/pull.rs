@@ -1,0 +1,151 @@
+//! `cargo oci pull`, and others who pull what we pushed.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use e2e::program::Home;
+use e2e::registry::Registry;
+use e2e::require;
+use e2e::sources::{Sources, host_triple};
+
+/// The files of a directory with whether they are executable, by name.
+fn files(directory: &Path) -> Vec<(String, Vec<u8>, bool)> {
+    let entries = fs::read_dir(directory).expect("the output is there");
+    let mut files: Vec<_> = entries
+        .map(|entry| {
+            let entry = entry.expect("the output can be read");
+            let mode = entry
+                .metadata()
+                .expect("a file has a mode")
+                .permissions()
+                .mode();
+            let bytes = fs::read(entry.path()).expect("the output can be read");
+            let name = entry.file_name().to_string_lossy().into_owned();
+            (name, bytes, mode & 0o111 == 0o111)
+        })
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn pull_brings_the_files_back() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    home.cargo_oci(["push", "--registry", registry.host()])
+        .within(sources.path())
+        .succeeds();
+    let built = |name: &str| sources.built(name);
+    let expected = [
+        ("libshapes.so".to_owned(), built("libshapes.so"), false),
+        ("round".to_owned(), built("round"), true),
+        ("square".to_owned(), built("square"), true),
+    ];
+    // By version, by target tag, and by nothing: the highest release.
+    for tag in [
+        ":1.2.3".to_owned(),
+        format!(":{}", sources.target_tag()),
+        String::new(),
+    ] {
+        let reference = format!("{}/widgets{tag}", registry.host());
+        let directory = sources.beside(&format!("pulled{}", tag.len()));
+        home.cargo_oci(["pull", &reference, "--output", directory.to_str().unwrap()])
+            .succeeds();
+        let mut found = files(&directory);
+        // A library is no program; whether its file may be run is nobody's concern.
+        found[0].2 = false;
+        assert_eq!(found, expected, "of `{reference}`");
+    }
+}
+
+#[test]
+fn titles_are_what_other_clients_write() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    home.cargo_oci(["push", "--bin", "round", "--registry", registry.host()])
+        .within(sources.path())
+        .succeeds();
+    let reference = format!("{}/widgets:1.2.3", registry.host());
+    let directory = sources.beside("pulled");
+    home.cargo_oci([
+        "pull",
+        &reference,
+        "--titles",
+        "--output",
+        directory.to_str().unwrap(),
+    ])
+    .succeeds();
+    let title = format!("round-1.2.3-{}", host_triple());
+    assert_eq!(files(&directory), [(title, sources.built("round"), true)]);
+}
+
+#[test]
+fn a_layout_is_pulled_like_a_registry() {
+    require!(Shellharden);
+    let (home, sources) = (Home::new(), Sources::shellharden());
+    home.cargo_oci(["push", "--registry", "oci:out"])
+        .within(sources.path())
+        .succeeds();
+    let reference = format!("oci:out/shellharden:{}", sources.version());
+    home.cargo_oci(["pull", &reference, "-o", "pulled"])
+        .within(sources.path())
+        .succeeds();
+    let found = files(&sources.path().join("pulled"));
+    assert_eq!(
+        found,
+        [("shellharden".to_owned(), sources.built("shellharden"), true)]
+    );
+}
+
+#[test]
+fn skopeo_pulls_the_same_bytes() {
+    require!(DockerRegistry, Skopeo, Shellharden);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
+    home.cargo_oci(["push", "--registry", registry.host()])
+        .within(sources.path())
+        .succeeds();
+    let output = sources.beside("copied");
+    let source = format!(
+        "docker://{}/shellharden:{}",
+        registry.host(),
+        sources.target_tag()
+    );
+    let target = format!("dir:{}", output.display());
+    home.skopeo(["copy", "--src-tls-verify=false", &source, &target])
+        .succeeds();
+    let built = sources.built("shellharden");
+    let digest = e2e::sha256(&built);
+    let hex = digest.strip_prefix("sha256:").unwrap();
+    assert_eq!(fs::read(output.join(hex)).unwrap(), built);
+    let manifest = fs::read(output.join("manifest.json")).unwrap();
+    let stored = registry.digest("shellharden", &sources.target_tag());
+    assert_eq!(Some(e2e::sha256(&manifest)), stored);
+}
+
+#[test]
+fn what_is_not_there_is_said_and_nothing_is_written() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    home.cargo_oci(["push", "--registry", registry.host()])
+        .within(sources.path())
+        .succeeds();
+    let output = sources.beside("pulled");
+    for name in ["widgets:9.9.9", "gadgets:1.2.3"] {
+        let reference = format!("{}/{name}", registry.host());
+        home.cargo_oci(["pull", &reference, "--output", output.to_str().unwrap()])
+            .fails_with(4);
+    }
+    let reference = format!("{}/widgets:1.2.3", registry.host());
+    let directory = output.to_str().unwrap();
+    home.cargo_oci([
+        "pull",
+        &reference,
+        "--target",
+        "s390x-unknown-linux-gnu",
+        "-o",
+        directory,
+    ])
+    .fails_with(4);
+    assert!(!output.exists() || files(&output).is_empty());
+}

@@ -1,0 +1,307 @@
+//! `cargo oci push` of real packages to a real registry.
+
+use std::collections::BTreeMap;
+
+use e2e::program::Home;
+use e2e::recorder::Recorder;
+use e2e::registry::Registry;
+use e2e::sources::{Sources, host_triple};
+use e2e::{require, sha256};
+use serde_json::Value;
+
+const REPOSITORY: &str = "acme/shellharden";
+
+/// The registry argument for `host`, so that packages become `acme/NAME`.
+fn at(host: &str) -> String {
+    format!("{host}/acme")
+}
+
+/// What both tags of the sources' version point at.
+fn digests(registry: &Registry, sources: &Sources) -> [Option<String>; 2] {
+    [sources.version(), sources.target_tag()].map(|tag| registry.digest(REPOSITORY, &tag))
+}
+
+/// Makes the next build give another binary.
+fn change(sources: &Sources) {
+    sources.append(
+        "src/main.rs",
+        "#[used]\nstatic CHANGED: [u8; 7] = *b\"changed\";",
+    );
+}
+
+#[test]
+fn a_layer_is_the_built_file() {
+    require!(DockerRegistry, Shellharden);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
+    let pushed = home
+        .cargo_oci(["push", "--registry", &at(registry.host())])
+        .within(sources.path())
+        .succeeds();
+
+    let binary = sources.built("shellharden");
+    let (digest, manifest) = registry
+        .manifest(REPOSITORY, &sources.target_tag())
+        .unwrap();
+    assert_eq!(
+        pushed.last_line(),
+        format!("{}/{REPOSITORY}@{digest}", registry.host()),
+        "the printed name is the target's manifest"
+    );
+    assert_eq!(
+        manifest["artifactType"],
+        "application/vnd.cargo-oci.package-target.v1"
+    );
+    let layers = manifest["layers"].as_array().unwrap();
+    let [layer] = layers.as_slice() else {
+        panic!("one file is one layer: {manifest}");
+    };
+    assert_eq!(layer["digest"], sha256(&binary));
+    assert_eq!(layer["size"], binary.len());
+    assert_eq!(layer["mediaType"], "application/vnd.cargo-oci.bin");
+    let title = format!("shellharden-{}-{}", sources.version(), host_triple());
+    assert_eq!(
+        layer["annotations"]["org.opencontainers.image.title"],
+        title
+    );
+    assert_eq!(layer["annotations"]["dev.cargo-oci.file"], "shellharden");
+    assert_eq!(layer["annotations"]["dev.cargo-oci.kind"], "bin");
+    assert_eq!(layer["annotations"]["dev.cargo-oci.mode"], "0755");
+    assert_eq!(registry.blob(REPOSITORY, &sha256(&binary)), binary);
+
+    let annotations = &manifest["annotations"];
+    assert_eq!(
+        annotations["org.opencontainers.image.version"],
+        sources.version()
+    );
+    assert_eq!(annotations["org.opencontainers.image.licenses"], "MPL-2.0");
+    assert_eq!(annotations["dev.cargo-oci.target"], host_triple());
+}
+
+#[test]
+fn a_version_is_an_index_of_its_targets() {
+    require!(DockerRegistry, Shellharden);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
+    let pushed = home
+        .cargo_oci(["push", "--registry", &at(registry.host())])
+        .within(sources.path())
+        .succeeds();
+    assert_eq!(
+        registry.tags(REPOSITORY),
+        [sources.version(), sources.target_tag()]
+    );
+    let (_, index) = registry.manifest(REPOSITORY, &sources.version()).unwrap();
+    assert_eq!(
+        index["mediaType"],
+        "application/vnd.oci.image.index.v1+json"
+    );
+    assert_eq!(
+        index["artifactType"],
+        "application/vnd.cargo-oci.package.v1"
+    );
+    let entries = index["manifests"].as_array().unwrap();
+    assert_eq!(entries.len(), 1, "{index}");
+    assert_eq!(entries[0]["digest"], pushed.printed_digest());
+    assert_eq!(
+        entries[0]["annotations"]["dev.cargo-oci.target"],
+        host_triple()
+    );
+    assert_eq!(entries[0]["platform"]["os"], "linux");
+}
+
+#[test]
+fn pushing_again_sends_nothing() {
+    require!(DockerRegistry, Shellharden);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
+    let recorder = Recorder::before(registry.host());
+    let push = home
+        .cargo_oci(["push", "--registry", &at(&recorder.host())])
+        .within(sources.path());
+    let first = push.clone().succeeds();
+    assert!(recorder.take().iter().any(e2e::recorder::Recorded::writes));
+    let before = digests(&registry, &sources);
+
+    let second = push.succeeds();
+    let requests = recorder.take();
+    assert!(requests.len() <= 2, "{requests:#?}");
+    assert!(
+        !requests.iter().any(e2e::recorder::Recorded::writes),
+        "{requests:#?}"
+    );
+    assert_eq!(second.stdout, first.stdout);
+    assert_eq!(digests(&registry, &sources), before);
+}
+
+#[test]
+fn a_vanished_tag_comes_back() {
+    require!(DockerRegistry, Shellharden);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
+    let push = home
+        .cargo_oci(["push", "--registry", &at(registry.host())])
+        .within(sources.path());
+    push.clone().succeeds();
+    let before = digests(&registry, &sources);
+    for tag in [sources.target_tag(), sources.version()] {
+        registry.forget_tag(REPOSITORY, &tag);
+        assert_eq!(registry.digest(REPOSITORY, &tag), None);
+        push.clone().succeeds();
+        assert_eq!(
+            digests(&registry, &sources),
+            before,
+            "after `{tag}` was lost"
+        );
+    }
+}
+
+#[test]
+fn a_released_version_keeps_its_files() {
+    require!(DockerRegistry, Shellharden);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
+    let registry_argument = at(registry.host());
+    let push = home
+        .cargo_oci(["push", "--registry", &registry_argument])
+        .within(sources.path());
+    push.clone().succeeds();
+    let before = digests(&registry, &sources);
+    let first = sources.built("shellharden");
+
+    change(&sources);
+    push.fails_with(5);
+    assert_ne!(
+        sources.built("shellharden"),
+        first,
+        "the change made another binary"
+    );
+    assert_eq!(digests(&registry, &sources), before);
+
+    let pushed = home
+        .cargo_oci(["push", "--overwrite", "--registry", &registry_argument])
+        .within(sources.path())
+        .succeeds();
+    let [version, target] = digests(&registry, &sources);
+    assert_eq!(target, Some(pushed.printed_digest()));
+    assert_ne!([version, target], before);
+}
+
+#[test]
+fn the_same_sources_give_the_same_digests_everywhere() {
+    require!(DockerRegistry, Shellharden);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
+    home.cargo_oci(["push", "--registry", &at(registry.host())])
+        .within(sources.path())
+        .succeeds();
+    let expected = digests(&registry, &sources);
+    assert!(expected.iter().all(Option::is_some));
+
+    // Another user, another directory, another registry.
+    let (other, stranger) = (Registry::open(), Home::new());
+    let copy = Sources::shellharden_in("a/much/deeper/place");
+    stranger
+        .cargo_oci(["oci", "push", "--registry", &at(other.host())])
+        .within(copy.path())
+        .succeeds();
+    assert_eq!(digests(&other, &copy), expected);
+
+    // What the build left is pushed as the build was.
+    let third = Registry::open();
+    stranger
+        .cargo_oci(["push", "--no-build", "--registry", &at(third.host())])
+        .within(copy.path())
+        .succeeds();
+    assert_eq!(digests(&third, &copy), expected);
+
+    // A directory is a registry too.
+    home.cargo_oci(["push", "--no-build", "--registry", "oci:out"])
+        .within(sources.path())
+        .succeeds();
+    let layout = e2e::layout::Layout::open(sources.path().join("out/shellharden"));
+    let tags = [sources.version(), sources.target_tag()];
+    assert_eq!(tags.map(|tag| layout.digest(&tag)), expected);
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    require!(DockerRegistry, Shellharden);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
+    let recorder = Recorder::before(registry.host());
+    home.cargo_oci(["push", "--dry-run", "--registry", &at(&recorder.host())])
+        .within(sources.path())
+        .succeeds();
+    let requests = recorder.take();
+    assert!(
+        !requests.iter().any(e2e::recorder::Recorded::writes),
+        "{requests:#?}"
+    );
+    assert_eq!(registry.tags(REPOSITORY), [""; 0]);
+}
+
+#[test]
+fn every_program_and_library_of_a_package_is_a_layer() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    home.cargo_oci(["push", "--registry", registry.host()])
+        .within(sources.path())
+        .succeeds();
+    let (_, manifest) = registry.manifest("widgets", &sources.target_tag()).unwrap();
+    let layers = manifest["layers"].as_array().unwrap();
+    let text = |layer: &Value, key: &str| layer["annotations"][key].as_str().unwrap().to_owned();
+    let found: BTreeMap<_, _> = layers
+        .iter()
+        .map(|layer| {
+            let title = text(layer, "org.opencontainers.image.title");
+            let file = text(layer, "dev.cargo-oci.file");
+            assert_eq!(layer["digest"], sha256(&sources.built(&file)));
+            (title, (file, text(layer, "dev.cargo-oci.kind")))
+        })
+        .collect();
+    let expected = [
+        ("round", "", "round", "bin"),
+        ("square", "", "square", "bin"),
+        ("libshapes", ".so", "libshapes.so", "cdylib"),
+    ];
+    let expected = expected.map(|(name, extension, file, kind)| {
+        let title = format!("{name}-1.2.3-{}{extension}", host_triple());
+        (title, (file.to_owned(), kind.to_owned()))
+    });
+    assert_eq!(found, BTreeMap::from(expected));
+}
+
+#[test]
+fn two_jobs_at_once_end_with_one_index() {
+    require!(DockerRegistry, Shellharden);
+    let registry = Registry::open();
+    let targets = [host_triple(), "s390x-unknown-linux-gnu"];
+    // A second target needs no second toolchain: its file is handed in.
+    let jobs = targets.map(|target| {
+        let (home, sources) = (Home::new(), Sources::shellharden());
+        sources.write("made/shellharden", target);
+        let argument = at(registry.host());
+        let push = home
+            .cargo_oci([
+                "push",
+                "--file",
+                "shellharden=made/shellharden",
+                "--target",
+                target,
+                "--registry",
+                &argument,
+            ])
+            .within(sources.path());
+        std::thread::spawn(move || {
+            let outcome = push.outcome();
+            drop((home, sources));
+            outcome
+        })
+    });
+    let printed = jobs.map(|job| job.join().unwrap().succeeds().printed_digest());
+    let version = Sources::shellharden().version();
+    let (_, index) = registry.manifest(REPOSITORY, &version).unwrap();
+    let held = index["manifests"].as_array().unwrap().iter().map(|entry| {
+        let target = entry["annotations"]["dev.cargo-oci.target"].as_str();
+        (
+            target.unwrap().to_owned(),
+            entry["digest"].as_str().unwrap().to_owned(),
+        )
+    });
+    let expected = targets.map(str::to_owned).into_iter().zip(printed);
+    assert_eq!(held.collect::<BTreeMap<_, _>>(), expected.collect());
+}

@@ -1,0 +1,61 @@
+//! What the README tells a reader to type is what CI types.
+
+use std::fs;
+
+use e2e::testbed::repository;
+
+/// The commands of a CI script: what is neither a comment nor the shell's own housekeeping.
+fn commands(script: &str) -> Vec<&str> {
+    let lines = script
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty());
+    let housekeeping = |line: &str| {
+        ["#", "set ", "cd "]
+            .iter()
+            .any(|start| line.starts_with(start))
+    };
+    lines.filter(|line| !housekeeping(line)).collect()
+}
+
+/// The lines inside the fenced blocks of a Markdown document.
+fn code(markdown: &str) -> Vec<&str> {
+    let mut inside = false;
+    let mut lines = Vec::new();
+    for line in markdown.lines() {
+        if line.trim_start().starts_with("```") {
+            inside = !inside;
+        } else if inside {
+            lines.push(line.trim());
+        }
+    }
+    lines
+}
+
+#[test]
+fn ci_runs_the_two_commands_of_the_readme() {
+    let script = fs::read_to_string(repository().join(".ci/run")).unwrap();
+    let commands = commands(&script);
+    let expected = [
+        "cargo oci push --package cargo-oci-artifact --registry oci:target/oci",
+        "./tests/run",
+    ];
+    assert_eq!(commands, expected);
+    let readme = fs::read_to_string(repository().join("README.md")).expect("there is a README.md");
+    let shown = code(&readme);
+    let position = |command: &str| {
+        let found = shown
+            .iter()
+            .position(|line| line.trim_start_matches("$ ") == command);
+        found.unwrap_or_else(|| panic!("no code block of README.md has the line `{command}`"))
+    };
+    assert!(
+        position(commands[0]) < position(commands[1]),
+        "in the order of CI"
+    );
+}
+
+#[test]
+fn code_is_what_stands_between_fences() {
+    assert_eq!(code("a\n```sh\nb\n```\nc\n```\nd\n```"), ["b", "d"]);
+}
