@@ -139,12 +139,9 @@ fn a_password_is_never_shown() {
             let encoded = base64::engine::general_purpose::STANDARD.encode(pair);
             [password.to_owned(), encoded]
         };
-        let runs = [
-            (Home::logged_in(host, USER, CANARY), CANARY),
-            (Home::of_user(host), PASSWORD),
-        ];
-        for (home, password) in runs {
-            let outcome = push(&home, host, &sources);
+        let refused = push(&Home::logged_in(host, USER, CANARY), host, &sources).fails_with(3);
+        let pushed = push(&Home::of_user(host), host, &sources).succeeds();
+        for (outcome, password) in [(refused, CANARY), (pushed, PASSWORD)] {
             for secret in secrets(password) {
                 let shown = outcome.stdout.contains(&secret) || outcome.stderr.contains(&secret);
                 assert!(!shown, "the secret is shown: {outcome}");

@@ -223,9 +223,15 @@ fn a_dry_run_changes_nothing() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     let recorder = Recorder::before(registry.host());
-    home.cargo_oci(["push", "--dry-run", "--registry", &at(&recorder.host())])
+    let shown = home
+        .cargo_oci(["push", "--dry-run", "--registry", &at(&recorder.host())])
         .within(sources.path())
         .succeeds();
+    let layer = sha256(&sources.built("shellharden"));
+    assert!(
+        shown.stdout.contains(&layer),
+        "the manifest is shown: {shown}"
+    );
     let requests = recorder.take();
     assert!(
         !requests.iter().any(e2e::recorder::Recorded::writes),
