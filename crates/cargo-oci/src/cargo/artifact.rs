@@ -20,13 +20,20 @@ pub(crate) struct Request<'a> {
     pub(crate) workspace: &'a Workspace,
     /// Cargo's flags.
     pub(crate) selection: &'a Selection,
-    /// The kinds that are kept.
-    pub(crate) kinds: &'a BTreeSet<Kind>,
+    /// The kinds that are kept of each package; of a package that is not in here nothing is.
+    pub(crate) wanted: &'a BTreeMap<PackageId, BTreeSet<Kind>>,
     /// The triple of this machine, for builds that name no target.
     pub(crate) host: &'a str,
 }
 
 impl Request<'_> {
+    /// Whether files of this kind are kept of a package.
+    pub(super) fn wants(&self, package: &PackageId, kind: Kind) -> bool {
+        self.wanted
+            .get(package)
+            .is_some_and(|kinds| kinds.contains(&kind))
+    }
+
     /// Whether files for this triple are wanted: all are where no flag names a target.
     ///
     /// Where flags do, files for the host come along unasked (procedural macros), and are left out unless
@@ -135,11 +142,12 @@ impl<'a> Layout<'a> {
 ///
 /// One cargo target may have many crate types, and each writes its own files: so the name decides, with the
 /// target to say what the name alone cannot. A Rust `dylib` is of no use away from its rustc and its
-/// dependencies, and has no kind. An import library is part of the shared library it belongs to.
+/// dependencies, and has no kind; nor have export files (`.dll.exp`), which only libraries that need each other
+/// in a circle are linked with. An import library is part of the shared library it belongs to.
 pub(super) fn kind_of(name: &str, target: &Target) -> Option<Kind> {
     let ends_with = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
     let makes = |crate_type| target.crate_types.contains(&crate_type);
-    if ends_with(&[".rmeta", ".d"]) {
+    if ends_with(&[".rmeta", ".d", ".dll.exp"]) {
         return None;
     }
     if ends_with(&[".dwp", ".pdb", ".dSYM", ".wasm.map"]) {
@@ -160,7 +168,7 @@ pub(super) fn kind_of(name: &str, target: &Target) -> Option<Kind> {
     if ends_with(&[".rlib"]) {
         return Some(Kind::Rlib);
     }
-    let is_import = ends_with(&[".dll.a", ".dll.lib", ".dll.exp"]);
+    let is_import = ends_with(&[".dll.a", ".dll.lib"]);
     // On AIX a shared library is an `.a` too.
     let is_static = ends_with(&[".a", ".lib"]) && !is_import;
     if is_static && makes(CrateType::StaticLib) {
@@ -333,11 +341,7 @@ mod tests {
                 "shapes.dll.lib",
                 Some(Kind::Cdylib),
             ),
-            (
-                &["cdylib", "staticlib"],
-                "shapes.dll.exp",
-                Some(Kind::Cdylib),
-            ),
+            (&["cdylib", "staticlib"], "shapes.dll.exp", None),
             (
                 &["cdylib", "staticlib"],
                 "shapes.lib",

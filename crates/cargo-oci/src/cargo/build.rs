@@ -206,7 +206,8 @@ impl<'a> Reader<'a> {
             let Some(kind) = kind_of(&name, &artifact.target) else {
                 continue;
             };
-            if !self.request.kinds.contains(&kind) || !self.request.wants_target(triple) {
+            if !self.request.wants(&artifact.package_id, kind) || !self.request.wants_target(triple)
+            {
                 continue;
             }
             let path = path.as_std_path().to_owned();
@@ -233,11 +234,11 @@ mod tests {
 
     /// A line for each package and each file of a stream, in order.
     async fn read(stream: &str, line: &str) -> Result<Vec<String>, super::super::Error> {
-        let (workspace, selection, kinds) = (recorded(), flags(line), all_kinds());
+        let (workspace, selection) = (recorded(), flags(line));
         let request = Request {
             workspace: &workspace,
             selection: &selection,
-            kinds: &kinds,
+            wanted: &all_kinds(&workspace),
             host: HOST,
         };
         let outputs = replay(stream.as_bytes(), &request).await?;
@@ -416,7 +417,6 @@ mod tests {
                 "x86_64-pc-windows-msvc shapes [default] cdylib,rlib,staticlib",
                 "  rlib libshapes.rlib",
                 "  cdylib shapes.dll",
-                "  cdylib shapes.dll.exp",
                 "  cdylib shapes.dll.lib",
                 "  staticlib shapes.lib",
                 "  debuginfo shapes.pdb",
@@ -478,11 +478,10 @@ mod tests {
         let environment = scratch.environment();
         let selection = flags("--profile dev");
         let workspace = Workspace::load(&environment, &selection).await.unwrap();
-        let kinds = all_kinds();
         let request = Request {
             workspace: &workspace,
             selection: &selection,
-            kinds: &kinds,
+            wanted: &all_kinds(&workspace),
             host: HOST,
         };
         let mut seen = Vec::new();
@@ -509,13 +508,13 @@ mod tests {
         use std::{cell::Cell, os::unix::fs::PermissionsExt, time::Instant};
 
         let scratch = Scratch::new_package();
-        let (selection, kinds) = (flags(""), all_kinds());
+        let selection = flags("");
         let mut environment = scratch.environment();
         let workspace = Workspace::load(&environment, &selection).await.unwrap();
         let request = Request {
             workspace: &workspace,
             selection: &selection,
-            kinds: &kinds,
+            wanted: &all_kinds(&workspace),
             host: HOST,
         };
         scratch.write("slow-cargo", "#!/bin/sh\necho $$\nexec sleep 30\n");

@@ -9,7 +9,10 @@
 //! | what is in this workspace | [`metadata`] | `cargo metadata --no-deps` |
 //! | what do its manifests say for us | [`settings`] | – |
 //! | what does a build write | [`build`] | `cargo build`, one for each target |
-//! | what did an earlier build write | [`existing`] | `cargo tree`, `rustc --print file-names` |
+//! | what did an earlier build write | [`existing`] | – |
+//! | … for which targets | [`configuration`] | – |
+//! | … from which cargo targets, with which features | [`unit`] | `cargo tree` |
+//! | … and under which names | [`filename`] | `rustc --print file-names` |
 //! | who compiled it | [`toolchain`] | `rustc -vV`, `cargo -V` |
 //! | which commit is it | [`git`] | `git log`, `git status`, `git ls-files` |
 //!
@@ -17,7 +20,9 @@
 
 mod artifact;
 mod build;
+mod configuration;
 mod existing;
+mod filename;
 mod git;
 mod metadata;
 mod nearest;
@@ -25,6 +30,7 @@ mod process;
 mod selection;
 mod settings;
 mod toolchain;
+mod unit;
 
 #[cfg(test)]
 mod scratch;

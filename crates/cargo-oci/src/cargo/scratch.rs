@@ -1,12 +1,13 @@
 //! A small workspace on disk for tests that run the real programs, and the recorded one for those that do not.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     process::Command,
 };
 
+use cargo_metadata::PackageId;
 use clap::{Args, FromArgMatches};
 use oci_package::Kind;
 use tempfile::TempDir;
@@ -35,12 +36,14 @@ pub(super) fn flags(line: &str) -> Selection {
     Selection::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
 }
 
-/// Every kind that a build writes.
-pub(super) fn all_kinds() -> BTreeSet<Kind> {
-    Kind::ALL
+/// Every kind that a build writes, of every member.
+pub(super) fn all_kinds(workspace: &Workspace) -> BTreeMap<PackageId, BTreeSet<Kind>> {
+    let kinds: BTreeSet<Kind> = Kind::ALL
         .into_iter()
         .filter(|kind| kind.is_built())
-        .collect()
+        .collect();
+    let ids = workspace.members.iter().map(|package| package.id.clone());
+    ids.map(|id| (id, kinds.clone())).collect()
 }
 
 /// A directory of files, gone with the test.

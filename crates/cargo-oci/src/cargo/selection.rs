@@ -13,12 +13,14 @@
 //! there is, and doing the same as without the flag would publish too much.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     path::{Path, PathBuf},
 };
 
 use cargo_options::Build;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
+use oci_package::Kind;
 
 /// The flags taken over, by the names of the fields of [`Build`].
 const TAKEN: [&str; 25] = [
@@ -80,8 +82,16 @@ impl Selection {
     }
 
     /// Whether examples are asked for by cargo's own flags, and so are meant to be kept.
-    pub(crate) fn wants_examples(&self) -> bool {
+    pub(super) fn wants_examples(&self) -> bool {
         self.0.examples || !self.0.example.is_empty()
+    }
+
+    /// The kinds that are kept where nobody says otherwise.
+    pub(crate) fn default_kinds(&self) -> BTreeSet<Kind> {
+        let is_default = |kind: &Kind| {
+            kind.pushed_by_default() || (*kind == Kind::Example && self.wants_examples())
+        };
+        Kind::ALL.into_iter().filter(is_default).collect()
     }
 
     /// The `Cargo.toml` that was named.
@@ -419,6 +429,21 @@ mod tests {
             arguments("", Some("thumbv8m.main-none-eabi")),
             "build --profile release --target thumbv8m.main-none-eabi"
         );
+    }
+
+    #[test]
+    fn examples_that_are_asked_for_are_kept() {
+        let kinds = |line: &str| {
+            let kinds = parse(line).unwrap().default_kinds();
+            kinds
+                .into_iter()
+                .map(Kind::as_str)
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
+        assert_eq!(kinds("--bins"), "bin cdylib staticlib wasm");
+        assert_eq!(kinds("--examples"), "bin cdylib staticlib example wasm");
+        assert_eq!(kinds("--example demo"), "bin cdylib staticlib example wasm");
     }
 
     #[test]
