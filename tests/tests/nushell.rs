@@ -123,7 +123,9 @@ fn a_blob_is_binary_and_a_pull_is_files() {
     let (home, host) = (Home::new(), registry.host());
     let round = sources.built("round");
     let blob = format!("oci blob {host}/widgets@{}", sha256(&round));
-    assert_eq!(home.nu_value(&format!("{blob} | describe")), "binary");
+    // Collected: a stream of bytes describes itself as one.
+    let kind = home.nu_value(&format!("{blob} | collect | describe"));
+    assert_eq!(kind, "binary");
     let hash = home.nu_value(&format!("{blob} | hash sha256"));
     assert_eq!(format!("sha256:{}", hash.as_str().unwrap()), sha256(&round));
 
