@@ -1,0 +1,648 @@
+//! An OCI image layout: a repository in a directory (image-spec, `image-layout.md`).
+//!
+//! Whatever has its final name is whole: content is written beside it, verified, flushed and renamed. Several processes
+//! may write to one layout: `index.json` is read and replaced under a lock on `oci-layout`. Files of others are left alone.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use futures_util::{FutureExt, StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
+use snafu::{OptionExt, ResultExt, Snafu, ensure};
+use tokio::io::AsyncWriteExt;
+
+use crate::blob::{Blob, BlobStream};
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Failure};
+use crate::manifest::{self, Annotations, Descriptor, Manifest, null_is_empty};
+use crate::reference::{Identifier, Tag};
+use crate::storage::{Delivery, Source, TagStream, Target};
+
+/// The annotation under which a layout's index keeps tags.
+const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// The version of the layout that is read and written.
+const VERSION: &str = "1.0.0";
+
+/// Largest `index.json` read, in bytes.
+const MAX_INDEX: u64 = 64 << 20;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to open the layout `{}`: there is no `oci-layout` in it", directory.display()))]
+    NoLayout { directory: PathBuf },
+    #[snafu(display("failed to make the layout `{}`", directory.display()))]
+    Make {
+        directory: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to read `{}`", path.display()))]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to read `{}`: it has more than {limit} bytes", path.display()))]
+    TooLarge { path: PathBuf, limit: u64 },
+    #[snafu(display("failed to read `{}`", path.display()))]
+    Parse {
+        path: PathBuf,
+        source: serde_json::Error,
+    },
+    #[snafu(display("failed to open the layout `{}`: its version is `{version}`, and this program knows `{VERSION}`", directory.display()))]
+    OtherVersion { directory: PathBuf, version: String },
+    #[snafu(display("failed to write `{}`", path.display()))]
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to lock `{}`", path.display()))]
+    Lock {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to find the manifest `{identifier}` in the layout `{}`", directory.display()))]
+    NoManifest {
+        directory: PathBuf,
+        identifier: Identifier,
+    },
+    #[snafu(display("failed to find the blob {digest} in the layout `{}`", directory.display()))]
+    NoBlob { directory: PathBuf, digest: Digest },
+    #[snafu(display("refused `{}`: its content has digest {actual}", path.display()))]
+    WrongDigest { path: PathBuf, actual: Digest },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoLayout { .. } | Self::NoManifest { .. } | Self::NoBlob { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::Parse { .. } | Self::TooLarge { .. } => ErrorKind::Protocol,
+            Self::OtherVersion { .. } => ErrorKind::Unsupported,
+            Self::WrongDigest { .. } => ErrorKind::Mismatch,
+            Self::Make { .. } | Self::Read { .. } | Self::Write { .. } | Self::Lock { .. } => {
+                ErrorKind::Io
+            }
+        }
+    }
+}
+
+/// A repository in a directory.
+#[derive(Debug, Clone)]
+pub struct Layout {
+    directory: PathBuf,
+}
+
+/// The `oci-layout` file.
+#[derive(Serialize, Deserialize)]
+struct Marker {
+    #[serde(rename = "imageLayoutVersion")]
+    version: String,
+}
+
+/// The `index.json` file. What is unknown in it is kept, in the order of the keys.
+#[derive(Serialize, Deserialize)]
+struct Listing {
+    #[serde(rename = "schemaVersion")]
+    schema_version: u64,
+    #[serde(rename = "mediaType", default, skip_serializing_if = "Option::is_none")]
+    media_type: Option<String>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    manifests: Vec<Descriptor>,
+    #[serde(flatten)]
+    rest: std::collections::BTreeMap<String, serde_json::Value>,
+}
+
+impl Listing {
+    fn empty() -> Self {
+        let media_type = Some(manifest::MediaType::INDEX.to_string());
+        Self {
+            schema_version: 2,
+            media_type,
+            manifests: Vec::new(),
+            rest: std::collections::BTreeMap::new(),
+        }
+    }
+
+    fn find(&self, tag: &Tag) -> Option<&Descriptor> {
+        self.manifests
+            .iter()
+            .find(|descriptor| descriptor.annotation(REF_NAME) == Some(tag.as_str()))
+    }
+
+    /// Lets a tag name a manifest. An entry of it without a tag gives way; other tags of it stay.
+    fn put(&mut self, mut descriptor: Descriptor, tag: &Tag) -> bool {
+        if self
+            .find(tag)
+            .is_some_and(|listed| listed.digest == descriptor.digest)
+        {
+            return false;
+        }
+        self.manifests
+            .retain(|listed| match listed.annotation(REF_NAME) {
+                Some(name) => name != tag.as_str(),
+                None => listed.digest != descriptor.digest,
+            });
+        descriptor.annotations = Annotations::from([(REF_NAME.to_owned(), tag.to_string())]);
+        self.manifests.push(descriptor);
+        // One order, whoever came first: the same content gives the same file.
+        let key = |entry: &Descriptor| {
+            (
+                entry.annotation(REF_NAME).map(str::to_owned),
+                entry.digest.clone(),
+            )
+        };
+        self.manifests.sort_by_cached_key(key);
+        true
+    }
+}
+
+impl Layout {
+    /// Opens a layout that is there.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] when the directory is no layout.
+    pub async fn open(directory: impl Into<PathBuf>) -> crate::Result<Self> {
+        let layout = Self {
+            directory: directory.into(),
+        };
+        let path = layout.marker();
+        let bytes = read(&path, MAX_INDEX).await?;
+        let bytes = bytes.with_context(|| NoLayoutSnafu {
+            directory: layout.directory.clone(),
+        })?;
+        let marker: Marker = serde_json::from_slice(&bytes).context(ParseSnafu { path })?;
+        let directory = layout.directory.clone();
+        ensure!(
+            marker.version == VERSION,
+            OtherVersionSnafu {
+                directory,
+                version: marker.version
+            }
+        );
+        Ok(layout)
+    }
+
+    /// Opens a layout, and makes it first when it is not there. A directory that holds other things may become one.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when it cannot be made.
+    pub async fn create(directory: impl Into<PathBuf>) -> crate::Result<Self> {
+        let directory = directory.into();
+        let layout = Self {
+            directory: directory.clone(),
+        };
+        let is_there = tokio::fs::try_exists(layout.marker())
+            .await
+            .context(MakeSnafu {
+                directory: directory.clone(),
+            })?;
+        if !is_there {
+            let blobs = directory.join("blobs").join("sha256");
+            tokio::fs::create_dir_all(&blobs).await.context(MakeSnafu {
+                directory: directory.clone(),
+            })?;
+            let marker = Marker {
+                version: VERSION.to_owned(),
+            };
+            // The marker is never replaced: it may be what another process holds its lock on.
+            create_once(&layout.marker(), &json(&marker))?;
+        }
+        let layout = Self::open(directory).await?;
+        layout.update(|_| false).await?;
+        Ok(layout)
+    }
+
+    /// The layout's directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn marker(&self) -> PathBuf {
+        self.directory.join("oci-layout")
+    }
+
+    fn listing(&self) -> PathBuf {
+        self.directory.join("index.json")
+    }
+
+    fn blob_path(&self, digest: &Digest) -> PathBuf {
+        self.directory
+            .join("blobs")
+            .join(digest.algorithm_name())
+            .join(digest.encoded())
+    }
+
+    async fn read_listing(&self) -> Result<Listing, Error> {
+        let path = self.listing();
+        match read(&path, MAX_INDEX).await? {
+            Some(bytes) => serde_json::from_slice(&bytes).context(ParseSnafu { path }),
+            None => Ok(Listing::empty()),
+        }
+    }
+
+    /// Changes `index.json` while no other process does.
+    async fn update(&self, change: impl FnOnce(&mut Listing) -> bool + Send) -> crate::Result<()> {
+        let path = self.marker();
+        let lock = {
+            let path = path.clone();
+            tokio::task::spawn_blocking(move || {
+                let file = File::open(&path).context(LockSnafu { path: path.clone() })?;
+                file.lock().context(LockSnafu { path })?;
+                Ok::<_, Error>(file)
+            })
+        };
+        let _lock = lock.await.expect("locking a file does not panic")?;
+        let mut listing = self.read_listing().await?;
+        let is_absent = !tokio::fs::try_exists(self.listing())
+            .await
+            .context(ReadSnafu {
+                path: self.listing(),
+            })?;
+        if change(&mut listing) || is_absent {
+            write_whole(&self.listing(), &json(&listing))?;
+        }
+        Ok(())
+    }
+
+    async fn find(&self, identifier: &Identifier) -> crate::Result<Manifest> {
+        let listing = self.read_listing().await?;
+        let absent = || NoManifestSnafu {
+            directory: self.directory.clone(),
+            identifier: identifier.clone(),
+        };
+        let (digest, listed) = match identifier {
+            Identifier::Tag(tag) => {
+                let listed = listing.find(tag).with_context(absent)?;
+                (&listed.digest, Some(listed))
+            }
+            Identifier::Digest(digest) => (
+                digest,
+                listing
+                    .manifests
+                    .iter()
+                    .find(|listed| listed.digest == *digest),
+            ),
+        };
+        let path = self.blob_path(digest);
+        let bytes = read(&path, manifest::MAX_READ as u64)
+            .await?
+            .with_context(absent)?;
+        let mut hasher = digest.verifier()?;
+        hasher.update(&bytes);
+        let actual = hasher.finish();
+        ensure!(actual == *digest, WrongDigestSnafu { path, actual });
+        let media_type = listed.map(|listed| listed.media_type.as_str());
+        Ok(Manifest::parse(bytes.into(), media_type)?.known_as(digest.clone()))
+    }
+
+    /// Whether the whole blob is there. What has its final name is whole, so its size tells.
+    async fn has(&self, descriptor: &Descriptor) -> Result<bool, Error> {
+        let path = self.blob_path(&descriptor.digest);
+        match tokio::fs::metadata(&path).await {
+            Ok(metadata) => Ok(metadata.is_file() && metadata.len() == descriptor.size),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(Error::Read { path, source }),
+        }
+    }
+
+    /// Writes a blob beside its final name and moves it there when it is whole.
+    async fn store(&self, blob: &Blob) -> crate::Result<()> {
+        let path = self.blob_path(blob.digest());
+        let directory = path.parent().unwrap_or(&self.directory);
+        tokio::fs::create_dir_all(directory)
+            .await
+            .context(WriteSnafu { path: directory })?;
+        let temporary = new_temporary(directory)?;
+        let file = temporary.as_file().try_clone().context(WriteSnafu {
+            path: temporary.path(),
+        })?;
+        let mut file = tokio::fs::File::from_std(file);
+        let mut content = blob.open().await?;
+        while let Some(piece) = content.try_next().await? {
+            file.write_all(&piece).await.context(WriteSnafu {
+                path: temporary.path(),
+            })?;
+        }
+        file.flush().await.context(WriteSnafu {
+            path: temporary.path(),
+        })?;
+        file.sync_all().await.context(WriteSnafu {
+            path: temporary.path(),
+        })?;
+        persist(temporary, &path)?;
+        Ok(())
+    }
+}
+
+fn new_temporary(directory: &Path) -> Result<tempfile::NamedTempFile, Error> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".partial-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // What the user's mask allows, as for any other file; a temporary file is private otherwise.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder
+        .tempfile_in(directory)
+        .context(WriteSnafu { path: directory })
+}
+
+/// Gives a finished file its final name, and lets the directory remember it.
+fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> Result<(), Error> {
+    temporary
+        .persist(path)
+        .map_err(|error| error.error)
+        .context(WriteSnafu { path })?;
+    #[cfg(unix)]
+    if let Some(directory) = path.parent() {
+        let synced = File::open(directory).and_then(|directory| directory.sync_all());
+        synced.context(WriteSnafu { path: directory })?;
+    }
+    Ok(())
+}
+
+fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut temporary = new_temporary(path.parent().unwrap_or(Path::new(".")))?;
+    temporary.write_all(bytes).context(WriteSnafu { path })?;
+    temporary
+        .as_file()
+        .sync_all()
+        .context(WriteSnafu { path })?;
+    persist(temporary, path)
+}
+
+/// Writes a file unless it is there: of two processes, one writes it and the other finds it.
+fn create_once(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut temporary = new_temporary(path.parent().unwrap_or(Path::new(".")))?;
+    temporary.write_all(bytes).context(WriteSnafu { path })?;
+    match temporary.persist_noclobber(path) {
+        Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(error.error).context(WriteSnafu { path })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings, numbers and maps with text keys always serialise")
+}
+
+/// Reads a file that may be absent.
+async fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    match tokio::fs::metadata(path).await {
+        Ok(metadata) => ensure!(metadata.len() <= limit, TooLargeSnafu { path, limit }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(Error::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    }
+    tokio::fs::read(path)
+        .await
+        .map(Some)
+        .context(ReadSnafu { path })
+}
+
+#[async_trait]
+impl Source for Layout {
+    async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
+        self.find(identifier).await
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
+        let path = self.blob_path(&descriptor.digest);
+        let is_there = tokio::fs::try_exists(&path)
+            .await
+            .context(ReadSnafu { path: path.clone() })?;
+        let (directory, digest) = (self.directory.clone(), descriptor.digest.clone());
+        ensure!(is_there, NoBlobSnafu { directory, digest });
+        BlobStream::from_file(descriptor, &path).await
+    }
+
+    fn tags(&self) -> TagStream {
+        let layout = self.clone();
+        let tags = async move {
+            let listing = layout.read_listing().await?;
+            let names = listing
+                .manifests
+                .iter()
+                .filter_map(|entry| entry.annotation(REF_NAME));
+            // A layout of others may hold names that are no tags; they cannot be asked for here.
+            let tags: Vec<crate::Result<Tag>> =
+                names.filter_map(|name| name.parse().ok()).map(Ok).collect();
+            Ok::<_, crate::Error>(futures_util::stream::iter(tags))
+        };
+        tags.into_stream().try_flatten().boxed()
+    }
+
+    fn describe(&self, identifier: &Identifier) -> String {
+        let directory = self.directory.clone();
+        crate::reference::Location::Layout {
+            directory,
+            identifier: Some(identifier.clone()),
+        }
+        .to_string()
+    }
+}
+
+#[async_trait]
+impl Target for Layout {
+    async fn exists(&self, descriptor: &Descriptor) -> crate::Result<bool> {
+        Ok(self.has(descriptor).await?)
+    }
+
+    async fn push_blob(&self, blob: &Blob) -> crate::Result<Delivery> {
+        if self.has(blob.descriptor()).await? {
+            return Ok(Delivery::Existed);
+        }
+        self.store(blob).await?;
+        Ok(Delivery::Uploaded)
+    }
+
+    async fn push_manifest(&self, manifest: &Manifest) -> crate::Result<()> {
+        if !self.has(&manifest.descriptor()).await? {
+            let path = self.blob_path(manifest.digest());
+            let directory = path.parent().unwrap_or(&self.directory);
+            tokio::fs::create_dir_all(directory)
+                .await
+                .context(WriteSnafu { path: directory })?;
+            write_whole(&path, manifest.bytes())?;
+        }
+        Ok(())
+    }
+
+    async fn tag(&self, manifest: &Manifest, tag: &Tag) -> crate::Result<()> {
+        let descriptor = manifest.descriptor();
+        let (directory, identifier) = (
+            self.directory.clone(),
+            Identifier::Digest(manifest.digest().clone()),
+        );
+        ensure!(
+            self.has(&descriptor).await?,
+            NoManifestSnafu {
+                directory,
+                identifier
+            }
+        );
+        self.update(|listing| listing.put(descriptor, tag)).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::MediaType;
+    use crate::pack::Packed;
+
+    async fn push(layout: &Layout, content: &'static str, tag: &str) -> Manifest {
+        let layer = Blob::from_bytes(MediaType::OCTET_STREAM, content);
+        let packed =
+            Packed::new("a/b".into(), Blob::empty(), vec![layer], Annotations::new()).unwrap();
+        for blob in packed.blobs() {
+            layout.push_blob(blob).await.unwrap();
+        }
+        layout.push_manifest(packed.manifest()).await.unwrap();
+        layout
+            .tag(packed.manifest(), &tag.parse().unwrap())
+            .await
+            .unwrap();
+        packed.manifest().clone()
+    }
+
+    async fn tags(layout: &Layout) -> Vec<String> {
+        layout
+            .tags()
+            .map_ok(|tag| tag.to_string())
+            .try_collect()
+            .await
+            .unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_is_pushed_is_found_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path().join("new/layout"))
+            .await
+            .unwrap();
+        let one = push(&layout, "one", "1").await;
+        let two = push(&layout, "two", "2").await;
+        layout.tag(&one, &"latest".parse().unwrap()).await.unwrap();
+        layout.tag(&two, &"latest".parse().unwrap()).await.unwrap();
+        let again = Layout::open(layout.directory()).await.unwrap();
+        assert_eq!(tags(&again).await, ["1", "2", "latest"]);
+        let latest = again
+            .manifest(&Identifier::Tag("latest".parse().unwrap()))
+            .await
+            .unwrap();
+        assert_eq!(latest, two);
+        let content = again
+            .blob(&latest.as_image().unwrap().layers[0])
+            .await
+            .unwrap();
+        assert_eq!(content.read_to_end(10).await.unwrap(), "two");
+        let leftovers = walk(layout.directory())
+            .into_iter()
+            .filter(|name| name.contains("partial"));
+        assert_eq!(leftovers.count(), 0);
+    }
+
+    fn walk(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let nested = entries.map(|path| {
+            if path.is_dir() {
+                walk(&path)
+            } else {
+                vec![path.display().to_string()]
+            }
+        });
+        nested.flatten().collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_no_layout_is_not_found() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(
+            Layout::open(directory.path()).await.unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        std::fs::write(
+            directory.path().join("oci-layout"),
+            r#"{"imageLayoutVersion":"9"}"#,
+        )
+        .unwrap();
+        assert_eq!(
+            Layout::open(directory.path()).await.unwrap_err().kind(),
+            ErrorKind::Unsupported
+        );
+        std::fs::write(directory.path().join("oci-layout"), "<").unwrap();
+        assert_eq!(
+            Layout::open(directory.path()).await.unwrap_err().kind(),
+            ErrorKind::Protocol
+        );
+    }
+
+    #[tokio::test]
+    async fn entries_of_others_are_kept() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).await.unwrap();
+        let theirs = format!(
+            r#"{{"schemaVersion":2,"x":[1],"manifests":[{{"mediaType":"a/b","digest":"{}","size":3}}]}}"#,
+            Digest::sha256(b"abc")
+        );
+        std::fs::write(directory.path().join("index.json"), theirs).unwrap();
+        push(&layout, "one", "1").await;
+        let text = std::fs::read_to_string(directory.path().join("index.json")).unwrap();
+        assert!(
+            text.contains("\"x\":[1]") && text.contains(Digest::sha256(b"abc").as_str()),
+            "{text}"
+        );
+    }
+
+    #[tokio::test]
+    async fn corruption_is_noticed() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).await.unwrap();
+        let manifest = push(&layout, "one", "1").await;
+        let layer = &manifest.as_image().unwrap().layers[0];
+        std::fs::write(layout.blob_path(&layer.digest), "eno").unwrap();
+        let read = layout.blob(layer).await.unwrap().read_to_end(10).await;
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::Mismatch);
+        std::fs::write(layout.blob_path(manifest.digest()), "{}").unwrap();
+        let read = layout.manifest(&manifest.digest().clone().into()).await;
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::Mismatch);
+        let absent = Identifier::Tag("absent".parse().unwrap());
+        assert_eq!(
+            layout.manifest(&absent).await.unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn many_writers_lose_no_tag() {
+        let directory = tempfile::tempdir().unwrap();
+        let writers = (0..16).map(|at| {
+            let directory = directory.path().to_owned();
+            tokio::spawn(async move {
+                let layout = Layout::create(directory).await.unwrap();
+                push(&layout, "same", &format!("t{at:02}")).await;
+            })
+        });
+        futures_util::future::try_join_all(writers).await.unwrap();
+        assert_eq!(
+            tags(&Layout::open(directory.path()).await.unwrap())
+                .await
+                .len(),
+            16
+        );
+    }
+}

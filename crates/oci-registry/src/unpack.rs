@@ -1,0 +1,578 @@
+//! Files out of an artifact, into one directory, safely.
+//!
+//! A name that comes from a registry reaches the disk only as a [`FileName`]. Files are fetched and verified in a private
+//! directory beside their final names and then moved, so that a file under its final name is whole; nothing outside the
+//! directory is touched, and nothing in it is replaced unless asked for.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use futures_util::stream::TryStreamExt;
+use snafu::{ResultExt, Snafu, ensure};
+use tokio::io::AsyncWriteExt;
+
+use crate::blob::Blob;
+use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::manifest::Descriptor;
+use crate::storage::Source;
+
+/// Longest part of a name, in bytes, that file systems take.
+const MAX_COMPONENT: usize = 255;
+
+/// Longest name, in bytes.
+const MAX_NAME: usize = 1024;
+
+/// Names that mean devices on Windows, with any extension.
+const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("refused the file name `{}`: {problem}", name.escape_debug()))]
+    UnsafeName { name: String, problem: &'static str },
+    #[snafu(display(
+        "refused to write both `{first}` and `{second}`: they are one file on some machines"
+    ))]
+    Clash { first: FileName, second: FileName },
+    #[snafu(display("refused to write below `{}`: it is not a directory", path.display()))]
+    NotADirectory { path: PathBuf },
+    #[snafu(display("refused to replace `{}`: it is there with other content", path.display()))]
+    Occupied { path: PathBuf },
+    #[snafu(display("failed to make the directory `{}`", path.display()))]
+    MakeDirectory {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to write `{}`", path.display()))]
+    WriteFile {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to fetch `{name}`"))]
+    Fetch {
+        name: FileName,
+        source: crate::Error,
+    },
+    #[snafu(display("failed to compare `{}` with what would replace it", path.display()))]
+    Compare { path: PathBuf, source: crate::Error },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::UnsafeName { .. } | Self::Clash { .. } => ErrorKind::Mismatch,
+            Self::Occupied { .. } => ErrorKind::Conflict,
+            Self::NotADirectory { .. } | Self::MakeDirectory { .. } | Self::WriteFile { .. } => {
+                ErrorKind::Io
+            }
+            Self::Fetch { source, .. } | Self::Compare { source, .. } => source.kind(),
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Fetch { source, .. } => source.help(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn registry_errors(&self) -> &[RegistryError] {
+        match self {
+            Self::Fetch { source, .. } => source.registry_errors(),
+            _ => &[],
+        }
+    }
+}
+
+/// A relative name of a file, made of parts that are plain names on every system: `demo`, `examples/demo`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileName(String);
+
+impl FileName {
+    /// The name, its parts separated by `/`.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What the name is on systems that do not tell upper from lower case.
+    fn folded(&self) -> String {
+        self.0.to_lowercase()
+    }
+
+    fn path_in(&self, directory: &Path) -> PathBuf {
+        self.0
+            .split('/')
+            .fold(directory.to_owned(), |path, part| path.join(part))
+    }
+}
+
+impl FromStr for FileName {
+    type Err = crate::Error;
+
+    fn from_str(name: &str) -> crate::Result<Self> {
+        let problem = name
+            .split('/')
+            .find_map(problem_of)
+            .or((name.len() > MAX_NAME).then_some("it is too long"));
+        match problem {
+            None => Ok(Self(name.to_owned())),
+            Some(problem) => {
+                let name: String = name.chars().take(MAX_COMPONENT).collect();
+                Err(UnsafeNameSnafu { name, problem }.build().into())
+            }
+        }
+    }
+}
+
+/// Why a part of a name is not a plain name everywhere.
+fn problem_of(part: &str) -> Option<&'static str> {
+    let stem = part
+        .split('.')
+        .next()
+        .unwrap_or_default()
+        .trim_end()
+        .to_ascii_lowercase();
+    let is_port = |prefix: &str| {
+        let number = stem.strip_prefix(prefix);
+        number.is_some_and(|number| {
+            matches!(
+                number,
+                "0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³"
+            )
+        })
+    };
+    if part.is_empty() {
+        Some("a part of it is empty")
+    } else if part == "." || part == ".." {
+        Some("it leads elsewhere")
+    } else if part.len() > MAX_COMPONENT {
+        Some("a part of it is too long")
+    } else if part.contains(|character: char| character.is_control()) {
+        Some("it holds control characters")
+    } else if part.contains(['\\', ':', '*', '?', '"', '<', '>', '|']) {
+        Some("it holds characters that are no part of names on some systems")
+    } else if part.ends_with(['.', ' ']) || part.starts_with(' ') {
+        Some("it starts or ends with what some systems drop")
+    } else if DEVICES.contains(&stem.as_str()) || is_port("com") || is_port("lpt") {
+        Some("it is the name of a device on some systems")
+    } else {
+        None
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One file to write.
+#[derive(Debug, Clone)]
+pub struct Extract {
+    /// The layer that is the file.
+    pub descriptor: Descriptor,
+    /// The name below the directory.
+    pub name: FileName,
+    /// Whether the file is a program.
+    pub executable: bool,
+}
+
+/// How to unpack.
+pub struct UnpackOptions<'a> {
+    /// Whether files that are there with other content are replaced.
+    pub replace: bool,
+    /// How many files are fetched at the same time, at least 1.
+    pub concurrency: usize,
+    /// Told of each file that is in its place.
+    pub observer: &'a (dyn Fn(&Extract, &Path) + Send + Sync),
+}
+
+impl Default for UnpackOptions<'_> {
+    fn default() -> Self {
+        Self {
+            replace: false,
+            concurrency: 4,
+            observer: &|_, _| {},
+        }
+    }
+}
+
+impl fmt::Debug for UnpackOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UnpackOptions")
+            .field("replace", &self.replace)
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Writes files of a source into a directory, which is made when it is not there. A file that is there with the very
+/// content already is not fetched.
+///
+/// # Errors
+///
+/// [`ErrorKind::Conflict`] when a file is there with other content and `replace` is off: found before anything is fetched.
+/// [`ErrorKind::Mismatch`] for names that clash, and for content that is not what its digest says; then no file has its final name yet.
+pub async fn unpack(
+    source: &dyn Source,
+    files: &[Extract],
+    directory: &Path,
+    options: UnpackOptions<'_>,
+) -> crate::Result<()> {
+    check_clashes(files)?;
+    tokio::fs::create_dir_all(directory)
+        .await
+        .context(MakeDirectorySnafu { path: directory })?;
+    let mut wanted = Vec::new();
+    for file in files {
+        let path = file.name.path_in(directory);
+        check_parents(&file.name, directory)?;
+        match state(file, &path).await? {
+            State::Same => {
+                set_mode(&path, file.executable).context(WriteFileSnafu { path: path.clone() })?;
+                (options.observer)(file, &path);
+            }
+            State::Other if !options.replace => return Err(OccupiedSnafu { path }.build().into()),
+            State::Other | State::Absent => wanted.push((file, path)),
+        }
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let staging = tempfile::Builder::new()
+        .prefix(".partial-")
+        .tempdir_in(directory);
+    let staging = staging.context(MakeDirectorySnafu { path: directory })?;
+    let numbered = wanted.iter().enumerate().map(Ok::<_, Error>);
+    futures_util::stream::iter(numbered)
+        .try_for_each_concurrent(options.concurrency.max(1), |(number, (file, _))| {
+            fetch(source, file, staging.path().join(number.to_string()))
+        })
+        .await?;
+    for (number, (file, path)) in wanted.iter().enumerate() {
+        if let Some(parent) = path.parent() {
+            tokio::fs::create_dir_all(parent)
+                .await
+                .context(MakeDirectorySnafu { path: parent })?;
+        }
+        let moved = tokio::fs::rename(staging.path().join(number.to_string()), path).await;
+        moved.context(WriteFileSnafu { path })?;
+        (options.observer)(file, path);
+    }
+    Ok(())
+}
+
+/// Refuses names that are one on a system that folds case, and a file where another needs a directory.
+fn check_clashes(files: &[Extract]) -> Result<(), Error> {
+    let mut names: BTreeMap<String, &FileName> = BTreeMap::new();
+    for file in files {
+        if let Some(first) = names.insert(file.name.folded(), &file.name) {
+            return ClashSnafu {
+                first: first.clone(),
+                second: file.name.clone(),
+            }
+            .fail();
+        }
+    }
+    for (folded, name) in &names {
+        let parents = folded.match_indices('/').map(|(at, _)| &folded[..at]);
+        for parent in parents {
+            if let Some(first) = names.get(parent) {
+                return ClashSnafu {
+                    first: (*first).clone(),
+                    second: (*name).clone(),
+                }
+                .fail();
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses to write through anything that is no real directory.
+fn check_parents(name: &FileName, directory: &Path) -> Result<(), Error> {
+    let mut path = directory.to_owned();
+    let parts: Vec<_> = name.0.split('/').collect();
+    for part in &parts[..parts.len() - 1] {
+        path.push(part);
+        if let Ok(metadata) = std::fs::symlink_metadata(&path) {
+            ensure!(metadata.is_dir(), NotADirectorySnafu { path });
+        }
+    }
+    Ok(())
+}
+
+enum State {
+    Absent,
+    Same,
+    Other,
+}
+
+async fn state(file: &Extract, path: &Path) -> crate::Result<State> {
+    match tokio::fs::symlink_metadata(path).await {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::Absent),
+        Err(source) => Err(Error::WriteFile {
+            path: path.to_owned(),
+            source,
+        }
+        .into()),
+        Ok(metadata) if metadata.is_dir() => Err(OccupiedSnafu { path }.build().into()),
+        Ok(metadata) if !metadata.is_file() || metadata.len() != file.descriptor.size => {
+            Ok(State::Other)
+        }
+        Ok(_) => {
+            let found = Blob::from_file(file.descriptor.media_type.clone(), path)
+                .await
+                .context(CompareSnafu { path })?;
+            Ok(if *found.digest() == file.descriptor.digest {
+                State::Same
+            } else {
+                State::Other
+            })
+        }
+    }
+}
+
+/// Fetches one file to a place of its own, verified and flushed.
+async fn fetch(source: &dyn Source, file: &Extract, path: PathBuf) -> Result<(), Error> {
+    let context = || FetchSnafu {
+        name: file.name.clone(),
+    };
+    let mut bytes = source
+        .blob(&file.descriptor)
+        .await
+        .with_context(|_| context())?;
+    let write = || WriteFileSnafu { path: path.clone() };
+    let mut target = tokio::fs::File::create_new(&path)
+        .await
+        .with_context(|_| write())?;
+    while let Some(piece) = bytes.try_next().await.with_context(|_| context())? {
+        target.write_all(&piece).await.with_context(|_| write())?;
+    }
+    target.flush().await.with_context(|_| write())?;
+    target.sync_all().await.with_context(|_| write())?;
+    set_mode(&path, file.executable).with_context(|_| write())
+}
+
+/// Lets a program be run by whoever may read it, whatever the registry said.
+#[cfg(unix)]
+fn set_mode(path: &Path, executable: bool) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    if !executable {
+        return Ok(());
+    }
+    let mode = std::fs::metadata(path)?.permissions().mode();
+    let runnable = mode | ((mode & 0o444) >> 2);
+    if runnable == mode {
+        Ok(())
+    } else {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(runnable))
+    }
+}
+
+#[cfg(not(unix))]
+fn set_mode(_: &Path, _: bool) -> std::io::Result<()> {
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::manifest::MediaType;
+    use crate::memory::Memory;
+    use crate::storage::Target;
+
+    async fn artifact(files: &[(&str, &'static str)]) -> (Memory, Vec<Extract>) {
+        let memory = Memory::new();
+        let mut extracts = Vec::new();
+        for (name, content) in files {
+            let blob = Blob::from_bytes(MediaType::OCTET_STREAM, *content);
+            memory.push_blob(&blob).await.unwrap();
+            let name = name.parse().unwrap();
+            extracts.push(Extract {
+                descriptor: blob.descriptor().clone(),
+                name,
+                executable: *content == "run",
+            });
+        }
+        (memory, extracts)
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_or_mean_something_are_refused() {
+        let long = "a".repeat(256);
+        for name in [
+            "",
+            ".",
+            "..",
+            "../x",
+            "/x",
+            "a//b",
+            "a/",
+            "a/../b",
+            r"a\b",
+            "C:x",
+            "con",
+            "CON.txt",
+            "nul.tar.gz",
+            "COM1",
+            "lpt9.x",
+            "a\0",
+            "a\n",
+            "a.",
+            "a ",
+            " a",
+            "a?",
+            &long,
+            "aux .c",
+        ] {
+            assert_eq!(
+                name.parse::<FileName>().unwrap_err().kind(),
+                ErrorKind::Mismatch,
+                "{name:?}"
+            );
+        }
+        for name in [
+            "demo",
+            "examples/demo",
+            "lib.so.1",
+            "console",
+            "com",
+            "com10",
+            ".hidden",
+            "ü",
+            "a b",
+        ] {
+            assert_eq!(name.parse::<FileName>().unwrap().as_str(), name);
+        }
+    }
+
+    #[tokio::test]
+    async fn files_arrive_whole_and_runnable() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("new/out");
+        let (memory, files) = artifact(&[("demo", "run"), ("examples/x", "data")]).await;
+        for _ in 0..2 {
+            unpack(&memory, &files, &directory, UnpackOptions::default())
+                .await
+                .unwrap();
+        }
+        assert_eq!(
+            std::fs::read_to_string(directory.join("examples/x")).unwrap(),
+            "data"
+        );
+        assert_eq!(names(&directory), ["demo", "examples"]);
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let mode = |name: &str| {
+                std::fs::metadata(directory.join(name))
+                    .unwrap()
+                    .permissions()
+                    .mode()
+            };
+            assert_eq!(mode("demo") & 0o700, 0o700);
+            assert_eq!(mode("examples/x") & 0o111, 0);
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_is_replaced_unless_asked() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("b"), "mine").unwrap();
+        let (memory, files) = artifact(&[("a", "1"), ("b", "2")]).await;
+        let error = unpack(&memory, &files, home.path(), UnpackOptions::default())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert_eq!(names(home.path()), ["b"]);
+        let options = UnpackOptions {
+            replace: true,
+            ..UnpackOptions::default()
+        };
+        unpack(&memory, &files, home.path(), options).await.unwrap();
+        assert_eq!(std::fs::read_to_string(home.path().join("b")).unwrap(), "2");
+    }
+
+    #[tokio::test]
+    async fn a_missing_file_leaves_nothing_behind() {
+        let home = tempfile::tempdir().unwrap();
+        let (memory, mut files) = artifact(&[("a", "1")]).await;
+        let absent = Blob::from_bytes(MediaType::OCTET_STREAM, "absent")
+            .descriptor()
+            .clone();
+        files.push(Extract {
+            descriptor: absent,
+            name: "b".parse().unwrap(),
+            executable: false,
+        });
+        let error = unpack(&memory, &files, home.path(), UnpackOptions::default())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(names(home.path()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn clashes_are_refused() {
+        let home = tempfile::tempdir().unwrap();
+        for clash in [["a", "a"], ["a", "A"], ["a/b", "a"], ["A", "a/b"]] {
+            let (memory, files) = artifact(&[(clash[0], "1"), (clash[1], "2")]).await;
+            let error = unpack(&memory, &files, home.path(), UnpackOptions::default())
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Mismatch, "{clash:?}");
+        }
+        assert!(names(home.path()).is_empty());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn links_are_not_followed() {
+        let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        std::os::unix::fs::symlink(elsewhere.path(), home.path().join("link")).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path().join("x"), home.path().join("file")).unwrap();
+        let options = || UnpackOptions {
+            replace: true,
+            ..UnpackOptions::default()
+        };
+        let (memory, files) = artifact(&[("link/x", "1")]).await;
+        assert_eq!(
+            unpack(&memory, &files, home.path(), options())
+                .await
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Io
+        );
+        let (memory, files) = artifact(&[("file", "1")]).await;
+        unpack(&memory, &files, home.path(), options())
+            .await
+            .unwrap();
+        assert!(names(elsewhere.path()).is_empty());
+        assert!(!home.path().join("file").is_symlink());
+    }
+
+    proptest! {
+        #[test]
+        fn a_name_that_parses_stays_inside(name in "[a-c./\\\\: ]{0,12}") {
+            if let Ok(name) = name.parse::<FileName>() {
+                let path = name.path_in(Path::new("/base"));
+                prop_assert!(path.starts_with("/base") && path != Path::new("/base"));
+                let is_plain = |part| matches!(part, std::path::Component::Normal(_) | std::path::Component::RootDir);
+                prop_assert!(path.components().all(is_plain));
+            }
+        }
+    }
+}
