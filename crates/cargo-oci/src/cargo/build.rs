@@ -490,7 +490,7 @@ mod tests {
             ..Shell::default()
         };
         let result = build(&environment, &request, shell, |line| {
-            seen.push(line.to_owned())
+            seen.push(line.to_owned());
         })
         .await;
         let error = result.unwrap_err();

@@ -198,6 +198,8 @@ mod tests {
 
     #[test]
     fn files_lie_beside_each_other_as_cargo_names_them() {
+        use CrateType::{Bin, CDyLib, Lib, ProcMacro, StaticLib};
+
         let files = |triple: &str, crate_type: CrateType, prefix: &str, suffix: &str| {
             let target = serde_json::json!({
                 "name": "my-x", "kind": ["bin"], "crate_types": ["bin"], "src_path": "/x.rs",
@@ -220,7 +222,6 @@ mod tests {
                 .collect::<Vec<_>>()
                 .join(" ")
         };
-        use CrateType::{Bin, CDyLib, Lib, ProcMacro, StaticLib};
         let (linux, mac) = ("x86_64-unknown-linux-gnu", "aarch64-apple-darwin");
         let (msvc, gnu) = ("x86_64-pc-windows-msvc", "x86_64-pc-windows-gnu");
         assert_eq!(files(linux, Bin, "", ""), "my-x my-x.dwp?");

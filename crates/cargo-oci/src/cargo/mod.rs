@@ -8,10 +8,10 @@
 //! | which of cargo's flags were given | [`selection`] | – |
 //! | what is in this workspace | [`metadata`] | `cargo metadata --no-deps` |
 //! | what do its manifests say for us | [`settings`] | – |
-//! | what does a build write | [`build`] | `cargo build`, one for each target |
-//! | what did an earlier build write | [`existing`] | – |
+//! | what does a build write | [`mod@build`] | `cargo build`, one for each target |
+//! | what did an earlier build write | [`mod@existing`] | – |
 //! | … for which targets | [`configuration`] | – |
-//! | … from which cargo targets, with which features | [`unit`] | `cargo tree` |
+//! | … from which cargo targets, with which features | [`mod@unit`] | `cargo tree` |
 //! | … and under which names | [`filename`] | `rustc --print file-names` |
 //! | who compiled it | [`toolchain`] | `rustc -vV`, `cargo -V` |
 //! | which commit is it | [`git`] | `git log`, `git status`, `git ls-files` |

@@ -94,11 +94,6 @@ impl Selection {
         Kind::ALL.into_iter().filter(is_default).collect()
     }
 
-    /// The `Cargo.toml` that was named.
-    pub(crate) fn manifest_path(&self) -> Option<&Path> {
-        self.0.manifest_path.as_deref()
-    }
-
     /// The directory for what is built, where a flag names one; absolute.
     pub(super) fn target_directory(&self, working_directory: &Path) -> Option<PathBuf> {
         let directory = self.0.common.target_dir.as_ref()?;
