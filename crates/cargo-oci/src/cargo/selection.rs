@@ -341,7 +341,7 @@ mod tests {
     fn arguments(line: &str, target: Option<&str>) -> String {
         let arguments = parse(line)
             .unwrap()
-            .build_arguments(target, Path::new("/work"));
+            .build_arguments(target, Path::new("/home/me"));
         let words: Vec<_> = arguments
             .iter()
             .map(|word| word.to_str().unwrap())
@@ -377,7 +377,7 @@ mod tests {
         {
             let word = match word {
                 "-j" => "--jobs",
-                "out" => "/work/out",
+                "out" => "/home/me/out",
                 other => other,
             };
             assert!(
