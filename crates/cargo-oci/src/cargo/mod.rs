@@ -48,7 +48,7 @@ pub(crate) use settings::Settings;
 pub(crate) use toolchain::Toolchain;
 
 /// What the room may know of the process it runs in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Environment {
     /// Where commands run; relative paths in flags are relative to this. Absolute.
     pub(crate) directory: PathBuf,
@@ -92,6 +92,17 @@ impl Environment {
             .filter(|value| !value.is_empty())
             .cloned()
             .unwrap_or_else(|| otherwise.into())
+    }
+}
+
+impl fmt::Debug for Environment {
+    /// Names only: values may be secrets.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Environment")
+            .field("directory", &self.directory)
+            .field("variables", &self.variables.keys())
+            .finish()
     }
 }
 
