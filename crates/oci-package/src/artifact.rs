@@ -1,0 +1,687 @@
+//! A package for one target triple, written: from facts and files to the artifact that is sent.
+//!
+//! Owns what stands where: layers, their titles and order, the config, the manifest's annotations, and the limits that
+//! hold before anything is sent. Determinism is a law here: the same facts and files are the same bytes, on every machine
+//! and in every directory.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use oci_registry::{Annotations, Blob, ErrorKind, Manifest, MediaType, Packed};
+use snafu::{ResultExt, Snafu, ensure};
+use std::path::PathBuf;
+
+use crate::annotation;
+use crate::config::{self, Config, ConfigFile};
+use crate::elf::Elf;
+use crate::error::Failure;
+use crate::kind::Kind;
+use crate::media;
+use crate::name::{FileName, FilePath, NameTemplate, Naming, first_clash};
+use crate::package::{Build, File, Package};
+use crate::platform::{self, GlibcVersion, Libc};
+
+/// How many layers a manifest may have; some registries take no more.
+pub const MAX_LAYERS: usize = 500;
+
+/// How many files are read at once: enough for one processor to hash while another's file is still being read.
+const FILES_AT_ONCE: usize = 4;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to pack `{package}`: there are no files"))]
+    NoFiles { package: String },
+    #[snafu(display(
+        "failed to pack `{package}`: it has {count} files, and a manifest takes {MAX_LAYERS}"
+    ))]
+    TooManyFiles { package: String, count: usize },
+    #[snafu(display("failed to pack `{package}`: there are two files `{first}` and `{second}`"))]
+    SameFile {
+        package: String,
+        first: FilePath,
+        second: FilePath,
+    },
+    #[snafu(display(
+        "failed to pack `{package}`: `{first}` and `{second}` both have the title `{title}`"
+    ))]
+    SameTitle {
+        package: String,
+        first: FilePath,
+        second: FilePath,
+        title: FileName,
+    },
+    #[snafu(display("failed to set the annotation `{}`: it says what the package itself says", key.escape_debug()))]
+    ReservedAnnotation { key: String },
+    #[snafu(display("failed to read `{file}` from `{}`", path.display()))]
+    ReadProgram {
+        file: FilePath,
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to pack `{file}`"))]
+    PackFile {
+        file: FilePath,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("failed to write the manifest of `{package}` for `{target}`"))]
+    WriteManifest {
+        package: String,
+        target: String,
+        source: oci_registry::Error,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoFiles { .. }
+            | Self::TooManyFiles { .. }
+            | Self::SameFile { .. }
+            | Self::SameTitle { .. }
+            | Self::ReservedAnnotation { .. } => ErrorKind::InvalidInput,
+            Self::ReadProgram { .. } => ErrorKind::Io,
+            Self::PackFile { source, .. } | Self::WriteManifest { source, .. } => source.kind(),
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::TooManyFiles { .. } => vec!["publish fewer files, or one archive of them".into()],
+            Self::SameFile { .. } => {
+                vec![
+                    "file systems that ignore letter case take them for one file: rename one"
+                        .into(),
+                ]
+            }
+            Self::SameTitle { .. } => {
+                vec!["set a `name-template` that tells them apart, such as `{bin}-{kind}-{version}-{target}{ext}`".into()]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        match self {
+            Self::PackFile { source, .. } | Self::WriteManifest { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// What the caller may choose about an artifact.
+#[derive(Clone, Debug, Default)]
+pub struct PackOptions {
+    /// How titles are made.
+    pub names: NameTemplate,
+    /// Annotations of the caller's own. They replace those of the package, but for title, version and
+    /// `dev.cargo-oci.*`, which are refused.
+    pub annotations: Annotations,
+}
+
+/// A package for one target triple, ready to be published: the blobs, and the manifest that names them.
+#[derive(Clone, Debug)]
+pub struct Artifact {
+    target: String,
+    packed: Packed,
+}
+
+impl Artifact {
+    /// The target triple.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        self.packed.manifest()
+    }
+
+    /// The artifact as a source: of a publication, or of a copy to anywhere.
+    pub fn packed(&self) -> &Packed {
+        &self.packed
+    }
+}
+
+/// Makes the artifact of a package for one target.
+///
+/// Every file is read once, for its digest; programs are also asked which C library they need.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] for what cannot be published: no files or too many, two files of one name, an unknown
+/// target, an unusable title or annotation. [`ErrorKind::Io`] when a file cannot be read.
+pub async fn pack(
+    package: &Package,
+    build: &Build,
+    files: &[File],
+    options: &PackOptions,
+) -> crate::Result<Artifact> {
+    let target = platform::Target::new(&build.target, build.cfg.as_ref())?;
+    let version = package.version.to_string();
+    let naming = Naming {
+        template: &options.names,
+        name: &package.name,
+        version: &version,
+        target: &build.target,
+        profile: &build.profile,
+        exe_suffix: target.cfg.exe_suffix(),
+    };
+    let named = name_files(package, &naming, files)?;
+    let reserved = options.annotations.keys().find(|key| is_reserved(key));
+    if let Some(key) = reserved {
+        return Err(ReservedAnnotationSnafu { key }.build().into());
+    }
+
+    let loading = named.iter().map(load);
+    let loaded: Vec<Loaded> = stream::iter(loading)
+        .buffered(FILES_AT_ONCE)
+        .try_collect()
+        .await?;
+
+    // The least portable file decides for all: whoever takes one of them takes the package.
+    let libc = target.libc(loaded.iter().filter_map(|file| file.libc).max());
+    let glibc = loaded
+        .iter()
+        .filter_map(|file| file.glibc)
+        .max()
+        .filter(|_| libc == Some(Libc::Glibc));
+
+    let mut annotations = Annotations::new();
+    package.annotate(&mut annotations);
+    build.annotate(&mut annotations)?;
+    let mut add = |key: &str, value: String| annotations.insert(key.to_owned(), value);
+    add(annotation::PLATFORM, target.platform().to_string());
+    libc.map(|libc| add(annotation::LIBC, libc.to_string()));
+    glibc.map(|glibc| add(annotation::GLIBC, glibc.to_string()));
+    annotations.extend(options.annotations.clone());
+
+    let listed = named.iter().zip(&loaded);
+    let listed = listed
+        .map(|(file, loaded)| ConfigFile::new(file.title.to_string(), file.kind, &loaded.layer));
+    let config = Config::new(package, build, listed.collect()).to_blob();
+    let layers = loaded.into_iter().map(|file| file.layer).collect();
+    let packed =
+        Packed::new(media::PACKAGE_TARGET, config, layers, annotations).with_context(|_| {
+            WriteManifestSnafu {
+                package: &package.name,
+                target: &build.target,
+            }
+        })?;
+    Ok(Artifact {
+        target: build.target.clone(),
+        packed,
+    })
+}
+
+/// A file under the names it is published by.
+struct Named<'a> {
+    file: FilePath,
+    title: FileName,
+    kind: Kind,
+    source: &'a File,
+}
+
+/// Names the files, in the order of the layers: by kind, then by name.
+fn name_files<'a>(
+    package: &Package,
+    naming: &Naming<'_>,
+    files: &'a [File],
+) -> crate::Result<Vec<Named<'a>>> {
+    let count = files.len();
+    let package = &package.name;
+    ensure!(count > 0, NoFilesSnafu { package });
+    ensure!(count <= MAX_LAYERS, TooManyFilesSnafu { package, count });
+    let named = files.iter().map(|source| {
+        let kind = source.kind;
+        let file = naming.file(&source.name, kind)?;
+        Ok(Named {
+            title: naming.title(&file, kind)?,
+            file,
+            kind,
+            source,
+        })
+    });
+    let mut named = named.collect::<crate::Result<Vec<_>>>()?;
+    named.sort_by(|a, b| (a.kind, &a.file).cmp(&(b.kind, &b.file)));
+    if let Some((first, second)) = first_clash(&named, |file| file.file.fold()) {
+        let (first, second) = (first.file.clone(), second.file.clone());
+        return Err(SameFileSnafu {
+            package,
+            first,
+            second,
+        }
+        .build()
+        .into());
+    }
+    if let Some((first, second)) = first_clash(&named, |file| file.title.as_str().to_lowercase()) {
+        let title = first.title.clone();
+        let (first, second) = (first.file.clone(), second.file.clone());
+        return Err(SameTitleSnafu {
+            package,
+            first,
+            second,
+            title,
+        }
+        .build()
+        .into());
+    }
+    Ok(named)
+}
+
+/// What the package itself says, and what readers of this layout decide by.
+fn is_reserved(key: &str) -> bool {
+    key == annotation::TITLE || key == annotation::VERSION || key.starts_with(annotation::PREFIX)
+}
+
+/// A file that was read: its layer, and what it needs.
+struct Loaded {
+    layer: Blob,
+    libc: Option<Libc>,
+    glibc: Option<GlibcVersion>,
+}
+
+async fn load(named: &Named<'_>) -> crate::Result<Loaded> {
+    let (file, kind, path) = (&named.file, named.kind, &named.source.path);
+    let media_type = named.source.media_type.clone();
+    let media_type = media_type.or_else(|| kind.media_type().map(MediaType::new_static));
+    let media_type = media_type.unwrap_or_else(|| media::of_file_name(file.as_str()));
+    let layer = Blob::from_file(media_type, path).await;
+    let mut layer = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
+    let mut annotate = |key: &str, value: &str| {
+        let annotations = &mut layer.descriptor_mut().annotations;
+        annotations.insert(key.to_owned(), value.to_owned());
+    };
+    annotate(annotation::TITLE, named.title.as_str());
+    annotate(annotation::FILE, file.as_str());
+    annotate(annotation::KIND, kind.as_str());
+    annotate(annotation::MODE, config::mode(kind));
+
+    let elf = if is_loaded_by_the_system(kind) {
+        let opened = path.clone();
+        let elf = tokio::task::spawn_blocking(move || Elf::open(&opened)).await;
+        let elf = elf.expect("reading an ELF file does not panic");
+        elf.with_context(|_| ReadProgramSnafu {
+            file: file.clone(),
+            path,
+        })?
+    } else {
+        None
+    };
+    Ok(Loaded {
+        layer,
+        libc: elf.as_ref().and_then(Elf::libc),
+        glibc: elf.and_then(|elf| elf.glibc),
+    })
+}
+
+/// Whether a file of this kind meets the dynamic loader, so that it matters which one it was made for.
+fn is_loaded_by_the_system(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::Bin | Kind::Example | Kind::Cdylib | Kind::ProcMacro
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::elf::tests::program;
+    use crate::package::Revision;
+    use crate::target::{self, Difference, PackageTarget};
+
+    fn package() -> Package {
+        let mut package = Package::new("widgets", "1.2.3".parse().unwrap());
+        package.license = Some("MIT/Apache-2.0".into());
+        package.repository = Some("https://github.com/acme/widgets".into());
+        package
+    }
+
+    fn build(target: &str) -> Build {
+        let mut build = Build::new(target, "release");
+        build.rustc = Some("1.95.0".into());
+        build.crate_types = ["bin", "cdylib"].map(str::to_owned).into();
+        build.revision = Some(Revision {
+            commit: "0123456789abcdef0123456789abcdef01234567".into(),
+            dirty: false,
+        });
+        build.created = Some("2026-03-14T15:09:26Z".into());
+        build
+    }
+
+    fn file(directory: &Path, name: &str, kind: Kind, content: &[u8]) -> File {
+        let path = directory.join(name.replace('/', "-"));
+        std::fs::write(&path, content).unwrap();
+        File::new(name.parse().unwrap(), kind, path)
+    }
+
+    async fn packed(build: &Build, files: &[File]) -> Artifact {
+        pack(&package(), build, files, &PackOptions::default())
+            .await
+            .unwrap()
+    }
+
+    const MUSL: &str = "x86_64-unknown-linux-musl";
+
+    #[tokio::test]
+    async fn the_same_facts_and_files_are_the_same_bytes_everywhere() {
+        let mut digests = Vec::new();
+        for backwards in [false, true] {
+            let directory = tempfile::tempdir().unwrap();
+            let mut files = vec![
+                file(
+                    directory.path(),
+                    "widgets",
+                    Kind::Bin,
+                    &program(None, &[], &[]),
+                ),
+                file(
+                    directory.path(),
+                    "libshapes.so",
+                    Kind::Cdylib,
+                    b"not an ELF file",
+                ),
+                file(directory.path(), "README.md", Kind::File, b"# widgets\n"),
+            ];
+            if backwards {
+                files.reverse();
+            }
+            digests.push(
+                packed(&build(MUSL), &files)
+                    .await
+                    .manifest()
+                    .digest()
+                    .to_string(),
+            );
+        }
+        // This digest is a promise to everyone who published before: it changes with the major version, or never.
+        let golden = "sha256:dbe138d598711485b6cb624e05a1b9cac8960dd5df4ec0cf0c4026771c12d939";
+        assert_eq!(digests, [golden, golden]);
+    }
+
+    #[tokio::test]
+    async fn layers_are_the_files_under_their_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [
+            file(directory.path(), "LICENSE", Kind::File, b"do"),
+            file(directory.path(), "examples/demo", Kind::Example, b"demo"),
+            file(directory.path(), "widgets", Kind::Bin, b"widgets"),
+        ];
+        let artifact = packed(&build(MUSL), &files).await;
+        let image = artifact.manifest().as_image().unwrap();
+        let layers: Vec<_> = image
+            .layers
+            .iter()
+            .map(|layer| {
+                let annotation = |key| layer.annotation(key).unwrap();
+                assert_eq!(layer.annotations.len(), 4);
+                (
+                    layer.media_type.as_str(),
+                    annotation(annotation::TITLE),
+                    annotation(annotation::FILE),
+                    annotation(annotation::MODE),
+                )
+            })
+            .collect();
+        assert_eq!(
+            layers,
+            [
+                (
+                    "application/vnd.cargo-oci.bin",
+                    "widgets-1.2.3-x86_64-unknown-linux-musl",
+                    "widgets",
+                    "0755"
+                ),
+                (
+                    "application/vnd.cargo-oci.example",
+                    "demo-1.2.3-x86_64-unknown-linux-musl",
+                    "examples/demo",
+                    "0755"
+                ),
+                ("text/plain", "LICENSE", "LICENSE", "0644"),
+            ]
+        );
+        assert_eq!(
+            image.layers[0].digest,
+            oci_registry::Digest::sha256(b"widgets")
+        );
+        assert!(
+            image.config.annotations.is_empty(),
+            "some registries refuse annotations there"
+        );
+        assert_eq!(image.config.media_type, media::CONFIG);
+
+        let read = target::files(artifact.manifest()).unwrap();
+        let read: Vec<_> = read
+            .iter()
+            .map(|file| (file.name.as_str(), file.kind, file.is_executable))
+            .collect();
+        assert_eq!(
+            read,
+            [
+                ("widgets", Kind::Bin, true),
+                ("examples/demo", Kind::Example, true),
+                ("LICENSE", Kind::File, false)
+            ]
+        );
+    }
+
+    #[tokio::test]
+    async fn the_least_portable_program_decides_for_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let bin = |name: &str, content: &[u8]| file(directory.path(), name, Kind::Bin, content);
+        let fully_static = || bin("a", &program(None, &[], &[]));
+        let old = || {
+            bin(
+                "b",
+                &program(
+                    Some("/lib64/ld-linux-x86-64.so.2"),
+                    &["libc.so.6"],
+                    &["GLIBC_2.17"],
+                ),
+            )
+        };
+        let new = || {
+            bin(
+                "c",
+                &program(
+                    Some("/lib64/ld-linux-x86-64.so.2"),
+                    &["libc.so.6"],
+                    &["GLIBC_2.34"],
+                ),
+            )
+        };
+        let script = || bin("d", b"#!/bin/sh\n");
+        let gnu = "x86_64-unknown-linux-gnu";
+        for (target, files, libc, glibc) in [
+            (MUSL, vec![fully_static()], Some("static"), None),
+            (gnu, vec![fully_static()], Some("static"), None),
+            (
+                gnu,
+                vec![fully_static(), new(), old()],
+                Some("glibc"),
+                Some("2.34"),
+            ),
+            (gnu, vec![old(), script()], Some("glibc"), Some("2.17")),
+            (MUSL, vec![script()], Some("musl"), None),
+            (gnu, vec![script()], Some("glibc"), None),
+            ("x86_64-unknown-freebsd", vec![fully_static()], None, None),
+            ("x86_64-pc-windows-gnu", vec![script()], None, None),
+        ] {
+            let artifact = packed(&build(target), &files).await;
+            let annotations = artifact.manifest().annotations();
+            assert_eq!(
+                annotations.get(annotation::LIBC).map(String::as_str),
+                libc,
+                "{target}"
+            );
+            assert_eq!(
+                annotations.get(annotation::GLIBC).map(String::as_str),
+                glibc,
+                "{target}"
+            );
+            let read = PackageTarget::read(artifact.manifest()).unwrap();
+            let features = read.platform.unwrap().os_features;
+            let expected = libc
+                .filter(|libc| *libc != "static")
+                .map(|libc| format!("libc.{libc}"));
+            assert_eq!(features, expected.into_iter().collect::<Vec<_>>());
+        }
+    }
+
+    #[tokio::test]
+    async fn a_manifest_says_all_that_a_reader_needs_and_reads_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [file(directory.path(), "widgets", Kind::Bin, b"content")];
+        let artifact = packed(&build("aarch64-apple-darwin"), &files).await;
+        let annotations: Vec<_> = artifact.manifest().annotations().iter().collect();
+        let annotations: Vec<_> = annotations
+            .into_iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        assert_eq!(
+            annotations,
+            [
+                "dev.cargo-oci.platform=darwin/arm64",
+                "dev.cargo-oci.profile=release",
+                "dev.cargo-oci.target=aarch64-apple-darwin",
+                "dev.cargo-oci.vcs.dirty=false",
+                "org.opencontainers.image.created=2026-03-14T15:09:26Z",
+                "org.opencontainers.image.licenses=MIT OR Apache-2.0",
+                "org.opencontainers.image.revision=0123456789abcdef0123456789abcdef01234567",
+                "org.opencontainers.image.source=https://github.com/acme/widgets",
+                "org.opencontainers.image.title=widgets",
+                "org.opencontainers.image.url=https://github.com/acme/widgets",
+                "org.opencontainers.image.vendor=acme",
+                "org.opencontainers.image.version=1.2.3",
+            ]
+        );
+        let read = PackageTarget::read(artifact.manifest()).unwrap();
+        assert_eq!(
+            (read.name.as_deref(), read.target.as_str()),
+            (Some("widgets"), "aarch64-apple-darwin")
+        );
+        assert_eq!(read.version, Some("1.2.3".parse().unwrap()));
+        assert_eq!(
+            read.size,
+            artifact.packed().blobs().map(Blob::size).sum::<u64>()
+        );
+    }
+
+    #[tokio::test]
+    async fn own_annotations_add_and_cannot_change_what_the_package_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [file(directory.path(), "widgets", Kind::Bin, b"content")];
+        let with = async |key: &str| {
+            let mut options = PackOptions::default();
+            options.annotations.insert(key.into(), "mine".into());
+            pack(&package(), &build(MUSL), &files, &options).await
+        };
+        for key in ["com.example.build", annotation::URL] {
+            assert_eq!(
+                with(key).await.unwrap().manifest().annotations()[key],
+                "mine"
+            );
+        }
+        for key in [
+            annotation::TITLE,
+            annotation::VERSION,
+            annotation::TARGET,
+            "dev.cargo-oci.new",
+        ] {
+            assert_eq!(
+                with(key).await.unwrap_err().kind(),
+                ErrorKind::InvalidInput,
+                "{key}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_published_is_refused_and_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, kind| file(directory.path(), name, kind, b"x");
+        let message = async |files: &[File]| {
+            let error = pack(&package(), &build(MUSL), files, &PackOptions::default())
+                .await
+                .unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            error.to_string()
+        };
+        assert_eq!(
+            message(&[]).await,
+            "failed to pack `widgets`: there are no files"
+        );
+        assert_eq!(
+            message(&[
+                file("demo", Kind::Bin),
+                file("examples/demo", Kind::Example)
+            ])
+            .await,
+            "failed to pack `widgets`: `demo` and `examples/demo` both have the title `demo-1.2.3-x86_64-unknown-linux-musl`"
+        );
+        assert_eq!(
+            message(&[file("Demo", Kind::File), file("demo", Kind::Crate)]).await,
+            "failed to pack `widgets`: there are two files `demo` and `Demo`"
+        );
+        let many = vec![file("x", Kind::File); MAX_LAYERS + 1];
+        assert_eq!(
+            message(&many).await,
+            "failed to pack `widgets`: it has 501 files, and a manifest takes 500"
+        );
+
+        let missing = [File::new(
+            "widgets".parse().unwrap(),
+            Kind::Bin,
+            directory.path().join("none"),
+        )];
+        let error = pack(&package(), &build(MUSL), &missing, &PackOptions::default())
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::Io, "failed to pack `widgets`")
+        );
+        let error = pack(
+            &package(),
+            &build("acme"),
+            &many[..1],
+            &PackOptions::default(),
+        )
+        .await
+        .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+
+    #[tokio::test]
+    async fn files_differ_by_name_kind_and_content_and_by_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, kind, content: &[u8]| file(directory.path(), name, kind, content);
+        let stored = packed(
+            &build(MUSL),
+            &[file("a", Kind::Bin, b"1"), file("b", Kind::Bin, b"1")],
+        )
+        .await;
+        let mut dirty = build(MUSL);
+        dirty.revision = None;
+        let same = packed(
+            &dirty,
+            &[file("b", Kind::Bin, b"1"), file("a", Kind::Bin, b"1")],
+        )
+        .await;
+        assert_ne!(stored.manifest().digest(), same.manifest().digest());
+        assert_eq!(target::differences(stored.manifest(), same.manifest()), []);
+        let other = packed(
+            &dirty,
+            &[file("a", Kind::Example, b"1"), file("c", Kind::Bin, b"1")],
+        )
+        .await;
+        assert_eq!(
+            target::differences(stored.manifest(), other.manifest()),
+            [
+                Difference::Content("a".into()),
+                Difference::OnlyStored("b".into()),
+                Difference::OnlyNew("c".into()),
+            ]
+        );
+    }
+}

@@ -1,0 +1,444 @@
+//! The index of a package: one version, and an entry for each target it was built for.
+//!
+//! Owns [`PackageIndex`], a map from target to entry, its one canonical form as a manifest, and the way back. Everything
+//! in the canonical form follows from the bytes of the manifests it lists, so that two writers who know the same
+//! manifests write the same index. Who writes when is decided by [`publish`](crate::publish).
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use oci_registry::{Annotations, Descriptor, ErrorKind, Index, Manifest, Platform};
+use snafu::{ResultExt, Snafu};
+
+use crate::annotation;
+use crate::error::Failure;
+use crate::media;
+use crate::platform::{GlibcVersion, Libc};
+use crate::target::PackageTarget;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to write the index of {count} targets"))]
+    WriteIndex {
+        count: usize,
+        source: oci_registry::Error,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        let Self::WriteIndex { source, .. } = self;
+        source.kind()
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        let Self::WriteIndex { source, .. } = self;
+        Some(source)
+    }
+}
+
+/// One target of a package, as an index lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    target: String,
+    descriptor: Descriptor,
+    /// What the manifest says of the whole package; unknown of an entry that was only read from an index.
+    said: Option<Annotations>,
+}
+
+impl Entry {
+    /// The entry for this manifest; `None` when it is not a package for one target.
+    pub fn of_manifest(manifest: &Manifest) -> Option<Self> {
+        let package = PackageTarget::read(manifest)?;
+        let mut descriptor = manifest.descriptor();
+        descriptor.artifact_type = Some(media::PACKAGE_TARGET);
+        descriptor.platform = package.platform;
+        let mut add =
+            |key: &str, value: String| descriptor.annotations.insert(key.to_owned(), value);
+        add(annotation::TARGET, package.target.clone());
+        add(annotation::SIZE, package.size.to_string());
+        package
+            .profile
+            .map(|profile| add(annotation::PROFILE, profile));
+        package
+            .glibc
+            .map(|glibc| add(annotation::GLIBC, glibc.to_string()));
+        Some(Self {
+            target: package.target,
+            descriptor,
+            said: Some(manifest.annotations().clone()),
+        })
+    }
+
+    fn of_descriptor(descriptor: &Descriptor) -> Option<Self> {
+        Some(Self {
+            target: descriptor.annotation(annotation::TARGET)?.to_owned(),
+            descriptor: descriptor.clone(),
+            said: None,
+        })
+    }
+
+    /// The target triple.
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// What names the manifest in the index.
+    pub fn descriptor(&self) -> &Descriptor {
+        &self.descriptor
+    }
+}
+
+/// An index of a package, as a map from target to entry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PackageIndex {
+    entries: BTreeMap<String, Entry>,
+    /// What others added. Not ours to drop.
+    others: Vec<Descriptor>,
+}
+
+impl PackageIndex {
+    /// An index without entries.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads an index; `None` when it is not one of a package.
+    ///
+    /// It is one by its artifact type or, where a mirror dropped that, when all its entries name their target. Of two
+    /// entries for one target the first counts, as it does for every client.
+    pub fn read(manifest: &Manifest) -> Option<Self> {
+        let index = manifest.as_index()?;
+        let is_entry =
+            |descriptor: &Descriptor| descriptor.annotations.contains_key(annotation::TARGET);
+        let is_ours = match &index.artifact_type {
+            Some(artifact_type) => *artifact_type == media::PACKAGE,
+            None => !index.manifests.is_empty() && index.manifests.iter().all(is_entry),
+        };
+        if !is_ours {
+            return None;
+        }
+        let mut read = Self::new();
+        for descriptor in &index.manifests {
+            match Entry::of_descriptor(descriptor) {
+                Some(entry) => {
+                    read.entries.entry(entry.target.clone()).or_insert(entry);
+                }
+                None => read.others.push(descriptor.clone()),
+            }
+        }
+        Some(read)
+    }
+
+    /// Adds an entry; gives back the one that it replaces.
+    pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
+        self.entries.insert(entry.target.clone(), entry)
+    }
+
+    /// Takes the entry for this target out.
+    pub fn remove(&mut self, target: &str) -> Option<Entry> {
+        self.entries.remove(target)
+    }
+
+    /// The entry for this target.
+    pub fn entry(&self, target: &str) -> Option<&Entry> {
+        self.entries.get(target)
+    }
+
+    /// The entries, in the order of their targets' names.
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
+        self.entries.values()
+    }
+
+    /// Whether there are no entries, nor anything that others added.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.others.is_empty()
+    }
+
+    /// Keeps the entries that satisfy the test.
+    pub(crate) fn retain(&mut self, test: impl Fn(&Entry) -> bool) {
+        self.entries.retain(|_, entry| test(entry));
+    }
+
+    /// Computes entries that were only read anew from their manifests, which `find` knows by digest. Those it does not
+    /// know stay as they were read.
+    pub fn learn<'a>(&mut self, find: impl Fn(&Descriptor) -> Option<&'a Manifest>) {
+        for entry in self.entries.values_mut() {
+            let learned = find(&entry.descriptor).and_then(Entry::of_manifest);
+            if let Some(learned) = learned.filter(|learned| learned.target == entry.target) {
+                *entry = learned;
+            }
+        }
+    }
+
+    /// Writes the index in its one canonical form.
+    ///
+    /// Entries are ordered by operating system, architecture, variant, portability and target, so that clients who take
+    /// the first match take the one that runs on the most machines. Annotations are what all manifests agree on, and the
+    /// latest of their dates; an entry that was only read, and never [learned](Self::learn), has no say in it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when it is larger than registries take.
+    pub fn to_manifest(&self) -> crate::Result<Manifest> {
+        let mut descriptors: Vec<_> = self
+            .entries
+            .values()
+            .map(|entry| &entry.descriptor)
+            .collect();
+        descriptors.sort_by_key(|descriptor| order(descriptor));
+        let mut others: Vec<_> = self.others.iter().collect();
+        others.sort_by_key(|descriptor| &descriptor.digest);
+        let manifests = descriptors.into_iter().chain(others).cloned().collect();
+        let mut index = Index::new(Some(media::PACKAGE), manifests);
+        index.annotations = self.annotations();
+        let count = self.entries.len();
+        Ok(Manifest::from_index(index).context(WriteIndexSnafu { count })?)
+    }
+
+    /// What all manifests agree on. What is true of one target only would be said of all of them here, and is left out.
+    fn annotations(&self) -> Annotations {
+        let mut said = self
+            .entries
+            .values()
+            .filter_map(|entry| entry.said.as_ref());
+        let created = said
+            .clone()
+            .filter_map(|said| said.get(annotation::CREATED));
+        let created = created.filter_map(|text| Some((text.parse::<Timestamp>().ok()?, text)));
+        let latest = created.max().map(|(_, text)| text.clone());
+        let mut agreed = said.next().cloned().unwrap_or_default();
+        for said in said {
+            agreed.retain(|key, value| said.get(key) == Some(value));
+        }
+        agreed.retain(|key, _| !annotation::OF_ONE_TARGET.contains(&key.as_str()));
+        agreed.extend(latest.map(|latest| (annotation::CREATED.to_owned(), latest)));
+        agreed
+    }
+}
+
+/// By what the entries of an index are ordered.
+fn order(descriptor: &Descriptor) -> (String, String, String, Libc, Option<GlibcVersion>, String) {
+    let annotation = |key| descriptor.annotation(key);
+    let target = annotation(annotation::TARGET)
+        .unwrap_or_default()
+        .to_owned();
+    let glibc = annotation(annotation::GLIBC).and_then(|text| text.parse().ok());
+    let libc = descriptor
+        .platform
+        .as_ref()
+        .map_or(Libc::Static, Libc::of_platform);
+    let platform = descriptor.platform.clone();
+    let (os, architecture, variant) = platform.map_or_else(Default::default, |platform| {
+        let Platform {
+            os,
+            architecture,
+            variant,
+            ..
+        } = platform;
+        (os, architecture, variant.unwrap_or_default())
+    });
+    (os, architecture, variant, libc, glibc, target)
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_registry::{ImageManifest, MediaType};
+
+    use super::*;
+
+    /// A target's manifest that says what is given, besides target and platform.
+    fn manifest(target: &str, said: &[(&str, &str)]) -> Manifest {
+        let platform = crate::platform::of_target(target, None).unwrap();
+        let config = oci_registry::Blob::from_bytes(media::CONFIG, target.to_owned());
+        let mut image = ImageManifest::new(media::PACKAGE_TARGET, config.descriptor().clone());
+        image
+            .layers
+            .push(oci_registry::Blob::empty().descriptor().clone());
+        let libc = Libc::of_platform(&platform);
+        let ours = [
+            (annotation::TARGET, target.to_owned()),
+            (annotation::PLATFORM, platform.to_string()),
+            (annotation::LIBC, libc.to_string()),
+        ];
+        let said = said.iter().map(|(key, value)| (*key, (*value).to_owned()));
+        image.annotations = ours
+            .into_iter()
+            .chain(said)
+            .map(|(key, value)| (key.to_owned(), value))
+            .collect();
+        Manifest::from_image(image).unwrap()
+    }
+
+    fn index(manifests: &[Manifest]) -> PackageIndex {
+        let mut index = PackageIndex::new();
+        for manifest in manifests {
+            index.insert(Entry::of_manifest(manifest).unwrap());
+        }
+        index
+    }
+
+    const GNU: &str = "x86_64-unknown-linux-gnu";
+    const MUSL: &str = "x86_64-unknown-linux-musl";
+    const MAC: &str = "aarch64-apple-darwin";
+
+    #[test]
+    fn an_entry_says_what_a_listing_needs() {
+        let manifest = manifest(
+            GNU,
+            &[
+                (annotation::GLIBC, "2.34"),
+                (annotation::PROFILE, "release"),
+            ],
+        );
+        let entry = Entry::of_manifest(&manifest).unwrap();
+        let json = serde_json::to_string(entry.descriptor()).unwrap();
+        assert_eq!(
+            json,
+            format!(
+                r#"{{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":"{}","size":{},"#,
+                manifest.digest(),
+                manifest.bytes().len()
+            ) + r#""artifactType":"application/vnd.cargo-oci.package-target.v1","#
+                + r#""platform":{"architecture":"amd64","os":"linux","os.features":["libc.glibc"]},"#
+                + r#""annotations":{"dev.cargo-oci.glibc":"2.34","dev.cargo-oci.profile":"release","#
+                + r#""dev.cargo-oci.size":"26","dev.cargo-oci.target":"x86_64-unknown-linux-gnu"}}"#
+        );
+    }
+
+    #[test]
+    fn any_order_of_entries_is_the_same_index_and_it_reads_back() {
+        let manifests =
+            [MUSL, MAC, GNU].map(|target| manifest(target, &[(annotation::TITLE, "widgets")]));
+        let written = index(&manifests).to_manifest().unwrap();
+        let mut reversed = manifests.clone();
+        reversed.reverse();
+        assert_eq!(index(&reversed).to_manifest().unwrap(), written);
+
+        let mut read = PackageIndex::read(&written).unwrap();
+        let targets: Vec<_> = read.entries().map(Entry::target).collect();
+        assert_eq!(targets, [MAC, GNU, MUSL]);
+        read.learn(|entry| {
+            manifests
+                .iter()
+                .find(|manifest| *manifest.digest() == entry.digest)
+        });
+        assert_eq!(read.to_manifest().unwrap(), written);
+    }
+
+    #[test]
+    fn the_most_portable_entry_of_a_platform_is_first() {
+        let fully_static = manifest(
+            "x86_64-unikraft-linux-musl",
+            &[(annotation::LIBC, "static")],
+        );
+        let manifests = [
+            manifest("x86_64-unknown-freebsd", &[]),
+            manifest(GNU, &[(annotation::GLIBC, "2.34")]),
+            manifest(
+                "x86_64-unknown-linux-gnuasan",
+                &[(annotation::GLIBC, "2.9")],
+            ),
+            manifest(MUSL, &[]),
+            manifest("armv7-unknown-linux-musleabihf", &[]),
+            manifest("aarch64-unknown-linux-gnu", &[]),
+            manifest("arm-unknown-linux-musleabihf", &[]),
+            fully_static,
+        ];
+        let written = index(&manifests).to_manifest().unwrap();
+        let targets = written.as_index().unwrap().manifests.iter();
+        let targets: Vec<_> = targets
+            .map(|entry| entry.annotation(annotation::TARGET).unwrap())
+            .collect();
+        assert_eq!(
+            targets,
+            [
+                "x86_64-unknown-freebsd",
+                "x86_64-unikraft-linux-musl",
+                "x86_64-unknown-linux-gnuasan",
+                GNU,
+                MUSL,
+                "arm-unknown-linux-musleabihf",
+                "armv7-unknown-linux-musleabihf",
+                "aarch64-unknown-linux-gnu",
+            ]
+        );
+    }
+
+    #[test]
+    fn annotations_are_what_all_agree_on_and_the_latest_date() {
+        let said = |created, profile| {
+            [
+                (annotation::TITLE, "widgets"),
+                (annotation::PROFILE, profile),
+                (annotation::CREATED, created),
+                ("com.example.x", profile),
+            ]
+        };
+        let manifests = [
+            manifest(GNU, &said("2026-01-01T00:00:00Z", "release")),
+            manifest(MAC, &said("2026-01-01T01:00:00+02:00", "dev")),
+            manifest(MUSL, &said("not a date", "release")),
+        ];
+        let agreed = |manifests: &[Manifest]| {
+            index(manifests)
+                .to_manifest()
+                .unwrap()
+                .annotations()
+                .clone()
+        };
+        let of_all = agreed(&manifests);
+        assert_eq!(of_all[annotation::CREATED], "2026-01-01T00:00:00Z");
+        assert_eq!(of_all[annotation::TITLE], "widgets");
+        assert_eq!(of_all.len(), 2);
+        let of_one = agreed(&manifests[..1]);
+        assert_eq!(of_one[annotation::PROFILE], "release");
+        assert!(
+            !of_one.contains_key(annotation::TARGET),
+            "an index is not for one target"
+        );
+        assert!(agreed(&[]).is_empty());
+    }
+
+    #[test]
+    fn only_indexes_of_packages_are_read_as_such() {
+        let entry = Entry::of_manifest(&manifest(GNU, &[])).unwrap().descriptor;
+        let bare = Descriptor {
+            annotations: Annotations::new(),
+            ..entry.clone()
+        };
+        let read = |artifact_type: Option<MediaType>, manifests: &[&Descriptor]| {
+            let manifests = manifests.iter().map(|entry| (*entry).clone()).collect();
+            PackageIndex::read(&Manifest::from_index(Index::new(artifact_type, manifests)).unwrap())
+        };
+        assert!(read(Some(media::PACKAGE), &[]).unwrap().is_empty());
+        assert!(
+            read(None, &[&entry]).is_some(),
+            "a mirror dropped the artifact type"
+        );
+        assert!(read(None, &[&bare]).is_none());
+        assert!(read(None, &[&entry, &bare]).is_none());
+        assert!(read(None, &[]).is_none());
+        assert!(read(Some("application/x".into()), &[&entry]).is_none());
+        assert!(PackageIndex::read(&manifest(GNU, &[])).is_none());
+    }
+
+    #[test]
+    fn what_others_added_stays() {
+        let entry = Entry::of_manifest(&manifest(GNU, &[])).unwrap();
+        let other = Descriptor {
+            annotations: Annotations::new(),
+            ..entry.descriptor.clone()
+        };
+        let index = Index::new(
+            Some(media::PACKAGE),
+            vec![other.clone(), entry.descriptor.clone()],
+        );
+        let mut read = PackageIndex::read(&Manifest::from_index(index).unwrap()).unwrap();
+        assert_eq!(read.entries().len(), 1);
+        assert_eq!(read.remove(GNU).unwrap().descriptor(), entry.descriptor());
+        assert!(!read.is_empty());
+        let written = read.to_manifest().unwrap();
+        assert_eq!(written.as_index().unwrap().manifests, [other]);
+    }
+}

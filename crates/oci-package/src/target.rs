@@ -1,0 +1,217 @@
+//! A package for one target triple, read back: from a manifest to what it says of target, platform and files.
+//!
+//! Owns recognising a manifest of ours, by its artifact type or, where a mirror dropped that, by its annotations; the
+//! names and kinds of the files in it, and in anyone else's; and whether two manifests hold the same files. Fetches
+//! nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use oci_registry::{Descriptor, ErrorKind, ImageManifest, Manifest, Platform};
+use semver::Version;
+use snafu::{ResultExt, Snafu};
+
+use crate::annotation;
+use crate::error::Failure;
+use crate::kind::Kind;
+use crate::media;
+use crate::name::{FilePath, first_clash};
+use crate::platform::{self, GlibcVersion, Libc};
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("refused the files of a manifest: the layer {} has an unsafe name", layer.digest))]
+    UnsafeName {
+        layer: Box<Descriptor>,
+        source: crate::Error,
+    },
+    #[snafu(display(
+        "refused the files of a manifest: `{first}` and `{second}` would be the same file"
+    ))]
+    SameName { first: FilePath, second: FilePath },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+}
+
+/// What a manifest says of a package for one target.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PackageTarget {
+    /// The package's name.
+    pub name: Option<String>,
+    /// The package's version.
+    pub version: Option<Version>,
+    /// The target triple.
+    pub target: String,
+    /// The cargo profile.
+    pub profile: Option<String>,
+    /// The platform, demanding the C library that the files need.
+    pub platform: Option<Platform>,
+    /// What a Linux target's files need of the C library.
+    pub libc: Option<Libc>,
+    /// The lowest version of glibc they run with.
+    pub glibc: Option<GlibcVersion>,
+    /// The commit they were built from.
+    pub revision: Option<String>,
+    /// Config and layers together, in bytes.
+    pub size: u64,
+}
+
+impl PackageTarget {
+    /// Reads a manifest; `None` when it is not one of ours.
+    pub fn read(manifest: &Manifest) -> Option<Self> {
+        let image = manifest.as_image()?;
+        let find = |key: &str| image.annotations.get(key).map(String::as_str);
+        // Where `artifactType` is gone the annotation decides; with another one, it is another thing that was annotated.
+        if image
+            .artifact_type
+            .as_ref()
+            .is_some_and(|found| *found != media::PACKAGE_TARGET)
+        {
+            return None;
+        }
+        let libc = find(annotation::LIBC).and_then(Libc::from_word);
+        let platform = find(annotation::PLATFORM).and_then(|text| platform::parse(text).ok());
+        Some(Self {
+            name: find(annotation::TITLE).map(str::to_owned),
+            version: find(annotation::VERSION).and_then(|text| Version::parse(text).ok()),
+            target: find(annotation::TARGET)?.to_owned(),
+            profile: find(annotation::PROFILE).map(str::to_owned),
+            platform: platform.map(|platform| platform::with_libc(platform, libc)),
+            libc,
+            glibc: find(annotation::GLIBC).and_then(|text| text.parse().ok()),
+            revision: find(annotation::REVISION).map(str::to_owned),
+            size: size(image),
+        })
+    }
+}
+
+/// Config and layers together, in bytes.
+fn size(image: &ImageManifest) -> u64 {
+    image.layers.iter().fold(image.config.size, |sum, layer| {
+        sum.saturating_add(layer.size)
+    })
+}
+
+/// A file in a package, or in any artifact whose layers have titles.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PackageFile {
+    /// The name to write it under: cargo's own, else its title.
+    pub name: FilePath,
+    /// The title, where it has one and it is safe.
+    pub title: Option<FilePath>,
+    /// What it is; [`Kind::File`] where nothing is said.
+    pub kind: Kind,
+    /// Whether it is to be executable.
+    pub is_executable: bool,
+    /// The layer.
+    pub descriptor: Descriptor,
+}
+
+/// The files of an artifact, in the order of its layers. Layers without a name are left out: they are no files.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] when a name is not safe to write, or two names would be one file on some machine.
+pub fn files(manifest: &Manifest) -> crate::Result<Vec<PackageFile>> {
+    let layers = manifest.as_image().map_or(&[][..], |image| &image.layers);
+    let files = layers.iter().filter_map(|layer| file(layer).transpose());
+    let files = files.collect::<Result<Vec<_>, Error>>()?;
+    if let Some((first, second)) = first_clash(&files, |file| file.name.fold()) {
+        let (first, second) = (first.name.clone(), second.name.clone());
+        return Err(SameNameSnafu { first, second }.build().into());
+    }
+    Ok(files)
+}
+
+fn file(layer: &Descriptor) -> Result<Option<PackageFile>, Error> {
+    let Some(name) = name(layer) else {
+        return Ok(None);
+    };
+    let name = name.parse().with_context(|_| UnsafeNameSnafu {
+        layer: layer.clone(),
+    })?;
+    let kind = layer
+        .annotation(annotation::KIND)
+        .and_then(|word| word.parse().ok())
+        .unwrap_or(Kind::File);
+    // Only whether it may be run is taken from the mode; the rest of it is the reader's to decide.
+    let mode = layer
+        .annotation(annotation::MODE)
+        .and_then(|mode| u32::from_str_radix(mode, 8).ok());
+    Ok(Some(PackageFile {
+        name,
+        title: layer
+            .annotation(annotation::TITLE)
+            .and_then(|title| title.parse().ok()),
+        kind,
+        is_executable: mode.map_or(kind.is_executable(), |mode| mode & 0o111 != 0),
+        descriptor: layer.clone(),
+    }))
+}
+
+fn name(layer: &Descriptor) -> Option<&str> {
+    layer
+        .annotation(annotation::FILE)
+        .or_else(|| layer.annotation(annotation::TITLE))
+}
+
+/// How one file differs between two manifests.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Difference {
+    /// Both have it, with other content or of another kind.
+    Content(String),
+    /// Only what is stored has it.
+    OnlyStored(String),
+    /// Only what is new has it.
+    OnlyNew(String),
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Content(file) => write!(f, "`{}` has other content", file.escape_debug()),
+            Self::OnlyStored(file) => {
+                write!(f, "`{}` is only in what is stored", file.escape_debug())
+            }
+            Self::OnlyNew(file) => write!(f, "`{}` is only in what is new", file.escape_debug()),
+        }
+    }
+}
+
+/// How the files of two manifests differ: their names, kinds and contents. Nothing when they hold the same files,
+/// whatever else is said about them.
+pub fn differences(stored: &Manifest, new: &Manifest) -> Vec<Difference> {
+    let (stored, new) = (contents(stored), contents(new));
+    let names: BTreeSet<_> = stored.keys().chain(new.keys()).collect();
+    let differences =
+        names
+            .into_iter()
+            .filter_map(|name| match (stored.get(name), new.get(name)) {
+                (Some(stored), Some(new)) if stored == new => None,
+                (Some(_), Some(_)) => Some(Difference::Content(name.clone())),
+                (Some(_), None) => Some(Difference::OnlyStored(name.clone())),
+                (None, _) => Some(Difference::OnlyNew(name.clone())),
+            });
+    differences.collect()
+}
+
+/// The kinds and digests that stand under each name. A set, because what others made may have a name twice.
+fn contents(manifest: &Manifest) -> BTreeMap<String, BTreeSet<(&str, &str)>> {
+    let mut contents = BTreeMap::<_, BTreeSet<_>>::new();
+    for layer in manifest.as_image().map_or(&[][..], |image| &image.layers) {
+        let name = name(layer).unwrap_or(layer.digest.as_str()).to_owned();
+        let kind = layer.annotation(annotation::KIND).unwrap_or_default();
+        contents
+            .entry(name)
+            .or_default()
+            .insert((kind, layer.digest.as_str()));
+    }
+    contents
+}
