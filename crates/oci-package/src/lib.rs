@@ -11,6 +11,7 @@ pub mod media;
 mod name;
 mod package;
 pub mod platform;
+mod summary;
 pub mod tag;
 mod target;
 
@@ -23,5 +24,6 @@ pub use kind::{Kind, UnknownKind};
 pub use name::{FileName, FilePath, NameTemplate, repository_name};
 pub use package::{Build, File, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
+pub use summary::Summary;
 pub use tag::ReleaseTag;
 pub use target::{Difference, PackageFile, PackageTarget, differences, files};
