@@ -5,7 +5,7 @@
 //! and in every directory.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use oci_registry::{Annotations, Blob, ErrorKind, Manifest, MediaType, Packed};
+use oci_registry::{Annotations, Blob, ErrorKind, FileName, Manifest, MediaType, Packed};
 use snafu::{ResultExt, Snafu, ensure};
 use std::path::PathBuf;
 
@@ -15,7 +15,7 @@ use crate::elf::Elf;
 use crate::error::Failure;
 use crate::kind::Kind;
 use crate::media;
-use crate::name::{FileName, FilePath, NameTemplate, Naming, first_clash};
+use crate::name::{NameTemplate, Naming, first_clash, fold};
 use crate::package::{Build, File, Package};
 use crate::platform::{self, GlibcVersion, Libc};
 
@@ -36,29 +36,29 @@ enum Error {
     #[snafu(display("failed to pack `{package}`: there are two files `{first}` and `{second}`"))]
     SameFile {
         package: String,
-        first: FilePath,
-        second: FilePath,
+        first: FileName,
+        second: FileName,
     },
     #[snafu(display(
         "failed to pack `{package}`: `{first}` and `{second}` both have the title `{title}`"
     ))]
     SameTitle {
         package: String,
-        first: FilePath,
-        second: FilePath,
+        first: FileName,
+        second: FileName,
         title: FileName,
     },
     #[snafu(display("failed to set the annotation `{}`: it says what the package itself says", key.escape_debug()))]
     ReservedAnnotation { key: String },
     #[snafu(display("failed to read `{file}` from `{}`", path.display()))]
     ReadProgram {
-        file: FilePath,
+        file: FileName,
         path: PathBuf,
         source: std::io::Error,
     },
     #[snafu(display("failed to pack `{file}`"))]
     PackFile {
-        file: FilePath,
+        file: FileName,
         source: oci_registry::Error,
     },
     #[snafu(display("failed to write the manifest of `{package}` for `{target}`"))]
@@ -213,7 +213,7 @@ pub async fn pack(
 
 /// A file under the names it is published by.
 struct Named<'a> {
-    file: FilePath,
+    file: FileName,
     title: FileName,
     kind: Kind,
     source: &'a File,
@@ -241,7 +241,7 @@ fn name_files<'a>(
     });
     let mut named = named.collect::<crate::Result<Vec<_>>>()?;
     named.sort_by(|a, b| (a.kind, &a.file).cmp(&(b.kind, &b.file)));
-    if let Some((first, second)) = first_clash(&named, |file| file.file.fold()) {
+    if let Some((first, second)) = first_clash(&named, |file| fold(&file.file)) {
         let (first, second) = (first.file.clone(), second.file.clone());
         return Err(SameFileSnafu {
             package,
@@ -251,7 +251,7 @@ fn name_files<'a>(
         .build()
         .into());
     }
-    if let Some((first, second)) = first_clash(&named, |file| file.title.as_str().to_lowercase()) {
+    if let Some((first, second)) = first_clash(&named, |file| fold(&file.title)) {
         let title = first.title.clone();
         let (first, second) = (first.file.clone(), second.file.clone());
         return Err(SameTitleSnafu {

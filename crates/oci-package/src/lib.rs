@@ -21,7 +21,7 @@ pub use elf::Elf;
 pub use error::{Error, Result};
 pub use index::{Entry, PackageIndex};
 pub use kind::{Kind, UnknownKind};
-pub use name::{FileName, FilePath, NameTemplate, repository_name};
+pub use name::{NameTemplate, repository_name};
 pub use package::{Build, File, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
 pub use summary::Summary;

@@ -1,28 +1,20 @@
 //! Names: of the files of a package, as people see them and as cargo has them, and of its repository.
 //!
-//! Owns [`FileName`] and [`FilePath`], the names that are safe to write on any machine; [`NameTemplate`], which makes the
-//! one from the other; and the repository's name. Writes no files.
+//! Owns [`NameTemplate`], which makes the title of a file from cargo's name for it, and the name of the repository. What
+//! name is safe to write on any machine is decided by [`FileName`].
 
 use std::fmt;
 use std::str::FromStr;
 
 use leon::Template;
-use oci_registry::{ErrorKind, RepositoryName};
+use oci_registry::{ErrorKind, FileName, RepositoryName};
 use snafu::{ResultExt, Snafu};
 
 use crate::error::Failure;
 use crate::kind::Kind;
 
-/// Longest file name, in bytes, that all common file systems take.
-const MAX_FILE_NAME: usize = 255;
-
-/// Longest path of a file within a package, in bytes.
-const MAX_FILE_PATH: usize = 1024;
-
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to use `{}` as a file name: {problem}", text.escape_debug()))]
-    ParseFileName { text: String, problem: &'static str },
     #[snafu(display("failed to parse the name template `{}`", text.escape_debug()))]
     ParseTemplate {
         text: String,
@@ -33,6 +25,22 @@ enum Error {
         text.escape_debug(), variable.escape_debug()
     ))]
     UnknownVariable { text: String, variable: String },
+    #[snafu(display("failed to give `{file}` the title `{}`", title.escape_debug()))]
+    UnsafeTitle {
+        file: FileName,
+        title: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display(
+        "failed to give `{file}` the title `{title}`: a title is a plain file name, without a directory"
+    ))]
+    TitleWithDirectory { file: FileName, title: FileName },
+    #[snafu(display("failed to add the suffix `{suffix}` of programs to `{file}`"))]
+    AddSuffix {
+        file: FileName,
+        suffix: String,
+        source: oci_registry::Error,
+    },
     #[snafu(display("failed to name a repository after the package `{package}`"))]
     NameRepository {
         package: String,
@@ -60,161 +68,21 @@ impl Failure for Error {
                         .into(),
                 ]
             }
-            Self::ParseFileName { .. } => Vec::new(),
+            Self::UnsafeTitle { .. } | Self::TitleWithDirectory { .. } => {
+                vec!["set another `name-template` in `[package.metadata.oci]`".into()]
+            }
+            Self::AddSuffix { .. } => Vec::new(),
         }
     }
 
     fn registry_error(&self) -> Option<&oci_registry::Error> {
         match self {
-            Self::NameRepository { source, .. } => Some(source),
+            Self::UnsafeTitle { source, .. }
+            | Self::AddSuffix { source, .. }
+            | Self::NameRepository { source, .. } => Some(source),
             _ => None,
         }
     }
-}
-
-/// The name of a file, without a directory, that is safe to create on any machine.
-///
-/// No separators, no `.` and `..`, no control or direction characters, nothing that Windows reserves, at most 255 bytes.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FileName(Box<str>);
-
-impl FileName {
-    /// The name as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl FromStr for FileName {
-    type Err = crate::Error;
-
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`], saying what is wrong with the name.
-    fn from_str(text: &str) -> crate::Result<Self> {
-        match check_file_name(text) {
-            None => Ok(Self(text.into())),
-            Some(problem) => Err(unsafe_name(text, problem).into()),
-        }
-    }
-}
-
-impl fmt::Display for FileName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-/// The path of a file within a package, with `/` between safe [`FileName`]s: `widgets`, `examples/demo`.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct FilePath(Box<str>);
-
-impl FilePath {
-    /// The path as text, with `/`.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The parts of the path, the file's own name last.
-    pub fn parts(&self) -> impl DoubleEndedIterator<Item = &str> {
-        self.0.split('/')
-    }
-
-    /// The file's own name, without its directory.
-    pub fn file_name(&self) -> FileName {
-        FileName(self.parts().next_back().unwrap_or_default().into())
-    }
-
-    /// Under which one key paths go that one directory of some machine cannot hold at once: file systems that ignore
-    /// letter case take `Demo` and `demo` for one file.
-    pub(crate) fn fold(&self) -> String {
-        self.0.to_lowercase()
-    }
-
-    /// The same path, `suffix` added to the file's name.
-    fn with_suffix(&self, suffix: &str) -> crate::Result<Self> {
-        format!("{}{suffix}", self.0).parse()
-    }
-}
-
-impl FromStr for FilePath {
-    type Err = crate::Error;
-
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] when a part of the path is no [`FileName`].
-    fn from_str(text: &str) -> crate::Result<Self> {
-        let problem = if text.len() > MAX_FILE_PATH {
-            Some("it is longer than 1024 bytes")
-        } else {
-            text.split('/').find_map(check_file_name)
-        };
-        match problem {
-            None => Ok(Self(text.into())),
-            Some(problem) => Err(unsafe_name(text, problem).into()),
-        }
-    }
-}
-
-impl fmt::Display for FilePath {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
-    }
-}
-
-/// A name comes from strangers and can be megabytes; what is shown of it is bounded.
-fn unsafe_name(text: &str, problem: &'static str) -> Error {
-    let text = text.chars().take(MAX_FILE_NAME + 1).collect();
-    Error::ParseFileName { text, problem }
-}
-
-fn check_file_name(text: &str) -> Option<&'static str> {
-    if text.is_empty() {
-        return Some("it is empty, or has an empty part");
-    }
-    if text == "." || text == ".." {
-        return Some("`.` and `..` are directories");
-    }
-    if text.len() > MAX_FILE_NAME {
-        return Some("it is longer than 255 bytes");
-    }
-    if text.contains(['/', '\\']) {
-        return Some("it contains a separator of directories");
-    }
-    if text.contains(|c: char| c.is_control() || is_direction(c)) {
-        return Some("it contains characters that cannot be seen");
-    }
-    if text.contains(['<', '>', ':', '"', '|', '?', '*']) {
-        return Some("it contains one of `<>:\"|?*`, which Windows reserves");
-    }
-    if text.ends_with([' ', '.']) {
-        return Some("it ends with a space or a dot, which Windows drops");
-    }
-    is_device(text).then_some("Windows reserves it for a device")
-}
-
-/// Characters that turn the direction of what follows, so that a name reads as another.
-fn is_direction(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// Windows opens the device whatever follows the first dot, `CON.txt` too.
-fn is_device(text: &str) -> bool {
-    let stem = text.split('.').next().unwrap_or(text).trim_end();
-    let stem = stem.to_ascii_uppercase();
-    if matches!(
-        stem.as_str(),
-        "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$"
-    ) {
-        return true;
-    }
-    let number = stem
-        .strip_prefix("COM")
-        .or_else(|| stem.strip_prefix("LPT"));
-    matches!(
-        number,
-        Some("0" | "1" | "2" | "3" | "4" | "5" | "6" | "7" | "8" | "9" | "¹" | "²" | "³")
-    )
 }
 
 /// A variable of a name template.
@@ -320,22 +188,40 @@ pub(crate) struct Naming<'a> {
 impl Naming<'_> {
     /// The name that cargo has for a file: a program that was named by hand gets the target's suffix, so that the same
     /// program has the same name however it came here.
-    pub(crate) fn file(&self, name: &FilePath, kind: Kind) -> crate::Result<FilePath> {
-        let is_bare = split_extension(name.file_name().as_str()).1.is_empty();
-        if matches!(kind, Kind::Bin | Kind::Example) && is_bare && !self.exe_suffix.is_empty() {
-            name.with_suffix(self.exe_suffix)
-        } else {
-            Ok(name.clone())
+    pub(crate) fn file(&self, file: &FileName, kind: Kind) -> crate::Result<FileName> {
+        let suffix = self.exe_suffix;
+        let is_bare = split_extension(last_part(file)).1.is_empty();
+        if !matches!(kind, Kind::Bin | Kind::Example) || !is_bare || suffix.is_empty() {
+            return Ok(file.clone());
         }
+        let named = format!("{file}{suffix}").parse();
+        Ok(named.with_context(|_| AddSuffixSnafu {
+            file: file.clone(),
+            suffix,
+        })?)
     }
 
     /// The title of a file.
-    pub(crate) fn title(&self, file: &FilePath, kind: Kind) -> crate::Result<FileName> {
-        let name = file.file_name();
-        if matches!(kind, Kind::File | Kind::Crate) {
-            return Ok(name);
+    pub(crate) fn title(&self, file: &FileName, kind: Kind) -> crate::Result<FileName> {
+        let name = last_part(file);
+        let title = if matches!(kind, Kind::File | Kind::Crate) {
+            name.to_owned()
+        } else {
+            self.render(name, kind)
+        };
+        let parsed: FileName = title.parse().with_context(|_| UnsafeTitleSnafu {
+            file: file.clone(),
+            title,
+        })?;
+        if parsed.as_str().contains('/') {
+            let (file, title) = (file.clone(), parsed);
+            return Err(TitleWithDirectorySnafu { file, title }.build().into());
         }
-        let (bin, ext) = split_extension(name.as_str());
+        Ok(parsed)
+    }
+
+    fn render(&self, name: &str, kind: Kind) -> String {
+        let (bin, ext) = split_extension(name);
         let values = Variable::ALL.map(|variable| {
             let value = match variable {
                 Variable::Name => self.name,
@@ -351,9 +237,19 @@ impl Naming<'_> {
         let template = Template::parse(self.template.as_str());
         let title = template.map(|template| template.render(&values));
         let title = title.expect("a name template was parsed before");
-        let title = title.expect("every variable of a name template has a value");
-        title.parse()
+        title.expect("every variable of a name template has a value")
     }
+}
+
+/// The name of a file without its directory.
+fn last_part(file: &FileName) -> &str {
+    file.as_str().rsplit('/').next().unwrap_or_default()
+}
+
+/// Under which one key names go that one directory of some machine cannot hold at once: file systems that ignore letter
+/// case take `Demo` and `demo` for one file.
+pub(crate) fn fold(name: &FileName) -> String {
+    name.as_str().to_lowercase()
 }
 
 /// What linkers and cargo put behind a name. Not every dot begins an extension: `tool-1.5` is a whole name.
@@ -385,7 +281,7 @@ pub fn repository_name(package: &str) -> crate::Result<RepositoryName> {
     Ok(name.with_context(|_| NameRepositorySnafu { package })?)
 }
 
-/// Refuses names that are equal where file systems ignore letter case; says which two.
+/// The first two items that have the same key.
 pub(crate) fn first_clash<T>(items: &[T], key: impl Fn(&T) -> String) -> Option<(&T, &T)> {
     let mut seen = std::collections::BTreeMap::new();
     items.iter().find_map(|item| {
@@ -498,68 +394,13 @@ mod tests {
         }
         let template: NameTemplate = "{kind}/{bin}".parse().unwrap();
         let title = naming(&template, "").title(&"widgets".parse().unwrap(), Kind::Bin);
-        assert!(title.unwrap_err().to_string().contains("separator"));
-    }
-
-    #[test]
-    fn names_that_some_machine_cannot_write_are_refused() {
-        let long = "a".repeat(256);
-        for text in [
-            "",
-            ".",
-            "..",
-            "/",
-            "a/",
-            "/a",
-            "a//b",
-            "../x",
-            "a/../b",
-            "a\\b",
-            "C:\\x",
-            "C:",
-            "CON",
-            "con.txt",
-            "Nul .a",
-            "COM1",
-            "lpt9.x",
-            "COM¹",
-            "a\0",
-            "a\n",
-            "a\u{202e}b",
-            "a?",
-            "a.",
-            "a ",
-            &long,
-        ] {
-            assert!(
-                text.parse::<FileName>().is_err(),
-                "{text:?} was accepted as a name"
-            );
-            assert!(
-                text.parse::<FilePath>().is_err(),
-                "{text:?} was accepted as a path"
-            );
-        }
-        for text in [
-            "a",
-            "a b",
-            ".profile",
-            "CONSOLE",
-            "COM10",
-            "widgets-1.2.3+b",
-            "é",
-            "-a",
-        ] {
-            assert_eq!(text.parse::<FileName>().unwrap().as_str(), text);
-        }
-        assert!("a/b".parse::<FileName>().is_err());
-        assert_eq!("a/b".parse::<FilePath>().unwrap().file_name().as_str(), "b");
-        assert!(
-            "a/".repeat(600)
-                .trim_end_matches('/')
-                .parse::<FilePath>()
-                .is_err()
+        assert_eq!(
+            title.unwrap_err().to_string(),
+            "failed to give `widgets` the title `bin/widgets`: a title is a plain file name, without a directory"
         );
+        let template: NameTemplate = "../{bin}".parse().unwrap();
+        let title = naming(&template, "").title(&"widgets".parse().unwrap(), Kind::Bin);
+        assert_eq!(title.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
     #[test]
@@ -575,11 +416,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_text_panics_and_what_is_accepted_stays_below_its_directory(text in "\\PC*|[a-c./\\\\: ]{0,12}") {
-            let _ = text.parse::<NameTemplate>();
-            if let Ok(path) = text.parse::<FilePath>() {
-                let path = std::path::Path::new(path.as_str());
-                prop_assert!(path.components().all(|part| matches!(part, std::path::Component::Normal(_))));
+        fn no_template_panics_and_a_title_is_one_plain_name(text in "\\PC*|[a-c./\\\\:{} ]{0,12}|(\\{(bin|ext|kind)\\}|[a-c./]){0,5}") {
+            if let Ok(template) = text.parse::<NameTemplate>() {
+                let naming = naming(&template, "");
+                if let Ok(title) = naming.title(&"examples/demo.so".parse().unwrap(), Kind::Example) {
+                    let mut parts = std::path::Path::new(title.as_str()).components();
+                    prop_assert!(matches!(parts.next(), Some(std::path::Component::Normal(_))));
+                    prop_assert!(parts.next().is_none());
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use oci_registry::{Annotations, ErrorKind, MediaType};
+use oci_registry::{Annotations, ErrorKind, FileName, MediaType};
 use semver::Version;
 use snafu::{ResultExt, Snafu};
 use spdx::{Expression, ParseMode};
@@ -15,7 +15,6 @@ use spdx::{Expression, ParseMode};
 use crate::annotation;
 use crate::error::Failure;
 use crate::kind::Kind;
-use crate::name::FilePath;
 use crate::platform::TargetCfg;
 
 #[derive(Debug, Snafu)]
@@ -196,7 +195,7 @@ pub struct Revision {
 #[derive(Clone, Debug)]
 pub struct File {
     /// The name that cargo gave it, with its directory: `widgets`, `libshapes.so`, `examples/demo`.
-    pub name: FilePath,
+    pub name: FileName,
     /// What it is.
     pub kind: Kind,
     /// Where it is on this machine. Never published.
@@ -207,7 +206,7 @@ pub struct File {
 
 impl File {
     /// A file with the media type that its kind and name suggest.
-    pub fn new(name: FilePath, kind: Kind, path: impl Into<PathBuf>) -> Self {
+    pub fn new(name: FileName, kind: Kind, path: impl Into<PathBuf>) -> Self {
         Self {
             name,
             kind,

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use oci_registry::{Descriptor, ErrorKind, ImageManifest, Manifest, Platform};
+use oci_registry::{Descriptor, ErrorKind, Extract, FileName, ImageManifest, Manifest, Platform};
 use semver::Version;
 use snafu::{ResultExt, Snafu};
 
@@ -15,7 +15,7 @@ use crate::annotation;
 use crate::error::Failure;
 use crate::kind::Kind;
 use crate::media;
-use crate::name::{FilePath, first_clash};
+use crate::name::{first_clash, fold};
 use crate::platform::{self, GlibcVersion, Libc};
 
 #[derive(Debug, Snafu)]
@@ -23,17 +23,27 @@ enum Error {
     #[snafu(display("refused the files of a manifest: the layer {} has an unsafe name", layer.digest))]
     UnsafeName {
         layer: Box<Descriptor>,
-        source: crate::Error,
+        source: oci_registry::Error,
     },
     #[snafu(display(
         "refused the files of a manifest: `{first}` and `{second}` would be the same file"
     ))]
-    SameName { first: FilePath, second: FilePath },
+    SameName { first: FileName, second: FileName },
 }
 
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
-        ErrorKind::InvalidInput
+        match self {
+            Self::UnsafeName { source, .. } => source.kind(),
+            Self::SameName { .. } => ErrorKind::Mismatch,
+        }
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        match self {
+            Self::UnsafeName { source, .. } => Some(source),
+            Self::SameName { .. } => None,
+        }
     }
 }
 
@@ -102,9 +112,9 @@ fn size(image: &ImageManifest) -> u64 {
 #[non_exhaustive]
 pub struct PackageFile {
     /// The name to write it under: cargo's own, else its title.
-    pub name: FilePath,
+    pub name: FileName,
     /// The title, where it has one and it is safe.
-    pub title: Option<FilePath>,
+    pub title: Option<FileName>,
     /// What it is; [`Kind::File`] where nothing is said.
     pub kind: Kind,
     /// Whether it is to be executable.
@@ -113,16 +123,27 @@ pub struct PackageFile {
     pub descriptor: Descriptor,
 }
 
+impl PackageFile {
+    /// What is written to disk for it.
+    pub fn to_extract(&self) -> Extract {
+        Extract {
+            descriptor: self.descriptor.clone(),
+            name: self.name.clone(),
+            executable: self.is_executable,
+        }
+    }
+}
+
 /// The files of an artifact, in the order of its layers. Layers without a name are left out: they are no files.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] when a name is not safe to write, or two names would be one file on some machine.
+/// [`ErrorKind::Mismatch`] when a name is not safe to write, or two names would be one file on some machine.
 pub fn files(manifest: &Manifest) -> crate::Result<Vec<PackageFile>> {
     let layers = manifest.as_image().map_or(&[][..], |image| &image.layers);
     let files = layers.iter().filter_map(|layer| file(layer).transpose());
     let files = files.collect::<Result<Vec<_>, Error>>()?;
-    if let Some((first, second)) = first_clash(&files, |file| file.name.fold()) {
+    if let Some((first, second)) = first_clash(&files, |file| fold(&file.name)) {
         let (first, second) = (first.name.clone(), second.name.clone());
         return Err(SameNameSnafu { first, second }.build().into());
     }
