@@ -1,0 +1,198 @@
+//! A server on a real socket that answers as a script says, and remembers what it was asked.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub(crate) struct Asked {
+    pub(crate) method: String,
+    /// Path and query.
+    pub(crate) target: String,
+    pub(crate) headers: BTreeMap<String, String>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Asked {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    pub(crate) fn line(&self) -> String {
+        format!("{} {}", self.method, self.target)
+    }
+}
+
+/// What to answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Reply {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    /// Close the connection after this many bytes of the body.
+    cut: Option<usize>,
+}
+
+impl Reply {
+    pub(crate) fn new(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+            cut: None,
+        }
+    }
+
+    pub(crate) fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        self
+    }
+
+    pub(crate) fn header(mut self, name: &str, value: impl std::fmt::Display) -> Self {
+        self.headers.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    pub(crate) fn cut(mut self, after: usize) -> Self {
+        self.cut = Some(after);
+        self
+    }
+}
+
+type Script = dyn Fn(&Asked, usize) -> Reply + Send + Sync;
+
+/// A scripted server; it ends with this value.
+pub(crate) struct Server {
+    address: SocketAddr,
+    log: Arc<Mutex<Vec<Asked>>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Server {
+    /// Starts a server. The script sees each request and how many requests with the same method and path came before.
+    pub(crate) async fn start(
+        script: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let script: Arc<Script> = Arc::new(script);
+        let task = tokio::spawn({
+            let log = Arc::clone(&log);
+            async move {
+                while let Ok((stream, _)) = listener.accept().await {
+                    let (script, log) = (Arc::clone(&script), Arc::clone(&log));
+                    tokio::spawn(async move {
+                        let _ = serve(stream, &*script, &log).await;
+                    });
+                }
+            }
+        });
+        Self { address, log, task }
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub(crate) fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Everything asked so far.
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Method and target of everything asked so far.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        self.asked().iter().map(Asked::line).collect()
+    }
+}
+
+async fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> std::io::Result<()> {
+    let mut stream = BufReader::new(stream);
+    loop {
+        let Some(asked) = read(&mut stream).await? else {
+            return Ok(());
+        };
+        let path = |asked: &Asked| {
+            asked
+                .target
+                .split('?')
+                .next()
+                .unwrap_or_default()
+                .to_owned()
+        };
+        let before = {
+            let mut log = log.lock().unwrap();
+            let same =
+                |earlier: &&Asked| earlier.method == asked.method && path(earlier) == path(&asked);
+            let before = log.iter().filter(same).count();
+            log.push(asked.clone());
+            before
+        };
+        let reply = script(&asked, before);
+        let mut head = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
+        for (name, value) in &reply.headers {
+            write!(head, "{name}: {value}\r\n").expect("a string takes it");
+        }
+        let has_length = reply
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+        if !has_length {
+            write!(head, "Content-Length: {}\r\n", reply.body.len()).expect("a string takes it");
+        }
+        stream.write_all(format!("{head}\r\n").as_bytes()).await?;
+        if asked.method != "HEAD" {
+            let end = reply.cut.unwrap_or(reply.body.len());
+            stream.write_all(&reply.body[..end]).await?;
+        }
+        stream.flush().await?;
+        if reply.cut.is_some() {
+            return Ok(());
+        }
+    }
+}
+
+async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Asked>> {
+    let mut line = String::new();
+    if stream.read_line(&mut line).await? == 0 {
+        return Ok(None);
+    }
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let (method, target) = (
+        words.next().unwrap_or_default(),
+        words.next().unwrap_or_default(),
+    );
+    let mut headers = BTreeMap::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await?;
+        let Some((name, value)) = line.trim_end().split_once(':') else {
+            break;
+        };
+        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
+    }
+    let length = headers
+        .get("content-length")
+        .and_then(|length| length.parse().ok())
+        .unwrap_or(0);
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await?;
+    Ok(Some(Asked {
+        method,
+        target,
+        headers,
+        body,
+    }))
+}
