@@ -1,0 +1,197 @@
+//! `oci tags`: the tags of a repository, and what they name.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
+use nu_protocol::{
+    Category, Example, LabeledError, PipelineData, Record, Signature, Span, SyntaxShape, Value,
+    record,
+};
+use oci_registry::{Client, Location, Result, Tag};
+
+use crate::OciPlugin;
+use crate::connection::Surroundings;
+use crate::detail::Survey;
+use crate::input::{Asked, Subject};
+use crate::place::Place;
+use crate::report::{self, Report};
+use crate::runtime::{self, Rows};
+use crate::settings::Settings;
+use crate::value;
+
+/// Lists tags.
+pub(crate) struct Tags;
+
+impl PluginCommand for Tags {
+    type Plugin = OciPlugin;
+
+    fn name(&self) -> &'static str {
+        "oci tags"
+    }
+
+    fn signature(&self) -> Signature {
+        let table = value::table(value::tag_columns());
+        let signature = Signature::build(self.name())
+            .rest(
+                "repository",
+                SyntaxShape::String,
+                "The repository, as `REGISTRY/REPOSITORY` or `oci:DIRECTORY`",
+            )
+            .switch(
+                "long",
+                "Ask what each tag names: size, date, platforms, digest, …",
+                Some('l'),
+            )
+            .input_output_types(super::input_output_types(&table, &table))
+            .category(Category::Network);
+        Settings::concurrency_flag(Settings::flags(signature))
+    }
+
+    fn description(&self) -> &'static str {
+        "List the tags of a repository."
+    }
+
+    fn extra_description(&self) -> &'static str {
+        "Without --long a tag is its `name` and `reference`, and costs nothing beyond the list. With --long each tag is \
+         fetched, several at once. Rows appear while further pages are still to come; `first` stops asking for them. \
+         Lists of repositories, also lists of one, add the column `repository`.\n\n\
+         A tag that is deleted while the table is made has empty cells. Where a registry limits how often it is asked, \
+         the rows so far are followed by an error."
+    }
+
+    fn search_terms(&self) -> Vec<&str> {
+        super::search_terms(&["versions", "releases", "list"])
+    }
+
+    fn examples(&self) -> Vec<Example<'_>> {
+        vec![
+            Example {
+                example: "oci tags ghcr.io/acme/widgets",
+                description: "List all tags",
+                result: None,
+            },
+            Example {
+                example: "oci tags ghcr.io/acme/widgets --long | where created > ((date now) - 7day) | sort-by size --reverse",
+                description: "The tags of the last week, the largest first",
+                result: None,
+            },
+            Example {
+                example: "oci tags ghcr.io/acme/widgets --long | where 'aarch64-apple-darwin' in targets | get name",
+                description: "The tags that have something for a target",
+                result: None,
+            },
+            Example {
+                example: "[ghcr.io/acme/widgets ghcr.io/acme/gadgets] | oci tags | group-by repository",
+                description: "The tags of several repositories",
+                result: None,
+            },
+        ]
+    }
+
+    fn run(
+        &self,
+        plugin: &OciPlugin,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+        input: PipelineData,
+    ) -> Result<PipelineData, LabeledError> {
+        let settings = Settings::read(engine, call)?;
+        let asked = Asked::<Location>::read(engine, call, input)?;
+        let surroundings = Surroundings::read(engine, &settings)?;
+        let listing = Arc::new(Listing {
+            base: surroundings.current_dir().to_owned(),
+            client: plugin.connections.client(surroundings),
+            is_long: call.has_flag("long")?,
+            names_repository: asked.is_list(),
+            concurrency: settings.concurrency,
+            span: call.head,
+        });
+        // The next repositories' first pages are fetched while this one's rows are passed on.
+        let rows = asked
+            .into_stream()
+            .map_ok(move |asked| {
+                let listing = Arc::clone(&listing);
+                runtime::begin(async move { Ok(listing.open(asked).await) })
+            })
+            .try_buffered(settings.concurrency)
+            .try_flatten();
+        plugin.runtime.rows(engine, call.head, rows.boxed(), None)
+    }
+}
+
+/// How this call lists tags.
+struct Listing {
+    client: Client,
+    base: PathBuf,
+    is_long: bool,
+    names_repository: bool,
+    concurrency: usize,
+    span: Span,
+}
+
+impl Listing {
+    /// The rows of one repository, the first of them fetched.
+    async fn open(&self, asked: Subject<Location>) -> Rows {
+        let mut rows = match self.rows(&asked).await {
+            Ok(rows) => rows,
+            Err(error) => stream::iter([Err(error)]).boxed(),
+        };
+        let first = rows.next().await;
+        stream::iter(first).chain(rows).boxed()
+    }
+
+    async fn rows(&self, asked: &Subject<Location>) -> Result<Rows, LabeledError> {
+        let at = asked.span;
+        if let Some(identifier) = asked.name.identifier() {
+            let message = format!("failed to list the tags of `{}`", asked.name);
+            return Err(
+                report::invalid(message, "names one manifest, not a repository", at).with_help(
+                    format!(
+                        "leave `{identifier}` out: `{}`",
+                        asked.name.whole_repository()
+                    ),
+                ),
+            );
+        }
+        let place = Place::open(&self.client, &asked.name, &self.base);
+        let place = place.await.map_err(|error| error.at(at))?;
+        let (source, tags) = (Arc::clone(place.source()), place.source().tags());
+        let (span, names_repository) = (self.span, self.names_repository);
+        let row = move |tag: &Tag| {
+            let mut row = record! {
+                "name" => Value::string(tag.as_str(), span),
+                "reference" => Value::string(place.reference(tag.clone()), span),
+            };
+            if names_repository {
+                row.push("repository", Value::string(place.name(), span));
+            }
+            row
+        };
+        if !self.is_long {
+            let rows = tags.map_ok(move |tag| Value::record(row(&tag), span));
+            return Ok(rows.map_err(move |error| error.at(at)).boxed());
+        }
+        let survey = Arc::new(Survey::new(source, self.concurrency));
+        let rows = tags.map_ok(move |tag| {
+            let (survey, row) = (Arc::clone(&survey), row(&tag));
+            runtime::begin(async move { long(&survey, tag, row, span).await })
+        });
+        let rows = rows.try_buffered(self.concurrency);
+        Ok(rows.map_err(move |error| error.at(at)).boxed())
+    }
+}
+
+/// The row of a tag with what it names.
+async fn long(survey: &Survey, tag: Tag, mut row: Record, span: Span) -> Result<Value> {
+    // Gone since the list was made: the row stays, and says no more than that.
+    let manifest = survey.manifest(tag.into()).await?;
+    let summary = match &manifest {
+        Some(manifest) => Some(survey.summary(manifest).await?),
+        None => None,
+    };
+    let named = manifest.as_ref().zip(summary.as_ref());
+    row.extend(value::tag_details(named, span));
+    Ok(Value::record(row, span))
+}

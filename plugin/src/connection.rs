@@ -1,0 +1,138 @@
+//! The client, kept warm while the shell's surroundings stay as they are.
+//!
+//! A plugin outlives changes of directory and variables, and its own process sees none of them. So they are asked of the
+//! engine at every call, and a client with its connections and tokens is used again only while they are the same.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use nu_plugin::EngineInterface;
+use nu_protocol::{LabeledError, Value};
+use oci_registry::{Client, ClientOptions, Environment};
+
+use crate::settings::Settings;
+
+/// Variables that the shell sets from one command to the next, and that say nothing about registries.
+const FLEETING: [&str; 10] = [
+    "CMD_DURATION_MS",
+    "CURRENT_FILE",
+    "DIRS_LIST",
+    "DIRS_POSITION",
+    "FILE_PWD",
+    "LAST_EXIT_CODE",
+    "OLDPWD",
+    "PROCESS_PATH",
+    "PWD",
+    "SHLVL",
+];
+
+/// The client of the last call.
+#[derive(Default)]
+pub(crate) struct Connections(Mutex<Option<(Surroundings, Client)>>);
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections").finish_non_exhaustive()
+    }
+}
+
+impl Connections {
+    /// A client for what the shell is like now.
+    pub(crate) fn client(&self, surroundings: Surroundings) -> Client {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some((same, client)) if *same == surroundings => client.clone(),
+            _ => {
+                let client = Client::new(surroundings.options());
+                *last = Some((surroundings, client.clone()));
+                client
+            }
+        }
+    }
+}
+
+/// Everything that a client is made from.
+#[derive(Clone, PartialEq)]
+pub(crate) struct Surroundings {
+    variables: BTreeMap<String, String>,
+    current_dir: PathBuf,
+    settings: Settings,
+}
+
+impl Surroundings {
+    /// What the shell is like now.
+    pub(crate) fn read(
+        engine: &EngineInterface,
+        settings: &Settings,
+    ) -> Result<Self, LabeledError> {
+        let variables = engine.get_env_vars()?.into_iter();
+        Ok(Self {
+            variables: variables
+                .filter_map(|(name, value)| variable(name, &value))
+                .collect(),
+            current_dir: engine.get_current_dir()?.into(),
+            settings: settings.clone(),
+        })
+    }
+
+    /// Where relative paths are meant from.
+    pub(crate) fn current_dir(&self) -> &Path {
+        &self.current_dir
+    }
+
+    fn options(&self) -> ClientOptions {
+        let home = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+        let environment = Environment::new(
+            self.variables.clone(),
+            self.variables.get(home).map(PathBuf::from),
+            self.current_dir.clone(),
+        );
+        ClientOptions {
+            plain_http: self.settings.plain_http,
+            attempts: self.settings.retries + 1,
+            ..ClientOptions::new(environment)
+        }
+    }
+}
+
+/// A variable as a program would get it; none for what only the shell itself understands.
+fn variable(name: String, value: &Value) -> Option<(String, String)> {
+    if FLEETING.contains(&name.as_str()) {
+        return None;
+    }
+    let text = match value {
+        Value::List { vals, .. } => {
+            let parts: Result<Vec<_>, _> = vals.iter().map(Value::coerce_str).collect();
+            parts.ok()?.join(if cfg!(windows) { ";" } else { ":" })
+        }
+        other => other.coerce_str().ok()?.into_owned(),
+    };
+    // The shell does not mind how it is written, and Windows writes it otherwise.
+    let is_path = name.eq_ignore_ascii_case("PATH");
+    Some((if is_path { "PATH".into() } else { name }, text))
+}
+
+#[cfg(test)]
+mod tests {
+    use nu_protocol::{Record, Span};
+
+    use super::*;
+
+    #[test]
+    fn variables_are_what_a_program_would_get() {
+        let span = Span::test_data();
+        let text = |value: &str| Value::string(value, span);
+        let read = |name: &str, value: Value| variable(name.to_owned(), &value);
+        let path = Value::list(vec![text("/a"), text("/b")], span);
+        let joined = if cfg!(windows) { "/a;/b" } else { "/a:/b" };
+        assert_eq!(read("Path", path), Some(("PATH".into(), joined.into())));
+        assert_eq!(
+            read("N", Value::int(1, span)),
+            Some(("N".into(), "1".into()))
+        );
+        assert_eq!(read("config", Value::record(Record::new(), span)), None);
+        assert_eq!(read("PWD", text("/a")), None);
+    }
+}

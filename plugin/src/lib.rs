@@ -1,0 +1,48 @@
+//! `nu_plugin_oci`: OCI registries as Nushell tables.
+//!
+//! A front end over `oci-registry` and `oci-package`, and nothing more: what it knows itself is Nushell. A library, so
+//! that tests can serve the plugin within their own process; the program is three lines.
+//!
+//! | room | owns |
+//! | --- | --- |
+//! | `command` | one file per command: its signature, its examples, its rows |
+//! | `input` | what a command is asked about, from arguments or the pipeline |
+//! | `settings` | flags, and their defaults in `$env.config.plugins.oci` |
+//! | `connection` | the client, kept warm while the shell's surroundings stay as they are |
+//! | `place` | a repository or a layout directory, opened for reading |
+//! | `detail` | what a manifest tells beyond its own lines: size, date, platforms |
+//! | `runtime` | waiting and streaming, both ended by Ctrl-C |
+//! | `value` | values of the core as values of Nushell |
+//! | `report` | errors of the core as errors of Nushell |
+
+mod command;
+mod connection;
+mod detail;
+mod input;
+mod place;
+mod report;
+mod runtime;
+mod settings;
+mod value;
+
+use nu_plugin::{Plugin, PluginCommand};
+
+use connection::Connections;
+use runtime::Runtime;
+
+/// The plugin. Making one costs nothing: threads and connections come with the first command that needs them.
+#[derive(Debug, Default)]
+pub struct OciPlugin {
+    runtime: Runtime,
+    connections: Connections,
+}
+
+impl Plugin for OciPlugin {
+    fn version(&self) -> String {
+        env!("CARGO_PKG_VERSION").into()
+    }
+
+    fn commands(&self) -> Vec<Box<dyn PluginCommand<Plugin = Self>>> {
+        command::all()
+    }
+}

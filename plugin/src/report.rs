@@ -1,0 +1,115 @@
+//! Errors of the core as errors of Nushell.
+//!
+//! Owns how an error looks in the shell: its message, a label at the argument that caused it, a code that scripts can
+//! branch on, advice, and each cause by itself. Does not own any wording of the core's errors.
+
+use std::error::Error;
+
+use nu_protocol::{LabeledError, Span};
+use oci_registry::ErrorKind;
+
+/// An error of either library, with a label at `span`.
+pub(crate) trait Report: Error {
+    /// What kind of error it is.
+    fn kind(&self) -> ErrorKind;
+
+    /// What the reader could do next.
+    fn help(&self) -> Vec<String>;
+
+    /// The error as the shell shows it.
+    fn at(&self, span: Span) -> LabeledError {
+        self.labelled(label(self.kind()), span)
+    }
+
+    /// The error as the shell shows it, with a label of the caller's.
+    fn labelled(&self, label: &str, span: Span) -> LabeledError {
+        let mut report = new(self.kind(), self.to_string(), label, span);
+        let help = self.help();
+        if !help.is_empty() {
+            report = report.with_help(help.join("\n"));
+        }
+        let causes = std::iter::successors(self.source(), |cause| (*cause).source());
+        for cause in causes {
+            report = report.with_inner(LabeledError::new(cause.to_string()));
+        }
+        report
+    }
+}
+
+impl Report for oci_registry::Error {
+    fn kind(&self) -> ErrorKind {
+        self.kind()
+    }
+
+    fn help(&self) -> Vec<String> {
+        self.help()
+    }
+}
+
+impl Report for oci_package::Error {
+    fn kind(&self) -> ErrorKind {
+        self.kind()
+    }
+
+    fn help(&self) -> Vec<String> {
+        self.help()
+    }
+}
+
+/// An error of what was asked, which no library was asked to do.
+pub(crate) fn invalid(message: impl Into<String>, label: &str, span: Span) -> LabeledError {
+    new(ErrorKind::InvalidInput, message, label, span)
+}
+
+fn new(kind: ErrorKind, message: impl Into<String>, label: &str, span: Span) -> LabeledError {
+    LabeledError::new(message)
+        .with_code(kind.code())
+        .with_label(label, span)
+}
+
+/// What stands under the argument.
+fn label(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::InvalidInput => "this cannot be right",
+        ErrorKind::Unauthenticated => "needs a login",
+        ErrorKind::Denied => "access to this is denied",
+        ErrorKind::NotFound => "this was not found",
+        ErrorKind::Conflict => "holds something else already",
+        ErrorKind::Network => "this could not be reached",
+        ErrorKind::RateLimited => "asked too often",
+        ErrorKind::Mismatch => "sent something else than was asked for",
+        ErrorKind::Unsupported => "does not offer this",
+        _ => "asked for here",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nu_protocol::ShellError;
+
+    use super::*;
+
+    #[test]
+    fn an_error_says_what_where_and_what_to_do() {
+        let error = "ghcr.io/acme/Widgets".parse::<oci_registry::Reference>();
+        let report = error.unwrap_err().at(Span::new(3, 9));
+        assert_eq!(report.code.as_deref(), Some("oci::invalid_input"));
+        assert_eq!(
+            report.msg,
+            "failed to parse the reference `ghcr.io/acme/Widgets`: a repository name is lower case"
+        );
+        assert_eq!(report.help.as_deref(), Some("write `acme/widgets`"));
+        assert_eq!(report.labels[0].span, Span::new(3, 9));
+        assert!(report.inner.is_empty());
+    }
+
+    #[test]
+    fn each_cause_is_named_once() {
+        let error = oci_package::ReleaseTag::parse("a b").unwrap_err();
+        let report = error.at(Span::test_data());
+        let causes: Vec<_> = report.inner.iter().map(ShellError::to_string).collect();
+        assert_eq!(report.msg, "failed to use `a b` as a tag");
+        assert_eq!(causes.len(), 1);
+        assert!(causes[0].contains("a tag is made of"), "{causes:?}");
+    }
+}

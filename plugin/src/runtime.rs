@@ -1,0 +1,150 @@
+//! Waiting for the network without holding up the shell.
+//!
+//! Owns the threads that asynchronous work runs on, and the two ways for a command to use them: [`Runtime::wait`] for one
+//! value, [`Runtime::rows`] for a table whose rows are passed on as they come. Both end at Ctrl-C: the engine waits for a
+//! plugin without looking, so that the plugin itself has to stop.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::OnceLock;
+
+use futures_util::stream::BoxStream;
+use futures_util::{FutureExt, StreamExt};
+use nu_plugin::EngineInterface;
+use nu_protocol::{
+    HandlerGuard, LabeledError, ListStream, PipelineData, PipelineMetadata, ShellError,
+    SignalAction, Span, Value,
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
+
+/// Rows on their way, of any table.
+pub(crate) type Rows = BoxStream<'static, Result<Value, LabeledError>>;
+
+/// How many rows are made before one is taken. The engine takes up to a hundred more by itself.
+const AHEAD: usize = 16;
+
+/// The threads of asynchronous work, started when first needed.
+#[derive(Debug, Default)]
+pub(crate) struct Runtime(OnceLock<tokio::runtime::Runtime>);
+
+impl Runtime {
+    /// Waits for one result.
+    pub(crate) fn wait<T>(
+        &self,
+        engine: &EngineInterface,
+        span: Span,
+        work: impl Future<Output = Result<T, LabeledError>>,
+    ) -> Result<T, LabeledError> {
+        let interrupt = CancellationToken::new();
+        let _handler = on_interrupt(engine, &interrupt)?;
+        let done = self
+            .start()?
+            .block_on(interrupt.run_until_cancelled(work));
+        done.unwrap_or_else(|| Err(interrupted(span)))
+    }
+
+    /// Passes rows on as they come, and stops making them when nobody takes them any more.
+    ///
+    /// The first row is waited for here: what goes wrong before it is an error of the command, not a row.
+    pub(crate) fn rows(
+        &self,
+        engine: &EngineInterface,
+        span: Span,
+        rows: Rows,
+        metadata: Option<PipelineMetadata>,
+    ) -> Result<PipelineData, LabeledError> {
+        let stop = CancellationToken::new();
+        let handler = on_interrupt(engine, &stop)?;
+        let (sender, mut receiver) = mpsc::channel(AHEAD);
+        self.start()?
+            .spawn(stop.clone().run_until_cancelled_owned(send(rows, sender)));
+        let mut first = receiver.blocking_recv().transpose()?;
+        if stop.is_cancelled() {
+            return Err(interrupted(span));
+        }
+        // Held by the iterator: `first 3` drops it, and with it everything that is still under way.
+        let held = (handler, stop.drop_guard());
+        let rows = std::iter::from_fn(move || {
+            let _held = &held;
+            first.take().or_else(|| {
+                let row = receiver.blocking_recv()?;
+                Some(row.unwrap_or_else(|error| Value::error(error.into(), span)))
+            })
+        });
+        let stream = ListStream::new(rows, span, engine.signals().clone());
+        Ok(PipelineData::list_stream(stream, metadata))
+    }
+
+    fn start(&self) -> Result<&tokio::runtime::Runtime, LabeledError> {
+        if let Some(runtime) = self.0.get() {
+            return Ok(runtime);
+        }
+        let started = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .thread_name("oci")
+            .enable_all()
+            .build();
+        let started = started.map_err(|error| {
+            LabeledError::new("failed to start the threads for network requests")
+                .with_code("oci::io")
+                .with_inner(LabeledError::new(error.to_string()))
+        })?;
+        Ok(self.0.get_or_init(|| started))
+    }
+}
+
+/// Starts some work at once, to be awaited later; dropping what is returned ends it.
+///
+/// Work that is merely polled stands still while a slow reader takes no rows, and its connections time out meanwhile.
+pub(crate) fn begin<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> impl Future<Output = T> + Send {
+    let task = AbortOnDropHandle::new(tokio::spawn(work));
+    async move {
+        match task.await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // Only the end of all threads ends a task that is still awaited.
+                Err(_) => futures_util::future::pending().await,
+            },
+        }
+    }
+}
+
+/// Sends rows up to the first error, and that as well.
+async fn send(mut rows: Rows, sender: mpsc::Sender<Result<Value, LabeledError>>) {
+    let work = async {
+        while let Some(row) = rows.next().await {
+            let is_last = row.is_err();
+            if sender.send(row).await.is_err() || is_last {
+                break;
+            }
+        }
+    };
+    if AssertUnwindSafe(work).catch_unwind().await.is_err() {
+        // Without a word the table would look complete.
+        let error = LabeledError::new("failed to make the next row: this is a bug of the plugin");
+        // Nobody is there to be told when this fails.
+        let _ = sender.send(Err(error)).await;
+    }
+}
+
+fn on_interrupt(
+    engine: &EngineInterface,
+    token: &CancellationToken,
+) -> Result<HandlerGuard, LabeledError> {
+    let token = token.clone();
+    let handler = move |action| {
+        // Handlers hear of the new prompt, too.
+        if action == SignalAction::Interrupt {
+            token.cancel();
+        }
+    };
+    Ok(engine.register_signal_handler(Box::new(handler))?)
+}
+
+fn interrupted(span: Span) -> LabeledError {
+    ShellError::Interrupted { span }.into()
+}

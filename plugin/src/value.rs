@@ -1,0 +1,257 @@
+//! Values of the core as values of Nushell, and the columns of the tables that they make.
+//!
+//! Owns the columns of every row and record, with their types: each row has all of them, `null` where something is not
+//! known. Texts of a registry stand in cells as they are.
+
+use nu_protocol::{Record, Span, Type, Value, record};
+use oci_package::{Summary, annotation};
+use oci_registry::{Annotations, Descriptor, Identifier, Manifest, Platform};
+
+use crate::detail;
+use crate::place::Place;
+
+/// The columns of a table or record, with their types.
+pub(crate) type Columns = Vec<(String, Type)>;
+
+fn columns<const N: usize>(columns: [(&str, Type); N]) -> Columns {
+    columns
+        .into_iter()
+        .map(|(name, of)| (name.to_owned(), of))
+        .collect()
+}
+
+/// A table of these columns.
+pub(crate) fn table(columns: Columns) -> Type {
+    Type::Table(columns.into())
+}
+
+/// A record of these columns.
+pub(crate) fn record(columns: Columns) -> Type {
+    Type::Record(columns.into())
+}
+
+/// A text, if there is one.
+fn text(text: Option<impl ToString>, span: Span) -> Value {
+    text.map_or(Value::nothing(span), |text| {
+        Value::string(text.to_string(), span)
+    })
+}
+
+/// A number of bytes, if it is known.
+fn size(bytes: Option<u64>, span: Span) -> Value {
+    let bytes = bytes.and_then(|bytes| i64::try_from(bytes).ok());
+    bytes.map_or(Value::nothing(span), |bytes| Value::filesize(bytes, span))
+}
+
+/// A moment, if it is known and written as it should be.
+fn date(text: Option<&str>, span: Span) -> Value {
+    let date = text.and_then(detail::moment);
+    date.map_or(Value::nothing(span), |date| Value::date(date, span))
+}
+
+/// Platforms as people write them, each once. One that runs nowhere is none: it marks a document about its neighbour.
+fn platforms(platforms: &[Platform], span: Span) -> Value {
+    let mut shown: Vec<String> = Vec::new();
+    for platform in platforms.iter().filter(|platform| is_known(platform)) {
+        let platform = platform.to_string();
+        if !shown.contains(&platform) {
+            shown.push(platform);
+        }
+    }
+    texts(&shown, span)
+}
+
+fn is_known(platform: &Platform) -> bool {
+    ![platform.os.as_str(), &platform.architecture]
+        .iter()
+        .any(|part| matches!(*part, "" | "unknown"))
+}
+
+fn texts(texts: &[String], span: Span) -> Value {
+    let texts = texts.iter().map(|text| Value::string(text, span));
+    Value::list(texts.collect(), span)
+}
+
+/// Annotations, a column each.
+fn annotations(annotations: &Annotations, span: Span) -> Value {
+    let annotations = annotations
+        .iter()
+        .map(|(key, value)| (key.clone(), Value::string(value, span)));
+    Value::record(annotations.collect(), span)
+}
+
+/// The columns of a repository in a catalog.
+pub(crate) fn repository_columns() -> Columns {
+    columns([("name", Type::String), ("reference", Type::String)])
+}
+
+/// The columns of a tag, those included that it has only when they are asked for.
+pub(crate) fn tag_columns() -> Columns {
+    columns([
+        ("name", Type::String),
+        ("reference", Type::String),
+        ("repository", Type::String),
+        ("size", Type::Filesize),
+        ("created", Type::Date),
+        ("platforms", Type::list(Type::String)),
+        ("targets", Type::list(Type::String)),
+        ("artifact_type", Type::String),
+        ("media_type", Type::String),
+        ("annotations", Type::record()),
+        ("digest", Type::String),
+    ])
+}
+
+/// What a tag names, at length; all unknown where there is nothing.
+pub(crate) fn tag_details(named: Option<(&Manifest, &Summary)>, span: Span) -> Record {
+    let Some((manifest, summary)) = named else {
+        let of_tag = tag_columns().into_iter().skip(3);
+        return of_tag
+            .map(|(name, _)| (name, Value::nothing(span)))
+            .collect();
+    };
+    record! {
+        "size" => size(summary.size, span),
+        "created" => date(summary.created.as_deref(), span),
+        "platforms" => platforms(&summary.platforms, span),
+        "targets" => texts(&summary.targets, span),
+        "artifact_type" => text(summary.artifact_type.as_ref(), span),
+        "media_type" => text(Some(manifest.media_type()), span),
+        "annotations" => annotations(manifest.annotations(), span),
+        "digest" => text(Some(manifest.digest()), span),
+    }
+}
+
+/// The columns of a manifest.
+pub(crate) fn manifest_columns() -> Columns {
+    columns([
+        ("reference", Type::String),
+        ("media_type", Type::String),
+        ("artifact_type", Type::String),
+        ("size", Type::Filesize),
+        ("annotations", Type::record()),
+        ("config", record(blob_columns())),
+        ("subject", record(subject_columns())),
+        ("layers", table(layer_columns())),
+        ("manifests", table(entry_columns())),
+        ("digest", Type::String),
+    ])
+}
+
+fn blob_columns() -> Columns {
+    columns([
+        ("media_type", Type::String),
+        ("size", Type::Filesize),
+        ("annotations", Type::record()),
+        ("reference", Type::String),
+        ("digest", Type::String),
+    ])
+}
+
+fn subject_columns() -> Columns {
+    columns([
+        ("artifact_type", Type::String),
+        ("media_type", Type::String),
+        ("annotations", Type::record()),
+        ("reference", Type::String),
+        ("digest", Type::String),
+    ])
+}
+
+fn layer_columns() -> Columns {
+    let mut layer = columns([("title", Type::String), ("kind", Type::String)]);
+    layer.extend(blob_columns());
+    layer
+}
+
+fn entry_columns() -> Columns {
+    columns([
+        ("platform", Type::String),
+        ("target", Type::String),
+        ("artifact_type", Type::String),
+        ("media_type", Type::String),
+        ("size", Type::Filesize),
+        ("annotations", Type::record()),
+        ("reference", Type::String),
+        ("digest", Type::String),
+    ])
+}
+
+/// A manifest as a record.
+pub(crate) fn manifest(place: &Place, manifest: &Manifest, span: Span) -> Value {
+    let (image, index) = (manifest.as_image(), manifest.as_index());
+    let rows = |descriptors: &[Descriptor], row: fn(&Place, &Descriptor, Span) -> Record| {
+        let rows = descriptors
+            .iter()
+            .map(|descriptor| Value::record(row(place, descriptor, span), span));
+        Value::list(rows.collect(), span)
+    };
+    let nothing = Value::nothing(span);
+    let record = record! {
+        "reference" => text(Some(place.reference(manifest.digest().clone())), span),
+        "media_type" => text(Some(manifest.media_type()), span),
+        "artifact_type" => text(manifest.artifact_type(), span),
+        "size" => size(Summary::of(manifest).size, span),
+        "annotations" => annotations(manifest.annotations(), span),
+        "config" => image.map_or(nothing.clone(), |image| Value::record(blob(place, &image.config, span), span)),
+        "subject" => manifest
+            .subject()
+            .map_or(nothing.clone(), |descriptor| Value::record(subject(place, descriptor, span), span)),
+        "layers" => image.map_or(nothing.clone(), |image| rows(&image.layers, layer)),
+        "manifests" => index.map_or(nothing, |index| rows(&index.manifests, entry)),
+        "digest" => text(Some(manifest.digest()), span),
+    };
+    Value::record(record, span)
+}
+
+fn reference(place: &Place, descriptor: &Descriptor, span: Span) -> Value {
+    let identifier = Identifier::Digest(descriptor.digest.clone());
+    Value::string(place.reference(identifier), span)
+}
+
+fn blob(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
+    record! {
+        "media_type" => text(Some(&descriptor.media_type), span),
+        "size" => size(Some(descriptor.size), span),
+        "annotations" => annotations(&descriptor.annotations, span),
+        "reference" => reference(place, descriptor, span),
+        "digest" => text(Some(&descriptor.digest), span),
+    }
+}
+
+fn subject(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
+    record! {
+        "artifact_type" => text(descriptor.artifact_type.as_ref(), span),
+        "media_type" => text(Some(&descriptor.media_type), span),
+        "annotations" => annotations(&descriptor.annotations, span),
+        "reference" => reference(place, descriptor, span),
+        "digest" => text(Some(&descriptor.digest), span),
+    }
+}
+
+fn layer(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
+    let mut layer = record! {
+        "title" => text(descriptor.annotation(annotation::TITLE), span),
+        "kind" => text(descriptor.annotation(annotation::KIND), span),
+    };
+    layer.extend(blob(place, descriptor, span));
+    layer
+}
+
+fn entry(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
+    record! {
+        "platform" => text(descriptor.platform.as_ref().filter(|platform| is_known(platform)), span),
+        "target" => text(descriptor.annotation(annotation::TARGET), span),
+        "artifact_type" => text(descriptor.artifact_type.as_ref(), span),
+        "media_type" => text(Some(&descriptor.media_type), span),
+        "size" => size(stated_size(descriptor), span),
+        "annotations" => annotations(&descriptor.annotations, span),
+        "reference" => reference(place, descriptor, span),
+        "digest" => text(Some(&descriptor.digest), span),
+    }
+}
+
+/// The size of a manifest's content, as the index that lists it says.
+fn stated_size(descriptor: &Descriptor) -> Option<u64> {
+    descriptor.annotation(annotation::SIZE)?.parse().ok()
+}
