@@ -1,4 +1,77 @@
 //! A client for OCI registries: verified, streaming, resumable.
+//!
+//! # What OCI is, in short
+//!
+//! A *registry* is a host. It holds *repositories*; `ghcr.io/acme/widgets` is the repository `acme/widgets` at the
+//! registry `ghcr.io`. A repository holds two kinds of content, both named by their *digest*:
+//!
+//! * *blobs*, bytes of any size;
+//! * *manifests*, small JSON documents that name other content by *descriptors* (media type, digest, size). The manifest
+//!   of an artifact names a *config* and *layers*; an *index* names further manifests, one for each platform for example.
+//!
+//! A *tag* is a name that points at one manifest and may move. That is all: an artifact is a graph whose root is a
+//! manifest, pushing it is sending what is missing from the leaves to the root, and everything in it can be verified,
+//! since every name below the root is a digest.
+//!
+//! # Push a file, and pull it back
+//!
+//! ```
+//! use std::sync::Arc;
+//! use oci_registry::{Blob, CopyOptions, Extract, Identifier, Layout, MediaType, Packed, Source, copy, unpack};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # let home = tempfile::tempdir()?;
+//! # std::fs::write(home.path().join("notes.txt"), "hello")?;
+//! // Pack a file into an artifact …
+//! let layer = Blob::from_file("text/plain".into(), &home.path().join("notes.txt")).await?;
+//! let packed = Packed::new("application/vnd.acme.notes".into(), Blob::empty(), vec![layer], Default::default())?;
+//! let root = Identifier::from(packed.manifest().digest().clone());
+//!
+//! // … and push it. A `Layout` is a directory; `Client::repository` gives a registry's repository in its place.
+//! let layout = Layout::create(home.path().join("layout")).await?;
+//! let source: Arc<dyn Source> = Arc::new(packed);
+//! let tags = vec!["1.0".parse()?];
+//! copy(&source, &root, &layout, CopyOptions { tags, ..CopyOptions::default() }).await?;
+//!
+//! // Pull it by its tag.
+//! let manifest = layout.manifest(&Identifier::Tag("1.0".parse()?)).await?;
+//! let layer = manifest.as_image().expect("an artifact").layers[0].clone();
+//! let file = Extract { descriptor: layer, name: "copy.txt".parse()?, executable: false };
+//! unpack(&layout, &[file], &home.path().join("out"), Default::default()).await?;
+//! assert_eq!(std::fs::read_to_string(home.path().join("out/copy.txt"))?, "hello");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The rooms
+//!
+//! The whole is an hourglass. At its waist stand two traits, [`Source`] and [`Target`]. Below them are the places they
+//! stand for; above, what is done with any of them.
+//!
+//! | room | what it owns |
+//! | --- | --- |
+//! | `digest`, `reference` | names: parsed strictly, opening nothing |
+//! | `manifest`, `blob` | content: exact bytes, verified as they flow |
+//! | `storage` | [`Source`] and [`Target`] |
+//! | `copy`, `pack`, `unpack` | artifacts from place to place, out of files and back |
+//! | `memory`, `layout`, `registry` | the places: RAM, a directory, a host |
+//! | `exchange` | one bounded HTTP request done right: redirects, retries, idleness, what may be shown |
+//! | `auth`, `transport` | credentials and tokens; a request that answers a registry's challenge |
+//! | `environment` | the process's surroundings, as an argument |
+//! | `error` | one opaque error with a kind, help, and the registry's own words |
+//!
+//! A room imports only what stands before it: digest → reference → manifest → blob → storage → the places and what is
+//! done with them; environment → exchange → auth → transport → registry.
+//!
+//! # What can be relied on
+//!
+//! * Bytes that come out have been verified against the digest they were asked for, always.
+//! * A manifest is sent after everything it names, a tag after its manifest. A file under its final name is whole.
+//! * "Cannot tell" is never "no": what is not clearly absent is an error.
+//! * A credential goes to the registry it belongs to, and to the token server that this registry names; nowhere else.
+//! * Nothing is printed, and the process environment is not read, except for programs run as credential helpers, which
+//!   get the [`Environment`] they were given.
 
 mod auth;
 mod blob;

@@ -398,7 +398,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when it exceeds [`MAX_WRITE`].
+    /// [`ErrorKind::InvalidInput`] when it exceeds 4 MiB.
     pub fn from_image(image: ImageManifest) -> crate::Result<Self> {
         Ok(write(Document::Image(image))?)
     }
@@ -407,7 +407,7 @@ impl Manifest {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when it exceeds [`MAX_WRITE`].
+    /// [`ErrorKind::InvalidInput`] when it exceeds 4 MiB.
     pub fn from_index(index: Index) -> crate::Result<Self> {
         Ok(write(Document::Index(index))?)
     }
