@@ -4,12 +4,13 @@
 //! hold before anything is sent. Determinism is a law here: the same facts and files are the same bytes, on every machine
 //! and in every directory.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use oci_registry::{Annotations, Blob, ErrorKind, FileName, Manifest, MediaType, Packed};
-use snafu::{ResultExt, Snafu, ensure};
 use std::path::PathBuf;
 
+use oci_registry::{Annotations, Blob, ErrorKind, FileName, Manifest, MediaType, Packed};
+use snafu::{ResultExt, Snafu, ensure};
+
 use crate::annotation;
+use crate::concurrent;
 use crate::config::{self, Config, ConfigFile};
 use crate::elf::Elf;
 use crate::error::Failure;
@@ -170,11 +171,7 @@ pub async fn pack(
         return Err(ReservedAnnotationSnafu { key }.build().into());
     }
 
-    let loading = named.iter().map(load);
-    let loaded: Vec<Loaded> = stream::iter(loading)
-        .buffered(FILES_AT_ONCE)
-        .try_collect()
-        .await?;
+    let loaded = concurrent::all(FILES_AT_ONCE, named.iter().map(load).collect()).await?;
 
     // The least portable file decides for all: whoever takes one of them takes the package.
     let libc = target.libc(loaded.iter().filter_map(|file| file.libc).max());

@@ -2,6 +2,7 @@
 
 pub mod annotation;
 mod artifact;
+mod concurrent;
 pub mod config;
 mod elf;
 mod error;
@@ -11,6 +12,7 @@ pub mod media;
 mod name;
 mod package;
 pub mod platform;
+mod release;
 mod summary;
 pub mod tag;
 mod target;
@@ -24,6 +26,10 @@ pub use kind::{Kind, UnknownKind};
 pub use name::{NameTemplate, repository_name};
 pub use package::{Build, File, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
+pub use release::{
+    Event, Floated, Note, Observer, Plan, PlannedTag, PublishOptions, Published, PublishedTag,
+    TagAction, assemble, float, plan, publish,
+};
 pub use summary::Summary;
 pub use tag::ReleaseTag;
 pub use target::{Difference, PackageFile, PackageTarget, differences, files};

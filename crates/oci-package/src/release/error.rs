@@ -1,0 +1,154 @@
+//! What can go wrong in a publication, and what to do then.
+
+use oci_registry::{ErrorKind, Tag};
+use snafu::Snafu;
+
+use crate::error::Failure;
+use crate::target::Difference;
+
+/// How many differing files are named; the rest is counted.
+const MAX_NAMED: usize = 20;
+
+#[derive(Debug, Snafu)]
+#[snafu(visibility(pub(super)))]
+pub(super) enum Error {
+    #[snafu(display("failed to look up `{name}`"))]
+    Look {
+        name: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("failed to look for {digest}, which would be sent"))]
+    LookForBlob {
+        digest: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("refused to change `{name}`: it was released with other files"))]
+    Released {
+        name: String,
+        differences: Vec<Difference>,
+    },
+    #[snafu(display("refused to replace `{name}`: it is not a package for `{target}`"))]
+    ForeignTarget { name: String, target: String },
+    #[snafu(display("refused to change `{name}`: it is not the index of a package"))]
+    ForeignIndex { name: String },
+    #[snafu(display("lost `{name}` to another writer with other files"))]
+    Overtaken {
+        name: String,
+        differences: Vec<Difference>,
+    },
+    #[snafu(display("failed to keep `{name}`: it vanished after it was written"))]
+    Vanished { name: String },
+    #[snafu(display("failed to send {what}"))]
+    SendBlob {
+        what: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("failed to send the manifest of `{name}`"))]
+    SendManifest {
+        name: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("failed to set the tag `{name}`"))]
+    SetTag {
+        name: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("failed to write the index `{name}`"))]
+    WriteIndex {
+        name: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display(
+        "failed to add a target to the index `{name}`: the registry does not let it change"
+    ))]
+    IndexImmutable {
+        name: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display(
+        "failed to write the index `{name}`: other writers changed it in each of {rounds} rounds"
+    ))]
+    RoundsExhausted {
+        name: String,
+        tag: Tag,
+        rounds: usize,
+    },
+    #[snafu(display(
+        "failed to assemble the index `{name}`: there are no manifests for single targets"
+    ))]
+    NoTargets { name: String },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Released { .. }
+            | Self::ForeignTarget { .. }
+            | Self::ForeignIndex { .. }
+            | Self::Overtaken { .. }
+            | Self::Vanished { .. }
+            | Self::IndexImmutable { .. }
+            | Self::RoundsExhausted { .. } => ErrorKind::Conflict,
+            Self::NoTargets { .. } => ErrorKind::NotFound,
+            Self::Look { source, .. }
+            | Self::LookForBlob { source, .. }
+            | Self::SendBlob { source, .. }
+            | Self::SendManifest { source, .. }
+            | Self::SetTag { source, .. }
+            | Self::WriteIndex { source, .. } => source.kind(),
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Released { differences, .. } => {
+                let mut help = named(differences);
+                help.push("publish a new version, or pass `--overwrite` to replace a released one".into());
+                help
+            }
+            Self::Overtaken { differences, .. } => {
+                let mut help = named(differences);
+                help.push("something else publishes this version for this target at the same time".into());
+                help
+            }
+            Self::ForeignTarget { .. } => vec!["pass `--overwrite` to replace it".into()],
+            Self::ForeignIndex { .. } => {
+                vec!["publish under another tag, delete what is there, or pass `--no-index` to leave it alone".into()]
+            }
+            Self::IndexImmutable { .. } => vec![
+                "declare the targets of a release, as `targets` in `[package.metadata.oci]`, so that its index is written once".into(),
+                "or push each target with `--no-index`, and run `cargo oci index assemble` once".into(),
+            ],
+            Self::RoundsExhausted { tag, .. } => vec![format!(
+                "the target itself is stored; run `cargo oci index assemble` for `{tag}` when no other writer is at work"
+            )],
+            _ => Vec::new(),
+        }
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        match self {
+            Self::Look { source, .. }
+            | Self::LookForBlob { source, .. }
+            | Self::SendBlob { source, .. }
+            | Self::SendManifest { source, .. }
+            | Self::SetTag { source, .. }
+            | Self::WriteIndex { source, .. }
+            | Self::IndexImmutable { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+fn named(differences: &[Difference]) -> Vec<String> {
+    let mut named: Vec<_> = differences
+        .iter()
+        .take(MAX_NAMED)
+        .map(ToString::to_string)
+        .collect();
+    let rest = differences.len().saturating_sub(MAX_NAMED);
+    if rest > 0 {
+        named.push(format!("and {rest} more files differ"));
+    }
+    named
+}

@@ -1,0 +1,97 @@
+//! What happens during a publication, told as it happens: front ends draw it, this crate prints nothing.
+
+use std::fmt;
+
+use oci_registry::{Delivery, Descriptor, Digest, Manifest, Tag};
+
+/// Whoever is told.
+pub type Observer<'a> = dyn Fn(Event<'_>) + Send + Sync + 'a;
+
+/// Something that was done, or has to be said.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A blob is on its way.
+    BlobStarted(&'a Descriptor),
+    /// A blob is at the target.
+    Blob(&'a Descriptor, Delivery),
+    /// The manifest for one target is there, under its digest.
+    Manifest(&'a Manifest),
+    /// A tag names the manifest for one target.
+    Tag(&'a Tag, &'a Manifest),
+    /// A tag names this index.
+    Index(&'a Tag, &'a Manifest),
+    /// Something that the person should know.
+    Note(Note),
+}
+
+/// Something that a person should know, though nothing failed. Shown with `{}` it is one sentence.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Note {
+    /// The same files were released before: the stored manifest is kept, whatever else the new one says.
+    KeptStored {
+        /// The tag of the target's manifest.
+        tag: Tag,
+        /// The digest of what is stored, and stays.
+        stored: Digest,
+    },
+    /// Another writer moved a moving tag after us, and won.
+    LaterWriter {
+        /// The tag that was moved.
+        tag: Tag,
+    },
+    /// The tags could not be listed, so that targets nobody wrote into the index yet were not looked for.
+    TagsUnlisted {
+        /// What went wrong.
+        problem: String,
+    },
+    /// An entry left the index because its manifest is gone.
+    EntryGone {
+        /// The target.
+        target: String,
+        /// The digest of the manifest that is gone.
+        digest: Digest,
+    },
+    /// Another writer was seen, or the registry hesitated: the index is looked at and written again.
+    IndexAgain {
+        /// The tag of the index.
+        tag: Tag,
+        /// How often it was written or tried so far.
+        rounds: usize,
+    },
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::KeptStored { tag, stored } => {
+                write!(
+                    f,
+                    "`{tag}` already holds the same files, and stays {stored}"
+                )
+            }
+            Self::LaterWriter { tag } => {
+                write!(f, "another writer moved `{tag}` after us, and won")
+            }
+            Self::TagsUnlisted { problem } => {
+                write!(
+                    f,
+                    "could not look for targets that are not in the index yet: {problem}"
+                )
+            }
+            Self::EntryGone { target, digest } => {
+                write!(
+                    f,
+                    "the entry for `{target}` left the index: {digest} is not there any more"
+                )
+            }
+            Self::IndexAgain { tag, rounds } => {
+                write!(
+                    f,
+                    "looking at the index `{tag}` again after {rounds} rounds"
+                )
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Steps 3 to 5: the index of all targets, written so that no entry of a concurrent writer is lost.
+//!
+//! Owns what the index is to hold, the rounds in which it comes to rest, and the late look after each write.
+//!
+//! Why entries are not lost: every writer sets the tag of its own target before it lists the tags, and after it wrote an
+//! index it lists them again. Take the last index that is ever written. Its writer's late look saw every tag that was set
+//! until then, or there would have been a later index; and whoever set a tag after that look had yet to look for himself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use oci_registry::{Digest, ErrorKind, Identifier, Manifest, Optional as _, Tag};
+use snafu::{IntoError, ResultExt};
+
+use super::error::{IndexImmutableSnafu, LookSnafu, RoundsExhaustedSnafu, WriteIndexSnafu};
+use super::one_target::Claim;
+use super::{Event, Note, READS_AT_ONCE, Writer};
+use crate::concurrent;
+use crate::index::{Entry, PackageIndex};
+use crate::target::PackageTarget;
+
+/// How often the index is written or tried at most.
+const MAX_ROUNDS: usize = 10;
+
+/// What one round has seen, and what the index should be.
+struct View {
+    /// The index as it was.
+    held: Option<Manifest>,
+    /// The index as it should be.
+    wanted: Manifest,
+    /// What the tags of the targets named.
+    tags: BTreeMap<Tag, Digest>,
+    /// Whether somebody else is publishing this version at this moment.
+    sees_others: bool,
+    /// On a moving tag: whether the index is all of another release.
+    is_of_another_release: bool,
+}
+
+/// What became of an attempt to write the index.
+enum Attempt {
+    Written,
+    /// Nobody knows, or something that was wanted is gone: to be looked at again.
+    Unclear(crate::Error),
+}
+
+impl Writer<'_> {
+    /// Brings the index to hold what it should, and returns it. `None` when there is nothing to write: other declared
+    /// targets are still missing, there are no targets, or a later writer moved the tag on.
+    pub(super) async fn converge(
+        &mut self,
+        mut claim: Option<Claim<'_>>,
+    ) -> crate::Result<Option<Manifest>> {
+        let mut written = false;
+        let mut is_contended = false;
+        let mut unclear = None;
+        for round in 1..=MAX_ROUNDS {
+            if round > 1 {
+                let tag = self.tag.index().clone();
+                self.note(Note::IndexAgain {
+                    tag,
+                    rounds: round - 1,
+                });
+            }
+            let Some(view) = self.look(claim.as_mut()).await? else {
+                return Ok(None);
+            };
+            if view.held.as_ref() == Some(&view.wanted) {
+                return Ok(Some(view.wanted));
+            }
+            if written && view.is_of_another_release {
+                self.note(Note::LaterWriter {
+                    tag: self.tag.index().clone(),
+                });
+                return Ok(None);
+            }
+            is_contended |= view.sees_others;
+            match self.write_index(&view).await? {
+                Attempt::Written => {
+                    (written, unclear) = (true, None);
+                    (self.observer)(Event::Index(self.tag.index(), &view.wanted));
+                    if self.options.declared.is_some() && view.held.is_none() {
+                        // Written once, when everything was there: nobody has anything to add.
+                        return Ok(Some(view.wanted));
+                    }
+                    self.pause(round, is_contended).await;
+                    if self.is_undisturbed(&view).await? {
+                        return Ok(Some(view.wanted));
+                    }
+                    is_contended = true;
+                }
+                Attempt::Unclear(error) => {
+                    (is_contended, unclear) = (true, Some(error));
+                    self.pause(round, is_contended).await;
+                }
+            }
+            self.last_index = Some(view.wanted.digest().clone());
+        }
+        let (name, tag) = (self.name(self.tag.index()), self.tag.index().clone());
+        let exhausted = RoundsExhaustedSnafu {
+            name,
+            tag,
+            rounds: MAX_ROUNDS,
+        };
+        Err(unclear.unwrap_or_else(|| exhausted.build().into()))
+    }
+
+    /// What the index would be if this manifest were under its tag.
+    pub(super) async fn foresee_index(
+        &mut self,
+        claim: Claim<'_>,
+    ) -> crate::Result<Option<Manifest>> {
+        let mut claim = claim;
+        Ok(self.look(Some(&mut claim)).await?.map(|view| view.wanted))
+    }
+
+    /// Looks at the tags of all targets and then, last, at the index.
+    async fn look(&mut self, mut claim: Option<&mut Claim<'_>>) -> crate::Result<Option<View>> {
+        let mut listed = self.list().await?;
+        if let Some(claim) = &claim {
+            if claim.is_set {
+                listed.insert(claim.tag.clone());
+            } else {
+                listed.remove(claim.tag);
+            }
+        }
+        let found = self.read_tags(&listed).await?;
+        if let Some(claim) = &mut claim
+            && let Some(held) = found.get(claim.tag)
+            && !self.accept(claim, held.clone())?
+        {
+            return Ok(None);
+        }
+        let own = claim.as_ref().map(|claim| &claim.own.manifest);
+
+        let mut entries: BTreeMap<_, _> = found
+            .iter()
+            .filter(|(_, manifest)| self.counts(manifest, own))
+            .filter_map(|(tag, manifest)| {
+                let entry = Entry::of_manifest(manifest)?;
+                (self.tag.target_of(tag) == Some(entry.target()))
+                    .then(|| (entry.target().to_owned(), entry))
+            })
+            .collect();
+        entries.extend(
+            own.and_then(Entry::of_manifest)
+                .map(|entry| (entry.target().to_owned(), entry)),
+        );
+
+        let (held, held_entries) = self.held_index().await?.unzip();
+        let held_entries: PackageIndex = held_entries.unwrap_or_default();
+        if let (None, Some(declared)) = (&held, &self.options.declared)
+            && !declared.iter().all(|target| entries.contains_key(target))
+        {
+            return Ok(None);
+        }
+        let digests: Vec<_> = held_entries
+            .entries()
+            .map(|entry| entry.descriptor().digest.clone())
+            .collect();
+        self.learn(&digests).await?;
+
+        let mut wanted = held_entries.clone();
+        wanted.learn(|descriptor| self.known.get(&descriptor.digest));
+        wanted.retain(|entry| {
+            let digest = &entry.descriptor().digest;
+            let counts = |manifest| self.counts(manifest, own);
+            // What cannot be read stays in a release, where only the registry's refusal says that it is gone.
+            let is_counted = self
+                .known
+                .get(digest)
+                .map_or(own.is_none() || self.tag.is_released(), counts);
+            is_counted && !self.gone.contains(digest)
+        });
+        let is_emptied = held_entries.entries().len() > 0 && wanted.entries().len() == 0;
+        let is_of_another_release = is_emptied && !self.tag.is_released();
+        let own_target = claim.as_ref().map(|claim| claim.target);
+        let is_news =
+            |target: &String| held_entries.entry(target).is_none() && own_target != Some(target);
+        let sees_others = entries.keys().any(is_news)
+            || held.as_ref().map(Manifest::digest) != self.last_index.as_ref();
+        for (_, entry) in entries {
+            wanted.insert(entry);
+        }
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(View {
+            wanted: wanted.to_manifest()?,
+            held,
+            tags: found
+                .into_iter()
+                .map(|(tag, manifest)| (tag, manifest.digest().clone()))
+                .collect(),
+            sees_others,
+            is_of_another_release,
+        }))
+    }
+
+    /// Whether a manifest belongs into the index. On a moving tag only what is of the same version and commit does.
+    fn counts(&self, manifest: &Manifest, own: Option<&Manifest>) -> bool {
+        let Some(own) = own.filter(|_| !self.tag.is_released()) else {
+            return true;
+        };
+        let release =
+            |manifest| PackageTarget::read(manifest).map(|read| (read.version, read.revision));
+        release(manifest) == release(own)
+    }
+
+    /// The tags of all targets: the declared ones, else those that the registry lists.
+    async fn list(&mut self) -> crate::Result<BTreeSet<Tag>> {
+        if let Some(declared) = &self.options.declared {
+            return declared
+                .iter()
+                .map(|target| self.tag.target(target))
+                .collect();
+        }
+        let tags = self.to.tags();
+        let tags = tags.try_filter(|tag| std::future::ready(self.tag.target_of(tag).is_some()));
+        match tags.try_collect().await {
+            Ok(tags) => Ok(tags),
+            Err(error) => {
+                if !self.is_list_mentioned {
+                    self.note(Note::TagsUnlisted {
+                        problem: error.to_string(),
+                    });
+                    self.is_list_mentioned = true;
+                }
+                Ok(BTreeSet::new())
+            }
+        }
+    }
+
+    /// Reads what these tags name; a tag that is not there is left out.
+    async fn read_tags(&mut self, tags: &BTreeSet<Tag>) -> crate::Result<BTreeMap<Tag, Manifest>> {
+        let reads = tags
+            .iter()
+            .map(async |tag| Ok((tag.clone(), self.read(tag).await?)));
+        let read = concurrent::all(READS_AT_ONCE, reads.collect()).await?;
+        let found: BTreeMap<_, _> = read
+            .into_iter()
+            .filter_map(|(tag, manifest)| Some((tag, manifest?)))
+            .collect();
+        self.know(found.values().cloned());
+        Ok(found)
+    }
+
+    /// Puts the index by its digest, and moves the tag to it.
+    async fn write_index(&mut self, view: &View) -> crate::Result<Attempt> {
+        let tag = self.tag.index();
+        let name = self.name(tag);
+        if let Err(error) = self.to.push_manifest(&view.wanted).await {
+            let is_lost = is_passing(error.kind()) || self.lose_missing(&view.wanted).await?;
+            let error = WriteIndexSnafu { name }.into_error(error).into();
+            return if is_lost {
+                Ok(Attempt::Unclear(error))
+            } else {
+                Err(error)
+            };
+        }
+        let Err(error) = self.to.tag(&view.wanted, tag).await else {
+            return Ok(Attempt::Written);
+        };
+        Err(match error.kind() {
+            kind if is_passing(kind) => {
+                return Ok(Attempt::Unclear(
+                    WriteIndexSnafu { name }.into_error(error).into(),
+                ));
+            }
+            ErrorKind::Conflict => IndexImmutableSnafu { name }.into_error(error).into(),
+            // Registries have many words for a tag that must not move; a new one is never refused for that.
+            ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::Protocol
+                if view.held.is_some() =>
+            {
+                IndexImmutableSnafu { name }.into_error(error).into()
+            }
+            _ => WriteIndexSnafu { name }.into_error(error).into(),
+        })
+    }
+
+    /// After a refusal: finds the entries whose manifests are not there any more, and lets them go.
+    async fn lose_missing(&mut self, index: &Manifest) -> crate::Result<bool> {
+        let mut is_lost = false;
+        for child in index.successors() {
+            let is_there = self.to.exists(child).await;
+            let is_there = is_there.with_context(|_| LookSnafu {
+                name: self.to.describe(&Identifier::Digest(child.digest.clone())),
+            })?;
+            if !is_there {
+                let target = child
+                    .annotation(crate::annotation::TARGET)
+                    .unwrap_or_default()
+                    .to_owned();
+                self.note(Note::EntryGone {
+                    target,
+                    digest: child.digest.clone(),
+                });
+                is_lost |= self.gone.insert(child.digest.clone());
+            }
+        }
+        Ok(is_lost)
+    }
+
+    /// The late look: whether all tags and the index are as this round saw and left them.
+    async fn is_undisturbed(&mut self, view: &View) -> crate::Result<bool> {
+        let mut tags = self.list().await?;
+        tags.extend(view.tags.keys().cloned());
+        let resolves = tags.iter().map(async |tag| {
+            let resolved = self.to.resolve(&tag.clone().into()).await.optional();
+            let resolved = resolved.with_context(|_| LookSnafu {
+                name: self.name(tag),
+            })?;
+            Ok(resolved.map(|descriptor| (tag.clone(), descriptor.digest)))
+        });
+        let resolved = concurrent::all(READS_AT_ONCE, resolves.collect()).await?;
+        let now: BTreeMap<_, _> = resolved.into_iter().flatten().collect();
+        let held = self.read(self.tag.index()).await?;
+        Ok(now == view.tags && held.as_ref() == Some(&view.wanted))
+    }
+
+    /// Waits until other writers are done with what they are at; longer when one was seen. Writers wait differently long,
+    /// so that they do not meet again and again: how long follows from what they publish.
+    pub(super) async fn pause(&self, round: usize, is_contended: bool) {
+        let seed = Digest::sha256(format!("{} {} {round}", self.seed, self.tag).as_bytes());
+        let fraction = u64::from_str_radix(&seed.encoded()[..4], 16).unwrap_or_default();
+        let shortest = if is_contended { 2000 } else { 500 };
+        tokio::time::sleep(Duration::from_millis(
+            shortest + shortest * fraction / 0x1_0000,
+        ))
+        .await;
+    }
+}
+
+/// Whether another attempt may go better, and nobody knows how this one went.
+fn is_passing(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Network | ErrorKind::RateLimited)
+}

@@ -1,0 +1,1083 @@
+//! Publications against a target that counts, hesitates, refuses and races.
+
+mod rig;
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use oci_package::{
+    Artifact, Build, Event, File, Floated, Kind, Note, PackOptions, Package, PackageIndex,
+    PublishOptions, Published, ReleaseTag, Revision, TagAction, annotation, assemble, float, pack,
+    plan, publish,
+};
+use oci_registry::{
+    Blob, Delivery, Digest, ErrorKind, Manifest, Memory, Packed, Source, Tag, Target,
+};
+use rig::{Rig, refused, unreachable};
+
+const GNU: &str = "x86_64-unknown-linux-gnu";
+const MAC: &str = "aarch64-apple-darwin";
+
+/// What distinguishes one artifact of these tests from another.
+#[derive(Clone, Copy)]
+struct Made {
+    target: &'static str,
+    content: &'static str,
+    commit: &'static str,
+    version: &'static str,
+}
+
+const MADE: Made = Made {
+    target: GNU,
+    content: "one",
+    commit: "c1",
+    version: "1.2.3",
+};
+
+async fn artifact(made: Made) -> Artifact {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("widgets");
+    std::fs::write(&path, made.content).unwrap();
+    // The directory stays: a blob is opened again when it is sent.
+    let path = directory.keep().join("widgets");
+    let mut build = Build::new(made.target, "release");
+    build.revision = Some(Revision {
+        commit: made.commit.into(),
+        dirty: false,
+    });
+    let package = Package::new("widgets", made.version.parse().unwrap());
+    let files = [File::new("widgets".parse().unwrap(), Kind::Bin, path)];
+    pack(&package, &build, &files, &PackOptions::default())
+        .await
+        .unwrap()
+}
+
+fn release(text: &str) -> ReleaseTag {
+    ReleaseTag::parse(text).unwrap()
+}
+
+/// Publishes, and returns what was said on the way.
+async fn push_with(
+    artifact: &Artifact,
+    to: &dyn Target,
+    tag: &str,
+    options: &PublishOptions,
+) -> (oci_package::Result<Published>, Vec<Note>) {
+    let notes = Mutex::new(Vec::new());
+    let observer = |event: Event<'_>| {
+        if let Event::Note(note) = event {
+            notes.lock().unwrap().push(note);
+        }
+    };
+    let published = publish(artifact, to, &[release(tag)], options, &observer).await;
+    (published, notes.into_inner().unwrap())
+}
+
+async fn push(artifact: &Artifact, to: &dyn Target) -> Published {
+    push_with(artifact, to, "1.2.3", &PublishOptions::default())
+        .await
+        .0
+        .unwrap()
+}
+
+async fn at(to: &dyn Source, tag: &str) -> Manifest {
+    to.manifest(&tag.parse::<Tag>().unwrap().into())
+        .await
+        .unwrap()
+}
+
+/// The targets of an index with the digests of their manifests.
+fn entries(index: &Manifest) -> Vec<(String, Digest)> {
+    let index = PackageIndex::read(index).unwrap();
+    index
+        .entries()
+        .map(|entry| (entry.target().to_owned(), entry.descriptor().digest.clone()))
+        .collect()
+}
+
+fn overwriting() -> PublishOptions {
+    PublishOptions {
+        overwrite: true,
+        ..PublishOptions::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_first_push_sends_everything_and_a_second_asks_twice() {
+    let rig = Rig::new();
+    let artifact = artifact(MADE).await;
+    let published = push(&artifact, &rig).await;
+    assert_eq!(
+        rig.calls(),
+        [
+            "resolve 1.2.3__x86_64-unknown-linux-gnu",
+            "manifest 1.2.3",
+            "push_blob",
+            "push_blob",
+            "push_manifest",
+            "tag 1.2.3__x86_64-unknown-linux-gnu",
+            "manifest 1.2.3__x86_64-unknown-linux-gnu",
+            "tags",
+            "manifest 1.2.3__x86_64-unknown-linux-gnu",
+            "manifest 1.2.3",
+            "push_manifest",
+            "tag 1.2.3",
+            "tags",
+            "resolve 1.2.3__x86_64-unknown-linux-gnu",
+            "manifest 1.2.3",
+        ]
+    );
+    assert_eq!(published.manifest, *artifact.manifest());
+    assert_eq!(published.blobs.len(), 2);
+    assert!(
+        published
+            .blobs
+            .iter()
+            .all(|(_, delivery)| *delivery == Delivery::Uploaded)
+    );
+    assert_eq!(published.tags[0].action, TagAction::Create);
+    let index = at(&rig, "1.2.3").await;
+    assert_eq!(published.tags[0].index.as_ref(), Some(&index));
+    assert_eq!(
+        entries(&index),
+        [(GNU.to_owned(), artifact.manifest().digest().clone())]
+    );
+
+    rig.forget_calls();
+    let again = push(&artifact, &rig).await;
+    assert_eq!(
+        rig.calls(),
+        ["resolve 1.2.3__x86_64-unknown-linux-gnu", "manifest 1.2.3"]
+    );
+    assert_eq!(
+        (again.tags[0].action, again.tags[0].index.as_ref()),
+        (TagAction::Keep, Some(&index))
+    );
+    assert!(again.blobs.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_same_files_keep_the_stored_manifest() {
+    let rig = Rig::new();
+    let stored = artifact(MADE).await;
+    push(&stored, &rig).await;
+    let index = at(&rig, "1.2.3").await;
+    rig.forget_calls();
+    let newer = artifact(Made {
+        commit: "c2",
+        ..MADE
+    })
+    .await;
+    let (published, notes) = push_with(&newer, &rig, "1.2.3", &PublishOptions::default()).await;
+    let published = published.unwrap();
+    assert_eq!(published.manifest, *stored.manifest());
+    assert_eq!(published.tags[0].index.as_ref(), Some(&index));
+    assert_eq!(rig.writes(), Vec::<String>::new());
+    assert_eq!(rig.calls().len(), 3);
+    assert!(
+        matches!(&notes[..], [Note::KeptStored { stored: kept, .. }] if kept == stored.manifest().digest())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn other_files_under_a_released_version_are_refused_before_anything_is_sent() {
+    let rig = Rig::new();
+    let stored = artifact(MADE).await;
+    push(&stored, &rig).await;
+    rig.forget_calls();
+    let other = artifact(Made {
+        content: "two",
+        ..MADE
+    })
+    .await;
+    let error = push_with(&other, &rig, "1.2.3", &PublishOptions::default())
+        .await
+        .0
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(
+        error.to_string(),
+        "refused to change `memory:1.2.3__x86_64-unknown-linux-gnu`: it was released with other files"
+    );
+    assert_eq!(error.help()[0], "`widgets` has other content");
+    assert_eq!(rig.writes(), Vec::<String>::new());
+
+    let (published, _) = push_with(&other, &rig, "1.2.3", &overwriting()).await;
+    let published = published.unwrap();
+    assert_eq!(published.tags[0].action, TagAction::Replace);
+    assert_eq!(
+        entries(&at(&rig, "1.2.3").await),
+        [(GNU.to_owned(), other.manifest().digest().clone())]
+    );
+    assert_eq!(
+        at(&rig, "1.2.3__x86_64-unknown-linux-gnu").await,
+        *other.manifest()
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_tag_is_set_again_and_what_the_index_holds_still_counts() {
+    let stored = artifact(MADE).await;
+    for (new, expected) in [
+        (MADE, Ok(())),
+        (
+            Made {
+                commit: "c2",
+                ..MADE
+            },
+            Ok(()),
+        ),
+        (
+            Made {
+                content: "two",
+                ..MADE
+            },
+            Err(ErrorKind::Conflict),
+        ),
+    ] {
+        let rig = Rig::new();
+        push(&stored, &rig).await;
+        rig.without_tag("1.2.3__x86_64-unknown-linux-gnu");
+        let (published, _) = push_with(
+            &artifact(new).await,
+            &rig,
+            "1.2.3",
+            &PublishOptions::default(),
+        )
+        .await;
+        assert_eq!(
+            published
+                .as_ref()
+                .map(|_| ())
+                .map_err(oci_package::Error::kind),
+            expected
+        );
+        if let Ok(published) = published {
+            assert_eq!(published.tags[0].action, TagAction::Create);
+            assert_eq!(published.manifest, *stored.manifest());
+            assert_eq!(
+                at(&rig, "1.2.3__x86_64-unknown-linux-gnu").await,
+                *stored.manifest()
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_index_of_two_targets_is_the_same_in_either_order() {
+    let (gnu, mac) = (
+        artifact(MADE).await,
+        artifact(Made {
+            target: MAC,
+            ..MADE
+        })
+        .await,
+    );
+    let mut written = Vec::new();
+    for order in [[&gnu, &mac], [&mac, &gnu]] {
+        let rig = Rig::new();
+        for artifact in order {
+            push(artifact, &rig).await;
+        }
+        written.push(at(&rig, "1.2.3").await);
+    }
+    assert_eq!(written[0], written[1]);
+    assert_eq!(entries(&written[0]).len(), 2);
+    let annotations = written[0].annotations();
+    assert_eq!(annotations[annotation::VERSION], "1.2.3");
+    assert_eq!(annotations[annotation::REVISION], "c1");
+    assert!(!annotations.contains_key(annotation::TARGET));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_no_index_of_a_package_is_not_touched() {
+    let rig = Rig::new();
+    let foreign =
+        Packed::new("application/x".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
+    rig.store(&foreign, "1.2.3").await;
+    let artifact = artifact(MADE).await;
+    rig.forget_calls();
+    let error = push_with(&artifact, &rig, "1.2.3", &overwriting())
+        .await
+        .0
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(
+        error.to_string(),
+        "refused to change `memory:1.2.3`: it is not the index of a package"
+    );
+    assert_eq!(rig.writes(), Vec::<String>::new());
+
+    let options = PublishOptions {
+        index: false,
+        ..PublishOptions::default()
+    };
+    let published = push_with(&artifact, &rig, "1.2.3", &options)
+        .await
+        .0
+        .unwrap();
+    assert_eq!(published.tags[0].index, None);
+    assert_eq!(at(&rig, "1.2.3").await, *foreign.manifest());
+    rig.forget_calls();
+    push_with(&artifact, &rig, "1.2.3", &options)
+        .await
+        .0
+        .unwrap();
+    assert_eq!(rig.calls(), ["resolve 1.2.3__x86_64-unknown-linux-gnu"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_artifact_in_the_place_of_a_target_is_replaced_only_when_asked() {
+    let rig = Rig::new();
+    let foreign =
+        Packed::new("application/x".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
+    rig.store(&foreign, "1.2.3__x86_64-unknown-linux-gnu").await;
+    let artifact = artifact(MADE).await;
+    let error = push_with(&artifact, &rig, "1.2.3", &PublishOptions::default())
+        .await
+        .0
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(
+        error
+            .to_string()
+            .contains("it is not a package for `x86_64-unknown-linux-gnu`")
+    );
+    push_with(&artifact, &rig, "1.2.3", &overwriting())
+        .await
+        .0
+        .unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_moving_tag_holds_one_release_only() {
+    let rig = Rig::new();
+    let nightly = async |made| {
+        let artifact = artifact(made).await;
+        push_with(&artifact, &rig, "nightly", &PublishOptions::default())
+            .await
+            .0
+            .unwrap()
+    };
+    nightly(MADE).await;
+    nightly(Made {
+        target: MAC,
+        ..MADE
+    })
+    .await;
+    assert_eq!(entries(&at(&rig, "nightly").await).len(), 2);
+
+    let next = Made {
+        commit: "c2",
+        content: "two",
+        ..MADE
+    };
+    let published = nightly(next).await;
+    assert_eq!(published.tags[0].action, TagAction::Replace);
+    let index = at(&rig, "nightly").await;
+    assert_eq!(
+        entries(&index),
+        [(GNU.to_owned(), published.manifest.digest().clone())]
+    );
+    nightly(Made {
+        target: MAC,
+        ..next
+    })
+    .await;
+    assert_eq!(entries(&at(&rig, "nightly").await).len(), 2);
+    rig.forget_calls();
+    nightly(next).await;
+    assert_eq!(rig.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn several_tags_name_what_the_release_keeps_and_blobs_go_once() {
+    let rig = Rig::new();
+    let first = artifact(MADE).await;
+    push(&first, &rig).await;
+    let second = artifact(Made {
+        commit: "c2",
+        ..MADE
+    })
+    .await;
+    let tags = [release("nightly"), release("1.2.3")];
+    let published = publish(&second, &rig, &tags, &PublishOptions::default(), &|_| {})
+        .await
+        .unwrap();
+    assert_eq!(published.manifest, *first.manifest());
+    assert_eq!(
+        published
+            .tags
+            .iter()
+            .map(|done| done.action)
+            .collect::<Vec<_>>(),
+        [TagAction::Create, TagAction::Keep]
+    );
+    assert_eq!(
+        at(&rig, "nightly__x86_64-unknown-linux-gnu").await,
+        *first.manifest()
+    );
+
+    let rig = Rig::new();
+    publish(&second, &rig, &tags, &PublishOptions::default(), &|_| {})
+        .await
+        .unwrap();
+    let blobs = rig
+        .writes()
+        .iter()
+        .filter(|call| *call == "push_blob")
+        .count();
+    assert_eq!(blobs, 2);
+}
+
+/// Triples for writers that have nothing to do with each other.
+const TRIPLES: [&str; 8] = [
+    GNU,
+    MAC,
+    "aarch64-pc-windows-msvc",
+    "aarch64-unknown-linux-gnu",
+    "aarch64-unknown-linux-musl",
+    "x86_64-apple-darwin",
+    "x86_64-pc-windows-msvc",
+    "x86_64-unknown-linux-musl",
+];
+
+/// So many writers publish at once, each request taking its own time; every one succeeds, and the index holds all.
+async fn race(tag: &'static str, writers: usize, seed: u64, options: PublishOptions) {
+    let rig = Rig::with_latency(seed);
+    let mut artifacts = Vec::new();
+    for target in &TRIPLES[..writers] {
+        artifacts.push(artifact(Made { target, ..MADE }).await);
+    }
+    let writers: Vec<_> = artifacts
+        .iter()
+        .cloned()
+        .map(|artifact| {
+            let (rig, options) = (rig.clone(), options.clone());
+            tokio::spawn(async move { push_with(&artifact, &rig, tag, &options).await.0.unwrap() })
+        })
+        .collect();
+    for writer in writers {
+        writer.await.unwrap();
+    }
+    let mut expected: Vec<_> = artifacts
+        .iter()
+        .map(|artifact| {
+            (
+                artifact.target().to_owned(),
+                artifact.manifest().digest().clone(),
+            )
+        })
+        .collect();
+    expected.sort();
+    assert_eq!(entries(&at(&rig, tag).await), expected, "seed {seed}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_entry_is_lost_when_two_or_eight_publish_at_once() {
+    for seed in 0..40 {
+        race("1.2.3", 2, seed, PublishOptions::default()).await;
+        race("nightly", 2, seed, PublishOptions::default()).await;
+    }
+    for seed in 0..25 {
+        race("1.2.3", 8, seed, PublishOptions::default()).await;
+        race("nightly", 8, seed, PublishOptions::default()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn declared_targets_converge_as_well_when_the_index_is_there_already() {
+    for seed in 0..10 {
+        let declared = Some(TRIPLES.map(str::to_owned).into());
+        race(
+            "1.2.3",
+            8,
+            seed,
+            PublishOptions {
+                declared,
+                ..PublishOptions::default()
+            },
+        )
+        .await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_the_declared_targets_writes_the_index_once() {
+    let rig = Rig::new();
+    let declared: BTreeSet<_> = [GNU, MAC].map(str::to_owned).into();
+    let options = PublishOptions {
+        declared: Some(declared),
+        ..PublishOptions::default()
+    };
+    let gnu = artifact(MADE).await;
+    let first = push_with(&gnu, &rig, "1.2.3", &options).await.0.unwrap();
+    assert_eq!(first.tags[0].index, None);
+    let planned = plan(&gnu, &rig, &[release("1.2.3")], &options, &|_| {})
+        .await
+        .unwrap();
+    assert_eq!(
+        (
+            planned.tags[0].index.as_ref(),
+            planned.tags[0].index_changes
+        ),
+        (None, false)
+    );
+    rig.forget_calls();
+    let mac = artifact(Made {
+        target: MAC,
+        ..MADE
+    })
+    .await;
+    let second = push_with(&mac, &rig, "1.2.3", &options).await.0.unwrap();
+    let calls = rig.calls();
+    assert_eq!(entries(second.tags[0].index.as_ref().unwrap()).len(), 2);
+    assert!(
+        !calls.iter().any(|call| call == "tags"),
+        "declared targets need no listing"
+    );
+    assert_eq!(calls.iter().filter(|call| *call == "tag 1.2.3").count(), 1);
+    assert_eq!(
+        calls.last().unwrap(),
+        "tag 1.2.3",
+        "written once, there is nothing to look at again"
+    );
+
+    rig.forget_calls();
+    push_with(&gnu, &rig, "1.2.3", &options).await.0.unwrap();
+    assert_eq!(rig.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_list_that_is_refused_leaves_the_own_entry_and_what_the_index_held() {
+    let rig = Rig::new();
+    push(
+        &artifact(Made {
+            target: MAC,
+            ..MADE
+        })
+        .await,
+        &rig,
+    )
+    .await;
+    rig.before(|call| {
+        if call == "tags" {
+            Err(refused())
+        } else {
+            Ok(())
+        }
+    });
+    let (published, notes) = push_with(
+        &artifact(MADE).await,
+        &rig,
+        "1.2.3",
+        &PublishOptions::default(),
+    )
+    .await;
+    assert_eq!(
+        entries(published.unwrap().tags[0].index.as_ref().unwrap()).len(),
+        2
+    );
+    let listed = notes
+        .iter()
+        .filter(|note| matches!(note, Note::TagsUnlisted { .. }))
+        .count();
+    assert_eq!(listed, 1, "said once, though it was tried more often");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_entry_whose_manifest_is_gone_leaves_the_index_with_a_line() {
+    let rig = Rig::new();
+    let mac = artifact(Made {
+        target: MAC,
+        ..MADE
+    })
+    .await;
+    push(&mac, &rig).await;
+    rig.without_tag("1.2.3__aarch64-apple-darwin");
+    rig.without_manifest(mac.manifest().digest());
+    let (published, notes) = push_with(
+        &artifact(MADE).await,
+        &rig,
+        "1.2.3",
+        &PublishOptions::default(),
+    )
+    .await;
+    let index = published.unwrap().tags[0].index.clone().unwrap();
+    assert_eq!(
+        entries(&index)
+            .iter()
+            .map(|(target, _)| target.as_str())
+            .collect::<Vec<_>>(),
+        [GNU]
+    );
+    assert!(
+        notes
+            .iter()
+            .any(|note| matches!(note, Note::EntryGone { target, .. } if target == MAC))
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_that_cannot_be_written_for_a_moment_is_looked_at_again_and_not_replayed() {
+    for failing in ["push_manifest index", "tag 1.2.3"] {
+        let rig = Rig::new();
+        let failures = Mutex::new(2);
+        let error = unreachable().await;
+        let errors = Mutex::new(vec![error, unreachable().await]);
+        rig.before(move |call| {
+            if call == failing && *failures.lock().unwrap() > 0 {
+                *failures.lock().unwrap() -= 1;
+                return Err(errors.lock().unwrap().pop().unwrap());
+            }
+            Ok(())
+        });
+        let (published, _) = push_with(
+            &artifact(MADE).await,
+            &rig,
+            "1.2.3",
+            &PublishOptions::default(),
+        )
+        .await;
+        assert!(published.unwrap().tags[0].index.is_some());
+        let calls = rig.calls();
+        let tries = calls
+            .iter()
+            .enumerate()
+            .filter(|(_, call)| *call == "tag 1.2.3")
+            .map(|(at, _)| at);
+        for at in tries.skip(1) {
+            assert!(
+                calls[..at]
+                    .iter()
+                    .rev()
+                    .skip(1)
+                    .any(|call| call == "manifest 1.2.3")
+            );
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_registry_that_stays_unreachable_is_given_up_as_such() {
+    let rig = Rig::new();
+    let mut errors = Vec::new();
+    for _ in 0..10 {
+        errors.push(unreachable().await);
+    }
+    let errors = Mutex::new(errors);
+    rig.before(move |call| {
+        if call == "tag 1.2.3" {
+            Err(errors.lock().unwrap().pop().unwrap())
+        } else {
+            Ok(())
+        }
+    });
+    let error = push_with(
+        &artifact(MADE).await,
+        &rig,
+        "1.2.3",
+        &PublishOptions::default(),
+    )
+    .await
+    .0
+    .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network);
+    assert_eq!(
+        rig.calls()
+            .iter()
+            .filter(|call| *call == "tag 1.2.3")
+            .count(),
+        10
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_that_must_not_change_is_a_conflict_with_two_ways_out() {
+    let rig = Rig::new();
+    push(
+        &artifact(Made {
+            target: MAC,
+            ..MADE
+        })
+        .await,
+        &rig,
+    )
+    .await;
+    rig.before(|call| {
+        if call == "tag 1.2.3" {
+            Err(refused())
+        } else {
+            Ok(())
+        }
+    });
+    let error = push_with(
+        &artifact(MADE).await,
+        &rig,
+        "1.2.3",
+        &PublishOptions::default(),
+    )
+    .await
+    .0
+    .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.help()[0].contains("`targets` in `[package.metadata.oci]`"));
+    assert!(error.help()[1].contains("`cargo oci index assemble`"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_that_never_comes_to_rest_is_given_up_with_the_target_stored() {
+    let rig = Rig::new();
+    let memory = rig.memory();
+    let other = artifact(Made {
+        target: MAC,
+        ..MADE
+    })
+    .await;
+    push(&other, &rig).await;
+    let without_us = at(&rig, "1.2.3").await;
+    rig.after(move |call| {
+        if call == "tag 1.2.3" {
+            let (memory, index) = (memory.clone(), without_us.clone());
+            rig::now(async move { memory.tag(&index, &"1.2.3".parse().unwrap()).await }).unwrap();
+        }
+    });
+    let own = artifact(MADE).await;
+    let (published, notes) = push_with(&own, &rig, "1.2.3", &PublishOptions::default()).await;
+    let error = published.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert!(error.help()[0].contains("`cargo oci index assemble`"));
+    assert_eq!(
+        at(&rig, "1.2.3__x86_64-unknown-linux-gnu").await,
+        *own.manifest()
+    );
+    assert_eq!(notes.len(), 9);
+}
+
+/// Another writer sets the target's tag right after we did.
+async fn overtaken(
+    tag: &'static str,
+    own: Made,
+    other: Made,
+    options: PublishOptions,
+) -> (oci_package::Result<Published>, Vec<Note>, Artifact) {
+    let rig = Rig::new();
+    let other = artifact(other).await;
+    rig.store(other.packed(), "elsewhere").await;
+    let (memory, manifest) = (rig.memory(), other.manifest().clone());
+    let target_tag = release(tag).target(own.target).unwrap();
+    let called = format!("tag {target_tag}");
+    rig.after(move |call| {
+        if call == called {
+            let (memory, manifest, tag) = (memory.clone(), manifest.clone(), target_tag.clone());
+            rig::now(async move { memory.tag(&manifest, &tag).await }).unwrap();
+        }
+    });
+    let (published, notes) = push_with(&artifact(own).await, &rig, tag, &options).await;
+    (published, notes, other)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_faster_writer_of_the_same_files_is_joined() {
+    let (published, notes, other) = overtaken(
+        "1.2.3",
+        MADE,
+        Made {
+            commit: "c2",
+            ..MADE
+        },
+        PublishOptions::default(),
+    )
+    .await;
+    let published = published.unwrap();
+    assert_eq!(published.manifest, *other.manifest());
+    let index = published.tags[0].index.as_ref().unwrap();
+    assert_eq!(
+        entries(index),
+        [(GNU.to_owned(), other.manifest().digest().clone())]
+    );
+    assert!(matches!(notes[..], [Note::KeptStored { .. }]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_faster_writer_of_other_files_is_a_conflict_even_when_overwriting() {
+    for options in [PublishOptions::default(), overwriting()] {
+        let (published, ..) = overtaken(
+            "1.2.3",
+            MADE,
+            Made {
+                content: "two",
+                ..MADE
+            },
+            options,
+        )
+        .await;
+        let error = published.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert_eq!(error.help()[0], "`widgets` has other content");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_moving_tag_the_later_writer_wins_and_both_succeed() {
+    let other = Made {
+        content: "two",
+        commit: "c2",
+        ..MADE
+    };
+    let (published, notes, _) = overtaken("nightly", MADE, other, PublishOptions::default()).await;
+    let published = published.unwrap();
+    assert_eq!(
+        (published.tags[0].action, published.tags[0].index.as_ref()),
+        (TagAction::Superseded, None)
+    );
+    assert!(matches!(notes[..], [Note::LaterWriter { .. }]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn on_a_moving_tag_the_index_of_a_later_release_stays() {
+    let rig = Rig::new();
+    let memory = rig.memory();
+    let later = artifact(Made {
+        target: MAC,
+        commit: "c2",
+        ..MADE
+    })
+    .await;
+    let elsewhere = push_with(&later, &rig, "elsewhere", &PublishOptions::default())
+        .await
+        .0
+        .unwrap();
+    let index = elsewhere.tags[0].index.clone().unwrap();
+    let expected = index.clone();
+    rig.after(move |call| {
+        if call == "tag nightly" {
+            let (memory, index) = (memory.clone(), index.clone());
+            rig::now(async move { memory.tag(&index, &"nightly".parse().unwrap()).await }).unwrap();
+        }
+    });
+    let (published, notes) = push_with(
+        &artifact(MADE).await,
+        &rig,
+        "nightly",
+        &PublishOptions::default(),
+    )
+    .await;
+    assert_eq!(published.unwrap().tags[0].index, None);
+    assert!(
+        notes
+            .iter()
+            .any(|note| matches!(note, Note::LaterWriter { .. }))
+    );
+    assert_eq!(at(&rig, "nightly").await, expected);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_writers_of_the_same_files_agree_in_the_end() {
+    for seed in 0..30 {
+        let rig = Rig::with_latency(seed);
+        let mut writers = Vec::new();
+        for commit in ["c1", "c2"] {
+            let (artifact, rig) = (artifact(Made { commit, ..MADE }).await, rig.clone());
+            writers.push(tokio::spawn(async move {
+                push_with(&artifact, &rig, "1.2.3", &PublishOptions::default())
+                    .await
+                    .0
+                    .unwrap()
+            }));
+        }
+        for writer in writers {
+            writer.await.unwrap();
+        }
+        let stored = at(&rig, "1.2.3__x86_64-unknown-linux-gnu").await;
+        assert_eq!(
+            entries(&at(&rig, "1.2.3").await),
+            [(GNU.to_owned(), stored.digest().clone())],
+            "seed {seed}"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_plan_reads_only_and_says_what_then_happens() {
+    let rig = Rig::new();
+    push(
+        &artifact(Made {
+            target: MAC,
+            ..MADE
+        })
+        .await,
+        &rig,
+    )
+    .await;
+    let own = artifact(MADE).await;
+    rig.forget_calls();
+    let tags = [release("1.2.3"), release("nightly")];
+    let options = PublishOptions::default();
+    let planned = plan(&own, &rig, &tags, &options, &|_| {}).await.unwrap();
+    assert_eq!(rig.writes(), Vec::<String>::new());
+    // The file is the same for both targets and there already; the config is not.
+    assert_eq!(
+        planned
+            .blobs
+            .iter()
+            .filter(|(_, is_there)| *is_there)
+            .count(),
+        1
+    );
+    assert_eq!(planned.blobs.len(), 2);
+    assert!(
+        planned
+            .tags
+            .iter()
+            .all(|tag| tag.action == TagAction::Create && tag.index_changes)
+    );
+
+    let published = publish(&own, &rig, &tags, &options, &|_| {}).await.unwrap();
+    assert_eq!(published.manifest, planned.manifest);
+    for (published, planned) in published.tags.iter().zip(&planned.tags) {
+        assert_eq!(
+            (&published.tag, &published.index),
+            (&planned.tag, &planned.index)
+        );
+    }
+    let planned = plan(&own, &rig, &tags, &options, &|_| {}).await.unwrap();
+    assert!(planned.blobs.is_empty());
+    assert!(
+        planned
+            .tags
+            .iter()
+            .all(|tag| tag.action == TagAction::Keep && !tag.index_changes)
+    );
+
+    let other = artifact(Made {
+        content: "two",
+        ..MADE
+    })
+    .await;
+    let error = plan(&other, &rig, &tags, &options, &|_| {})
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    let planned = plan(&other, &rig, &tags, &overwriting(), &|_| {})
+        .await
+        .unwrap();
+    assert!(
+        planned
+            .tags
+            .iter()
+            .all(|tag| tag.action == TagAction::Replace && tag.index_changes)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_index_is_assembled_from_what_was_pushed_without_it() {
+    let rig = Rig::new();
+    let options = PublishOptions {
+        index: false,
+        ..PublishOptions::default()
+    };
+    let empty = assemble(&rig, &release("1.2.3"), &|_| {})
+        .await
+        .unwrap_err();
+    assert_eq!(empty.kind(), ErrorKind::NotFound);
+    for target in [GNU, MAC] {
+        push_with(
+            &artifact(Made { target, ..MADE }).await,
+            &rig,
+            "1.2.3",
+            &options,
+        )
+        .await
+        .0
+        .unwrap();
+    }
+    let index = assemble(&rig, &release("1.2.3"), &|_| {}).await.unwrap();
+    assert_eq!(at(&rig, "1.2.3").await, index);
+    assert_eq!(entries(&index).len(), 2);
+
+    let rig = Rig::new();
+    for target in [GNU, MAC] {
+        push(&artifact(Made { target, ..MADE }).await, &rig).await;
+    }
+    assert_eq!(
+        at(&rig, "1.2.3").await,
+        index,
+        "assembled or grown, it is the same index"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn floating_tags_follow_releases_and_never_go_back() {
+    let rig = Rig::new();
+    let publish_version = async |version: &'static str| {
+        let artifact = artifact(Made { version, ..MADE }).await;
+        let published = push_with(&artifact, &rig, version, &PublishOptions::default())
+            .await
+            .0
+            .unwrap();
+        float(&rig, published.tags[0].index.as_ref().unwrap(), &|_| {})
+            .await
+            .unwrap()
+    };
+    let tag = |text: &str| text.parse::<Tag>().unwrap();
+    let moved = |texts: [&str; 3]| texts.map(|text| Floated::Moved(tag(text))).to_vec();
+    assert_eq!(
+        publish_version("1.2.3").await,
+        moved(["1.2", "1", "latest"])
+    );
+    assert_eq!(
+        publish_version("1.2.3").await,
+        ["1.2", "1", "latest"].map(|text| Floated::Current(tag(text)))
+    );
+    assert_eq!(
+        publish_version("1.10.0").await,
+        moved(["1.10", "1", "latest"])
+    );
+    let ahead = "1.10.0".parse().unwrap();
+    assert_eq!(
+        publish_version("1.2.4").await,
+        [
+            Floated::Moved(tag("1.2")),
+            Floated::Ahead(tag("1"), Clone::clone(&ahead)),
+            Floated::Ahead(tag("latest"), ahead)
+        ]
+    );
+    assert_eq!(publish_version("2.0.0-rc.1").await, []);
+    assert_eq!(at(&rig, "latest").await, at(&rig, "1.10.0").await);
+    assert_eq!(at(&rig, "1.2").await, at(&rig, "1.2.4").await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_observer_is_told_in_the_order_of_what_happens() {
+    let told = Mutex::new(Vec::new());
+    let observer = |event: Event<'_>| {
+        told.lock().unwrap().push(match event {
+            Event::BlobStarted(_) => "started",
+            Event::Blob(_, Delivery::Uploaded) => "uploaded",
+            Event::Manifest(_) => "manifest",
+            Event::Tag(..) => "tag",
+            Event::Index(..) => "index",
+            _ => "other",
+        });
+    };
+    let options = PublishOptions {
+        concurrency: 1,
+        ..PublishOptions::default()
+    };
+    publish(
+        &artifact(MADE).await,
+        &Memory::new(),
+        &[release("1.2.3")],
+        &options,
+        &observer,
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        *told.lock().unwrap(),
+        [
+            "started", "uploaded", "started", "uploaded", "manifest", "tag", "index"
+        ]
+    );
+}

@@ -1,0 +1,275 @@
+//! A target for tests: memory behind a network that takes its time, and behind whoever else is at work.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::{FutureExt, StreamExt};
+use oci_registry::{
+    Access, Blob, BlobStream, Client, ClientOptions, Delivery, Descriptor, Digest, Environment,
+    Error, Identifier, Manifest, Memory, Packed, Result, Source, Tag, TagStream, Target,
+};
+
+type Before = Box<dyn Fn(&str) -> Result<()> + Send + Sync>;
+type After = Box<dyn Fn(&str) + Send + Sync>;
+
+/// A repository in memory whose requests are counted, and may take time, fail, or meet another writer.
+#[derive(Clone)]
+pub(crate) struct Rig {
+    memory: Memory,
+    state: Arc<State>,
+}
+
+#[derive(Default)]
+struct State {
+    calls: Mutex<Vec<String>>,
+    /// Tags and manifests that are hidden, as if deleted, until they are written again.
+    hidden: Mutex<BTreeSet<String>>,
+    before: Mutex<Option<Before>>,
+    after: Mutex<Option<After>>,
+    /// The state of the generator of latencies; none without latency.
+    random: Mutex<Option<u64>>,
+}
+
+impl Rig {
+    /// A target that answers at once.
+    pub(crate) fn new() -> Self {
+        Self {
+            memory: Memory::new(),
+            state: Arc::default(),
+        }
+    }
+
+    /// A target whose requests and answers take between nothing and 0.4 seconds each.
+    pub(crate) fn with_latency(seed: u64) -> Self {
+        let rig = Self::new();
+        *rig.state.random.lock().unwrap() = Some(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        rig
+    }
+
+    /// What is behind the network.
+    pub(crate) fn memory(&self) -> Memory {
+        self.memory.clone()
+    }
+
+    /// Lets requests fail before they do anything.
+    pub(crate) fn before(&self, hook: impl Fn(&str) -> Result<()> + Send + Sync + 'static) {
+        *self.state.before.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// Does something between a request's effect and its answer.
+    pub(crate) fn after(&self, hook: impl Fn(&str) + Send + Sync + 'static) {
+        *self.state.after.lock().unwrap() = Some(Box::new(hook));
+    }
+
+    /// The requests so far.
+    pub(crate) fn calls(&self) -> Vec<String> {
+        let calls = self.state.calls.lock().unwrap();
+        calls
+            .iter()
+            .map(|call| call.trim_end_matches(" index").to_owned())
+            .collect()
+    }
+
+    /// The requests that write.
+    pub(crate) fn writes(&self) -> Vec<String> {
+        let mut calls = self.calls();
+        calls.retain(|call| call.starts_with("push_") || call.starts_with("tag "));
+        calls
+    }
+
+    pub(crate) fn forget_calls(&self) {
+        self.state.calls.lock().unwrap().clear();
+    }
+
+    /// Hides a tag, as if it were deleted.
+    pub(crate) fn without_tag(&self, tag: &str) {
+        self.state.hidden.lock().unwrap().insert(tag.to_owned());
+    }
+
+    /// Hides a manifest, as if it were deleted.
+    pub(crate) fn without_manifest(&self, digest: &Digest) {
+        self.state.hidden.lock().unwrap().insert(digest.to_string());
+    }
+
+    /// Stores an artifact under a tag.
+    pub(crate) async fn store(&self, packed: &Packed, tag: &str) {
+        for blob in packed.blobs() {
+            self.memory.push_blob(blob).await.unwrap();
+        }
+        self.memory.push_manifest(packed.manifest()).await.unwrap();
+        self.memory
+            .tag(packed.manifest(), &tag.parse().unwrap())
+            .await
+            .unwrap();
+    }
+
+    async fn latency(&self) {
+        let milliseconds = self.state.random.lock().unwrap().as_mut().map(|random| {
+            *random ^= *random << 13;
+            *random ^= *random >> 7;
+            *random ^= *random << 17;
+            *random % 400
+        });
+        if let Some(milliseconds) = milliseconds {
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+        }
+    }
+
+    async fn request<T>(&self, call: String, effect: impl Future<Output = Result<T>>) -> Result<T> {
+        self.latency().await;
+        self.state.calls.lock().unwrap().push(call.clone());
+        if let Some(hook) = &*self.state.before.lock().unwrap() {
+            hook(&call)?;
+        }
+        let answer = effect.await;
+        if let Some(hook) = &*self.state.after.lock().unwrap() {
+            hook(&call);
+        }
+        self.latency().await;
+        answer
+    }
+
+    fn is_hidden(&self, name: &str) -> bool {
+        self.state.hidden.lock().unwrap().contains(name)
+    }
+
+    async fn find(&self, identifier: &Identifier) -> Result<Manifest> {
+        let manifest = self.memory.manifest(identifier).await?;
+        if self.is_hidden(&identifier.to_string()) || self.is_hidden(manifest.digest().as_str()) {
+            return self
+                .memory
+                .manifest(&Digest::sha256(b"nothing").into())
+                .await;
+        }
+        Ok(manifest)
+    }
+}
+
+/// Runs what never waits.
+pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
+    future.now_or_never().expect("memory answers at once")
+}
+
+/// What a registry says to what it does not like.
+pub(crate) fn refused() -> Error {
+    "not a tag".parse::<Tag>().unwrap_err()
+}
+
+/// What is said of a registry that is not there.
+pub(crate) async fn unreachable() -> Error {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let reference = format!("{}/widgets", listener.local_addr().unwrap());
+    drop(listener);
+    let options = ClientOptions {
+        attempts: 1,
+        ..ClientOptions::new(Environment::default())
+    };
+    let repository = Client::new(options)
+        .repository(&reference.parse().unwrap(), Access::Pull)
+        .unwrap();
+    repository
+        .manifest(&"latest".parse::<Tag>().unwrap().into())
+        .await
+        .unwrap_err()
+}
+
+impl fmt::Debug for Rig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rig").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Source for Rig {
+    async fn manifest(&self, identifier: &Identifier) -> Result<Manifest> {
+        self.request(format!("manifest {identifier}"), self.find(identifier))
+            .await
+    }
+
+    async fn resolve(&self, identifier: &Identifier) -> Result<Descriptor> {
+        let found = async { Ok(self.find(identifier).await?.descriptor()) };
+        self.request(format!("resolve {identifier}"), found).await
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream> {
+        self.request("blob".into(), self.memory.blob(descriptor))
+            .await
+    }
+
+    fn tags(&self) -> TagStream {
+        let rig = self.clone();
+        let list = async move {
+            let collect = async { Ok(rig.memory.tags().collect::<Vec<_>>().await) };
+            match rig.request("tags".into(), collect).await {
+                Ok(tags) => tags,
+                Err(error) => vec![Err(error)],
+            }
+        };
+        let rig = self.clone();
+        let visible =
+            move |tag: &Result<Tag>| !tag.as_ref().is_ok_and(|tag| rig.is_hidden(tag.as_str()));
+        list.into_stream()
+            .flat_map(futures_util::stream::iter)
+            .filter(move |tag| std::future::ready(visible(tag)))
+            .boxed()
+    }
+
+    fn describe(&self, identifier: &Identifier) -> String {
+        self.memory.describe(identifier)
+    }
+}
+
+#[async_trait]
+impl Target for Rig {
+    async fn exists(&self, descriptor: &Descriptor) -> Result<bool> {
+        let found =
+            async {
+                Ok(self.memory.exists(descriptor).await?
+                    && !self.is_hidden(descriptor.digest.as_str()))
+            };
+        self.request("exists".into(), found).await
+    }
+
+    async fn push_blob(&self, blob: &Blob) -> Result<Delivery> {
+        self.request("push_blob".into(), self.memory.push_blob(blob))
+            .await
+    }
+
+    async fn push_manifest(&self, manifest: &Manifest) -> Result<()> {
+        let call = if manifest.as_index().is_some() {
+            "push_manifest index"
+        } else {
+            "push_manifest"
+        };
+        let push = async {
+            let missing = manifest
+                .successors()
+                .into_iter()
+                .any(|child| self.is_hidden(child.digest.as_str()));
+            if missing {
+                return Err(refused());
+            }
+            self.memory.push_manifest(manifest).await?;
+            self.state
+                .hidden
+                .lock()
+                .unwrap()
+                .remove(manifest.digest().as_str());
+            Ok(())
+        };
+        self.request(call.into(), push).await
+    }
+
+    async fn tag(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
+        let set = async {
+            self.memory.tag(manifest, tag).await?;
+            self.state.hidden.lock().unwrap().remove(tag.as_str());
+            Ok(())
+        };
+        self.request(format!("tag {tag}"), set).await
+    }
+}
