@@ -126,8 +126,8 @@ impl Survey {
     }
 
     async fn config(&self, descriptor: &Descriptor) -> Result<Option<Config>> {
-        let is_image = [MediaType::IMAGE_CONFIG, DOCKER_IMAGE_CONFIG]
-            .contains(&descriptor.media_type);
+        let is_image =
+            [MediaType::IMAGE_CONFIG, DOCKER_IMAGE_CONFIG].contains(&descriptor.media_type);
         if !is_image || descriptor.size > MAX_CONFIG as u64 {
             return Ok(None);
         }
@@ -173,7 +173,10 @@ mod tests {
         for blob in [&config, &layer] {
             memory.push_blob(blob).await.unwrap();
         }
-        let mut image = ImageManifest::new(MediaType::from("application/x"), config.descriptor().clone());
+        let mut image = ImageManifest::new(
+            MediaType::from("application/x"),
+            config.descriptor().clone(),
+        );
         image.artifact_type = None;
         image.layers.push(layer.descriptor().clone());
         let image = Manifest::from_image(image).unwrap();
@@ -205,7 +208,10 @@ mod tests {
         let index = Manifest::from_index(index).unwrap();
         let summary = survey(memory).summary(&index).await.unwrap();
         assert_eq!(summary.size, Some(34 + 3 + 39 + 3));
-        assert_eq!(summary.created.as_deref(), Some("2026-01-02T03:04:05-01:00"));
+        assert_eq!(
+            summary.created.as_deref(),
+            Some("2026-01-02T03:04:05-01:00")
+        );
     }
 
     #[tokio::test]

@@ -95,7 +95,16 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Asked<T> {
             });
             return Ok(Self::Several(subjects.boxed()));
         }
+        // A program ends what it prints with an end of line.
+        let is_printed = matches!(input, PipelineData::ByteStream(..));
         match input.into_value(call.head)? {
+            value @ Value::String { .. } if is_printed => {
+                let text = value.as_str()?.trim_end_matches(['\r', '\n']);
+                Ok(Self::One(subject(
+                    engine,
+                    &Value::string(text, value.span()),
+                )?))
+            }
             Value::Nothing { .. } => Err(report::invalid(
                 "failed to tell what is asked about",
                 "an argument is missing",
@@ -144,12 +153,10 @@ fn subject<T: FromStr<Err = oci_registry::Error>>(
         Value::Error { error, .. } => return Err((**error).clone().into()),
         other => {
             let found = format!("this is {}", other.get_type().get_non_specified_string());
-            return Err(report::invalid(
-                "failed to read what is asked about",
-                &found,
-                span,
-            )
-            .with_help("give a text, a list of texts, or rows with a `reference` column"));
+            return Err(
+                report::invalid("failed to read what is asked about", &found, span)
+                    .with_help("give a text, a list of texts, or rows with a `reference` column"),
+            );
         }
     };
     let parsed = text.parse().map_err(|error: oci_registry::Error| {
@@ -163,12 +170,7 @@ fn subject<T: FromStr<Err = oci_registry::Error>>(
 }
 
 /// Where a part of a text stands in the source code, when the text stands there as it is.
-fn part_of(
-    engine: &EngineInterface,
-    span: Span,
-    text: &str,
-    part: Range<usize>,
-) -> Option<Span> {
+fn part_of(engine: &EngineInterface, span: Span, text: &str, part: Range<usize>) -> Option<Span> {
     let written = engine.get_span_contents(span).ok()?;
     let start = span.start + offset_in(&written, text)?;
     Some(Span::new(start + part.start, start + part.end))

@@ -38,9 +38,7 @@ impl Runtime {
     ) -> Result<T, LabeledError> {
         let interrupt = CancellationToken::new();
         let _handler = on_interrupt(engine, &interrupt)?;
-        let done = self
-            .start()?
-            .block_on(interrupt.run_until_cancelled(work));
+        let done = self.start()?.block_on(interrupt.run_until_cancelled(work));
         done.unwrap_or_else(|| Err(interrupted(span)))
     }
 

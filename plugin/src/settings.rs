@@ -68,8 +68,12 @@ impl Settings {
             });
             flag.or_else(|| config.get(name).cloned())
         };
+        let plain_http = match find(PLAIN_HTTP) {
+            Some(value) => Some(value.as_bool()?),
+            None => None,
+        };
         Ok(Self {
-            plain_http: find(PLAIN_HTTP).map(|value| value.as_bool()).transpose()?,
+            plain_http,
             retries: number(RETRIES, find(RETRIES), 4, 0, 20)?,
             concurrency: number(CONCURRENCY, find(CONCURRENCY), 8, 1, 64)? as usize,
         })

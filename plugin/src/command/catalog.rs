@@ -28,7 +28,11 @@ impl PluginCommand for Catalog {
     fn signature(&self) -> Signature {
         let table = value::table(value::repository_columns());
         let signature = Signature::build(self.name())
-            .rest("registry", SyntaxShape::String, "The registry, as `HOST[:PORT]`")
+            .rest(
+                "registry",
+                SyntaxShape::String,
+                "The registry, as `HOST[:PORT]`",
+            )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
         Settings::flags(signature)

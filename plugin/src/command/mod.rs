@@ -23,7 +23,14 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = OciPlugin>>> {
 }
 
 /// What people search for when they mean any of this.
-const SEARCH_TERMS: [&str; 6] = ["docker", "container", "image", "registry", "artifact", "oras"];
+const SEARCH_TERMS: [&str; 6] = [
+    "docker",
+    "container",
+    "image",
+    "registry",
+    "artifact",
+    "oras",
+];
 
 /// The ways to ask about something, with what comes of one thing and of a list.
 fn input_output_types(one: &Type, list: &Type) -> Vec<(Type, Type)> {

@@ -1,0 +1,546 @@
+//! The commands through Nushell's own protocol, within this process, against a scripted registry.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod scripted;
+
+use nu_plugin::Plugin;
+use nu_plugin_oci::OciPlugin;
+use nu_plugin_test_support::PluginTest;
+use nu_protocol::{LabeledError, PipelineData, ShellError, Span, Type, Value};
+use oci_registry::Digest;
+use scripted::{Answer, Registry};
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+fn shell() -> PluginTest {
+    let mut shell = PluginTest::new("oci", OciPlugin::default().into()).unwrap();
+    let directory = Value::test_string(env!("CARGO_MANIFEST_DIR"));
+    shell
+        .engine_state_mut()
+        .add_env_var("PWD".into(), directory);
+    shell
+}
+
+fn eval(source: &str) -> Result<Value, LabeledError> {
+    eval_in(&mut shell(), source)
+}
+
+fn eval_in(shell: &mut PluginTest, source: &str) -> Result<Value, LabeledError> {
+    let data = shell.eval(source).map_err(LabeledError::from)?;
+    Ok(data.into_value(Span::test_data())?)
+}
+
+fn columns(row: &Value) -> Vec<&str> {
+    row.as_record()
+        .unwrap()
+        .columns()
+        .map(String::as_str)
+        .collect()
+}
+
+fn cell<'a>(row: &'a Value, column: &str) -> &'a Value {
+    row.as_record().unwrap().get(column).unwrap()
+}
+
+/// The texts of a column.
+fn texts<'a>(table: &'a Value, column: &str) -> Vec<&'a str> {
+    let rows = table.as_list().unwrap().iter();
+    rows.map(|row| cell(row, column).as_str().unwrap())
+        .collect()
+}
+
+fn tags(names: &str) -> Answer {
+    Answer::ok(format!(r#"{{"name":"x","tags":[{names}]}}"#))
+}
+
+/// The manifest of an artifact with one layer, and what is annotated.
+fn artifact(annotations: &str) -> String {
+    let layer = Digest::sha256(b"abc");
+    format!(
+        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","artifactType":"application/vnd.cargo-oci.package-target.v1",
+        "config":{{"mediaType":"application/vnd.cargo-oci.config.v1+json","digest":"{layer}","size":7}},
+        "layers":[{{"mediaType":"application/vnd.cargo-oci.bin","digest":"{layer}","size":3,
+            "annotations":{{"org.opencontainers.image.title":"widgets-1.0.0","dev.cargo-oci.kind":"bin"}}}}],
+        "annotations":{{{annotations}}}}}"#
+    )
+}
+
+fn manifest(body: impl Into<Vec<u8>>) -> Answer {
+    Answer::ok(body).header("Content-Type", MANIFEST)
+}
+
+const LONG: [&str; 8] = [
+    "size",
+    "created",
+    "platforms",
+    "targets",
+    "artifact_type",
+    "media_type",
+    "annotations",
+    "digest",
+];
+const MANIFEST_COLUMNS: [&str; 10] = [
+    "reference",
+    "media_type",
+    "artifact_type",
+    "size",
+    "annotations",
+    "config",
+    "subject",
+    "layers",
+    "manifests",
+    "digest",
+];
+const LAYERS: [&str; 7] = [
+    "title",
+    "kind",
+    "media_type",
+    "size",
+    "annotations",
+    "reference",
+    "digest",
+];
+const MANIFESTS: [&str; 8] = [
+    "platform",
+    "target",
+    "artifact_type",
+    "media_type",
+    "size",
+    "annotations",
+    "reference",
+    "digest",
+];
+
+#[test]
+fn the_columns_are_those_that_are_promised() {
+    let commands = OciPlugin::default().commands();
+    let output = |name: &str| {
+        let command = commands.iter().find(|command| command.name() == name);
+        let types = command.unwrap().signature().input_output_types;
+        assert_eq!(types[0].0, Type::Nothing);
+        types[0].1.clone()
+    };
+    let names = |of: &Type| match of {
+        Type::Table(columns) | Type::Record(columns) => {
+            let names = columns.iter().map(|(name, _)| name.clone());
+            names.collect::<Vec<_>>()
+        }
+        other => panic!("{other} has no columns"),
+    };
+    assert_eq!(names(&output("oci catalog")), ["name", "reference"]);
+    let short = ["name", "reference", "repository"];
+    assert_eq!(names(&output("oci tags")), [&short[..], &LONG].concat());
+    let Type::OneOf(of_manifest) = output("oci manifest") else {
+        panic!("with --raw a manifest is a text");
+    };
+    let record = of_manifest.iter().find(|of| matches!(of, Type::Record(_)));
+    assert_eq!(names(record.unwrap()), MANIFEST_COLUMNS);
+    let Some(Type::Record(columns)) = record else {
+        unreachable!()
+    };
+    for (name, expected) in [("layers", &LAYERS[..]), ("manifests", &MANIFESTS)] {
+        let (_, of) = columns.iter().find(|(column, _)| column == name).unwrap();
+        assert_eq!(names(of), expected);
+    }
+}
+
+#[test]
+fn the_parent_shows_what_there_is() {
+    let help = eval("oci").unwrap();
+    for command in OciPlugin::default().commands() {
+        assert!(help.as_str().unwrap().contains(command.name()), "{help:?}");
+    }
+}
+
+#[test]
+fn every_example_parses() {
+    let mut shell = shell();
+    let mut count = 0;
+    for command in OciPlugin::default().commands() {
+        for example in command.examples() {
+            // Only the language itself and these commands are known here.
+            for part in example
+                .example
+                .split(" | ")
+                .filter(|part| part.starts_with("oci "))
+            {
+                shell.eval(&format!("def example [] {{ {part} }}")).unwrap();
+                count += 1;
+            }
+        }
+    }
+    assert!(count > 5, "only {count} parts");
+    assert!(
+        shell
+            .eval("def example [] { oci tags --no-such-flag }")
+            .is_err()
+    );
+}
+
+#[test]
+fn tags_of_all_pages_are_rows() {
+    let registry = Registry::start(|request| match request {
+        "GET /v2/acme/widgets/tags/list?n=1000" => tags(r#""1.0.0","1.1.0""#).header(
+            "Link",
+            r#"</v2/acme/widgets/tags/list?n=1000&last=1.1.0>; rel="next""#,
+        ),
+        "GET /v2/acme/widgets/tags/list?n=1000&last=1.1.0" => tags(r#""latest""#),
+        _ => Answer::error(404, "NAME_UNKNOWN"),
+    });
+    let host = registry.host();
+    let rows = eval(&format!("oci tags {host}/acme/widgets")).unwrap();
+    assert_eq!(texts(&rows, "name"), ["1.0.0", "1.1.0", "latest"]);
+    let row = &rows.as_list().unwrap()[2];
+    assert_eq!(columns(row), ["name", "reference"]);
+    assert_eq!(
+        cell(row, "reference").as_str().unwrap(),
+        format!("{host}/acme/widgets:latest")
+    );
+    assert_eq!(registry.requests().len(), 2);
+}
+
+/// Pages of two hundred tags without end, and a repository beside them that is small.
+fn endless() -> Registry {
+    Registry::start(|request| {
+        if request.starts_with("GET /v2/small/") {
+            return tags(r#""latest""#);
+        }
+        let page = request.rsplit('=').next().unwrap().parse::<usize>();
+        let page = page.ok().filter(|page| *page != 1000).unwrap_or_default();
+        let names: Vec<_> = (0..200).map(|row| format!(r#""{page}.{row}""#)).collect();
+        let next = format!(r#"</v2/endless/tags/list?page={}>; rel="next""#, page + 1);
+        tags(&names.join(",")).header("Link", next)
+    })
+}
+
+#[test]
+fn who_takes_one_row_asks_for_one_page() {
+    let registry = endless();
+    let (host, mut shell) = (registry.host(), shell());
+    let rows = shell.eval(&format!("oci tags {host}/endless")).unwrap();
+    let first = rows.into_iter().next().unwrap();
+    assert_eq!(cell(&first, "name").as_str().unwrap(), "0.0");
+    // Whatever went on asking would have asked by the end of another command.
+    eval_in(&mut shell, &format!("oci tags {host}/small")).unwrap();
+    let is_endless = |request: &String| request.contains("/endless/");
+    assert_eq!(
+        registry
+            .requests()
+            .iter()
+            .filter(|request| is_endless(request))
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn who_takes_more_rows_gets_more_pages() {
+    let registry = endless();
+    let rows = shell().eval(&format!("oci tags {}/endless", registry.host()));
+    let row = rows.unwrap().into_iter().nth(450).unwrap();
+    assert_eq!(cell(&row, "name").as_str().unwrap(), "2.50");
+    assert!(registry.requests().len() <= 4, "{:?}", registry.requests());
+}
+
+#[test]
+fn an_error_names_code_argument_and_causes() {
+    let registry = Registry::start(|_| Answer::error(404, "NAME_UNKNOWN"));
+    let source = format!("oci tags {}/acme/nothing", registry.host());
+    let error = eval(&source).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::not_found"));
+    assert_eq!(
+        error.msg,
+        format!(
+            "failed to list the tags of `{}/acme/nothing`",
+            registry.host()
+        )
+    );
+    let [cause] = &error.inner[..] else {
+        panic!("{error:?}")
+    };
+    assert!(
+        cause
+            .to_string()
+            .contains("404 Not Found NAME_UNKNOWN: says the registry"),
+        "{cause}"
+    );
+    let [label] = &error.labels[..] else {
+        panic!("{error:?}")
+    };
+    assert_eq!(
+        label.span.end - label.span.start,
+        source.len() - "oci tags ".len()
+    );
+}
+
+#[test]
+fn an_error_points_at_the_part_that_does_not_parse() {
+    for (source, part) in [
+        ("oci tags ghcr.io/acme/Widgets", "W"),
+        ("oci tags 'ghcr.io/acme/wid gets'", " "),
+        ("[ghcr.io/a ghcr.io/b:c:d] | oci manifest", ":"),
+        ("oci catalog ghcr.io:port", "port"),
+    ] {
+        let mut shell = shell();
+        let error = eval_in(&mut shell, source).unwrap_err();
+        assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
+        let shown = shell.engine_state().get_span_contents(error.labels[0].span);
+        assert_eq!(String::from_utf8_lossy(shown), part, "{source}");
+    }
+}
+
+#[test]
+fn what_names_one_manifest_is_no_repository_and_the_other_way_round() {
+    for source in [
+        "oci tags ghcr.io/acme/widgets:1",
+        "oci manifest ghcr.io/acme/widgets",
+    ] {
+        let error = eval(source).unwrap_err();
+        assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
+        assert!(error.help.is_some());
+    }
+}
+
+fn two_repositories() -> Registry {
+    Registry::start(|request| match request.split('?').next() {
+        Some("GET /v2/_catalog") => Answer::ok(r#"{"repositories":["one","two"]}"#),
+        Some("GET /v2/one/tags/list") => tags(r#""1""#),
+        Some("GET /v2/two/tags/list") => tags(r#""1","2""#),
+        _ => Answer::error(404, "NAME_UNKNOWN"),
+    })
+}
+
+#[test]
+fn names_come_from_arguments_or_the_pipeline() {
+    let registry = two_repositories();
+    let host = registry.host();
+    for source in [
+        format!("oci tags {host}/one {host}/two"),
+        format!("[{host}/one {host}/two] | oci tags"),
+        format!("[{{reference: '{host}/one'}} {{reference: '{host}/two'}}] | oci tags"),
+        format!("oci catalog {host} | oci tags"),
+        format!("'{host}' | oci catalog | oci tags"),
+    ] {
+        let rows = eval(&source).unwrap();
+        assert_eq!(texts(&rows, "name"), ["1", "1", "2"], "{source}");
+        let repositories = ["one", "two", "two"].map(|name| format!("{host}/{name}"));
+        assert_eq!(texts(&rows, "repository"), repositories, "{source}");
+    }
+    for source in [
+        format!("'{host}/two' | oci tags"),
+        format!("{{reference: '{host}/two'}} | oci tags"),
+        // The first command of a closure gets the closure's input.
+        format!("'two' | do {{|| oci tags {host}/two }}"),
+    ] {
+        let rows = eval(&source).unwrap();
+        assert_eq!(texts(&rows, "name"), ["1", "2"], "{source}");
+        assert_eq!(columns(&rows.as_list().unwrap()[0]), ["name", "reference"]);
+    }
+}
+
+#[test]
+fn input_that_names_nothing_is_an_error() {
+    for (source, code) in [
+        ("oci tags", Some("oci::invalid_input")),
+        ("[a.b/c] | oci tags a.b/d", Some("oci::invalid_input")),
+        ("[{name: a.b/c}] | oci tags", Some("oci::invalid_input")),
+        ("{reference: 5} | oci manifest", Some("oci::invalid_input")),
+        (
+            "oci manifest a.b/c:1 --retries 1000",
+            Some("oci::invalid_input"),
+        ),
+    ] {
+        let error = eval(source).unwrap_err();
+        assert_eq!(error.code.as_deref(), code, "{source}: {error:?}");
+        assert!(!error.labels.is_empty(), "{source}");
+    }
+}
+
+#[test]
+fn a_catalog_is_rows() {
+    let registry = two_repositories();
+    let host = registry.host();
+    let rows = eval(&format!("oci catalog {host}")).unwrap();
+    assert_eq!(texts(&rows, "name"), ["one", "two"]);
+    assert_eq!(
+        texts(&rows, "reference"),
+        [format!("{host}/one"), format!("{host}/two")]
+    );
+    assert_eq!(columns(&rows.as_list().unwrap()[0]), ["name", "reference"]);
+
+    let closed = Registry::start(|_| Answer::new(404, ""));
+    let error = eval(&format!("oci catalog {}", closed.host())).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::unsupported"));
+}
+
+#[test]
+fn long_tags_tell_what_they_name() {
+    let of_target = artifact(
+        r#""dev.cargo-oci.target":"x86_64-apple-darwin","dev.cargo-oci.platform":"darwin/amd64",
+        "org.opencontainers.image.created":"2026-01-02T03:04:05Z""#,
+    );
+    let entry = |target: &str, os: &str| {
+        let digest = Digest::sha256(target.as_bytes());
+        format!(
+            r#"{{"mediaType":"{MANIFEST}","digest":"{digest}","size":9,"platform":{{"os":"{os}","architecture":"amd64"}},
+            "annotations":{{"dev.cargo-oci.target":"{target}","dev.cargo-oci.size":"20"}}}}"#
+        )
+    };
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{},{},{}]}}"#,
+        entry("a", "linux"),
+        entry("b", "linux"),
+        entry("c", "darwin")
+    );
+    let (served, index_digest) = (of_target.clone(), Digest::sha256(index.as_bytes()));
+    let registry = Registry::start(move |request| match request.split('?').next().unwrap() {
+        "GET /v2/x/tags/list" => tags(r#""1.0.0","gone","1.0.0__x86_64-apple-darwin""#),
+        "GET /v2/x/manifests/1.0.0" => Answer::ok(index.clone()).header("Content-Type", INDEX),
+        "GET /v2/x/manifests/1.0.0__x86_64-apple-darwin" => manifest(served.clone()),
+        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+    });
+    let table = eval(&format!("oci tags {}/x --long", registry.host())).unwrap();
+    let rows = table.as_list().unwrap();
+    assert_eq!(
+        texts(&table, "name"),
+        ["1.0.0", "gone", "1.0.0__x86_64-apple-darwin"]
+    );
+    for row in rows {
+        assert_eq!(columns(row), [&["name", "reference"][..], &LONG].concat());
+    }
+    let [index, gone, target] = rows else {
+        panic!("{rows:?}")
+    };
+    let span = Span::test_data();
+    let list = |texts: &[&str]| {
+        Value::list(
+            texts
+                .iter()
+                .map(|text| Value::string(*text, span))
+                .collect(),
+            span,
+        )
+    };
+    assert_eq!(*cell(index, "size"), Value::filesize(60, span));
+    assert_eq!(
+        *cell(index, "platforms"),
+        list(&["linux/amd64", "darwin/amd64"])
+    );
+    assert_eq!(*cell(index, "targets"), list(&["a", "b", "c"]));
+    assert_eq!(*cell(index, "artifact_type"), Value::nothing(span));
+    assert_eq!(cell(index, "media_type").as_str().unwrap(), INDEX);
+    assert_eq!(
+        cell(index, "digest").as_str().unwrap(),
+        index_digest.to_string()
+    );
+    assert!(
+        LONG.iter().all(|column| cell(gone, column).is_nothing()),
+        "{gone:?}"
+    );
+    assert_eq!(*cell(target, "size"), Value::filesize(10, span));
+    assert_eq!(
+        cell(target, "created").as_date().unwrap().timestamp(),
+        1_767_323_045
+    );
+    assert_eq!(cell(target, "annotations").as_record().unwrap().len(), 3);
+}
+
+#[test]
+fn a_rate_limit_comes_after_the_rows_so_far() {
+    let registry = Registry::start(|request| match request.split('?').next().unwrap() {
+        "GET /v2/x/tags/list" => tags(r#""1","2","3""#),
+        "GET /v2/x/manifests/2" => {
+            Answer::error(429, "TOOMANYREQUESTS").header("Retry-After", "86400")
+        }
+        _ => manifest(artifact("")),
+    });
+    let source = format!("oci tags {}/x --long --concurrency 1", registry.host());
+    let rows = shell().eval(&source).unwrap();
+    let rows: Vec<_> = rows.into_iter().collect();
+    assert_eq!(rows.len(), 2, "{rows:?}");
+    assert_eq!(cell(&rows[0], "name").as_str().unwrap(), "1");
+    let Value::Error { error, .. } = &rows[1] else {
+        panic!("{rows:?}")
+    };
+    let ShellError::LabeledError(error) = &**error else {
+        panic!("{error:?}")
+    };
+    assert_eq!(error.code.as_deref(), Some("oci::rate_limited"));
+}
+
+#[test]
+fn a_manifest_is_a_record() {
+    let body = artifact(r#""org.opencontainers.image.title":"widgets""#);
+    let (served, digest) = (body.clone(), Digest::sha256(body.as_bytes()));
+    let registry = Registry::start(move |request| match request {
+        "GET /v2/x/manifests/1" => manifest(served.clone()),
+        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+    });
+    let host = registry.host();
+    let record = eval(&format!("oci manifest {host}/x:1")).unwrap();
+    assert_eq!(columns(&record), MANIFEST_COLUMNS);
+    assert_eq!(
+        cell(&record, "reference").as_str().unwrap(),
+        format!("{host}/x@{digest}")
+    );
+    assert_eq!(*cell(&record, "size"), Value::test_filesize(10));
+    assert!(cell(&record, "manifests").is_nothing());
+    assert!(cell(&record, "subject").is_nothing());
+    let layer = &cell(&record, "layers").as_list().unwrap()[0];
+    assert_eq!(columns(layer), LAYERS);
+    assert_eq!(cell(layer, "kind").as_str().unwrap(), "bin");
+    assert_eq!(cell(layer, "title").as_str().unwrap(), "widgets-1.0.0");
+
+    let raw = eval(&format!("oci manifest {host}/x:1 --raw")).unwrap();
+    assert_eq!(raw.as_str().unwrap(), body);
+    let rows = eval(&format!("[{host}/x:1] | oci manifest")).unwrap();
+    assert_eq!(rows.as_list().unwrap().len(), 1);
+    let error = eval(&format!("oci manifest {host}/x:2")).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::not_found"));
+}
+
+#[test]
+fn an_index_has_manifests_and_no_layers() {
+    let digest = Digest::sha256(b"x");
+    let body = format!(
+        r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{MANIFEST}","digest":"{digest}","size":9,
+        "platform":{{"os":"unknown","architecture":"unknown"}}}}]}}"#
+    );
+    let registry = Registry::start(move |_| Answer::ok(body.clone()).header("Content-Type", INDEX));
+    let record = eval(&format!("oci manifest {}/x:1", registry.host())).unwrap();
+    assert_eq!(columns(&record), MANIFEST_COLUMNS);
+    for column in ["config", "layers", "subject", "size"] {
+        assert!(cell(&record, column).is_nothing(), "{column}");
+    }
+    let entry = &cell(&record, "manifests").as_list().unwrap()[0];
+    assert_eq!(columns(entry), MANIFESTS);
+    assert!(cell(entry, "platform").is_nothing());
+    let reference = format!("{}/x@{digest}", registry.host());
+    assert_eq!(cell(entry, "reference").as_str().unwrap(), reference);
+}
+
+#[test]
+fn a_connection_is_kept_until_the_environment_changes() {
+    let registry = two_repositories();
+    let (host, mut shell) = (registry.host(), shell());
+    for _ in 0..3 {
+        eval_in(&mut shell, &format!("oci tags {host}/one")).unwrap();
+    }
+    assert_eq!(registry.connections(), 1);
+    let elsewhere = Value::test_string("/nonexistent");
+    shell
+        .engine_state_mut()
+        .add_env_var("DOCKER_CONFIG".into(), elsewhere);
+    eval_in(&mut shell, &format!("oci tags {host}/one")).unwrap();
+    assert_eq!(registry.connections(), 2);
+}
+
+#[test]
+fn pipeline_data_that_is_empty_is_no_input() {
+    let registry = two_repositories();
+    let source = format!("oci tags {}/one", registry.host());
+    let rows = shell().eval_with(&source, PipelineData::value(Value::test_nothing(), None));
+    assert_eq!(rows.unwrap().into_iter().count(), 1);
+}
