@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::future::Future;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -43,10 +43,10 @@ impl Rig {
         }
     }
 
-    /// A target whose requests and answers take between nothing and 0.4 seconds each.
+    /// A target whose requests and answers take a tenth of a second, or now and then up to five.
     pub(crate) fn with_latency(seed: u64) -> Self {
         let rig = Self::new();
-        *rig.state.random.lock().unwrap() = Some(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        *lock(&rig.state.random) = Some(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         rig
     }
 
@@ -57,17 +57,17 @@ impl Rig {
 
     /// Lets requests fail before they do anything.
     pub(crate) fn before(&self, hook: impl Fn(&str) -> Result<()> + Send + Sync + 'static) {
-        *self.state.before.lock().unwrap() = Some(Box::new(hook));
+        *lock(&self.state.before) = Some(Box::new(hook));
     }
 
     /// Does something between a request's effect and its answer.
     pub(crate) fn after(&self, hook: impl Fn(&str) + Send + Sync + 'static) {
-        *self.state.after.lock().unwrap() = Some(Box::new(hook));
+        *lock(&self.state.after) = Some(Box::new(hook));
     }
 
     /// The requests so far.
     pub(crate) fn calls(&self) -> Vec<String> {
-        let calls = self.state.calls.lock().unwrap();
+        let calls = lock(&self.state.calls);
         calls
             .iter()
             .map(|call| call.trim_end_matches(" index").to_owned())
@@ -82,17 +82,17 @@ impl Rig {
     }
 
     pub(crate) fn forget_calls(&self) {
-        self.state.calls.lock().unwrap().clear();
+        lock(&self.state.calls).clear();
     }
 
     /// Hides a tag, as if it were deleted.
     pub(crate) fn without_tag(&self, tag: &str) {
-        self.state.hidden.lock().unwrap().insert(tag.to_owned());
+        lock(&self.state.hidden).insert(tag.to_owned());
     }
 
     /// Hides a manifest, as if it were deleted.
     pub(crate) fn without_manifest(&self, digest: &Digest) {
-        self.state.hidden.lock().unwrap().insert(digest.to_string());
+        lock(&self.state.hidden).insert(digest.to_string());
     }
 
     /// Stores an artifact under a tag.
@@ -107,12 +107,14 @@ impl Rig {
             .unwrap();
     }
 
+    /// Mostly short, now and then long: what order things happen in is decided by the few that are slow.
     async fn latency(&self) {
-        let milliseconds = self.state.random.lock().unwrap().as_mut().map(|random| {
+        let milliseconds = lock(&self.state.random).as_mut().map(|random| {
             *random ^= *random << 13;
             *random ^= *random >> 7;
             *random ^= *random << 17;
-            *random % 400
+            let longest = if random.is_multiple_of(6) { 5000 } else { 100 };
+            (*random >> 20) % longest
         });
         if let Some(milliseconds) = milliseconds {
             tokio::time::sleep(Duration::from_millis(milliseconds)).await;
@@ -121,12 +123,12 @@ impl Rig {
 
     async fn request<T>(&self, call: String, effect: impl Future<Output = Result<T>>) -> Result<T> {
         self.latency().await;
-        self.state.calls.lock().unwrap().push(call.clone());
-        if let Some(hook) = &*self.state.before.lock().unwrap() {
+        lock(&self.state.calls).push(call.clone());
+        if let Some(hook) = &*lock(&self.state.before) {
             hook(&call)?;
         }
         let answer = effect.await;
-        if let Some(hook) = &*self.state.after.lock().unwrap() {
+        if let Some(hook) = &*lock(&self.state.after) {
             hook(&call);
         }
         self.latency().await;
@@ -134,7 +136,7 @@ impl Rig {
     }
 
     fn is_hidden(&self, name: &str) -> bool {
-        self.state.hidden.lock().unwrap().contains(name)
+        lock(&self.state.hidden).contains(name)
     }
 
     async fn find(&self, identifier: &Identifier) -> Result<Manifest> {
@@ -147,6 +149,10 @@ impl Rig {
         }
         Ok(manifest)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("no test panics while it holds a lock")
 }
 
 /// Runs what never waits.
@@ -254,11 +260,7 @@ impl Target for Rig {
                 return Err(refused());
             }
             self.memory.push_manifest(manifest).await?;
-            self.state
-                .hidden
-                .lock()
-                .unwrap()
-                .remove(manifest.digest().as_str());
+            lock(&self.state.hidden).remove(manifest.digest().as_str());
             Ok(())
         };
         self.request(call.into(), push).await
@@ -267,7 +269,7 @@ impl Target for Rig {
     async fn tag(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
         let set = async {
             self.memory.tag(manifest, tag).await?;
-            self.state.hidden.lock().unwrap().remove(tag.as_str());
+            lock(&self.state.hidden).remove(tag.as_str());
             Ok(())
         };
         self.request(format!("tag {tag}"), set).await
