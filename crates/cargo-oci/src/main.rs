@@ -1,5 +1,18 @@
-//! placeholder
+//! `cargo oci`: publish what cargo builds to OCI registries, and get it back.
 
 mod cargo;
+mod cli;
+mod command;
+mod report;
+mod session;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let cli = cli::parse();
+    let reporter = report::Reporter::new(cli.global.quiet, cli.global.color);
+    match session::run(cli, reporter) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => reporter.fail(&error),
+    }
+}

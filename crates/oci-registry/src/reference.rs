@@ -480,7 +480,8 @@ fn parse(text: &str) -> Result<Reference, (Problem, Option<String>)> {
     };
     let repository = check_repository(repository).map_err(|problem| {
         let lower = repository.to_ascii_lowercase();
-        let help = (check_repository(&lower).is_ok()).then(|| format!("write `{lower}`"));
+        let help = (check_repository(&lower).is_ok())
+            .then(|| format!("write `{}`", text.replacen(repository, &lower, 1)));
         (shift(slash + 1)(problem).0, help)
     })?;
     let length = registry.len() + 1 + repository.len();

@@ -122,6 +122,9 @@ impl Failure for Error {
             } => {
                 vec!["the registry's certificate is not one that this machine trusts".into()]
             }
+            Self::Connect { .. } => {
+                vec!["check the name and the port, and whether a proxy is needed".into()]
+            }
             Self::ReadContent { source, .. } => source.help(),
             Self::AskedToWait { wait, .. } => {
                 vec![format!("try again in {} seconds", wait.as_secs())]

@@ -1,0 +1,122 @@
+//! The command line: flags, their help, and the three ways this program is called.
+//!
+//! `cargo oci push`, `cargo-oci oci push` and `cargo-oci push` are the same. Owns what is common to all verbs; the flags
+//! of a verb stand with the verb.
+
+use std::ffi::OsString;
+
+use clap::{Args, ColorChoice, Parser, Subcommand};
+
+use crate::command::{catalog, push, tags};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  1    a file or directory could not be read or written
+  2    the command, a reference or a manifest is wrong
+  3    the registry wants other credentials
+  4    not found
+  5    other content is there already
+  6    the registry could not be reached, or failed
+  7    what arrived is not what was promised
+  8    the registry does not support this
+  101  cargo failed to build
+  130  interrupted";
+
+/// Publish what cargo builds to OCI registries, and get it back
+#[derive(Debug, Parser)]
+#[command(
+    name = "cargo-oci",
+    bin_name = "cargo oci",
+    version,
+    after_help = EXIT_CODES,
+    styles = clap_cargo::style::CLAP_STYLING,
+    propagate_version = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common Options")]
+pub(crate) struct Global {
+    /// Print nothing but data and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+
+    /// Coloring
+    #[arg(
+        long,
+        global = true,
+        value_name = "WHEN",
+        default_value = "auto",
+        hide_default_value = true
+    )]
+    pub(crate) color: ColorChoice,
+
+    /// Speak plain HTTP to registries, or with `=false` never; by default to this machine's loopback only
+    #[arg(
+        long,
+        global = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub(crate) plain_http: Option<bool>,
+
+    /// How often a failed request is tried again
+    #[arg(long, global = true, value_name = "N", default_value_t = 4)]
+    pub(crate) retries: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Push(Box<push::Flags>),
+    //Pull(pull::Flags),
+    Tags(tags::Flags),
+    Catalog(catalog::Flags),
+    //Manifest(manifest::Flags),
+}
+
+/// Parses this process's arguments; prints help, or what is wrong, and exits.
+pub(crate) fn parse() -> Cli {
+    Cli::parse_from(without_subcommand(std::env::args_os()))
+}
+
+/// Cargo calls `cargo-oci oci push …`; people may call `cargo-oci push …`.
+fn without_subcommand(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    arguments
+        .enumerate()
+        .filter(|(at, argument)| !(*at == 1 && argument == "oci"))
+        .map(|(_, argument)| argument)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn all_ways_of_calling_are_one() {
+        let parse = |words: &[&str]| {
+            let words = words.iter().map(OsString::from);
+            format!(
+                "{:?}",
+                Cli::try_parse_from(without_subcommand(words)).expect("a valid command line")
+            )
+        };
+        let expected = parse(&["cargo-oci", "tags", "a.b/c"]);
+        assert_eq!(parse(&["cargo-oci", "oci", "tags", "a.b/c"]), expected);
+    }
+}

@@ -1,0 +1,49 @@
+//! `cargo oci manifest`: a manifest as JSON, or its exact bytes.
+
+use clap::Args;
+use oci_registry::Location;
+
+use super::find::{self, Wanted};
+use super::location;
+use crate::report::Error;
+use crate::session::Session;
+
+/// Show a manifest
+///
+/// Without `--target` and `--platform` an index is shown as the index it is.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci manifest ghcr.io/acme/widgets:1.2.3\n  cargo oci manifest ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl\n  cargo oci manifest oci:target/oci/widgets:1.2.3 --raw | sha256sum"
+)]
+pub(crate) struct Flags {
+    /// The manifest: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]; without either, the highest release
+    #[arg(value_name = "REFERENCE", value_parser = location)]
+    reference: Location,
+
+    #[command(flatten)]
+    wanted: Wanted,
+
+    /// Print the exact bytes
+    #[arg(long)]
+    raw: bool,
+}
+
+/// Prints the manifest.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let source = session.source(&flags.reference).await?;
+    let root = find::root(&*source, &flags.reference).await?;
+    let manifest = if flags.wanted.is_anything() {
+        find::artifact(&*source, &root, &flags.wanted).await?
+    } else {
+        source.manifest(&root).await?
+    };
+    if flags.raw {
+        return session.reporter.bytes(manifest.bytes());
+    }
+    let bytes = manifest.bytes();
+    let shown = match serde_json::from_slice::<serde_json::Value>(bytes) {
+        Ok(value) => format!("{value:#}"),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
+    };
+    session.reporter.line(shown)
+}

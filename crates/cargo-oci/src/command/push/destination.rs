@@ -1,0 +1,156 @@
+//! Where a package goes: which repository, under which tag.
+//!
+//! Owns the precedence: the reference on the command line, `--registry`, `CARGO_OCI_REGISTRY`, the package's metadata,
+//! the workspace's. There is no silent default.
+
+use std::path::Path;
+
+use cargo_metadata::Package;
+use oci_package::{ReleaseTag, repository_name};
+use oci_registry::{Identifier, Location, RepositoryName};
+
+use crate::cargo::Settings;
+use crate::report::Error;
+use crate::session::Session;
+
+/// The variable that names a registry.
+const VARIABLE: &str = "CARGO_OCI_REGISTRY";
+
+/// The repository of a package, and the tag its version gets there.
+#[derive(Debug, Clone)]
+pub(super) struct Destination {
+    pub(super) repository: Location,
+    pub(super) tag: ReleaseTag,
+}
+
+/// What the command line says about the destination.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) reference: Option<&'a Location>,
+    pub(super) registry: Option<&'a str>,
+    pub(super) tag: Option<&'a str>,
+}
+
+/// Decides where a package goes.
+pub(super) fn of(
+    session: &Session,
+    root: &Path,
+    package: &Package,
+    settings: &Settings,
+    asked: Asked<'_>,
+) -> Result<Destination, Error> {
+    let (repository, tag_in_reference) = match asked.reference {
+        Some(reference) => (reference.whole_repository(), reference.identifier()),
+        None => (
+            by_registry(session, root, package, settings, asked.registry)?,
+            None,
+        ),
+    };
+    let tag = match (tag_in_reference, asked.tag) {
+        (Some(Identifier::Digest(digest)), _) => {
+            return Err(Error::usage(format!(
+                "failed to push to `{digest}`: a digest follows from the content"
+            ))
+            .help("name a tag, or nothing for the version"));
+        }
+        (Some(Identifier::Tag(_)), Some(_)) => {
+            return Err(Error::usage(
+                "failed to choose a tag: the reference names one, and so does `--tag`",
+            ));
+        }
+        (Some(Identifier::Tag(tag)), None) => ReleaseTag::new(tag)?,
+        (None, Some(tag)) => ReleaseTag::parse(tag)?,
+        (None, None) => ReleaseTag::of_version(&package.version)?,
+    };
+    Ok(Destination { repository, tag })
+}
+
+fn by_registry(
+    session: &Session,
+    root: &Path,
+    package: &Package,
+    settings: &Settings,
+    flag: Option<&str>,
+) -> Result<Location, Error> {
+    let variable = session.environment.var(VARIABLE);
+    // A directory on the command line is relative to where the command is typed, and shown as it was typed.
+    let here = Path::new("");
+    let (registry, base, place) = match (flag, variable, &settings.registry) {
+        (Some(registry), _, _) => (registry, here, "`--registry`".to_owned()),
+        (None, Some(registry), _) => (registry, here, format!("`{VARIABLE}`")),
+        (None, None, Some(registry)) => (
+            registry.as_str(),
+            root,
+            settings.place("registry").unwrap_or_default(),
+        ),
+        (None, None, None) => {
+            return Err(Error::usage(format!("failed to choose where to push `{}`: no registry is configured", package.name))
+                .help("name one with `--registry ghcr.io/OWNER`, or a directory with `--registry oci:DIR`")
+                .help(format!("or set `{VARIABLE}`"))
+                .help("or set `registry` in `[workspace.metadata.oci]` or `[package.metadata.oci]` of Cargo.toml"));
+        }
+    };
+    let name = match &settings.repository {
+        Some(name) => name
+            .to_ascii_lowercase()
+            .parse::<RepositoryName>()
+            .map_err(|error| {
+                Error::from(error).help(format!(
+                    "it comes from {}",
+                    settings.place("repository").unwrap_or_default()
+                ))
+            })?,
+        None => repository_name(&package.name)?,
+    };
+    at(registry, base, &name)
+        .map_err(|error| error.help(format!("the registry comes from {place}")))
+}
+
+/// The repository of this name at a registry, which may have a prefix, or in a directory.
+fn at(registry: &str, base: &Path, name: &RepositoryName) -> Result<Location, Error> {
+    if let Some(directory) = registry.strip_prefix("oci:") {
+        if directory.is_empty() {
+            return Err(Error::usage(
+                "failed to use the registry `oci:`: the directory is missing",
+            ));
+        }
+        let directory = Path::new(directory).join(name.as_str());
+        return Ok(Location::Layout {
+            directory,
+            identifier: None,
+        }
+        .relative_to(base));
+    }
+    let registry = registry.trim_end_matches('/').to_ascii_lowercase();
+    let location: Location = format!("{registry}/{name}").parse()?;
+    match location.identifier() {
+        None => Ok(location),
+        Some(_) => Err(Error::usage(format!(
+            "failed to use the registry `{registry}`: it names more than a registry"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(registry: &str) -> Result<String, String> {
+        let name = "widgets".parse().expect("a repository name");
+        let found = at(registry, Path::new("/base"), &name);
+        found
+            .map(|location| location.to_string())
+            .map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn registries_have_prefixes_and_may_be_directories() {
+        assert_eq!(place("ghcr.io/Acme/"), Ok("ghcr.io/acme/widgets".into()));
+        assert_eq!(place("127.0.0.1:5000"), Ok("127.0.0.1:5000/widgets".into()));
+        assert_eq!(place("oci:out/x"), Ok("oci:/base/out/x/widgets".into()));
+        assert_eq!(place("oci:/abs"), Ok("oci:/abs/widgets".into()));
+        for bad in ["", "acme", "oci:", "https://ghcr.io", "ghcr.io/acme:tag"] {
+            assert!(place(bad).is_err(), "{bad}: {:?}", place(bad));
+        }
+    }
+}

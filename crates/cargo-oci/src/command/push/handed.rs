@@ -1,0 +1,88 @@
+//! Files handed in with `--file NAME=PATH[:TYPE]`: nothing is built.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use oci_registry::MediaType;
+
+/// One file as it was named on the command line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HandedFile {
+    /// The file's name in the package.
+    pub(crate) name: String,
+    /// Where it is, relative to the working directory.
+    pub(crate) path: PathBuf,
+    /// Its media type, when one was given.
+    pub(crate) media_type: Option<MediaType>,
+}
+
+impl FromStr for HandedFile {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (name, place) = text
+            .split_once('=')
+            .ok_or("expected NAME=PATH or NAME=PATH:TYPE")?;
+        if name.is_empty() || place.is_empty() {
+            return Err("expected NAME=PATH or NAME=PATH:TYPE");
+        }
+        // `C:/x` is a drive and not a media type: a path before a type has more than one character.
+        let typed = place
+            .rsplit_once(':')
+            .filter(|(path, kind)| path.len() > 1 && is_media_type(kind));
+        let (path, media_type) = match typed {
+            Some((path, kind)) => (path, Some(MediaType::from(kind))),
+            None => (place, None),
+        };
+        Ok(Self {
+            name: name.to_owned(),
+            path: path.into(),
+            media_type,
+        })
+    }
+}
+
+/// Whether a text has the form `type/subtype` (RFC 6838, 4.2).
+fn is_media_type(text: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    text.split_once('/')
+        .is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_paths_and_types_are_told_apart() {
+        let parse = |text: &str| {
+            let file: HandedFile = text.parse().ok()?;
+            Some((
+                file.name,
+                file.path.to_str()?.to_owned(),
+                file.media_type.map(|kind| kind.to_string()),
+            ))
+        };
+        let plain = |name: &str, path: &str| Some((name.to_owned(), path.to_owned(), None));
+        assert_eq!(parse("w=out/w"), plain("w", "out/w"));
+        assert_eq!(parse("w=C:/out/w"), plain("w", "C:/out/w"));
+        assert_eq!(parse("w=out:x"), plain("w", "out:x"));
+        assert_eq!(parse("w=a=b"), plain("w", "a=b"));
+        assert_eq!(
+            parse("w=out/w.json:application/json"),
+            Some((
+                "w".into(),
+                "out/w.json".into(),
+                Some("application/json".into())
+            ))
+        );
+        assert_eq!(parse("w"), None);
+        assert_eq!(parse("=w"), None);
+        assert_eq!(parse("w="), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! `--dry-run`: exactly what a push would send, as JSON.
+
+use oci_package::Artifact;
+use oci_package::{PublishOptions, TagAction};
+use oci_registry::{Descriptor, Manifest, Target};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+use super::{Destination, Subject};
+use crate::report::Error;
+
+/// What would be done for one package and target.
+#[derive(Serialize)]
+pub(super) struct Plan {
+    reason: &'static str,
+    package: String,
+    version: String,
+    target: String,
+    reference: String,
+    /// The manifest that the tags would name.
+    digest: String,
+    blobs: Vec<Blob>,
+    tags: Vec<Tag>,
+    manifest: Box<RawValue>,
+}
+
+#[derive(Serialize)]
+struct Blob {
+    action: &'static str,
+    #[serde(flatten)]
+    descriptor: Descriptor,
+}
+
+#[derive(Serialize)]
+struct Tag {
+    reference: String,
+    action: &'static str,
+    digest: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    index: Option<Box<RawValue>>,
+}
+
+/// Finds out what would be done, reading only.
+pub(super) async fn of(
+    place: &dyn Target,
+    subject: &Subject<'_>,
+    artifact: &Artifact,
+    options: &PublishOptions,
+) -> Result<Plan, Error> {
+    let Destination { repository, tag } = &subject.destination;
+    let tags = std::slice::from_ref(tag);
+    let plan = oci_package::plan(artifact, place, tags, options, &|_| ()).await?;
+    let blobs = plan.blobs.into_iter().map(|(descriptor, is_there)| Blob {
+        action: if is_there { "exists" } else { "upload" },
+        descriptor,
+    });
+    let mut tags = Vec::new();
+    for planned in plan.tags {
+        tags.push(Tag {
+            reference: repository.with(planned.target_tag).to_string(),
+            action: word(planned.action),
+            digest: plan.manifest.digest().to_string(),
+            index: None,
+        });
+        if let Some(index) = planned.index {
+            tags.push(Tag {
+                reference: repository.with(planned.tag.index().clone()).to_string(),
+                action: if planned.index_changes {
+                    "write"
+                } else {
+                    "keep"
+                },
+                digest: index.digest().to_string(),
+                index: Some(exact(&index)),
+            });
+        }
+    }
+    Ok(Plan {
+        reason: "oci-plan",
+        package: subject.package.name.to_string(),
+        version: subject.package.version.to_string(),
+        target: artifact.target().to_owned(),
+        reference: repository.with(plan.manifest.digest().clone()).to_string(),
+        digest: plan.manifest.digest().to_string(),
+        blobs: blobs.collect(),
+        tags,
+        manifest: exact(&plan.manifest),
+    })
+}
+
+fn word(action: TagAction) -> &'static str {
+    match action {
+        TagAction::Keep => "keep",
+        TagAction::Create => "create",
+        TagAction::Replace => "replace",
+        _ => "leave",
+    }
+}
+
+/// The very bytes of a manifest, within other JSON.
+fn exact(manifest: &Manifest) -> Box<RawValue> {
+    let text = String::from_utf8_lossy(manifest.bytes()).into_owned();
+    RawValue::from_string(text).expect("a manifest was read as JSON")
+}
+
+/// One line of JSON for each plan.
+pub(super) fn show(plans: &[Plan]) -> String {
+    let lines = plans
+        .iter()
+        .map(|plan| serde_json::to_string(plan).expect("texts and numbers always serialise"));
+    lines.collect::<Vec<_>>().join("\n")
+}

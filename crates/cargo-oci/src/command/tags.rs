@@ -1,0 +1,113 @@
+//! `cargo oci tags`: the tags of a repository, and what they name.
+
+use clap::Args;
+use futures_util::{StreamExt, TryStreamExt};
+use oci_package::Summary;
+use oci_registry::{Location, Manifest, Optional, Tag};
+
+use super::location;
+use crate::report::{Error, Size};
+use crate::session::Session;
+
+/// How many manifests are asked for at the same time.
+const CONCURRENCY: usize = 4;
+
+/// List the tags of a repository
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci tags ghcr.io/acme/widgets\n  cargo oci tags ghcr.io/acme/widgets --long\n  cargo oci tags oci:target/oci/widgets"
+)]
+pub(crate) struct Flags {
+    /// The repository: REGISTRY/REPOSITORY or oci:DIR
+    #[arg(value_name = "REPOSITORY", value_parser = location)]
+    repository: Location,
+
+    /// Also show size, date, digest and targets
+    #[arg(long, short)]
+    long: bool,
+}
+
+/// Lists, a tag a line, as the pages arrive.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    if let Some(identifier) = flags.repository.identifier() {
+        return Err(Error::usage(format!(
+            "failed to list tags: `{}` names one already",
+            flags.repository
+        ))
+        .help(format!(
+            "leave `{identifier}` out: `{}`",
+            flags.repository.whole_repository()
+        )));
+    }
+    let source = session.source(&flags.repository).await?;
+    let mut tags = source.tags();
+    if !flags.long {
+        while let Some(tag) = tags.try_next().await? {
+            session.reporter.line(tag)?;
+        }
+        return Ok(());
+    }
+    let rows = tags.map(|tag| async {
+        let tag = tag?;
+        // A tag may go between the listing and the question.
+        let manifest = source.manifest(&tag.clone().into()).await.optional()?;
+        Ok::<_, oci_registry::Error>((tag, manifest))
+    });
+    let mut rows = rows.buffered(CONCURRENCY);
+    while let Some((tag, manifest)) = rows.try_next().await? {
+        session.reporter.line(row(&tag, manifest.as_ref()))?;
+    }
+    Ok(())
+}
+
+/// Tag, size, date, digest, targets or platforms; `-` for what is not known.
+fn row(tag: &Tag, manifest: Option<&Manifest>) -> String {
+    let summary = manifest.map(Summary::of);
+    let or_none = |text: Option<String>| {
+        text.filter(|text| !text.is_empty())
+            .unwrap_or_else(|| "-".to_owned())
+    };
+    let size = or_none(
+        summary
+            .as_ref()
+            .and_then(|summary| summary.size)
+            .map(|size| Size(size).to_string()),
+    );
+    let created = summary.as_ref().and_then(|summary| summary.created.clone());
+    // A stranger's text: nothing of it may act on a terminal.
+    let created =
+        or_none(created.map(|text| text.chars().filter(|c| !c.is_control()).take(25).collect()));
+    let digest = or_none(manifest.map(|manifest| manifest.digest().to_string()));
+    let for_what = or_none(summary.map(|summary| {
+        if summary.targets.is_empty() {
+            let platforms = summary.platforms.iter().map(ToString::to_string);
+            platforms.collect::<Vec<_>>().join(",")
+        } else {
+            summary.targets.join(",")
+        }
+    }));
+    let for_what: String = for_what.chars().filter(|c| !c.is_control()).collect();
+    format!("{tag:<24} {size:>10}  {created:<20}  {digest}  {for_what}")
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_registry::Index;
+
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_a_dash() {
+        let tag: Tag = "1.0".parse().expect("a tag");
+        assert_eq!(
+            row(&tag, None).split_whitespace().collect::<Vec<_>>(),
+            ["1.0", "-", "-", "-", "-"]
+        );
+        let index = Manifest::from_index(Index::new(None, vec![])).expect("a small index");
+        let shown = row(&tag, Some(&index));
+        assert_eq!(
+            shown.split_whitespace().collect::<Vec<_>>(),
+            ["1.0", "-", "-", index.digest().as_str(), "-"]
+        );
+    }
+}

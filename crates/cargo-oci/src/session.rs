@@ -1,0 +1,130 @@
+//! One run of the program: its surroundings, its way to registries, and its end.
+//!
+//! The only place that reads the process environment. Ctrl-C drops whatever is under way: half files go with their
+//! directories, children are ended.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use oci_registry::{
+    Access, Client, ClientOptions, Layout, Location, Memory, Optional, RegistryName, Source, Target,
+};
+
+use crate::cargo;
+use crate::cli::{Cli, Command};
+use crate::command;
+use crate::report::{Error, Reporter};
+
+/// Runs the command that was asked for.
+pub(crate) fn run(cli: Cli, reporter: Reporter) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let session = Session::of_process(&cli, reporter)?;
+    let outcome = runtime.block_on(async {
+        tokio::select! {
+            outcome = dispatch(&session, cli.command) => outcome,
+            Ok(()) = tokio::signal::ctrl_c() => Err(Error::interrupted()),
+        }
+    });
+    // What is still computing in the background has nobody left to report to.
+    runtime.shutdown_background();
+    outcome
+}
+
+async fn dispatch(session: &Session, command: Command) -> Result<(), Error> {
+    match command {
+        Command::Push(flags) => command::push::run(session, *flags).await,
+        //Command::Pull(flags) => command::pull::run(session, flags).await,
+        Command::Tags(flags) => command::tags::run(session, flags).await,
+        Command::Catalog(flags) => command::catalog::run(session, flags).await,
+        //Command::Manifest(flags) => command::manifest::run(session, flags).await,
+    }
+}
+
+/// What all commands share.
+#[derive(Debug)]
+pub(crate) struct Session {
+    /// What the core may know of this process.
+    pub(crate) environment: oci_registry::Environment,
+    /// What cargo, rustc and git may know of it.
+    pub(crate) cargo: cargo::Environment,
+    /// The way to the user.
+    pub(crate) reporter: Reporter,
+    client: Client,
+}
+
+impl Session {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is where the environment enters"
+    )]
+    fn of_process(cli: &Cli, reporter: Reporter) -> Result<Self, Error> {
+        let directory = std::env::current_dir()?;
+        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+            Some((name.into_string().ok()?, value.into_string().ok()?))
+        };
+        let variables = std::env::vars_os().filter_map(text);
+        let environment =
+            oci_registry::Environment::new(variables, std::env::home_dir(), directory.clone());
+        let mut options = ClientOptions::new(environment.clone());
+        options.plain_http = cli.global.plain_http;
+        options.attempts = cli.global.retries.saturating_add(1);
+        Ok(Self {
+            environment,
+            cargo: cargo::Environment::new(directory, std::env::vars_os()),
+            reporter,
+            client: Client::new(options),
+        })
+    }
+
+    /// One registry.
+    pub(crate) fn registry(&self, name: &RegistryName) -> Result<oci_registry::Registry, Error> {
+        Ok(self.client.registry(name)?)
+    }
+
+    /// A place to read from.
+    pub(crate) async fn source(&self, location: &Location) -> Result<Arc<dyn Source>, Error> {
+        Ok(match location {
+            Location::Registry(reference) => {
+                Arc::new(self.client.repository(reference, Access::Pull)?)
+            }
+            Location::Layout { directory, .. } => {
+                Arc::new(Layout::open(self.resolve(directory)).await?)
+            }
+        })
+    }
+
+    /// A place to look at as if it were written to: a directory that is not there is as good as empty, and is not made.
+    pub(crate) async fn prospective_target(
+        &self,
+        location: &Location,
+    ) -> Result<Arc<dyn Target>, Error> {
+        match location {
+            Location::Registry(_) => self.target(location).await,
+            Location::Layout { directory, .. } => Ok(
+                match Layout::open(self.resolve(directory)).await.optional()? {
+                    Some(layout) => Arc::new(layout),
+                    None => Arc::new(Memory::new()),
+                },
+            ),
+        }
+    }
+
+    /// A place to write to; a directory is made when it is not there.
+    pub(crate) async fn target(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
+        Ok(match location {
+            Location::Registry(reference) => {
+                Arc::new(self.client.repository(reference, Access::Push)?)
+            }
+            Location::Layout { directory, .. } => {
+                Arc::new(Layout::create(self.resolve(directory)).await?)
+            }
+        })
+    }
+
+    /// What a path means from the working directory.
+    pub(crate) fn resolve(&self, path: &std::path::Path) -> PathBuf {
+        self.environment.resolve(path)
+    }
+}
