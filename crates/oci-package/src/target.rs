@@ -236,3 +236,132 @@ fn contents(manifest: &Manifest) -> BTreeMap<String, BTreeSet<(&str, &str)>> {
     }
     contents
 }
+
+#[cfg(test)]
+mod tests {
+    use oci_registry::{Blob, MediaType};
+
+    use super::*;
+
+    fn manifest(
+        artifact_type: Option<MediaType>,
+        annotations: &[(&str, &str)],
+        layers: &[&[(&str, &str)]],
+    ) -> Manifest {
+        let map = |pairs: &[(&str, &str)]| {
+            pairs
+                .iter()
+                .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+                .collect()
+        };
+        let config = Blob::empty().descriptor().clone();
+        let mut image = ImageManifest::new(media::PACKAGE_TARGET, config.clone());
+        image.artifact_type = artifact_type;
+        image.annotations = map(annotations);
+        image.layers = layers
+            .iter()
+            .map(|pairs| Descriptor {
+                annotations: map(pairs),
+                ..config.clone()
+            })
+            .collect();
+        Manifest::from_image(image).unwrap()
+    }
+
+    #[test]
+    fn ours_is_known_by_its_type_and_where_that_was_dropped_by_its_target() {
+        let target = [(annotation::TARGET, "x86_64-apple-darwin")];
+        for (artifact_type, annotations, expected) in [
+            (Some(media::PACKAGE_TARGET), &target[..], true),
+            (None, &target, true),
+            (Some("application/x".into()), &target, false),
+            (Some(media::PACKAGE_TARGET), &[], false),
+            (None, &[], false),
+        ] {
+            let manifest = manifest(artifact_type.clone(), annotations, &[]);
+            assert_eq!(
+                PackageTarget::read(&manifest).is_some(),
+                expected,
+                "{artifact_type:?} {annotations:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_a_stranger_wrote_into_annotations_is_taken_or_left_but_never_an_error() {
+        let manifest = manifest(
+            None,
+            &[
+                (annotation::TARGET, "\u{1b}[31m"),
+                (annotation::VERSION, "not a version"),
+                (annotation::PLATFORM, "linux"),
+                (annotation::LIBC, "newlib"),
+                (annotation::GLIBC, "new"),
+            ],
+            &[],
+        );
+        let read = PackageTarget::read(&manifest).unwrap();
+        assert_eq!(
+            (read.version, read.platform, read.libc, read.glibc),
+            (None, None, None, None)
+        );
+    }
+
+    #[test]
+    fn files_of_anyones_artifact_are_named_by_their_titles() {
+        let foreign = manifest(
+            None,
+            &[],
+            &[
+                &[(annotation::TITLE, "docs/guide.md")],
+                &[],
+                &[
+                    (annotation::TITLE, "tool"),
+                    (annotation::MODE, "4755"),
+                    (annotation::KIND, "unheard-of"),
+                ],
+                &[(annotation::TITLE, "lib"), (annotation::MODE, "rw-")],
+            ],
+        );
+        let files = files(&foreign).unwrap();
+        let files: Vec<_> = files.iter().map(PackageFile::to_extract).collect();
+        let files: Vec<_> = files
+            .iter()
+            .map(|file| (file.name.as_str(), file.executable))
+            .collect();
+        assert_eq!(
+            files,
+            [("docs/guide.md", false), ("tool", true), ("lib", false)]
+        );
+    }
+
+    #[test]
+    fn names_that_leave_the_directory_or_meet_in_it_are_refused() {
+        for title in ["../x", "/x", "a\\b", "C:x", "CON", "a/../../b", "", "a\0"] {
+            let error = files(&manifest(None, &[], &[&[(annotation::TITLE, title)]])).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Mismatch, "{title:?}");
+        }
+        for other in ["Tool", "tool"] {
+            let twice = manifest(
+                None,
+                &[],
+                &[
+                    &[(annotation::TITLE, "tool")],
+                    &[(annotation::TITLE, other)],
+                ],
+            );
+            assert_eq!(
+                files(&twice).unwrap_err().to_string(),
+                format!(
+                    "refused the files of a manifest: `tool` and `{other}` would be the same file"
+                )
+            );
+        }
+        let named_by_file = manifest(
+            None,
+            &[],
+            &[&[(annotation::TITLE, "fine"), (annotation::FILE, "../x")]],
+        );
+        assert!(files(&named_by_file).is_err());
+    }
+}

@@ -1045,9 +1045,35 @@ async fn floating_tags_follow_releases_and_never_go_back() {
             Floated::Ahead(tag("latest"), ahead)
         ]
     );
+    let foreign =
+        Packed::new("application/x".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
+    rig.store(&foreign, "2").await;
     assert_eq!(publish_version("2.0.0-rc.1").await, []);
     assert_eq!(at(&rig, "latest").await, at(&rig, "1.10.0").await);
     assert_eq!(at(&rig, "1.2").await, at(&rig, "1.2.4").await);
+
+    let artifact = artifact(Made {
+        version: "2.0.0",
+        ..MADE
+    })
+    .await;
+    let published = push_with(&artifact, &rig, "2.0.0", &PublishOptions::default())
+        .await
+        .0
+        .unwrap();
+    let error = float(&rig, published.tags[0].index.as_ref().unwrap(), &|_| {})
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(
+        error.to_string(),
+        "refused to move `memory:2`: it does not name the index of a package"
+    );
+    assert_eq!(
+        at(&rig, "latest").await,
+        at(&rig, "1.10.0").await,
+        "nothing is moved then"
+    );
 }
 
 #[tokio::test(start_paused = true)]

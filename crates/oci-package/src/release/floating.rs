@@ -2,21 +2,29 @@
 //!
 //! Owns which tags follow a version, and that they never go back. Is asked only for an index that is complete.
 
-use oci_registry::{Manifest, Optional as _, Tag, Target};
+use oci_registry::{ErrorKind, Manifest, Optional as _, Tag, Target};
 use semver::Version;
-use snafu::{ResultExt, Snafu};
+use snafu::{ResultExt, Snafu, ensure};
 
 use super::{Event, Observer};
 use crate::annotation;
 use crate::error::Failure;
+use crate::index::PackageIndex;
 
 #[derive(Debug, Snafu)]
 enum Error {
+    #[snafu(display("failed to use `{text}` as a tag"))]
+    ParseTag {
+        text: String,
+        source: oci_registry::Error,
+    },
     #[snafu(display("failed to look up `{name}`"))]
     LookUp {
         name: String,
         source: oci_registry::Error,
     },
+    #[snafu(display("refused to move `{name}`: it does not name the index of a package"))]
+    Foreign { name: String },
     #[snafu(display("failed to move the tag `{name}`"))]
     Move {
         name: String,
@@ -24,21 +32,19 @@ enum Error {
     },
 }
 
-impl Error {
-    fn source(&self) -> &oci_registry::Error {
-        match self {
-            Self::LookUp { source, .. } | Self::Move { source, .. } => source,
-        }
-    }
-}
-
 impl Failure for Error {
-    fn kind(&self) -> oci_registry::ErrorKind {
-        self.source().kind()
+    fn kind(&self) -> ErrorKind {
+        self.registry_error()
+            .map_or(ErrorKind::Conflict, oci_registry::Error::kind)
     }
 
     fn registry_error(&self) -> Option<&oci_registry::Error> {
-        Some(self.source())
+        match self {
+            Self::ParseTag { source, .. }
+            | Self::LookUp { source, .. }
+            | Self::Move { source, .. } => Some(source),
+            Self::Foreign { .. } => None,
+        }
     }
 }
 
@@ -61,7 +67,8 @@ pub enum Floated {
 ///
 /// # Errors
 ///
-/// What the target fails with.
+/// [`ErrorKind::Conflict`] when one of the tags names something else than the index of a package; nothing is moved then.
+/// Otherwise what the target fails with.
 pub async fn float(
     to: &dyn Target,
     index: &Manifest,
@@ -76,27 +83,44 @@ pub async fn float(
         version.major.to_string(),
         "latest".to_owned(),
     ] {
-        let tag: Tag = text.parse().expect("numbers, dots and `latest` are tags");
-        let name = || to.describe(&tag.clone().into());
-        let held = to.manifest(&tag.clone().into()).await.optional();
-        let held = held.with_context(|_| LookUpSnafu { name: name() })?;
-        let ahead = held
-            .as_ref()
-            .and_then(self::version)
-            .filter(|held| *held > version);
-        floated.push(if held.as_ref() == Some(index) {
-            Floated::Current(tag)
-        } else if let Some(ahead) = ahead {
-            Floated::Ahead(tag, ahead)
-        } else {
-            to.tag(index, &tag)
-                .await
-                .with_context(|_| MoveSnafu { name: name() })?;
-            observer(Event::Index(&tag, index));
-            Floated::Moved(tag)
-        });
+        let tag: Tag = text.parse().with_context(|_| ParseTagSnafu { text })?;
+        floated.push(foresee(to, index, &version, tag).await?);
+    }
+    for floated in &floated {
+        if let Floated::Moved(tag) = floated {
+            let moved = to.tag(index, tag).await;
+            moved.with_context(|_| MoveSnafu {
+                name: to.describe(&tag.clone().into()),
+            })?;
+            observer(Event::Index(tag, index));
+        }
     }
     Ok(floated)
+}
+
+/// What becomes of one tag.
+async fn foresee(
+    to: &dyn Target,
+    index: &Manifest,
+    version: &Version,
+    tag: Tag,
+) -> crate::Result<Floated> {
+    let identifier = tag.clone().into();
+    let name = || to.describe(&identifier);
+    let held = to.manifest(&identifier).await.optional();
+    let Some(held) = held.with_context(|_| LookUpSnafu { name: name() })? else {
+        return Ok(Floated::Moved(tag));
+    };
+    ensure!(
+        PackageIndex::read(&held).is_some(),
+        ForeignSnafu { name: name() }
+    );
+    let ahead = self::version(&held).filter(|held| held > version);
+    Ok(match ahead {
+        _ if held == *index => Floated::Current(tag),
+        Some(ahead) => Floated::Ahead(tag, ahead),
+        None => Floated::Moved(tag),
+    })
 }
 
 fn version(index: &Manifest) -> Option<Version> {

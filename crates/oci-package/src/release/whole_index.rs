@@ -305,14 +305,14 @@ impl Writer<'_> {
     async fn is_undisturbed(&mut self, view: &View) -> crate::Result<bool> {
         let mut tags = self.list().await?;
         tags.extend(view.tags.keys().cloned());
-        let resolves = tags.iter().map(async |tag| {
+        let asked = tags.iter().map(async |tag| {
             let resolved = self.to.resolve(&tag.clone().into()).await.optional();
             let resolved = resolved.with_context(|_| LookSnafu {
                 name: self.name(tag),
             })?;
             Ok(resolved.map(|descriptor| (tag.clone(), descriptor.digest)))
         });
-        let resolved = concurrent::all(READS_AT_ONCE, resolves.collect()).await?;
+        let resolved = concurrent::all(READS_AT_ONCE, asked.collect()).await?;
         let now: BTreeMap<_, _> = resolved.into_iter().flatten().collect();
         let held = self.read(self.tag.index()).await?;
         Ok(now == view.tags && held.as_ref() == Some(&view.wanted))

@@ -1,0 +1,572 @@
+//! Choosing: the one manifest of an index that a target, a platform or a machine asks for, and fetching it.
+//!
+//! Owns what fits what, and in which order of preference; for indexes of packages and for anyone else's. A target that an
+//! index does not list may still be there under a tag of its own, because indexes are written last: [`find`] asks for
+//! that too before it says no.
+
+use std::fmt;
+
+use oci_registry::{
+    Descriptor, ErrorKind, Identifier, Index, Manifest, Optional as _, Platform, Source, Tag,
+};
+use snafu::{ResultExt, Snafu};
+
+use crate::annotation;
+use crate::error::Failure;
+use crate::platform::{self, GlibcVersion, Libc};
+use crate::tag::ReleaseTag;
+use crate::target::PackageTarget;
+
+/// How many tags are asked for at most where an index does not help.
+const MAX_FALLBACKS: usize = 4;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to read `{name}`"))]
+    ReadManifest {
+        name: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("failed to find `{wanted}` in `{name}`"))]
+    NotOffered {
+        name: String,
+        wanted: String,
+        offered: Vec<String>,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ReadManifest { source, .. } => source.kind(),
+            Self::NotOffered { .. } => ErrorKind::NotFound,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NotOffered { offered, .. } if !offered.is_empty() => {
+                let offered: Vec<_> = offered
+                    .iter()
+                    .map(|offer| format!("`{}`", offer.escape_debug()))
+                    .collect();
+                vec![format!("there are {}", offered.join(", "))]
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        match self {
+            Self::ReadManifest { source, .. } => Some(source),
+            Self::NotOffered { .. } => None,
+        }
+    }
+}
+
+/// A machine that is to run something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Machine {
+    /// The target triple that is native to it.
+    pub target: String,
+    /// The version of glibc that it has, where that is known; nothing that needs a newer one is chosen then.
+    pub glibc: Option<GlibcVersion>,
+}
+
+/// What is asked of an index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// What was built for this very target triple; in an index that names no targets, what is for its platform.
+    Target(String),
+    /// The first that is for this platform.
+    Platform(Platform),
+    /// What runs on this machine: what was built for its own triple, else the most portable for its platform.
+    Machine(Machine),
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Target(target) => f.write_str(target),
+            Self::Platform(platform) => platform.fmt(f),
+            Self::Machine(machine) => f.write_str(&machine.target),
+        }
+    }
+}
+
+/// Chooses the manifest of an index that fits best; `None` when none does.
+pub fn choose<'a>(index: &'a Index, wanted: &Wanted) -> Option<&'a Descriptor> {
+    let names_targets = index
+        .manifests
+        .iter()
+        .any(|entry| entry.annotations.contains_key(annotation::TARGET));
+    let wanted = match wanted {
+        Wanted::Target(target) if !names_targets => {
+            &Wanted::Platform(platform::of_target(target, None).ok()?)
+        }
+        other => other,
+    };
+    let ranked = index
+        .manifests
+        .iter()
+        .filter_map(|entry| Some((rank(&Offer::of_entry(entry), wanted)?, entry)));
+    // Of equals the first in the index, as every client takes it.
+    ranked
+        .min_by(|(a, _), (b, _)| a.cmp(b))
+        .map(|(_, entry)| entry)
+}
+
+/// The tags under which a fitting manifest may stand when the index `tag` is not there or does not list it.
+pub fn fallback_tags(tag: &Tag, wanted: &Wanted) -> Vec<Tag> {
+    let Ok(release) = ReleaseTag::new(tag.clone()) else {
+        return Vec::new();
+    };
+    let mut triples = Vec::new();
+    let platform = match wanted {
+        Wanted::Target(target) => {
+            triples.push(target.as_str());
+            None
+        }
+        Wanted::Platform(platform) => Some(platform.clone()),
+        Wanted::Machine(machine) => {
+            triples.push(&machine.target);
+            platform::of_target(&machine.target, None).ok()
+        }
+    };
+    for triple in platform.iter().flat_map(platform::triples_for) {
+        if !triples.contains(&triple) {
+            triples.push(triple);
+        }
+    }
+    triples
+        .into_iter()
+        .take(MAX_FALLBACKS)
+        .filter_map(|triple| release.target(triple).ok())
+        .collect()
+}
+
+/// Fetches the manifest that `identifier` names, or of an index the one that fits best.
+///
+/// Where there is no index under a tag, or it lists nothing that fits, the tags of single targets are asked. A manifest
+/// that is named directly is returned for whatever machine it is; only a target or platform that was asked for is held
+/// against it.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] when nothing fits, with what there is as advice; otherwise what the source fails with.
+pub async fn find(
+    source: &dyn Source,
+    identifier: &Identifier,
+    wanted: &Wanted,
+) -> crate::Result<Manifest> {
+    let root = source.manifest(identifier).await;
+    let offered = match &root {
+        Ok(root) => match root.as_index() {
+            Some(index) => {
+                if let Some(entry) = choose(index, wanted)
+                    && let Some(manifest) = read(source, &entry.digest.clone().into()).await?
+                {
+                    return Ok(manifest);
+                }
+                index
+                    .manifests
+                    .iter()
+                    .filter_map(|entry| Offer::of_entry(entry).name())
+                    .collect()
+            }
+            None => match PackageTarget::read(root) {
+                Some(package)
+                    if !matches!(wanted, Wanted::Machine(_)) && !fits(&package, wanted) =>
+                {
+                    vec![package.target]
+                }
+                _ => return Ok(root.clone()),
+            },
+        },
+        Err(_) => Vec::new(),
+    };
+    let is_absent = root
+        .as_ref()
+        .err()
+        .is_none_or(|error| error.kind() == ErrorKind::NotFound);
+    if let (Identifier::Tag(tag), true) = (identifier, is_absent) {
+        for tag in fallback_tags(tag, wanted) {
+            let manifest = read(source, &tag.into()).await?;
+            let is_fitting = |manifest: &Manifest| {
+                PackageTarget::read(manifest).is_some_and(|package| fits(&package, wanted))
+            };
+            if let Some(manifest) = manifest.filter(is_fitting) {
+                return Ok(manifest);
+            }
+        }
+    }
+    let name = source.describe(identifier);
+    root.with_context(|_| ReadManifestSnafu { name: &name })?;
+    let wanted = wanted.to_string();
+    Err(NotOfferedSnafu {
+        name,
+        wanted,
+        offered,
+    }
+    .build()
+    .into())
+}
+
+async fn read(source: &dyn Source, identifier: &Identifier) -> crate::Result<Option<Manifest>> {
+    let read = source.manifest(identifier).await.optional();
+    Ok(read.with_context(|_| ReadManifestSnafu {
+        name: source.describe(identifier),
+    })?)
+}
+
+fn fits(package: &PackageTarget, wanted: &Wanted) -> bool {
+    let offer = Offer {
+        target: Some(&package.target),
+        platform: package.platform.as_ref(),
+        glibc: package.glibc,
+    };
+    rank(&offer, wanted).is_some()
+}
+
+/// What is known of a manifest before it is fetched.
+struct Offer<'a> {
+    target: Option<&'a str>,
+    platform: Option<&'a Platform>,
+    glibc: Option<GlibcVersion>,
+}
+
+impl<'a> Offer<'a> {
+    fn of_entry(entry: &'a Descriptor) -> Self {
+        Self {
+            target: entry.annotation(annotation::TARGET),
+            platform: entry.platform.as_ref(),
+            glibc: entry
+                .annotation(annotation::GLIBC)
+                .and_then(|text| text.parse().ok()),
+        }
+    }
+
+    fn name(&self) -> Option<String> {
+        let platform = || self.platform.map(Platform::to_string);
+        self.target.map(str::to_owned).or_else(platform)
+    }
+}
+
+/// How far an offer is from what is wanted, the least first; `None` when it does not fit.
+type Distance = (bool, u32, Libc, Option<GlibcVersion>);
+
+/// The distance of what has no reason to come after anything else.
+const NONE: Distance = (false, 0, Libc::Static, None);
+
+fn rank(offer: &Offer<'_>, wanted: &Wanted) -> Option<Distance> {
+    match wanted {
+        Wanted::Target(target) => (offer.target == Some(target)).then_some(NONE),
+        Wanted::Platform(platform) => Some((
+            false,
+            distance(offer.platform?, platform)?,
+            Libc::Static,
+            None,
+        )),
+        Wanted::Machine(machine) => rank_for(offer, machine),
+    }
+}
+
+fn rank_for(offer: &Offer<'_>, machine: &Machine) -> Option<Distance> {
+    let is_native = offer.target == Some(machine.target.as_str());
+    let libc = offer.platform.map_or(Libc::Static, Libc::of_platform);
+    let is_too_new =
+        matches!((offer.glibc, machine.glibc), (Some(needed), Some(has)) if needed > has);
+    if libc == Libc::Glibc && is_too_new {
+        return None;
+    }
+    if is_native {
+        return Some(NONE);
+    }
+    let own = platform::of_target(&machine.target, None).ok()?;
+    // A loader for the other floating-point convention is another loader.
+    let is_hard_float = |triple: &str| triple.ends_with("hf");
+    let is_same_abi = offer
+        .target
+        .is_none_or(|target| is_hard_float(target) == is_hard_float(&machine.target));
+    if libc != Libc::Static && (libc != Libc::of_platform(&own) || !is_same_abi) {
+        return None;
+    }
+    Some((true, distance(offer.platform?, &own)?, libc, offer.glibc))
+}
+
+/// How far the variant of a platform is from the wanted one; `None` for another platform.
+///
+/// A newer machine runs what is for an older one of its kind, so the newest that is not too new is nearest. Where no
+/// variant is asked for, the oldest is.
+fn distance(offered: &Platform, wanted: &Platform) -> Option<u32> {
+    if (&offered.os, &offered.architecture) != (&wanted.os, &wanted.architecture) {
+        return None;
+    }
+    let level = |platform: &Platform| -> Option<u32> {
+        let baseline = match platform.architecture.as_str() {
+            "arm64" => 8,
+            "amd64" => 1,
+            _ => 0,
+        };
+        match &platform.variant {
+            None => Some(baseline),
+            Some(variant) => variant.strip_prefix('v')?.parse().ok(),
+        }
+    };
+    match (level(offered), level(wanted)) {
+        (Some(offered), Some(_)) if wanted.variant.is_none() => Some(offered),
+        (Some(offered), Some(wanted)) => wanted.checked_sub(offered),
+        _ => (offered.variant == wanted.variant).then_some(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_registry::{Blob, Digest, ImageManifest, MediaType, Memory, Target as _};
+
+    use super::*;
+    use crate::index::{Entry, PackageIndex};
+    use crate::media;
+
+    const GNU: &str = "x86_64-unknown-linux-gnu";
+    const MUSL: &str = "x86_64-unknown-linux-musl";
+    const MAC: &str = "aarch64-apple-darwin";
+
+    fn manifest(target: &str, libc: &str, glibc: Option<&str>) -> Manifest {
+        let platform = platform::of_target(target, None).unwrap();
+        let mut image =
+            ImageManifest::new(media::PACKAGE_TARGET, Blob::empty().descriptor().clone());
+        let mut add =
+            |key: &str, value: &str| image.annotations.insert(key.to_owned(), value.to_owned());
+        add(annotation::TARGET, target);
+        add(annotation::PLATFORM, &platform.to_string());
+        add(annotation::LIBC, libc);
+        glibc.map(|glibc| add(annotation::GLIBC, glibc));
+        Manifest::from_image(image).unwrap()
+    }
+
+    fn index(manifests: &[Manifest]) -> Manifest {
+        let mut index = PackageIndex::new();
+        for manifest in manifests {
+            index.insert(Entry::of_manifest(manifest).unwrap());
+        }
+        index.to_manifest().unwrap()
+    }
+
+    fn chosen(index: &Manifest, wanted: &Wanted) -> Option<String> {
+        let entry = choose(index.as_index().unwrap(), wanted)?;
+        Some(entry.annotation(annotation::TARGET).unwrap().to_owned())
+    }
+
+    fn machine(target: &str, glibc: Option<&str>) -> Wanted {
+        Wanted::Machine(Machine {
+            target: target.to_owned(),
+            glibc: glibc.map(|text| text.parse().unwrap()),
+        })
+    }
+
+    #[test]
+    fn a_machine_gets_its_own_target_else_the_most_portable_that_runs() {
+        let all = index(&[
+            manifest(GNU, "glibc", Some("2.34")),
+            manifest(MUSL, "static", None),
+            manifest(MAC, "", None),
+            manifest("arm-unknown-linux-gnueabihf", "glibc", None),
+            manifest("armv7-unknown-linux-musleabihf", "static", None),
+            manifest("armv5te-unknown-linux-musleabi", "static", None),
+        ]);
+        for (wanted, expected) in [
+            (machine(GNU, None), Some(GNU)),
+            (machine(GNU, Some("2.34")), Some(GNU)),
+            (machine(GNU, Some("2.31")), Some(MUSL)),
+            (machine(MUSL, None), Some(MUSL)),
+            (machine(MAC, None), Some(MAC)),
+            (machine("x86_64-unknown-linux-gnuasan", None), Some(MUSL)),
+            (
+                machine("armv7-unknown-linux-gnueabihf", None),
+                Some("armv7-unknown-linux-musleabihf"),
+            ),
+            (
+                machine("arm-unknown-linux-gnueabi", None),
+                Some("armv5te-unknown-linux-musleabi"),
+            ),
+            (machine("x86_64-pc-windows-msvc", None), None),
+            (machine("x86_64-acme-os", None), None),
+        ] {
+            assert_eq!(chosen(&all, &wanted).as_deref(), expected, "{wanted:?}");
+        }
+    }
+
+    #[test]
+    fn what_needs_another_c_library_does_not_run() {
+        let musl = index(&[manifest(MUSL, "musl", None)]);
+        assert_eq!(chosen(&musl, &machine(GNU, None)), None);
+        assert_eq!(chosen(&musl, &machine(MUSL, None)).as_deref(), Some(MUSL));
+        let gnu = index(&[manifest(GNU, "glibc", Some("2.34"))]);
+        assert_eq!(chosen(&gnu, &machine(MUSL, None)), None);
+        assert_eq!(chosen(&gnu, &machine(GNU, Some("2.17"))), None);
+        let soft = index(&[manifest("arm-unknown-linux-gnueabi", "glibc", None)]);
+        assert_eq!(
+            chosen(&soft, &machine("armv7-unknown-linux-gnueabihf", None)),
+            None
+        );
+    }
+
+    #[test]
+    fn a_platform_gets_the_first_that_fits_and_a_target_only_itself() {
+        let all = index(&[
+            manifest(GNU, "glibc", None),
+            manifest(MUSL, "static", None),
+            manifest(MAC, "", None),
+        ]);
+        let platform = |text: &str| Wanted::Platform(platform::parse(text).unwrap());
+        assert_eq!(
+            chosen(&all, &platform("linux/amd64")).as_deref(),
+            Some(MUSL)
+        );
+        assert_eq!(
+            chosen(&all, &platform("darwin/arm64/v8")).as_deref(),
+            Some(MAC)
+        );
+        assert_eq!(chosen(&all, &platform("darwin/amd64")), None);
+        assert_eq!(
+            chosen(&all, &Wanted::Target(GNU.into())).as_deref(),
+            Some(GNU)
+        );
+        assert_eq!(
+            chosen(&all, &Wanted::Target("x86_64-unknown-linux-ohos".into())),
+            None
+        );
+    }
+
+    /// An index such as container images have: platforms, and no targets.
+    fn image_index(platforms: &[&str]) -> Index {
+        let entries = platforms.iter().map(|text| {
+            let mut entry =
+                Descriptor::new(MediaType::MANIFEST, Digest::sha256(text.as_bytes()), 1);
+            entry.platform = Some(platform::parse(text).unwrap());
+            entry
+        });
+        Index::new(None, entries.collect())
+    }
+
+    #[test]
+    fn in_anyone_elses_index_platforms_decide() {
+        let index = image_index(&[
+            "linux/arm/v5",
+            "linux/arm/v7",
+            "linux/amd64",
+            "linux/amd64/v3",
+            "linux/arm64/v8",
+            "unknown/unknown",
+        ]);
+        let chosen = |wanted: &Wanted| {
+            choose(&index, wanted)
+                .and_then(|entry| entry.platform.as_ref().map(Platform::to_string))
+        };
+        let platform = |text: &str| chosen(&Wanted::Platform(platform::parse(text).unwrap()));
+        assert_eq!(platform("linux/arm/v7").as_deref(), Some("linux/arm/v7"));
+        assert_eq!(platform("linux/arm/v6").as_deref(), Some("linux/arm/v5"));
+        assert_eq!(platform("linux/arm").as_deref(), Some("linux/arm/v5"));
+        assert_eq!(platform("linux/amd64").as_deref(), Some("linux/amd64"));
+        assert_eq!(platform("linux/amd64/v2").as_deref(), Some("linux/amd64"));
+        assert_eq!(platform("linux/arm64").as_deref(), Some("linux/arm64/v8"));
+        assert_eq!(platform("windows/amd64"), None);
+        assert_eq!(
+            chosen(&Wanted::Target(GNU.into())).as_deref(),
+            Some("linux/amd64")
+        );
+        assert_eq!(
+            chosen(&machine(GNU, Some("2.17"))).as_deref(),
+            Some("linux/amd64")
+        );
+        assert_eq!(chosen(&Wanted::Target("x86_64-acme-os".into())), None);
+    }
+
+    #[test]
+    fn tags_of_single_targets_are_few_and_the_likeliest_first() {
+        let tags = |tag: &str, wanted: &Wanted| -> Vec<String> {
+            fallback_tags(&tag.parse().unwrap(), wanted)
+                .iter()
+                .map(Tag::to_string)
+                .collect()
+        };
+        assert_eq!(
+            tags("1.2.3", &Wanted::Target(GNU.into())),
+            [format!("1.2.3__{GNU}")]
+        );
+        let for_machine = tags("1.2.3", &machine(GNU, None));
+        assert_eq!(
+            for_machine[..2],
+            [format!("1.2.3__{GNU}"), format!("1.2.3__{MUSL}")]
+        );
+        assert_eq!(for_machine.len(), MAX_FALLBACKS);
+        let for_platform = tags(
+            "nightly",
+            &Wanted::Platform(platform::parse("linux/amd64").unwrap()),
+        );
+        assert_eq!(
+            for_platform[..2],
+            [format!("nightly__{MUSL}"), format!("nightly__{GNU}")]
+        );
+        assert!(tags("1.2.3__x", &machine(GNU, None)).is_empty());
+    }
+
+    async fn memory(manifests: &[(&str, &Manifest)]) -> Memory {
+        let memory = Memory::new();
+        memory.push_blob(&Blob::empty()).await.unwrap();
+        for (tag, manifest) in manifests {
+            memory.push_manifest(manifest).await.unwrap();
+            memory.tag(manifest, &tag.parse().unwrap()).await.unwrap();
+        }
+        memory
+    }
+
+    #[tokio::test]
+    async fn what_the_index_does_not_list_yet_is_found_under_its_own_tag() {
+        let (gnu, mac) = (manifest(GNU, "glibc", None), manifest(MAC, "", None));
+        let index = index(std::slice::from_ref(&gnu));
+        let (gnu_tag, mac_tag) = (format!("1.0.0__{GNU}"), format!("1.0.0__{MAC}"));
+        let memory = memory(&[
+            (&gnu_tag, &gnu),
+            (&mac_tag, &mac),
+            ("1.0.0", &index),
+            (&format!("2.0.0__{MAC}"), &mac),
+        ])
+        .await;
+        let found = async |tag: &str, wanted: Wanted| {
+            find(&memory, &tag.parse::<Tag>().unwrap().into(), &wanted).await
+        };
+        assert_eq!(found("1.0.0", machine(GNU, None)).await.unwrap(), gnu);
+        assert_eq!(found("1.0.0", machine(MAC, None)).await.unwrap(), mac);
+        assert_eq!(
+            found("2.0.0", Wanted::Target(MAC.into())).await.unwrap(),
+            mac
+        );
+        assert_eq!(
+            found(&mac_tag, machine(GNU, None)).await.unwrap(),
+            mac,
+            "what is named directly is meant"
+        );
+
+        let error = found("1.0.0", Wanted::Target(MUSL.into()))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(
+            error.to_string(),
+            format!("failed to find `{MUSL}` in `memory:1.0.0`")
+        );
+        assert_eq!(error.help(), [format!("there are `{GNU}`")]);
+        let error = found(&mac_tag, Wanted::Target(GNU.into()))
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.kind(), error.help()),
+            (ErrorKind::NotFound, vec![format!("there are `{MAC}`")])
+        );
+        let error = found("3.0.0", machine(GNU, None)).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert_eq!(error.to_string(), "failed to read `memory:3.0.0`");
+    }
+}
