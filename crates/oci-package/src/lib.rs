@@ -62,6 +62,7 @@
 //! | How does it become an artifact? | [`pack`] → [`Artifact`], with a [`NameTemplate`] and a [`Config`] |
 //! | What does a manifest say? | [`PackageTarget`], [`files`], [`differences`] |
 //! | What is in an index? | [`PackageIndex`], [`Entry`] |
+//! | What does a listing say in one line? | [`Summary`] |
 //! | Under which tag? | [`ReleaseTag`], [`tag`], [`repository_name`] |
 //! | Who sends it, and what if others do too? | [`publish`], [`plan`], [`assemble`], [`float()`] |
 //! | Which one is for this machine? | [`choose`], [`find`] |
@@ -84,6 +85,7 @@ mod name;
 mod package;
 pub mod platform;
 mod release;
+mod summary;
 pub mod tag;
 mod target;
 
@@ -101,5 +103,6 @@ pub use release::{
     Event, Floated, Note, Observer, Plan, PlannedTag, PublishOptions, Published, PublishedTag,
     TagAction, assemble, float, plan, publish,
 };
+pub use summary::Summary;
 pub use tag::ReleaseTag;
 pub use target::{Difference, PackageFile, PackageTarget, differences, files};
