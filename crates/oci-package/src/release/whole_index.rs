@@ -132,69 +132,84 @@ impl Writer<'_> {
             return Ok(None);
         }
         let own = claim.as_ref().map(|claim| &claim.own.manifest);
+        let news = self.entries(&found, own);
 
-        let mut entries: BTreeMap<_, _> = found
-            .iter()
-            .filter(|(_, manifest)| self.counts(manifest, own))
-            .filter_map(|(tag, manifest)| {
-                let entry = Entry::of_manifest(manifest)?;
-                (self.tag.target_of(tag) == Some(entry.target()))
-                    .then(|| (entry.target().to_owned(), entry))
-            })
-            .collect();
-        entries.extend(
-            own.and_then(Entry::of_manifest)
-                .map(|entry| (entry.target().to_owned(), entry)),
-        );
-
+        // The index last, so that as little as possible happens between here and writing it.
         let (held, held_entries) = self.held_index().await?.unzip();
         let held_entries: PackageIndex = held_entries.unwrap_or_default();
         if let (None, Some(declared)) = (&held, &self.options.declared)
-            && !declared.iter().all(|target| entries.contains_key(target))
+            && !declared.iter().all(|target| news.contains_key(target))
         {
             return Ok(None);
         }
-        let digests: Vec<_> = held_entries
-            .entries()
-            .map(|entry| entry.descriptor().digest.clone())
-            .collect();
-        self.learn(&digests).await?;
-
-        let mut wanted = held_entries.clone();
-        wanted.learn(|descriptor| self.known.get(&descriptor.digest));
-        wanted.retain(|entry| {
-            let digest = &entry.descriptor().digest;
-            let counts = |manifest| self.counts(manifest, own);
-            // What cannot be read stays in a release, where only the registry's refusal says that it is gone.
-            let is_counted = self
-                .known
-                .get(digest)
-                .map_or(own.is_none() || self.tag.is_released(), counts);
-            is_counted && !self.gone.contains(digest)
-        });
-        let is_emptied = held_entries.entries().len() > 0 && wanted.entries().len() == 0;
-        let is_of_another_release = is_emptied && !self.tag.is_released();
         let own_target = claim.as_ref().map(|claim| claim.target);
-        let is_news =
-            |target: &String| held_entries.entry(target).is_none() && own_target != Some(target);
-        let sees_others = entries.keys().any(is_news)
+        let is_others =
+            |target: &str| held_entries.entry(target).is_none() && own_target != Some(target);
+        let sees_others = news.keys().any(|target| is_others(target))
             || held.as_ref().map(Manifest::digest) != self.last_index.as_ref();
-        for (_, entry) in entries {
+
+        let mut wanted = self.keep(&held_entries, own).await?;
+        let is_emptied = held_entries.entries().len() > 0 && wanted.entries().len() == 0;
+        for (_, entry) in news {
             wanted.insert(entry);
         }
         if wanted.is_empty() {
             return Ok(None);
         }
+        let tags = found.into_iter();
         Ok(Some(View {
             wanted: wanted.to_manifest()?,
             held,
-            tags: found
-                .into_iter()
+            tags: tags
                 .map(|(tag, manifest)| (tag, manifest.digest().clone()))
                 .collect(),
             sees_others,
-            is_of_another_release,
+            is_of_another_release: is_emptied && !self.tag.is_released(),
         }))
+    }
+
+    /// The entries that the tags of the targets make, and ours over them.
+    fn entries(
+        &self,
+        found: &BTreeMap<Tag, Manifest>,
+        own: Option<&Manifest>,
+    ) -> BTreeMap<String, Entry> {
+        let found = found
+            .iter()
+            .filter(|(_, manifest)| self.counts(manifest, own));
+        let found = found.filter_map(|(tag, manifest)| {
+            let entry = Entry::of_manifest(manifest)?;
+            (self.tag.target_of(tag) == Some(entry.target())).then_some(entry)
+        });
+        let entries = found.chain(own.and_then(Entry::of_manifest));
+        entries
+            .map(|entry| (entry.target().to_owned(), entry))
+            .collect()
+    }
+
+    /// What stays of the entries that the index holds, each computed anew from its manifest.
+    async fn keep(
+        &mut self,
+        held: &PackageIndex,
+        own: Option<&Manifest>,
+    ) -> crate::Result<PackageIndex> {
+        let digests: Vec<_> = held
+            .entries()
+            .map(|entry| entry.descriptor().digest.clone())
+            .collect();
+        self.learn(&digests).await?;
+        let mut kept = held.clone();
+        kept.learn(|descriptor| self.known.get(&descriptor.digest));
+        kept.retain(|entry| {
+            let digest = &entry.descriptor().digest;
+            let is_counted = match self.known.get(digest) {
+                Some(manifest) => self.counts(manifest, own),
+                // Unreadable, it stays in a release, where only the registry's refusal says that it is gone.
+                None => own.is_none() || self.tag.is_released(),
+            };
+            is_counted && !self.gone.contains(digest)
+        });
+        Ok(kept)
     }
 
     /// Whether a manifest belongs into the index. On a moving tag only what is of the same version and commit does.
