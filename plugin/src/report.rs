@@ -61,6 +61,11 @@ pub(crate) fn invalid(message: impl Into<String>, label: &str, span: Span) -> La
     new(ErrorKind::InvalidInput, message, label, span)
 }
 
+/// An error of what was looked for in vain, by this program itself.
+pub(crate) fn not_found(message: impl Into<String>, label: &str, span: Span) -> LabeledError {
+    new(ErrorKind::NotFound, message, label, span)
+}
+
 fn new(kind: ErrorKind, message: impl Into<String>, label: &str, span: Span) -> LabeledError {
     LabeledError::new(message)
         .with_code(kind.code())
@@ -98,7 +103,7 @@ mod tests {
             report.msg,
             "failed to parse the reference `ghcr.io/acme/Widgets`: a repository name is lower case"
         );
-        assert_eq!(report.help.as_deref(), Some("write `acme/widgets`"));
+        assert_eq!(report.help.as_deref(), Some("write `ghcr.io/acme/widgets`"));
         assert_eq!(report.labels[0].span, Span::new(3, 9));
         assert!(report.inner.is_empty());
     }

@@ -85,30 +85,30 @@ pub(crate) fn repository_columns() -> Columns {
     columns([("name", Type::String), ("reference", Type::String)])
 }
 
-/// The columns of a tag, those included that it has only when they are asked for.
-pub(crate) fn tag_columns() -> Columns {
-    columns([
-        ("name", Type::String),
-        ("reference", Type::String),
-        ("repository", Type::String),
-        ("size", Type::Filesize),
-        ("created", Type::Date),
-        ("platforms", Type::list(Type::String)),
-        ("targets", Type::list(Type::String)),
-        ("artifact_type", Type::String),
-        ("media_type", Type::String),
-        ("annotations", Type::record()),
-        ("digest", Type::String),
-    ])
+/// The columns that a tag has at length, beside its name and reference.
+///
+/// They are no type: a type says what every table of a command has, and these are there when they are asked for.
+pub(crate) const TAG_DETAILS: [&str; 8] = [
+    "size",
+    "created",
+    "platforms",
+    "targets",
+    "artifact_type",
+    "media_type",
+    "annotations",
+    "digest",
+];
+
+/// A type whose values may be unknown: the shell lets no `null` into a variable of a type that does not say so.
+fn nullable(of: Type) -> Type {
+    Type::one_of([of, Type::Nothing])
 }
 
 /// What a tag names, at length; all unknown where there is nothing.
 pub(crate) fn tag_details(named: Option<(&Manifest, &Summary)>, span: Span) -> Record {
     let Some((manifest, summary)) = named else {
-        let of_tag = tag_columns().into_iter().skip(3);
-        return of_tag
-            .map(|(name, _)| (name, Value::nothing(span)))
-            .collect();
+        let unknown = TAG_DETAILS.map(|name| (name.to_owned(), Value::nothing(span)));
+        return unknown.into_iter().collect();
     };
     record! {
         "size" => size(summary.size, span),
@@ -127,13 +127,13 @@ pub(crate) fn manifest_columns() -> Columns {
     columns([
         ("reference", Type::String),
         ("media_type", Type::String),
-        ("artifact_type", Type::String),
-        ("size", Type::Filesize),
+        ("artifact_type", nullable(Type::String)),
+        ("size", nullable(Type::Filesize)),
         ("annotations", Type::record()),
-        ("config", record(blob_columns())),
-        ("subject", record(subject_columns())),
-        ("layers", table(layer_columns())),
-        ("manifests", table(entry_columns())),
+        ("config", nullable(record(blob_columns()))),
+        ("subject", nullable(record(subject_columns()))),
+        ("layers", nullable(table(layer_columns()))),
+        ("manifests", nullable(table(entry_columns()))),
         ("digest", Type::String),
     ])
 }
@@ -141,7 +141,7 @@ pub(crate) fn manifest_columns() -> Columns {
 fn blob_columns() -> Columns {
     columns([
         ("media_type", Type::String),
-        ("size", Type::Filesize),
+        ("size", nullable(Type::Filesize)),
         ("annotations", Type::record()),
         ("reference", Type::String),
         ("digest", Type::String),
@@ -150,7 +150,7 @@ fn blob_columns() -> Columns {
 
 fn subject_columns() -> Columns {
     columns([
-        ("artifact_type", Type::String),
+        ("artifact_type", nullable(Type::String)),
         ("media_type", Type::String),
         ("annotations", Type::record()),
         ("reference", Type::String),
@@ -159,18 +159,21 @@ fn subject_columns() -> Columns {
 }
 
 fn layer_columns() -> Columns {
-    let mut layer = columns([("title", Type::String), ("kind", Type::String)]);
+    let mut layer = columns([
+        ("title", nullable(Type::String)),
+        ("kind", nullable(Type::String)),
+    ]);
     layer.extend(blob_columns());
     layer
 }
 
 fn entry_columns() -> Columns {
     columns([
-        ("platform", Type::String),
-        ("target", Type::String),
-        ("artifact_type", Type::String),
+        ("platform", nullable(Type::String)),
+        ("target", nullable(Type::String)),
+        ("artifact_type", nullable(Type::String)),
         ("media_type", Type::String),
-        ("size", Type::Filesize),
+        ("size", nullable(Type::Filesize)),
         ("annotations", Type::record()),
         ("reference", Type::String),
         ("digest", Type::String),

@@ -113,37 +113,58 @@ const MANIFESTS: [&str; 8] = [
     "digest",
 ];
 
+/// The columns of a type; a column that may be `null` says so beside its own type.
+fn type_columns(of: &Type) -> Vec<(&str, &Type)> {
+    match of {
+        Type::Table(columns) | Type::Record(columns) => columns
+            .iter()
+            .map(|(name, of)| (name.as_str(), of))
+            .collect(),
+        Type::OneOf(types) => types.iter().flat_map(type_columns).collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn names<'a>(columns: &[(&'a str, &Type)]) -> Vec<&'a str> {
+    columns.iter().map(|(name, _)| *name).collect()
+}
+
 #[test]
 fn the_columns_are_those_that_are_promised() {
     let commands = OciPlugin::default().commands();
+    let command = |name: &str| {
+        commands
+            .iter()
+            .find(|command| command.name() == name)
+            .unwrap()
+    };
     let output = |name: &str| {
-        let command = commands.iter().find(|command| command.name() == name);
-        let types = command.unwrap().signature().input_output_types;
+        let types = command(name).signature().input_output_types;
         assert_eq!(types[0].0, Type::Nothing);
         types[0].1.clone()
     };
-    let names = |of: &Type| match of {
-        Type::Table(columns) | Type::Record(columns) => {
-            let names = columns.iter().map(|(name, _)| name.clone());
-            names.collect::<Vec<_>>()
-        }
-        other => panic!("{other} has no columns"),
-    };
-    assert_eq!(names(&output("oci catalog")), ["name", "reference"]);
-    let short = ["name", "reference", "repository"];
-    assert_eq!(names(&output("oci tags")), [&short[..], &LONG].concat());
-    let Type::OneOf(of_manifest) = output("oci manifest") else {
-        panic!("with --raw a manifest is a text");
-    };
-    let record = of_manifest.iter().find(|of| matches!(of, Type::Record(_)));
-    assert_eq!(names(record.unwrap()), MANIFEST_COLUMNS);
-    let Some(Type::Record(columns)) = record else {
-        unreachable!()
-    };
+    assert_eq!(
+        names(&type_columns(&output("oci catalog"))),
+        ["name", "reference"]
+    );
+
+    let of_manifest = output("oci manifest");
+    let columns = type_columns(&of_manifest);
+    assert_eq!(names(&columns), MANIFEST_COLUMNS);
     for (name, expected) in [("layers", &LAYERS[..]), ("manifests", &MANIFESTS)] {
-        let (_, of) = columns.iter().find(|(column, _)| column == name).unwrap();
-        assert_eq!(names(of), expected);
+        let (_, of) = columns.iter().find(|(column, _)| *column == name).unwrap();
+        assert_eq!(names(&type_columns(of)), expected);
     }
+
+    // Most of them only with --long, so that they are no type; the help names them.
+    assert_eq!(output("oci tags"), Type::table());
+    let help = command("oci tags")
+        .extra_description()
+        .split('`')
+        .skip(1)
+        .step_by(2);
+    let promised = [&["name", "reference", "repository"][..], &LONG].concat();
+    assert_eq!(help.take(promised.len()).collect::<Vec<_>>(), promised);
 }
 
 #[test]
@@ -292,15 +313,13 @@ fn an_error_points_at_the_part_that_does_not_parse() {
 }
 
 #[test]
-fn what_names_one_manifest_is_no_repository_and_the_other_way_round() {
-    for source in [
-        "oci tags ghcr.io/acme/widgets:1",
-        "oci manifest ghcr.io/acme/widgets",
-    ] {
-        let error = eval(source).unwrap_err();
-        assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
-        assert!(error.help.is_some());
-    }
+fn what_names_one_manifest_is_no_repository() {
+    let error = eval("oci tags ghcr.io/acme/widgets:1").unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
+    assert_eq!(
+        error.help.as_deref(),
+        Some("leave `1` out: `ghcr.io/acme/widgets`")
+    );
 }
 
 fn two_repositories() -> Registry {
@@ -349,6 +368,14 @@ fn input_that_names_nothing_is_an_error() {
         ("{reference: 5} | oci manifest", Some("oci::invalid_input")),
         (
             "oci manifest a.b/c:1 --retries 1000",
+            Some("oci::invalid_input"),
+        ),
+        (
+            "oci manifest a.b/c:1 --platform linux",
+            Some("oci::invalid_input"),
+        ),
+        (
+            "oci manifest a.b/c:1 --platform a/b --target c",
             Some("oci::invalid_input"),
         ),
     ] {
@@ -499,6 +526,95 @@ fn a_manifest_is_a_record() {
     assert_eq!(rows.as_list().unwrap().len(), 1);
     let error = eval(&format!("oci manifest {host}/x:2")).unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::not_found"));
+}
+
+#[test]
+fn a_repository_means_its_highest_release() {
+    let registry = Registry::start(|request| match request.split('?').next().unwrap() {
+        "GET /v2/x/tags/list" => tags(r#""1.9.0","latest","1.10.0","2.0.0-rc.1","1.10.0__a""#),
+        "GET /v2/none/tags/list" => tags(r#""latest""#),
+        "GET /v2/x/manifests/1.10.0" => manifest(artifact("")),
+        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+    });
+    let host = registry.host();
+    let record = eval(&format!("oci manifest {host}/x")).unwrap();
+    let digest = Digest::sha256(artifact("").as_bytes());
+    assert_eq!(
+        cell(&record, "digest").as_str().unwrap(),
+        digest.to_string()
+    );
+    let error = eval(&format!("oci manifest {host}/none")).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::not_found"));
+}
+
+#[test]
+fn a_target_or_platform_chooses_in_an_index() {
+    const MAC: &str = "aarch64-apple-darwin";
+    const LINUX: &str = "x86_64-unknown-linux-musl";
+    let of_target = |target: &str| artifact(&format!(r#""dev.cargo-oci.target":"{target}""#));
+    let entry = |target: &str, os: &str, architecture: &str| {
+        let body = of_target(target);
+        format!(
+            r#"{{"mediaType":"{MANIFEST}","digest":"{}","size":{},
+            "platform":{{"os":"{os}","architecture":"{architecture}"}},
+            "annotations":{{"dev.cargo-oci.target":"{target}"}}}}"#,
+            Digest::sha256(body.as_bytes()),
+            body.len()
+        )
+    };
+    let index = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{},{}]}}"#,
+        entry(MAC, "darwin", "arm64"),
+        entry(LINUX, "linux", "amd64")
+    );
+    let (mac, linux) = (of_target(MAC), of_target(LINUX));
+    let registry = Registry::start(move |request| {
+        let name = request.rsplit('/').next().unwrap();
+        match name {
+            "1.0.0" => Answer::ok(index.clone()).header("Content-Type", INDEX),
+            _ if name == Digest::sha256(mac.as_bytes()).to_string() => manifest(mac.clone()),
+            _ if name == Digest::sha256(linux.as_bytes()).to_string() => manifest(linux.clone()),
+            _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+        }
+    });
+    let reference = format!("{}/x:1.0.0", registry.host());
+    for (choice, expected) in [
+        (format!("--target {MAC}"), MAC),
+        (format!("--target {LINUX}"), LINUX),
+        ("--platform linux/amd64".to_owned(), LINUX),
+    ] {
+        let record = eval(&format!("oci manifest {reference} {choice}")).unwrap();
+        let target = cell(cell(&record, "annotations"), "dev.cargo-oci.target");
+        assert_eq!(target.as_str().unwrap(), expected, "{choice}");
+    }
+    let error = eval(&format!(
+        "oci manifest {reference} --target x86_64-pc-windows-msvc"
+    ));
+    let error = error.unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::not_found"));
+    assert!(error.help.unwrap().contains(MAC));
+}
+
+#[test]
+fn what_is_not_known_fits_into_variables() {
+    let registry = Registry::start(|request| match request.split('?').next().unwrap() {
+        "GET /v2/x/tags/list" => tags(r#""gone","1""#),
+        "GET /v2/x/manifests/1" => manifest(artifact("")),
+        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+    });
+    let host = registry.host();
+    for source in [
+        format!("let it = oci tags {host}/x; $it"),
+        format!("let it = oci tags {host}/x --long; $it"),
+        format!("let it: table<name: string> = oci tags {host}/x --long; $it"),
+        format!("for row in (oci tags {host}/x --long) {{ echo $row.size }}; [1]"),
+        format!("let it = oci manifest {host}/x:1; [$it]"),
+        format!("let it = [{host}/x:1] | oci manifest; $it"),
+        format!("let it = oci manifest {host}/x:1 --raw; [$it]"),
+    ] {
+        let value = eval(&source).unwrap_or_else(|error| panic!("{source}: {error:?}"));
+        assert!(!value.as_list().unwrap().is_empty());
+    }
 }
 
 #[test]

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
-    Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value,
+    Category, Example, LabeledError, PipelineData, Signature, Span, Spanned, SyntaxShape, Type,
+    Value,
 };
-use oci_registry::{Client, Location};
+use oci_package::{Wanted, platform, tag};
+use oci_registry::{Client, Identifier, Location, Tag};
 
 use crate::OciPlugin;
 use crate::connection::Surroundings;
@@ -39,6 +41,18 @@ impl PluginCommand for Manifest {
                 SyntaxShape::String,
                 "The manifest, as `REGISTRY/REPOSITORY:TAG`, `…@DIGEST` or `oci:DIRECTORY:TAG`",
             )
+            .named(
+                "target",
+                SyntaxShape::String,
+                "Of an index, take what was built for this target triple",
+                Some('t'),
+            )
+            .named(
+                "platform",
+                SyntaxShape::String,
+                "Of an index, take what is for this platform, as `OS/ARCHITECTURE[/VARIANT]`",
+                Some('p'),
+            )
             .switch("raw", "Give the exact bytes, as text", Some('r'))
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network);
@@ -51,7 +65,9 @@ impl PluginCommand for Manifest {
 
     fn extra_description(&self) -> &'static str {
         "A manifest has `config` and `layers`, an index has `manifests`; what does not apply is null. `size` is that of \
-         config and layers, of an index the sum over its manifests where the index says it."
+         config and layers, of an index the sum over its manifests where the index says it. A repository without tag \
+         and digest means its highest release.\n\n\
+         An index is shown as an index, unless --target or --platform choose in it."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -63,6 +79,11 @@ impl PluginCommand for Manifest {
             Example {
                 example: "oci manifest ghcr.io/acme/widgets:1.2.3",
                 description: "Show what a tag names",
+                result: None,
+            },
+            Example {
+                example: "oci manifest ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl | get layers | select title size digest",
+                description: "List the files for a target",
                 result: None,
             },
             Example {
@@ -91,6 +112,7 @@ impl PluginCommand for Manifest {
         let lookup = Arc::new(Lookup {
             base: surroundings.current_dir().to_owned(),
             client: plugin.connections.client(surroundings),
+            wanted: wanted(call)?,
             is_raw: call.has_flag("raw")?,
             span: call.head,
         });
@@ -118,6 +140,7 @@ impl PluginCommand for Manifest {
 struct Lookup {
     client: Client,
     base: PathBuf,
+    wanted: Option<Wanted>,
     is_raw: bool,
     span: Span,
 }
@@ -125,19 +148,22 @@ struct Lookup {
 impl Lookup {
     async fn find(&self, asked: &Subject<Location>) -> Result<Value, LabeledError> {
         let at = asked.span;
-        let Some(identifier) = asked.name.identifier() else {
-            let message = format!("failed to fetch `{}`", asked.name);
-            return Err(
-                report::invalid(message, "names a whole repository", at).with_help(format!(
-                    "add a tag or a digest; `oci tags {}` lists the tags",
-                    asked.name
-                )),
-            );
-        };
         let place = Place::open(&self.client, &asked.name, &self.base);
         let place = place.await.map_err(|error| error.at(at))?;
-        let manifest = place.source().manifest(&identifier).await;
-        let manifest = manifest.map_err(|error| error.at(at))?;
+        let identifier = match asked.name.identifier() {
+            Some(identifier) => identifier,
+            None => highest_release(&place, at).await?,
+        };
+        let source = &**place.source();
+        let manifest = match &self.wanted {
+            Some(wanted) => oci_package::find(source, &identifier, wanted)
+                .await
+                .map_err(|error| error.at(at))?,
+            None => source
+                .manifest(&identifier)
+                .await
+                .map_err(|error| error.at(at))?,
+        };
         if !self.is_raw {
             return Ok(value::manifest(&place, &manifest, self.span));
         }
@@ -146,5 +172,41 @@ impl Lookup {
             Ok(text) => Value::string(text, self.span),
             Err(error) => Value::binary(error.into_bytes(), self.span),
         })
+    }
+}
+
+/// What --target or --platform ask for.
+fn wanted(call: &EvaluatedCall) -> Result<Option<Wanted>, LabeledError> {
+    let target: Option<Spanned<String>> = call.get_flag("target")?;
+    let platform: Option<Spanned<String>> = call.get_flag("platform")?;
+    match (target, platform) {
+        (None, None) => Ok(None),
+        (Some(target), None) => Ok(Some(Wanted::Target(target.item))),
+        (None, Some(platform)) => {
+            let parsed = platform::parse(&platform.item);
+            let platform = parsed.map_err(|error| error.at(platform.span))?;
+            Ok(Some(Wanted::Platform(platform)))
+        }
+        (Some(target), Some(platform)) => Err(report::invalid(
+            "failed to choose a manifest: both a target and a platform are given",
+            "this target",
+            target.span,
+        )
+        .with_label("this platform", platform.span)
+        .with_help("leave one of the two out")),
+    }
+}
+
+async fn highest_release(place: &Place, at: Span) -> Result<Identifier, LabeledError> {
+    let tags: Result<Vec<Tag>, _> = place.source().tags().try_collect().await;
+    let tags = tags.map_err(|error| error.at(at))?;
+    match tag::highest(&tags) {
+        Some((tag, _)) => Ok(tag.clone().into()),
+        None => Err(report::not_found(
+            format!("failed to find a release in `{}`", place.name()),
+            "has no version among its tags",
+            at,
+        )
+        .with_help("add a tag or a digest; `oci tags` lists the tags")),
     }
 }

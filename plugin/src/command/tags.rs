@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
-    Category, Example, LabeledError, PipelineData, Record, Signature, Span, SyntaxShape, Value,
-    record,
+    Category, Example, LabeledError, PipelineData, Record, Signature, Span, SyntaxShape, Type,
+    Value, record,
 };
 use oci_registry::{Client, Location, Result, Tag};
 
@@ -32,7 +32,7 @@ impl PluginCommand for Tags {
     }
 
     fn signature(&self) -> Signature {
-        let table = value::table(value::tag_columns());
+        let table = Type::table();
         let signature = Signature::build(self.name())
             .rest(
                 "repository",
@@ -54,11 +54,12 @@ impl PluginCommand for Tags {
     }
 
     fn extra_description(&self) -> &'static str {
-        "Without --long a tag is its `name` and `reference`, and costs nothing beyond the list. With --long each tag is \
-         fetched, several at once. Rows appear while further pages are still to come; `first` stops asking for them. \
-         Lists of repositories, also lists of one, add the column `repository`.\n\n\
-         A tag that is deleted while the table is made has empty cells. Where a registry limits how often it is asked, \
-         the rows so far are followed by an error."
+        "A tag is its `name` and `reference`, and costs nothing beyond the list. Lists of repositories, also lists of one, \
+         add `repository`. With --long each tag is fetched, several at once, for `size`, `created`, `platforms`, \
+         `targets`, `artifact_type`, `media_type`, `annotations` and `digest`.\n\n\
+         Rows appear while further pages are still to come; `first` stops asking for them. A tag that is deleted while \
+         the table is made has empty cells. Where a registry limits how often it is asked, the rows so far are followed \
+         by an error."
     }
 
     fn search_terms(&self) -> Vec<&str> {
