@@ -7,7 +7,8 @@ use std::ffi::OsString;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
-use crate::command::{catalog, push, tags};
+use crate::command::{Complaint, catalog, manifest, pull, push, tags};
+use crate::report::Error;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -77,15 +78,23 @@ pub(crate) struct Global {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Push(Box<push::Flags>),
-    //Pull(pull::Flags),
+    Pull(pull::Flags),
     Tags(tags::Flags),
     Catalog(catalog::Flags),
-    //Manifest(manifest::Flags),
+    Manifest(manifest::Flags),
 }
 
-/// Parses this process's arguments; prints help, or what is wrong, and exits.
-pub(crate) fn parse() -> Cli {
-    Cli::parse_from(without_subcommand(std::env::args_os()))
+/// Parses this process's arguments. Prints help, or what is wrong with the flags, and exits.
+///
+/// # Errors
+///
+/// What is wrong with a name, which is more than clap can say of a value.
+pub(crate) fn parse() -> Result<Cli, Error> {
+    let parsed = Cli::try_parse_from(without_subcommand(std::env::args_os()));
+    parsed.map_err(|error| match Complaint::within(&error) {
+        Some(complaint) => complaint.to_error(),
+        None => error.exit(),
+    })
 }
 
 /// Cargo calls `cargo-oci oci push …`; people may call `cargo-oci push …`.

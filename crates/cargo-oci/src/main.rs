@@ -9,10 +9,13 @@ mod session;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let cli = cli::parse();
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(error) => return report::fail(&error),
+    };
     let reporter = report::Reporter::new(cli.global.quiet, cli.global.color);
     match session::run(cli, reporter) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => reporter.fail(&error),
+        Err(error) => report::fail(&error),
     }
 }

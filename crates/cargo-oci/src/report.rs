@@ -199,24 +199,23 @@ impl Reporter {
             let _ = writeln!(anstream::stderr().lock(), "{style}{word}{style:#} {what}");
         }
     }
+}
 
-    /// Data: one line on stdout.
-    pub(crate) fn line(self, text: impl fmt::Display) -> Result<(), Error> {
-        Ok(writeln!(std::io::stdout().lock(), "{text}")?)
-    }
+/// Data: one line on stdout.
+pub(crate) fn line(text: impl fmt::Display) -> Result<(), Error> {
+    Ok(writeln!(std::io::stdout().lock(), "{text}")?)
+}
 
-    /// Data: bytes on stdout, exactly as they are.
-    pub(crate) fn bytes(self, bytes: &[u8]) -> Result<(), Error> {
-        let mut stdout = std::io::stdout().lock();
-        Ok(stdout.write_all(bytes).and_then(|()| stdout.flush())?)
-    }
+/// Data: bytes on stdout, exactly as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Error> {
+    let mut stdout = std::io::stdout().lock();
+    Ok(stdout.write_all(bytes).and_then(|()| stdout.flush())?)
+}
 
-    /// Says what went wrong, and how this process ends.
-    pub(crate) fn fail(self, error: &Error) -> ExitCode {
-        let mut stderr = anstream::stderr().lock();
-        let _ = write_error(&mut stderr, error);
-        ExitCode::from(error.exit)
-    }
+/// Says what went wrong, and how this process ends.
+pub(crate) fn fail(error: &Error) -> ExitCode {
+    let _ = write_error(&mut anstream::stderr().lock(), error);
+    ExitCode::from(error.exit)
 }
 
 fn write_error(out: &mut impl Write, error: &Error) -> std::io::Result<()> {
@@ -276,7 +275,8 @@ mod tests {
             .expect_err("upper case");
         let mut out = Vec::new();
         write_error(&mut out, &Error::from(reference).help("more")).expect("memory takes it");
-        let text = anstream::adapter::strip_bytes(&out).to_string();
+        let text = String::from_utf8(anstream::adapter::strip_bytes(&out).into_vec())
+            .expect("errors are text");
         assert_eq!(
             text,
             "error: failed to parse the reference `ghcr.io/Acme/x`: a repository name is lower case\n\n\

@@ -35,10 +35,10 @@ pub(crate) fn run(cli: Cli, reporter: Reporter) -> Result<(), Error> {
 async fn dispatch(session: &Session, command: Command) -> Result<(), Error> {
     match command {
         Command::Push(flags) => command::push::run(session, *flags).await,
-        //Command::Pull(flags) => command::pull::run(session, flags).await,
+        Command::Pull(flags) => command::pull::run(session, flags).await,
         Command::Tags(flags) => command::tags::run(session, flags).await,
         Command::Catalog(flags) => command::catalog::run(session, flags).await,
-        //Command::Manifest(flags) => command::manifest::run(session, flags).await,
+        Command::Manifest(flags) => command::manifest::run(session, flags).await,
     }
 }
 

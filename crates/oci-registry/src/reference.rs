@@ -424,7 +424,13 @@ impl FromStr for Reference {
     type Err = crate::Error;
 
     fn from_str(text: &str) -> crate::Result<Self> {
-        parse(text).map_err(|(problem, help)| failure("reference", text, problem, help))
+        let general = || {
+            let form = "REGISTRY/REPOSITORY[:TAG][@DIGEST]";
+            format!("a reference is {form}, such as `ghcr.io/acme/widgets:1.2.3`")
+        };
+        parse(text).map_err(|(problem, help)| {
+            failure("reference", text, problem, help.or_else(|| Some(general())))
+        })
     }
 }
 

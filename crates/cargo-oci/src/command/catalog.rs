@@ -5,7 +5,7 @@ use futures_util::TryStreamExt;
 use oci_registry::RegistryName;
 
 use super::Complaint;
-use crate::report::Error;
+use crate::report::{self, Error};
 use crate::session::Session;
 
 /// List the repositories of a registry
@@ -27,9 +27,7 @@ fn registry(text: &str) -> Result<RegistryName, Complaint> {
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let mut names = session.registry(&flags.registry)?.catalog();
     while let Some(name) = names.try_next().await? {
-        session
-            .reporter
-            .line(format_args!("{}/{name}", flags.registry))?;
+        report::line(format_args!("{}/{name}", flags.registry))?;
     }
     Ok(())
 }

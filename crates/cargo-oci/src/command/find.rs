@@ -1,1 +1,89 @@
 //! Which manifest a command means: by its tag or the highest release, for a target, a platform or this machine.
+
+use clap::Args;
+use futures_util::TryStreamExt;
+use oci_package::{Machine, Wanted, tag};
+use oci_registry::{ErrorKind, Identifier, Location, Manifest, Platform, Source, Tag};
+
+use crate::report::Error;
+
+/// The target that this program was built for, which this machine evidently runs.
+const BUILT_FOR: &str = env!("BUILT_FOR");
+
+/// For what a manifest is wanted.
+#[derive(Debug, Args)]
+pub(crate) struct Selector {
+    /// Take what was built for this target triple
+    #[arg(long, value_name = "TRIPLE", conflicts_with = "platform")]
+    target: Option<String>,
+
+    /// Take what is for this platform: OS/ARCHITECTURE[/VARIANT]
+    #[arg(long, value_name = "PLATFORM", value_parser = platform)]
+    platform: Option<Platform>,
+}
+
+fn platform(text: &str) -> Result<Platform, String> {
+    oci_package::platform::parse(text).map_err(|error| error.to_string())
+}
+
+impl Selector {
+    /// What was asked for, when anything was.
+    pub(crate) fn wanted(&self) -> Option<Wanted> {
+        let target = self.target.clone().map(Wanted::Target);
+        target.or_else(|| self.platform.clone().map(Wanted::Platform))
+    }
+
+    /// What was asked for, else what runs on this machine.
+    pub(crate) fn wanted_or_machine(&self) -> Wanted {
+        self.wanted().unwrap_or_else(|| {
+            Wanted::Machine(Machine {
+                target: BUILT_FOR.to_owned(),
+                glibc: None,
+            })
+        })
+    }
+}
+
+/// The manifest that is wanted of a place.
+pub(crate) async fn manifest(
+    source: &dyn Source,
+    location: &Location,
+    root: &Identifier,
+    wanted: Option<&Wanted>,
+) -> Result<Manifest, Error> {
+    let found = match wanted {
+        Some(wanted) => oci_package::find(source, root, wanted)
+            .await
+            .map_err(|error| (error.kind(), Error::from(error))),
+        None => source
+            .manifest(root)
+            .await
+            .map_err(|error| (error.kind(), Error::from(error))),
+    };
+    found.map_err(|(kind, error)| match kind {
+        ErrorKind::NotFound => error.help(format!(
+            "`cargo oci tags {}` lists what is there",
+            location.whole_repository()
+        )),
+        _ => error,
+    })
+}
+
+/// What a location names; without tag and digest, the highest release.
+pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Identifier, Error> {
+    if let Some(identifier) = location.identifier() {
+        return Ok(identifier);
+    }
+    let tags: Vec<Tag> = source.tags().try_collect().await?;
+    match tag::highest(&tags) {
+        Some((tag, _)) => Ok(tag.clone().into()),
+        None => Err(Error::new(
+            ErrorKind::NotFound,
+            format!("failed to find a release in `{location}`"),
+        )
+        .help(format!(
+            "none of its {} tags is a version: name a tag",
+            tags.len()
+        ))),
+    }
+}

@@ -3,9 +3,9 @@
 use clap::Args;
 use oci_registry::Location;
 
-use super::find::{self, Wanted};
+use super::find::{self, Selector};
 use super::location;
-use crate::report::Error;
+use crate::report::{self, Error};
 use crate::session::Session;
 
 /// Show a manifest
@@ -21,7 +21,7 @@ pub(crate) struct Flags {
     reference: Location,
 
     #[command(flatten)]
-    wanted: Wanted,
+    selector: Selector,
 
     /// Print the exact bytes
     #[arg(long)]
@@ -32,18 +32,15 @@ pub(crate) struct Flags {
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.source(&flags.reference).await?;
     let root = find::root(&*source, &flags.reference).await?;
-    let manifest = if flags.wanted.is_anything() {
-        find::artifact(&*source, &root, &flags.wanted).await?
-    } else {
-        source.manifest(&root).await?
-    };
+    let wanted = flags.selector.wanted();
+    let manifest = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
     if flags.raw {
-        return session.reporter.bytes(manifest.bytes());
+        return report::bytes(manifest.bytes());
     }
     let bytes = manifest.bytes();
     let shown = match serde_json::from_slice::<serde_json::Value>(bytes) {
         Ok(value) => format!("{value:#}"),
         Err(_) => String::from_utf8_lossy(bytes).into_owned(),
     };
-    session.reporter.line(shown)
+    report::line(shown)
 }

@@ -2,29 +2,40 @@
 
 pub(crate) mod catalog;
 mod find;
-//pub(crate) mod manifest;
-//pub(crate) mod pull;
+pub(crate) mod manifest;
+pub(crate) mod pull;
 pub(crate) mod push;
 pub(crate) mod tags;
 
 use oci_registry::Location;
+
+use crate::report::Error;
 
 /// Parses a place that artifacts are in, for clap.
 fn location(text: &str) -> Result<Location, Complaint> {
     text.parse().map_err(Complaint)
 }
 
-/// An error of the core as clap shows it: the message, then the help.
+/// What is wrong with a name on the command line, on its way through clap.
 #[derive(Debug)]
-struct Complaint(oci_registry::Error);
+pub(crate) struct Complaint(oci_registry::Error);
+
+impl Complaint {
+    /// The complaint that made clap fail, when it was one.
+    pub(crate) fn within(error: &clap::Error) -> Option<&Self> {
+        std::error::Error::source(error)?.downcast_ref()
+    }
+
+    /// The same, as every other error is shown.
+    pub(crate) fn to_error(&self) -> Error {
+        let error = Error::usage(self.0.to_string());
+        self.0.help().into_iter().fold(error, Error::help)
+    }
+}
 
 impl std::fmt::Display for Complaint {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0)?;
-        self.0
-            .help()
-            .iter()
-            .try_for_each(|help| write!(f, "\n\n  help: {help}"))
+        self.0.fmt(f)
     }
 }
 

@@ -6,7 +6,7 @@ use oci_package::Summary;
 use oci_registry::{Location, Manifest, Optional, Tag};
 
 use super::location;
-use crate::report::{Error, Size};
+use crate::report::{self, Error, Size};
 use crate::session::Session;
 
 /// How many manifests are asked for at the same time.
@@ -43,7 +43,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let mut tags = source.tags();
     if !flags.long {
         while let Some(tag) = tags.try_next().await? {
-            session.reporter.line(tag)?;
+            report::line(tag)?;
         }
         return Ok(());
     }
@@ -55,7 +55,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     });
     let mut rows = rows.buffered(CONCURRENCY);
     while let Some((tag, manifest)) = rows.try_next().await? {
-        session.reporter.line(row(&tag, manifest.as_ref()))?;
+        report::line(row(&tag, manifest.as_ref()))?;
     }
     Ok(())
 }

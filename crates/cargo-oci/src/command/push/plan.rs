@@ -6,7 +6,8 @@ use oci_registry::{Descriptor, Manifest, Target};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::{Destination, Subject};
+use super::destination::Destination;
+use super::subject::Subject;
 use crate::report::Error;
 
 /// What would be done for one package and target.

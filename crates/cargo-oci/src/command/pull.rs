@@ -1,0 +1,97 @@
+//! `cargo oci pull`: the files of an artifact, into a directory.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use oci_registry::{Extract, Location, UnpackOptions, unpack};
+
+use super::find::{self, Selector};
+use super::location;
+use crate::report::{self, Error, Size};
+use crate::session::Session;
+
+/// Fetch the files of an artifact into a directory
+///
+/// Takes the highest release where no tag is named, and of an index what runs on this machine. Every file is verified
+/// before it gets its name; a file that is there with other content is left alone unless `--force` says otherwise.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci pull ghcr.io/acme/widgets\n  cargo oci pull ghcr.io/acme/widgets:1.2.3 --target aarch64-apple-darwin --output dist\n  cargo oci pull oci:target/oci/widgets --titles"
+)]
+pub(crate) struct Flags {
+    /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
+    #[arg(value_name = "REFERENCE", value_parser = location)]
+    reference: Location,
+
+    /// Where the files go; made when it is not there
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    output: PathBuf,
+
+    #[command(flatten)]
+    selector: Selector,
+
+    /// Name the files by their titles, as other clients do
+    #[arg(long)]
+    titles: bool,
+
+    /// Replace files that are there with other content
+    #[arg(long)]
+    force: bool,
+}
+
+/// Fetches, verifies and writes.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let source = session.source(&flags.reference).await?;
+    let root = find::root(&*source, &flags.reference).await?;
+    let wanted = flags.selector.wanted_or_machine();
+    let manifest = find::manifest(&*source, &flags.reference, &root, Some(&wanted)).await?;
+    let name = flags.reference.with(manifest.digest().clone());
+    let mut files = Vec::new();
+    for file in oci_package::files(&manifest)? {
+        let titled = file.title.filter(|_| flags.titles);
+        files.push(Extract {
+            name: titled.unwrap_or(file.name),
+            descriptor: file.descriptor,
+            executable: file.is_executable,
+        });
+    }
+    if files.is_empty() {
+        return Err(Error::new(
+            oci_registry::ErrorKind::NotFound,
+            format!("failed to pull `{name}`: none of its layers is a file"),
+        )
+        .help(format!("`cargo oci manifest {name}` shows what it holds")));
+    }
+    session.reporter.status(
+        "Pulling",
+        format_args!("{} ({})", flags.reference.with(root), name),
+    );
+    let directory = session.resolve(&flags.output);
+    let observer = |file: &Extract, path: &Path| {
+        // As it was asked for: relative to where the command was typed.
+        let shown = path
+            .strip_prefix(session.environment.current_dir())
+            .unwrap_or(path);
+        session.reporter.status(
+            "Pulled",
+            format_args!("{} ({})", shown.display(), Size(file.descriptor.size)),
+        );
+    };
+    let options = UnpackOptions {
+        replace: flags.force,
+        observer: &observer,
+        ..UnpackOptions::default()
+    };
+    unpack(&*source, &files, &directory, options)
+        .await
+        .map_err(|error| {
+            let is_occupied = error.kind() == oci_registry::ErrorKind::Conflict;
+            let error = Error::from(error);
+            if is_occupied {
+                error.help("choose another directory with `--output`, or pass `--force`")
+            } else {
+                error
+            }
+        })?;
+    report::line(name)
+}

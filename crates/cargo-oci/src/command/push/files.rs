@@ -1,0 +1,137 @@
+//! Which files are published: those that cargo builds, has built, said that it built, or that are handed in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::IsTerminal;
+
+use cargo_metadata::PackageId;
+use oci_package::Kind;
+
+use super::Flags;
+use super::subject::{Subject, check_targets};
+use crate::cargo::{self, Output, PackageOutput, Request, Shell, Toolchain, Workspace};
+use crate::report::Error;
+use crate::session::Session;
+
+/// The files that cargo builds, has built, or said that it built.
+pub(super) async fn built(
+    session: &Session,
+    workspace: &Workspace,
+    subjects: &[Subject<'_>],
+    flags: &Flags,
+    host: &str,
+) -> Result<Vec<Output>, Error> {
+    let wanted: BTreeMap<PackageId, BTreeSet<Kind>> = subjects
+        .iter()
+        .map(|subject| (subject.package.id.clone(), subject.kinds.clone()))
+        .collect();
+    let request = Request {
+        workspace,
+        selection: &flags.selection,
+        wanted: &wanted,
+        host,
+    };
+    let outputs = if flags.no_build {
+        cargo::existing(&session.cargo, &request).await?
+    } else if let Some(path) = &flags.messages {
+        replayed(session, &request, path).await?
+    } else {
+        let shell = Shell {
+            quiet: session.reporter.is_quiet(),
+            verbose: flags.verbose,
+            color: session.reporter.color(),
+            terminal: std::io::stderr().is_terminal(),
+        };
+        // Cargo's messages are read, not passed on: stdout is for the names of what is published.
+        cargo::build(&session.cargo, &request, shell, |_| ()).await?
+    };
+    for subject in subjects {
+        let is_there = |output: &Output| {
+            output
+                .packages
+                .iter()
+                .any(|package| package.id == subject.package.id)
+        };
+        if !outputs.iter().any(is_there) {
+            session.reporter.note(format_args!(
+                "`{}` has nothing to push",
+                subject.package.name
+            ));
+        }
+    }
+    if outputs.iter().all(|output| output.packages.is_empty()) {
+        let names: Vec<_> = subjects
+            .iter()
+            .map(|subject| subject.package.name.as_str())
+            .collect();
+        let what = if names.is_empty() {
+            "no package is selected".to_owned()
+        } else {
+            format!("`{}` built no file of the wanted kinds", names.join("`, `"))
+        };
+        return Err(Error::usage(format!("nothing to push: {what}"))
+            .help("programs, C libraries and WebAssembly are pushed by default; name others with `--kind`"));
+    }
+    Ok(outputs)
+}
+
+async fn replayed(
+    session: &Session,
+    request: &Request<'_>,
+    path: &std::path::Path,
+) -> Result<Vec<Output>, Error> {
+    if path == std::path::Path::new("-") {
+        let stdin = tokio::io::BufReader::new(tokio::io::stdin());
+        return Ok(cargo::replay(stdin, request).await?);
+    }
+    let path = session.resolve(path);
+    let file = tokio::fs::File::open(&path).await.map_err(|error| {
+        Error::new(
+            oci_registry::ErrorKind::Io,
+            format!("failed to open `{}`: {error}", path.display()),
+        )
+    })?;
+    Ok(cargo::replay(tokio::io::BufReader::new(file), request).await?)
+}
+
+/// The files named with `--file`, as if a build had written them.
+pub(super) async fn handed_in(
+    session: &Session,
+    subjects: &[Subject<'_>],
+    flags: &Flags,
+) -> Result<Output, Error> {
+    let subject = &subjects[0];
+    let target = match flags.selection.targets()[..] {
+        [target] => target.to_owned(),
+        [] => Toolchain::ask(&session.cargo).await?.host,
+        _ => {
+            return Err(
+                Error::usage("failed to choose a target: `--file` is for exactly one")
+                    .help("name one with `--target TRIPLE`"),
+            );
+        }
+    };
+    check_targets(subjects, &[&target])?;
+    let files = flags.file.iter().map(|file| {
+        let stem = file.name.strip_suffix(".exe").unwrap_or(&file.name);
+        let is_bin = subject
+            .package
+            .targets
+            .iter()
+            .any(|target| target.is_bin() && target.name == stem);
+        cargo::Built {
+            name: file.name.clone(),
+            kind: if is_bin { Kind::Bin } else { Kind::File },
+            path: session.resolve(&file.path),
+        }
+    });
+    let package = PackageOutput {
+        id: subject.package.id.clone(),
+        features: Vec::new(),
+        crate_types: Vec::new(),
+        files: files.collect(),
+    };
+    Ok(Output {
+        target,
+        packages: vec![package],
+    })
+}

@@ -1,0 +1,186 @@
+//! The packages that are to be published, and what their manifests and the flags make of them.
+
+use std::collections::BTreeSet;
+
+use cargo_metadata::Package;
+use oci_package::{Kind, NameTemplate};
+use oci_registry::Annotations;
+
+use super::Flags;
+use super::destination::{self, Asked, Destination};
+use crate::cargo::{self, Settings, Workspace};
+use crate::report::Error;
+use crate::session::Session;
+
+/// Keys that this version reads and cannot honour. What is asked for and not done would be worse than a refusal.
+const UNSUPPORTED_KEYS: [&str; 3] = ["include", "tags", "archive"];
+
+/// A package that is to be published, and how.
+pub(super) struct Subject<'a> {
+    pub(super) package: &'a Package,
+    pub(super) settings: Settings,
+    pub(super) destination: Destination,
+    pub(super) names: NameTemplate,
+    pub(super) annotations: Annotations,
+    pub(super) kinds: BTreeSet<Kind>,
+    pub(super) floating: bool,
+}
+
+impl Subject<'_> {
+    /// Whether cargo can write files of the wanted kinds for the package at all.
+    pub(super) fn may_have_files(&self) -> bool {
+        let of_target = |target: &cargo_metadata::Target| {
+            target.is_bin() && (self.kinds.contains(&Kind::Bin) || self.kinds.contains(&Kind::Wasm))
+                || target.is_example()
+                || target.crate_types.iter().any(|kind| {
+                    self.kinds
+                        .iter()
+                        .any(|wanted| wanted.as_str() == kind.to_string())
+                })
+        };
+        self.package.targets.iter().any(of_target)
+    }
+}
+
+/// The packages that are to be published. Everything that the manifests and flags get wrong about them is found here.
+pub(super) fn select<'a>(
+    session: &Session,
+    workspace: &'a Workspace,
+    flags: &Flags,
+) -> Result<Vec<Subject<'a>>, Error> {
+    let selected = workspace.select(&flags.selection)?;
+    let mut subjects = Vec::new();
+    for package in selected {
+        let settings = Settings::of(workspace, package)?;
+        if settings.publishes() {
+            subjects.push((package, settings));
+        } else {
+            session.reporter.note(format_args!(
+                "`{}` is not to be published (`publish = false`)",
+                package.name
+            ));
+        }
+    }
+    if !flags.file.is_empty() || flags.reference.is_some() {
+        let why = if flags.file.is_empty() {
+            "a reference"
+        } else {
+            "`--file`"
+        };
+        check_single(&subjects, why)?;
+    }
+    subjects
+        .into_iter()
+        .map(|(package, settings)| subject(session, workspace, package, settings, flags))
+        .collect()
+}
+
+fn check_single(subjects: &[(&Package, Settings)], why: &str) -> Result<(), Error> {
+    if subjects.len() == 1 {
+        return Ok(());
+    }
+    let names: Vec<_> = subjects
+        .iter()
+        .map(|(package, _)| format!("`{}`", package.name))
+        .collect();
+    let found = if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.join(", ")
+    };
+    Err(Error::usage(format!(
+        "failed to choose a package: {why} is for exactly one, and selected are: {found}"
+    ))
+    .help("select one with `--package NAME`"))
+}
+
+fn subject<'a>(
+    session: &Session,
+    workspace: &Workspace,
+    package: &'a Package,
+    settings: Settings,
+    flags: &Flags,
+) -> Result<Subject<'a>, Error> {
+    for key in UNSUPPORTED_KEYS {
+        if let Some(place) = settings.place(key) {
+            return Err(Error::usage(format!(
+                "failed to honour {place}: this version of cargo-oci does not support it"
+            )));
+        }
+    }
+    let asked = Asked {
+        reference: flags.reference.as_ref(),
+        registry: flags.registry.as_deref(),
+        tag: flags.tag.as_deref(),
+    };
+    let destination = destination::of(session, &workspace.root, package, &settings, asked)?;
+    let names = match &settings.name_template {
+        Some(template) => template.parse()?,
+        None => NameTemplate::default(),
+    };
+    let mut annotations: Annotations = settings.annotations.clone();
+    annotations.extend(flags.annotation.iter().cloned());
+    let kinds = match (&flags.kind[..], &settings.kinds) {
+        ([], None) => flags.selection.default_kinds(),
+        ([], Some(kinds)) => kinds.iter().copied().collect(),
+        (kinds, _) => kinds.iter().copied().collect(),
+    };
+    let floating = flags.floating || settings.floating == Some(true);
+    if floating && settings.targets.is_none() {
+        let name = &package.name;
+        return Err(Error::usage(format!(
+            "failed to let tags follow `{name}`: the targets of its releases are not declared"
+        ))
+        .help(
+            "declare them as `targets` in `[package.metadata.oci]`: tags follow when all are there",
+        ));
+    }
+    Ok(Subject {
+        package,
+        settings,
+        destination,
+        names,
+        annotations,
+        kinds,
+        floating,
+    })
+}
+
+/// Refuses targets that a release was declared not to have.
+pub(super) fn check_targets(subjects: &[Subject<'_>], targets: &[&str]) -> Result<(), Error> {
+    for subject in subjects {
+        let Some(declared) = &subject.settings.targets else {
+            continue;
+        };
+        let undeclared = targets
+            .iter()
+            .find(|target| !declared.iter().any(|known| known == *target));
+        if let Some(target) = undeclared {
+            let name = &subject.package.name;
+            return Err(Error::usage(format!(
+                "failed to push `{name}` for `{target}`: it is not a declared target"
+            ))
+            .help(format!(
+                "add it to {}",
+                subject.settings.place("targets").unwrap_or_default()
+            ))
+            .help(format!("the declared targets are {}", declared.join(", "))));
+        }
+    }
+    Ok(())
+}
+
+/// What the manifest says about a package.
+pub(super) fn facts(session: &Session, package: &Package) -> oci_package::Package {
+    let mut facts = oci_package::Package::new(package.name.as_str(), package.version.clone());
+    facts.description.clone_from(&package.description);
+    facts.license.clone_from(&package.license);
+    facts.homepage.clone_from(&package.homepage);
+    facts.repository = package
+        .repository
+        .clone()
+        .or_else(|| cargo::source_repository(&session.cargo));
+    facts.documentation.clone_from(&package.documentation);
+    facts.authors.clone_from(&package.authors);
+    facts
+}
