@@ -98,6 +98,16 @@ pub struct RegistryError {
 pub struct Error(Box<dyn Failure>);
 
 impl Error {
+    /// A failure of a [`Source`](crate::Source) or [`Target`](crate::Target) that is implemented elsewhere; it is shown
+    /// as `error` shows itself.
+    pub fn new(kind: ErrorKind, error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Elsewhere {
+            kind,
+            error: Box::new(error),
+        }
+        .into()
+    }
+
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind()
@@ -145,6 +155,31 @@ impl std::error::Error for Error {
 impl<F: Failure> From<F> for Error {
     fn from(failure: F) -> Self {
         Self(Box::new(failure))
+    }
+}
+
+/// A failure outside this crate.
+#[derive(Debug)]
+struct Elsewhere {
+    kind: ErrorKind,
+    error: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for Elsewhere {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl Failure for Elsewhere {
+    fn kind(&self) -> ErrorKind {
+        self.kind
     }
 }
 

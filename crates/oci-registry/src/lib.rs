@@ -59,6 +59,7 @@
 //! | `exchange` | one bounded HTTP request done right: redirects, retries, idleness, what may be shown |
 //! | `auth`, `transport` | credentials and tokens; a request that answers a registry's challenge |
 //! | `environment` | the process's surroundings, as an argument |
+//! | `escape` | a stranger's words, made safe to show |
 //! | `error` | one opaque error with a kind, help, and the registry's own words |
 //!
 //! A room imports only what stands before it: digest → reference → manifest → blob → storage → the places and what is
@@ -79,6 +80,7 @@ mod copy;
 mod digest;
 mod environment;
 mod error;
+mod escape;
 mod exchange;
 mod layout;
 mod manifest;
@@ -97,6 +99,7 @@ pub use copy::{CopyEvent, CopyOptions, copy};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind, Optional, RegistryError, Result, Side};
+pub use escape::escape;
 pub use layout::Layout;
 pub use manifest::{
     Annotations, Descriptor, Document, ImageManifest, Index, Manifest, MediaType, Platform,

@@ -85,6 +85,12 @@ pub trait Target: Source {
     /// A target may refuse a manifest whose successors are not there.
     async fn push_manifest(&self, manifest: &Manifest) -> Result<()>;
 
-    /// Lets a tag name this manifest, which must be here.
+    /// Lets a tag name this manifest, which must be here. Asked again when the answer is lost.
     async fn tag(&self, manifest: &Manifest, tag: &Tag) -> Result<()>;
+
+    /// As [`Target::tag`], but asked once: for a tag that others move too, where a second try could undo what someone
+    /// else did in between. After a failure the tag may or may not have moved.
+    async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
+        self.tag(manifest, tag).await
+    }
 }

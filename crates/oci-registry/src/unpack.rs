@@ -15,6 +15,7 @@ use tokio::io::AsyncWriteExt;
 
 use crate::blob::Blob;
 use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::escape::is_active;
 use crate::manifest::Descriptor;
 use crate::storage::Source;
 
@@ -148,8 +149,8 @@ fn problem_of(part: &str) -> Option<&'static str> {
         Some("it leads elsewhere")
     } else if part.len() > MAX_COMPONENT {
         Some("a part of it is too long")
-    } else if part.contains(|character: char| character.is_control()) {
-        Some("it holds control characters")
+    } else if part.contains(is_active) {
+        Some("it holds characters that a terminal acts on")
     } else if part.contains(['\\', ':', '*', '?', '"', '<', '>', '|']) {
         Some("it holds characters that are no part of names on some systems")
     } else if part.ends_with(['.', ' ']) || part.starts_with(' ') {
@@ -429,6 +430,7 @@ mod tests {
             "nul.tar.gz",
             "COM1",
             "lpt9.x",
+            "a\u{202e}b",
             "a\0",
             "a\n",
             "a.",

@@ -4,6 +4,7 @@
 
 mod scripted;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use futures_util::TryStreamExt;
@@ -82,7 +83,7 @@ fn shown(error: &Error) -> String {
     let mut text = format!("{error:?} {error} {:?}", error.help());
     let mut below = std::error::Error::source(error);
     while let Some(cause) = below {
-        text.push_str(&format!(" {cause} {cause:?}"));
+        write!(text, " {cause} {cause:?}").unwrap();
         below = cause.source();
     }
     assert!(!text.contains(CANARY), "{text}");
@@ -667,6 +668,21 @@ async fn an_immutable_tag_that_holds_this_very_manifest_is_a_success() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
+}
+
+#[tokio::test]
+async fn a_tag_that_others_move_too_is_set_once() {
+    let server = Server::start(|_, _| Reply::new(503).header("Retry-After", "0")).await;
+    let manifest = packed("x").manifest().clone();
+    let tag: Tag = "1".parse().unwrap();
+    let repository = repository(&server, Nobody, Access::Push);
+    let error = repository.tag_once(&manifest, &tag).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), server.asked().len()),
+        (ErrorKind::Network, 1)
+    );
+    repository.tag(&manifest, &tag).await.unwrap_err();
+    assert_eq!(server.asked().len(), 6);
 }
 
 // ---- lists

@@ -3,7 +3,7 @@
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt};
 use oci_package::Summary;
-use oci_registry::{Location, Manifest, Optional, Tag};
+use oci_registry::{Location, Manifest, Optional, Tag, escape};
 
 use super::location;
 use crate::report::{self, Error, Size};
@@ -75,8 +75,7 @@ fn row(tag: &Tag, manifest: Option<&Manifest>) -> String {
     );
     let created = summary.as_ref().and_then(|summary| summary.created.clone());
     // A stranger's text: nothing of it may act on a terminal.
-    let created =
-        or_none(created.map(|text| text.chars().filter(|c| !c.is_control()).take(25).collect()));
+    let created = or_none(created.map(|text| escape(&text, 25)));
     let digest = or_none(manifest.map(|manifest| manifest.digest().to_string()));
     let for_what = or_none(summary.map(|summary| {
         if summary.targets.is_empty() {
@@ -86,7 +85,7 @@ fn row(tag: &Tag, manifest: Option<&Manifest>) -> String {
             summary.targets.join(",")
         }
     }));
-    let for_what: String = for_what.chars().filter(|c| !c.is_control()).collect();
+    let for_what = escape(&for_what, 4000);
     format!("{tag:<24} {size:>10}  {created:<20}  {digest}  {for_what}")
 }
 

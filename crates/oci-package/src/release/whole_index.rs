@@ -273,7 +273,7 @@ impl Writer<'_> {
                 Err(error)
             };
         }
-        let Err(error) = self.to.tag(&view.wanted, tag).await else {
+        let Err(error) = self.to.tag_once(&view.wanted, tag).await else {
             return Ok(Attempt::Written);
         };
         Err(match error.kind() {

@@ -12,8 +12,9 @@ use url::Url;
 
 use super::{Credential, Secret};
 use crate::error::{ErrorKind, Failure};
+use crate::escape::escape;
 use crate::exchange::body::Body;
-use crate::exchange::display::{self, ShownUrl};
+use crate::exchange::display::ShownUrl;
 use crate::exchange::origin::Origin;
 use crate::exchange::{self, Exchange, Request, Response};
 
@@ -198,7 +199,7 @@ async fn read(response: Response, realm: ShownUrl) -> Result<Token, Error> {
     let status = response.status;
     if !status.is_success() {
         let body = response.beginning(1024).await.unwrap_or_default();
-        let words = display::text(&String::from_utf8_lossy(&body), 300);
+        let words = escape(&String::from_utf8_lossy(&body), 300);
         return RefusedSnafu {
             realm,
             status,

@@ -31,7 +31,7 @@ impl Body {
     }
 
     /// Whether sending it takes a while.
-    pub(super) fn is_stream(&self) -> bool {
+    pub(crate) fn is_stream(&self) -> bool {
         matches!(self, Self::Blob(_))
     }
 

@@ -25,6 +25,7 @@ use url::Url;
 
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
+use crate::escape::escape;
 use body::{Body, Progress};
 use display::ShownUrl;
 use origin::{Class, Met, Origin};
@@ -182,7 +183,7 @@ impl fmt::Display for RootCause {
             .last()
             .map(ToString::to_string)
             .unwrap_or_default();
-        f.write_str(&display::text(&root, 500))
+        f.write_str(&escape(&root, 500))
     }
 }
 

@@ -240,16 +240,26 @@ impl Repository {
             .then(|| Descriptor::new(media_type, digest, size)))
     }
 
+    async fn put_tag(&self, manifest: &Manifest, tag: &Tag, replay: bool) -> crate::Result<()> {
+        let identifier = Identifier::Tag(tag.clone());
+        let pushed = self.put_manifest(manifest, &identifier, replay).await;
+        Ok(pushed.with_context(|_| PushManifestSnafu {
+            reference: self.reference.with(identifier),
+        })?)
+    }
+
     async fn put_manifest(
         &self,
         manifest: &Manifest,
         identifier: &Identifier,
+        replay: bool,
     ) -> crate::Result<()> {
         let media_type = HeaderValue::try_from(manifest.media_type().as_str());
         let media_type = media_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
         let request = Request::new(Method::PUT, self.manifest_url(identifier))
             .header(header::CONTENT_TYPE, media_type)
             .body(Body::Bytes(manifest.bytes().clone()));
+        let request = if replay { request } else { request.once() };
         let answer = self.send(request).await?;
         if !answer.response.status.is_success() {
             let refusal = response::refusal(self.registry(), answer).await;
@@ -368,17 +378,17 @@ impl Target for Repository {
 
     async fn push_manifest(&self, manifest: &Manifest) -> crate::Result<()> {
         let identifier = Identifier::Digest(manifest.digest().clone());
-        let pushed = self.put_manifest(manifest, &identifier).await;
+        let pushed = self.put_manifest(manifest, &identifier, true).await;
         Ok(pushed.with_context(|_| PushManifestSnafu {
             reference: self.reference.with(identifier),
         })?)
     }
 
     async fn tag(&self, manifest: &Manifest, tag: &Tag) -> crate::Result<()> {
-        let identifier = Identifier::Tag(tag.clone());
-        let pushed = self.put_manifest(manifest, &identifier).await;
-        Ok(pushed.with_context(|_| PushManifestSnafu {
-            reference: self.reference.with(identifier),
-        })?)
+        self.put_tag(manifest, tag, true).await
+    }
+
+    async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> crate::Result<()> {
+        self.put_tag(manifest, tag, false).await
     }
 }

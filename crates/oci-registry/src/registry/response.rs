@@ -8,7 +8,8 @@ use serde::Deserialize;
 use snafu::Snafu;
 
 use crate::error::{ErrorKind, Failure, RegistryError};
-use crate::exchange::display::{self, ShownUrl};
+use crate::escape::escape;
+use crate::exchange::display::ShownUrl;
 use crate::reference::RegistryName;
 use crate::transport::{Account, Answer};
 
@@ -82,7 +83,7 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
     let body = response.beginning(MAX_BODY).await.unwrap_or_default();
     let errors = parse(&body);
     let text = if is_text {
-        display::text(&String::from_utf8_lossy(&body), 300)
+        escape(&String::from_utf8_lossy(&body), 300)
     } else {
         String::new()
     };
@@ -142,13 +143,13 @@ fn parse(body: &[u8]) -> Vec<RegistryError> {
     };
     let shown = |value: serde_json::Value| match value {
         serde_json::Value::Null => String::new(),
-        serde_json::Value::String(text) => display::text(&text, MAX_SHOWN),
-        other => display::text(&other.to_string(), MAX_SHOWN),
+        serde_json::Value::String(text) => escape(&text, MAX_SHOWN),
+        other => escape(&other.to_string(), MAX_SHOWN),
     };
     let entries = body.errors.into_iter().take(20);
     let read = entries.map(|entry| RegistryError {
         code: shown(entry.code),
-        message: display::text(&entry.message.unwrap_or_default(), MAX_SHOWN),
+        message: escape(&entry.message.unwrap_or_default(), MAX_SHOWN),
         detail: shown(entry.detail),
     });
     read.collect()

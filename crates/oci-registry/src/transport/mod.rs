@@ -145,8 +145,8 @@ enum Demand {
 pub(crate) struct Answer {
     pub(crate) response: Response,
     pub(crate) account: Account,
-    /// The request was turned away, and a new authorisation is at hand now: a request that could not be sent again by
-    /// itself should be begun anew.
+    /// The request was turned away, and a new authorisation is at hand now: an upload, which cannot be sent again by
+    /// itself, should be begun anew.
     pub(crate) renewed: bool,
 }
 
@@ -219,7 +219,7 @@ impl Transport {
                 renewed: false,
             });
         };
-        if !request.replay {
+        if request.body.is_stream() {
             return Ok(Answer {
                 response,
                 account: self.account().await,

@@ -117,6 +117,10 @@ impl Target for Ahead {
     async fn tag(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
         self.target.tag(manifest, tag).await
     }
+
+    async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
+        self.target.tag_once(manifest, tag).await
+    }
 }
 
 #[cfg(test)]
