@@ -62,13 +62,23 @@ impl Runtime {
             return Err(interrupted(span));
         }
         // Held by the iterator: `first 3` drops it, and with it everything that is still under way.
-        let held = (handler, stop.drop_guard());
+        let held = (handler, stop.clone().drop_guard());
+        let mut is_told = false;
         let rows = std::iter::from_fn(move || {
             let _held = &held;
-            first.take().or_else(|| {
-                let row = receiver.blocking_recv()?;
-                Some(row.unwrap_or_else(|error| Value::error(error.into(), span)))
-            })
+            let row = match first.take() {
+                Some(row) => Ok(row),
+                None => match receiver.blocking_recv() {
+                    Some(row) => row,
+                    // A table that was cut short says so; it is not to be taken for a whole one.
+                    None if stop.is_cancelled() && !is_told => {
+                        is_told = true;
+                        Err(interrupted(span))
+                    }
+                    None => return None,
+                },
+            };
+            Some(row.unwrap_or_else(|error| Value::error(error.into(), span)))
         });
         let stream = ListStream::new(rows, span, engine.signals().clone());
         Ok(PipelineData::list_stream(stream, metadata))

@@ -35,11 +35,16 @@ const SEARCH_TERMS: [&str; 6] = [
 /// The ways to ask about something, with what comes of one thing and of a list.
 fn input_output_types(one: &Type, list: &Type) -> Vec<(Type, Type)> {
     vec![
-        (Type::Nothing, one.clone()),
-        (Type::String, one.clone()),
-        (Type::record(), one.clone()),
-        (Type::list(Type::String), list.clone()),
-        (Type::table(), list.clone()),
+        (
+            Type::one_of([Type::Nothing, Type::String, Type::record()]),
+            one.clone(),
+        ),
+        (
+            Type::one_of([Type::list(Type::String), Type::table()]),
+            list.clone(),
+        ),
+        // The first command of a closure gets the closure's input, and has its arguments all the same.
+        (Type::Any, Type::Any),
     ]
 }
 
