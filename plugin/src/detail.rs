@@ -34,16 +34,16 @@ pub(crate) fn moment(text: &str) -> Option<DateTime<FixedOffset>> {
 #[derive(Debug)]
 pub(crate) struct Survey {
     source: Arc<dyn Source>,
-    permits: Semaphore,
+    permits: Arc<Semaphore>,
     known: Mutex<HashMap<Digest, Arc<OnceCell<Summary>>>>,
 }
 
 impl Survey {
-    /// A survey that sends at most this many requests at once.
-    pub(crate) fn new(source: Arc<dyn Source>, concurrency: usize) -> Self {
+    /// A survey that sends as many requests at once as there are permits, which it may share.
+    pub(crate) fn new(source: Arc<dyn Source>, permits: Arc<Semaphore>) -> Self {
         Self {
             source,
-            permits: Semaphore::new(concurrency),
+            permits,
             known: Mutex::default(),
         }
     }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     fn survey(memory: Memory) -> Survey {
-        Survey::new(Arc::new(memory), 1)
+        Survey::new(Arc::new(memory), Arc::new(Semaphore::new(1)))
     }
 
     #[tokio::test]

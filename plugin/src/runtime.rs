@@ -7,8 +7,9 @@
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
 
+use futures_util::future::ready;
 use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt};
 use nu_plugin::EngineInterface;
 use nu_protocol::{
     HandlerGuard, LabeledError, ListStream, PipelineData, PipelineMetadata, ShellError,
@@ -102,10 +103,27 @@ impl Runtime {
     }
 }
 
+/// Works on many things at once, and passes the results on in the order of the things. An error among them keeps its
+/// place: what was begun before it is finished first.
+pub(crate) fn in_order<T, U: Send + 'static, F>(
+    things: impl Stream<Item = Result<T, LabeledError>> + Send + 'static,
+    at_once: usize,
+    work: impl Fn(T) -> F + Send + 'static,
+) -> impl Stream<Item = Result<U, LabeledError>> + Send
+where
+    F: Future<Output = Result<U, LabeledError>> + Send + 'static,
+{
+    let begun = things.map(move |thing| match thing {
+        Ok(thing) => begin(work(thing)).left_future(),
+        Err(error) => ready(Err(error)).right_future(),
+    });
+    begun.buffered(at_once)
+}
+
 /// Starts some work at once, to be awaited later; dropping what is returned ends it.
 ///
 /// Work that is merely polled stands still while a slow reader takes no rows, and its connections time out meanwhile.
-pub(crate) fn begin<T: Send + 'static>(
+fn begin<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = T> + Send {
     let task = AbortOnDropHandle::new(tokio::spawn(work));

@@ -4,11 +4,13 @@
 
 mod scripted;
 
+use std::path::Path;
+
 use nu_plugin::Plugin;
 use nu_plugin_oci::OciPlugin;
 use nu_plugin_test_support::PluginTest;
 use nu_protocol::{LabeledError, PipelineData, ShellError, Span, Type, Value};
-use oci_registry::Digest;
+use oci_registry::{Blob, Digest, ImageManifest, Layout, Manifest, Target};
 use scripted::{Answer, Registry};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
@@ -498,6 +500,54 @@ fn a_rate_limit_comes_after_the_rows_so_far() {
         panic!("{error:?}")
     };
     assert_eq!(error.code.as_deref(), Some("oci::rate_limited"));
+}
+
+#[test]
+fn a_page_that_fails_comes_after_the_rows_so_far() {
+    let registry = Registry::start(|request| match request.split('?').next().unwrap() {
+        "GET /v2/x/tags/list" if request.contains("last=3") => Answer::error(404, "NAME_UNKNOWN"),
+        "GET /v2/x/tags/list" => {
+            tags(r#""1","2","3""#).header("Link", r#"</v2/x/tags/list?last=3>; rel="next""#)
+        }
+        _ => manifest(artifact("")),
+    });
+    for flags in ["", "--long"] {
+        let rows = shell().eval(&format!("oci tags {}/x {flags}", registry.host()));
+        let rows: Vec<_> = rows.unwrap().into_iter().collect();
+        assert_eq!(rows.len(), 4, "{rows:?}");
+        assert!(
+            rows[..3].iter().all(|row| row.as_record().is_ok()),
+            "{rows:?}"
+        );
+        assert!(matches!(rows[3], Value::Error { .. }), "{rows:?}");
+    }
+}
+
+#[test]
+fn a_layout_directory_is_a_repository() {
+    let name = format!("layout-{}", std::process::id());
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let layout = Layout::create(&directory).await.unwrap();
+        let config = Blob::empty();
+        layout.push_blob(&config).await.unwrap();
+        let image = ImageManifest::new("application/x".into(), config.descriptor().clone());
+        let image = Manifest::from_image(image).unwrap();
+        layout.push_manifest(&image).await.unwrap();
+        layout.tag(&image, &"1.0.0".parse().unwrap()).await.unwrap();
+    });
+    let mut shell = shell();
+    let base = Value::test_string(env!("CARGO_TARGET_TMPDIR"));
+    shell.engine_state_mut().add_env_var("PWD".into(), base);
+    let rows = eval_in(&mut shell, &format!("oci tags oci:./{name} --long")).unwrap();
+    assert_eq!(texts(&rows, "name"), ["1.0.0"]);
+    assert_eq!(texts(&rows, "artifact_type"), ["application/x"]);
+    let reference = format!("oci:{}:1.0.0", directory.display());
+    assert_eq!(texts(&rows, "reference"), [reference.as_str()]);
+    let record = eval(&format!("oci manifest '{reference}'")).unwrap();
+    assert_eq!(*cell(&record, "size"), Value::test_filesize(2));
+    std::fs::remove_dir_all(directory).unwrap();
 }
 
 #[test]

@@ -124,12 +124,10 @@ impl PluginCommand for Manifest {
                 Ok(PipelineData::value(found, None))
             }
             Asked::Several(asked) => {
-                let rows = asked
-                    .map_ok(move |asked| {
-                        let lookup = Arc::clone(&lookup);
-                        runtime::begin(async move { lookup.find(&asked).await })
-                    })
-                    .try_buffered(settings.concurrency);
+                let rows = runtime::in_order(asked, settings.concurrency, move |asked| {
+                    let lookup = Arc::clone(&lookup);
+                    async move { lookup.find(&asked).await }
+                });
                 plugin.runtime.rows(engine, call.head, rows.boxed(), None)
             }
         }

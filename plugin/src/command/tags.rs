@@ -9,7 +9,8 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Record, Signature, Span, SyntaxShape, Type,
     Value, record,
 };
-use oci_registry::{Client, Location, Result, Tag};
+use oci_registry::{Client, Location, Tag};
+use tokio::sync::Semaphore;
 
 use crate::OciPlugin;
 use crate::connection::Surroundings;
@@ -106,19 +107,18 @@ impl PluginCommand for Tags {
             client: plugin.connections.client(surroundings),
             is_long: call.has_flag("long")?,
             names_repository: asked.is_list(),
+            permits: Arc::new(Semaphore::new(settings.concurrency)),
             concurrency: settings.concurrency,
             span: call.head,
         });
         // The next repositories' first pages are fetched while this one's rows are passed on.
-        let rows = asked
-            .into_stream()
-            .map_ok(move |asked| {
+        let repositories =
+            runtime::in_order(asked.into_stream(), settings.concurrency, move |asked| {
                 let listing = Arc::clone(&listing);
-                runtime::begin(async move { Ok(listing.open(asked).await) })
-            })
-            .try_buffered(settings.concurrency)
-            .try_flatten();
-        plugin.runtime.rows(engine, call.head, rows.boxed(), None)
+                async move { Ok(listing.open(asked).await) }
+            });
+        let rows = repositories.try_flatten().boxed();
+        plugin.runtime.rows(engine, call.head, rows, None)
     }
 }
 
@@ -128,6 +128,8 @@ struct Listing {
     base: PathBuf,
     is_long: bool,
     names_repository: bool,
+    /// For requests about single tags, of all repositories together.
+    permits: Arc<Semaphore>,
     concurrency: usize,
     span: Span,
 }
@@ -158,7 +160,8 @@ impl Listing {
         }
         let place = Place::open(&self.client, &asked.name, &self.base);
         let place = place.await.map_err(|error| error.at(at))?;
-        let (source, tags) = (Arc::clone(place.source()), place.source().tags());
+        let source = Arc::clone(place.source());
+        let tags = source.tags().map_err(move |error| error.at(at));
         let (span, names_repository) = (self.span, self.names_repository);
         let row = move |tag: &Tag| {
             let mut row = record! {
@@ -172,20 +175,27 @@ impl Listing {
         };
         if !self.is_long {
             let rows = tags.map_ok(move |tag| Value::record(row(&tag), span));
-            return Ok(rows.map_err(move |error| error.at(at)).boxed());
+            return Ok(rows.boxed());
         }
-        let survey = Arc::new(Survey::new(source, self.concurrency));
-        let rows = tags.map_ok(move |tag| {
+        let survey = Arc::new(Survey::new(source, Arc::clone(&self.permits)));
+        let rows = runtime::in_order(tags, self.concurrency, move |tag| {
             let (survey, row) = (Arc::clone(&survey), row(&tag));
-            runtime::begin(async move { long(&survey, tag, row, span).await })
+            async move {
+                let row = long(&survey, tag, row, span).await;
+                row.map_err(|error| error.at(at))
+            }
         });
-        let rows = rows.try_buffered(self.concurrency);
-        Ok(rows.map_err(move |error| error.at(at)).boxed())
+        Ok(rows.boxed())
     }
 }
 
 /// The row of a tag with what it names.
-async fn long(survey: &Survey, tag: Tag, mut row: Record, span: Span) -> Result<Value> {
+async fn long(
+    survey: &Survey,
+    tag: Tag,
+    mut row: Record,
+    span: Span,
+) -> oci_registry::Result<Value> {
     // Gone since the list was made: the row stays, and says no more than that.
     let manifest = survey.manifest(tag.into()).await?;
     let summary = match &manifest {
