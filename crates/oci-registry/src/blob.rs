@@ -3,6 +3,8 @@
 //! Owns [`Blob`], which can be opened again, so that a retry is honest, and [`BlobStream`], which is bounded by the size
 //! that was promised and checks the digest as the bytes flow. Does not own where blobs come from or go to.
 
+mod file;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -12,16 +14,12 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
-use snafu::{ResultExt, Snafu};
-use tokio::io::AsyncReadExt;
-use tokio_util::io::ReaderStream;
+use snafu::Snafu;
+use tokio::sync::oneshot;
 
-use crate::digest::{Algorithm, Digest, Hasher};
+use crate::digest::{Digest, Hasher};
 use crate::error::{ErrorKind, Failure};
 use crate::manifest::{Descriptor, MediaType};
-
-/// How many bytes are read from a file at once: large enough that a system call costs nothing beside the hash.
-const READ: usize = 256 << 10;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -32,6 +30,11 @@ enum Error {
     },
     #[snafu(display("failed to read `{}`", path.display()))]
     ReadFile {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to write `{}`", path.display()))]
+    WriteFile {
         path: PathBuf,
         source: std::io::Error,
     },
@@ -62,7 +65,10 @@ enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::OpenFile { .. } | Self::ReadFile { .. } | Self::NotAFile { .. } => ErrorKind::Io,
+            Self::OpenFile { .. }
+            | Self::ReadFile { .. }
+            | Self::WriteFile { .. }
+            | Self::NotAFile { .. } => ErrorKind::Io,
             Self::WrongDigest { .. } | Self::TooShort { .. } | Self::TooLong { .. } => {
                 ErrorKind::Mismatch
             }
@@ -110,7 +116,7 @@ impl Blob {
     ///
     /// [`ErrorKind::Io`] when it cannot be read or is not a regular file.
     pub async fn from_file(media_type: MediaType, path: &Path) -> crate::Result<Self> {
-        let (digest, size) = hash_file(path.to_owned()).await?;
+        let (digest, size) = file::hash(path.to_owned()).await?;
         let descriptor = Descriptor::new(media_type, digest, size);
         let content = Arc::new(File {
             descriptor: descriptor.clone(),
@@ -190,34 +196,71 @@ impl Content for File {
     }
 }
 
-/// Reads a file to its end for its digest and size, off the runtime's own threads.
-async fn hash_file(path: PathBuf) -> crate::Result<(Digest, u64)> {
-    let work = move || -> Result<(Digest, u64), Error> {
-        use std::io::Read;
-        let mut file =
-            std::fs::File::open(&path).with_context(|_| OpenFileSnafu { path: path.clone() })?;
-        let metadata = file
-            .metadata()
-            .with_context(|_| ReadFileSnafu { path: path.clone() })?;
-        snafu::ensure!(metadata.is_file(), NotAFileSnafu { path: path.clone() });
-        let (mut hasher, mut size, mut buffer) = (Algorithm::Sha256.hasher(), 0, vec![0; READ]);
-        loop {
-            match file
-                .read(&mut buffer)
-                .with_context(|_| ReadFileSnafu { path: path.clone() })?
-            {
-                0 => return Ok((hasher.finish(), size)),
-                count => {
-                    hasher.update(&buffer[..count]);
-                    size += count as u64;
-                }
+/// What a stream of bytes is checked against.
+struct Check {
+    digest: Digest,
+    size: u64,
+    seen: u64,
+    hasher: Hasher,
+}
+
+impl Check {
+    fn new(descriptor: &Descriptor) -> crate::Result<Self> {
+        let hasher = descriptor.digest.verifier()?;
+        Ok(Self {
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            seen: 0,
+            hasher,
+        })
+    }
+
+    fn update(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.seen = self.seen.saturating_add(bytes.len() as u64);
+        let (digest, expected) = (&self.digest, self.size);
+        snafu::ensure!(
+            self.seen <= expected,
+            TooLongSnafu {
+                digest: digest.clone(),
+                expected
             }
+        );
+        self.hasher.update(bytes);
+        Ok(())
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        let actual = self.hasher.finish();
+        verdict(&self.digest, self.size, &actual, self.seen)
+    }
+}
+
+/// Whether content that was read to its end is what it should be.
+fn verdict(digest: &Digest, size: u64, actual: &Digest, seen: u64) -> Result<(), Error> {
+    let digest = digest.clone();
+    snafu::ensure!(
+        seen >= size,
+        TooShortSnafu {
+            digest,
+            expected: size,
+            actual: seen
         }
-    };
-    let hashed = tokio::task::spawn_blocking(work)
-        .await
-        .expect("hashing a file does not panic");
-    Ok(hashed?)
+    );
+    snafu::ensure!(
+        seen <= size,
+        TooLongSnafu {
+            digest,
+            expected: size
+        }
+    );
+    snafu::ensure!(
+        *actual == digest,
+        WrongDigestSnafu {
+            expected: digest,
+            actual: actual.clone()
+        }
+    );
+    Ok(())
 }
 
 /// Bytes that are checked as they flow.
@@ -228,9 +271,22 @@ pub struct BlobStream {
     inner: BoxStream<'static, crate::Result<Bytes>>,
     digest: Digest,
     size: u64,
-    seen: u64,
-    /// Taken when the stream has ended, one way or the other.
-    hasher: Option<Hasher>,
+    check: Checked,
+}
+
+/// Who checks the bytes.
+enum Checked {
+    /// This stream.
+    Here(Box<Check>),
+    /// The thread that reads them from a file, and tells at the end.
+    ByReader {
+        seen: u64,
+        outcome: oneshot::Receiver<(Digest, u64)>,
+    },
+    /// Whoever took the check out, together with the bytes.
+    ByTaker,
+    /// Nobody any more: the stream has ended.
+    Over,
 }
 
 impl BlobStream {
@@ -243,13 +299,12 @@ impl BlobStream {
         descriptor: &Descriptor,
         inner: BoxStream<'static, crate::Result<Bytes>>,
     ) -> crate::Result<Self> {
-        let hasher = Some(descriptor.digest.verifier()?);
+        let check = Checked::Here(Box::new(Check::new(descriptor)?));
         Ok(Self {
             inner,
             digest: descriptor.digest.clone(),
             size: descriptor.size,
-            seen: 0,
-            hasher,
+            check,
         })
     }
 
@@ -259,15 +314,21 @@ impl BlobStream {
     ///
     /// [`ErrorKind::Io`] when it cannot be opened.
     pub(crate) async fn from_file(descriptor: &Descriptor, path: &Path) -> crate::Result<Self> {
-        let file = tokio::fs::File::open(path)
-            .await
-            .with_context(|_| OpenFileSnafu { path })?;
-        let path = path.to_owned();
-        // One byte more than promised, to see that there is not one more.
-        let bytes = ReaderStream::with_capacity(file.take(descriptor.size.saturating_add(1)), READ);
-        let inner =
-            bytes.map(move |read| Ok(read.with_context(|_| ReadFileSnafu { path: path.clone() })?));
-        Self::new(descriptor, inner.boxed())
+        file::stream(descriptor, path).await
+    }
+
+    fn checked_by_reader(
+        descriptor: &Descriptor,
+        inner: BoxStream<'static, crate::Result<Bytes>>,
+        outcome: oneshot::Receiver<(Digest, u64)>,
+    ) -> Self {
+        let check = Checked::ByReader { seen: 0, outcome };
+        Self {
+            inner,
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            check,
+        }
     }
 
     /// How many bytes were promised in all.
@@ -297,25 +358,39 @@ impl BlobStream {
         Ok(bytes.freeze())
     }
 
-    fn finish(&self, hasher: Hasher) -> Result<(), Error> {
-        let (expected, actual) = (self.size, self.seen);
-        snafu::ensure!(
-            actual == expected,
-            TooShortSnafu {
-                digest: self.digest.clone(),
-                expected,
-                actual
+    /// Writes all of it into a file, which `path` names in errors. When this succeeds, the content is verified and on
+    /// the disk.
+    ///
+    /// # Errors
+    ///
+    /// What the stream ends with; [`ErrorKind::Io`] when the file cannot be written. The file is not removed.
+    pub async fn write_to(self, file: std::fs::File, path: &Path) -> crate::Result<()> {
+        file::write(self, file, path.to_owned()).await
+    }
+
+    /// Takes the check out, for one who checks on another thread; the stream itself passes everything on from here.
+    fn take_check(&mut self) -> Taken {
+        match std::mem::replace(&mut self.check, Checked::ByTaker) {
+            Checked::Here(check) => Taken(Some(check)),
+            // It is checked already, and says so by how it ends.
+            other => {
+                self.check = other;
+                Taken(None)
             }
-        );
-        let actual = hasher.finish();
-        snafu::ensure!(
-            actual == self.digest,
-            WrongDigestSnafu {
-                expected: self.digest.clone(),
-                actual
-            }
-        );
-        Ok(())
+        }
+    }
+}
+
+/// A check that was taken out of its stream; nothing when the stream goes on checking itself.
+struct Taken(Option<Box<Check>>);
+
+impl Taken {
+    fn update(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.0.as_mut().map_or(Ok(()), |check| check.update(bytes))
+    }
+
+    fn finish(self) -> Result<(), Error> {
+        self.0.map_or(Ok(()), |check| check.finish())
     }
 }
 
@@ -323,31 +398,61 @@ impl Stream for BlobStream {
     type Item = crate::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.hasher.is_none() {
+        let this = &mut *self;
+        if matches!(this.check, Checked::Over) {
             return Poll::Ready(None);
         }
-        let piece = std::task::ready!(self.inner.poll_next_unpin(context));
-        // Put back only when the stream goes on: every other way out of here is its end.
-        let Some(mut hasher) = self.hasher.take() else {
-            return Poll::Ready(None);
+        let piece = std::task::ready!(this.inner.poll_next_unpin(context));
+        let checked = match piece {
+            Some(Ok(bytes)) => match this.check.pass(&bytes, &this.digest, this.size) {
+                Ok(()) => return Poll::Ready(Some(Ok(bytes))),
+                Err(error) => Err(error.into()),
+            },
+            Some(Err(error)) => Err(error),
+            None => this
+                .check
+                .end(&this.digest, this.size)
+                .map_err(crate::Error::from),
         };
-        match piece {
-            Some(Ok(bytes)) => {
-                self.seen = self.seen.saturating_add(bytes.len() as u64);
-                if self.seen > self.size {
-                    let error = TooLongSnafu {
-                        digest: self.digest.clone(),
-                        expected: self.size,
+        this.check = Checked::Over;
+        Poll::Ready(checked.err().map(Err))
+    }
+}
+
+impl Checked {
+    fn pass(&mut self, bytes: &[u8], digest: &Digest, size: u64) -> Result<(), Error> {
+        match self {
+            Self::Here(check) => check.update(bytes),
+            Self::ByReader { seen, .. } => {
+                *seen += bytes.len() as u64;
+                let digest = digest.clone();
+                snafu::ensure!(
+                    *seen <= size,
+                    TooLongSnafu {
+                        digest,
+                        expected: size
                     }
-                    .build();
-                    return Poll::Ready(Some(Err(error.into())));
-                }
-                hasher.update(&bytes);
-                self.hasher = Some(hasher);
-                Poll::Ready(Some(Ok(bytes)))
+                );
+                Ok(())
             }
-            Some(Err(error)) => Poll::Ready(Some(Err(error))),
-            None => Poll::Ready(self.finish(hasher).err().map(|error| Err(error.into()))),
+            Self::ByTaker | Self::Over => Ok(()),
+        }
+    }
+
+    fn end(&mut self, digest: &Digest, size: u64) -> Result<(), Error> {
+        match std::mem::replace(self, Self::Over) {
+            Self::Here(check) => check.finish(),
+            // The reader tells before it lets go of the channel, so there is nothing to wait for.
+            Self::ByReader { seen, mut outcome } => match outcome.try_recv() {
+                Ok((actual, read)) => verdict(digest, size, &actual, read),
+                Err(_) => TooShortSnafu {
+                    digest: digest.clone(),
+                    expected: size,
+                    actual: seen,
+                }
+                .fail(),
+            },
+            Self::ByTaker | Self::Over => Ok(()),
         }
     }
 }
@@ -357,7 +462,6 @@ impl fmt::Debug for BlobStream {
         f.debug_struct("BlobStream")
             .field("digest", &self.digest)
             .field("size", &self.size)
-            .field("seen", &self.seen)
             .finish_non_exhaustive()
     }
 }

@@ -11,7 +11,6 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
-use tokio::io::AsyncWriteExt;
 
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
@@ -321,19 +320,7 @@ impl Layout {
         let file = temporary.as_file().try_clone().context(WriteSnafu {
             path: temporary.path(),
         })?;
-        let mut file = tokio::fs::File::from_std(file);
-        let mut content = blob.open().await?;
-        while let Some(piece) = content.try_next().await? {
-            file.write_all(&piece).await.context(WriteSnafu {
-                path: temporary.path(),
-            })?;
-        }
-        file.flush().await.context(WriteSnafu {
-            path: temporary.path(),
-        })?;
-        file.sync_all().await.context(WriteSnafu {
-            path: temporary.path(),
-        })?;
+        blob.open().await?.write_to(file, temporary.path()).await?;
         persist(temporary, &path)?;
         Ok(())
     }

@@ -11,7 +11,6 @@ use std::str::FromStr;
 
 use futures_util::stream::TryStreamExt;
 use snafu::{ResultExt, Snafu, ensure};
-use tokio::io::AsyncWriteExt;
 
 use crate::blob::Blob;
 use crate::error::{ErrorKind, Failure, RegistryError};
@@ -337,23 +336,20 @@ async fn state(file: &Extract, path: &Path) -> crate::Result<State> {
 
 /// Fetches one file to a place of its own, verified and flushed.
 async fn fetch(source: &dyn Source, file: &Extract, path: PathBuf) -> Result<(), Error> {
-    let context = || FetchSnafu {
-        name: file.name.clone(),
-    };
-    let mut bytes = source
+    let bytes = source
         .blob(&file.descriptor)
         .await
-        .with_context(|_| context())?;
-    let write = || WriteFileSnafu { path: path.clone() };
-    let mut target = tokio::fs::File::create_new(&path)
+        .with_context(|_| FetchSnafu {
+            name: file.name.clone(),
+        })?;
+    let target = std::fs::File::create_new(&path).context(WriteFileSnafu { path: path.clone() })?;
+    bytes
+        .write_to(target, &path)
         .await
-        .with_context(|_| write())?;
-    while let Some(piece) = bytes.try_next().await.with_context(|_| context())? {
-        target.write_all(&piece).await.with_context(|_| write())?;
-    }
-    target.flush().await.with_context(|_| write())?;
-    target.sync_all().await.with_context(|_| write())?;
-    set_mode(&path, file.executable).with_context(|_| write())
+        .with_context(|_| FetchSnafu {
+            name: file.name.clone(),
+        })?;
+    set_mode(&path, file.executable).context(WriteFileSnafu { path })
 }
 
 /// Lets a program be run by whoever may read it, whatever the registry said.

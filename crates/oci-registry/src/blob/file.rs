@@ -1,0 +1,150 @@
+//! Files as the source and the destination of blobs, on a thread beside the runtime's own.
+//!
+//! Reading, hashing and writing a file are work, not waiting. They are done in one blocking task for a whole file, and
+//! handed over in pieces through a short channel, so that they overlap with the network and memory stays small.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use bytes::{Bytes, BytesMut};
+use futures_util::stream::{BoxStream, StreamExt};
+use snafu::{ResultExt, ensure};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{BlobStream, Error, NotAFileSnafu, OpenFileSnafu, ReadFileSnafu, WriteFileSnafu};
+use crate::digest::{Algorithm, Digest, Hasher};
+use crate::manifest::Descriptor;
+
+/// How many bytes are read at once: large enough that a system call costs nothing beside the hash.
+const PIECE: usize = 256 << 10;
+
+/// How many pieces may wait between the two threads.
+const WAITING: usize = 4;
+
+/// Opens a regular file and tells its size.
+pub(super) fn open(path: &Path) -> Result<(File, u64), Error> {
+    let file = File::open(path).context(OpenFileSnafu { path })?;
+    let metadata = file.metadata().context(ReadFileSnafu { path })?;
+    ensure!(metadata.is_file(), NotAFileSnafu { path });
+    Ok((file, metadata.len()))
+}
+
+/// Runs work that does not wait for the runtime.
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work)
+        .await
+        .expect("work on a file does not panic")
+}
+
+/// Reads a file to its end for its digest and size.
+pub(super) async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
+    blocking(move || {
+        let (mut file, _) = open(&path)?;
+        let (mut hasher, mut size, mut buffer) = (Algorithm::Sha256.hasher(), 0, vec![0; PIECE]);
+        loop {
+            match file
+                .read(&mut buffer)
+                .context(ReadFileSnafu { path: &path })?
+            {
+                0 => return Ok((hasher.finish(), size)),
+                count => {
+                    hasher.update(&buffer[..count]);
+                    size += count as u64;
+                }
+            }
+        }
+    })
+    .await
+}
+
+/// The bytes of a file, and what they turned out to be when the last of them has been read.
+pub(super) struct Reading {
+    pub(super) pieces: BoxStream<'static, crate::Result<Bytes>>,
+    /// Digest and size; gone when the file could not be read to its end or nobody read so far.
+    pub(super) outcome: oneshot::Receiver<(Digest, u64)>,
+}
+
+/// Reads a file and hashes it on the way. At most one byte beyond `limit` is read.
+pub(super) async fn read(path: PathBuf, hasher: Hasher, limit: u64) -> Result<Reading, Error> {
+    let (pieces, received) = mpsc::channel::<Result<Bytes, Error>>(WAITING);
+    let (done, outcome) = oneshot::channel();
+    let (file, path) = blocking(move || open(&path).map(|(file, _)| (file, path))).await?;
+    tokio::task::spawn_blocking(move || {
+        let mut file = file.take(limit.saturating_add(1));
+        let (mut hasher, mut size) = (hasher, 0);
+        loop {
+            let mut piece = BytesMut::zeroed(PIECE);
+            match file.read(&mut piece).context(ReadFileSnafu { path: &path }) {
+                Ok(0) => break,
+                Ok(count) => {
+                    piece.truncate(count);
+                    hasher.update(&piece);
+                    size += count as u64;
+                    if pieces.blocking_send(Ok(piece.freeze())).is_err() {
+                        return;
+                    }
+                }
+                Err(error) => {
+                    let _ = pieces.blocking_send(Err(error));
+                    return;
+                }
+            }
+        }
+        let _ = done.send((hasher.finish(), size));
+    });
+    let pieces = futures_util::stream::unfold(received, |mut received| async move {
+        let piece = received.recv().await?;
+        Some((piece.map_err(crate::Error::from), received))
+    });
+    Ok(Reading {
+        pieces: pieces.boxed(),
+        outcome,
+    })
+}
+
+/// Writes a stream to its end into a file, which is verified, flushed and on the disk when this returns.
+pub(super) async fn write(
+    mut stream: BlobStream,
+    mut file: File,
+    path: PathBuf,
+) -> crate::Result<()> {
+    let check = stream.take_check();
+    let (pieces, mut received) = mpsc::channel::<Bytes>(WAITING);
+    let writer = tokio::task::spawn_blocking(move || -> Result<_, crate::Error> {
+        let mut check = check;
+        while let Some(piece) = received.blocking_recv() {
+            check.update(&piece)?;
+            file.write_all(&piece)
+                .context(WriteFileSnafu { path: &path })?;
+        }
+        Ok((check, file, path))
+    });
+    let read = async {
+        while let Some(piece) = stream.next().await {
+            // A writer that has ended says why below.
+            if pieces.send(piece?).await.is_err() {
+                break;
+            }
+        }
+        drop(pieces);
+        Ok::<_, crate::Error>(())
+    };
+    let read = read.await;
+    let written = writer.await.expect("writing a file does not panic");
+    // Why the content ended early matters more than that it did.
+    read?;
+    let (check, file, path) = written?;
+    blocking(move || {
+        check.finish()?;
+        Ok(file.sync_all().context(WriteFileSnafu { path })?)
+    })
+    .await
+}
+
+/// Reads what a descriptor names from a file.
+pub(super) async fn stream(descriptor: &Descriptor, path: &Path) -> crate::Result<BlobStream> {
+    let hasher = descriptor.digest.verifier()?;
+    let Reading { pieces, outcome } = read(path.to_owned(), hasher, descriptor.size).await?;
+    Ok(BlobStream::checked_by_reader(descriptor, pieces, outcome))
+}
