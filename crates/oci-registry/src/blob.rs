@@ -3,7 +3,7 @@
 //! Owns [`Blob`], which can be opened again, so that a retry is honest, and [`BlobStream`], which is bounded by the size
 //! that was promised and checks the digest as the bytes flow. Does not own where blobs come from or go to.
 
-mod file;
+pub(crate) mod file;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 use crate::digest::{Digest, Hasher};
 use crate::error::{ErrorKind, Failure};
 use crate::manifest::{Descriptor, MediaType};
+use crate::reference::Reference;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -33,6 +34,8 @@ enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[snafu(display("failed to read `{}`: it changed meanwhile", path.display()))]
+    ChangedFile { path: PathBuf },
     #[snafu(display("failed to write `{}`", path.display()))]
     WriteFile {
         path: PathBuf,
@@ -68,7 +71,8 @@ impl Failure for Error {
             Self::OpenFile { .. }
             | Self::ReadFile { .. }
             | Self::WriteFile { .. }
-            | Self::NotAFile { .. } => ErrorKind::Io,
+            | Self::NotAFile { .. }
+            | Self::ChangedFile { .. } => ErrorKind::Io,
             Self::WrongDigest { .. } | Self::TooShort { .. } | Self::TooLong { .. } => {
                 ErrorKind::Mismatch
             }
@@ -88,6 +92,7 @@ pub trait Content: fmt::Debug + Send + Sync {
 pub struct Blob {
     descriptor: Descriptor,
     content: Arc<dyn Content>,
+    origin: Option<Reference>,
 }
 
 impl Blob {
@@ -102,6 +107,7 @@ impl Blob {
         Self {
             descriptor,
             content,
+            origin: None,
         }
     }
 
@@ -117,15 +123,23 @@ impl Blob {
     /// [`ErrorKind::Io`] when it cannot be read or is not a regular file.
     pub async fn from_file(media_type: MediaType, path: &Path) -> crate::Result<Self> {
         let (digest, size) = file::hash(path.to_owned()).await?;
-        let descriptor = Descriptor::new(media_type, digest, size);
+        Ok(Self::of_file(
+            Descriptor::new(media_type, digest, size),
+            path.to_owned(),
+        ))
+    }
+
+    /// A file that is known to hold what the descriptor names.
+    fn of_file(descriptor: Descriptor, path: PathBuf) -> Self {
         let content = Arc::new(File {
             descriptor: descriptor.clone(),
-            path: path.to_owned(),
+            path,
         });
-        Ok(Self {
+        Self {
             descriptor,
             content,
-        })
+            origin: None,
+        }
     }
 
     /// Content from elsewhere, such as the source of a copy.
@@ -133,7 +147,19 @@ impl Blob {
         Self {
             descriptor,
             content,
+            origin: None,
         }
+    }
+
+    /// The same blob, known to be in this repository as well: a neighbour may take it from there.
+    #[must_use]
+    pub fn with_origin(self, origin: Option<Reference>) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// A repository that is known to have the blob.
+    pub fn origin(&self) -> Option<&Reference> {
+        self.origin.as_ref()
     }
 
     /// What names the blob.

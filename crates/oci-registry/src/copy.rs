@@ -231,7 +231,8 @@ impl Graph<'_> {
             source: Arc::clone(self.source),
             descriptor: descriptor.clone(),
         };
-        let blob = Blob::from_content(descriptor.clone(), Arc::new(content));
+        let blob = Blob::from_content(descriptor.clone(), Arc::new(content))
+            .with_origin(self.source.origin().cloned());
         let pushed = self.target.push_blob(&blob).await;
         let delivery = pushed.with_context(|_| WriteSnafu {
             place: self.target.describe(owner),

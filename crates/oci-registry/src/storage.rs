@@ -5,14 +5,15 @@
 //! them: [`copy`](crate::copy).
 
 use std::fmt;
+use std::path::Path;
 
 use async_trait::async_trait;
 use futures_util::stream::BoxStream;
 
 use crate::blob::{Blob, BlobStream};
 use crate::error::Result;
-use crate::manifest::{Descriptor, Manifest};
-use crate::reference::{Identifier, Tag};
+use crate::manifest::{Descriptor, Manifest, MediaType};
+use crate::reference::{Identifier, Reference, Tag};
 
 /// Tags as they are found, in the order of the place they come from.
 pub type TagStream = BoxStream<'static, Result<Tag>>;
@@ -44,6 +45,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     ///
     /// As [`Source::manifest`]; the stream ends with an error when the bytes are not what the descriptor says.
     async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream>;
+
+    /// The repository of a registry that this is, when it is one: neighbours may take blobs from it.
+    fn origin(&self) -> Option<&Reference> {
+        None
+    }
 
     /// Lists the tags, asking for more only as the stream is polled.
     fn tags(&self) -> TagStream;
@@ -77,6 +83,15 @@ pub trait Target: Source {
 
     /// Brings a blob here, unless it is here.
     async fn push_blob(&self, blob: &Blob) -> Result<Delivery>;
+
+    /// Brings a file here whose digest is not known yet, and returns it as the blob that it is.
+    ///
+    /// A target may send large files while it computes the digest, instead of reading them twice.
+    async fn push_file(&self, media_type: MediaType, path: &Path) -> Result<(Blob, Delivery)> {
+        let blob = Blob::from_file(media_type, path).await?;
+        let delivery = self.push_blob(&blob).await?;
+        Ok((blob, delivery))
+    }
 
     /// Brings a manifest here, by its digest and under no tag.
     ///

@@ -634,6 +634,171 @@ async fn a_location_elsewhere_gets_the_content_and_no_credential() {
     );
 }
 
+/// A file of nine mebibytes, which is worth hashing on the way.
+fn large_file() -> (tempfile::TempDir, std::path::PathBuf, Vec<u8>) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("large");
+    let content: Vec<u8> = (0..9_u32 << 20)
+        .map(|at| u8::try_from(at % 253).unwrap())
+        .collect();
+    std::fs::write(&path, &content).unwrap();
+    (directory, path, content)
+}
+
+#[tokio::test]
+async fn a_large_file_is_hashed_while_it_is_sent() {
+    let (_home, path, content) = large_file();
+    let server = Server::start(|asked, _| match asked.method.as_str() {
+        "HEAD" => Reply::new(404),
+        "POST" => Reply::new(202).header("Location", "/upload?state=1"),
+        "PATCH" => Reply::new(202).header("Location", "/upload?state=2"),
+        _ => Reply::new(201),
+    })
+    .await;
+    let repository = repository(&server, Nobody, Access::Push);
+    let (blob, delivery) = repository
+        .push_file(MediaType::OCTET_STREAM, &path)
+        .await
+        .unwrap();
+    assert_eq!(
+        (blob.digest(), delivery),
+        (&Digest::sha256(&content), Delivery::Uploaded)
+    );
+    let asked = server.asked();
+    let methods: Vec<_> = asked.iter().map(|asked| asked.method.as_str()).collect();
+    assert_eq!(methods, ["POST", "PATCH", "HEAD", "PUT"]);
+    assert_eq!(asked[1].target, "/upload?state=1");
+    assert_eq!(asked[1].body, content);
+    assert_eq!(asked[1].header("content-range"), None);
+    assert_eq!(
+        asked[3].target,
+        format!("/upload?state=2&digest={}", blob.digest())
+    );
+    assert_eq!(asked[3].header("content-length"), Some("0"));
+}
+
+#[tokio::test]
+async fn a_large_file_that_is_there_costs_one_aborted_session() {
+    let (_home, path, _) = large_file();
+    let server = Server::start(|asked, _| match asked.method.as_str() {
+        "HEAD" => Reply::new(200),
+        "POST" | "PATCH" => Reply::new(202).header("Location", "/upload"),
+        _ => Reply::new(204),
+    })
+    .await;
+    let repository = repository(&server, Nobody, Access::Push);
+    let (_, delivery) = repository
+        .push_file(MediaType::OCTET_STREAM, &path)
+        .await
+        .unwrap();
+    assert_eq!(delivery, Delivery::Existed);
+    assert_eq!(
+        server.lines().last().map(String::as_str),
+        Some("DELETE /upload")
+    );
+}
+
+#[tokio::test]
+async fn a_registry_that_wants_digests_first_is_remembered() {
+    let (_home, path, content) = large_file();
+    for status in [405, 416, 501] {
+        let server = Server::start(move |asked, _| match asked.method.as_str() {
+            "HEAD" => Reply::new(404),
+            "POST" => Reply::new(202).header("Location", "/upload"),
+            "PATCH" => Reply::new(status),
+            "PUT" => Reply::new(201),
+            _ => Reply::new(405),
+        })
+        .await;
+        let repository = repository(&server, Nobody, Access::Push);
+        for _ in 0..2 {
+            let (blob, _) = repository
+                .push_file(MediaType::OCTET_STREAM, &path)
+                .await
+                .unwrap();
+            assert_eq!(*blob.digest(), Digest::sha256(&content));
+        }
+        let count = |method: &str| {
+            server
+                .asked()
+                .iter()
+                .filter(|asked| asked.method == method)
+                .count()
+        };
+        assert_eq!((count("PATCH"), count("PUT")), (1, 2), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_streamed_upload_that_breaks_begins_anew() {
+    let (_home, path, content) = large_file();
+    let server = Server::start(|asked, before| match asked.method.as_str() {
+        "HEAD" => Reply::new(404),
+        "POST" => Reply::new(202).header("Location", format!("/upload/{before}")),
+        "PATCH" if asked.target == "/upload/0" => Reply::new(500),
+        "PATCH" => Reply::new(201).header("Location", "/upload/next"),
+        "PUT" => Reply::new(201),
+        _ => Reply::new(202),
+    })
+    .await;
+    let repository = repository(&server, Nobody, Access::Push);
+    let (blob, _) = repository
+        .push_file(MediaType::OCTET_STREAM, &path)
+        .await
+        .unwrap();
+    assert_eq!(*blob.digest(), Digest::sha256(&content));
+    let lines = server.lines();
+    assert!(lines.contains(&"PATCH /upload/1".to_owned()), "{lines:#?}");
+    assert!(
+        lines
+            .last()
+            .unwrap()
+            .starts_with("PUT /upload/next?digest="),
+        "{lines:#?}"
+    );
+}
+
+#[tokio::test]
+async fn every_way_of_not_mounting_is_survived() {
+    for (status, mounted) in [
+        (201, true),
+        (202, false),
+        (401, false),
+        (404, false),
+        (405, false),
+        (500, false),
+    ] {
+        let server = Server::start(move |asked, _| match asked.method.as_str() {
+            "HEAD" => Reply::new(404),
+            "POST" if asked.target.contains("mount=") => {
+                Reply::new(status).header("Location", "/upload/mount")
+            }
+            "POST" => Reply::new(202).header("Location", "/upload/own"),
+            _ => Reply::new(201),
+        })
+        .await;
+        let origin = format!("{}/acme/gadgets", server.host()).parse().unwrap();
+        let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content").with_origin(Some(origin));
+        let delivery = repository(&server, Nobody, Access::Push)
+            .push_blob(&blob)
+            .await
+            .unwrap();
+        assert_eq!(delivery == Delivery::Mounted, mounted, "{status}");
+        let lines = server.lines();
+        assert!(
+            lines[1].contains(&format!("mount={}", blob.digest()).replace(':', "%3A")),
+            "{lines:#?}"
+        );
+        assert!(lines[1].contains("from=acme%2Fgadgets"), "{lines:#?}");
+        let put = lines.iter().find(|line| line.starts_with("PUT"));
+        match status {
+            201 => assert_eq!(put, None),
+            202 => assert!(put.unwrap().starts_with("PUT /upload/mount"), "{put:?}"),
+            _ => assert!(put.unwrap().starts_with("PUT /upload/own"), "{put:?}"),
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_says_yes_and_keeps_nothing_is_no_registry() {
     let server = Server::start(|asked, _| match asked.method.as_str() {

@@ -1,7 +1,5 @@
 //! What a token is wanted for (distribution, "Token Scope Documentation").
 
-use std::fmt;
-
 use crate::reference::RepositoryName;
 
 /// A resource and the actions wanted on it.
@@ -13,6 +11,11 @@ pub(crate) enum Scope {
     Pull(RepositoryName),
     /// Reading and writing a repository: asked at once, so that a push needs one token.
     Push(RepositoryName),
+    /// Writing to a repository what is read from another.
+    Mount {
+        to: RepositoryName,
+        from: RepositoryName,
+    },
 }
 
 impl Scope {
@@ -23,12 +26,17 @@ impl Scope {
     }
 }
 
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Scope {
+    /// The scope in the words of the token protocol, one for each resource.
+    pub(crate) fn words(&self) -> Vec<String> {
         match self {
-            Self::Catalog => f.write_str("registry:catalog:*"),
-            Self::Pull(name) => write!(f, "repository:{name}:pull"),
-            Self::Push(name) => write!(f, "repository:{name}:pull,push"),
+            Self::Catalog => vec!["registry:catalog:*".to_owned()],
+            Self::Pull(name) => vec![format!("repository:{name}:pull")],
+            Self::Push(name) => vec![format!("repository:{name}:pull,push")],
+            Self::Mount { to, from } => vec![
+                format!("repository:{to}:pull,push"),
+                format!("repository:{from}:pull"),
+            ],
         }
     }
 }

@@ -6,15 +6,19 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{BoxStream, StreamExt};
-use snafu::{ResultExt, ensure};
+use snafu::{OptionExt, ResultExt, ensure};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{BlobStream, Error, NotAFileSnafu, OpenFileSnafu, ReadFileSnafu, WriteFileSnafu};
+use super::{
+    Blob, BlobStream, ChangedFileSnafu, Error, NotAFileSnafu, OpenFileSnafu, ReadFileSnafu,
+    WriteFileSnafu,
+};
 use crate::digest::{Algorithm, Digest, Hasher};
-use crate::manifest::Descriptor;
+use crate::manifest::{Descriptor, MediaType};
 
 /// How many bytes are read at once: large enough that a system call costs nothing beside the hash.
 const PIECE: usize = 256 << 10;
@@ -140,6 +144,77 @@ pub(super) async fn write(
         Ok(file.sync_all().context(WriteFileSnafu { path })?)
     })
     .await
+}
+
+/// A file whose digest is not known yet, and is found while it is sent.
+#[derive(Debug)]
+pub(crate) struct Unhashed {
+    path: PathBuf,
+    size: u64,
+    /// What the last reading came to.
+    outcome: Mutex<Option<oneshot::Receiver<(Digest, u64)>>>,
+}
+
+impl Unhashed {
+    /// A regular file as it is now.
+    pub(crate) async fn new(path: &Path) -> crate::Result<Self> {
+        let path = path.to_owned();
+        let (size, path) = blocking(move || open(&path).map(|(_, size)| (size, path))).await?;
+        Ok(Self {
+            path,
+            size,
+            outcome: Mutex::default(),
+        })
+    }
+
+    /// How many bytes will be sent.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Opens the file from its first byte. Ends with an error when it grows meanwhile.
+    pub(crate) async fn open(&self) -> crate::Result<BoxStream<'static, crate::Result<Bytes>>> {
+        let Reading { pieces, outcome } =
+            read(self.path.clone(), Algorithm::Sha256.hasher(), self.size).await?;
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        let (path, size, mut seen) = (self.path.clone(), self.size, 0);
+        let bounded = pieces.map(move |piece| {
+            let piece = piece?;
+            seen += piece.len() as u64;
+            ensure!(seen <= size, ChangedFileSnafu { path: path.clone() });
+            Ok(piece)
+        });
+        Ok(bounded.boxed())
+    }
+
+    /// The digest of what was sent last.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file was not read to its end, or has changed its size.
+    pub(crate) async fn digest(&self) -> crate::Result<Digest> {
+        let outcome = self
+            .outcome
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let read = match outcome {
+            Some(outcome) => outcome.await.ok(),
+            None => None,
+        };
+        let whole = read.filter(|(_, size)| *size == self.size);
+        Ok(whole.map(|(digest, _)| digest).context(ChangedFileSnafu {
+            path: self.path.clone(),
+        })?)
+    }
+
+    /// The file as a blob of this digest.
+    pub(crate) fn to_blob(&self, media_type: MediaType, digest: Digest) -> Blob {
+        Blob::of_file(
+            Descriptor::new(media_type, digest, self.size),
+            self.path.clone(),
+        )
+    }
 }
 
 /// Reads what a descriptor names from a file.

@@ -7,10 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::stream::{Stream, StreamExt};
 use tokio::time::Instant;
 
 use crate::blob::Blob;
+use crate::blob::file::Unhashed;
 
 /// The content of a request.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub(crate) enum Body {
     Empty,
     Bytes(Bytes),
     Blob(Box<Blob>),
+    /// A file whose digest is found on the way.
+    Unhashed(Arc<Unhashed>),
 }
 
 impl Body {
@@ -27,12 +30,13 @@ impl Body {
             Self::Empty => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
             Self::Blob(blob) => blob.size(),
+            Self::Unhashed(file) => file.size(),
         }
     }
 
     /// Whether sending it takes a while.
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, Self::Blob(_))
+        matches!(self, Self::Blob(_) | Self::Unhashed(_))
     }
 
     /// Opens the content, watched by `progress`.
@@ -47,24 +51,31 @@ impl Body {
                 progress.finish();
                 Ok(Some(bytes.clone().into()))
             }
-            Self::Blob(blob) => {
-                let (stream, size, progress) = (blob.open().await?, blob.size(), progress.clone());
-                if size == 0 {
-                    progress.finish();
-                }
-                let watched = stream.map(move |piece| match piece {
-                    Ok(bytes) => {
-                        if progress.moved(bytes.len()) >= size {
-                            progress.finish();
-                        }
-                        Ok(bytes)
-                    }
-                    Err(error) => Err(progress.fail(error)),
-                });
-                Ok(Some(reqwest::Body::wrap_stream(watched)))
-            }
+            Self::Blob(blob) => Ok(Some(watch(blob.open().await?, blob.size(), progress))),
+            Self::Unhashed(file) => Ok(Some(watch(file.open().await?, file.size(), progress))),
         }
     }
+}
+
+/// Lets `progress` see each piece leave.
+fn watch(
+    pieces: impl Stream<Item = crate::Result<Bytes>> + Send + 'static,
+    size: u64,
+    progress: &Progress,
+) -> reqwest::Body {
+    let progress = progress.clone();
+    if size == 0 {
+        progress.finish();
+    }
+    reqwest::Body::wrap_stream(pieces.map(move |piece| match piece {
+        Ok(bytes) => {
+            if progress.moved(bytes.len()) >= size {
+                progress.finish();
+            }
+            Ok(bytes)
+        }
+        Err(error) => Err(progress.fail(error)),
+    }))
 }
 
 /// How far the sending of a body has come.

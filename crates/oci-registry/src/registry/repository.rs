@@ -1,5 +1,6 @@
 //! One repository of a registry, as a source and a target.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -22,6 +23,9 @@ use crate::transport::{Answer, Transport};
 
 /// The header in which registries name what they serve or took.
 const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// Files above this size, in bytes, are hashed while they are sent.
+const STREAM_FROM: u64 = 8 << 20;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -52,6 +56,12 @@ enum Error {
         digest: Digest,
         source: crate::Error,
     },
+    #[snafu(display("failed to push `{}` to `{repository}`", path.display()))]
+    PushFile {
+        repository: Reference,
+        path: PathBuf,
+        source: crate::Error,
+    },
     #[snafu(display("failed to push `{reference}`"))]
     PushManifest {
         reference: Reference,
@@ -70,6 +80,7 @@ impl Error {
             | Self::ListTags { source, .. }
             | Self::FindBlob { source, .. }
             | Self::PushBlob { source, .. }
+            | Self::PushFile { source, .. }
             | Self::PushManifest { source, .. } => Some(source),
             Self::OtherManifest { .. } | Self::NotKept { .. } => None,
         }
@@ -110,6 +121,7 @@ pub enum Access {
 pub struct Repository {
     transport: Arc<Transport>,
     reference: Reference,
+    name: RepositoryName,
     path: Arc<str>,
     scope: Scope,
 }
@@ -119,12 +131,13 @@ impl Repository {
         let name = api_name(reference);
         let path = format!("/v2/{name}/").into();
         let scope = match access {
-            Access::Pull => Scope::Pull(name),
-            Access::Push => Scope::Push(name),
+            Access::Pull => Scope::Pull(name.clone()),
+            Access::Push => Scope::Push(name.clone()),
         };
         Self {
             transport,
             reference: reference.whole_repository(),
+            name,
             path,
             scope,
         }
@@ -144,8 +157,17 @@ impl Repository {
         self.transport.url(&format!("{}{rest}", self.path))
     }
 
+    /// The name in URLs and scopes.
+    pub(super) fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+
     pub(super) async fn send(&self, request: Request) -> crate::Result<Answer> {
         self.transport.send(request, &self.scope).await
+    }
+
+    pub(super) async fn send_as(&self, request: Request, scope: &Scope) -> crate::Result<Answer> {
+        self.transport.send(request, scope).await
     }
 
     pub(super) async fn has_blob(&self, digest: &Digest) -> crate::Result<bool> {
@@ -288,8 +310,15 @@ impl Repository {
     }
 }
 
+/// Whether reading a file twice would take longer than a request more. What cannot be read is found out later.
+async fn is_large(path: &Path) -> bool {
+    tokio::fs::metadata(path)
+        .await
+        .is_ok_and(|metadata| metadata.len() > STREAM_FROM)
+}
+
 /// The name in URLs: Docker Hub keeps its own images under `library/`.
-fn api_name(reference: &Reference) -> RepositoryName {
+pub(super) fn api_name(reference: &Reference) -> RepositoryName {
     let name = reference.repository();
     let is_hub = matches!(
         reference.registry().as_str(),
@@ -346,6 +375,10 @@ impl Source for Repository {
             .boxed()
     }
 
+    fn origin(&self) -> Option<&Reference> {
+        Some(&self.reference)
+    }
+
     fn describe(&self, identifier: &Identifier) -> String {
         self.reference.with(identifier.clone()).to_string()
     }
@@ -369,11 +402,31 @@ impl Target for Repository {
             return Ok(Delivery::Existed);
         }
         let sent = upload::send(self, blob).await;
-        sent.with_context(|_| PushBlobSnafu {
+        Ok(sent.with_context(|_| PushBlobSnafu {
             repository: self.reference.clone(),
             digest: blob.digest().clone(),
-        })?;
-        Ok(Delivery::Uploaded)
+        })?)
+    }
+
+    async fn push_file(
+        &self,
+        media_type: MediaType,
+        path: &Path,
+    ) -> crate::Result<(Blob, Delivery)> {
+        if !self.transport.hashes_first() && is_large(path).await {
+            let sent = upload::send_unhashed(self, &media_type, path).await;
+            let sent = sent.with_context(|_| PushFileSnafu {
+                repository: self.reference.clone(),
+                path,
+            })?;
+            if let Some(sent) = sent {
+                return Ok(sent);
+            }
+            self.transport.hash_first();
+        }
+        let blob = Blob::from_file(media_type, path).await?;
+        let delivery = self.push_blob(&blob).await?;
+        Ok((blob, delivery))
     }
 
     async fn push_manifest(&self, manifest: &Manifest) -> crate::Result<()> {

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderValue;
 use snafu::{ResultExt, Snafu};
@@ -125,6 +126,8 @@ pub(crate) struct Transport {
     origin: Origin,
     provider: Arc<dyn CredentialProvider>,
     state: Mutex<State>,
+    /// Whether the registry takes no content whose digest is not named with it.
+    hashes_first: AtomicBool,
 }
 
 #[derive(Default)]
@@ -173,7 +176,18 @@ impl Transport {
             origin,
             provider,
             state: Mutex::default(),
+            hashes_first: AtomicBool::new(false),
         }
+    }
+
+    /// Whether this registry was seen to refuse content whose digest comes after it.
+    pub(crate) fn hashes_first(&self) -> bool {
+        self.hashes_first.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that this registry takes no content whose digest comes after it.
+    pub(crate) fn hash_first(&self) {
+        self.hashes_first.store(true, Ordering::Relaxed);
     }
 
     /// The name of the registry.
@@ -315,9 +329,10 @@ impl Transport {
                     .flat_map(str::split_whitespace)
                     .map(Into::into)
                     .collect();
-                let ours = scope.to_string();
-                if !scopes.contains(&ours) {
-                    scopes.push(ours);
+                for ours in scope.words() {
+                    if !scopes.contains(&ours) {
+                        scopes.push(ours);
+                    }
                 }
                 let fetched = token::fetch(
                     &self.exchange,
