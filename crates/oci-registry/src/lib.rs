@@ -60,6 +60,7 @@
 //! | `auth`, `transport` | credentials and tokens; a request that answers a registry's challenge |
 //! | `environment` | the process's surroundings, as an argument |
 //! | `escape` | a stranger's words, made safe to show |
+//! | `conformance` | the laws that every target obeys, as code (feature `conformance`) |
 //! | `error` | one opaque error with a kind, help, and the registry's own words |
 //!
 //! A room imports only what stands before it: digest → reference → manifest → blob → storage → the places and what is
@@ -76,6 +77,8 @@
 
 mod auth;
 mod blob;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod copy;
 mod digest;
 mod environment;

@@ -1,0 +1,185 @@
+//! What goes in: images, artifacts, indexes, and content that is not what it should be.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
+use futures_util::stream::StreamExt;
+
+use crate::blob::{Blob, BlobStream, Content};
+use crate::digest::Algorithm;
+use crate::error::ErrorKind;
+use crate::manifest::{
+    Annotations, Descriptor, ImageManifest, Index, Manifest, MediaType, Platform,
+};
+use crate::reference::{Identifier, Tag};
+
+/// Size of the large blob: more than any buffer on the way, and no multiple of one.
+const LARGE: u64 = (8 << 20) + 12_345;
+
+pub(super) fn tag(text: &'static str) -> Tag {
+    text.parse().expect("the tags of the laws are tags")
+}
+
+pub(super) fn named(tag: &Tag) -> Identifier {
+    Identifier::Tag(tag.clone())
+}
+
+pub(super) fn numbered(manifest: &Manifest) -> Identifier {
+    Identifier::Digest(manifest.digest().clone())
+}
+
+pub(super) fn blob(content: &'static str) -> Blob {
+    Blob::from_bytes("application/vnd.oci.image.layer.v1.tar".into(), content)
+}
+
+/// An image: what a place takes that takes nothing else. Its config and its layer differ with `name`.
+pub(super) struct Sample {
+    pub(super) blobs: Vec<Blob>,
+    pub(super) manifest: Manifest,
+}
+
+impl Sample {
+    pub(super) fn image(name: &str) -> Self {
+        let config = format!(
+            r#"{{"architecture":"amd64","os":"linux","author":"{name}","rootfs":{{"type":"layers","diff_ids":[]}}}}"#
+        );
+        let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, config);
+        let layer = Blob::from_bytes(
+            "application/vnd.oci.image.layer.v1.tar".into(),
+            format!("the layer of {name}"),
+        );
+        Self::of(None, config, vec![layer])
+    }
+
+    pub(super) fn artifact() -> Self {
+        let layer = Blob::from_bytes("text/plain".into(), "a note");
+        Self::of(
+            Some("application/vnd.acme.note".into()),
+            Blob::empty(),
+            vec![layer],
+        )
+    }
+
+    pub(super) fn of(artifact_type: Option<MediaType>, config: Blob, layers: Vec<Blob>) -> Self {
+        let mut image = ImageManifest::new(MediaType::EMPTY, config.descriptor().clone());
+        image.artifact_type = artifact_type;
+        image.layers = layers
+            .iter()
+            .map(|layer| layer.descriptor().clone())
+            .collect();
+        image.annotations = Annotations::from([("a.key".into(), "a \u{fc} value".into())]);
+        Self {
+            blobs: std::iter::once(config).chain(layers).collect(),
+            manifest: Manifest::from_image(image).expect("the manifests of the laws are small"),
+        }
+    }
+
+    /// The same content under a manifest that somebody else wrote.
+    pub(super) fn written(name: &str, write: impl Fn(&Descriptor, &Descriptor) -> String) -> Self {
+        let Self { blobs, .. } = Self::image(name);
+        let text = write(blobs[0].descriptor(), blobs[1].descriptor());
+        let manifest = Manifest::parse(text.into(), None).expect("the manifests of the laws parse");
+        Self { blobs, manifest }
+    }
+}
+
+pub(super) fn index_of(manifests: &[&Manifest]) -> Manifest {
+    let entries = manifests
+        .iter()
+        .enumerate()
+        .map(|(at, manifest)| Descriptor {
+            platform: Some(Platform {
+                architecture: format!("arch{at}"),
+                os: "linux".into(),
+                os_version: None,
+                os_features: Vec::new(),
+                variant: None,
+            }),
+            ..manifest.descriptor()
+        });
+    Manifest::from_index(Index::new(None, entries.collect())).expect("an index of few manifests")
+}
+
+/// Content that is not what it should be, or that must not be asked for.
+#[derive(Debug)]
+pub(super) struct Scripted {
+    promised: Descriptor,
+    script: Script,
+}
+
+#[derive(Debug)]
+pub(super) enum Script {
+    /// Gives these bytes, whatever was promised.
+    Other(&'static str),
+    /// Gives these bytes and then fails.
+    BreaksOff(&'static str),
+    /// Must not be opened.
+    Closed,
+    /// Gives what was promised, in pieces that are made as they are asked for.
+    Large,
+}
+
+impl Scripted {
+    pub(super) fn blob(promised: Descriptor, script: Script) -> Blob {
+        let content = Self {
+            promised: promised.clone(),
+            script,
+        };
+        Blob::from_content(promised, Arc::new(content))
+    }
+}
+
+pub(super) fn failure(kind: ErrorKind, message: &'static str) -> crate::Error {
+    crate::Error::new(kind, std::io::Error::other(message))
+}
+
+impl Content for Scripted {
+    fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
+        Box::pin(async move {
+            let pieces = match self.script {
+                Script::Other(bytes) => vec![Ok(Bytes::from_static(bytes.as_bytes()))],
+                Script::BreaksOff(bytes) => vec![
+                    Ok(Bytes::from_static(bytes.as_bytes())),
+                    Err(failure(ErrorKind::Io, "the source broke off")),
+                ],
+                Script::Closed => {
+                    return Err(failure(ErrorKind::Io, "this content must not be opened"));
+                }
+                Script::Large => {
+                    let pieces = futures_util::stream::iter(large_pieces().map(Ok));
+                    return BlobStream::new(&self.promised, pieces.boxed());
+                }
+            };
+            BlobStream::new(&self.promised, futures_util::stream::iter(pieces).boxed())
+        })
+    }
+}
+
+/// The large blob, a piece at a time; no two pieces are alike.
+pub(super) fn large_pieces() -> impl Iterator<Item = Bytes> {
+    const PIECE: u64 = 65_537;
+    (0..LARGE.div_ceil(PIECE)).map(|at| {
+        let length = PIECE.min(LARGE - at * PIECE);
+        let seed = at.to_le_bytes();
+        (0..length)
+            .zip(seed.iter().cycle())
+            .map(|(at, seed)| seed.wrapping_add(at.to_le_bytes()[0]))
+            .collect()
+    })
+}
+
+pub(super) fn large() -> Blob {
+    let mut hasher = Algorithm::Sha256.hasher();
+    large_pieces().for_each(|piece| hasher.update(&piece));
+    let promised = Descriptor::new(MediaType::OCTET_STREAM, hasher.finish(), LARGE);
+    Scripted::blob(promised, Script::Large)
+}
+
+/// Two images and their index, and an index of that index.
+pub(super) fn nested() -> ((Vec<Sample>, Manifest), Manifest) {
+    let samples = vec![Sample::image("one"), Sample::image("two")];
+    let inner = index_of(&[&samples[0].manifest, &samples[1].manifest]);
+    let outer = index_of(&[&inner]);
+    ((samples, inner), outer)
+}
