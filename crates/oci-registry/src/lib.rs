@@ -95,8 +95,10 @@ mod storage;
 mod transport;
 mod unpack;
 
-pub use auth::docker::DockerConfig;
-pub use auth::{Anonymous, Credential, CredentialProvider, Lookup, Secret};
+pub use auth::chain::CredentialChain;
+#[cfg(feature = "keyring")]
+pub use auth::keyring::Keyring;
+pub use auth::{Anonymous, Credential, CredentialProvider, CredentialRequest, Lookup, Secret};
 pub use blob::{Blob, BlobStream, Content};
 pub use copy::{CopyEvent, CopyOptions, copy};
 pub use digest::{Algorithm, Digest, Hasher};

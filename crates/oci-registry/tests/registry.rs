@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use oci_registry::{
-    Access, Annotations, Blob, Client, ClientOptions, Credential, CredentialProvider, Delivery,
-    Descriptor, Digest, Environment, Error, ErrorKind, Identifier, Lookup, Manifest, MediaType,
-    Packed, RegistryName, Repository, Secret, Source, Tag, Target,
+    Access, Annotations, Blob, Client, ClientOptions, Credential, CredentialProvider,
+    CredentialRequest, Delivery, Descriptor, Digest, Environment, Error, ErrorKind, Identifier,
+    Lookup, Manifest, MediaType, Packed, Repository, Secret, Source, Tag, Target,
 };
 use scripted::{Asked, Reply, Server};
 
@@ -22,7 +22,7 @@ struct Me;
 
 #[async_trait::async_trait]
 impl CredentialProvider for Me {
-    async fn credential(&self, _: &RegistryName) -> oci_registry::Result<Lookup> {
+    async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
         let credential = Credential::Basic {
             username: "me".into(),
             password: Secret::new(CANARY),
@@ -39,7 +39,7 @@ struct Nobody;
 
 #[async_trait::async_trait]
 impl CredentialProvider for Nobody {
-    async fn credential(&self, _: &RegistryName) -> oci_registry::Result<Lookup> {
+    async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
         Ok(Lookup {
             found: None,
             looked_in: vec!["here".into(), "there".into()],

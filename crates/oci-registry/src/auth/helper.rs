@@ -1,8 +1,11 @@
 //! Credential helpers: programs that keep credentials for docker (docker-credential-helpers, "Development").
 //!
 //! The name comes from a configuration file that others may have written, so it must be a plain name; the program is
-//! searched on the path only; it gets little time, and little of what it prints is read and nothing of it is shown.
+//! searched on the path only; it gets little time, and little of what it prints is read and nothing of it is shown. A
+//! program is not run again for what it has told already, unless that has been refused.
 
+use std::collections::HashMap;
+use std::fmt;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
@@ -11,9 +14,11 @@ use serde::Deserialize;
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
+use tokio::sync::Mutex;
 
-use super::{Credential, Secret};
+use super::{Credential, Lookup, Secret};
 use crate::environment::Environment;
+use crate::error::{ErrorKind, Failure};
 
 /// How long a helper may take: it may ask a person to unlock something.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -27,8 +32,23 @@ const TOKEN_USER: &str = "<token>";
 /// What a helper says when it has nothing.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
+/// A helper did not do what a file relies on it for.
 #[derive(Debug, Snafu)]
-pub(super) enum Error {
+#[snafu(display("failed to get the credential of `{server}` that {place} leaves to a helper"))]
+pub(super) struct Unhelped {
+    server: String,
+    place: String,
+    source: Error,
+}
+
+impl Failure for Unhelped {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Unauthenticated
+    }
+}
+
+#[derive(Debug, Snafu)]
+enum Error {
     #[snafu(display("refused to run the credential helper `{}`: it is not a plain name", name.escape_debug()))]
     Name { name: String },
     #[snafu(display("failed to find `{program}` on the path"))]
@@ -54,31 +74,69 @@ struct Answer {
     secret: String,
 }
 
-/// One helper, as the environment finds it.
-pub(super) struct Helper<'a> {
-    name: &'a str,
-    environment: &'a Environment,
+/// The helpers that the environment has.
+pub(super) struct Helpers {
+    environment: Environment,
+    /// What was told, by helper and server. That there is nothing is asked anew: it may be there by now.
+    told: Mutex<HashMap<(String, String), Credential>>,
 }
 
-impl<'a> Helper<'a> {
-    pub(super) fn new(name: &'a str, environment: &'a Environment) -> Self {
-        Self { name, environment }
+impl fmt::Debug for Helpers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Helpers").finish_non_exhaustive()
+    }
+}
+
+impl Helpers {
+    pub(super) fn new(environment: Environment) -> Self {
+        Self {
+            environment,
+            told: Mutex::default(),
+        }
     }
 
-    fn program(&self) -> Result<PathBuf, Error> {
-        let is_plain = self
-            .name
+    /// What the helper that a file names has for a server: the file, as a place, and what the helper says.
+    pub(super) async fn look(
+        &self,
+        name: &str,
+        server: &str,
+        place: &str,
+        is_refused: bool,
+    ) -> Result<Lookup, Unhelped> {
+        let found = self.get(name, server, is_refused).await;
+        let found = found.context(UnhelpedSnafu { server, place })?;
+        Ok(Lookup::of(
+            format!("credential helper `{name}` of {place}"),
+            found,
+        ))
+    }
+
+    async fn get(
+        &self,
+        name: &str,
+        server: &str,
+        is_refused: bool,
+    ) -> Result<Option<Credential>, Error> {
+        let key = (name.to_owned(), server.to_owned());
+        let mut told = self.told.lock().await;
+        if let Some(credential) = told.get(&key).filter(|_| !is_refused) {
+            return Ok(Some(credential.clone()));
+        }
+        let credential = self.ask(name, server).await?;
+        match &credential {
+            Some(credential) => told.insert(key, credential.clone()),
+            None => told.remove(&key),
+        };
+        Ok(credential)
+    }
+
+    fn program(&self, name: &str) -> Result<PathBuf, Error> {
+        let is_plain = name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        ensure!(
-            is_plain && !self.name.is_empty(),
-            NameSnafu { name: self.name }
-        );
-        let program = format!(
-            "docker-credential-{}{}",
-            self.name,
-            std::env::consts::EXE_SUFFIX
-        );
+        ensure!(is_plain && !name.is_empty(), NameSnafu { name });
+        let suffix = std::env::consts::EXE_SUFFIX;
+        let program = format!("docker-credential-{name}{suffix}");
         let path = self.environment.var("PATH").unwrap_or_default();
         let mut directories =
             std::env::split_paths(path).filter(|directory| directory.is_absolute());
@@ -87,9 +145,8 @@ impl<'a> Helper<'a> {
         found.context(AbsentSnafu { program })
     }
 
-    /// Asks for the credential of a server; `None` when the helper has none.
-    pub(super) async fn get(&self, server: &str) -> Result<Option<Credential>, Error> {
-        let program = self.program()?;
+    async fn ask(&self, name: &str, server: &str) -> Result<Option<Credential>, Error> {
+        let program = self.program(name)?;
         let mut child = Command::new(&program)
             .arg("get")
             .env_clear()
@@ -131,13 +188,9 @@ impl<'a> Helper<'a> {
         }
         let answer: Option<Answer> = serde_json::from_slice(&answer).ok();
         let Answer { username, secret } = answer.context(UnreadableSnafu { program })?;
-        let secret = Secret::new(secret);
         Ok(Some(match username.as_str() {
-            TOKEN_USER => Credential::Identity(secret),
-            _ => Credential::Basic {
-                username,
-                password: secret,
-            },
+            TOKEN_USER => Credential::Identity(Secret::new(secret)),
+            _ => Credential::from_pair(username, secret),
         }))
     }
 }
@@ -156,7 +209,7 @@ mod tests {
         std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
         let path = format!("{}:/usr/bin:/bin", directory.path().display());
         let environment = Environment::new([("PATH".to_owned(), path)], None, "/".into());
-        Helper::new("test", &environment).get("a.b").await
+        Helpers::new(environment).get("test", "a.b", false).await
     }
 
     #[tokio::test]
@@ -199,11 +252,13 @@ mod tests {
             "/".into(),
         );
         for name in ["../evil", "a/b", "", "a b", "a\0"] {
-            let asked = Helper::new(name, &environment).get("a.b").await;
+            let asked = Helpers::new(environment.clone())
+                .get(name, "a.b", false)
+                .await;
             assert!(matches!(asked, Err(Error::Name { .. })), "{name:?}");
         }
         assert!(matches!(
-            Helper::new("nope", &environment).get("a.b").await,
+            Helpers::new(environment).get("nope", "a.b", false).await,
             Err(Error::Absent { .. })
         ));
     }

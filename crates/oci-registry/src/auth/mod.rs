@@ -1,12 +1,20 @@
 //! Who asks: credentials, where they are found, and the tokens they are exchanged for.
 //!
-//! Owns [`Credential`], the [`CredentialProvider`] seam, docker's configuration ([`docker`]) and its helpers
-//! ([`helper`]), challenges ([`challenge`]), [`scope`]s and [`token`]s. Stores are asked only when a registry has
-//! demanded a credential; nothing here is read before.
+//! Owns [`Credential`], the [`CredentialProvider`] seam and the [`chain`] of the places that there are (each a file of its
+//! own here), challenges ([`challenge`]), [`scope`]s and [`token`]s. Places are asked only when a registry has demanded a
+//! credential; nothing here is read before.
 
+pub(crate) mod chain;
 pub(crate) mod challenge;
-pub(crate) mod docker;
+mod ci;
+mod containers;
+mod docker;
+#[cfg(feature = "ecr")]
+mod ecr;
+mod file;
 mod helper;
+#[cfg(feature = "keyring")]
+pub(crate) mod keyring;
 pub(crate) mod scope;
 pub(crate) mod token;
 
@@ -17,7 +25,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
-use crate::reference::RegistryName;
+use crate::reference::{RegistryName, RepositoryName};
 
 /// A text that is shown nowhere: it has no `Display`, and its `Debug` is blank.
 #[derive(Clone, PartialEq, Eq)]
@@ -58,7 +66,19 @@ pub enum Credential {
     Registry(Secret),
 }
 
+/// The user that Azure's registries give to those who come with an identity token.
+const IDENTITY_USER: &str = "00000000-0000-0000-0000-000000000000";
+
 impl Credential {
+    /// A user name and password, or the identity token that the user name says is in the password's place.
+    pub(crate) fn from_pair(username: impl Into<String>, password: impl Into<String>) -> Self {
+        let (username, password) = (username.into(), Secret::new(password));
+        if username == IDENTITY_USER {
+            return Self::Identity(password);
+        }
+        Self::Basic { username, password }
+    }
+
     /// The `Authorization` of a user name and password; nothing for tokens.
     pub(crate) fn basic(&self) -> Option<HeaderValue> {
         let Self::Basic { username, password } = self else {
@@ -85,15 +105,81 @@ pub struct Lookup {
     pub looked_in: Vec<String>,
 }
 
+impl Lookup {
+    /// A place, and what was found there.
+    fn of(place: impl Into<String>, credential: Option<Credential>) -> Self {
+        let place = place.into();
+        Self {
+            found: credential.map(|credential| (credential, place.clone())),
+            looked_in: vec![place],
+        }
+    }
+
+    /// A place that this registry has nothing to do with.
+    fn elsewhere() -> Self {
+        Self {
+            found: None,
+            looked_in: Vec::new(),
+        }
+    }
+}
+
+/// What a credential is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CredentialRequest<'a> {
+    /// The registry that demands it.
+    pub registry: &'a RegistryName,
+    /// The repository that is asked for; none for what concerns the registry as a whole.
+    pub repository: Option<&'a RepositoryName>,
+    /// Whether something shall be written.
+    pub is_write: bool,
+    /// Whether the answer to the same request before has been refused, so that something else is wanted.
+    pub is_refused: bool,
+}
+
+impl<'a> CredentialRequest<'a> {
+    /// For reading what concerns a registry as a whole.
+    pub fn new(registry: &'a RegistryName) -> Self {
+        Self {
+            registry,
+            repository: None,
+            is_write: false,
+            is_refused: false,
+        }
+    }
+
+    /// For this repository.
+    #[must_use]
+    pub fn repository(mut self, repository: &'a RepositoryName) -> Self {
+        self.repository = Some(repository);
+        self
+    }
+
+    /// For writing.
+    #[must_use]
+    pub fn to_write(mut self) -> Self {
+        self.is_write = true;
+        self
+    }
+
+    /// Another one, since what was answered before has been refused.
+    #[must_use]
+    pub fn again(mut self) -> Self {
+        self.is_refused = true;
+        self
+    }
+}
+
 /// Knows credentials of registries.
 #[async_trait]
 pub trait CredentialProvider: fmt::Debug + Send + Sync {
-    /// Looks for the credential of a registry.
+    /// Looks for a credential.
     ///
     /// # Errors
     ///
     /// When a place that should be asked could not be: a broken store is never the same as an empty one.
-    async fn credential(&self, registry: &RegistryName) -> crate::Result<Lookup>;
+    async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup>;
 }
 
 /// Knows no credentials.
@@ -102,11 +188,8 @@ pub struct Anonymous;
 
 #[async_trait]
 impl CredentialProvider for Anonymous {
-    async fn credential(&self, _: &RegistryName) -> crate::Result<Lookup> {
-        Ok(Lookup {
-            found: None,
-            looked_in: Vec::new(),
-        })
+    async fn credential(&self, _: &CredentialRequest<'_>) -> crate::Result<Lookup> {
+        Ok(Lookup::elsewhere())
     }
 }
 

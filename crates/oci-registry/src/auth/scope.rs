@@ -1,6 +1,7 @@
 //! What a token is wanted for (distribution, "Token Scope Documentation").
 
-use crate::reference::RepositoryName;
+use super::CredentialRequest;
+use crate::reference::{RegistryName, RepositoryName};
 
 /// A resource and the actions wanted on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -27,6 +28,24 @@ impl Scope {
 }
 
 impl Scope {
+    /// The scope whose credential this one goes by.
+    pub(crate) fn whose(&self) -> Self {
+        match self {
+            Self::Mount { to, .. } => Self::Push(to.clone()),
+            own => own.clone(),
+        }
+    }
+
+    /// What to ask for a credential with.
+    pub(crate) fn request<'a>(&'a self, registry: &'a RegistryName) -> CredentialRequest<'a> {
+        let request = CredentialRequest::new(registry);
+        match self {
+            Self::Catalog => request,
+            Self::Pull(name) => request.repository(name),
+            Self::Push(name) | Self::Mount { to: name, .. } => request.repository(name).to_write(),
+        }
+    }
+
     /// The scope in the words of the token protocol, one for each resource.
     pub(crate) fn words(&self) -> Vec<String> {
         match self {

@@ -20,7 +20,7 @@ use snafu::{IntoError, ResultExt, Snafu};
 use url::Url;
 
 use crate::auth::CredentialProvider;
-use crate::auth::docker::DockerConfig;
+use crate::auth::chain::CredentialChain;
 use crate::auth::scope::Scope;
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, RegistryError};
@@ -93,9 +93,9 @@ pub struct ClientOptions {
 }
 
 impl ClientOptions {
-    /// Docker's credentials, five attempts, plain HTTP for loopback only.
+    /// All the credentials that this environment has ([`CredentialChain`]), five attempts, plain HTTP for loopback only.
     pub fn new(environment: Environment) -> Self {
-        let credentials = Arc::new(DockerConfig::new(environment.clone()));
+        let credentials = Arc::new(CredentialChain::new(&environment, []));
         Self {
             environment,
             credentials,

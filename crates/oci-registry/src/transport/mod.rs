@@ -1,8 +1,9 @@
 //! An exchange with one registry: authorise, send, answer a challenge, send again.
 //!
-//! Owns what has been learned about a registry's authentication: which scheme it demands, the credential found for it,
+//! Owns what has been learned about a registry's authentication: which scheme it demands, the credentials found for it,
 //! the tokens it gave. A credential is looked for only after a challenge, and a challenge is answered only when it comes
-//! from the registry's own origin. A request is answered anew once and never in a loop.
+//! from the registry's own origin. A credential that is refused is looked for once more, since it may have changed. A
+//! request is answered anew once and never in a loop.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,7 +18,7 @@ use url::Url;
 use crate::auth::challenge::Challenge;
 use crate::auth::scope::Scope;
 use crate::auth::token::{self, Token};
-use crate::auth::{Credential, CredentialProvider, Lookup};
+use crate::auth::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::exchange::origin::{self, Met, Origin};
 use crate::exchange::{Exchange, Request, Response};
@@ -133,7 +134,8 @@ pub(crate) struct Transport {
 #[derive(Default)]
 struct State {
     demand: Option<Demand>,
-    lookup: Option<Lookup>,
+    /// What was found, by the scope that it was looked for.
+    lookups: HashMap<Scope, Lookup>,
     tokens: HashMap<Scope, Token>,
 }
 
@@ -219,7 +221,7 @@ impl Transport {
         let Some(challenge) = challenge else {
             return Ok(Answer {
                 response,
-                account: self.account().await,
+                account: self.account(scope).await,
                 renewed: false,
             });
         };
@@ -229,14 +231,14 @@ impl Transport {
         else {
             return Ok(Answer {
                 response,
-                account: self.account().await,
+                account: self.account(scope).await,
                 renewed: false,
             });
         };
         if request.body.is_stream() {
             return Ok(Answer {
                 response,
-                account: self.account().await,
+                account: self.account(scope).await,
                 renewed: true,
             });
         }
@@ -245,13 +247,13 @@ impl Transport {
         let response = self.exchange.send(&request).await?;
         Ok(Answer {
             response,
-            account: self.account().await,
+            account: self.account(scope).await,
             renewed: false,
         })
     }
 
-    async fn account(&self) -> Account {
-        self.state.lock().await.account()
+    async fn account(&self, scope: &Scope) -> Account {
+        self.state.lock().await.account(scope)
     }
 
     /// The authorisation for a scope, from what is known already: nothing before the first challenge.
@@ -259,7 +261,10 @@ impl Transport {
         let mut state = self.state.lock().await;
         match &state.demand {
             None => Ok(None),
-            Some(Demand::Basic) => Ok(state.credential().and_then(Credential::basic)),
+            Some(Demand::Basic) => {
+                self.look(&mut state, scope).await?;
+                Ok(state.credential(scope).and_then(Credential::basic))
+            }
             Some(Demand::Bearer { .. }) => match state.token(scope) {
                 Some(token) => Ok(Some(token.header().clone())),
                 None => Ok(Some(self.fetch(&mut state, scope, None).await?)),
@@ -276,17 +281,19 @@ impl Transport {
         refused: Option<&HeaderValue>,
     ) -> crate::Result<Option<HeaderValue>> {
         let mut state = self.state.lock().await;
-        if state.lookup.is_none() {
-            let lookup = self.provider.credential(&self.registry).await;
-            state.lookup = Some(lookup.with_context(|_| FindCredentialSnafu {
-                registry: self.registry.clone(),
-            })?);
-        }
+        let is_other = |header: &HeaderValue| refused != Some(header);
         match challenge {
             Challenge::Basic => {
                 state.demand = Some(Demand::Basic);
-                let header = state.credential().and_then(Credential::basic);
-                Ok(header.filter(|header| refused != Some(header)))
+                let was_known = state.lookups.contains_key(&scope.whose());
+                self.look(&mut state, scope).await?;
+                let header = state.credential(scope).and_then(Credential::basic);
+                if header.as_ref().is_some_and(is_other) || !was_known {
+                    return Ok(header);
+                }
+                self.look_again(&mut state, scope).await?;
+                let header = state.credential(scope).and_then(Credential::basic);
+                Ok(header.filter(is_other))
             }
             Challenge::Bearer {
                 realm,
@@ -301,16 +308,49 @@ impl Transport {
                     service: service.clone(),
                 });
                 // Another request may have been turned away at the same moment, and have got a token meanwhile.
-                if let Some(token) = state
-                    .token(scope)
-                    .filter(|token| refused != Some(token.header()))
-                {
-                    return Ok(Some(token.header().clone()));
+                let known = state.token(scope).map(Token::header);
+                if let Some(header) = known.filter(|header| is_other(header)) {
+                    return Ok(Some(header.clone()));
                 }
-                let header = self.fetch(&mut state, scope, demanded.as_deref()).await?;
-                Ok(Some(header).filter(|header| refused != Some(header)))
+                let demanded = demanded.as_deref();
+                let mut header = self.fetch(&mut state, scope, demanded).await?;
+                if !is_other(&header) && self.look_again(&mut state, scope).await? {
+                    header = self.fetch(&mut state, scope, demanded).await?;
+                }
+                Ok(Some(header).filter(is_other))
             }
         }
+    }
+
+    /// Looks for the credential of a scope, unless that has been done.
+    async fn look(&self, state: &mut State, scope: &Scope) -> Result<(), Error> {
+        if !state.lookups.contains_key(&scope.whose()) {
+            self.ask(state, scope, &scope.request(&self.registry))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Looks for another credential than the one that was refused; says whether there is one.
+    async fn look_again(&self, state: &mut State, scope: &Scope) -> Result<bool, Error> {
+        let refused = state.credential(scope).cloned();
+        let request = scope.request(&self.registry).again();
+        self.ask(state, scope, &request).await?;
+        Ok(state.credential(scope) != refused.as_ref())
+    }
+
+    async fn ask(
+        &self,
+        state: &mut State,
+        scope: &Scope,
+        request: &CredentialRequest<'_>,
+    ) -> Result<(), Error> {
+        let lookup = self.provider.credential(request).await;
+        let lookup = lookup.with_context(|_| FindCredentialSnafu {
+            registry: self.registry.clone(),
+        })?;
+        state.lookups.insert(scope.whose(), lookup);
+        Ok(())
     }
 
     /// Gets a token; the state stays locked meanwhile, so that one fetch serves all who wait for it.
@@ -319,9 +359,32 @@ impl Transport {
         state: &mut State,
         scope: &Scope,
         demanded: Option<&str>,
-    ) -> crate::Result<HeaderValue> {
-        let token = match (state.credential(), &state.demand) {
-            (Some(Credential::Registry(secret)), _) => Token::lasting(secret),
+    ) -> Result<HeaderValue, Error> {
+        self.look(state, scope).await?;
+        let token = match self.redeem(state, scope, demanded).await {
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied)
+                    && self.look_again(state, scope).await? =>
+            {
+                self.redeem(state, scope, demanded).await?
+            }
+            outcome => outcome?,
+        };
+        let header = token.header().clone();
+        state.tokens.retain(|_, token| token.is_fresh());
+        state.tokens.insert(scope.clone(), token);
+        Ok(header)
+    }
+
+    /// Exchanges the credential that was found for a token.
+    async fn redeem(
+        &self,
+        state: &State,
+        scope: &Scope,
+        demanded: Option<&str>,
+    ) -> Result<Token, Error> {
+        match (state.credential(scope), &state.demand) {
+            (Some(Credential::Registry(secret)), _) => Ok(Token::lasting(secret)),
             (credential, Some(Demand::Bearer { realm, service })) => {
                 // Some token servers honour only the first scope, so what the registry demands goes first.
                 let mut scopes: Vec<String> = demanded
@@ -344,25 +407,18 @@ impl Transport {
                 .await;
                 fetched.with_context(|_| FetchTokenSnafu {
                     registry: self.registry.clone(),
-                    account: state.account(),
-                })?
+                    account: state.account(scope),
+                })
             }
             (_, _) => unreachable!("a token is fetched only after a Bearer challenge"),
-        };
-        let header = token.header().clone();
-        state.tokens.retain(|_, token| token.is_fresh());
-        state.tokens.insert(scope.clone(), token);
-        Ok(header)
+        }
     }
 }
 
 impl State {
-    fn credential(&self) -> Option<&Credential> {
-        self.lookup
-            .as_ref()?
-            .found
-            .as_ref()
-            .map(|(credential, _)| credential)
+    fn credential(&self, scope: &Scope) -> Option<&Credential> {
+        let (credential, _) = self.lookups.get(&scope.whose())?.found.as_ref()?;
+        Some(credential)
     }
 
     /// A fresh token that does for the scope.
@@ -374,8 +430,8 @@ impl State {
         fitting.map(|(_, token)| token).next()
     }
 
-    fn account(&self) -> Account {
-        match &self.lookup {
+    fn account(&self, scope: &Scope) -> Account {
+        match self.lookups.get(&scope.whose()) {
             None => Account::Unasked,
             Some(Lookup {
                 found: Some((_, place)),

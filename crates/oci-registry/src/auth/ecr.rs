@@ -1,0 +1,422 @@
+//! Amazon's registries, private and public: AWS is asked for a token, which goes as a password.
+//!
+//! The one place that knows the AWS SDK. A registry is Amazon's by its whole host name, as in
+//! amazon-ecr-credential-helper, and that name gives the region too. The keys to ask with come from the
+//! [`Environment`]: `AWS_ACCESS_KEY_ID` and its like, else the profile and the files it names, else the web identity it
+//! names. Behind these stands the SDK's own way to what a container or a machine may do, for which it reads the process
+//! itself, as it does for proxies and for the programs and logins that a profile names.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use async_trait::async_trait;
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::imds;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::meta::credentials::CredentialsProviderChain;
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_config::retry::RetryConfig;
+use aws_config::web_identity_token::{StaticConfiguration, WebIdentityTokenCredentialsProvider};
+use aws_config::{BehaviorVersion, Region};
+use aws_credential_types::provider::error::CredentialsError;
+use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
+use aws_sdk_ecr::config::{Credentials, ProvideCredentials};
+use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_ecr::primitives::DateTime;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use snafu::{IntoError, OptionExt, Snafu};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
+use crate::environment::Environment;
+use crate::error::{ErrorKind, Failure};
+use crate::escape::escape;
+use crate::reference::RegistryName;
+
+/// How long AWS may take in all: where there is no AWS, its SDK waits for a machine that does not answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the machine's own service is waited for; it is next door, or not there.
+const MACHINE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A token is renewed this long before it ends.
+const MARGIN: Duration = Duration::from_mins(5);
+
+/// The hosts of the public registry.
+const PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
+
+/// The one region in which the public registry gives tokens.
+const PUBLIC_REGION: &str = "us-east-1";
+
+/// What stands behind the region in a private registry's host.
+const DOMAINS: [&str; 9] = [
+    "amazonaws.com",
+    "amazonaws.com.cn",
+    "amazonaws.eu",
+    "on.aws",
+    "on.amazonwebservices.com.cn",
+    "sc2s.sgov.gov",
+    "c2s.ic.gov",
+    "cloud.adc-e.uk",
+    "csp.hci.ic.gov",
+];
+
+/// What the place is called.
+const PLACE: &str = "AWS credentials";
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to load the AWS credentials that `{registry}` needs"))]
+    LoadKeys {
+        registry: RegistryName,
+        source: CredentialsError,
+    },
+    #[snafu(display("failed to ask AWS for a token for `{registry}`"))]
+    Ask {
+        registry: RegistryName,
+        source: Cause,
+    },
+    #[snafu(display("AWS gave no token for `{registry}`: {code}{}{words}", if words.is_empty() { "" } else { ": " }))]
+    Refused {
+        registry: RegistryName,
+        code: String,
+        words: String,
+    },
+    #[snafu(display("gave up on a token of AWS for `{registry}` after {} seconds", TIMEOUT.as_secs()))]
+    Hangs { registry: RegistryName },
+    #[snafu(display("AWS gave something for `{registry}` that is no token"))]
+    Unreadable { registry: RegistryName },
+}
+
+type Cause = Box<dyn std::error::Error + Send + Sync>;
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::LoadKeys { .. } | Self::Refused { .. } => ErrorKind::Unauthenticated,
+            Self::Ask { .. } | Self::Hangs { .. } => ErrorKind::Network,
+            Self::Unreadable { .. } => ErrorKind::Protocol,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::LoadKeys { .. } | Self::Refused { .. } => vec![
+                "`AWS_PROFILE`, or `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, say who asks AWS"
+                    .to_owned(),
+            ],
+            Self::Ask { .. } | Self::Hangs { .. } | Self::Unreadable { .. } => Vec::new(),
+        }
+    }
+}
+
+/// A service of AWS that gives tokens.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Service {
+    Private { region: String, is_fips: bool },
+    Public,
+}
+
+impl Service {
+    /// Whose registry this is; `None` when it is not Amazon's, whatever its name resembles.
+    fn of(registry: &RegistryName) -> Option<Self> {
+        let host = registry.host();
+        if PUBLIC.contains(&host) {
+            return Some(Self::Public);
+        }
+        let (account, rest) = host.split_once('.')?;
+        let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
+        let rest = rest
+            .strip_prefix("dkr.ecr")
+            .or_else(|| rest.strip_prefix("dkr-ecr"))?;
+        let fips = rest.strip_prefix("-fips");
+        let (region, domain) = fips.unwrap_or(rest).strip_prefix('.')?.split_once('.')?;
+        let is_region = region.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && region
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
+        (is_account && is_region && DOMAINS.contains(&domain)).then(|| Self::Private {
+            region: region.to_owned(),
+            is_fips: fips.is_some(),
+        })
+    }
+
+    fn region(&self) -> Region {
+        Region::new(match self {
+            Self::Private { region, .. } => region.clone(),
+            Self::Public => PUBLIC_REGION.to_owned(),
+        })
+    }
+
+    /// The service's own variable for another endpoint.
+    fn endpoint_variable(&self) -> &'static str {
+        match self {
+            Self::Private { .. } => "AWS_ENDPOINT_URL_ECR",
+            Self::Public => "AWS_ENDPOINT_URL_ECR_PUBLIC",
+        }
+    }
+}
+
+/// What AWS gave.
+struct Token {
+    /// Base64 of `AWS:password`.
+    text: Option<String>,
+    expires_at: Option<DateTime>,
+}
+
+/// A credential, and until when it is given out again: until it is refused, when nobody knows.
+#[derive(Clone)]
+struct Held {
+    credential: Credential,
+    until: Option<Instant>,
+}
+
+/// The credentials that AWS gives for its registries.
+pub(super) struct Ecr {
+    environment: Environment,
+    /// One token is good for all of a region's registries.
+    held: Mutex<HashMap<Service, Held>>,
+}
+
+impl fmt::Debug for Ecr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ecr").finish_non_exhaustive()
+    }
+}
+
+impl Ecr {
+    pub(super) fn new(environment: Environment) -> Self {
+        Self {
+            environment,
+            held: Mutex::default(),
+        }
+    }
+
+    async fn fetch(
+        &self,
+        service: &Service,
+        registry: &RegistryName,
+    ) -> Result<Option<Held>, Error> {
+        let keys = match self.keys(service.region()).await {
+            Ok(keys) => keys,
+            // Nothing is set up, as against set up wrongly.
+            Err(CredentialsError::CredentialsNotLoaded(_)) => return Ok(None),
+            Err(error) => {
+                let registry = registry.clone();
+                return Err(LoadKeysSnafu { registry }.into_error(error));
+            }
+        };
+        let token = self.ask(service, keys, registry).await?;
+        let unreadable = || UnreadableSnafu {
+            registry: registry.clone(),
+        };
+        let text = token.text.with_context(unreadable)?;
+        let credential = basic(&text).with_context(unreadable)?;
+        let expires_at = token.expires_at.and_then(|date| date.try_into().ok());
+        let lifetime = expires_at.and_then(|date| lifetime(date, SystemTime::now()));
+        let until = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
+        Ok(Some(Held { credential, until }))
+    }
+
+    async fn ask(
+        &self,
+        service: &Service,
+        keys: Credentials,
+        registry: &RegistryName,
+    ) -> Result<Token, Error> {
+        let endpoint = self.endpoint(service);
+        match service {
+            Service::Private { is_fips, .. } => {
+                let mut config = aws_sdk_ecr::config::Builder::new()
+                    .behavior_version(BehaviorVersion::latest())
+                    .region(service.region())
+                    .use_fips(*is_fips)
+                    .retry_config(RetryConfig::standard())
+                    .credentials_provider(keys);
+                config.set_endpoint_url(endpoint);
+                let client = aws_sdk_ecr::Client::from_conf(config.build());
+                let answer = client.get_authorization_token().send().await;
+                let answer = answer.map_err(|error| failed(error, registry))?;
+                let mut tokens = answer.authorization_data.unwrap_or_default().into_iter();
+                let token = tokens.next();
+                Ok(Token {
+                    expires_at: token.as_ref().and_then(|token| token.expires_at),
+                    text: token.and_then(|token| token.authorization_token),
+                })
+            }
+            Service::Public => {
+                let mut config = aws_sdk_ecrpublic::config::Builder::new()
+                    .behavior_version(BehaviorVersion::latest())
+                    .region(service.region())
+                    .retry_config(RetryConfig::standard())
+                    .credentials_provider(keys);
+                config.set_endpoint_url(endpoint);
+                let client = aws_sdk_ecrpublic::Client::from_conf(config.build());
+                let answer = client.get_authorization_token().send().await;
+                let answer = answer.map_err(|error| failed(error, registry))?;
+                let token = answer.authorization_data;
+                Ok(Token {
+                    expires_at: token.as_ref().and_then(|token| token.expires_at),
+                    text: token.and_then(|token| token.authorization_token),
+                })
+            }
+        }
+    }
+
+    /// Where the service answers, if it is not where AWS has it.
+    fn endpoint(&self, service: &Service) -> Option<String> {
+        if self.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
+            return None;
+        }
+        let own = self.environment.var(service.endpoint_variable());
+        let endpoint = own.or_else(|| self.environment.var("AWS_ENDPOINT_URL"));
+        endpoint.map(str::to_owned)
+    }
+
+    /// The keys to ask with, by the SDK's own order.
+    async fn keys(&self, region: Region) -> Result<Credentials, CredentialsError> {
+        let var = |name| self.environment.var(name);
+        if let Some((id, secret)) = var("AWS_ACCESS_KEY_ID").zip(var("AWS_SECRET_ACCESS_KEY")) {
+            let session = var("AWS_SESSION_TOKEN").map(str::to_owned);
+            return Ok(Credentials::new(id, secret, session, None, "environment"));
+        }
+        let config = ProviderConfig::without_region()
+            .with_region(Some(region))
+            .with_behavior_version(Some(BehaviorVersion::latest()));
+        let mut profile = ProfileFileCredentialsProvider::builder()
+            .configure(&config)
+            .profile_files(self.files().await);
+        if let Some(name) = var("AWS_PROFILE") {
+            profile = profile.profile_name(name);
+        }
+        let mut chain = CredentialsProviderChain::first_try("profile", profile.build());
+        if let Some((token, role)) = var("AWS_WEB_IDENTITY_TOKEN_FILE").zip(var("AWS_ROLE_ARN")) {
+            let identity = StaticConfiguration {
+                web_identity_token_file: self.environment.resolve(token),
+                role_arn: role.to_owned(),
+                session_name: var("AWS_ROLE_SESSION_NAME")
+                    .unwrap_or("cargo-oci")
+                    .to_owned(),
+            };
+            let identity = WebIdentityTokenCredentialsProvider::builder()
+                .configure(&config)
+                .static_configuration(identity);
+            chain = chain.or_else("web identity", identity.build());
+        }
+        let container = EcsCredentialsProvider::builder().configure(&config);
+        chain = chain.or_else("container", container.build());
+        if !self.is_on("AWS_EC2_METADATA_DISABLED") {
+            let client = imds::Client::builder()
+                .configure(&config)
+                .max_attempts(1)
+                .connect_timeout(MACHINE_TIMEOUT)
+                .read_timeout(MACHINE_TIMEOUT);
+            let machine = ImdsCredentialsProvider::builder()
+                .configure(&config)
+                .imds_client(client.build());
+            chain = chain.or_else("machine", machine.build());
+        }
+        chain.provide_credentials().await
+    }
+
+    /// The files of profiles. The SDK takes a file that it is given for one that must be there.
+    async fn files(&self) -> EnvConfigFiles {
+        let of = |variable: &str, name: &str| -> Option<PathBuf> {
+            let named = self.environment.var(variable);
+            let named = named.map(|path| self.environment.resolve(path));
+            named.or_else(|| Some(self.environment.home()?.join(".aws").join(name)))
+        };
+        let mut files = EnvConfigFiles::builder();
+        for (kind, path) in [
+            (EnvConfigFileKind::Config, of("AWS_CONFIG_FILE", "config")),
+            (
+                EnvConfigFileKind::Credentials,
+                of("AWS_SHARED_CREDENTIALS_FILE", "credentials"),
+            ),
+        ] {
+            if let Some(path) = path
+                && tokio::fs::try_exists(&path).await.unwrap_or(true)
+            {
+                files = files.with_file(kind, path);
+            }
+        }
+        files.build()
+    }
+
+    fn is_on(&self, variable: &str) -> bool {
+        let value = self.environment.var(variable);
+        value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+}
+
+#[async_trait]
+impl CredentialProvider for Ecr {
+    async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
+        let Some(service) = Service::of(request.registry) else {
+            return Ok(Lookup::elsewhere());
+        };
+        // Everybody may read what is public, and who need not say who he is should not.
+        if service == Service::Public && !request.is_write && !request.is_refused {
+            return Ok(Lookup::elsewhere());
+        }
+        let mut held = self.held.lock().await;
+        if let Some(known) = held.get(&service).filter(|_| !request.is_refused)
+            && known.until.is_none_or(|until| Instant::now() < until)
+        {
+            return Ok(Lookup::of(PLACE, Some(known.credential.clone())));
+        }
+        held.remove(&service);
+        let fetched = tokio::time::timeout(TIMEOUT, self.fetch(&service, request.registry));
+        let fetched = fetched.await.ok().with_context(|| HangsSnafu {
+            registry: request.registry.clone(),
+        })??;
+        let credential = fetched.as_ref().map(|held| held.credential.clone());
+        held.extend(fetched.map(|fetched| (service, fetched)));
+        Ok(Lookup::of(PLACE, credential))
+    }
+}
+
+/// The user name and password in a token.
+fn basic(token: &str) -> Option<Credential> {
+    let bytes = STANDARD.decode(token.trim()).ok()?;
+    let text = String::from_utf8(bytes).ok()?;
+    let (username, password) = text.split_once(':')?;
+    Some(Credential::from_pair(username, password))
+}
+
+/// How long a token is good for; `None` when it says that its end is past, and it can only be tried.
+fn lifetime(expires_at: SystemTime, now: SystemTime) -> Option<Duration> {
+    let left = expires_at.duration_since(now).ok()?;
+    Some(left.saturating_sub(MARGIN.min(left / 10)))
+}
+
+/// What AWS says when it says no, and what is in the way of hearing it.
+fn failed<E>(error: SdkError<E>, registry: &RegistryName) -> Error
+where
+    E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
+{
+    let registry = registry.clone();
+    let code = error.as_service_error().and_then(|said| said.code());
+    if let Some(code) = code {
+        let words = error.as_service_error().and_then(|said| said.message());
+        let (code, words) = (escape(code, 100), escape(words.unwrap_or_default(), 300));
+        return RefusedSnafu {
+            registry,
+            code,
+            words,
+        }
+        .build();
+    }
+    match error.into_source() {
+        Ok(source) => Error::Ask { registry, source },
+        Err(source) => Error::Ask {
+            registry,
+            source: source.into(),
+        },
+    }
+}
