@@ -4,8 +4,10 @@
 //! of a verb stand with the verb.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
+use oci_registry::Resolve;
 
 use crate::command::{Complaint, catalog, manifest, pull, push, tags};
 use crate::report::Error;
@@ -70,9 +72,29 @@ pub(crate) struct Global {
     )]
     pub(crate) plain_http: Option<bool>,
 
+    /// Reach a host at another address, as with curl
+    #[arg(long, global = true, value_name = "HOST:PORT:ADDRESS", value_parser = resolve)]
+    pub(crate) resolve: Vec<Resolve>,
+
+    /// Trust the certificates in this file too, and speak TLS everywhere
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+
+    /// Show registries this certificate, and speak TLS everywhere
+    #[arg(long, global = true, value_name = "FILE", requires = "key_file")]
+    pub(crate) cert_file: Option<PathBuf>,
+
+    /// The key of the certificate of `--cert-file`
+    #[arg(long, global = true, value_name = "FILE", requires = "cert_file")]
+    pub(crate) key_file: Option<PathBuf>,
+
     /// How often a failed request is tried again
     #[arg(long, global = true, value_name = "N", default_value_t = 4)]
     pub(crate) retries: u32,
+}
+
+fn resolve(text: &str) -> Result<Resolve, Complaint> {
+    text.parse().map_err(Complaint::from)
 }
 
 #[derive(Debug, Subcommand)]

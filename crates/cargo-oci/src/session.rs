@@ -70,6 +70,19 @@ impl Session {
         let mut options = ClientOptions::new(environment.clone());
         options.plain_http = cli.global.plain_http;
         options.attempts = cli.global.retries.saturating_add(1);
+        options.resolve.clone_from(&cli.global.resolve);
+        options.ca_file = cli
+            .global
+            .ca_file
+            .as_ref()
+            .map(|path| environment.resolve(path));
+        let identity = cli
+            .global
+            .cert_file
+            .as_ref()
+            .zip(cli.global.key_file.as_ref());
+        options.identity =
+            identity.map(|(chain, key)| (environment.resolve(chain), environment.resolve(key)));
         Ok(Self {
             environment,
             cargo: cargo::Environment::new(directory, std::env::vars_os()),

@@ -4,9 +4,10 @@
 //! hold before anything is sent. Determinism is a law here: the same facts and files are the same bytes, on every machine
 //! and in every directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use oci_registry::{Annotations, Blob, ErrorKind, FileName, Manifest, MediaType, Packed};
+use oci_registry::{Annotations, Blob, ErrorKind, FileName, Manifest, MediaType, Packed, Target};
 use snafu::{ResultExt, Snafu, ensure};
 
 use crate::annotation;
@@ -107,6 +108,9 @@ impl Failure for Error {
     }
 }
 
+/// Files above this size, in bytes, are sent ahead where that is wanted.
+const AHEAD_FROM: u64 = 8 << 20;
+
 /// What the caller may choose about an artifact.
 #[derive(Clone, Debug, Default)]
 pub struct PackOptions {
@@ -115,6 +119,8 @@ pub struct PackOptions {
     /// Annotations of the caller's own. They replace those of the package, but for title, version and
     /// `dev.cargo-oci.*`, which are refused.
     pub annotations: Annotations,
+    /// Where large files are sent while they are read for their digests, when they are known to be needed there.
+    pub send_ahead: Option<Arc<dyn Target>>,
 }
 
 /// A package for one target triple, ready to be published: the blobs, and the manifest that names them.
@@ -171,7 +177,9 @@ pub async fn pack(
         return Err(ReservedAnnotationSnafu { key }.build().into());
     }
 
-    let loaded = concurrent::all(FILES_AT_ONCE, named.iter().map(load).collect()).await?;
+    let ahead = options.send_ahead.as_ref();
+    let loading = named.iter().map(|named| load(named, ahead)).collect();
+    let loaded = concurrent::all(FILES_AT_ONCE, loading).await?;
 
     // The least portable file decides for all: whoever takes one of them takes the package.
     let libc = target.libc(loaded.iter().filter_map(|file| file.libc).max());
@@ -275,12 +283,22 @@ struct Loaded {
     glibc: Option<GlibcVersion>,
 }
 
-async fn load(named: &Named<'_>) -> crate::Result<Loaded> {
+async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate::Result<Loaded> {
     let (file, kind, path) = (&named.file, named.kind, &named.source.path);
     let media_type = named.source.media_type.clone();
     let media_type = media_type.or_else(|| kind.media_type().map(MediaType::new_static));
     let media_type = media_type.unwrap_or_else(|| media::of_file_name(file.as_str()));
-    let layer = Blob::from_file(media_type, path).await;
+    let ahead = match send_ahead {
+        Some(target) if is_large(path).await => Some(target),
+        _ => None,
+    };
+    let layer = match ahead {
+        Some(target) => target
+            .push_file(media_type, path)
+            .await
+            .map(|(layer, _)| layer),
+        None => Blob::from_file(media_type, path).await,
+    };
     let mut layer = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
     let mut annotate = |key: &str, value: &str| {
         let annotations = &mut layer.descriptor_mut().annotations;
@@ -307,6 +325,13 @@ async fn load(named: &Named<'_>) -> crate::Result<Loaded> {
         libc: elf.as_ref().and_then(Elf::libc),
         glibc: elf.and_then(|elf| elf.glibc),
     })
+}
+
+/// Whether reading a file twice takes longer than asking for it once more. What cannot be read is found out later.
+async fn is_large(path: &Path) -> bool {
+    tokio::fs::metadata(path)
+        .await
+        .is_ok_and(|metadata| metadata.len() > AHEAD_FROM)
 }
 
 /// Whether a file of this kind meets the dynamic loader, so that it matters which one it was made for.

@@ -112,6 +112,6 @@ pub use manifest::{
 pub use memory::Memory;
 pub use pack::Packed;
 pub use reference::{Identifier, Location, Reference, RegistryName, RepositoryName, Tag};
-pub use registry::{Access, Client, ClientOptions, Registry, Repository, Traffic};
+pub use registry::{Access, Client, ClientOptions, Registry, Repository, Resolve, Traffic};
 pub use storage::{Delivery, Source, TagStream, Target};
 pub use unpack::{Extract, FileName, UnpackOptions, unpack};

@@ -20,6 +20,12 @@ fn location(text: &str) -> Result<Location, Complaint> {
 #[derive(Debug)]
 pub(crate) struct Complaint(oci_registry::Error);
 
+impl From<oci_registry::Error> for Complaint {
+    fn from(error: oci_registry::Error) -> Self {
+        Self(error)
+    }
+}
+
 impl Complaint {
     /// The complaint that made clap fail, when it was one.
     pub(crate) fn within(error: &clap::Error) -> Option<&Self> {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use cargo_metadata::PackageId;
 use clap::Args;
 use oci_package::Kind;
-use oci_registry::{Location, Target};
+use oci_registry::Location;
 
 use super::location;
 use crate::cargo::{Selection, Toolchain, Workspace};
@@ -183,4 +183,4 @@ async fn places(
     Ok(places)
 }
 
-type Places = BTreeMap<PackageId, Arc<dyn Target>>;
+type Places = BTreeMap<PackageId, Arc<Ahead>>;

@@ -5,12 +5,14 @@
 //! `Authorization` comes with the origin it belongs to, and goes nowhere else. It knows no OCI noun.
 
 pub(crate) mod body;
+mod connection;
 pub(crate) mod display;
 pub(crate) mod origin;
 mod proxy;
 mod retry;
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -30,6 +32,7 @@ use body::{Body, Progress};
 use display::ShownUrl;
 use origin::{Class, Met, Origin};
 use retry::Pauses;
+pub use connection::Resolve;
 pub(crate) use retry::{backoff, is_transient};
 
 /// What this program calls itself.
@@ -51,6 +54,10 @@ const FINALISE: Duration = Duration::from_mins(10);
 pub(crate) enum Error {
     #[snafu(display("failed to set up the HTTP client"))]
     BuildClient { source: RootCause },
+    #[snafu(display("failed to read `{}`, {purpose}", path.display()))]
+    ReadPem { path: PathBuf, purpose: &'static str, source: std::io::Error },
+    #[snafu(display("failed to read `{}`, {purpose}: it is not what PEM should hold", path.display()))]
+    ParsePem { path: PathBuf, purpose: &'static str, source: RootCause },
     #[snafu(display("failed to use the proxy that `{variable}` names"))]
     BuildProxy { variable: String, source: RootCause },
     #[snafu(display("failed to reach {url}"))]
@@ -101,7 +108,10 @@ pub(crate) enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::BuildClient { .. } | Self::BuildProxy { .. } => ErrorKind::InvalidInput,
+            Self::BuildClient { .. }
+            | Self::BuildProxy { .. }
+            | Self::ReadPem { .. }
+            | Self::ParsePem { .. } => ErrorKind::InvalidInput,
             Self::Connect { .. }
             | Self::Send { .. }
             | Self::Idle { .. }
@@ -121,7 +131,7 @@ impl Failure for Error {
             Self::Connect {
                 certificate: true, ..
             } => {
-                vec!["the registry's certificate is not one that this machine trusts".into()]
+                vec!["the registry's certificate is not one that this machine trusts: if it should be, name a file with its authority's certificate (`--ca-file`)".into()]
             }
             Self::Connect { .. } => {
                 vec!["check the name and the port, and whether a proxy is needed".into()]
@@ -200,6 +210,11 @@ impl std::error::Error for RootCause {}
 pub(crate) struct Settings {
     /// How many times a request is sent at most.
     pub(crate) attempts: u32,
+    pub(crate) resolve: Vec<Resolve>,
+    /// Certificates trusted beside the machine's own.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Certificate chain and key of this client.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// What has been exchanged so far.
@@ -406,6 +421,7 @@ impl Exchange {
             .retry(reqwest::retry::never())
             .no_proxy()
             .connect_timeout(CONNECT);
+        let builder = connection::configure(builder, &self.settings)?;
         let builder = proxies
             .into_iter()
             .fold(builder, reqwest::ClientBuilder::proxy);

@@ -11,6 +11,7 @@ mod upload;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -24,6 +25,7 @@ use crate::auth::chain::CredentialChain;
 use crate::auth::scope::Scope;
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, RegistryError};
+pub use crate::exchange::Resolve;
 use crate::exchange::{Exchange, Settings};
 use crate::reference::{Reference, RegistryName, RepositoryName};
 use crate::transport::Transport;
@@ -90,6 +92,13 @@ pub struct ClientOptions {
     pub plain_http: Option<bool>,
     /// How many times a request is sent at most, at least 1.
     pub attempts: u32,
+    /// Hosts that are reached at another address than their name says.
+    pub resolve: Vec<Resolve>,
+    /// A file of certificates in PEM that are trusted beside the machine's own. Given it, TLS is spoken everywhere.
+    pub ca_file: Option<PathBuf>,
+    /// Files of a certificate chain and of its key, in PEM, that are shown to registries. Given them, TLS is spoken
+    /// everywhere.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 impl ClientOptions {
@@ -101,6 +110,9 @@ impl ClientOptions {
             credentials,
             plain_http: None,
             attempts: 5,
+            resolve: Vec::new(),
+            ca_file: None,
+            identity: None,
         }
     }
 }
@@ -138,13 +150,21 @@ impl fmt::Debug for Client {
 impl Client {
     /// A client that has connected to nothing and read nothing yet.
     pub fn new(options: ClientOptions) -> Self {
+        let wants_tls = options.ca_file.is_some() || options.identity.is_some();
         let settings = Settings {
             attempts: options.attempts.max(1),
+            resolve: options.resolve,
+            ca_file: options.ca_file,
+            identity: options.identity,
         };
         Self(Arc::new(Inner {
             exchange: Arc::new(Exchange::new(options.environment, settings)),
             credentials: options.credentials,
-            plain_http: options.plain_http,
+            plain_http: if wants_tls {
+                Some(false)
+            } else {
+                options.plain_http
+            },
             transports: Mutex::default(),
         }))
     }

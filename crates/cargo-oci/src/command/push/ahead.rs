@@ -4,12 +4,13 @@
 //! answers are kept and given when the publication asks, so that the question costs no request.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use oci_registry::{
-    Blob, BlobStream, Delivery, Descriptor, Error, ErrorKind, Identifier, Manifest, Result, Source,
-    Tag, TagStream, Target,
+    Blob, BlobStream, Delivery, Descriptor, Error, ErrorKind, Identifier, Manifest, MediaType,
+    Reference, Result, Source, Tag, TagStream, Target,
 };
 
 /// A target that some questions were put to already. Each answer is given once; then the target is asked again.
@@ -56,6 +57,15 @@ impl Ahead {
     }
 }
 
+impl Ahead {
+    /// The target itself, when `tag` is known to name nothing there: whatever is to be named so has to be sent.
+    pub(super) fn wanting(&self, tag: &Tag) -> Option<Arc<dyn Target>> {
+        let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = resolved.get(&Identifier::Tag(tag.clone()))?;
+        answer.is_err().then(|| Arc::clone(&self.target))
+    }
+}
+
 /// An answer that settles the question, whichever way.
 fn known<T>(answer: Result<T>) -> Result<Result<T>> {
     match answer {
@@ -91,6 +101,10 @@ impl Source for Ahead {
         self.target.blob(descriptor).await
     }
 
+    fn origin(&self) -> Option<&Reference> {
+        self.target.origin()
+    }
+
     fn tags(&self) -> TagStream {
         self.target.tags()
     }
@@ -108,6 +122,10 @@ impl Target for Ahead {
 
     async fn push_blob(&self, blob: &Blob) -> Result<Delivery> {
         self.target.push_blob(blob).await
+    }
+
+    async fn push_file(&self, media_type: MediaType, path: &Path) -> Result<(Blob, Delivery)> {
+        self.target.push_file(media_type, path).await
     }
 
     async fn push_manifest(&self, manifest: &Manifest) -> Result<()> {

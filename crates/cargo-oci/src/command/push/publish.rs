@@ -1,5 +1,7 @@
 //! Packing what was built, and publishing it.
 
+use std::sync::Arc;
+
 use oci_package::{Artifact, Build, Event, File, Floated, PackOptions, PublishOptions, Revision};
 use oci_registry::{Delivery, Descriptor, Identifier, Location, Manifest, Target};
 
@@ -15,12 +17,12 @@ pub(super) async fn all(
     session: &Session,
     subjects: &[Subject<'_>],
     flags: &Flags,
-    (outputs, mut places): (Vec<Output>, Places),
+    (outputs, places): (Vec<Output>, Places),
     toolchain: Option<&Toolchain>,
 ) -> Result<(), Error> {
     let packages: Vec<_> = subjects.iter().map(|subject| subject.package).collect();
     let provenances = cargo::provenance(&session.cargo, &packages).await?;
-    // All artifacts before the first request: what cannot be packed must not leave half a workspace published.
+    // All artifacts before the first tag: what cannot be packed must not leave half a workspace published.
     let mut artifacts = Vec::new();
     for output in &outputs {
         for found in &output.packages {
@@ -31,24 +33,25 @@ pub(super) async fn all(
                 continue;
             };
             let provenance = provenances.get(&found.id).cloned().unwrap_or_default();
-            let artifact = pack(
-                session,
-                subject,
-                flags,
-                output,
-                found,
-                &provenance,
-                toolchain,
-            )
-            .await?;
+            let tag = subject.destination.tag.target(&output.target)?;
+            let ahead = places.get(&found.id).filter(|_| !flags.dry_run);
+            let options = PackOptions {
+                names: subject.names.clone(),
+                annotations: subject.annotations.clone(),
+                send_ahead: ahead.and_then(|ahead| ahead.wanting(&tag)),
+            };
+            let build = build(output, found, &provenance, flags, toolchain)?;
+            let facts = super::subject::facts(session, subject.package);
+            let artifact =
+                oci_package::pack(&facts, &build, &files(found, flags)?, &options).await?;
             artifacts.push((subject, artifact));
         }
     }
     let mut plans = Vec::new();
     for (subject, artifact) in &artifacts {
         let repository = &subject.destination.repository;
-        let place = match places.remove(&subject.package.id) {
-            Some(place) => place,
+        let place: Arc<dyn Target> = match places.get(&subject.package.id) {
+            Some(place) => Arc::clone(place) as _,
             None if flags.dry_run => session.prospective_target(repository).await?,
             None => session.target(repository).await?,
         };
@@ -64,7 +67,6 @@ pub(super) async fn all(
             )
             .await?;
         }
-        places.insert(subject.package.id.clone(), place);
     }
     if flags.dry_run {
         return report::line(plan::show(&plans));
@@ -86,46 +88,37 @@ fn options(subject: &Subject<'_>, flags: &Flags) -> PublishOptions {
     options
 }
 
-async fn pack(
-    session: &Session,
-    subject: &Subject<'_>,
-    flags: &Flags,
+/// How the files of a package were made.
+fn build(
     output: &Output,
     found: &PackageOutput,
     provenance: &Provenance,
+    flags: &Flags,
     toolchain: Option<&Toolchain>,
-) -> Result<Artifact, Error> {
+) -> Result<Build, Error> {
     let mut build = Build::new(&output.target, flags.selection.profile());
     build.features = found.features.iter().cloned().collect();
     build.crate_types = found.crate_types.iter().cloned().collect();
     build.rustc = toolchain.map(|toolchain| toolchain.rustc.clone());
     build.cargo = toolchain.map(|toolchain| toolchain.cargo.clone());
-    build.revision = provenance.revision.clone().map(|commit| Revision {
-        commit,
-        dirty: provenance.dirty.unwrap_or(false),
-    });
+    let dirty = provenance.dirty.unwrap_or(false);
+    build.revision = provenance
+        .revision
+        .clone()
+        .map(|commit| Revision { commit, dirty });
     build.created = provenance.created.map(timestamp).transpose()?;
-    let mut files = Vec::new();
-    for built in &found.files {
+    Ok(build)
+}
+
+/// The files of a package, with the media types that were given for them.
+fn files(found: &PackageOutput, flags: &Flags) -> Result<Vec<File>, Error> {
+    let files = found.files.iter().map(|built| {
         let mut file = File::new(built.name.parse()?, built.kind, &built.path);
-        file.media_type = flags
-            .file
-            .iter()
-            .find(|handed| handed.name == built.name)
-            .and_then(|handed| handed.media_type.clone());
-        files.push(file);
-    }
-    let options = PackOptions {
-        names: subject.names.clone(),
-        annotations: subject.annotations.clone(),
-    };
-    Ok(oci_package::pack(
-        &super::subject::facts(session, subject.package),
-        &build,
-        &files,
-        &options,
-    )
-    .await?)
+        let handed = flags.file.iter().find(|handed| handed.name == built.name);
+        file.media_type = handed.and_then(|handed| handed.media_type.clone());
+        Ok(file)
+    });
+    files.collect()
 }
 
 /// Seconds since 1970 in the notation of RFC 3339.

@@ -1,0 +1,163 @@
+//! Moves artifacts between files, layouts and registries, and says what it cost: a small program of the whole library,
+//! and what `benches/reach` measures.
+//!
+//! ```console
+//! $ cargo run --release --example transfer -- push 127.0.0.1:5000/demo:1 FILE…
+//! $ cargo run --release --example transfer -- pull 127.0.0.1:5000/demo:1 DIRECTORY
+//! $ cargo run --release --example transfer -- copy oci:DIRECTORY:1 127.0.0.1:5000/demo:1
+//! $ cargo run --release --example transfer -- tags 127.0.0.1:5000/demo
+//! ```
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures_util::{StreamExt, TryStreamExt};
+use oci_registry::{
+    Access, Annotations, Blob, Client, ClientOptions, CopyOptions, Environment, Extract, FileName,
+    Identifier, Layout, Location, MediaType, Packed, Source, Tag, Target, UnpackOptions, copy,
+    unpack,
+};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
+
+/// How many files are sent at the same time.
+const CONCURRENCY: usize = 4;
+
+const TITLE: &str = "org.opencontainers.image.title";
+
+#[tokio::main]
+async fn main() -> Outcome<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let client = Client::new(ClientOptions::new(Environment::default()));
+    let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["push", to, files @ ..] => push(&client, to, files).await?,
+        ["pull", from, directory] => pull(&client, from, directory).await?,
+        ["copy", from, to] => mirror(&client, from, to).await?,
+        ["tags", of] => tags(&client, of).await?,
+        _ => return Err("usage: transfer push REFERENCE FILE… | pull REFERENCE DIRECTORY | copy FROM TO | tags REPOSITORY".into()),
+    }
+    let traffic = client.traffic();
+    #[expect(clippy::print_stderr, reason = "what it cost, beside the data")]
+    {
+        eprintln!(
+            "{{\"requests\":{},\"peak_kib\":{}}}",
+            traffic.requests,
+            peak_kib().unwrap_or(0)
+        );
+    }
+    Ok(())
+}
+
+async fn push(client: &Client, to: &str, files: &[&str]) -> Outcome<()> {
+    let (target, tag) = open(client, to).await?;
+    let sending = files.iter().map(|file| {
+        let target = Arc::clone(&target);
+        async move {
+            let path = Path::new(file);
+            let (mut blob, _) = target.push_file(MediaType::OCTET_STREAM, path).await?;
+            let title = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            blob.descriptor_mut()
+                .annotations
+                .insert(TITLE.into(), title);
+            Ok::<Blob, oci_registry::Error>(blob)
+        }
+    });
+    let layers: Vec<Blob> = futures_util::stream::iter(sending)
+        .buffered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    let packed = Packed::new(
+        "application/vnd.example.files".into(),
+        Blob::empty(),
+        layers,
+        Annotations::new(),
+    )?;
+    target.push_blob(&Blob::empty()).await?;
+    target.push_manifest(packed.manifest()).await?;
+    target.tag(packed.manifest(), &tag).await?;
+    Ok(())
+}
+
+async fn pull(client: &Client, from: &str, directory: &str) -> Outcome<()> {
+    let (source, tag) = open(client, from).await?;
+    let manifest = source.manifest(&tag.into()).await?;
+    let layers = manifest
+        .as_image()
+        .map(|image| image.layers.clone())
+        .unwrap_or_default();
+    let mut files = Vec::new();
+    for layer in layers {
+        let name: FileName = layer
+            .annotation(TITLE)
+            .ok_or("a layer without a title")?
+            .parse()?;
+        files.push(Extract {
+            descriptor: layer,
+            name,
+            executable: false,
+        });
+    }
+    unpack(
+        &*source,
+        &files,
+        Path::new(directory),
+        UnpackOptions::default(),
+    )
+    .await?;
+    Ok(())
+}
+
+async fn mirror(client: &Client, from: &str, to: &str) -> Outcome<()> {
+    let ((source, root), (target, tag)) = (open(client, from).await?, open(client, to).await?);
+    let source: Arc<dyn Source> = source;
+    let options = CopyOptions {
+        tags: vec![tag],
+        ..CopyOptions::default()
+    };
+    copy(&source, &root.into(), &*target, options).await?;
+    Ok(())
+}
+
+async fn tags(client: &Client, of: &str) -> Outcome<()> {
+    let repository = client.repository(&of.parse()?, Access::Pull)?;
+    let count = AtomicUsize::new(0);
+    repository
+        .tags()
+        .try_for_each(|_| async {
+            count.fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        })
+        .await?;
+    #[expect(clippy::print_stdout, reason = "the answer")]
+    {
+        println!("{}", count.into_inner());
+    }
+    Ok(())
+}
+
+async fn open(client: &Client, text: &str) -> Outcome<(Arc<dyn Target>, Tag)> {
+    let location: Location = text.parse()?;
+    let Some(Identifier::Tag(tag)) = location.identifier() else {
+        return Err("name a tag".into());
+    };
+    let target: Arc<dyn Target> = match &location {
+        Location::Registry(reference) => Arc::new(client.repository(reference, Access::Push)?),
+        Location::Layout { directory, .. } => Arc::new(Layout::create(directory).await?),
+    };
+    Ok((target, tag))
+}
+
+/// The most memory this process has had at once, where the system tells.
+fn peak_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}

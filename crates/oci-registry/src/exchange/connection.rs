@@ -1,0 +1,99 @@
+//! How connections are made: to which address, trusting whom, as whom.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+use std::str::FromStr;
+
+use snafu::{ResultExt, Snafu};
+
+use super::{Error, ParsePemSnafu, ReadPemSnafu, RootCause, Settings};
+use crate::error::{ErrorKind, Failure};
+
+/// What a malformed redirection of a host is wrong about.
+#[derive(Debug, Snafu)]
+#[snafu(display("failed to parse `{}`: expected HOST:PORT:ADDRESS", text.escape_debug()))]
+struct ParseResolve {
+    text: String,
+}
+
+impl Failure for ParseResolve {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+
+    fn help(&self) -> Vec<String> {
+        vec!["such as `registry.example:443:127.0.0.1`; an IPv6 address may have brackets".into()]
+    }
+}
+
+/// A host that is reached at another address: `HOST:PORT:ADDRESS`, as curl has it. The name stays what it is in URLs, in
+/// certificates and for credentials. The port is that of the URLs that are meant, or `*`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolve {
+    host: String,
+    address: SocketAddr,
+}
+
+impl FromStr for Resolve {
+    type Err = crate::Error;
+
+    fn from_str(text: &str) -> crate::Result<Self> {
+        let parsed = (|| {
+            let (host, rest) = text.split_once(':')?;
+            let (port, address) = rest.split_once(':')?;
+            let port = if port == "*" { 0 } else { port.parse().ok()? };
+            let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+            let address: IpAddr = bare.unwrap_or(address).parse().ok()?;
+            let host = Some(host.to_ascii_lowercase()).filter(|host| !host.is_empty())?;
+            Some(Self { host, address: SocketAddr::new(address, port) })
+        })();
+        parsed.ok_or_else(|| ParseResolve { text: text.chars().take(300).collect() }.into())
+    }
+}
+
+/// Applies addresses, trust and identity. Reads the files that hold them.
+pub(super) fn configure(
+    mut builder: reqwest::ClientBuilder,
+    settings: &Settings,
+) -> Result<reqwest::ClientBuilder, Error> {
+    for resolve in &settings.resolve {
+        builder = builder.resolve(&resolve.host, resolve.address);
+    }
+    if let Some(path) = &settings.ca_file {
+        let purpose = "the certificates to trust";
+        let certificates = reqwest::Certificate::from_pem_bundle(&read(path, purpose)?);
+        let certificates = certificates.map_err(RootCause::from);
+        builder = builder.tls_certs_merge(certificates.context(ParsePemSnafu { path, purpose })?);
+    }
+    if let Some((chain, key)) = &settings.identity {
+        let purpose = "the certificate of this client";
+        let mut bytes = read(key, "the key of this client")?;
+        bytes.push(b'\n');
+        bytes.extend(read(chain, purpose)?);
+        let identity = reqwest::Identity::from_pem(&bytes).map_err(RootCause::from);
+        builder = builder.identity(identity.context(ParsePemSnafu { path: chain, purpose })?);
+    }
+    Ok(builder)
+}
+
+fn read(path: &Path, purpose: &'static str) -> Result<Vec<u8>, Error> {
+    std::fs::read(path).context(ReadPemSnafu { path, purpose })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirections_are_read_as_curl_reads_them() {
+        let parse = |text: &str| {
+            text.parse::<Resolve>().map(|resolve| (resolve.host, resolve.address.to_string()))
+        };
+        assert_eq!(parse("A.b:443:127.0.0.1").unwrap(), ("a.b".into(), "127.0.0.1:443".into()));
+        assert_eq!(parse("a.b:*:[::1]").unwrap(), ("a.b".into(), "[::1]:0".into()));
+        assert_eq!(parse("a.b:5000:::1").unwrap(), ("a.b".into(), "[::1]:5000".into()));
+        for bad in ["", "a.b", "a.b:443", "a.b:443:", ":443:127.0.0.1", "a.b:x:127.0.0.1", "a.b:443:localhost"] {
+            assert_eq!(parse(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
+        }
+    }
+}
