@@ -2,6 +2,11 @@
 //!
 //! Whatever has its final name is whole: content is written beside it, verified, flushed and renamed. Several processes
 //! may write to one layout: `index.json` is read and replaced under a lock on `oci-layout`. Files of others are left alone.
+//!
+//! A manifest about another one is listed in `index.json` without a tag, so that whoever starts there finds it.
+
+mod delete;
+mod referrers;
 
 use std::fs::File;
 use std::io::Write;
@@ -15,8 +20,9 @@ use snafu::{OptionExt, ResultExt, Snafu, ensure};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
-use crate::manifest::{self, Annotations, Descriptor, Manifest, null_is_empty};
+use crate::manifest::{self, Annotations, Descriptor, Manifest, MediaType, null_is_empty};
 use crate::reference::{Identifier, Tag};
+use crate::referrers::DescriptorStream;
 use crate::storage::{Delivery, Source, TagStream, Target};
 
 /// The annotation under which a layout's index keeps tags.
@@ -56,6 +62,11 @@ enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[snafu(display("failed to remove `{}`", path.display()))]
+    Remove {
+        path: PathBuf,
+        source: std::io::Error,
+    },
     #[snafu(display("failed to lock `{}`", path.display()))]
     Lock {
         path: PathBuf,
@@ -81,9 +92,11 @@ impl Failure for Error {
             Self::Parse { .. } | Self::TooLarge { .. } => ErrorKind::Protocol,
             Self::OtherVersion { .. } => ErrorKind::Unsupported,
             Self::WrongDigest { .. } => ErrorKind::Mismatch,
-            Self::Make { .. } | Self::Read { .. } | Self::Write { .. } | Self::Lock { .. } => {
-                ErrorKind::Io
-            }
+            Self::Make { .. }
+            | Self::Read { .. }
+            | Self::Write { .. }
+            | Self::Remove { .. }
+            | Self::Lock { .. } => ErrorKind::Io,
         }
     }
 }
@@ -146,7 +159,25 @@ impl Listing {
             });
         descriptor.annotations = Annotations::from([(REF_NAME.to_owned(), tag.to_string())]);
         self.manifests.push(descriptor);
-        // One order, whoever came first: the same content gives the same file.
+        self.sort();
+        true
+    }
+
+    /// Lists a manifest without a tag, unless it is listed.
+    fn add(&mut self, descriptor: Descriptor) -> bool {
+        let is_listed = self
+            .manifests
+            .iter()
+            .any(|listed| listed.digest == descriptor.digest);
+        if !is_listed {
+            self.manifests.push(descriptor);
+            self.sort();
+        }
+        !is_listed
+    }
+
+    /// One order, whoever came first: the same content gives the same file.
+    fn sort(&mut self) {
         let key = |entry: &Descriptor| {
             (
                 entry.annotation(REF_NAME).map(str::to_owned),
@@ -154,7 +185,6 @@ impl Listing {
             )
         };
         self.manifests.sort_by_cached_key(key);
-        true
     }
 }
 
@@ -287,16 +317,27 @@ impl Layout {
                     .find(|listed| listed.digest == *digest),
             ),
         };
+        let media_type = listed.map(|listed| &listed.media_type);
+        let found = self.read_manifest(digest, media_type).await?;
+        Ok(found.with_context(absent)?)
+    }
+
+    /// Reads and verifies a manifest that may be absent, listed as this media type where it is listed.
+    async fn read_manifest(
+        &self,
+        digest: &Digest,
+        media_type: Option<&MediaType>,
+    ) -> crate::Result<Option<Manifest>> {
         let path = self.blob_path(digest);
-        let bytes = read(&path, manifest::MAX_READ as u64)
-            .await?
-            .with_context(absent)?;
+        let Some(bytes) = read(&path, manifest::MAX_READ as u64).await? else {
+            return Ok(None);
+        };
         let mut hasher = digest.verifier()?;
         hasher.update(&bytes);
         let actual = hasher.finish();
         ensure!(actual == *digest, WrongDigestSnafu { path, actual });
-        let media_type = listed.map(|listed| listed.media_type.as_str());
-        Ok(Manifest::parse(bytes.into(), media_type)?.known_as(digest.clone()))
+        let manifest = Manifest::parse(bytes.into(), media_type.map(MediaType::as_str))?;
+        Ok(Some(manifest.known_as(digest.clone())))
     }
 
     /// Whether the whole blob is there. What has its final name is whole, so its size tells.
@@ -430,6 +471,10 @@ impl Source for Layout {
         tags.into_stream().try_flatten().boxed()
     }
 
+    fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
+        referrers::list(self.clone(), subject.clone(), artifact_type.cloned())
+    }
+
     fn describe(&self, identifier: &Identifier) -> String {
         let directory = self.directory.clone();
         crate::reference::Location::Layout {
@@ -463,6 +508,10 @@ impl Target for Layout {
                 .context(WriteSnafu { path: directory })?;
             write_whole(&path, manifest.bytes())?;
         }
+        if manifest.subject().is_some() {
+            let descriptor = manifest.descriptor();
+            self.update(|listing| listing.add(descriptor)).await?;
+        }
         Ok(())
     }
 
@@ -486,7 +535,6 @@ impl Target for Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::MediaType;
     use crate::pack::Packed;
 
     async fn push(layout: &Layout, content: &'static str, tag: &str) -> Manifest {

@@ -53,7 +53,8 @@
 //! | --- | --- |
 //! | `digest`, `reference` | names: parsed strictly, opening nothing |
 //! | `manifest`, `blob` | content: exact bytes, verified as they flow |
-//! | `storage` | [`Source`] and [`Target`] |
+//! | `referrers` | what a list of manifests about a manifest says, and the tag that keeps it |
+//! | `storage` | [`Source`] and [`Target`]; [`Delete`] for places that let go |
 //! | `copy`, `pack`, `unpack` | artifacts from place to place, out of files and back |
 //! | `memory`, `layout`, `registry` | the places: RAM, a directory, a host |
 //! | `exchange` | one bounded HTTP request done right: redirects, retries, idleness, what may be shown |
@@ -90,6 +91,7 @@ mod manifest;
 mod memory;
 mod pack;
 mod reference;
+mod referrers;
 mod registry;
 mod storage;
 mod transport;
@@ -112,6 +114,7 @@ pub use manifest::{
 pub use memory::Memory;
 pub use pack::Packed;
 pub use reference::{Identifier, Location, Reference, RegistryName, RepositoryName, Tag};
+pub use referrers::DescriptorStream;
 pub use registry::{Access, Client, ClientOptions, Registry, Repository, Resolve, Traffic};
-pub use storage::{Delivery, Source, TagStream, Target};
+pub use storage::{Delete, Delivery, Source, TagStream, Target};
 pub use unpack::{Extract, FileName, UnpackOptions, unpack};

@@ -13,9 +13,10 @@ use snafu::{OptionExt, Snafu, ensure};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
-use crate::manifest::{Descriptor, Manifest};
+use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Tag};
-use crate::storage::{Delivery, Source, TagStream, Target};
+use crate::referrers::{self, DescriptorStream};
+use crate::storage::{Delete, Delivery, Source, TagStream, Target};
 
 /// Largest blob kept in memory, in bytes.
 const MAX_BLOB: usize = 1 << 30;
@@ -107,6 +108,15 @@ impl Source for Memory {
         futures_util::stream::iter(tags).boxed()
     }
 
+    fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
+        let state = self.state();
+        let entries = state.manifests.values();
+        let entries =
+            entries.filter_map(|manifest| referrers::entry_if(manifest, subject, artifact_type));
+        let entries: Vec<_> = entries.map(Ok).collect();
+        futures_util::stream::iter(entries).boxed()
+    }
+
     fn describe(&self, identifier: &Identifier) -> String {
         format!("memory:{identifier}")
     }
@@ -157,5 +167,34 @@ impl Target for Memory {
             Ok(())
         };
         Ok({ put }()?)
+    }
+}
+
+#[async_trait]
+impl Delete for Memory {
+    async fn delete_tag(&self, tag: &Tag) -> crate::Result<()> {
+        let removed = self.state().tags.remove(tag);
+        removed.with_context(|| NoManifestSnafu {
+            identifier: tag.clone(),
+        })?;
+        Ok(())
+    }
+
+    async fn delete_manifest(&self, digest: &Digest) -> crate::Result<()> {
+        let mut state = self.state();
+        let removed = state.manifests.remove(digest);
+        removed.with_context(|| NoManifestSnafu {
+            identifier: digest.clone(),
+        })?;
+        state.tags.retain(|_, named| named != digest);
+        Ok(())
+    }
+
+    async fn delete_blob(&self, digest: &Digest) -> crate::Result<()> {
+        let removed = self.state().blobs.remove(digest);
+        removed.with_context(|| NoBlobSnafu {
+            digest: digest.clone(),
+        })?;
+        Ok(())
     }
 }

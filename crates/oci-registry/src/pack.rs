@@ -13,6 +13,7 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
 use crate::manifest::{Annotations, Descriptor, ImageManifest, Manifest, MediaType};
 use crate::reference::Identifier;
+use crate::referrers::{self, DescriptorStream};
 use crate::storage::{Source, TagStream};
 
 #[derive(Debug, Snafu)]
@@ -104,6 +105,11 @@ impl Source for Packed {
 
     fn tags(&self) -> TagStream {
         futures_util::stream::empty().boxed()
+    }
+
+    fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
+        let entry = referrers::entry_if(&self.manifest, subject, artifact_type);
+        futures_util::stream::iter(entry.map(Ok)).boxed()
     }
 
     fn describe(&self, identifier: &Identifier) -> String {

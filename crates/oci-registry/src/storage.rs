@@ -8,12 +8,28 @@ use std::fmt;
 use std::path::Path;
 
 use async_trait::async_trait;
-use futures_util::stream::BoxStream;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use snafu::Snafu;
 
 use crate::blob::{Blob, BlobStream};
-use crate::error::Result;
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Failure, Result};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference, Tag};
+use crate::referrers::DescriptorStream;
+
+#[derive(Debug, Snafu)]
+#[snafu(display("failed to list what refers to `{subject}`: this place keeps no account of it"))]
+struct NoReferrers {
+    subject: String,
+}
+
+impl Failure for NoReferrers {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Unsupported
+    }
+}
 
 /// Tags as they are found, in the order of the place they come from.
 pub type TagStream = BoxStream<'static, Result<Tag>>;
@@ -53,6 +69,17 @@ pub trait Source: fmt::Debug + Send + Sync {
 
     /// Lists the tags, asking for more only as the stream is polled.
     fn tags(&self) -> TagStream;
+
+    /// Lists the manifests whose subject this digest is, of one artifact type or of all of them; the subject itself need
+    /// not be here. Each descriptor has the artifact type and the annotations of its manifest.
+    ///
+    /// Ends with [`ErrorKind::Unsupported`] where this cannot be told, which is the answer of a place that does not
+    /// implement it.
+    fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
+        let _ = artifact_type;
+        let subject = self.describe(&subject.clone().into());
+        stream::iter([Err(NoReferrers { subject }.into())]).boxed()
+    }
 
     /// How a person would write this place, with this identifier in it.
     fn describe(&self, identifier: &Identifier) -> String;
@@ -108,4 +135,20 @@ pub trait Target: Source {
     async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
         self.tag(manifest, tag).await
     }
+}
+
+/// A place that content can be taken away from.
+///
+/// What is not there is [`ErrorKind::NotFound`], a place that deletes nothing [`ErrorKind::Unsupported`]. What others are
+/// told about, such as a list of referrers, is brought up to date.
+#[async_trait]
+pub trait Delete: Target {
+    /// Takes a tag away, and nothing else: the manifest that it named stays, under its digest and its other tags.
+    async fn delete_tag(&self, tag: &Tag) -> Result<()>;
+
+    /// Takes a manifest away, and with it every tag that names it. What it names itself stays.
+    async fn delete_manifest(&self, digest: &Digest) -> Result<()>;
+
+    /// Takes a blob away, whether or not a manifest names it.
+    async fn delete_blob(&self, digest: &Digest) -> Result<()>;
 }

@@ -3,8 +3,10 @@
 //! Owns [`Client`], which a process has one of, [`Registry`], one host of it, and [`Repository`], which is a
 //! [`Source`](crate::Source) and a [`Target`](crate::Target).
 
+mod delete;
 mod download;
 mod page;
+mod referrers;
 mod repository;
 mod response;
 mod upload;

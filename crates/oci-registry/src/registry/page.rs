@@ -16,7 +16,7 @@ use super::response;
 use crate::auth::scope::Scope;
 use crate::error::{ErrorKind, Failure};
 use crate::exchange::display::ShownUrl;
-use crate::exchange::{Request, origin};
+use crate::exchange::{Request, Response, origin};
 use crate::manifest::null_is_empty;
 use crate::transport::{Answer, Transport};
 
@@ -53,11 +53,56 @@ impl Failure for Error {
     }
 }
 
+/// The way from page to page: never off the registry, never to the same page twice, and never without end.
+pub(super) struct Trail {
+    next: Option<Url>,
+    seen: HashSet<Url>,
+}
+
+impl Trail {
+    /// The way that begins at this page.
+    pub(super) fn new(first: Url) -> Self {
+        Self {
+            next: Some(first),
+            seen: HashSet::new(),
+        }
+    }
+
+    /// The page to ask for now, if there is one more.
+    pub(super) fn step(&mut self) -> crate::Result<Option<Url>> {
+        let Some(url) = self.next.take() else {
+            return Ok(None);
+        };
+        let shown = ShownUrl::from(&url);
+        ensure!(
+            self.seen.len() < MAX_PAGES,
+            EndlessSnafu { url: shown.clone() }
+        );
+        ensure!(self.seen.insert(url.clone()), LoopSnafu { url: shown });
+        Ok(Some(url))
+    }
+
+    /// Whether no page came before the one that was asked for last.
+    pub(super) fn is_first(&self) -> bool {
+        self.seen.len() == 1
+    }
+
+    /// Learns from a page which one comes next.
+    pub(super) fn learn(&mut self, page: &Response) -> crate::Result<()> {
+        let link = next_link(&page.headers);
+        let next = link.map(|link| page.met.resolve_same_origin(&link));
+        let next = next
+            .transpose()
+            .context(NextPageSnafu { url: page.shown() });
+        self.next = next?;
+        Ok(())
+    }
+}
+
 struct Pages {
     transport: Arc<Transport>,
     scope: Scope,
-    next: Option<Url>,
-    seen: HashSet<Url>,
+    trail: Trail,
     names: VecDeque<String>,
 }
 
@@ -72,8 +117,7 @@ pub(super) fn stream(
     let pages = Pages {
         transport,
         scope,
-        next: Some(first),
-        seen: HashSet::new(),
+        trail: Trail::new(first),
         names: VecDeque::new(),
     };
     futures_util::stream::try_unfold(pages, |mut pages| async move {
@@ -81,7 +125,7 @@ pub(super) fn stream(
             if let Some(name) = pages.names.pop_front() {
                 return Ok(Some((name, pages)));
             }
-            let Some(url) = pages.next.take() else {
+            let Some(url) = pages.trail.step()? else {
                 return Ok(None);
             };
             pages.fetch(url).await?;
@@ -93,16 +137,8 @@ pub(super) fn stream(
 impl Pages {
     async fn fetch(&mut self, url: Url) -> crate::Result<()> {
         let shown = ShownUrl::from(&url);
-        ensure!(
-            self.seen.len() < MAX_PAGES,
-            EndlessSnafu { url: shown.clone() }
-        );
-        ensure!(
-            self.seen.insert(url.clone()),
-            LoopSnafu { url: shown.clone() }
-        );
         let mut answer = self.ask(url.clone()).await?;
-        if answer.response.status == StatusCode::BAD_REQUEST && self.seen.len() == 1 {
+        if answer.response.status == StatusCode::BAD_REQUEST && self.trail.is_first() {
             // Some registries refuse a page of this size; without a size they choose their own.
             let mut plain = url;
             plain.set_query(None);
@@ -111,11 +147,7 @@ impl Pages {
         if !answer.response.status.is_success() {
             return Err(response::refusal(self.transport.registry(), answer).await);
         }
-        let link = next_link(&answer.response.headers);
-        let next = link
-            .map(|link| answer.response.met.resolve_same_origin(&link))
-            .transpose();
-        self.next = next.context(NextPageSnafu { url: shown.clone() })?;
+        self.trail.learn(&answer.response)?;
         let body = answer.response.bytes(MAX_PAGE).await?;
         let page: Page = serde_json::from_slice(&body).context(ParsePageSnafu { url: shown })?;
         self.names = page.tags.into();

@@ -9,7 +9,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 use url::Url;
 
-use super::{download, page, response, upload};
+use super::{download, page, referrers, response, upload};
 use crate::auth::scope::Scope;
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
@@ -18,11 +18,15 @@ use crate::exchange::Request;
 use crate::exchange::body::Body;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference, RegistryName, RepositoryName, Tag};
+use crate::referrers::DescriptorStream;
 use crate::storage::{Delivery, Source, TagStream, Target};
 use crate::transport::{Answer, Transport};
 
 /// The header in which registries name what they serve or took.
 const CONTENT_DIGEST: &str = "docker-content-digest";
+
+/// The header in which a registry with lists of referrers names the subject of the manifest that it took.
+const SUBJECT: &str = "oci-subject";
 
 /// Files above this size, in bytes, are hashed while they are sent.
 const STREAM_FROM: u64 = 8 << 20;
@@ -187,11 +191,11 @@ impl Repository {
         }
     }
 
-    fn manifest_url(&self, identifier: &Identifier) -> Url {
+    pub(super) fn manifest_url(&self, identifier: &Identifier) -> Url {
         self.url(&format!("manifests/{identifier}"))
     }
 
-    fn manifest_request(&self, method: Method, identifier: &Identifier) -> Request {
+    pub(super) fn manifest_request(&self, method: Method, identifier: &Identifier) -> Request {
         let accepted = MediaType::MANIFESTS
             .map(|media_type| media_type.to_string())
             .join(", ");
@@ -203,6 +207,15 @@ impl Repository {
         let answer = self
             .send(self.manifest_request(Method::GET, identifier))
             .await?;
+        self.read_manifest(answer, identifier).await
+    }
+
+    /// The manifest that an answer holds, which was asked for by this identifier.
+    pub(super) async fn read_manifest(
+        &self,
+        answer: Answer,
+        identifier: &Identifier,
+    ) -> crate::Result<Manifest> {
         if !answer.response.status.is_success() {
             return Err(response::refusal(self.registry(), answer).await);
         }
@@ -262,25 +275,32 @@ impl Repository {
             .then(|| Descriptor::new(media_type, digest, size)))
     }
 
+    /// A request that puts a manifest under this identifier.
+    pub(super) fn put_request(&self, manifest: &Manifest, identifier: &Identifier) -> Request {
+        let media_type = HeaderValue::try_from(manifest.media_type().as_str());
+        let media_type = media_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
+        Request::new(Method::PUT, self.manifest_url(identifier))
+            .header(header::CONTENT_TYPE, media_type)
+            .body(Body::Bytes(manifest.bytes().clone()))
+    }
+
     async fn put_tag(&self, manifest: &Manifest, tag: &Tag, replay: bool) -> crate::Result<()> {
         let identifier = Identifier::Tag(tag.clone());
         let pushed = self.put_manifest(manifest, &identifier, replay).await;
-        Ok(pushed.with_context(|_| PushManifestSnafu {
+        pushed.with_context(|_| PushManifestSnafu {
             reference: self.reference.with(identifier),
-        })?)
+        })?;
+        Ok(())
     }
 
+    /// Puts a manifest, and tells whether the registry took note of its subject.
     async fn put_manifest(
         &self,
         manifest: &Manifest,
         identifier: &Identifier,
         replay: bool,
-    ) -> crate::Result<()> {
-        let media_type = HeaderValue::try_from(manifest.media_type().as_str());
-        let media_type = media_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
-        let request = Request::new(Method::PUT, self.manifest_url(identifier))
-            .header(header::CONTENT_TYPE, media_type)
-            .body(Body::Bytes(manifest.bytes().clone()));
+    ) -> crate::Result<bool> {
+        let request = self.put_request(manifest, identifier);
         let request = if replay { request } else { request.once() };
         let answer = self.send(request).await?;
         if !answer.response.status.is_success() {
@@ -292,10 +312,12 @@ impl Repository {
                     .await
                     .optional()?
                     .is_some_and(|held| held.digest == *manifest.digest());
-            return if is_held { Ok(()) } else { Err(refusal) };
+            return if is_held { Ok(false) } else { Err(refusal) };
         }
+        let notes_subject = answer.response.header(SUBJECT)
+            == manifest.subject().map(|subject| subject.digest.as_str());
         if answer.response.header(CONTENT_DIGEST) == Some(manifest.digest().as_str()) {
-            return Ok(());
+            return Ok(notes_subject);
         }
         // Not every server that answers 200 is a registry.
         let kept = self.resolve(identifier).await.optional()?;
@@ -306,7 +328,7 @@ impl Repository {
                 reference: self.reference.with(identifier.clone())
             }
         );
-        Ok(())
+        Ok(notes_subject)
     }
 }
 
@@ -375,6 +397,10 @@ impl Source for Repository {
             .boxed()
     }
 
+    fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
+        referrers::list(self.clone(), subject.clone(), artifact_type.cloned())
+    }
+
     fn origin(&self) -> Option<&Reference> {
         Some(&self.reference)
     }
@@ -432,6 +458,10 @@ impl Target for Repository {
     async fn push_manifest(&self, manifest: &Manifest) -> crate::Result<()> {
         let identifier = Identifier::Digest(manifest.digest().clone());
         let pushed = self.put_manifest(manifest, &identifier, true).await;
+        let pushed = match (pushed, manifest.subject()) {
+            (Ok(false), Some(subject)) => referrers::add(self, &subject.digest, manifest).await,
+            (pushed, _) => pushed.map(drop),
+        };
         Ok(pushed.with_context(|_| PushManifestSnafu {
             reference: self.reference.with(identifier),
         })?)

@@ -36,6 +36,8 @@ pub(crate) struct Reply {
     body: Vec<u8>,
     /// Close the connection after this many bytes of the body.
     cut: Option<usize>,
+    /// Close the connection in place of an answer.
+    lost: bool,
 }
 
 impl Reply {
@@ -45,6 +47,16 @@ impl Reply {
             headers: Vec::new(),
             body: Vec::new(),
             cut: None,
+            lost: false,
+        }
+    }
+
+    /// No answer at all: the request arrives, and nothing comes back.
+    #[allow(dead_code, reason = "not every suite loses answers")]
+    pub(crate) fn lost() -> Self {
+        Self {
+            lost: true,
+            ..Self::new(200)
         }
     }
 
@@ -141,6 +153,9 @@ async fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> s
             before
         };
         let reply = script(&asked, before);
+        if reply.lost {
+            return Ok(());
+        }
         let mut head = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
         for (name, value) in &reply.headers {
             write!(head, "{name}: {value}\r\n").expect("a string takes it");
