@@ -90,3 +90,137 @@ impl CredentialProvider for CredentialChain {
         Ok(Lookup { found, looked_in })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::home::{Home, ask, pair};
+    use super::super::{Anonymous, Credential};
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// A file with one entry.
+    fn entry(user: &str) -> String {
+        let entry = format!(r#"{{"username":"{user}","password":"p"}}"#);
+        format!(r#"{{"auths":{{"a.b":{entry},"ghcr.io":{entry}}}}}"#)
+    }
+
+    /// Someone for whom every place has an entry.
+    fn rich() -> Home {
+        let variable = r#"{"auths":{"a.b":{"auth":"dmFyaWFibGU6cA=="}}}"#;
+        Home::new()
+            .with("DOCKER_AUTH_CONFIG", variable)
+            .file(".docker/config.json", entry("docker"))
+            .with("REGISTRY_AUTH_FILE", "auth.json")
+            .file("auth.json", entry("podman"))
+            .file(".finch/config.json", entry("finch"))
+            .with("CI_REGISTRY", "a.b")
+            .with("CI_REGISTRY_USER", "ci")
+            .with("CI_REGISTRY_PASSWORD", "p")
+    }
+
+    #[derive(Debug)]
+    struct Given;
+
+    #[async_trait]
+    impl CredentialProvider for Given {
+        async fn credential(&self, _: &CredentialRequest<'_>) -> crate::Result<Lookup> {
+            Ok(Lookup::of(
+                "given",
+                Some(Credential::from_pair("given", "p")),
+            ))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_first_place_that_has_it_wins() {
+        let home = rich();
+        let chain = CredentialChain::new(&home.environment(), []).preceded_by(Given);
+        let found = ask(&chain, "a.b").await.unwrap();
+        assert_eq!(found.looked_in, ["given"]);
+        assert_eq!(pair(found).as_deref(), Some("given:p"));
+        let chain = CredentialChain::new(&home.environment(), []);
+        let found = ask(&chain, "a.b").await.unwrap();
+        assert_eq!(found.looked_in, ["`DOCKER_AUTH_CONFIG`"]);
+        assert_eq!(pair(found).as_deref(), Some("variable:p"));
+        // Taking the files away from the first on, the next one is found each time, behind those before it.
+        let home = home.with("DOCKER_AUTH_CONFIG", "");
+        for (user, places, file) in [
+            ("docker", 2, Some(".docker/config.json")),
+            ("podman", 3, Some("auth.json")),
+            ("finch", 4, Some(".finch/config.json")),
+            ("ci", if cfg!(feature = "keyring") { 6 } else { 5 }, None),
+        ] {
+            let chain = CredentialChain::new(&home.environment(), []).preceded_by(Anonymous);
+            let found = ask(&chain, "a.b").await.unwrap();
+            assert_eq!(found.looked_in.len(), places, "{found:?}");
+            assert_eq!(pair(found), Some(format!("{user}:p")));
+            if let Some(file) = file {
+                std::fs::remove_file(home.path().join(file)).unwrap();
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn every_place_is_named_in_order_when_nobody_is_found() {
+        let home = Home::new();
+        let chain = CredentialChain::new(&home.environment(), []);
+        let looked_in = ask(&chain, "ghcr.io/a/b").await.unwrap().looked_in;
+        let mut expected = vec![
+            "`DOCKER_AUTH_CONFIG`",
+            "docker config `~/.docker/config.json`",
+        ];
+        if cfg!(target_os = "linux") {
+            expected.push("podman's `~/run/containers/auth.json`");
+        }
+        expected.push("podman's `~/.config/containers/auth.json`");
+        expected.push("podman's `~/.dockercfg`");
+        expected.push("finch config `~/.finch/config.json`");
+        if cfg!(feature = "keyring") {
+            expected.push("OS keyring");
+        }
+        expected.push("`GITHUB_TOKEN`");
+        let looked_in: Vec<_> = looked_in
+            .iter()
+            .map(|place| place.replace(home.path().to_str().unwrap(), "~"))
+            .collect();
+        assert_eq!(looked_in, expected);
+    }
+
+    #[tokio::test]
+    async fn a_broken_place_stops_the_search_and_one_behind_the_find_does_not_matter() {
+        for (broken, reaches) in [
+            (".docker/config.json", false),
+            ("auth.json", true),
+            (".finch/config.json", true),
+        ] {
+            let home = rich().with("DOCKER_AUTH_CONFIG", "").file(broken, "canary");
+            let chain = CredentialChain::new(&home.environment(), []);
+            let found = ask(&chain, "a.b").await;
+            assert_eq!(found.is_ok(), reaches, "{found:?}");
+            let error = ask(&chain, "unknown.example").await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains(broken), "{error}");
+            assert!(!format!("{error:?}").contains("canary"), "{error:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn nothing_reaches_a_registry_of_a_similar_name() {
+        let home = rich()
+            .with("GITHUB_TOKEN", "t")
+            .with("AWS_ACCESS_KEY_ID", "k")
+            .with("AWS_SECRET_ACCESS_KEY", "s");
+        let chain = CredentialChain::new(&home.environment(), []);
+        for name in [
+            "a.b:80",
+            "xa.b",
+            "a.b.c",
+            "b",
+            "ghcr.io.example",
+            "ghcr.iox",
+        ] {
+            let lookup = ask(&chain, name).await.unwrap();
+            assert!(lookup.found.is_none(), "{name}: {lookup:?}");
+        }
+    }
+}

@@ -92,3 +92,129 @@ impl CredentialProvider for ContainersFile {
         Ok(looked.await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::home::{AUTH, Home, ask, pair};
+    use super::*;
+
+    fn entry(user: &str) -> String {
+        format!(r#"{{"auths":{{"a.b":{{"username":"{user}","password":"p"}}}}}}"#)
+    }
+
+    /// What the files of a home say of a registry, one after another, without the first found ending it.
+    async fn all(home: &Home, name: &str) -> Vec<(String, Option<String>)> {
+        let environment = home.environment();
+        let helpers = Arc::new(Helpers::new(environment.clone()));
+        let mut all = Vec::new();
+        for file in ContainersFile::all(&environment, &helpers) {
+            let lookup = ask(&file, name).await.unwrap();
+            let place = lookup.looked_in.join("");
+            let place = place.replace(home.path().to_str().unwrap(), "~");
+            all.push((place, pair(lookup)));
+        }
+        all
+    }
+
+    fn expected(places: &[(&str, Option<&str>)]) -> Vec<(String, Option<String>)> {
+        let owned = |(place, user): &(&str, Option<&str>)| {
+            (
+                format!("podman's `{place}`"),
+                user.map(|user| format!("{user}:p")),
+            )
+        };
+        places.iter().map(owned).collect()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_files_come_in_podman_s_order() {
+        let home = Home::new()
+            .file("run/containers/auth.json", entry("session"))
+            .file(".config/containers/auth.json", entry("user"))
+            .file(
+                ".dockercfg",
+                r#"{"https://a.b/v1/":{"username":"old","password":"p","email":""}}"#,
+            );
+        assert_eq!(
+            all(&home, "a.b/c").await,
+            expected(&[
+                ("~/run/containers/auth.json", Some("session")),
+                ("~/.config/containers/auth.json", Some("user")),
+                ("~/.dockercfg", Some("old")),
+            ])
+        );
+        let home = home
+            .with("XDG_CONFIG_HOME", "~/xdg")
+            .file("xdg/containers/auth.json", entry("xdg"));
+        assert_eq!(
+            all(&home, "a.b").await[1..2],
+            expected(&[("~/xdg/containers/auth.json", Some("xdg"))])
+        );
+        // One file that is named is the only one, also when it is not there.
+        let home = home
+            .with("REGISTRY_AUTH_FILE", "named.json")
+            .file("named.json", entry("named"));
+        assert_eq!(
+            all(&home, "a.b").await,
+            expected(&[("~/named.json", Some("named"))])
+        );
+        std::fs::remove_file(home.path().join("named.json")).unwrap();
+        assert_eq!(all(&home, "a.b").await, expected(&[("~/named.json", None)]));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn without_a_session_s_directory_the_user_s_number_names_it() {
+        use std::os::unix::fs::MetadataExt;
+
+        let home = Home::new();
+        let owner = std::fs::metadata(home.path()).unwrap().uid();
+        let path = session_file(&Environment::default());
+        let expected = format!("/run/containers/{owner}/auth.json");
+        assert_eq!(path, Some(PathBuf::from(expected)));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_helper_is_for_whole_registries_and_there_is_none_for_all() {
+        let config = format!(
+            r#"{{"credsStore":"one","credHelpers":{{"a.b":"one","c.d/e":"one"}},
+            "auths":{{"a.b/c":{{"auth":"{AUTH}"}},"c.d":{{"auth":"{AUTH}"}}}}}}"#
+        );
+        let home = Home::new()
+            .with("REGISTRY_AUTH_FILE", "auth.json")
+            .file("auth.json", config)
+            .helper(
+                "one",
+                r#"read -r s; echo "{\"Username\":\"one\",\"Secret\":\"$s\"}""#,
+            );
+        for (name, expected) in [
+            ("a.b/c", Some("one:a.b")),
+            ("c.d/e", Some("me:canary")),
+            ("e.f", None),
+        ] {
+            let found = all(&home, name).await.remove(0).1;
+            assert_eq!(found.as_deref(), expected, "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_broken_file_is_an_error_and_an_empty_one_too() {
+        for broken in ["", "canary", r#"{"auths":{"a.b":{"auth":"Y2FuYXJ5"}}}"#] {
+            let home = Home::new()
+                .with("REGISTRY_AUTH_FILE", "auth.json")
+                .file("auth.json", broken);
+            let environment = home.environment();
+            let helpers = Arc::new(Helpers::new(environment.clone()));
+            let file = &ContainersFile::all(&environment, &helpers)[0];
+            let error = ask(file, "a.b").await.unwrap_err();
+            let shown = format!("{error} {error:?}");
+            assert!(shown.contains("auth.json"), "{shown}");
+            assert!(
+                !shown.contains("canary") && !shown.contains("Y2Fu"),
+                "{shown}"
+            );
+        }
+    }
+}

@@ -90,3 +90,137 @@ impl CredentialProvider for ConfigDirectory {
         Ok(looked.await?)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::home::{AUTH, Home, ask, pair};
+    use super::*;
+    use crate::error::ErrorKind;
+
+    fn entry(key: &str) -> String {
+        format!(r#"{{"auths":{{"{key}":{{"auth":"{AUTH}"}}}}}}"#)
+    }
+
+    fn docker(home: &Home) -> ConfigDirectory {
+        let environment = home.environment();
+        ConfigDirectory::docker(&environment, Arc::new(Helpers::new(environment.clone())))
+    }
+
+    #[tokio::test]
+    async fn the_file_lies_where_the_variable_says_or_in_the_home() {
+        let home = Home::new().file(".docker/config.json", entry("a.b"));
+        let found = ask(&docker(&home), "a.b").await.unwrap();
+        let place = format!(
+            "docker config `{}/.docker/config.json`",
+            home.path().display()
+        );
+        assert_eq!(found.looked_in, [place]);
+        assert_eq!(pair(found).as_deref(), Some("me:canary"));
+        // Relative to the working directory, and then not in the home.
+        let home = home
+            .with("DOCKER_CONFIG", "elsewhere")
+            .file("elsewhere/config.json", entry("c.d"));
+        let docker = docker(&home);
+        assert!(pair(ask(&docker, "a.b").await.unwrap()).is_none());
+        assert!(pair(ask(&docker, "c.d").await.unwrap()).is_some());
+    }
+
+    #[tokio::test]
+    async fn the_variable_is_read_by_docker_s_rule() {
+        let home = Home::new().with("DOCKER_AUTH_CONFIG", &entry("https://a.b/v1/"));
+        let variable = AuthVariable::new(home.environment());
+        let found = ask(&variable, "a.b").await.unwrap();
+        assert_eq!(pair(found).as_deref(), Some("me:canary"));
+        assert!(pair(ask(&variable, "a.b.c").await.unwrap()).is_none());
+        let broken = Home::new().with("DOCKER_AUTH_CONFIG", "canary");
+        let error = ask(&AuthVariable::new(broken.environment()), "a.b")
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        let shown = format!("{error} {error:?}");
+        assert!(shown.contains("DOCKER_AUTH_CONFIG") && !shown.contains("canary"));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_helper_goes_before_the_file_and_its_own_before_the_one_for_all() {
+        let config = format!(
+            r#"{{"credsStore":"all","credHelpers":{{"own.b":"own","file.b":"","https://index.docker.io/v1/":"own"}},
+            "auths":{{"own.b":{{"auth":"{AUTH}"}},"file.b":{{"auth":"{AUTH}"}},"all.b":{{}}}}}}"#
+        );
+        let answer = |name: &str| {
+            format!(r#"read -r s; echo "{{\"Username\":\"{name}\",\"Secret\":\"$s\"}}""#)
+        };
+        let home = Home::new()
+            .file(".docker/config.json", config)
+            .helper("all", &answer("all"))
+            .helper("own", &answer("own"));
+        let docker = docker(&home);
+        for (registry, expected) in [
+            ("own.b", "own:own.b"),
+            ("all.b", "all:all.b"),
+            ("docker.io", "own:https://index.docker.io/v1/"),
+            ("file.b", "me:canary"),
+        ] {
+            let found = ask(&docker, registry).await.unwrap();
+            let place = found.looked_in.join("");
+            assert!(place.contains(".docker/config.json"), "{place}");
+            assert_eq!(place.contains("helper"), registry != "file.b", "{place}");
+            assert_eq!(pair(found).as_deref(), Some(expected));
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_helper_is_not_asked_again_unless_it_was_refused_or_had_nothing() {
+        let config = r#"{"credsStore":"all"}"#;
+        let script = r#"read -r s
+            [ "$s" = a.b ] || { echo credentials not found in native keychain; exit 1; }
+            echo '{"Username":"u","Secret":"s"}'"#;
+        let home = Home::new()
+            .file(".docker/config.json", config)
+            .helper("all", script);
+        let docker = docker(&home);
+        for name in ["a.b/c", "a.b/d", "a.b"] {
+            assert!(pair(ask(&docker, name).await.unwrap()).is_some());
+        }
+        assert_eq!(home.helper_runs(), 1);
+        let registry = "a.b".parse().unwrap();
+        let again = CredentialRequest::new(&registry).again();
+        assert!(pair(docker.credential(&again).await.unwrap()).is_some());
+        assert_eq!(home.helper_runs(), 2);
+        for _ in 0..2 {
+            assert!(pair(ask(&docker, "c.d").await.unwrap()).is_none());
+        }
+        assert_eq!(home.helper_runs(), 4);
+    }
+
+    #[tokio::test]
+    async fn a_helper_that_is_not_there_is_an_error_and_not_nobody() {
+        let config = format!(
+            r#"{{"credHelpers":{{"a.b":"absent","c.d":"../evil"}},"auths":{{"a.b":{{"auth":"{AUTH}"}}}}}}"#
+        );
+        let home = Home::new()
+            .file(".docker/config.json", config)
+            .with("PATH", "/nonexistent");
+        for registry in ["a.b", "c.d"] {
+            let error = ask(&docker(&home), registry).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+            assert!(error.to_string().contains("config.json"), "{error}");
+        }
+        assert!(pair(ask(&docker(&home), "e.f").await.unwrap()).is_none());
+    }
+
+    #[tokio::test]
+    async fn finch_s_file_is_docker_s_in_another_place() {
+        let home = Home::new()
+            .with("DOCKER_CONFIG", "elsewhere")
+            .file(".finch/config.json", entry("https://a.b/v1/"));
+        let environment = home.environment();
+        let helpers = Arc::new(Helpers::new(environment.clone()));
+        let finch = ConfigDirectory::finch(&environment, helpers);
+        let found = ask(&finch, "a.b").await.unwrap();
+        assert!(found.looked_in[0].starts_with("finch config `"));
+        assert_eq!(pair(found).as_deref(), Some("me:canary"));
+    }
+}

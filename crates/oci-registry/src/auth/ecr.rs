@@ -420,3 +420,109 @@ where
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(registry: &str) -> Option<Service> {
+        Service::of(&registry.parse().unwrap())
+    }
+
+    #[test]
+    fn a_registry_is_amazon_s_by_its_whole_host() {
+        let private = |region: &str, is_fips| {
+            Some(Service::Private {
+                region: region.to_owned(),
+                is_fips,
+            })
+        };
+        for (registry, expected) in [
+            (
+                "123456789012.dkr.ecr.us-east-1.amazonaws.com",
+                private("us-east-1", false),
+            ),
+            (
+                "123456789012.dkr.ecr.us-east-1.amazonaws.com:5000",
+                private("us-east-1", false),
+            ),
+            (
+                "123456789012.dkr.ecr-fips.us-gov-west-1.amazonaws.com",
+                private("us-gov-west-1", true),
+            ),
+            (
+                "123456789012.dkr.ecr.cn-north-1.amazonaws.com.cn",
+                private("cn-north-1", false),
+            ),
+            (
+                "123456789012.dkr.ecr.eusc-de-east-1.amazonaws.eu",
+                private("eusc-de-east-1", false),
+            ),
+            (
+                "123456789012.dkr-ecr.eu-west-1.on.aws",
+                private("eu-west-1", false),
+            ),
+            (
+                "123456789012.dkr-ecr-fips.us-east-2.on.aws",
+                private("us-east-2", true),
+            ),
+            (
+                "123456789012.dkr.ecr.us-iso-east-1.c2s.ic.gov",
+                private("us-iso-east-1", false),
+            ),
+            ("public.ecr.aws", Some(Service::Public)),
+            ("ecr-public.aws.com", Some(Service::Public)),
+            ("secret-registry.example", None),
+            (
+                "123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.example",
+                None,
+            ),
+            (
+                "evil.example.123456789012.dkr.ecr.us-east-1.amazonaws.com",
+                None,
+            ),
+            ("evil-123456789012.dkr.ecr.us-east-1.amazonaws.com", None),
+            ("12345678901.dkr.ecr.us-east-1.amazonaws.com", None),
+            ("1234567890123.dkr.ecr.us-east-1.amazonaws.com", None),
+            ("12345678901a.dkr.ecr.us-east-1.amazonaws.com", None),
+            ("123456789012.dkr.ecr.us-east-1.evil.amazonaws.com", None),
+            ("123456789012.dkr.ecr.-us.amazonaws.com", None),
+            ("123456789012.dkr.ecr.us-east-1.amazonaws.org", None),
+            ("123456789012.dkr.ecr.us-east-1.aws", None),
+            ("123456789012.dkr.ecrx.us-east-1.amazonaws.com", None),
+            ("123456789012.dkr.ecr.amazonaws.com", None),
+            ("dkr.ecr.us-east-1.amazonaws.com", None),
+            ("us-east-1.amazonaws.com", None),
+            ("amazonaws.com", None),
+            ("public.ecr.aws.evil.example", None),
+            ("xpublic.ecr.aws", None),
+            ("x.public.ecr.aws", None),
+        ] {
+            // Some of these are no names at all, and cannot get this far.
+            let Ok(name) = registry.parse::<RegistryName>() else {
+                assert_eq!(expected, None);
+                continue;
+            };
+            assert_eq!(Service::of(&name), expected, "{registry}");
+        }
+        assert_eq!(service("PUBLIC.ecr.aws"), Some(Service::Public));
+    }
+
+    #[test]
+    fn a_token_is_a_user_name_and_a_password() {
+        let basic = |text: &str| basic(&STANDARD.encode(text));
+        assert_eq!(basic("AWS:a:b"), Some(Credential::from_pair("AWS", "a:b")));
+        assert_eq!(basic("AWS"), None);
+        assert_eq!(super::basic("canary"), None);
+    }
+
+    #[test]
+    fn a_token_that_ended_before_it_came_is_good_until_it_is_refused() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1000);
+        let hours = |hours| Duration::from_hours(hours);
+        assert_eq!(lifetime(now + hours(12), now), Some(hours(12) - MARGIN));
+        let brief = Duration::from_mins(10);
+        assert_eq!(lifetime(now + brief, now), Some(Duration::from_mins(9)));
+        assert_eq!(lifetime(now - hours(1), now), None);
+    }
+}

@@ -319,3 +319,241 @@ impl Entry {
 
 /// An entry's `auth` is not what it should be; what it is stays unsaid.
 struct Unreadable;
+
+#[cfg(test)]
+mod tests {
+    use super::super::home::AUTH;
+    use super::*;
+
+    /// The user in whose name the entry is that a rule finds in a file of these keys, each with itself as the user.
+    fn finds(
+        rule: impl Fn(&AuthFile, &CredentialRequest<'_>) -> Result<Option<Credential>, Error>,
+        keys: &[&str],
+        name: &str,
+    ) -> Option<String> {
+        let entries = keys
+            .iter()
+            .map(|key| format!(r#""{key}":{{"username":"{key}","password":"p"}}"#));
+        let entries: Vec<_> = entries.collect();
+        let file = format!(
+            r#"{{"auths":{{{}}},"HttpHeaders":{{}}}}"#,
+            entries.join(",")
+        );
+        let file = AuthFile::parse(file.as_bytes(), "a file").unwrap();
+        let (registry, repository) = name.split_once('/').unwrap_or((name, ""));
+        let registry = registry.parse().unwrap();
+        let repository = (!repository.is_empty()).then(|| repository.parse().unwrap());
+        let mut request = CredentialRequest::new(&registry);
+        request.repository = repository.as_ref();
+        match rule(&file, &request).unwrap()? {
+            Credential::Basic { username, .. } => Some(username),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn docker_s_rule() {
+        const HUB_URL: &str = "https://index.docker.io/v1/";
+        let docker =
+            |file: &AuthFile, request: &CredentialRequest<'_>| file.docker_entry(request, "a file");
+        for (keys, name, expected) in [
+            (&["ghcr.io"][..], "ghcr.io/a/b", Some("ghcr.io")),
+            (
+                &["https://ghcr.io/v1/"],
+                "ghcr.io",
+                Some("https://ghcr.io/v1/"),
+            ),
+            (&["http://ghcr.io"], "ghcr.io", Some("http://ghcr.io")),
+            (&["https://ghcr.io", "ghcr.io"], "ghcr.io", Some("ghcr.io")),
+            (
+                &["127.0.0.1:5000"],
+                "127.0.0.1:5000",
+                Some("127.0.0.1:5000"),
+            ),
+            (&[HUB_URL], "docker.io/library/x", Some(HUB_URL)),
+            (&[HUB_URL, "docker.io"], "docker.io", Some(HUB_URL)),
+            (&["docker.io"], "index.docker.io", Some("docker.io")),
+            // A path stands for its host, and the repository's own goes first.
+            (&["ghcr.io/a"], "ghcr.io/b", Some("ghcr.io/a")),
+            (
+                &["ghcr.io/a", "ghcr.io/b"],
+                "ghcr.io/b/c",
+                Some("ghcr.io/b"),
+            ),
+            (&["ghcr.io/a", "ghcr.io"], "ghcr.io/a", Some("ghcr.io")),
+            (&["ghcr.io"], "ghcr.io:443", None),
+            (&["ghcr.io:443"], "ghcr.io", None),
+            (&["ghcr.io"], "xghcr.io", None),
+            (&["ghcr.io"], "ghcr.io.example", None),
+            (&["https://ghcr.io.example/ghcr.io"], "ghcr.io", None),
+            (&["ftp://ghcr.io"], "ghcr.io", None),
+            (&[], "ghcr.io", None),
+        ] {
+            let found = finds(docker, keys, name);
+            assert_eq!(found.as_deref(), expected, "{keys:?} {name}");
+        }
+    }
+
+    #[test]
+    fn podman_s_rule() {
+        let of = |is_legacy| {
+            move |file: &AuthFile, request: &CredentialRequest<'_>| {
+                file.containers_entry(request, "a file", is_legacy)
+            }
+        };
+        let quay = &["quay.io", "quay.io/org", "quay.io/org/repo"][..];
+        for (keys, name, expected) in [
+            (quay, "quay.io/org/repo", Some("quay.io/org/repo")),
+            (quay, "quay.io/org/repo2", Some("quay.io/org")),
+            (quay, "quay.io/other", Some("quay.io")),
+            (quay, "quay.io", Some("quay.io")),
+            // A path is for what is below it only.
+            (&["quay.io/org"], "quay.io/organisation", None),
+            (&["quay.io/org"], "quay.io", None),
+            (
+                &["https://quay.io/v1/"],
+                "quay.io/org",
+                Some("https://quay.io/v1/"),
+            ),
+            (
+                &["https://quay.io", "quay.io/org"],
+                "quay.io/org/x",
+                Some("quay.io/org"),
+            ),
+            (&["docker.io"], "docker.io/library/x", Some("docker.io")),
+            (
+                &["https://index.docker.io/v1/"],
+                "docker.io",
+                Some("https://index.docker.io/v1/"),
+            ),
+            (
+                &["registry-1.docker.io"],
+                "docker.io",
+                Some("registry-1.docker.io"),
+            ),
+            (&["quay.io:443"], "quay.io", None),
+            (&["quay.io"], "quay.io.example", None),
+        ] {
+            let found = finds(of(false), keys, name);
+            assert_eq!(found.as_deref(), expected, "{keys:?} {name}");
+        }
+        // In a legacy file a path is what is left of a URL.
+        for (keys, name, expected) in [
+            (&["quay.io/v1/"][..], "quay.io/org", Some("quay.io/v1/")),
+            (
+                &["https://quay.io/v1/"],
+                "quay.io",
+                Some("https://quay.io/v1/"),
+            ),
+            (&["quay.io"], "quay.io.example", None),
+        ] {
+            let found = finds(of(true), keys, name);
+            assert_eq!(found.as_deref(), expected, "{keys:?} {name}");
+        }
+    }
+
+    fn entry(entry: &str) -> Result<Option<Credential>, Error> {
+        let file = format!(r#"{{"auths":{{"a.b":{entry}}}}}"#);
+        let registry = "a.b".parse().unwrap();
+        let request = CredentialRequest::new(&registry);
+        AuthFile::parse(file.as_bytes(), "a file")?.docker_entry(&request, "a file")
+    }
+
+    #[test]
+    fn entries() {
+        let basic = Credential::from_pair("me", "canary");
+        let identity = Credential::Identity(Secret::new("x"));
+        let registry = Credential::Registry(Secret::new("x"));
+        for (text, expected) in [
+            (
+                format!(r#"{{"auth":"{AUTH}","email":"me@a.b"}}"#),
+                Some(basic.clone()),
+            ),
+            (
+                r#"{"username":"me","password":"canary"}"#.into(),
+                Some(basic.clone()),
+            ),
+            // Zeros behind it, and no padding.
+            (r#"{"auth":"bWU6Y2FuYXJ5AAA="}"#.into(), Some(basic.clone())),
+            (r#"{"auth":"bWU6Y2FuYXJ5AAA"}"#.into(), Some(basic)),
+            (
+                r#"{"auth":"bWU6cDpx"}"#.into(),
+                Some(Credential::from_pair("me", "p:q")),
+            ),
+            (r#"{"identitytoken":"x"}"#.into(), Some(identity.clone())),
+            (
+                r#"{"identitytoken":"x","auth":"eA=="}"#.into(),
+                Some(identity.clone()),
+            ),
+            (r#"{"registrytoken":"x"}"#.into(), Some(registry)),
+            // Azure's way of saying that the password is an identity token.
+            (
+                r#"{"username":"00000000-0000-0000-0000-000000000000","password":"x"}"#.into(),
+                Some(identity),
+            ),
+            ("{}".into(), None),
+            ("null".into(), None),
+            (r#"{"auth":"","username":"me"}"#.into(), None),
+        ] {
+            assert_eq!(entry(&text).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_broken_is_named_and_not_quoted() {
+        for broken in [
+            r#""canary""#,
+            "{canary",
+            r#"{"auth":"Y2FuYXJ5"}"#,
+            r#"{"auth":"OmNhbmFyeQ=="}"#,
+            r#"{"auth":"canary:canary"}"#,
+            r#"{"auth":["canary"]}"#,
+        ] {
+            let error = entry(broken).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("a file"), "{error}");
+            let shown = format!("{error} {error:?}");
+            for secret in ["canary", "Y2FuYXJ5", "OmNhbmFyeQ"] {
+                assert!(!shown.contains(secret), "{shown}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_variable_has_no_field_but_docker_s() {
+        let parse = |text: &str| AuthFile::parse_variable(text, "a variable");
+        let good = format!(r#"{{"auths":{{"a.b":{{"auth":"{AUTH}"}}}}}}"#);
+        for text in [&good, r#"{"auths":{}}"#, "{}"] {
+            assert!(parse(text).is_ok(), "{text}");
+        }
+        for text in [
+            &format!("{good}{good}"),
+            r#"{"auths":{},"credsStore":"x"}"#,
+            r#"{"auths":{"a.b":{"auth":"","identitytoken":"x"}}}"#,
+            "[",
+            "x",
+        ] {
+            assert!(matches!(parse(text), Err(Error::Parse { .. })), "{text}");
+        }
+    }
+
+    #[tokio::test]
+    async fn absent_files_are_no_files_and_large_ones_are_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("config.json");
+        assert_eq!(read(&path, "p").await.unwrap(), None);
+        std::fs::write(&path, "{}").unwrap();
+        assert_eq!(read(&path, "p").await.unwrap().unwrap(), b"{}");
+        assert_eq!(read(&path.join("below"), "p").await.unwrap(), None);
+        assert!(matches!(
+            read(home.path(), "p").await,
+            Err(Error::Read { .. })
+        ));
+        let file = std::fs::File::create(&path).unwrap();
+        file.set_len(MAX_FILE + 1).unwrap();
+        assert!(matches!(
+            read(&path, "p").await,
+            Err(Error::TooLarge { .. })
+        ));
+    }
+}

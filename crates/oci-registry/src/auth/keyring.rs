@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use snafu::{OptionExt, ResultExt, Snafu};
 
 use super::{Credential, CredentialProvider, CredentialRequest, Lookup, Secret};
@@ -83,7 +83,7 @@ trait Store: std::fmt::Debug + Send + Sync {
 }
 
 /// What stands in an entry.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 struct Kept {
     #[serde(rename = "Username")]
     username: String,
@@ -116,11 +116,8 @@ impl Keyring {
             Credential::Identity(token) => (TOKEN_USER, token),
             Credential::Registry(_) => return Err(Error::Unkeepable.into()),
         };
-        let kept = Kept {
-            username: username.to_owned(),
-            secret: secret.expose().to_owned(),
-        };
-        let text = serde_json::to_string(&kept).expect("two texts are JSON");
+        let kept = serde_json::json!({"Username": username, "Secret": secret.expose()});
+        let text = kept.to_string();
         let user = registry.as_str().to_owned();
         let written = self.apart(move |store| store.write(&user, &text)).await;
         let intention = "keep";

@@ -13,6 +13,8 @@ mod docker;
 mod ecr;
 mod file;
 mod helper;
+#[cfg(test)]
+mod home;
 #[cfg(feature = "keyring")]
 pub(crate) mod keyring;
 pub(crate) mod scope;
