@@ -57,6 +57,7 @@
 //! | `storage` | [`Source`] and [`Target`]; [`Delete`] for places that let go |
 //! | `copy`, `pack`, `unpack` | artifacts from place to place, out of files and back |
 //! | `memory`, `layout`, `registry` | the places: RAM, a directory, a host |
+//! | `cache` | manifests that were read before, by digest, on disk |
 //! | `exchange` | one bounded HTTP request done right: redirects, retries, idleness, what may be shown |
 //! | `auth`, `transport` | credentials and tokens; a request that answers a registry's challenge |
 //! | `environment` | the process's surroundings, as an argument |
@@ -78,6 +79,7 @@
 
 mod auth;
 mod blob;
+mod cache;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
 mod copy;
@@ -102,6 +104,7 @@ pub use auth::chain::CredentialChain;
 pub use auth::keyring::Keyring;
 pub use auth::{Anonymous, Credential, CredentialProvider, CredentialRequest, Lookup, Secret};
 pub use blob::{Blob, BlobStream, Content};
+pub use cache::Cache;
 pub use copy::{CopyEvent, CopyOptions, copy};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;

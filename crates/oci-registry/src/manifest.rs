@@ -90,6 +90,9 @@ impl MediaType {
         Self::new_static("application/vnd.docker.distribution.manifest.list.v2+json");
     /// An OCI image's configuration.
     pub const IMAGE_CONFIG: Self = Self::new_static("application/vnd.oci.image.config.v1+json");
+    /// Docker's image configuration.
+    pub const DOCKER_IMAGE_CONFIG: Self =
+        Self::new_static("application/vnd.docker.container.image.v1+json");
     /// The empty JSON object, where something has to be and nothing is to be said.
     pub const EMPTY: Self = Self::new_static("application/vnd.oci.empty.v1+json");
     /// Bytes of no known kind.
@@ -121,6 +124,11 @@ impl MediaType {
     /// Whether content of this type is an index.
     pub fn is_index(&self) -> bool {
         *self == Self::INDEX || *self == Self::DOCKER_LIST
+    }
+
+    /// Whether content of this type is an image's configuration, OCI's or Docker's.
+    pub fn is_image_config(&self) -> bool {
+        *self == Self::IMAGE_CONFIG || *self == Self::DOCKER_IMAGE_CONFIG
     }
 
     /// The media type of a `Content-Type` header, its parameters ignored.

@@ -1,7 +1,8 @@
-//! Looking after what is in a repository: what refers to what, and what is deleted.
+//! Looking after what is in a repository: what refers to what, what is deleted, what is known already.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cache;
 mod delete;
 mod referrers;
 #[allow(dead_code, reason = "shared: no suite needs all of it")]
