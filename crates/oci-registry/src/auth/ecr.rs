@@ -204,8 +204,12 @@ impl Ecr {
     ) -> Result<Option<Held>, Error> {
         let keys = match self.keys(service.region()).await {
             Ok(keys) => keys,
-            // Nothing is set up, as against set up wrongly.
-            Err(CredentialsError::CredentialsNotLoaded(_)) => return Ok(None),
+            // Nothing is set up, as against set up wrongly: a profile that is named was meant to be there.
+            Err(CredentialsError::CredentialsNotLoaded(_))
+                if self.environment.var("AWS_PROFILE").is_none() =>
+            {
+                return Ok(None);
+            }
             Err(error) => {
                 let registry = registry.clone();
                 return Err(LoadKeysSnafu { registry }.into_error(error));
@@ -324,14 +328,14 @@ impl Ecr {
         chain.provide_credentials().await
     }
 
-    /// The files of profiles. The SDK takes a file that it is given for one that must be there.
+    /// The files of profiles. The SDK takes a file that it is given for one that must be there, and wants one at least.
     async fn files(&self) -> EnvConfigFiles {
         let of = |variable: &str, name: &str| -> Option<PathBuf> {
             let named = self.environment.var(variable);
             let named = named.map(|path| self.environment.resolve(path));
             named.or_else(|| Some(self.environment.home()?.join(".aws").join(name)))
         };
-        let mut files = EnvConfigFiles::builder();
+        let mut files = EnvConfigFiles::builder().with_contents(EnvConfigFileKind::Config, "");
         for (kind, path) in [
             (EnvConfigFileKind::Config, of("AWS_CONFIG_FILE", "config")),
             (
@@ -520,7 +524,7 @@ mod tests {
     fn a_token_that_ended_before_it_came_is_good_until_it_is_refused() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1000);
         let hours = |hours| Duration::from_hours(hours);
-        assert_eq!(lifetime(now + hours(12), now), Some(hours(12) - MARGIN));
+        assert_eq!(lifetime(now + hours(12) + MARGIN, now), Some(hours(12)));
         let brief = Duration::from_mins(10);
         assert_eq!(lifetime(now + brief, now), Some(Duration::from_mins(9)));
         assert_eq!(lifetime(now - hours(1), now), None);

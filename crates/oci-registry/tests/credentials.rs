@@ -1,0 +1,482 @@
+//! Which credential goes with a request, and when another one is looked for.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[expect(dead_code, reason = "not every test needs all of it")]
+mod scripted;
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+use oci_registry::{
+    Access, Client, ClientOptions, Credential, CredentialProvider, CredentialRequest, Environment,
+    Error, ErrorKind, Identifier, Lookup, Secret, Source, Tag,
+};
+use scripted::{Asked, Reply, Server};
+
+const CANARY: &str = "canary-5f3a";
+
+fn basic(username: &str, password: &str) -> Credential {
+    Credential::Basic {
+        username: username.into(),
+        password: Secret::new(password),
+    }
+}
+
+/// Finds what a function says, and remembers what it was asked.
+struct Scripted<F> {
+    script: F,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl<F> std::fmt::Debug for Scripted<F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scripted")
+    }
+}
+
+#[async_trait::async_trait]
+impl<F> CredentialProvider for Scripted<F>
+where
+    F: Fn(&CredentialRequest<'_>) -> Option<Credential> + Send + Sync,
+{
+    async fn credential(&self, request: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
+        let mut line = request
+            .repository
+            .map_or_else(|| "-".to_owned(), ToString::to_string);
+        line.push_str(if request.is_write { " write" } else { " read" });
+        line.push_str(if request.is_refused { " again" } else { "" });
+        self.asked.lock().unwrap().push(line);
+        Ok(Lookup {
+            found: (self.script)(request).map(|credential| (credential, "a test".into())),
+            looked_in: vec!["a test".into()],
+        })
+    }
+}
+
+/// A client whose credentials come from a function, and what the function will have been asked.
+fn client(
+    script: impl Fn(&CredentialRequest<'_>) -> Option<Credential> + Send + Sync + 'static,
+) -> (Client, Arc<Mutex<Vec<String>>>) {
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let mut options = ClientOptions::new(Environment::default());
+    options.credentials = Arc::new(Scripted {
+        script,
+        asked: Arc::clone(&asked),
+    });
+    (Client::new(options), asked)
+}
+
+/// Asks for a tag that is not there, which is enough to be asked who one is.
+async fn ask(client: &Client, server: &Server, repository: &str) -> Error {
+    let reference = format!("{}/{repository}", server.host()).parse().unwrap();
+    let repository = client.repository(&reference, Access::Pull).unwrap();
+    let tag = Identifier::Tag("latest".parse::<Tag>().unwrap());
+    repository.manifest(&tag).await.unwrap_err()
+}
+
+fn authorization(credential: &Credential) -> String {
+    use base64::Engine as _;
+    let Credential::Basic { username, password } = credential else {
+        panic!("{credential:?}");
+    };
+    let pair = format!("{username}:{}", password.expose());
+    let pair = base64::engine::general_purpose::STANDARD.encode(pair);
+    format!("Basic {pair}")
+}
+
+/// Lets in whoever shows this credential now, by Basic.
+fn gate(right: impl Fn(&Asked) -> Credential + Send + Sync) -> impl Fn(&Asked, usize) -> Reply {
+    move |asked, _| {
+        if asked.header("authorization") == Some(&authorization(&right(asked))) {
+            Reply::new(404)
+        } else {
+            Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\"")
+        }
+    }
+}
+
+#[tokio::test]
+async fn each_repository_may_have_a_credential_of_its_own() {
+    let owner = |path: &str| basic(if path.contains("acme/a") { "a" } else { "b" }, CANARY);
+    let server = Server::start(gate(move |asked| owner(&asked.target))).await;
+    let (client, asked) =
+        client(move |request| Some(owner(&request.repository.unwrap().to_string())));
+    for repository in ["acme/a", "acme/b", "acme/a", "acme/b"] {
+        let error = ask(&client, &server, repository).await;
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    }
+    // The challenge came once, and every repository's credential was looked for once.
+    assert_eq!(server.asked().len(), 5);
+    assert_eq!(*asked.lock().unwrap(), ["acme/a read", "acme/b read"]);
+}
+
+#[tokio::test]
+async fn a_credential_that_is_refused_after_a_while_is_looked_for_again() {
+    let day = Arc::new(Mutex::new("monday"));
+    let today = {
+        let day = Arc::clone(&day);
+        move || basic("me", *day.lock().unwrap())
+    };
+    let server = Server::start(gate({
+        let today = today.clone();
+        move |_| today()
+    }))
+    .await;
+    // Like a store that gives out a token for as long as it is taken.
+    let (client, asked) = client(move |request| {
+        let fresh = today();
+        Some(if request.is_refused {
+            fresh
+        } else {
+            basic("me", "monday")
+        })
+    });
+    assert_eq!(ask(&client, &server, "a").await.kind(), ErrorKind::NotFound);
+    *day.lock().unwrap() = "tuesday";
+    assert_eq!(ask(&client, &server, "a").await.kind(), ErrorKind::NotFound);
+    assert_eq!(ask(&client, &server, "a").await.kind(), ErrorKind::NotFound);
+    assert_eq!(*asked.lock().unwrap(), ["a read", "a read again"]);
+    assert_eq!(server.asked().len(), 2 + 2 + 1);
+}
+
+#[tokio::test]
+async fn a_wrong_password_is_sent_once_and_not_looked_for_twice() {
+    let server = Server::start(gate(|_| basic("me", "right"))).await;
+    let (client, asked) = client(|_| Some(basic("me", CANARY)));
+    let error = ask(&client, &server, "a").await;
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+    assert_eq!(server.asked().len(), 2);
+    assert_eq!(asked.lock().unwrap().len(), 1);
+    let mut shown = format!("{error:?} {:?}", error.help());
+    write!(shown, " {error}").unwrap();
+    assert!(!shown.contains(CANARY), "{shown}");
+}
+
+#[tokio::test]
+async fn who_logs_in_meanwhile_is_let_in() {
+    let server = Server::start(gate(|_| basic("me", "right"))).await;
+    let login = Arc::new(Mutex::new(None));
+    let (client, asked) = client({
+        let login = Arc::clone(&login);
+        move |_| login.lock().unwrap().clone()
+    });
+    let error = ask(&client, &server, "a").await;
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+    *login.lock().unwrap() = Some(basic("me", "right"));
+    let error = ask(&client, &server, "a").await;
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    assert_eq!(*asked.lock().unwrap(), ["a read", "a read again"]);
+}
+
+/// A registry with a token server that gives tokens to one user only.
+async fn with_tokens(user: Credential) -> Server {
+    Server::start(move |asked, _| {
+        let shown = asked.header("authorization");
+        if asked.target.starts_with("/token") {
+            return if shown == Some(&authorization(&user)) {
+                Reply::new(200).body(r#"{"token":"t"}"#)
+            } else {
+                Reply::new(401)
+            };
+        }
+        if shown == Some("Bearer t") {
+            return Reply::new(404);
+        }
+        let realm = format!(
+            "Bearer realm=\"http://{}/token\"",
+            asked.header("host").unwrap()
+        );
+        Reply::new(401).header("WWW-Authenticate", realm)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn nobody_is_tried_first_where_the_provider_says_so() {
+    let server = with_tokens(basic("me", "right")).await;
+    let (client, asked) = client(|request| request.is_refused.then(|| basic("me", "right")));
+    let error = ask(&client, &server, "a").await;
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+    assert_eq!(*asked.lock().unwrap(), ["a read", "a read again"]);
+    let tokens = server.asked();
+    let tokens = tokens
+        .iter()
+        .filter(|asked| asked.target.starts_with("/token"));
+    let shown: Vec<_> = tokens.map(|asked| asked.header("authorization")).collect();
+    assert_eq!(
+        shown,
+        [None, Some(authorization(&basic("me", "right")).as_str())]
+    );
+}
+
+#[tokio::test]
+async fn a_token_server_that_says_no_is_asked_no_second_time_with_the_same() {
+    let server = with_tokens(basic("me", "right")).await;
+    let (client, asked) = client(|_| Some(basic("me", CANARY)));
+    let error = ask(&client, &server, "a").await;
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+    assert_eq!(asked.lock().unwrap().len(), 2);
+    let lines = server.lines();
+    let tokens = lines.iter().filter(|line| line.contains("/token"));
+    assert_eq!(tokens.count(), 1, "{lines:?}");
+}
+
+/// AWS, as far as it gives tokens.
+#[cfg(feature = "ecr")]
+mod ecr {
+    use std::path::Path;
+    use std::time::SystemTime;
+
+    use oci_registry::{CredentialChain, RegistryName};
+
+    use super::*;
+
+    const PRIVATE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+    /// Gives a token with the number of the request in it, which ends in so many seconds from now.
+    async fn aws(lifetime: i64) -> Server {
+        Server::start(move |asked, before| {
+            use base64::Engine as _;
+            let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+            let token = format!("AWS:{CANARY}{before}");
+            let token = base64::engine::general_purpose::STANDARD.encode(token);
+            let end = now.saturating_add_signed(lifetime);
+            let token = format!(r#"{{"authorizationToken":"{token}","expiresAt":{end}}}"#);
+            let target = asked.header("x-amz-target").unwrap();
+            assert!(target.ends_with(".GetAuthorizationToken"), "{target}");
+            let is_private = target.starts_with("AmazonEC2ContainerRegistry");
+            let data = if is_private {
+                format!("[{token}]")
+            } else {
+                token
+            };
+            Reply::new(200)
+                .header("Content-Type", "application/x-amz-json-1.1")
+                .body(format!(r#"{{"authorizationData":{data}}}"#))
+        })
+        .await
+    }
+
+    fn chain(home: &Path, variables: &[(&str, &str)]) -> CredentialChain {
+        let variables = variables
+            .iter()
+            .chain(&[("AWS_EC2_METADATA_DISABLED", "true")])
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = Environment::new(variables, Some(home.into()), home.into());
+        CredentialChain::new(&environment, [])
+    }
+
+    fn keys(endpoint: &str) -> [(&'static str, &str); 3] {
+        [
+            ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+            ("AWS_SECRET_ACCESS_KEY", CANARY),
+            ("AWS_ENDPOINT_URL", endpoint),
+        ]
+    }
+
+    enum Wanted {
+        ToRead,
+        ToWrite,
+        Again,
+    }
+
+    async fn look(
+        chain: &CredentialChain,
+        registry: &str,
+        wanted: Wanted,
+    ) -> oci_registry::Result<Option<Credential>> {
+        let registry: RegistryName = registry.parse().unwrap();
+        let request = CredentialRequest::new(&registry);
+        let request = match wanted {
+            Wanted::ToRead => request,
+            Wanted::ToWrite => request.to_write(),
+            Wanted::Again => request.again(),
+        };
+        let found = chain.credential(&request).await?.found;
+        Ok(found.map(|(credential, place)| {
+            assert_eq!(place, "AWS credentials");
+            credential
+        }))
+    }
+
+    fn numbered(number: usize) -> Credential {
+        basic("AWS", &format!("{CANARY}{number}"))
+    }
+
+    #[tokio::test]
+    async fn one_token_is_asked_for_and_kept_until_it_ends_or_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        // An end in the past means that nobody knows when it ends.
+        for lifetime in [43_200, -86_400] {
+            let aws = aws(lifetime).await;
+            let endpoint = format!("http://{}", aws.host());
+            let chain = chain(home.path(), &keys(&endpoint));
+            for name in [
+                PRIVATE,
+                PRIVATE,
+                "210987654321.dkr.ecr.eu-west-1.amazonaws.com:5000",
+            ] {
+                assert_eq!(
+                    look(&chain, name, Wanted::ToRead).await.unwrap(),
+                    Some(numbered(0))
+                );
+            }
+            let again = look(&chain, PRIVATE, Wanted::Again).await;
+            assert_eq!(again.unwrap(), Some(numbered(1)));
+            assert_eq!(
+                look(&chain, PRIVATE, Wanted::ToRead).await.unwrap(),
+                Some(numbered(1))
+            );
+            let asked = aws.asked();
+            assert_eq!(asked.len(), 2);
+            let signed = asked[0].header("authorization").unwrap();
+            assert!(signed.contains("AKIDEXAMPLE/") && signed.contains("/eu-west-1/ecr/"));
+            assert!(!signed.contains(CANARY));
+        }
+    }
+
+    #[tokio::test]
+    async fn aws_hears_nothing_of_other_registries() {
+        let (home, aws) = (tempfile::tempdir().unwrap(), aws(3600).await);
+        let endpoint = format!("http://{}", aws.host());
+        let chain = chain(home.path(), &keys(&endpoint));
+        for name in [
+            "secret-registry.example",
+            "123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.example",
+            "public.ecr.aws.evil.example",
+        ] {
+            assert_eq!(look(&chain, name, Wanted::ToRead).await.unwrap(), None);
+            assert_eq!(look(&chain, name, Wanted::Again).await.unwrap(), None);
+        }
+        assert_eq!(aws.lines(), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn what_is_public_is_read_as_nobody_first() {
+        let (home, aws) = (tempfile::tempdir().unwrap(), aws(3600).await);
+        let endpoint = format!("http://{}", aws.host());
+        let chain = chain(home.path(), &keys(&endpoint));
+        let name = "public.ecr.aws";
+        assert_eq!(look(&chain, name, Wanted::ToRead).await.unwrap(), None);
+        assert_eq!(aws.asked().len(), 0);
+        let write = look(&chain, name, Wanted::ToWrite).await;
+        assert_eq!(write.unwrap(), Some(numbered(0)));
+        let again = look(&chain, name, Wanted::Again).await;
+        assert_eq!(again.unwrap(), Some(numbered(1)));
+        let signed = aws.asked()[0].header("authorization").unwrap().to_owned();
+        assert!(signed.contains("/us-east-1/ecr-public/"), "{signed}");
+    }
+
+    #[tokio::test]
+    async fn docker_s_file_goes_before_what_aws_would_give() {
+        let (home, aws) = (tempfile::tempdir().unwrap(), aws(3600).await);
+        let config =
+            format!(r#"{{"auths":{{"{PRIVATE}":{{"username":"AWS","password":"mine"}}}}}}"#);
+        std::fs::create_dir(home.path().join(".docker")).unwrap();
+        std::fs::write(home.path().join(".docker/config.json"), config).unwrap();
+        let endpoint = format!("http://{}", aws.host());
+        let chain = chain(home.path(), &keys(&endpoint));
+        let registry = PRIVATE.parse().unwrap();
+        let found = chain.credential(&CredentialRequest::new(&registry)).await;
+        assert_eq!(found.unwrap().found.unwrap().0, basic("AWS", "mine"));
+        assert_eq!(aws.asked().len(), 0);
+    }
+
+    #[tokio::test]
+    async fn profiles_are_read_from_the_files_of_the_environment() {
+        let (home, aws) = (tempfile::tempdir().unwrap(), aws(3600).await);
+        let endpoint = format!("http://{}", aws.host());
+        let profile = |name: &str, id: &str| {
+            format!("[{name}]\naws_access_key_id = {id}\naws_secret_access_key = {CANARY}\n")
+        };
+        let credentials = profile("default", "AKIDDEFAULT") + &profile("other", "AKIDOTHER");
+        std::fs::create_dir(home.path().join(".aws")).unwrap();
+        std::fs::write(home.path().join(".aws/credentials"), credentials).unwrap();
+        std::fs::write(home.path().join("moved"), profile("default", "AKIDMOVED")).unwrap();
+        let url = ("AWS_ENDPOINT_URL_ECR", endpoint.as_str());
+        for variables in [
+            &[url][..],
+            &[url, ("AWS_PROFILE", "other")],
+            &[url, ("AWS_SHARED_CREDENTIALS_FILE", "moved")],
+        ] {
+            let found = look(&chain(home.path(), variables), PRIVATE, Wanted::ToRead).await;
+            assert!(found.unwrap().is_some());
+        }
+        let signed: Vec<_> = aws
+            .asked()
+            .iter()
+            .map(|asked| asked.header("authorization").unwrap().to_owned())
+            .collect();
+        for (signed, id) in signed
+            .iter()
+            .zip(["AKIDDEFAULT/", "AKIDOTHER/", "AKIDMOVED/"])
+        {
+            assert!(signed.contains(id), "{signed}");
+        }
+        // A profile that is not there was meant to be.
+        let chain = chain(home.path(), &[url, ("AWS_PROFILE", "absent")]);
+        let error = look(&chain, PRIVATE, Wanted::ToRead).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
+        assert!(!format!("{error:?}").contains(CANARY), "{error:?}");
+        assert_eq!(aws.asked().len(), 3);
+    }
+
+    #[tokio::test]
+    async fn without_anything_of_aws_s_there_is_nobody() {
+        let home = tempfile::tempdir().unwrap();
+        let registry = PRIVATE.parse().unwrap();
+        let chain = chain(home.path(), &[]);
+        let lookup = chain
+            .credential(&CredentialRequest::new(&registry))
+            .await
+            .unwrap();
+        assert!(lookup.found.is_none());
+        assert_eq!(lookup.looked_in.last().unwrap(), "AWS credentials");
+    }
+
+    #[tokio::test]
+    async fn a_refusal_and_nonsense_are_errors_without_secrets() {
+        let home = tempfile::tempdir().unwrap();
+        let refusal = r#"{"__type":"AccessDeniedException","message":"not for you"}"#;
+        let nonsense = format!(r#"{{"authorizationData":[{{"authorizationToken":"{CANARY}"}}]}}"#);
+        for (status, body, kind, word) in [
+            (
+                400,
+                refusal,
+                ErrorKind::Unauthenticated,
+                "AccessDeniedException: not for you",
+            ),
+            (200, &nonsense, ErrorKind::Protocol, "no token"),
+            (
+                200,
+                r#"{"authorizationData":[]}"#,
+                ErrorKind::Protocol,
+                "no token",
+            ),
+        ] {
+            let reply = Reply::new(status)
+                .header("Content-Type", "application/x-amz-json-1.1")
+                .body(body);
+            let aws = Server::start(move |_, _| reply.clone()).await;
+            let endpoint = format!("http://{}", aws.host());
+            let chain = chain(home.path(), &keys(&endpoint));
+            let error = look(&chain, PRIVATE, Wanted::ToRead).await.unwrap_err();
+            assert_eq!(error.kind(), kind, "{error:?}");
+            assert!(error.to_string().contains(word), "{error}");
+            assert!(error.to_string().contains(PRIVATE), "{error}");
+            assert!(!format!("{error:?}").contains(CANARY), "{error:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_aws_that_does_not_answer_is_given_up() {
+        let home = tempfile::tempdir().unwrap();
+        // Takes connections, and never says a word.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = format!("http://{}", silent.local_addr().unwrap());
+        let chain = chain(home.path(), &keys(&endpoint));
+        let error = look(&chain, PRIVATE, Wanted::ToRead).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Network, "{error:?}");
+    }
+}
