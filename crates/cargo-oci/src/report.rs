@@ -13,8 +13,8 @@ use clap_cargo::style;
 
 use crate::cargo;
 
-/// Interrupted by Ctrl-C, as shells count it.
-const INTERRUPTED: u8 = 130;
+/// What shells add to the number of the signal that ended a process: Ctrl-C is 130.
+const SIGNALLED: u8 = 128;
 
 /// What cargo exits with when it fails.
 const BUILD_FAILED: u8 = 101;
@@ -44,10 +44,10 @@ impl Error {
         }
     }
 
-    /// Stopped by the user.
-    pub(crate) fn interrupted() -> Self {
+    /// Stopped by this signal.
+    pub(crate) fn interrupted(signal: u8) -> Self {
         Self {
-            exit: INTERRUPTED,
+            exit: SIGNALLED + signal,
             help: Vec::new(),
             cause: None,
         }

@@ -1,6 +1,6 @@
 //! One run of the program: its surroundings, its way to registries, and its end.
 //!
-//! The only place that reads the process environment. Ctrl-C drops whatever is under way: half files go with their
+//! The only place that reads the process environment. Ctrl-C, or being told to end, drops whatever is under way: half files go with their
 //! directories, children are ended.
 
 use std::path::PathBuf;
@@ -24,12 +24,39 @@ pub(crate) fn run(cli: Cli, reporter: Reporter) -> Result<(), Error> {
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = dispatch(&session, cli.command) => outcome,
-            Ok(()) = tokio::signal::ctrl_c() => Err(Error::interrupted()),
+            signal = interruption() => Err(Error::interrupted(signal)),
         }
     });
     // What is still computing in the background has nobody left to report to.
     runtime.shutdown_background();
     outcome
+}
+
+/// Waits until this process is asked to stop, and says by which signal.
+#[cfg(unix)]
+async fn interruption() -> u8 {
+    use tokio::signal::unix::{SignalKind, signal};
+    let asked = async |kind: SignalKind| match signal(kind) {
+        Ok(mut asked) => {
+            asked.recv().await;
+        }
+        // Without a handler the system ends the process, which is as well.
+        Err(_) => std::future::pending().await,
+    };
+    tokio::select! {
+        () = asked(SignalKind::interrupt()) => 2,
+        () = asked(SignalKind::terminate()) => 15,
+        () = asked(SignalKind::hangup()) => 1,
+    }
+}
+
+/// Waits until this process is asked to stop, and says by which signal.
+#[cfg(not(unix))]
+async fn interruption() -> u8 {
+    match tokio::signal::ctrl_c().await {
+        Ok(()) => 2,
+        Err(_) => std::future::pending().await,
+    }
 }
 
 async fn dispatch(session: &Session, command: Command) -> Result<(), Error> {

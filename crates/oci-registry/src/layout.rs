@@ -38,6 +38,8 @@ const MAX_INDEX: u64 = 64 << 20;
 enum Error {
     #[snafu(display("failed to open the layout `{}`: there is no `oci-layout` in it", directory.display()))]
     NoLayout { directory: PathBuf },
+    #[snafu(display("refused to make a layout in `{}`: `{}` and perhaps more is there", directory.display(), found.escape_debug()))]
+    Occupied { directory: PathBuf, found: String },
     #[snafu(display("failed to make the layout `{}`", directory.display()))]
     Make {
         directory: PathBuf,
@@ -84,6 +86,14 @@ enum Error {
 }
 
 impl Failure for Error {
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NoLayout { directory } => layouts_below(directory),
+            Self::Occupied { .. } => vec!["name a directory that is new or empty".into()],
+            _ => Vec::new(),
+        }
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoLayout { .. } | Self::NoManifest { .. } | Self::NoBlob { .. } => {
@@ -91,6 +101,7 @@ impl Failure for Error {
             }
             Self::Parse { .. } | Self::TooLarge { .. } => ErrorKind::Protocol,
             Self::OtherVersion { .. } => ErrorKind::Unsupported,
+            Self::Occupied { .. } => ErrorKind::InvalidInput,
             Self::WrongDigest { .. } => ErrorKind::Mismatch,
             Self::Make { .. }
             | Self::Read { .. }
@@ -98,6 +109,24 @@ impl Failure for Error {
             | Self::Remove { .. }
             | Self::Lock { .. } => ErrorKind::Io,
         }
+    }
+}
+
+/// Which layouts are in a directory that is none itself: packages are pushed into one each.
+fn layouts_below(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let layouts = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.join("oci-layout").is_file());
+    let mut names: Vec<_> = layouts
+        .map(|path| format!("`oci:{}`", path.display()))
+        .collect();
+    names.sort();
+    names.truncate(10);
+    if names.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!("there is a layout at {}", names.join(", "))]
     }
 }
 
@@ -215,11 +244,11 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Opens a layout, and makes it first when it is not there. A directory that holds other things may become one.
+    /// Opens a layout, and makes it first when it is not there, in a directory that is new or empty.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`] when it cannot be made.
+    /// [`ErrorKind::InvalidInput`] when there are other things; [`ErrorKind::Io`] when it cannot be made.
     pub async fn create(directory: impl Into<PathBuf>) -> crate::Result<Self> {
         let directory = directory.into();
         let layout = Self {
@@ -231,6 +260,7 @@ impl Layout {
                 directory: directory.clone(),
             })?;
         if !is_there {
+            refuse_occupied(&directory).await?;
             let blobs = directory.join("blobs").join("sha256");
             tokio::fs::create_dir_all(&blobs).await.context(MakeSnafu {
                 directory: directory.clone(),
@@ -365,6 +395,38 @@ impl Layout {
         persist(temporary, &path)?;
         Ok(())
     }
+}
+
+/// Refuses to make a layout among other things. What an interrupted attempt left is none of them.
+async fn refuse_occupied(directory: &Path) -> Result<(), Error> {
+    let mut entries = match tokio::fs::read_dir(directory).await {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => {
+            return Err(Error::Make {
+                directory: directory.to_owned(),
+                source,
+            });
+        }
+    };
+    while let Some(entry) = entries
+        .next_entry()
+        .await
+        .context(MakeSnafu { directory })?
+    {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let is_ours = matches!(&*name, "blobs" | "index.json" | "oci-layout")
+            || name.starts_with(".partial-");
+        ensure!(
+            is_ours,
+            OccupiedSnafu {
+                directory,
+                found: name
+            }
+        );
+    }
+    Ok(())
 }
 
 fn new_temporary(directory: &Path) -> Result<tempfile::NamedTempFile, Error> {

@@ -71,7 +71,7 @@ fn beyond(text: &str, limit: usize) -> Range<usize> {
 }
 
 macro_rules! text_newtype {
-    ($name:ident, $what:literal, $check:path) => {
+    ($name:ident, $what:literal, $check:path, $help:path) => {
         impl $name {
             /// The name as text.
             pub fn as_str(&self) -> &str {
@@ -85,7 +85,7 @@ macro_rules! text_newtype {
             fn from_str(text: &str) -> crate::Result<Self> {
                 match $check(text) {
                     Ok(name) => Ok(Self(name.into())),
-                    Err(problem) => Err(failure($what, text, problem, None)),
+                    Err(problem) => Err(failure($what, text, problem, $help(text))),
                 }
             }
         }
@@ -108,7 +108,7 @@ macro_rules! text_newtype {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegistryName(Box<str>);
 
-text_newtype!(RegistryName, "registry", check_registry);
+text_newtype!(RegistryName, "registry", check_registry, registry_help);
 
 impl RegistryName {
     /// The host without its port; an IPv6 address keeps its brackets.
@@ -141,6 +141,20 @@ impl RegistryName {
             |address| address.is_loopback(),
         )
     }
+}
+
+fn no_help(_: &str) -> Option<String> {
+    None
+}
+
+/// What was probably meant by a text that is more than a registry.
+fn registry_help(text: &str) -> Option<String> {
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let host = bare.split('/').next().unwrap_or(bare);
+    Some(match check_registry(host) {
+        Ok(host) if host != text => format!("write `{host}`"),
+        _ => "a registry is HOST or HOST:PORT, such as `ghcr.io`".to_owned(),
+    })
 }
 
 fn split_port(text: &str) -> (&str, Option<&str>) {
@@ -204,7 +218,7 @@ fn check_registry(text: &str) -> Result<String, Problem> {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RepositoryName(Box<str>);
 
-text_newtype!(RepositoryName, "repository", check_repository);
+text_newtype!(RepositoryName, "repository", check_repository, no_help);
 
 fn check_repository(text: &str) -> Result<String, Problem> {
     if text.is_empty() {
@@ -269,7 +283,7 @@ fn check_component(text: &str) -> Result<(), Problem> {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Box<str>);
 
-text_newtype!(Tag, "tag", check_tag);
+text_newtype!(Tag, "tag", check_tag, no_help);
 
 fn check_tag(text: &str) -> Result<String, Problem> {
     if text.is_empty() {

@@ -62,10 +62,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         )
         .help(format!("`cargo oci manifest {name}` shows what it holds")));
     }
-    session.reporter.status(
-        "Pulling",
-        format_args!("{} ({})", flags.reference.with(root), name),
-    );
+    let asked = flags.reference.with(root);
+    if asked == name {
+        session.reporter.status("Pulling", &name);
+    } else {
+        session
+            .reporter
+            .status("Pulling", format_args!("{asked} ({})", manifest.digest()));
+    }
     let directory = session.resolve(&flags.output);
     let observer = |file: &Extract, path: &Path| {
         // As it was asked for: relative to where the command was typed.

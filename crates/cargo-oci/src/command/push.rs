@@ -60,7 +60,7 @@ pub(crate) struct Flags {
     no_index: bool,
 
     /// Let `MAJOR.MINOR`, `MAJOR` and `latest` follow, once all declared targets are there
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["no_index", "tag"])]
     floating: bool,
 
     /// Show what would be sent, as JSON, and change nothing
@@ -96,14 +96,12 @@ pub(crate) struct Flags {
 }
 
 fn kind(text: &str) -> Result<Kind, String> {
-    let kind: Kind = text
-        .parse()
-        .map_err(|error: oci_package::UnknownKind| error.to_string())?;
-    if kind.is_built() {
-        Ok(kind)
-    } else {
-        Err(format!("no build writes files of the kind `{kind}`"))
-    }
+    let kind = text.parse::<Kind>().ok().filter(|kind| kind.is_built());
+    kind.ok_or_else(|| {
+        let built = Kind::ALL.into_iter().filter(|kind| kind.is_built());
+        let known: Vec<_> = built.map(|kind| kind.to_string()).collect();
+        format!("the kinds that builds write are {}", known.join(", "))
+    })
 }
 
 fn annotation(text: &str) -> Result<(String, String), &'static str> {

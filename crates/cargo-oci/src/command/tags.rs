@@ -47,21 +47,27 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         }
         return Ok(());
     }
-    let rows = tags.map(|tag| async {
-        let tag = tag?;
+    // Names are cheap, and their longest makes the column.
+    let tags: Vec<Tag> = tags.try_collect().await?;
+    let width = tags
+        .iter()
+        .map(|tag| tag.as_str().len())
+        .max()
+        .unwrap_or_default();
+    let rows = futures_util::stream::iter(tags).map(|tag| async {
         // A tag may go between the listing and the question.
         let manifest = source.manifest(&tag.clone().into()).await.optional()?;
         Ok::<_, oci_registry::Error>((tag, manifest))
     });
     let mut rows = rows.buffered(CONCURRENCY);
     while let Some((tag, manifest)) = rows.try_next().await? {
-        report::line(row(&tag, manifest.as_ref()))?;
+        report::line(row(&tag, width, manifest.as_ref()))?;
     }
     Ok(())
 }
 
 /// Tag, size, date, digest, targets or platforms; `-` for what is not known.
-fn row(tag: &Tag, manifest: Option<&Manifest>) -> String {
+fn row(tag: &Tag, width: usize, manifest: Option<&Manifest>) -> String {
     let summary = manifest.map(Summary::of);
     let or_none = |text: Option<String>| {
         text.filter(|text| !text.is_empty())
@@ -86,7 +92,10 @@ fn row(tag: &Tag, manifest: Option<&Manifest>) -> String {
         }
     }));
     let for_what = escape(&for_what, 4000);
-    format!("{tag:<24} {size:>10}  {created:<20}  {digest}  {for_what}")
+    format!(
+        "{:<width$} {size:>10}  {created:<20}  {digest}  {for_what}",
+        tag.as_str()
+    )
 }
 
 #[cfg(test)]
@@ -99,11 +108,11 @@ mod tests {
     fn what_is_not_known_is_a_dash() {
         let tag: Tag = "1.0".parse().expect("a tag");
         assert_eq!(
-            row(&tag, None).split_whitespace().collect::<Vec<_>>(),
+            row(&tag, 5, None).split_whitespace().collect::<Vec<_>>(),
             ["1.0", "-", "-", "-", "-"]
         );
         let index = Manifest::from_index(Index::new(None, vec![])).expect("a small index");
-        let shown = row(&tag, Some(&index));
+        let shown = row(&tag, 5, Some(&index));
         assert_eq!(
             shown.split_whitespace().collect::<Vec<_>>(),
             ["1.0", "-", "-", index.digest().as_str(), "-"]

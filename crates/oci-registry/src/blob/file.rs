@@ -28,10 +28,12 @@ const WAITING: usize = 4;
 
 /// Opens a regular file and tells its size.
 pub(super) fn open(path: &Path) -> Result<(File, u64), Error> {
-    let file = File::open(path).context(OpenFileSnafu { path })?;
-    let metadata = file.metadata().context(ReadFileSnafu { path })?;
+    // Asked before it is opened: opening a pipe waits for someone to write.
+    let metadata = std::fs::metadata(path).context(OpenFileSnafu { path })?;
     ensure!(metadata.is_file(), NotAFileSnafu { path });
-    Ok((file, metadata.len()))
+    let file = File::open(path).context(OpenFileSnafu { path })?;
+    let size = file.metadata().context(ReadFileSnafu { path })?.len();
+    Ok((file, size))
 }
 
 /// Runs work that does not wait for the runtime.

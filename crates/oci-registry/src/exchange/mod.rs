@@ -29,10 +29,10 @@ use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
 use crate::escape::escape;
 use body::{Body, Progress};
+pub use connection::Resolve;
 use display::ShownUrl;
 use origin::{Class, Met, Origin};
 use retry::Pauses;
-pub use connection::Resolve;
 pub(crate) use retry::{backoff, is_transient};
 
 /// What this program calls itself.
@@ -55,9 +55,17 @@ pub(crate) enum Error {
     #[snafu(display("failed to set up the HTTP client"))]
     BuildClient { source: RootCause },
     #[snafu(display("failed to read `{}`, {purpose}", path.display()))]
-    ReadPem { path: PathBuf, purpose: &'static str, source: std::io::Error },
+    ReadPem {
+        path: PathBuf,
+        purpose: &'static str,
+        source: std::io::Error,
+    },
     #[snafu(display("failed to read `{}`, {purpose}: it is not what PEM should hold", path.display()))]
-    ParsePem { path: PathBuf, purpose: &'static str, source: RootCause },
+    ParsePem {
+        path: PathBuf,
+        purpose: &'static str,
+        source: RootCause,
+    },
     #[snafu(display("failed to use the proxy that `{variable}` names"))]
     BuildProxy { variable: String, source: RootCause },
     #[snafu(display("failed to reach {url}"))]
@@ -133,6 +141,9 @@ impl Failure for Error {
             } => {
                 vec!["the registry's certificate is not one that this machine trusts: if it should be, name a file with its authority's certificate (`--ca-file`)".into()]
             }
+            Self::Connect { source, .. } if source.is_no_tls() => {
+                vec!["the registry does not speak TLS there: if it is meant to be spoken to in plain text, say so (`--plain-http`)".into()]
+            }
             Self::Connect { .. } => {
                 vec!["check the name and the port, and whether a proxy is needed".into()]
             }
@@ -170,6 +181,12 @@ impl RootCause {
             let shown = inner.map_or_else(|| error.to_string(), ToString::to_string);
             shown.contains("certificate")
         })
+    }
+
+    /// Whether the server answered something else than TLS.
+    fn is_no_tls(&self) -> bool {
+        self.layers()
+            .any(|error| error.to_string().contains("InvalidContentType"))
     }
 
     fn layers(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {

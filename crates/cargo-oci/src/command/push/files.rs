@@ -63,13 +63,17 @@ pub(super) async fn built(
             .iter()
             .map(|subject| subject.package.name.as_str())
             .collect();
-        let what = if names.is_empty() {
-            "no package is selected".to_owned()
+        let names = names.join("`, `");
+        return Err(if flags.messages.is_some() {
+            let profile = flags.selection.profile();
+            Error::usage(format!(
+                "nothing to push: the messages name no file of `{names}` in the profile `{profile}`"
+            ))
+            .help("name another profile with `--profile`, or other kinds of files with `--kind`")
         } else {
-            format!("`{}` built no file of the wanted kinds", names.join("`, `"))
-        };
-        return Err(Error::usage(format!("nothing to push: {what}"))
-            .help("programs, C libraries and WebAssembly are pushed by default; name others with `--kind`"));
+            Error::usage(format!("nothing to push: `{names}` built no file of the wanted kinds"))
+                .help("programs, C libraries and WebAssembly are pushed by default; name others with `--kind`")
+        });
     }
     Ok(outputs)
 }
@@ -111,15 +115,26 @@ pub(super) async fn handed_in(
         }
     };
     check_targets(subjects, &[&target])?;
+    for (at, file) in flags.file.iter().enumerate() {
+        if flags.file[..at]
+            .iter()
+            .any(|earlier| earlier.name == file.name)
+        {
+            return Err(Error::usage(format!(
+                "failed to take the files: `--file` names `{}` twice",
+                file.name
+            )));
+        }
+    }
     let files = flags.file.iter().map(|file| {
-        let stem = file.name.strip_suffix(".exe").unwrap_or(&file.name);
+        let stem = file.name.as_str().trim_end_matches(".exe");
         let is_bin = subject
             .package
             .targets
             .iter()
             .any(|target| target.is_bin() && target.name == stem);
         cargo::Built {
-            name: file.name.clone(),
+            name: file.name.to_string(),
             kind: if is_bin { Kind::Bin } else { Kind::File },
             path: session.resolve(&file.path),
         }

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use oci_registry::MediaType;
+use oci_registry::{FileName, MediaType};
 
 /// One file as it was named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HandedFile {
     /// The file's name in the package.
-    pub(crate) name: String,
+    pub(crate) name: FileName,
     /// Where it is, relative to the working directory.
     pub(crate) path: PathBuf,
     /// Its media type, when one was given.
@@ -17,15 +17,16 @@ pub(crate) struct HandedFile {
 }
 
 impl FromStr for HandedFile {
-    type Err = &'static str;
+    type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (name, place) = text
+        let parts = text
             .split_once('=')
-            .ok_or("expected NAME=PATH or NAME=PATH:TYPE")?;
-        if name.is_empty() || place.is_empty() {
-            return Err("expected NAME=PATH or NAME=PATH:TYPE");
-        }
+            .filter(|(name, place)| !name.is_empty() && !place.is_empty());
+        let (name, place) = parts.ok_or("expected NAME=PATH or NAME=PATH:TYPE")?;
+        let name = name
+            .parse::<FileName>()
+            .map_err(|error| error.to_string())?;
         // `C:/x` is a drive and not a media type: a path before a type has more than one character.
         let typed = place
             .rsplit_once(':')
@@ -35,7 +36,7 @@ impl FromStr for HandedFile {
             None => (place, None),
         };
         Ok(Self {
-            name: name.to_owned(),
+            name,
             path: path.into(),
             media_type,
         })
@@ -63,7 +64,7 @@ mod tests {
         let parse = |text: &str| {
             let file: HandedFile = text.parse().ok()?;
             Some((
-                file.name,
+                file.name.to_string(),
                 file.path.to_str()?.to_owned(),
                 file.media_type.map(|kind| kind.to_string()),
             ))
@@ -84,5 +85,6 @@ mod tests {
         assert_eq!(parse("w"), None);
         assert_eq!(parse("=w"), None);
         assert_eq!(parse("w="), None);
+        assert_eq!(parse("../w=x"), None);
     }
 }

@@ -114,7 +114,10 @@ fn build(
 fn files(found: &PackageOutput, flags: &Flags) -> Result<Vec<File>, Error> {
     let files = found.files.iter().map(|built| {
         let mut file = File::new(built.name.parse()?, built.kind, &built.path);
-        let handed = flags.file.iter().find(|handed| handed.name == built.name);
+        let handed = flags
+            .file
+            .iter()
+            .find(|handed| handed.name.as_str() == built.name);
         file.media_type = handed.and_then(|handed| handed.media_type.clone());
         Ok(file)
     });
@@ -156,7 +159,7 @@ async fn publish(
             let verb = match delivery {
                 Delivery::Uploaded => "Uploaded",
                 Delivery::Mounted => "Mounted",
-                Delivery::Existed => "Found",
+                Delivery::Existed => "Exists",
             };
             reporter.status(verb, format_args!("{} ({})", title(blob), Size(blob.size)));
         }

@@ -61,6 +61,12 @@ pub(super) fn select<'a>(
             ));
         }
     }
+    if subjects.is_empty() {
+        return Err(
+            Error::usage("nothing to push: no selected package is to be published")
+                .help("select others with `--package`, or remove `publish = false`"),
+        );
+    }
     if !flags.file.is_empty() || flags.reference.is_some() {
         let why = if flags.file.is_empty() {
             "a reference"
@@ -125,7 +131,15 @@ fn subject<'a>(
         ([], Some(kinds)) => kinds.iter().copied().collect(),
         (kinds, _) => kinds.iter().copied().collect(),
     };
-    let floating = flags.floating || settings.floating == Some(true);
+    let is_version = destination.tag.is_released();
+    if flags.floating && !is_version {
+        return Err(Error::usage(format!(
+            "failed to let tags follow `{}`: only versions are followed",
+            destination.tag.index()
+        )));
+    }
+    let floating =
+        (flags.floating || settings.floating == Some(true)) && is_version && !flags.no_index;
     if floating && settings.targets.is_none() {
         let name = &package.name;
         return Err(Error::usage(format!(
