@@ -62,7 +62,7 @@
 //! | How does it become an artifact? | [`pack`] → [`Artifact`], with a [`NameTemplate`] and a [`Config`] |
 //! | What does a manifest say? | [`PackageTarget`], [`files`], [`differences`] |
 //! | What is in an index? | [`PackageIndex`], [`Entry`] |
-//! | What does a listing say in one line? | [`Summary`] |
+//! | What does a listing say in one line? | [`Summary`]; at length, [`Survey`] → [`TagDetails`] |
 //! | Under which tag? | [`ReleaseTag`], [`tag`], [`repository_name`] |
 //! | Who sends it, and what if others do too? | [`publish`], [`plan`], [`assemble`], [`float()`] |
 //! | Which one is for this machine? | [`choose`], [`find`] |
@@ -76,6 +76,7 @@ mod artifact;
 mod choose;
 mod concurrent;
 pub mod config;
+mod details;
 mod elf;
 mod error;
 mod index;
@@ -92,6 +93,7 @@ mod target;
 pub use artifact::{Artifact, MAX_LAYERS, PackOptions, pack};
 pub use choose::{Machine, Wanted, choose, fallback_tags, find};
 pub use config::Config;
+pub use details::{Concurrency, Details, Survey, TagDetails};
 pub use elf::Elf;
 pub use error::{Error, Result};
 pub use index::{Entry, PackageIndex};
