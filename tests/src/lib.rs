@@ -10,6 +10,7 @@
 //! | [`loopback`] | HTTP on 127.0.0.1, both ends of it |
 //! | [`registry`] | a docker-registry process: open, with passwords, with tokens |
 //! | [`token`] | the token server beside it |
+//! | [`aws`] | a stand-in for AWS, which gives passwords for a registry |
 //! | [`recorder`] | a proxy that names every request that passes |
 //! | [`program`] | a home of its own for a program, and its run |
 //! | [`sources`] | crates to push, in a directory of their own |
@@ -20,8 +21,10 @@
 // A rig that cannot be set up is a failed test, and a panic is how a test fails.
 #![allow(clippy::missing_panics_doc)]
 
+pub mod aws;
 pub mod layout;
 pub mod loopback;
+mod process;
 pub mod program;
 pub mod recorder;
 pub mod registry;

@@ -1,14 +1,10 @@
 //! A docker-registry process on a free loopback port, with a data directory of its own.
 //!
-//! It ends with the value that started it. Should the test be killed, it ends too: it is held by
-//! a shell that waits for its own stdin to close.
+//! It ends with the value that started it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+use std::process::Command;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -18,6 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::loopback;
+use crate::process::Process;
 use crate::testbed::Part;
 use crate::token::{ISSUER, SERVICE, TokenPolicy, TokenServer};
 
@@ -25,8 +22,28 @@ use crate::token::{ISSUER, SERVICE, TokenPolicy, TokenServer};
 pub const USER: &str = "carol";
 /// Her password.
 pub const PASSWORD: &str = "correct horse";
-/// The same for bcrypt, the one algorithm that the registry takes.
-const PASSWORD_BCRYPT: &str = "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2";
+
+/// Someone whom a registry with passwords lets in.
+#[derive(Clone, Copy, Debug)]
+struct Account {
+    user: &'static str,
+    password: &'static str,
+    /// The password for bcrypt, the one algorithm that the registry takes.
+    bcrypt: &'static str,
+}
+
+const CAROL: Account = Account {
+    user: USER,
+    password: PASSWORD,
+    bcrypt: "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2",
+};
+
+/// Whom Amazon's registries know, with the password that the stand-in for AWS gives out.
+const AMAZON: Account = Account {
+    user: "AWS",
+    password: "123456789012-auth-token",
+    bcrypt: "$2b$05$abcdefghijklmnopqrstuu/4ofrUS75HrKu6f.iuRo0I/XlrmpqlC",
+};
 
 /// The manifests that a reader knows.
 const MANIFESTS: &str =
@@ -45,7 +62,7 @@ pub struct Registry {
 #[derive(Debug)]
 enum Gate {
     Open,
-    Passwords,
+    Passwords(Account),
     Tokens(Box<TokenServer>),
 }
 
@@ -59,7 +76,13 @@ impl Registry {
     /// A registry that asks for a password (Basic).
     #[must_use]
     pub fn with_passwords() -> Self {
-        Self::start(Gate::Passwords)
+        Self::start(Gate::Passwords(CAROL))
+    }
+
+    /// A registry that asks for the password which [`Aws`](crate::aws::Aws) gives out.
+    #[must_use]
+    pub fn of_amazon() -> Self {
+        Self::start(Gate::Passwords(AMAZON))
     }
 
     /// A registry that asks for a token (Bearer) of the server that starts beside it.
@@ -84,9 +107,9 @@ impl Registry {
         });
         match &gate {
             Gate::Open => {}
-            Gate::Passwords => {
+            Gate::Passwords(Account { user, bcrypt, .. }) => {
                 let users = at("htpasswd");
-                fs::write(&users, format!("{USER}:{PASSWORD_BCRYPT}\n")).expect("the users");
+                fs::write(&users, format!("{user}:{bcrypt}\n")).expect("the users");
                 config["auth"] = json!({"htpasswd": {"realm": "testbed", "path": users}});
             }
             Gate::Tokens(server) => {
@@ -107,7 +130,7 @@ impl Registry {
                 .arg("serve")
                 .arg(file),
         );
-        let host = process.listening();
+        let host = process.listening("listening on ");
         Self {
             process,
             host,
@@ -131,18 +154,14 @@ impl Registry {
     pub fn tokens(&self) -> &TokenServer {
         match &self.gate {
             Gate::Tokens(server) => server,
-            Gate::Open | Gate::Passwords => panic!("this registry has no token server"),
+            Gate::Open | Gate::Passwords(_) => panic!("this registry has no token server"),
         }
     }
 
     /// What the registry wrote to its log so far.
     #[must_use]
     pub fn log(&self) -> String {
-        self.process
-            .log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.process.log()
     }
 
     /// Sends a request for `path`, as someone who may do everything.
@@ -161,8 +180,8 @@ impl Registry {
     fn authorization(&self, path: &str) -> Option<String> {
         match &self.gate {
             Gate::Open => None,
-            Gate::Passwords => {
-                let pair = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+            Gate::Passwords(Account { user, password, .. }) => {
+                let pair = STANDARD.encode(format!("{user}:{password}"));
                 Some(format!("Basic {pair}"))
             }
             Gate::Tokens(server) => {
@@ -250,77 +269,5 @@ impl Registry {
             .join("storage/docker/registry/v2/repositories");
         let tag: PathBuf = [repository, "_manifests/tags", tag].iter().collect();
         fs::remove_dir_all(repositories.join(tag)).expect("the tag is there");
-    }
-}
-
-/// The registry's process, by way of the shell that holds it.
-#[derive(Debug)]
-struct Process {
-    holder: Child,
-    lines: Option<BufReader<std::process::ChildStderr>>,
-    log: Arc<Mutex<String>>,
-    reader: Option<JoinHandle<()>>,
-}
-
-impl Process {
-    /// The shell ends the registry as soon as nobody holds the other end of its stdin. It lets go
-    /// of stderr, so that the log ends when the registry does.
-    const HOLD: &str = r#""$@" & exec 2>/dev/null; read -r _; kill -KILL $!; wait"#;
-
-    fn start(registry: &Command) -> Self {
-        let mut holder = Command::new("/bin/sh")
-            .args(["-c", Self::HOLD, "sh"])
-            .arg(registry.get_program())
-            .args(registry.get_args())
-            .env_clear()
-            .env("OTEL_TRACES_EXPORTER", "none")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("a shell starts");
-        let lines = holder.stderr.take().map(BufReader::new);
-        Self {
-            holder,
-            lines,
-            log: Arc::default(),
-            reader: None,
-        }
-    }
-
-    /// Waits until the registry says where it listens, and reads its log from there on.
-    fn listening(&mut self) -> String {
-        let mut lines = self.lines.take().expect("the log is read once");
-        let host = loop {
-            let mut line = String::new();
-            let length = lines.read_line(&mut line).expect("a log is text");
-            let mut log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-            log.push_str(&line);
-            if let Some((_, rest)) = line.split_once("listening on ") {
-                let end = rest.find('"').unwrap_or(rest.len());
-                break rest[..end].to_owned();
-            }
-            assert!(length > 0, "the registry did not start: {log}");
-        };
-        let log = Arc::clone(&self.log);
-        // Nobody else empties the pipe, and a full pipe would stop the registry.
-        self.reader = Some(std::thread::spawn(move || {
-            for line in lines.lines().map_while(Result::ok) {
-                let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-                log.push_str(&line);
-                log.push('\n');
-            }
-        }));
-        host
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
-        if let Some(reader) = self.reader.take() {
-            let _ = reader.join();
-        }
     }
 }

@@ -15,6 +15,8 @@ pub enum Part {
     Nu,
     /// A client written by others.
     Skopeo,
+    /// A stand-in for AWS.
+    Moto,
     /// The sources of a published crate.
     Shellharden,
 }
@@ -27,6 +29,7 @@ impl Part {
             Self::DockerRegistry => "bin/docker-registry",
             Self::Nu => "bin/nu",
             Self::Skopeo => "bin/skopeo",
+            Self::Moto => "bin/moto_server",
             Self::Shellharden => "crates/shellharden",
         };
         repository().join("target/testbed").join(inside)
