@@ -263,3 +263,34 @@ async fn every_place_deletes_what_is_asked_and_no_more() {
         assert_eq!(place.manifest(&by_tag("2")).await.unwrap(), *two.manifest());
     }
 }
+
+#[tokio::test]
+async fn a_token_that_lets_delete_is_asked_for_when_it_is_demanded() {
+    let server = Server::start(|asked, _| {
+        let deletes = asked.method == "DELETE" || asked.target.contains("delete");
+        let (token, scope) = if deletes {
+            ("deleting", "repository:acme/widgets:delete")
+        } else {
+            ("writing", "repository:acme/widgets:pull,push")
+        };
+        if asked.target.starts_with("/token") {
+            return Reply::new(200).body(format!(r#"{{"token":"{token}"}}"#));
+        }
+        if asked.header("authorization") == Some(&format!("Bearer {token}")) {
+            return Reply::new(if deletes { 202 } else { 200 });
+        }
+        let realm = format!("http://{}/token", asked.header("host").unwrap());
+        let challenge = format!(r#"Bearer realm="{realm}",service="here",scope="{scope}""#);
+        Reply::new(401).header("WWW-Authenticate", challenge)
+    })
+    .await;
+    let blob = Digest::sha256(b"blob");
+    repository(&server).delete_blob(&blob).await.unwrap();
+    let lines = server.lines();
+    assert_eq!(lines.len(), 6, "{lines:#?}");
+    // What it was asked for already is asked for along with it.
+    assert!(
+        lines[4].contains("delete") && lines[4].contains("push"),
+        "{lines:#?}"
+    );
+}
