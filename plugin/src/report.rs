@@ -23,14 +23,14 @@ pub(crate) trait Report: Error {
 
     /// The error as the shell shows it, with a label of the caller's.
     fn labelled(&self, label: &str, span: Span) -> LabeledError {
-        let mut report = new(self.kind(), self.to_string(), label, span);
+        let mut report = new(self.kind(), shown(&self.to_string()), label, span);
         let help = self.help();
         if !help.is_empty() {
             report = report.with_help(help.join("\n"));
         }
         let causes = std::iter::successors(self.source(), |cause| (*cause).source());
         for cause in causes {
-            report = report.with_inner(LabeledError::new(cause.to_string()));
+            report = report.with_inner(LabeledError::new(shown(&cause.to_string())));
         }
         report
     }
@@ -86,6 +86,11 @@ fn label(kind: ErrorKind) -> &'static str {
         ErrorKind::Unsupported => "does not offer this",
         _ => "asked for here",
     }
+}
+
+/// A text that may be a stranger's, as a terminal may show it.
+fn shown(text: &str) -> String {
+    oci_registry::escape(text, 4000)
 }
 
 #[cfg(test)]

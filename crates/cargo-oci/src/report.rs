@@ -16,6 +16,9 @@ use crate::cargo;
 /// What shells add to the number of the signal that ended a process: Ctrl-C is 130.
 const SIGNALLED: u8 = 128;
 
+/// How many characters of one line are shown; a stranger's text may be part of any.
+const LONGEST_LINE: usize = 4000;
+
 /// What cargo exits with when it fails.
 const BUILD_FAILED: u8 = 101;
 
@@ -196,7 +199,11 @@ impl Reporter {
     fn say(self, style: Style, word: &str, what: impl fmt::Display) {
         if !self.quiet {
             // A closed stderr takes no news, and is no reason to stop.
-            let _ = writeln!(anstream::stderr().lock(), "{style}{word}{style:#} {what}");
+            let _ = writeln!(
+                anstream::stderr().lock(),
+                "{style}{word}{style:#} {}",
+                oci_registry::escape(&what.to_string(), LONGEST_LINE)
+            );
         }
     }
 }
@@ -223,12 +230,13 @@ fn write_error(out: &mut impl Write, error: &Error) -> std::io::Result<()> {
         return Ok(());
     };
     let red = style::ERROR;
-    writeln!(out, "{red}error{red:#}: {cause}")?;
+    let line = |text: &dyn fmt::Display| oci_registry::escape(&text.to_string(), LONGEST_LINE);
+    writeln!(out, "{red}error{red:#}: {}", line(cause))?;
     let mut below = cause.source();
     while let Some(cause) = below {
         writeln!(out, "\nCaused by:")?;
-        for line in cause.to_string().lines() {
-            writeln!(out, "  {line}")?;
+        for part in cause.to_string().lines() {
+            writeln!(out, "  {}", line(&part))?;
         }
         below = cause.source();
     }
@@ -236,8 +244,9 @@ fn write_error(out: &mut impl Write, error: &Error) -> std::io::Result<()> {
     for (at, help) in error.help.iter().enumerate() {
         writeln!(
             out,
-            "{}{cyan}help{cyan:#}: {help}",
-            if at == 0 { "\n" } else { "" }
+            "{}{cyan}help{cyan:#}: {}",
+            if at == 0 { "\n" } else { "" },
+            line(help)
         )?;
     }
     Ok(())

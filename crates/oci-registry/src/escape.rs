@@ -22,9 +22,9 @@ pub fn escape(text: &str, limit: usize) -> String {
 }
 
 /// Whether a terminal could act on the character instead of showing it.
-pub(crate) fn is_active(character: char) -> bool {
+pub fn is_active(character: char) -> bool {
     character.is_control()
-        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
 }
 
 #[cfg(test)]

@@ -57,7 +57,7 @@ enum Error {
         path: PathBuf,
         source: serde_json::Error,
     },
-    #[snafu(display("failed to open the layout `{}`: its version is `{version}`, and this program knows `{VERSION}`", directory.display()))]
+    #[snafu(display("failed to open the layout `{}`: its version is `{}`, and this program knows `{VERSION}`", directory.display(), version.escape_debug()))]
     OtherVersion { directory: PathBuf, version: String },
     #[snafu(display("failed to write `{}`", path.display()))]
     Write {

@@ -74,8 +74,9 @@
 //! * A manifest is sent after everything it names, a tag after its manifest. A file under its final name is whole.
 //! * "Cannot tell" is never "no": what is not clearly absent is an error.
 //! * A credential goes to the registry it belongs to, and to the token server that this registry names; nowhere else.
-//! * Nothing is printed, and the process environment is not read, except for programs run as credential helpers, which
-//!   get the [`Environment`] they were given.
+//! * Nothing is printed, and the process environment is not read: programs run as credential helpers get the
+//!   [`Environment`] that was given. Two libraries do read it: the keyring's (feature `keyring`), for the session that it
+//!   belongs to, and the SDK of AWS (feature `ecr`), for what a container or a machine may do and for proxies.
 
 mod auth;
 mod blob;
@@ -109,7 +110,7 @@ pub use copy::{CopyEvent, CopyOptions, copy};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind, Optional, RegistryError, Result, Side};
-pub use escape::escape;
+pub use escape::{escape, is_active};
 pub use layout::Layout;
 pub use manifest::{
     Annotations, Descriptor, Document, ImageManifest, Index, Manifest, MediaType, Platform,

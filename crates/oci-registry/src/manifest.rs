@@ -15,6 +15,7 @@ use snafu::{ResultExt, Snafu, ensure};
 
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
+use crate::escape::escape;
 
 /// Largest manifest that is read, in bytes.
 pub(crate) const MAX_READ: usize = 8 << 20;
@@ -44,6 +45,14 @@ enum Error {
         document: MediaType,
         served: MediaType,
     },
+    #[snafu(display("refused the manifest {digest}: it is `{media_type}`, and has `{key}`"))]
+    Stranger {
+        digest: Digest,
+        media_type: MediaType,
+        key: &'static str,
+    },
+    #[snafu(display("refused the manifest {digest}: some clients take its `{key}` for another key", key = key.escape_debug()))]
+    Misspelt { digest: Digest, key: String },
     #[snafu(display("refused the manifest {digest}: it is of the retired schema 1"))]
     Schema1 { digest: Digest },
     #[snafu(display("refused the manifest {digest}: `schemaVersion` is {version}, not 2"))]
@@ -58,7 +67,10 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::ParseManifest { .. } | Self::SchemaVersion { .. } => ErrorKind::Protocol,
-            Self::Ambiguous { .. } | Self::MediaTypes { .. } => ErrorKind::Mismatch,
+            Self::Ambiguous { .. }
+            | Self::MediaTypes { .. }
+            | Self::Stranger { .. }
+            | Self::Misspelt { .. } => ErrorKind::Mismatch,
             Self::Schema1 { .. } => ErrorKind::Unsupported,
             Self::TooLarge { .. } => ErrorKind::InvalidInput,
         }
@@ -157,7 +169,7 @@ impl From<&str> for MediaType {
 
 impl fmt::Display for MediaType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&escape(&self.0, 255))
     }
 }
 
@@ -558,6 +570,9 @@ fn read(bytes: Bytes, digest: Digest, content_type: Option<&str>) -> Result<Mani
     if shape.schema_version == Some(1) || shape.fs_layers.is_some() {
         return Schema1Snafu { digest }.fail();
     }
+    if let Some(key) = misspelt(&bytes) {
+        return MisspeltSnafu { digest, key }.fail();
+    }
     let other = match (&shape.layers, &shape.config) {
         (Some(_), _) => Some("layers"),
         (None, Some(_)) => Some("config"),
@@ -586,6 +601,19 @@ fn read(bytes: Bytes, digest: Digest, content_type: Option<&str>) -> Result<Mani
             Some(_) => MediaType::INDEX,
             None => MediaType::MANIFEST,
         });
+    let stranger = match (&shape.manifests, other) {
+        (Some(_), _) if media_type.is_manifest() && !media_type.is_index() => Some("manifests"),
+        (_, Some(other)) if media_type.is_index() => Some(other),
+        _ => None,
+    };
+    if let Some(key) = stranger {
+        return StrangerSnafu {
+            digest,
+            media_type,
+            key,
+        }
+        .fail();
+    }
     let document = if media_type.is_index() {
         serde_json::from_slice(&bytes).map(Document::Index)
     } else if media_type.is_manifest() {
@@ -608,6 +636,29 @@ fn read(bytes: Bytes, digest: Digest, content_type: Option<&str>) -> Result<Mani
         digest,
         document: Arc::new(document),
     })
+}
+
+/// A key that differs only in its letters' case from one that decides how the document is read: some clients' JSON readers
+/// do not tell them apart.
+fn misspelt(bytes: &[u8]) -> Option<String> {
+    const KEYS: [&str; 6] = [
+        "schemaVersion",
+        "mediaType",
+        "manifests",
+        "layers",
+        "config",
+        "subject",
+    ];
+    #[expect(
+        clippy::zero_sized_map_values,
+        reason = "the shape of a JSON object, whose values do not matter"
+    )]
+    let keys: BTreeMap<String, serde::de::IgnoredAny> = serde_json::from_slice(bytes).ok()?;
+    let is_misspelt = |key: &String| {
+        KEYS.iter()
+            .any(|known| known != key && known.eq_ignore_ascii_case(key))
+    };
+    keys.into_keys().find(is_misspelt)
 }
 
 /// Whether a served type says nothing: storage behind a registry often answers so.
@@ -707,6 +758,34 @@ mod tests {
         );
         let twice = r#"{"schemaVersion":2,"manifests":[],"manifests":[]}"#;
         assert_eq!(parse(twice, None).unwrap_err().kind(), ErrorKind::Protocol);
+    }
+
+    #[test]
+    fn a_document_is_what_its_type_says() {
+        let image = format!(r#"{{"schemaVersion":2,"config":{},"layers":[]}}"#, config());
+        for served in [MediaType::INDEX, MediaType::DOCKER_LIST] {
+            assert_eq!(
+                parse(&image, Some(served.as_str())).unwrap_err().kind(),
+                ErrorKind::Mismatch
+            );
+        }
+        let index = r#"{"schemaVersion":2,"manifests":[]}"#;
+        assert_eq!(
+            parse(index, Some(MediaType::MANIFEST.as_str()))
+                .unwrap_err()
+                .kind(),
+            ErrorKind::Mismatch
+        );
+        for text in [
+            r#"{"schemaVersion":2,"manifests":[],"Layers":[]}"#,
+            r#"{"schemaVersion":2,"MANIFESTS":[]}"#,
+        ] {
+            assert_eq!(
+                parse(text, None).unwrap_err().kind(),
+                ErrorKind::Mismatch,
+                "{text}"
+            );
+        }
     }
 
     #[test]

@@ -148,6 +148,7 @@ fn no_help(_: &str) -> Option<String> {
 }
 
 /// What was probably meant by a text that is more than a registry.
+#[expect(clippy::unnecessary_wraps, reason = "one of several of this form")]
 fn registry_help(text: &str) -> Option<String> {
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
     let host = bare.split('/').next().unwrap_or(bare);

@@ -471,6 +471,27 @@ async fn a_realm_out_of_bounds_is_not_connected_to() {
 }
 
 #[tokio::test]
+async fn what_a_token_server_echoes_is_not_shown() {
+    for body in [
+        format!("you sent Basic {CANARY}"),
+        format!(r#"{{"errors":[{{"code":"DENIED","message":"no entry for {CANARY}"}}]}}"#),
+        format!(r#"{{"error_description":"{CANARY}"}}"#),
+    ] {
+        let server = Server::start(move |asked, _| match asked.target.as_str() {
+            target if target.starts_with("/token") => Reply::new(401).body(&body),
+            _ => Reply::new(401).header("WWW-Authenticate", "Bearer realm=\"/token\""),
+        })
+        .await;
+        let error = repository(&server, Me, Access::Pull)
+            .manifest(&tag("1"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+        shown(&error);
+    }
+}
+
+#[tokio::test]
 async fn a_token_server_does_not_send_the_credential_on() {
     let attacker = Server::start(|_, _| Reply::new(200).body(r#"{"token":"x"}"#)).await;
     let place = format!("http://{}/token", attacker.host());
@@ -632,6 +653,30 @@ async fn a_location_elsewhere_gets_the_content_and_no_credential() {
         (asked[0].header("authorization"), asked[0].body.as_slice()),
         (None, &b"content"[..])
     );
+}
+
+#[tokio::test]
+async fn content_that_changed_after_it_was_hashed_is_not_sent_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    for (before, after) in [("one", "two"), ("one", "o"), ("one", "longer")] {
+        std::fs::write(&path, before).unwrap();
+        let blob = Blob::from_file(MediaType::OCTET_STREAM, &path)
+            .await
+            .unwrap();
+        std::fs::write(&path, after).unwrap();
+        let server = Server::start(|asked, _| match asked.method.as_str() {
+            "HEAD" => Reply::new(404),
+            "POST" => Reply::new(202).header("Location", "/upload"),
+            _ => Reply::new(201),
+        })
+        .await;
+        let error = repository(&server, Nobody, Access::Push)
+            .push_blob(&blob)
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Mismatch, "{before} became {after}");
+    }
 }
 
 /// A file of nine mebibytes, which is worth hashing on the way.

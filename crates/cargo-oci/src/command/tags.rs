@@ -1,9 +1,9 @@
 //! `cargo oci tags`: the tags of a repository, and what they name.
 
 use clap::Args;
-use futures_util::{StreamExt, TryStreamExt};
-use oci_package::Summary;
-use oci_registry::{Location, Manifest, Optional, Tag, escape};
+use futures_util::{StreamExt, TryStreamExt, stream};
+use oci_package::{Concurrency, Details, Survey};
+use oci_registry::{Cache, Location, Tag, escape};
 
 use super::location;
 use crate::report::{self, Error, Size};
@@ -54,35 +54,32 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .map(|tag| tag.as_str().len())
         .max()
         .unwrap_or_default();
-    let rows = futures_util::stream::iter(tags).map(|tag| async {
-        // A tag may go between the listing and the question.
-        let manifest = source.manifest(&tag.clone().into()).await.optional()?;
-        Ok::<_, oci_registry::Error>((tag, manifest))
-    });
-    let mut rows = rows.buffered(CONCURRENCY);
-    while let Some((tag, manifest)) = rows.try_next().await? {
-        report::line(row(&tag, width, manifest.as_ref()))?;
+    let source = match Cache::of_user(&session.environment) {
+        Some(cache) if source.origin().is_some() => cache.over(source),
+        _ => source,
+    };
+    let survey = Survey::new(source, Concurrency::new(CONCURRENCY));
+    let tags = stream::iter(tags.into_iter().map(Ok));
+    let mut rows = survey.tags(tags.boxed());
+    while let Some(details) = rows.try_next().await? {
+        report::line(row(&details.tag, width, details.named.as_ref()))?;
     }
     Ok(())
 }
 
 /// Tag, size, date, digest, targets or platforms; `-` for what is not known.
-fn row(tag: &Tag, width: usize, manifest: Option<&Manifest>) -> String {
-    let summary = manifest.map(Summary::of);
+fn row(tag: &Tag, width: usize, named: Option<&Details>) -> String {
+    let summary = named.map(|named| &named.summary);
     let or_none = |text: Option<String>| {
         text.filter(|text| !text.is_empty())
             .unwrap_or_else(|| "-".to_owned())
     };
-    let size = or_none(
-        summary
-            .as_ref()
-            .and_then(|summary| summary.size)
-            .map(|size| Size(size).to_string()),
-    );
-    let created = summary.as_ref().and_then(|summary| summary.created.clone());
+    let size = summary.and_then(|summary| summary.size);
+    let size = or_none(size.map(|size| Size(size).to_string()));
+    let created = summary.and_then(|summary| summary.created.as_deref());
     // A stranger's text: nothing of it may act on a terminal.
-    let created = or_none(created.map(|text| escape(&text, 25)));
-    let digest = or_none(manifest.map(|manifest| manifest.digest().to_string()));
+    let created = or_none(created.map(|text| escape(text, 25)));
+    let digest = or_none(named.map(|named| named.digest.to_string()));
     let for_what = or_none(summary.map(|summary| {
         if summary.targets.is_empty() {
             let platforms = summary.platforms.iter().map(ToString::to_string);
@@ -100,19 +97,27 @@ fn row(tag: &Tag, width: usize, manifest: Option<&Manifest>) -> String {
 
 #[cfg(test)]
 mod tests {
-    use oci_registry::Index;
+    use std::sync::Arc;
+
+    use oci_registry::{Index, Manifest, Memory, Source, Target};
 
     use super::*;
 
-    #[test]
-    fn what_is_not_known_is_a_dash() {
+    #[tokio::test]
+    async fn what_is_not_known_is_a_dash() {
         let tag: Tag = "1.0".parse().expect("a tag");
         assert_eq!(
             row(&tag, 5, None).split_whitespace().collect::<Vec<_>>(),
             ["1.0", "-", "-", "-", "-"]
         );
+        let memory = Memory::new();
         let index = Manifest::from_index(Index::new(None, vec![])).expect("a small index");
-        let shown = row(&tag, 5, Some(&index));
+        memory.push_manifest(&index).await.expect("room in memory");
+        memory.tag(&index, &tag).await.expect("the index is there");
+        let tags = memory.tags();
+        let survey = Survey::new(Arc::new(memory), Concurrency::new(1));
+        let details: Vec<_> = survey.tags(tags).try_collect().await.expect("one tag");
+        let shown = row(&tag, 5, details[0].named.as_ref());
         assert_eq!(
             shown.split_whitespace().collect::<Vec<_>>(),
             ["1.0", "-", "-", index.digest().as_str(), "-"]

@@ -4,7 +4,7 @@
 
 use oci_registry::{ErrorKind, Manifest, Optional as _, Tag, Target};
 use semver::Version;
-use snafu::{ResultExt, Snafu, ensure};
+use snafu::{IntoError, ResultExt, Snafu, ensure};
 
 use super::{Event, Observer};
 use crate::annotation;
@@ -88,10 +88,14 @@ pub async fn float(
     }
     for floated in &floated {
         if let Floated::Moved(tag) = floated {
-            let moved = to.tag(index, tag).await;
-            moved.with_context(|_| MoveSnafu {
-                name: to.describe(&tag.clone().into()),
-            })?;
+            // Never sent twice: in between, another job may have moved it on to a higher version.
+            if let Err(error) = to.tag_once(index, tag).await {
+                let now = foresee(to, index, &version, tag.clone()).await;
+                if !matches!(now, Ok(Floated::Current(_) | Floated::Ahead(..))) {
+                    let name = to.describe(&tag.clone().into());
+                    return Err(MoveSnafu { name }.into_error(error).into());
+                }
+            }
             observer(Event::Index(tag, index));
         }
     }

@@ -190,6 +190,12 @@ impl OneTarget<'_> {
                 *delivered = self.writer.send(self.artifact, &self.tag).await?;
                 claim.own.is_there = true;
             }
+            if action == TagAction::Create && self.writer.tag.is_released() {
+                // Sending took its time, and another job may have published meanwhile.
+                if let Some(held) = self.writer.read(&self.tag).await? {
+                    self.writer.accept(&mut claim, held)?;
+                }
+            }
             if !self.writer.set_tag(&mut claim).await? {
                 return Ok(done(TagAction::Superseded, None));
             }

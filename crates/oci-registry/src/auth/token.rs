@@ -110,6 +110,41 @@ impl fmt::Debug for Token {
     }
 }
 
+/// What token servers say when they refuse: the registries' form of errors, or that of OAuth 2.0.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Refusal {
+    errors: Option<Vec<Listed>>,
+    error_description: Option<String>,
+    details: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Listed {
+    #[serde(default)]
+    message: Option<String>,
+}
+
+/// Whether a text repeats a secret, in any form it was sent in.
+fn mentions(text: &str, credential: Option<&Credential>) -> bool {
+    let Some(credential) = credential else {
+        return false;
+    };
+    let secret = match credential {
+        Credential::Basic { password, .. } => password.expose(),
+        Credential::Identity(secret) | Credential::Registry(secret) => secret.expose(),
+    };
+    let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let basic = credential
+        .basic()
+        .and_then(|header| header.to_str().ok().map(|text| text[6..].to_owned()));
+    let forms = [Some(secret.to_owned()), Some(encoded), basic];
+    forms
+        .into_iter()
+        .flatten()
+        .any(|form| !form.is_empty() && text.contains(&form))
+}
+
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
@@ -140,7 +175,7 @@ pub(crate) async fn fetch(
             })?;
         // Some token servers know only the older way (distribution, "OAuth2", and what registries do).
         if !matches!(response.status.as_u16(), 400 | 401 | 404 | 405) {
-            return read(response, shown).await;
+            return read(response, shown, credential).await;
         }
     }
     let mut url = realm.clone();
@@ -168,7 +203,7 @@ pub(crate) async fn fetch(
     let response = exchange.send(&request).await.context(AskSnafu {
         realm: shown.clone(),
     })?;
-    read(response, shown).await
+    read(response, shown, credential).await
 }
 
 async fn ask_by_post(
@@ -195,11 +230,28 @@ async fn ask_by_post(
     exchange.send(&request).await
 }
 
-async fn read(response: Response, realm: ShownUrl) -> Result<Token, Error> {
+async fn read(
+    response: Response,
+    realm: ShownUrl,
+    credential: Option<&Credential>,
+) -> Result<Token, Error> {
     let status = response.status;
     if !status.is_success() {
-        let body = response.beginning(1024).await.unwrap_or_default();
-        let words = escape(&String::from_utf8_lossy(&body), 300);
+        // Only what is meant for people is quoted: a body may echo what was sent, and that was a credential.
+        let body = response.beginning(MAX_ANSWER).await.unwrap_or_default();
+        let refusal: Refusal = serde_json::from_slice(&body).unwrap_or_default();
+        let listed = refusal
+            .errors
+            .into_iter()
+            .flatten()
+            .map(|error| error.message);
+        let words = listed
+            .chain([refusal.error_description, refusal.details])
+            .flatten();
+        let words = words
+            .map(|words| escape(&words, 300))
+            .find(|words| !mentions(words, credential));
+        let words = words.unwrap_or_default();
         return RefusedSnafu {
             realm,
             status,

@@ -58,6 +58,9 @@ impl Body {
 }
 
 /// Lets `progress` see each piece leave.
+///
+/// The last piece leaves only when the content has ended well: a client that has sent as many bytes as it announced asks
+/// for no more, and would never learn that they were the wrong ones.
 fn watch(
     pieces: impl Stream<Item = crate::Result<Bytes>> + Send + 'static,
     size: u64,
@@ -67,15 +70,30 @@ fn watch(
     if size == 0 {
         progress.finish();
     }
-    reqwest::Body::wrap_stream(pieces.map(move |piece| match piece {
-        Ok(bytes) => {
-            if progress.moved(bytes.len()) >= size {
-                progress.finish();
+    let state = (Box::pin(pieces), Bytes::new(), progress);
+    reqwest::Body::wrap_stream(futures_util::stream::try_unfold(
+        state,
+        move |state| async move {
+            let (mut pieces, mut held, progress) = state;
+            loop {
+                let next = match pieces.next().await {
+                    Some(Ok(piece)) => piece,
+                    Some(Err(error)) => return Err(progress.fail(error)),
+                    None if held.is_empty() => return Ok(None),
+                    None => Bytes::new(),
+                };
+                let is_last = next.is_empty();
+                let leaving = std::mem::replace(&mut held, next);
+                if leaving.is_empty() && !is_last {
+                    continue;
+                }
+                if progress.moved(leaving.len()) >= size {
+                    progress.finish();
+                }
+                return Ok(Some((leaving, (pieces, held, progress))));
             }
-            Ok(bytes)
-        }
-        Err(error) => Err(progress.fail(error)),
-    }))
+        },
+    ))
 }
 
 /// How far the sending of a body has come.

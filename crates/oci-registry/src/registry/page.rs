@@ -24,7 +24,7 @@ use crate::transport::{Answer, Transport};
 const PAGE: &str = "1000";
 
 /// Largest page read, in bytes: some registries send everything in one.
-const MAX_PAGE: usize = 64 << 20;
+const MAX_PAGE: usize = 16 << 20;
 
 /// More pages than any list has.
 const MAX_PAGES: usize = 10_000;
@@ -171,22 +171,48 @@ struct Page {
 /// The target of the `Link` header whose relation is `next` (RFC 8288).
 fn next_link(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(header::LINK);
-    let mut links = values
+    values
         .iter()
         .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(",<"));
-    links.find_map(|link| {
-        let (target, parameters) = link.trim().trim_start_matches('<').split_once('>')?;
-        let is_next = parameters.split([';', ',']).any(|parameter| {
-            let (name, value) = parameter.split_once('=').unwrap_or_default();
-            let relations = value.trim().trim_matches('"');
-            name.trim().eq_ignore_ascii_case("rel")
-                && relations
-                    .split_whitespace()
-                    .any(|relation| relation.eq_ignore_ascii_case("next"))
-        });
-        is_next.then(|| target.to_owned())
+        .find_map(next_in)
+}
+
+/// Reads `<target>; name=value; …, <target>; …`, where a value may be quoted and then hold anything.
+fn next_in(mut rest: &str) -> Option<String> {
+    while let Some(open) = rest.find('<') {
+        let (target, after) = rest[open + 1..].split_once('>')?;
+        let (parameters, next) = after.split_at(outside_quotes(after, ',').unwrap_or(after.len()));
+        let mut parameters = parameters;
+        loop {
+            let end = outside_quotes(parameters, ';');
+            if is_next(&parameters[..end.unwrap_or(parameters.len())]) {
+                return Some(target.to_owned());
+            }
+            match end {
+                Some(end) => parameters = &parameters[end + 1..],
+                None => break,
+            }
+        }
+        rest = next;
+    }
+    None
+}
+
+/// Where a character stands that is not within quotes.
+fn outside_quotes(text: &str, wanted: char) -> Option<usize> {
+    let mut quoted = false;
+    text.find(|character| {
+        quoted ^= character == '"';
+        character == wanted && !quoted
     })
+}
+
+/// Whether a parameter says that its link leads to the next page.
+fn is_next(parameter: &str) -> bool {
+    let (name, value) = parameter.split_once('=').unwrap_or_default();
+    let mut relations = value.trim().trim_matches('"').split_whitespace();
+    name.trim().eq_ignore_ascii_case("rel")
+        && relations.any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
 #[cfg(test)]
@@ -208,6 +234,14 @@ mod tests {
         assert_eq!(
             link("<a>;rel=prev,<b?x=1,2>; title=\"t\"; REL=\"last next\"").as_deref(),
             Some("b?x=1,2")
+        );
+        assert_eq!(
+            link("</p>; rel=\"first\", </n>; rel=\"next\"").as_deref(),
+            Some("/n")
+        );
+        assert_eq!(
+            link("</p>; title=\", <x>; rel=next\", </n>; rel=next").as_deref(),
+            Some("/n")
         );
         assert_eq!(link("<a>; rel=prev"), None);
         assert_eq!(link("a; rel=next"), None);

@@ -76,14 +76,14 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
         response, account, ..
     } = answer;
     let (status, url) = (response.status, response.shown());
-    let is_text = response
+    let is_plain = response
         .header("content-type")
-        .is_none_or(|kind| !kind.contains("html"));
+        .is_some_and(|kind| kind.starts_with("text/plain"));
     // A body that cannot be read changes nothing about what the status said.
     let body = response.beginning(MAX_BODY).await.unwrap_or_default();
     let errors = parse(&body);
-    let text = if is_text {
-        escape(&String::from_utf8_lossy(&body), 300)
+    let text = if is_plain {
+        without_secrets(&escape(&String::from_utf8_lossy(&body), 300))
     } else {
         String::new()
     };
@@ -98,6 +98,29 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
         account,
     }
     .into()
+}
+
+/// A text without the words that could be a credential echoed back: long ones that are no words of any language.
+fn without_secrets(text: &str) -> String {
+    let is_token = |word: &&str| {
+        word.len() >= 16
+            && word
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"+/=_-.~%".contains(&byte))
+    };
+    let mut hide_next = false;
+    let words = text.split(' ').map(|word| {
+        let hidden = std::mem::replace(
+            &mut hide_next,
+            matches!(word.trim_end_matches(':'), "Basic" | "Bearer"),
+        );
+        if hidden || is_token(&word) {
+            "…"
+        } else {
+            word
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn kind(status: StatusCode, errors: &[RegistryError], account: &Account) -> ErrorKind {

@@ -1,16 +1,17 @@
 //! Asking the registry before the build what a publication asks first.
 //!
-//! A registry that is not there, or wants other credentials, is found before minutes of compiling and not after them. The
-//! answers are kept and given when the publication asks, so that the question costs no request.
+//! A registry that is not there, or wants other credentials, is found before minutes of compiling and not after them. What
+//! was found is kept and given when the publication asks, so that an unchanged push costs no request more. What was
+//! absent is asked again: another job may have published it during the build.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use oci_registry::{
-    Blob, BlobStream, Delivery, Descriptor, Error, ErrorKind, Identifier, Manifest, MediaType,
-    Reference, Result, Source, Tag, TagStream, Target,
+    Blob, BlobStream, Delivery, Descriptor, Identifier, Manifest, MediaType, Optional, Reference,
+    Result, Source, Tag, TagStream, Target,
 };
 
 /// A target that some questions were put to already. Each answer is given once; then the target is asked again.
@@ -19,10 +20,11 @@ pub(super) struct Ahead {
     target: Arc<dyn Target>,
     manifests: Answers<Manifest>,
     resolved: Answers<Descriptor>,
+    absent: HashSet<Identifier>,
 }
 
-/// Answers, "not found" among them, by question.
-type Answers<T> = Mutex<HashMap<Identifier, Result<T>>>;
+/// What was found, by question.
+type Answers<T> = Mutex<HashMap<Identifier, T>>;
 
 impl Ahead {
     /// Asks what `index` names, and whether each of `targets` names anything.
@@ -44,37 +46,38 @@ impl Ahead {
         let targets = futures_util::future::join_all(targets.into_iter().map(ask_target));
         let (manifest, resolved) =
             futures_util::future::join(target.manifest(&index), targets).await;
-        let manifests = HashMap::from([(index, known(manifest)?)]);
-        let resolved: Result<_> = resolved
-            .into_iter()
-            .map(|(asked, answer)| Ok((asked, known(answer)?)))
-            .collect();
+        let mut manifests = HashMap::new();
+        if let Some(manifest) = manifest.optional()? {
+            manifests.insert(index, manifest);
+        }
+        let (mut found, mut absent) = (HashMap::new(), HashSet::new());
+        for (asked, answer) in resolved {
+            match answer.optional()? {
+                Some(descriptor) => {
+                    found.insert(asked, descriptor);
+                }
+                None => {
+                    absent.insert(asked);
+                }
+            }
+        }
         Ok(Self {
-            manifests: Mutex::new(manifests),
-            resolved: Mutex::new(resolved?),
             target,
+            manifests: Mutex::new(manifests),
+            resolved: Mutex::new(found),
+            absent,
         })
     }
-}
 
-impl Ahead {
-    /// The target itself, when `tag` is known to name nothing there: whatever is to be named so has to be sent.
+    /// The target itself, when `tag` named nothing there: whatever is to be named so will have to be sent.
     pub(super) fn wanting(&self, tag: &Tag) -> Option<Arc<dyn Target>> {
-        let resolved = self.resolved.lock().unwrap_or_else(PoisonError::into_inner);
-        let answer = resolved.get(&Identifier::Tag(tag.clone()))?;
-        answer.is_err().then(|| Arc::clone(&self.target))
+        self.absent
+            .contains(&Identifier::Tag(tag.clone()))
+            .then(|| Arc::clone(&self.target))
     }
 }
 
-/// An answer that settles the question, whichever way.
-fn known<T>(answer: Result<T>) -> Result<Result<T>> {
-    match answer {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err::<_, Error>(error),
-        settled => Ok(settled),
-    }
-}
-
-fn take<T>(answers: &Answers<T>, identifier: &Identifier) -> Option<Result<T>> {
+fn take<T>(answers: &Answers<T>, identifier: &Identifier) -> Option<T> {
     answers
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
@@ -85,14 +88,14 @@ fn take<T>(answers: &Answers<T>, identifier: &Identifier) -> Option<Result<T>> {
 impl Source for Ahead {
     async fn manifest(&self, identifier: &Identifier) -> Result<Manifest> {
         match take(&self.manifests, identifier) {
-            Some(answer) => answer,
+            Some(answer) => Ok(answer),
             None => self.target.manifest(identifier).await,
         }
     }
 
     async fn resolve(&self, identifier: &Identifier) -> Result<Descriptor> {
         match take(&self.resolved, identifier) {
-            Some(answer) => answer,
+            Some(answer) => Ok(answer),
             None => self.target.resolve(identifier).await,
         }
     }
@@ -143,41 +146,46 @@ impl Target for Ahead {
 
 #[cfg(test)]
 mod tests {
-    use oci_registry::{Index, Memory, Optional};
+    use oci_registry::{Index, Memory};
 
     use super::*;
 
     #[tokio::test]
-    async fn an_answer_is_given_once() {
+    async fn what_was_found_is_given_once_and_what_was_absent_is_asked_again() {
         let memory = Memory::new();
         let (version, target): (Tag, Tag) =
             ("1".parse().expect("a tag"), "1__t".parse().expect("a tag"));
-        let ahead = Ahead::ask(
+        let manifest = |text: &str| {
+            let mut index = Index::new(None, vec![]);
+            index.annotations.insert("a".into(), text.into());
+            Manifest::from_index(index).expect("a small index")
+        };
+        let put = async |manifest: &Manifest, tag: &Tag| {
+            memory.push_manifest(manifest).await.expect("memory");
+            memory.tag(manifest, tag).await.expect("memory");
+        };
+        let (first, second) = (manifest("first"), manifest("second"));
+        put(&first, &version).await;
+        let asked = Ahead::ask(
             Arc::new(memory.clone()),
             version.clone(),
             vec![target.clone()],
         )
-        .await
-        .expect("memory");
-        let manifest = Manifest::from_index(Index::new(None, vec![])).expect("a small index");
-        memory.push_manifest(&manifest).await.expect("memory");
-        memory.tag(&manifest, &version).await.expect("memory");
-        let ask = async || {
-            ahead
-                .manifest(&version.clone().into())
-                .await
-                .optional()
-                .expect("memory")
-        };
-        assert!(ask().await.is_none(), "as it was");
-        assert!(ask().await.is_some(), "as it is");
-        assert!(
+        .await;
+        let ahead = asked.expect("memory");
+        assert!(ahead.wanting(&target).is_some() && ahead.wanting(&version).is_none());
+        put(&second, &version).await;
+        put(&second, &target).await;
+        let version = version.into();
+        assert_eq!(ahead.manifest(&version).await.expect("as it was"), first);
+        assert_eq!(ahead.manifest(&version).await.expect("as it is"), second);
+        assert_eq!(
             ahead
                 .resolve(&target.into())
                 .await
-                .optional()
-                .expect("memory")
-                .is_none()
+                .expect("as it is")
+                .digest,
+            *second.digest()
         );
     }
 }
