@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use nu_plugin::EngineInterface;
 use nu_protocol::{LabeledError, Value};
-use oci_registry::{Client, ClientOptions, Environment};
+use oci_registry::{Cache, Client, ClientOptions, Environment};
 
 use crate::settings::Settings;
 
@@ -82,13 +82,22 @@ impl Surroundings {
         &self.current_dir
     }
 
-    fn options(&self) -> ClientOptions {
+    /// What has been read before, by whoever has this home directory.
+    pub(crate) fn cache(&self) -> Option<Cache> {
+        Cache::of_user(&self.environment())
+    }
+
+    fn environment(&self) -> Environment {
         let home = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
-        let environment = Environment::new(
+        Environment::new(
             self.variables.clone(),
             self.variables.get(home).map(PathBuf::from),
             self.current_dir.clone(),
-        );
+        )
+    }
+
+    fn options(&self) -> ClientOptions {
+        let environment = self.environment();
         ClientOptions {
             plain_http: self.settings.plain_http,
             attempts: self.settings.retries + 1,

@@ -10,14 +10,12 @@
 //! | `settings` | flags, and their defaults in `$env.config.plugins.oci` |
 //! | `connection` | the client, kept warm while the shell's surroundings stay as they are |
 //! | `place` | a repository or a layout directory, opened for reading |
-//! | `detail` | what a manifest tells beyond its own lines: size, date, platforms |
 //! | `runtime` | waiting and streaming, both ended by Ctrl-C |
 //! | `value` | values of the core as values of Nushell |
 //! | `report` | errors of the core as errors of Nushell |
 
 mod command;
 mod connection;
-mod detail;
 mod input;
 mod place;
 mod report;

@@ -3,11 +3,11 @@
 //! Owns the columns of every row and record, with their types: each row has all of them, `null` where something is not
 //! known. Texts of a registry stand in cells as they are.
 
+use chrono::DateTime;
 use nu_protocol::{Record, Span, Type, Value, record};
-use oci_package::{Summary, annotation};
+use oci_package::{Details, Summary, annotation};
 use oci_registry::{Annotations, Descriptor, Identifier, Manifest, Platform};
 
-use crate::detail;
 use crate::place::Place;
 
 /// The columns of a table or record, with their types.
@@ -45,7 +45,7 @@ fn size(bytes: Option<u64>, span: Span) -> Value {
 
 /// A moment, if it is known and written as it should be.
 fn date(text: Option<&str>, span: Span) -> Value {
-    let date = text.and_then(detail::moment);
+    let date = text.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     date.map_or(Value::nothing(span), |date| Value::date(date, span))
 }
 
@@ -105,20 +105,21 @@ fn nullable(of: Type) -> Type {
 }
 
 /// What a tag names, at length; all unknown where there is nothing.
-pub(crate) fn tag_details(named: Option<(&Manifest, &Summary)>, span: Span) -> Record {
-    let Some((manifest, summary)) = named else {
+pub(crate) fn tag_details(named: Option<&Details>, span: Span) -> Record {
+    let Some(named) = named else {
         let unknown = TAG_DETAILS.map(|name| (name.to_owned(), Value::nothing(span)));
         return unknown.into_iter().collect();
     };
+    let summary = &named.summary;
     record! {
         "size" => size(summary.size, span),
         "created" => date(summary.created.as_deref(), span),
         "platforms" => platforms(&summary.platforms, span),
         "targets" => texts(&summary.targets, span),
         "artifact_type" => text(summary.artifact_type.as_ref(), span),
-        "media_type" => text(Some(manifest.media_type()), span),
-        "annotations" => annotations(manifest.annotations(), span),
-        "digest" => text(Some(manifest.digest()), span),
+        "media_type" => text(Some(&named.media_type), span),
+        "annotations" => annotations(&named.annotations, span),
+        "digest" => text(Some(&named.digest), span),
     }
 }
 

@@ -503,6 +503,43 @@ fn a_rate_limit_comes_after_the_rows_so_far() {
 }
 
 #[test]
+fn a_second_look_at_tags_only_asks_what_they_name() {
+    let body = artifact("");
+    let registry = Registry::start(move |request| match request.split_once(' ').unwrap() {
+        ("GET", "/v2/x/tags/list?n=1000") => tags(r#""1","2","3""#),
+        ("GET", _) => manifest(body.clone()),
+        // The length of what is not sent has to be what is sent.
+        _ => manifest("").header(
+            "Docker-Content-Digest",
+            Digest::sha256(body.as_bytes()).to_string(),
+        ),
+    });
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let directory = directory.join(format!("cache-{}", std::process::id()));
+    let mut shell = shell();
+    let cache = Value::test_string(directory.display().to_string());
+    shell
+        .engine_state_mut()
+        .add_env_var("XDG_CACHE_HOME".into(), cache.clone());
+    shell
+        .engine_state_mut()
+        .add_env_var("LOCALAPPDATA".into(), cache);
+    let source = format!("oci tags {}/x --long --concurrency 1", registry.host());
+    let first = eval_in(&mut shell, &source).unwrap();
+    let asked = registry.requests().len();
+    assert_eq!(eval_in(&mut shell, &source).unwrap(), first);
+    let again = registry.requests().split_off(asked);
+    assert_eq!(again.len(), 4, "{again:?}");
+    assert!(
+        again[1..]
+            .iter()
+            .all(|request| request.starts_with("HEAD ")),
+        "{again:?}"
+    );
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
 fn a_page_that_fails_comes_after_the_rows_so_far() {
     let registry = Registry::start(|request| match request.split('?').next().unwrap() {
         "GET /v2/x/tags/list" if request.contains("last=3") => Answer::error(404, "NAME_UNKNOWN"),

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
-    Category, Example, LabeledError, PipelineData, Record, Signature, Span, SyntaxShape, Type,
+    Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type,
     Value, record,
 };
-use oci_registry::{Client, Location, Tag};
-use tokio::sync::Semaphore;
+use oci_package::{Concurrency, Survey};
+use oci_registry::{Cache, Client, Location, Tag};
 
 use crate::OciPlugin;
 use crate::connection::Surroundings;
-use crate::detail::Survey;
 use crate::input::{Asked, Subject};
 use crate::place::Place;
 use crate::report::{self, Report};
@@ -56,7 +55,7 @@ impl PluginCommand for Tags {
 
     fn extra_description(&self) -> &'static str {
         "A tag is its `name` and `reference`, and costs nothing beyond the list. Lists of repositories, also lists of one, \
-         add `repository`. With --long each tag is fetched, several at once, for `size`, `created`, `platforms`, \
+         add `repository`. With --long each tag is looked at, several at once, for `size`, `created`, `platforms`, \
          `targets`, `artifact_type`, `media_type`, `annotations` and `digest`.\n\n\
          Rows appear while further pages are still to come; `first` stops asking for them. A tag that is deleted while \
          the table is made has empty cells. Where a registry limits how often it is asked, the rows so far are followed \
@@ -104,11 +103,11 @@ impl PluginCommand for Tags {
         let surroundings = Surroundings::read(engine, &settings)?;
         let listing = Arc::new(Listing {
             base: surroundings.current_dir().to_owned(),
+            cache: surroundings.cache(),
             client: plugin.connections.client(surroundings),
             is_long: call.has_flag("long")?,
             names_repository: asked.is_list(),
-            permits: Arc::new(Semaphore::new(settings.concurrency)),
-            concurrency: settings.concurrency,
+            concurrency: Concurrency::new(settings.concurrency),
             span: call.head,
         });
         // The next repositories' first pages are fetched while this one's rows are passed on.
@@ -128,9 +127,9 @@ struct Listing {
     base: PathBuf,
     is_long: bool,
     names_repository: bool,
-    /// For requests about single tags, of all repositories together.
-    permits: Arc<Semaphore>,
-    concurrency: usize,
+    cache: Option<Cache>,
+    /// Of requests about single tags, of all repositories together.
+    concurrency: Concurrency,
     span: Span,
 }
 
@@ -161,7 +160,7 @@ impl Listing {
         let place = Place::open(&self.client, &asked.name, &self.base);
         let place = place.await.map_err(|error| error.at(at))?;
         let source = Arc::clone(place.source());
-        let tags = source.tags().map_err(move |error| error.at(at));
+        let tags = source.tags();
         let (span, names_repository) = (self.span, self.names_repository);
         let row = move |tag: &Tag| {
             let mut row = record! {
@@ -175,34 +174,19 @@ impl Listing {
         };
         if !self.is_long {
             let rows = tags.map_ok(move |tag| Value::record(row(&tag), span));
-            return Ok(rows.boxed());
+            return Ok(rows.map_err(move |error| error.at(at)).boxed());
         }
-        let survey = Arc::new(Survey::new(source, Arc::clone(&self.permits)));
-        let rows = runtime::in_order(tags, self.concurrency, move |tag| {
-            let (survey, row) = (Arc::clone(&survey), row(&tag));
-            async move {
-                let row = long(&survey, tag, row, span).await;
-                row.map_err(|error| error.at(at))
-            }
+        let source = match (&self.cache, &asked.name) {
+            (Some(cache), Location::Registry(_)) => cache.over(source),
+            _ => source,
+        };
+        let survey = Survey::new(source, self.concurrency.clone());
+        let rows = survey.tags(tags).map(move |details| {
+            let details = details.map_err(|error| error.at(at))?;
+            let mut row = row(&details.tag);
+            row.extend(value::tag_details(details.named.as_ref(), span));
+            Ok(Value::record(row, span))
         });
         Ok(rows.boxed())
     }
-}
-
-/// The row of a tag with what it names.
-async fn long(
-    survey: &Survey,
-    tag: Tag,
-    mut row: Record,
-    span: Span,
-) -> oci_registry::Result<Value> {
-    // Gone since the list was made: the row stays, and says no more than that.
-    let manifest = survey.manifest(tag.into()).await?;
-    let summary = match &manifest {
-        Some(manifest) => Some(survey.summary(manifest).await?),
-        None => None,
-    };
-    let named = manifest.as_ref().zip(summary.as_ref());
-    row.extend(value::tag_details(named, span));
-    Ok(Value::record(row, span))
 }
