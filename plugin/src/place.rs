@@ -1,11 +1,11 @@
-//! A repository of a registry or a layout directory, opened for reading.
+//! A repository of a registry, a layout directory or an archive, opened for reading.
 //!
-//! Owns what both have in common for a command: a source, and the full name of whatever is in it.
+//! Owns what they have in common for a command: a source, and the full name of whatever is in it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_registry::{Access, Client, Identifier, Layout, Location, Result, Source};
+use oci_registry::{Access, Archive, Client, Identifier, Layout, Location, Result, Source};
 
 /// A place that artifacts are read from. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -15,7 +15,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Opens the place of this location, whose directory is meant from `base`.
+    /// Opens the place of this location, whose path is meant from `base`.
     pub(crate) async fn open(client: &Client, location: &Location, base: &Path) -> Result<Self> {
         // The name of a row must mean the same in every directory.
         let location = match location.clone().relative_to(base) {
@@ -26,11 +26,23 @@ impl Place {
                 directory: directory.components().collect::<PathBuf>(),
                 identifier,
             },
+            Location::Archive {
+                file,
+                format,
+                identifier,
+            } => Location::Archive {
+                file: file.components().collect::<PathBuf>(),
+                format,
+                identifier,
+            },
             registry @ Location::Registry(_) => registry,
         };
         let source: Arc<dyn Source> = match &location {
             Location::Registry(reference) => Arc::new(client.repository(reference, Access::Pull)?),
             Location::Layout { directory, .. } => Arc::new(Layout::open(directory).await?),
+            Location::Archive { file, format, .. } => {
+                Arc::new(Archive::open(file, format.clone()).await?)
+            }
         };
         let location = location.whole_repository();
         Ok(Self { source, location })

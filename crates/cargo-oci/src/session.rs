@@ -7,7 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_registry::{
-    Access, Client, ClientOptions, Layout, Location, Memory, Optional, RegistryName, Source, Target,
+    Access, Archive, Client, ClientOptions, Layout, Location, Memory, Optional, RegistryName,
+    Source, Target,
 };
 
 use crate::cargo;
@@ -132,6 +133,9 @@ impl Session {
             Location::Layout { directory, .. } => {
                 Arc::new(Layout::open(self.resolve(directory)).await?)
             }
+            Location::Archive { file, format, .. } => {
+                Arc::new(Archive::open(self.resolve(file), format.clone()).await?)
+            }
         })
     }
 
@@ -141,7 +145,8 @@ impl Session {
         location: &Location,
     ) -> Result<Arc<dyn Target>, Error> {
         match location {
-            Location::Registry(_) => self.target(location).await,
+            // Nothing is written to either of them before something is pushed.
+            Location::Registry(_) | Location::Archive { .. } => self.target(location).await,
             Location::Layout { directory, .. } => Ok(
                 match Layout::open(self.resolve(directory)).await.optional()? {
                     Some(layout) => Arc::new(layout),
@@ -159,6 +164,9 @@ impl Session {
             }
             Location::Layout { directory, .. } => {
                 Arc::new(Layout::create(self.resolve(directory)).await?)
+            }
+            Location::Archive { file, format, .. } => {
+                Arc::new(Archive::create(self.resolve(file), format.clone()).await?)
             }
         })
     }

@@ -14,9 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt};
 use oci_registry::{
-    Access, Annotations, Blob, Client, ClientOptions, CopyOptions, Environment, Extract, FileName,
-    Identifier, Layout, Location, MediaType, Packed, Source, Tag, Target, UnpackOptions, copy,
-    unpack,
+    Access, Annotations, Archive, Blob, Client, ClientOptions, CopyOptions, Environment, Extract,
+    FileName, Identifier, Layout, Location, MediaType, Packed, Source, Tag, Target, UnpackOptions,
+    copy, unpack,
 };
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -149,6 +149,9 @@ async fn open(client: &Client, text: &str) -> Outcome<(Arc<dyn Target>, Tag)> {
     let target: Arc<dyn Target> = match &location {
         Location::Registry(reference) => Arc::new(client.repository(reference, Access::Push)?),
         Location::Layout { directory, .. } => Arc::new(Layout::create(directory).await?),
+        Location::Archive { file, format, .. } => {
+            Arc::new(Archive::create(file, format.clone()).await?)
+        }
     };
     Ok((target, tag))
 }

@@ -386,9 +386,11 @@ mod tests {
     use futures_util::stream::StreamExt;
 
     use super::*;
+    use crate::archive::Archive;
     use crate::blob::BlobStream;
     use crate::layout::Layout;
     use crate::memory::Memory;
+    use crate::reference::ArchiveFormat;
     use crate::storage::Source;
 
     #[tokio::test]
@@ -415,6 +417,43 @@ mod tests {
         let report = run(capabilities, make).await.unwrap();
         println!("layout: {report}");
         assert_eq!(report.laws.len(), LAWS.len());
+    }
+
+    async fn archive(format: ArchiveFormat, capabilities: Capabilities) -> Report {
+        let home = tempfile::tempdir().unwrap();
+        let count = std::sync::atomic::AtomicUsize::new(0);
+        let make = async || {
+            let at = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+            let path = home.path().join(format!("{at}.tar"));
+            Ok(Arc::new(Archive::create(path, format.clone()).await?) as Arc<dyn Target>)
+        };
+        let report = run(capabilities, make).await.unwrap();
+        assert_eq!(report.laws.len(), LAWS.len());
+        report
+    }
+
+    #[tokio::test]
+    async fn an_archive_of_a_layout_obeys_all_laws() {
+        let capabilities = Capabilities {
+            refuses_incomplete: false,
+            ..Capabilities::default()
+        };
+        println!(
+            "oci archive: {}",
+            archive(ArchiveFormat::Oci, capabilities).await
+        );
+    }
+
+    #[tokio::test]
+    async fn a_docker_archive_obeys_all_laws() {
+        let capabilities = Capabilities {
+            refuses_incomplete: false,
+            indexes: false,
+            artifacts: false,
+            ..Capabilities::default()
+        };
+        let format = ArchiveFormat::Docker(Some("acme/widgets".parse().unwrap()));
+        println!("docker archive: {}", archive(format, capabilities).await);
     }
 
     #[tokio::test]

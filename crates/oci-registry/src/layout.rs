@@ -26,13 +26,13 @@ use crate::referrers::DescriptorStream;
 use crate::storage::{Delivery, Source, TagStream, Target};
 
 /// The annotation under which a layout's index keeps tags.
-const REF_NAME: &str = "org.opencontainers.image.ref.name";
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 /// The version of the layout that is read and written.
-const VERSION: &str = "1.0.0";
+pub(crate) const VERSION: &str = "1.0.0";
 
 /// Largest `index.json` read, in bytes.
-const MAX_INDEX: u64 = 64 << 20;
+pub(crate) const MAX_INDEX: u64 = 64 << 20;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -138,26 +138,26 @@ pub struct Layout {
 
 /// The `oci-layout` file.
 #[derive(Serialize, Deserialize)]
-struct Marker {
+pub(crate) struct Marker {
     #[serde(rename = "imageLayoutVersion")]
-    version: String,
+    pub(crate) version: String,
 }
 
 /// The `index.json` file. What is unknown in it is kept, in the order of the keys.
-#[derive(Serialize, Deserialize)]
-struct Listing {
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Listing {
     #[serde(rename = "schemaVersion")]
     schema_version: u64,
     #[serde(rename = "mediaType", default, skip_serializing_if = "Option::is_none")]
     media_type: Option<String>,
     #[serde(default, deserialize_with = "null_is_empty")]
-    manifests: Vec<Descriptor>,
+    pub(crate) manifests: Vec<Descriptor>,
     #[serde(flatten)]
     rest: std::collections::BTreeMap<String, serde_json::Value>,
 }
 
 impl Listing {
-    fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         let media_type = Some(manifest::MediaType::INDEX.to_string());
         Self {
             schema_version: 2,
@@ -167,14 +167,14 @@ impl Listing {
         }
     }
 
-    fn find(&self, tag: &Tag) -> Option<&Descriptor> {
+    pub(crate) fn find(&self, tag: &Tag) -> Option<&Descriptor> {
         self.manifests
             .iter()
             .find(|descriptor| descriptor.annotation(REF_NAME) == Some(tag.as_str()))
     }
 
     /// Lets a tag name a manifest. An entry of it without a tag gives way; other tags of it stay.
-    fn put(&mut self, mut descriptor: Descriptor, tag: &Tag) -> bool {
+    pub(crate) fn put(&mut self, mut descriptor: Descriptor, tag: &Tag) -> bool {
         if self
             .find(tag)
             .is_some_and(|listed| listed.digest == descriptor.digest)
@@ -193,7 +193,7 @@ impl Listing {
     }
 
     /// Lists a manifest without a tag, unless it is listed.
-    fn add(&mut self, descriptor: Descriptor) -> bool {
+    pub(crate) fn add(&mut self, descriptor: Descriptor) -> bool {
         let is_listed = self
             .manifests
             .iter()
@@ -387,12 +387,12 @@ impl Layout {
         tokio::fs::create_dir_all(directory)
             .await
             .context(WriteSnafu { path: directory })?;
-        let temporary = new_temporary(directory)?;
+        let temporary = new_temporary(directory).context(WriteSnafu { path: directory })?;
         let file = temporary.as_file().try_clone().context(WriteSnafu {
             path: temporary.path(),
         })?;
         blob.open().await?.write_to(file, temporary.path()).await?;
-        persist(temporary, &path)?;
+        persist(temporary, &path).context(WriteSnafu { path })?;
         Ok(())
     }
 }
@@ -429,7 +429,8 @@ async fn refuse_occupied(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-fn new_temporary(directory: &Path) -> Result<tempfile::NamedTempFile, Error> {
+/// A file beside its final name, for [`persist`].
+pub(crate) fn new_temporary(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".partial-");
     #[cfg(unix)]
@@ -438,38 +439,40 @@ fn new_temporary(directory: &Path) -> Result<tempfile::NamedTempFile, Error> {
         // What the user's mask allows, as for any other file; a temporary file is private otherwise.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    builder
-        .tempfile_in(directory)
-        .context(WriteSnafu { path: directory })
+    builder.tempfile_in(directory)
 }
 
 /// Gives a finished file its final name, and lets the directory remember it.
-fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> Result<(), Error> {
-    temporary
-        .persist(path)
-        .map_err(|error| error.error)
-        .context(WriteSnafu { path })?;
+pub(crate) fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> std::io::Result<()> {
+    temporary.persist(path).map_err(|error| error.error)?;
     #[cfg(unix)]
     if let Some(directory) = path.parent() {
-        let synced = File::open(directory).and_then(|directory| directory.sync_all());
-        synced.context(WriteSnafu { path: directory })?;
+        // The parent of a bare name is the working directory.
+        let directory = if directory.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            directory
+        };
+        File::open(directory)?.sync_all()?;
     }
     Ok(())
 }
 
 fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut temporary = new_temporary(path.parent().unwrap_or(Path::new(".")))?;
+    let mut temporary =
+        new_temporary(path.parent().unwrap_or(Path::new("."))).context(WriteSnafu { path })?;
     temporary.write_all(bytes).context(WriteSnafu { path })?;
     temporary
         .as_file()
         .sync_all()
         .context(WriteSnafu { path })?;
-    persist(temporary, path)
+    persist(temporary, path).context(WriteSnafu { path })
 }
 
 /// Writes a file unless it is there: of two processes, one writes it and the other finds it.
 fn create_once(path: &Path, bytes: &[u8]) -> Result<(), Error> {
-    let mut temporary = new_temporary(path.parent().unwrap_or(Path::new(".")))?;
+    let mut temporary =
+        new_temporary(path.parent().unwrap_or(Path::new("."))).context(WriteSnafu { path })?;
     temporary.write_all(bytes).context(WriteSnafu { path })?;
     match temporary.persist_noclobber(path) {
         Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => {
@@ -479,7 +482,7 @@ fn create_once(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     }
 }
 
-fn json(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings, numbers and maps with text keys always serialise")
 }
 

@@ -56,7 +56,8 @@
 //! | `referrers` | what a list of manifests about a manifest says, and the tag that keeps it |
 //! | `storage` | [`Source`] and [`Target`]; [`Delete`] for places that let go |
 //! | `copy`, `pack`, `unpack` | artifacts from place to place, out of files and back |
-//! | `memory`, `layout`, `registry` | the places: RAM, a directory, a host |
+//! | `memory`, `layout`, `archive`, `registry` | the places: RAM, a directory, a file, a host |
+//! | `tarball` | tar streams, read strictly |
 //! | `cache` | manifests that were read before, by digest, on disk |
 //! | `exchange` | one bounded HTTP request done right: redirects, retries, idleness, what may be shown |
 //! | `auth`, `transport` | credentials and tokens; a request that answers a registry's challenge |
@@ -78,6 +79,7 @@
 //!   [`Environment`] that was given. Two libraries do read it: the keyring's (feature `keyring`), for the session that it
 //!   belongs to, and the SDK of AWS (feature `ecr`), for what a container or a machine may do and for proxies.
 
+mod archive;
 mod auth;
 mod blob;
 mod cache;
@@ -97,9 +99,11 @@ mod reference;
 mod referrers;
 mod registry;
 mod storage;
+mod tarball;
 mod transport;
 mod unpack;
 
+pub use archive::Archive;
 pub use auth::chain::CredentialChain;
 #[cfg(feature = "keyring")]
 pub use auth::keyring::Keyring;
@@ -117,7 +121,9 @@ pub use manifest::{
 };
 pub use memory::Memory;
 pub use pack::Packed;
-pub use reference::{Identifier, Location, Reference, RegistryName, RepositoryName, Tag};
+pub use reference::{
+    ArchiveFormat, Identifier, ImageName, Location, Reference, RegistryName, RepositoryName, Tag,
+};
 pub use referrers::DescriptorStream;
 pub use registry::{Access, Client, ClientOptions, Registry, Repository, Resolve, Traffic};
 pub use storage::{Delete, Delivery, Source, TagStream, Target};

@@ -143,6 +143,31 @@ impl MediaType {
         *self == Self::IMAGE_CONFIG || *self == Self::DOCKER_IMAGE_CONFIG
     }
 
+    /// Whether content of this type is a layer of an image: a tar stream, compressed or not (image-spec, `layer.md`).
+    pub(crate) fn is_layer(&self) -> bool {
+        let kind = [
+            "application/vnd.oci.image.layer.",
+            "application/vnd.docker.image.rootfs.",
+        ]
+        .iter()
+        .find_map(|prefix| self.0.strip_prefix(prefix));
+        let kind = kind.map(|kind| {
+            kind.trim_start_matches("nondistributable.")
+                .trim_start_matches("foreign.")
+        });
+        matches!(
+            kind,
+            Some(
+                "v1.tar"
+                    | "v1.tar+gzip"
+                    | "v1.tar+zstd"
+                    | "diff.tar"
+                    | "diff.tar.gzip"
+                    | "diff.tar.zstd"
+            )
+        )
+    }
+
     /// The media type of a `Content-Type` header, its parameters ignored.
     pub fn from_content_type(header: &str) -> Self {
         header

@@ -1,6 +1,6 @@
 //! Names: which registry, which repository, which tag or digest (distribution-spec, "Pulling manifests").
 //!
-//! Owns [`Reference`] and its parts, and [`Location`], which also names an OCI image layout directory. Parsing is pure,
+//! Owns [`Reference`] and its parts, and [`Location`], which also names layout directories and archives. Parsing is pure,
 //! strict, and says which bytes are to blame. It opens nothing, guesses no registry and adds no `latest`.
 
 use std::fmt;
@@ -472,7 +472,7 @@ fn parse(text: &str) -> Result<Reference, (Problem, Option<String>)> {
     };
     let slash = name_and_tag.find('/');
     let first = &name_and_tag[..slash.unwrap_or(name_and_tag.len())];
-    let is_registry = first.contains(['.', ':']) || first.eq_ignore_ascii_case("localhost");
+    let is_registry = is_registry(first);
     let Some(slash) = slash.filter(|_| is_registry) else {
         let (problem, help) = if is_registry && !first.is_empty() {
             (
@@ -542,9 +542,59 @@ impl fmt::Debug for Reference {
     }
 }
 
-/// Where artifacts live: a repository of a registry, or an OCI image layout directory.
+/// The name of an image in a docker archive, without its tag: `widgets`, `acme/widgets`, `ghcr.io/acme/widgets`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageName(Box<str>);
+
+text_newtype!(ImageName, "image name", check_image_name, no_help);
+
+impl ImageName {
+    /// The name with its registry, which is Docker Hub where none is written.
+    pub(crate) fn full(&self) -> String {
+        let first = self.0.split('/').next().unwrap_or_default();
+        if is_registry(first) && first.len() < self.0.len() {
+            self.0.to_string()
+        } else if self.0.contains('/') {
+            format!("docker.io/{}", self.0)
+        } else {
+            format!("docker.io/library/{}", self.0)
+        }
+    }
+}
+
+/// Whether the first part of a name is a registry's, by what only a host name has.
+fn is_registry(first: &str) -> bool {
+    first.contains(['.', ':']) || first.eq_ignore_ascii_case("localhost")
+}
+
+fn check_image_name(text: &str) -> Result<String, Problem> {
+    match text.split_once('/') {
+        Some((first, rest)) if is_registry(first) => {
+            let registry = check_registry(first)?;
+            let shift = first.len() + 1;
+            let repository = check_repository(rest)
+                .map_err(|(problem, span)| (problem, span.start + shift..span.end + shift))?;
+            Ok(format!("{registry}/{repository}"))
+        }
+        _ => check_repository(text),
+    }
+}
+
+/// What kind of archive a file is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ArchiveFormat {
+    /// A tar of an OCI image layout.
+    Oci,
+    /// What `docker save` writes: images with names. Tags are those of this name; of all names, when none is given.
+    Docker(Option<ImageName>),
+}
+
+/// Where artifacts live: a repository of a registry, an OCI image layout directory, or an archive.
 ///
-/// A layout is written `oci:DIR`, `oci:DIR:TAG` or `oci:DIR@DIGEST`.
+/// A layout is written `oci:DIR`, `oci:DIR:TAG` or `oci:DIR@DIGEST`, a tar of one `oci-archive:FILE`,
+/// `oci-archive:FILE:TAG` or `oci-archive:FILE@DIGEST`. The archives of `docker save` are written `docker-archive:FILE`,
+/// `docker-archive:FILE:NAME`, `docker-archive:FILE:NAME:TAG`, or `docker-archive:FILE::TAG` where there is but one name;
+/// each of them may end with `@DIGEST` in place of its tag.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A repository of a registry.
@@ -556,6 +606,15 @@ pub enum Location {
         /// What picks a manifest in it, when given.
         identifier: Option<Identifier>,
     },
+    /// An archive.
+    Archive {
+        /// The file as it was written.
+        file: PathBuf,
+        /// What kind of archive it is.
+        format: ArchiveFormat,
+        /// What picks a manifest in it, when given.
+        identifier: Option<Identifier>,
+    },
 }
 
 impl Location {
@@ -563,7 +622,9 @@ impl Location {
     pub fn identifier(&self) -> Option<Identifier> {
         match self {
             Self::Registry(reference) => reference.identifier(),
-            Self::Layout { identifier, .. } => identifier.clone(),
+            Self::Layout { identifier, .. } | Self::Archive { identifier, .. } => {
+                identifier.clone()
+            }
         }
     }
 
@@ -572,10 +633,7 @@ impl Location {
     pub fn with(&self, identifier: impl Into<Identifier>) -> Self {
         match self {
             Self::Registry(reference) => Self::Registry(reference.with(identifier)),
-            Self::Layout { directory, .. } => Self::Layout {
-                directory: directory.clone(),
-                identifier: Some(identifier.into()),
-            },
+            _ => self.clone().picking(Some(identifier.into())),
         }
     }
 
@@ -584,26 +642,28 @@ impl Location {
     pub fn whole_repository(&self) -> Self {
         match self {
             Self::Registry(reference) => Self::Registry(reference.whole_repository()),
-            Self::Layout { directory, .. } => Self::Layout {
-                directory: directory.clone(),
-                identifier: None,
-            },
+            _ => self.clone().picking(None),
         }
     }
 
-    /// The same place, a relative directory of a layout being meant from `base`.
-    #[must_use]
-    pub fn relative_to(self, base: &Path) -> Self {
-        match self {
-            Self::Registry(_) => self,
-            Self::Layout {
-                directory,
-                identifier,
-            } => Self::Layout {
-                directory: base.join(directory),
-                identifier,
-            },
+    fn picking(mut self, picked: Option<Identifier>) -> Self {
+        if let Self::Layout { identifier, .. } | Self::Archive { identifier, .. } = &mut self {
+            *identifier = picked;
         }
+        self
+    }
+
+    /// The same place, a relative path of a layout or archive being meant from `base`.
+    #[must_use]
+    pub fn relative_to(mut self, base: &Path) -> Self {
+        if let Self::Layout {
+            directory: path, ..
+        }
+        | Self::Archive { file: path, .. } = &mut self
+        {
+            *path = base.join(&*path);
+        }
+        self
     }
 }
 
@@ -611,55 +671,122 @@ impl FromStr for Location {
     type Err = crate::Error;
 
     fn from_str(text: &str) -> crate::Result<Self> {
-        let Some(rest) = text.strip_prefix("oci:") else {
-            return text.parse().map(Self::Registry);
+        let given = |path: &str, problem| {
+            if path.is_empty() {
+                return Err(failure("location", text, (problem, 0..text.len()), None));
+            }
+            Ok(PathBuf::from(path))
         };
-        let (directory, identifier) = split_layout(rest);
-        if directory.is_empty() {
-            return Err(failure(
-                "location",
-                text,
-                ("the directory after `oci:` is missing", 0..text.len()),
-                None,
-            ));
+        if let Some(rest) = text.strip_prefix("oci:") {
+            let (directory, identifier) = split_identifier(rest);
+            return Ok(Self::Layout {
+                directory: given(directory, "the directory after `oci:` is missing")?,
+                identifier,
+            });
         }
-        Ok(Self::Layout {
-            directory: directory.into(),
-            identifier,
-        })
+        if let Some(rest) = text.strip_prefix("oci-archive:") {
+            let (file, identifier) = split_identifier(rest);
+            return Ok(Self::Archive {
+                file: given(file, "the file after `oci-archive:` is missing")?,
+                format: ArchiveFormat::Oci,
+                identifier,
+            });
+        }
+        if let Some(rest) = text.strip_prefix("docker-archive:") {
+            let (file, name, identifier) = split_docker(rest);
+            return Ok(Self::Archive {
+                file: given(file, "the file after `docker-archive:` is missing")?,
+                format: ArchiveFormat::Docker(name),
+                identifier,
+            });
+        }
+        text.parse().map(Self::Registry)
     }
 }
 
-/// Splits `DIR@DIGEST` and `DIR:TAG`; what is neither a digest nor a tag belongs to the directory's name.
-fn split_layout(text: &str) -> (&str, Option<Identifier>) {
-    if let Some((directory, digest)) = text.rsplit_once('@')
-        && let Ok(digest) = digest.parse::<Digest>()
-    {
-        return (directory, Some(digest.into()));
+/// Splits `PATH@DIGEST` and `PATH:TAG`; what is neither a digest nor a tag belongs to the path.
+fn split_identifier(text: &str) -> (&str, Option<Identifier>) {
+    if let (path, Some(digest)) = split_digest(text) {
+        return (path, Some(digest.into()));
     }
-    if let Some((directory, tag)) = text.rsplit_once(':')
+    if let Some((path, tag)) = text.rsplit_once(':')
         && let Ok(tag) = tag.parse::<Tag>()
     {
-        return (directory, Some(tag.into()));
+        return (path, Some(tag.into()));
     }
     (text, None)
 }
 
+fn split_digest(text: &str) -> (&str, Option<Digest>) {
+    if let Some((path, digest)) = text.rsplit_once('@')
+        && let Ok(digest) = digest.parse::<Digest>()
+    {
+        return (path, Some(digest));
+    }
+    (text, None)
+}
+
+/// Splits `FILE:NAME:TAG` and its shorter forms at the first colon after which there is nothing but a name and a tag.
+fn split_docker(text: &str) -> (&str, Option<ImageName>, Option<Identifier>) {
+    let (text, digest) = split_digest(text);
+    let digest = digest.map(Identifier::Digest);
+    for (colon, _) in text.match_indices(':') {
+        let (file, rest) = (&text[..colon], &text[colon + 1..]);
+        if let Ok(name) = rest.parse() {
+            return (file, Some(name), digest);
+        }
+        if let Some((name, tag)) = rest.rsplit_once(':')
+            && let Ok(tag) = tag.parse::<Tag>()
+        {
+            let identifier = digest.clone().or(Some(tag.into()));
+            if name.is_empty() {
+                return (file, None, identifier);
+            }
+            if let Ok(name) = name.parse() {
+                return (file, Some(name), identifier);
+            }
+        }
+    }
+    (text, None, digest)
+}
+
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Registry(reference) => reference.fmt(f),
+        let identifier = match self {
+            Self::Registry(reference) => return reference.fmt(f),
             Self::Layout {
                 directory,
                 identifier,
             } => {
                 write!(f, "oci:{}", directory.display())?;
-                match identifier {
-                    Some(Identifier::Tag(tag)) => write!(f, ":{tag}"),
-                    Some(Identifier::Digest(digest)) => write!(f, "@{digest}"),
-                    None => Ok(()),
-                }
+                identifier
             }
+            Self::Archive {
+                file,
+                format: ArchiveFormat::Oci,
+                identifier,
+            } => {
+                write!(f, "oci-archive:{}", file.display())?;
+                identifier
+            }
+            Self::Archive {
+                file,
+                format: ArchiveFormat::Docker(name),
+                identifier,
+            } => {
+                write!(f, "docker-archive:{}", file.display())?;
+                match (name, identifier) {
+                    (Some(name), _) => write!(f, ":{name}")?,
+                    (None, Some(Identifier::Tag(_))) => f.write_str(":")?,
+                    (None, _) => {}
+                }
+                identifier
+            }
+        };
+        match identifier {
+            Some(Identifier::Tag(tag)) => write!(f, ":{tag}"),
+            Some(Identifier::Digest(digest)) => write!(f, "@{digest}"),
+            None => Ok(()),
         }
     }
 }
@@ -792,7 +919,7 @@ mod tests {
                 directory.to_string_lossy().into_owned(),
                 identifier.map(|i| i.to_string()),
             ),
-            Location::Registry(_) => unreachable!("not a layout"),
+            _ => unreachable!("not a layout"),
         };
         assert_eq!(directory("oci:a/b"), ("a/b".into(), None));
         assert_eq!(
@@ -808,7 +935,92 @@ mod tests {
         assert!("oci::tag".parse::<Location>().is_err());
     }
 
+    #[test]
+    fn archives_split_at_what_can_be_a_name() {
+        let tar = |text: &str| match text.parse::<Location>().expect(text) {
+            Location::Archive {
+                file,
+                format,
+                identifier,
+            } => {
+                let name = match format {
+                    ArchiveFormat::Oci => "oci".to_owned(),
+                    ArchiveFormat::Docker(name) => {
+                        name.map_or("docker".to_owned(), |name| name.full())
+                    }
+                };
+                let identifier = identifier.map(|i| i.to_string()).unwrap_or_default();
+                (file.to_string_lossy().into_owned(), name, identifier)
+            }
+            _ => unreachable!("not an archive"),
+        };
+        let at = |digest: &str| format!("{digest}@{DIGEST}");
+        for (text, file, name, identifier) in [
+            ("oci-archive:a/b.tar", "a/b.tar", "oci", ""),
+            ("oci-archive:b.tar:1.0", "b.tar", "oci", "1.0"),
+            (&at("oci-archive:b.tar"), "b.tar", "oci", DIGEST),
+            ("docker-archive:b.tar", "b.tar", "docker", ""),
+            ("docker-archive:b.tar::1.0", "b.tar", "docker", "1.0"),
+            (&at("docker-archive:b.tar"), "b.tar", "docker", DIGEST),
+            (
+                "docker-archive:b.tar:x:1.0",
+                "b.tar",
+                "docker.io/library/x",
+                "1.0",
+            ),
+            ("docker-archive:b.tar:x/y", "b.tar", "docker.io/x/y", ""),
+            (
+                &at("docker-archive:b.tar:x/y"),
+                "b.tar",
+                "docker.io/x/y",
+                DIGEST,
+            ),
+            (
+                "docker-archive:b.tar:localhost:5000/x:1",
+                "b.tar",
+                "localhost:5000/x",
+                "1",
+            ),
+            (
+                r"docker-archive:C:\b.tar:ghcr.io/x:1",
+                r"C:\b.tar",
+                "ghcr.io/x",
+                "1",
+            ),
+            ("docker-archive:b.tar:X Y", "b.tar:X Y", "docker", ""),
+        ] {
+            let expected = (file.to_owned(), name.to_owned(), identifier.to_owned());
+            assert_eq!(tar(text), expected, "{text}");
+            let location: Location = text.parse().unwrap();
+            assert_eq!(location.to_string(), text);
+            assert_eq!(location.whole_repository().identifier(), None);
+        }
+        for text in [
+            "oci-archive:",
+            "docker-archive:",
+            "oci-archive::1",
+            "docker-archive::x:1",
+        ] {
+            let error = text.parse::<Location>().expect_err(text);
+            assert_eq!(error.span(), Some(0..text.len()));
+        }
+        assert_eq!(
+            "docker-archive:b.tar:x:1"
+                .parse::<Location>()
+                .unwrap()
+                .relative_to(Path::new("/base")),
+            "docker-archive:/base/b.tar:x:1".parse().unwrap()
+        );
+    }
+
     proptest! {
+        #[test]
+        fn locations_of_files_print_as_they_were_written(text in "(oci|oci-archive|docker-archive):[a-c./:@]{1,20}") {
+            if let Ok(location) = text.parse::<Location>() {
+                prop_assert_eq!(location.to_string().parse::<Location>().unwrap(), location);
+            }
+        }
+
         #[test]
         fn parsing_never_panics_and_spans_fit(text in "\\PC*") {
             if let Err(error) = text.parse::<Reference>() {

@@ -1,0 +1,353 @@
+//! What Docker reads: the `manifest.json` of `docker save`, which gives images their names.
+//!
+//! Older archives hold configs and layers under any names and no manifest at all. One is made for each image, from the
+//! content as it lies there: a compressed layer stays compressed. Where the archive is a layout too, the manifest that
+//! lists the very config and layers is the image's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use snafu::{OptionExt, ResultExt};
+
+use super::index::{Section, Span};
+use super::{Error, ParseSnafu, ReadSnafu, State, Stored, StrangeEntrySnafu, blob_name, digest_of};
+use crate::digest::{Algorithm, Digest};
+use crate::layout::{self, Listing};
+use crate::manifest::{
+    self, Annotations, Descriptor, ImageManifest, Manifest, MediaType, null_is_empty,
+};
+use crate::reference::{ImageName, Tag};
+use crate::tarball::Compression;
+
+/// The annotation under which containerd looks for an image's full name.
+const IMAGE_NAME: &str = "io.containerd.image.name";
+
+/// The name of the document.
+const MANIFEST_JSON: &str = "manifest.json";
+
+/// One image, as Docker writes it.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    #[serde(rename = "Config")]
+    config: String,
+    #[serde(rename = "RepoTags", default, deserialize_with = "null_is_empty")]
+    names: BTreeSet<String>,
+    #[serde(rename = "Layers", default, deserialize_with = "null_is_empty")]
+    layers: Vec<String>,
+}
+
+/// The images of an archive by the digest of their manifest.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Images(BTreeMap<Digest, Image>);
+
+#[derive(Debug, Clone, PartialEq)]
+struct Image {
+    config: Digest,
+    layers: Vec<Digest>,
+    /// `NAME:TAG`, as written.
+    names: BTreeSet<String>,
+}
+
+/// The two parts of `NAME:TAG`; what is neither cannot be asked for.
+fn split(name: &str) -> Option<(ImageName, Tag)> {
+    let (name, tag) = name.rsplit_once(':')?;
+    Some((name.parse().ok()?, tag.parse().ok()?))
+}
+
+impl Images {
+    /// The images with their names and tags, those of one name or of all.
+    fn named<'a>(&'a self, name: Option<&ImageName>) -> impl Iterator<Item = (Tag, &'a Digest)> {
+        let wanted = name.map(ImageName::full);
+        let names = self.0.iter().flat_map(|(digest, image)| {
+            let names = image.names.iter();
+            names.map(move |name| (name, digest))
+        });
+        names.filter_map(move |(name, digest)| {
+            let (name, tag) = split(name)?;
+            let is_wanted = wanted.as_ref().is_none_or(|wanted| *wanted == name.full());
+            is_wanted.then_some((tag, digest))
+        })
+    }
+
+    /// The image with this tag; an error when there are several.
+    pub(super) fn find(&self, name: Option<&ImageName>, tag: &Tag) -> Result<Option<Digest>, ()> {
+        let found = self.named(name).filter(|(found, _)| found == tag);
+        let found: BTreeSet<_> = found.map(|(_, digest)| digest.clone()).collect();
+        let mut found = found.into_iter();
+        match (found.next(), found.next()) {
+            (one, None) => Ok(one),
+            (_, Some(_)) => Err(()),
+        }
+    }
+
+    /// All tags, each once.
+    pub(super) fn tags(&self, name: Option<&ImageName>) -> Vec<Tag> {
+        let tags: BTreeSet<_> = self.named(name).map(|(tag, _)| tag).collect();
+        tags.into_iter().collect()
+    }
+
+    /// Gives an image a name, which another may have to give up; whether it is one that Docker can load.
+    pub(super) fn put(&mut self, manifest: &Manifest, name: &ImageName, tag: &Tag) -> bool {
+        let Some(image) = manifest.as_image().filter(|image| is_loadable(image)) else {
+            return false;
+        };
+        let full = name.full();
+        for image in self.0.values_mut() {
+            image.names.retain(|held| {
+                split(held).is_none_or(|(name, held)| name.full() != full || held != *tag)
+            });
+        }
+        self.0
+            .retain(|digest, image| digest == manifest.digest() || !image.names.is_empty());
+        let image = self
+            .0
+            .entry(manifest.digest().clone())
+            .or_insert_with(|| Image {
+                config: image.config.digest.clone(),
+                layers: image
+                    .layers
+                    .iter()
+                    .map(|layer| layer.digest.clone())
+                    .collect(),
+                names: BTreeSet::new(),
+            });
+        image.names.insert(format!("{name}:{tag}"));
+        true
+    }
+
+    /// Lists the images in the layout that the archive is as well. Entries of others stay.
+    pub(super) fn list_in(&self, listing: &mut Listing, latest: &Manifest) {
+        let kinds: BTreeMap<_, _> = listing
+            .manifests
+            .iter()
+            .map(|listed| (listed.digest.clone(), listed.clone()))
+            .chain([(latest.digest().clone(), latest.descriptor())])
+            .collect();
+        let is_ours = |listed: &Descriptor| listed.annotations.contains_key(IMAGE_NAME);
+        listing
+            .manifests
+            .retain(|listed| !is_ours(listed) && !self.0.contains_key(&listed.digest));
+        for (digest, image) in &self.0 {
+            let Some(descriptor) = kinds.get(digest) else {
+                continue;
+            };
+            for (name, tag) in image.names.iter().filter_map(|name| split(name)) {
+                let mut descriptor = descriptor.clone();
+                descriptor.annotations = Annotations::from([
+                    (IMAGE_NAME.to_owned(), format!("{}:{tag}", name.full())),
+                    (layout::REF_NAME.to_owned(), tag.to_string()),
+                ]);
+                listing.manifests.push(descriptor);
+            }
+        }
+        let key = |listed: &Descriptor| {
+            (
+                listed.annotation(IMAGE_NAME).map(str::to_owned),
+                listed.digest.clone(),
+            )
+        };
+        listing.manifests.sort_by_cached_key(key);
+    }
+
+    /// The document that Docker reads.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        let saved = self.0.values().map(|image| Saved {
+            config: blob_name(&image.config),
+            names: image.names.clone(),
+            layers: image.layers.iter().map(blob_name).collect(),
+        });
+        layout::json(&saved.collect::<Vec<_>>())
+    }
+}
+
+/// Whether this is an image of layers that Docker unpacks.
+fn is_loadable(image: &ImageManifest) -> bool {
+    image.config.media_type.is_image_config()
+        && image.layers.iter().all(|layer| layer.media_type.is_layer())
+}
+
+/// Reads the document, and finds or makes the manifest of each image.
+pub(super) fn read(
+    document: &[u8],
+    file: &Arc<File>,
+    spans: &BTreeMap<String, Span>,
+    state: &mut State,
+    path: &Path,
+) -> Result<(), Error> {
+    let name = MANIFEST_JSON;
+    let saved: Vec<Saved> = serde_json::from_slice(document).context(ParseSnafu { path, name })?;
+    let known = known(state, path)?;
+    let mut archive = Saves {
+        file,
+        spans,
+        path,
+        digests: BTreeMap::new(),
+    };
+    for saved in saved {
+        let mut content = |name: &str| -> Result<(Digest, Span), Error> {
+            let (digest, span) = archive.digest(name)?;
+            let stored = Stored::Packed(Arc::clone(file), span);
+            state.stored.entry(digest.clone()).or_insert(stored);
+            Ok((digest, span))
+        };
+        let config = content(&saved.config)?;
+        let layers = saved.layers.iter().map(|name| content(name));
+        let layers = layers.collect::<Result<Vec<_>, _>>()?;
+        let digests: Vec<_> = layers.iter().map(|(digest, _)| digest.clone()).collect();
+        let manifest = if let Some(manifest) = known.get(&(config.0.clone(), digests.clone())) {
+            manifest.clone()
+        } else {
+            let manifest = archive.manifest(&config, &layers)?;
+            let stored = Stored::Held(manifest.bytes().clone());
+            state.stored.insert(manifest.digest().clone(), stored);
+            state.listing.add(manifest.descriptor());
+            manifest
+        };
+        let image = Image {
+            config: config.0,
+            layers: digests,
+            names: BTreeSet::new(),
+        };
+        let image = state
+            .images
+            .0
+            .entry(manifest.digest().clone())
+            .or_insert(image);
+        image.names.extend(saved.names);
+    }
+    Ok(())
+}
+
+/// The manifests of the layout by what they list: those of its index, and of the indexes in it.
+fn known(state: &State, path: &Path) -> Result<BTreeMap<(Digest, Vec<Digest>), Manifest>, Error> {
+    let load = |listed: &Descriptor| -> Result<Option<Manifest>, Error> {
+        let stored = state.stored.get(&listed.digest);
+        let Some(stored) = stored.filter(|stored| stored.size() <= manifest::MAX_READ as u64)
+        else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        let read = stored
+            .open()
+            .and_then(|mut content| content.read_to_end(&mut bytes));
+        read.context(ReadSnafu { path })?;
+        let is_whole = Digest::sha256(&bytes) == listed.digest;
+        let manifest = Manifest::parse(bytes.into(), Some(listed.media_type.as_str()));
+        Ok(manifest.ok().filter(|_| is_whole))
+    };
+    let mut known = BTreeMap::new();
+    let mut keep = |manifest: &Manifest| {
+        if let Some(image) = manifest.as_image() {
+            let layers = image
+                .layers
+                .iter()
+                .map(|layer| layer.digest.clone())
+                .collect();
+            known.insert((image.config.digest.clone(), layers), manifest.clone());
+        }
+    };
+    for listed in &state.listing.manifests {
+        let Some(manifest) = load(listed)? else {
+            continue;
+        };
+        keep(&manifest);
+        for inner in manifest
+            .as_index()
+            .into_iter()
+            .flat_map(|index| &index.manifests)
+        {
+            if let Some(manifest) = load(inner)? {
+                keep(&manifest);
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// The files of an archive, by the names that images give them.
+struct Saves<'a> {
+    file: &'a File,
+    spans: &'a BTreeMap<String, Span>,
+    path: &'a Path,
+    /// What was computed already: images share layers.
+    digests: BTreeMap<String, Digest>,
+}
+
+impl Saves<'_> {
+    /// What a file is. A name that is a digest is believed: whoever reads the content will see.
+    fn digest(&mut self, name: &str) -> Result<(Digest, Span), Error> {
+        let path = self.path;
+        let problem = "is named by an image, and is not there";
+        let span = self.spans.get(name.strip_prefix("./").unwrap_or(name));
+        let span = *span.with_context(|| StrangeEntrySnafu {
+            path,
+            name,
+            problem,
+        })?;
+        if let Some(digest) = digest_of(name).or_else(|| self.digests.get(name).cloned()) {
+            return Ok((digest, span));
+        }
+        let mut hasher = Algorithm::Sha256.hasher();
+        let mut content = Section::new(self.file, span);
+        let mut buffer = vec![0; super::PIECE];
+        loop {
+            match content.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => hasher.update(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => {
+                    return Err(Error::Read {
+                        path: path.to_owned(),
+                        source,
+                    });
+                }
+            }
+        }
+        let digest = hasher.finish();
+        self.digests.insert(name.to_owned(), digest.clone());
+        Ok((digest, span))
+    }
+
+    /// A manifest for content that has none.
+    fn manifest(
+        &self,
+        config: &(Digest, Span),
+        layers: &[(Digest, Span)],
+    ) -> Result<Manifest, Error> {
+        let path = self.path;
+        let described = |media_type: MediaType, (digest, span): &(Digest, Span)| {
+            Descriptor::new(media_type, digest.clone(), span.size)
+        };
+        let mut image =
+            ImageManifest::new(MediaType::EMPTY, described(MediaType::IMAGE_CONFIG, config));
+        image.artifact_type = None;
+        for layer in layers {
+            let mut magic = Vec::new();
+            let content = Section::new(self.file, layer.1);
+            content
+                .take(4)
+                .read_to_end(&mut magic)
+                .context(ReadSnafu { path })?;
+            let media_type = match Compression::of(&magic) {
+                None => "application/vnd.oci.image.layer.v1.tar",
+                Some(Compression::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",
+                Some(Compression::Zstd) => "application/vnd.oci.image.layer.v1.tar+zstd",
+            };
+            image
+                .layers
+                .push(described(MediaType::new_static(media_type), layer));
+        }
+        let problem = "lists more layers than a manifest can";
+        let name = MANIFEST_JSON;
+        let manifest = Manifest::from_image(image).ok();
+        manifest.with_context(|| StrangeEntrySnafu {
+            path,
+            name,
+            problem,
+        })
+    }
+}

@@ -1,0 +1,144 @@
+//! Where everything is in a tar file, found in one pass over its headers.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::path::Path;
+
+use snafu::{ResultExt, ensure};
+
+use super::{CompressedSnafu, Error, ReadSnafu, ReadTarSnafu, StrangeEntrySnafu, StrangeSnafu};
+use crate::layout;
+use crate::tarball::{Kind, Reader, Seekable};
+
+/// Archives of more entries than this are refused.
+const MAX_ENTRIES: usize = 1_000_000;
+
+/// Archives whose names have more bytes than this together are refused.
+const MAX_NAMES: usize = 64 << 20;
+
+/// Where the content of an entry is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Span {
+    pub(super) start: u64,
+    pub(super) size: u64,
+}
+
+impl Span {
+    /// What is left behind the first bytes.
+    pub(super) fn after(self, count: u64) -> Self {
+        Self {
+            start: self.start + count,
+            size: self.size - count,
+        }
+    }
+}
+
+/// The content of an entry. Several can be read from one file at once.
+pub(super) struct Section<'a> {
+    file: &'a File,
+    rest: Span,
+}
+
+impl<'a> Section<'a> {
+    pub(super) fn new(file: &'a File, rest: Span) -> Self {
+        Self { file, rest }
+    }
+}
+
+impl Read for Section<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let wanted = usize::try_from(self.rest.size)
+            .unwrap_or(usize::MAX)
+            .min(buffer.len());
+        let count = read_at(self.file, &mut buffer[..wanted], self.rest.start)?;
+        self.rest = self.rest.after(count as u64);
+        Ok(count)
+    }
+}
+
+#[cfg(unix)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::unix::fs::FileExt::read_at(file, buffer, offset)
+}
+
+#[cfg(windows)]
+fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
+}
+
+/// Finds every file of an archive by its name, without a leading `./`.
+pub(super) fn read(mut file: &File, path: &Path) -> Result<BTreeMap<String, Span>, Error> {
+    let length = file.metadata().context(ReadSnafu { path })?.len();
+    let mut magic = [0; 4];
+    let count = read_at(file, &mut magic, 0).context(ReadSnafu { path })?;
+    let is_compressed = crate::tarball::Compression::of(&magic[..count]).is_some();
+    ensure!(!is_compressed, CompressedSnafu { path });
+    file.rewind().context(ReadSnafu { path })?;
+    let mut reader = Reader::new(Seekable(io::BufReader::new(file)));
+    let mut spans = BTreeMap::new();
+    let (mut entries, mut names) = (0, 0);
+    while let Some(entry) = reader.next().context(ReadTarSnafu { path })? {
+        entries += 1;
+        names += entry.path.len();
+        let problem = "it has too many entries";
+        ensure!(
+            entries <= MAX_ENTRIES && names <= MAX_NAMES,
+            StrangeSnafu { path, problem }
+        );
+        let name = String::from_utf8_lossy(&entry.path);
+        let strange = |problem| StrangeEntrySnafu {
+            path,
+            name: name.as_ref(),
+            problem,
+        };
+        let is_plain = matches!(entry.kind, Kind::File | Kind::Directory);
+        ensure!(is_plain, strange("is a link or device"));
+        let leads_out = name.starts_with('/') || name.split('/').any(|part| part == "..");
+        ensure!(!leads_out, strange("leads elsewhere"));
+        if entry.kind == Kind::Directory {
+            continue;
+        }
+        let span = Span {
+            start: reader.position(),
+            size: entry.size,
+        };
+        let is_whole = span
+            .start
+            .checked_add(span.size)
+            .is_some_and(|end| end <= length);
+        ensure!(is_whole, strange("is cut off"));
+        let mut plain = &name[..];
+        while let Some(rest) = plain.strip_prefix("./") {
+            plain = rest;
+        }
+        let is_new = spans.insert(plain.to_owned(), span).is_none();
+        ensure!(is_new, strange("is there twice"));
+    }
+    Ok(spans)
+}
+
+/// Reads a small file of the archive, when it is there.
+pub(super) fn document(
+    file: &File,
+    spans: &BTreeMap<String, Span>,
+    name: &str,
+    path: &Path,
+) -> Result<Option<Vec<u8>>, Error> {
+    let Some(span) = spans.get(name) else {
+        return Ok(None);
+    };
+    let problem = "is too large";
+    ensure!(
+        span.size <= layout::MAX_INDEX,
+        StrangeEntrySnafu {
+            path,
+            name,
+            problem
+        }
+    );
+    let mut bytes = Vec::new();
+    let read = Section::new(file, *span).read_to_end(&mut bytes);
+    read.context(ReadSnafu { path })?;
+    Ok(Some(bytes))
+}

@@ -1,0 +1,437 @@
+use std::io::Write;
+
+use futures_util::TryStreamExt;
+
+use super::*;
+use crate::copy::{CopyOptions, copy};
+use crate::manifest::{Annotations, ImageManifest, Index, MediaType};
+use crate::memory::Memory;
+use crate::reference::ImageName;
+
+const LAYER: MediaType = MediaType::new_static("application/vnd.oci.image.layer.v1.tar");
+
+fn docker(name: &str) -> ArchiveFormat {
+    ArchiveFormat::Docker(Some(name.parse().unwrap()))
+}
+
+fn named(tag: &str) -> Identifier {
+    Identifier::Tag(tag.parse().unwrap())
+}
+
+async fn push(target: &dyn Target, content: &'static str, tag: &str) -> Manifest {
+    let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, "{}");
+    let layer = Blob::from_bytes(LAYER, content);
+    let mut image = ImageManifest::new(MediaType::EMPTY, config.descriptor().clone());
+    image.artifact_type = None;
+    image.layers = vec![layer.descriptor().clone()];
+    image.annotations = Annotations::from([("made.by".into(), "a test".into())]);
+    let manifest = Manifest::from_image(image).unwrap();
+    for blob in [config, layer] {
+        target.push_blob(&blob).await.unwrap();
+    }
+    target.push_manifest(&manifest).await.unwrap();
+    target.tag(&manifest, &tag.parse().unwrap()).await.unwrap();
+    manifest
+}
+
+async fn tags(source: &dyn Source) -> Vec<String> {
+    let tags = source.tags().map_ok(|tag| tag.to_string());
+    tags.try_collect().await.unwrap()
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    names
+}
+
+#[tokio::test]
+async fn what_is_tagged_is_found_by_whoever_opens_the_file() {
+    for format in [ArchiveFormat::Oci, docker("acme/widgets")] {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("new/archive.tar");
+        let archive = Archive::create(&path, format.clone()).await.unwrap();
+        assert!(!path.exists());
+        let one = push(&archive, "one", "1").await;
+        let two = push(&archive, "two", "2").await;
+        archive.tag(&two, &"latest".parse().unwrap()).await.unwrap();
+        for archive in [
+            &archive,
+            &Archive::open(&path, format.clone()).await.unwrap(),
+        ] {
+            assert_eq!(tags(archive).await, ["1", "2", "latest"]);
+            assert_eq!(archive.manifest(&named("1")).await.unwrap(), one);
+            let latest = archive.manifest(&named("latest")).await.unwrap();
+            assert_eq!((latest.digest(), &latest), (two.digest(), &two));
+            let layer = &latest.as_image().unwrap().layers[0];
+            let content = archive.blob(layer).await.unwrap();
+            assert_eq!(content.read_to_end(10).await.unwrap(), "two");
+        }
+        assert_eq!(names(path.parent().unwrap()), ["archive.tar"]);
+    }
+}
+
+#[tokio::test]
+async fn the_same_content_gives_the_same_file() {
+    for format in [ArchiveFormat::Oci, docker("widgets")] {
+        let home = tempfile::tempdir().unwrap();
+        let mut files = Vec::new();
+        for order in [["1", "2"], ["2", "1"]] {
+            let path = home.path().join(order.concat());
+            for tag in order {
+                // Each in a run of its own.
+                let archive = Archive::create(&path, format.clone()).await.unwrap();
+                push(&archive, if tag == "1" { "one" } else { "two" }, tag).await;
+            }
+            files.push(std::fs::read(path).unwrap());
+        }
+        assert!(files[0] == files[1]);
+        let mut entries = tar::Archive::new(&files[0][..]);
+        let mut last = String::new();
+        for entry in entries.entries().unwrap() {
+            let entry = entry.unwrap();
+            let header = entry.header();
+            let owned = (
+                header.mtime().unwrap(),
+                header.uid().unwrap(),
+                header.gid().unwrap(),
+            );
+            assert_eq!((owned, header.mode().unwrap()), ((0, 0, 0), 0o644));
+            let name = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+            assert!(last < name);
+            last = name;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_docker_archive_is_a_layout_and_has_names() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("a.tar");
+    let archive = Archive::create(&path, docker("widgets")).await.unwrap();
+    let image = push(&archive, "one", "1").await;
+    let other = Archive::create(&path, docker("ghcr.io/acme/other"))
+        .await
+        .unwrap();
+    push(&other, "two", "1").await;
+    let all = Archive::open(&path, ArchiveFormat::Docker(None))
+        .await
+        .unwrap();
+    assert_eq!(tags(&all).await, ["1"]);
+    let error = all.manifest(&named("1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let full = docker("docker.io/library/widgets");
+    let archive = Archive::open(&path, full).await.unwrap();
+    assert_eq!(archive.manifest(&named("1")).await.unwrap(), image);
+    let layout = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
+    assert_eq!(
+        layout
+            .manifest(&image.digest().clone().into())
+            .await
+            .unwrap(),
+        image
+    );
+
+    let bytes = std::fs::read(&path).unwrap();
+    let mut entries = tar::Archive::new(&bytes[..]);
+    let entry = entries.entries().unwrap().map(Result::unwrap);
+    let mut entry = entry
+        .into_iter()
+        .find(|entry| &*entry.path_bytes() == b"manifest.json")
+        .unwrap();
+    let mut text = String::new();
+    entry.read_to_string(&mut text).unwrap();
+    let config = image.as_image().unwrap().config.digest.encoded().to_owned();
+    assert!(
+        text.contains(&format!(r#""Config":"blobs/sha256/{config}""#)),
+        "{text}"
+    );
+    assert!(text.contains(r#""RepoTags":["widgets:1"]"#), "{text}");
+    assert!(
+        text.contains(r#""RepoTags":["ghcr.io/acme/other:1"]"#),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn docker_archives_take_only_named_images() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("a.tar");
+    let archive = Archive::create(&path, docker("widgets")).await.unwrap();
+    let image = push(&archive, "one", "1").await;
+    let before = std::fs::read(&path).unwrap();
+    let index = Manifest::from_index(Index::new(None, vec![image.descriptor()])).unwrap();
+    archive.push_manifest(&index).await.unwrap();
+    let tag: Tag = "2".parse().unwrap();
+    assert_eq!(
+        archive.tag(&index, &tag).await.unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    let nameless = Archive::create(&path, ArchiveFormat::Docker(None))
+        .await
+        .unwrap();
+    let error = nameless.tag(&image, &tag).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert!(error.help()[0].contains(":NAME:2"));
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn without_a_tag_the_file_is_written_when_it_is_finished() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("a.tar");
+    let memory = Memory::new();
+    let manifest = push(&memory, "one", "1").await;
+    let source: Arc<dyn Source> = Arc::new(memory);
+    let archive = Archive::create(&path, ArchiveFormat::Oci).await.unwrap();
+    let root = manifest.digest().clone().into();
+    copy(&source, &root, &archive, CopyOptions::default())
+        .await
+        .unwrap();
+    assert!(!path.exists());
+    archive.finish().await.unwrap();
+    let written = std::fs::metadata(&path).unwrap().modified().unwrap();
+    let again = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
+    assert_eq!(again.manifest(&root).await.unwrap(), manifest);
+    assert!(tags(&again).await.is_empty());
+    again.finish().await.unwrap();
+    assert_eq!(
+        std::fs::metadata(&path).unwrap().modified().unwrap(),
+        written
+    );
+    assert_eq!(names(home.path()), ["a.tar"]);
+}
+
+#[tokio::test]
+async fn what_others_wrote_meanwhile_is_not_lost() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("a.tar");
+    let archives = [
+        Archive::create(&path, ArchiveFormat::Oci).await.unwrap(),
+        Archive::create(&path, ArchiveFormat::Oci).await.unwrap(),
+    ];
+    push(&archives[0], "one", "1").await;
+    let written = std::fs::read(&path).unwrap();
+    let blob = Blob::from_bytes(LAYER, "two");
+    archives[1].push_blob(&blob).await.unwrap();
+    assert_eq!(
+        archives[1].finish().await.unwrap_err().kind(),
+        ErrorKind::Conflict
+    );
+    assert_eq!(std::fs::read(&path).unwrap(), written);
+    drop(archives);
+    assert_eq!(names(home.path()), ["a.tar"]);
+}
+
+#[tokio::test]
+async fn a_stream_that_is_open_outlives_the_next_version() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("a.tar");
+    let archive = Archive::create(&path, ArchiveFormat::Oci).await.unwrap();
+    let one = push(&archive, "one", "1").await;
+    let layer = one.as_image().unwrap().layers[0].clone();
+    let open = archive.blob(&layer).await.unwrap();
+    push(&archive, "another that comes before or after", "2").await;
+    assert_eq!(open.read_to_end(10).await.unwrap(), "one");
+    assert_eq!(
+        archive
+            .blob(&layer)
+            .await
+            .unwrap()
+            .read_to_end(10)
+            .await
+            .unwrap(),
+        "one"
+    );
+}
+
+/// A tar of these entries, written by somebody else.
+fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in entries {
+        let mut header = tar::Header::new_ustar();
+        header.set_size(content.len() as u64);
+        header.set_mode(0o644);
+        header.as_old_mut().name[..name.len()].copy_from_slice(name.as_bytes());
+        header.set_cksum();
+        builder.append(&header, *content).unwrap();
+    }
+    builder.into_inner().unwrap()
+}
+
+async fn open(
+    bytes: &[u8],
+    format: ArchiveFormat,
+) -> (tempfile::NamedTempFile, crate::Result<Archive>) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(bytes).unwrap();
+    let archive = Archive::open(file.path(), format).await;
+    (file, archive)
+}
+
+#[tokio::test]
+async fn images_saved_the_old_way_get_a_manifest() {
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(b"a tar").unwrap();
+    let gzip = gzip.finish().unwrap();
+    let config = br#"{"architecture":"amd64","os":"linux"}"#;
+    let saved = br#"[{"Config":"c.json","RepoTags":["widgets:1","localhost:5000/w:2","odd"],"Layers":["a/layer.tar","b/layer.tar","a/layer.tar"]},{"Config":"c.json","RepoTags":null,"Layers":["b/layer.tar"]}]"#;
+    let bytes = tar_of(&[
+        ("a/", b""),
+        ("./a/layer.tar", b"plain"),
+        ("b/layer.tar", &gzip),
+        ("c.json", config),
+        ("repositories", b"{}"),
+        ("manifest.json", saved),
+    ]);
+    let (file, archive) = open(&bytes, ArchiveFormat::Docker(None)).await;
+    let archive = archive.unwrap();
+    assert_eq!(tags(&archive).await, ["1", "2"]);
+    let manifest = archive.manifest(&named("1")).await.unwrap();
+    let image = manifest.as_image().unwrap();
+    assert_eq!(image.config.digest, Digest::sha256(config));
+    let kinds: Vec<_> = image
+        .layers
+        .iter()
+        .map(|layer| layer.media_type.as_str())
+        .collect();
+    let zipped = format!("{LAYER}+gzip");
+    assert_eq!(kinds, [LAYER.as_str(), zipped.as_str(), LAYER.as_str()]);
+    assert_eq!(image.layers[0], image.layers[2]);
+    let content = archive.blob(&image.layers[1]).await.unwrap();
+    assert_eq!(content.read_to_end(100).await.unwrap(), gzip);
+    let only = |name: &str| ArchiveFormat::Docker(Some(name.parse::<ImageName>().unwrap()));
+    let scoped = Archive::open(file.path(), only("localhost:5000/w"))
+        .await
+        .unwrap();
+    assert_eq!(tags(&scoped).await, ["2"]);
+    assert_eq!(
+        scoped.manifest(&named("1")).await.unwrap_err().kind(),
+        ErrorKind::NotFound
+    );
+
+    // What is written into it keeps all that was there, under the same digests.
+    let archive = Archive::create(file.path(), only("widgets")).await.unwrap();
+    push(&archive, "new", "3").await;
+    let again = Archive::open(file.path(), ArchiveFormat::Docker(None))
+        .await
+        .unwrap();
+    assert_eq!(tags(&again).await, ["1", "2", "3"]);
+    assert_eq!(again.manifest(&named("1")).await.unwrap(), manifest);
+}
+
+#[tokio::test]
+async fn what_an_archive_should_not_hold_is_refused() {
+    let marker = (
+        &b"oci-layout"[..],
+        &br#"{"imageLayoutVersion":"1.0.0"}"#[..],
+    );
+    let marker = (std::str::from_utf8(marker.0).unwrap(), marker.1);
+    let with = |header: &dyn Fn(&mut tar::Header)| {
+        let mut bytes = tar_of(&[marker]);
+        bytes.truncate(1024);
+        let mut entry = tar::Header::new_ustar();
+        entry.set_path("x").unwrap();
+        entry.set_mode(0o644);
+        entry.set_size(0);
+        header(&mut entry);
+        entry.set_cksum();
+        bytes.extend_from_slice(entry.as_bytes());
+        bytes.resize(bytes.len() + 1024, 0);
+        bytes
+    };
+    let link = |kind| {
+        with(&move |header| {
+            header.set_entry_type(kind);
+            header.set_link_name("oci-layout").unwrap();
+        })
+    };
+    let (good, archive) = open(&tar_of(&[marker]), ArchiveFormat::Oci).await;
+    assert!(archive.is_ok() && good.path().exists());
+    let saved = br#"[{"Config":"../../etc/passwd","Layers":[]}]"#;
+    for (why, bytes) in [
+        ("symlink", link(tar::EntryType::Symlink)),
+        ("hard link", link(tar::EntryType::Link)),
+        (
+            "device",
+            with(&|header| header.set_entry_type(tar::EntryType::Block)),
+        ),
+        (
+            "fifo",
+            with(&|header| header.set_entry_type(tar::EntryType::Fifo)),
+        ),
+        (
+            "sparse",
+            with(&|header| header.set_entry_type(tar::EntryType::GNUSparse)),
+        ),
+        ("twice", tar_of(&[marker, marker])),
+        (
+            "twice, written otherwise",
+            tar_of(&[marker, ("./oci-layout", marker.1)]),
+        ),
+        ("out of it", tar_of(&[marker, ("a/../../x", b"")])),
+        ("absolute", tar_of(&[marker, ("/x", b"")])),
+        ("cut off", with(&|header| header.set_size(1 << 40))),
+        ("no layout", tar_of(&[("x", b"")])),
+        (
+            "other version",
+            tar_of(&[("oci-layout", br#"{"imageLayoutVersion":"2"}"#)]),
+        ),
+        ("no json", tar_of(&[marker, ("index.json", b"<")])),
+        ("no tar", b"x".repeat(2000)),
+        ("nothing", Vec::new()),
+        ("names out of it", tar_of(&[("manifest.json", saved)])),
+    ] {
+        let format = if why.starts_with("names") {
+            ArchiveFormat::Docker(None)
+        } else {
+            ArchiveFormat::Oci
+        };
+        let error = open(&bytes, format).await.1.expect_err(why);
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{why}: {error}");
+    }
+    let (_, zipped) = open(&[0x1f, 0x8b, 8, 0], ArchiveFormat::Oci).await;
+    assert_eq!(zipped.unwrap_err().kind(), ErrorKind::Unsupported);
+    let absent = Archive::open(
+        good.path()
+            .join("x")
+            .parent()
+            .unwrap()
+            .with_extension("absent"),
+        ArchiveFormat::Oci,
+    );
+    assert_eq!(absent.await.unwrap_err().kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn corruption_is_noticed() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("a.tar");
+    let archive = Archive::create(&path, ArchiveFormat::Oci).await.unwrap();
+    let manifest = push(&archive, "some content", "1").await;
+    let bytes = std::fs::read(&path).unwrap();
+    let flip = |what: &[u8]| {
+        let at = bytes
+            .windows(what.len())
+            .position(|window| window == what)
+            .unwrap();
+        let mut bytes = bytes.clone();
+        bytes[at] ^= 1;
+        bytes
+    };
+    let (_file, flipped) = open(&flip(b"some content"), ArchiveFormat::Oci).await;
+    let layer = manifest.as_image().unwrap().layers[0].clone();
+    let read = flipped
+        .unwrap()
+        .blob(&layer)
+        .await
+        .unwrap()
+        .read_to_end(100)
+        .await;
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::Mismatch);
+    let (_file, flipped) = open(&flip(b"a test"), ArchiveFormat::Oci).await;
+    let read = flipped.unwrap().manifest(&named("1")).await;
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::Mismatch);
+}
