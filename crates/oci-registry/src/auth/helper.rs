@@ -118,11 +118,13 @@ impl Helpers {
         is_refused: bool,
     ) -> Result<Option<Credential>, Error> {
         let key = (name.to_owned(), server.to_owned());
-        let mut told = self.told.lock().await;
-        if let Some(credential) = told.get(&key).filter(|_| !is_refused) {
-            return Ok(Some(credential.clone()));
+        let known = self.told.lock().await.get(&key).cloned();
+        if known.is_some() && !is_refused {
+            return Ok(known);
         }
+        // Unlocked meanwhile: a helper that waits for a person holds up nobody else.
         let credential = self.ask(name, server).await?;
+        let mut told = self.told.lock().await;
         match &credential {
             Some(credential) => told.insert(key, credential.clone()),
             None => told.remove(&key),
@@ -242,6 +244,12 @@ mod tests {
             ask("yes canary").await.unwrap_err(),
             Error::Failed { .. } | Error::Unreadable { .. }
         ));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_helper_that_hangs_is_given_up() {
+        let error = ask("exec sleep 60").await.unwrap_err();
+        assert!(matches!(error, Error::Hangs { .. }), "{error:?}");
     }
 
     #[tokio::test]
