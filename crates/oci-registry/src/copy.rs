@@ -203,10 +203,11 @@ impl Graph<'_> {
                 }
                 return Ok(());
             }
-            let (children, blobs): (Vec<_>, Vec<_>) = manifest
-                .successors()
-                .into_iter()
-                .partition(|successor| successor.media_type.is_manifest());
+            // What an index names is a manifest and what a manifest names is a blob, whatever their media types say.
+            let (children, blobs) = match manifest.as_index() {
+                Some(_) => (manifest.successors(), Vec::new()),
+                None => (Vec::new(), manifest.successors()),
+            };
             for child in children {
                 let identifier = Identifier::Digest(child.digest.clone());
                 let read = self.source.manifest(&identifier).await;

@@ -474,6 +474,10 @@ fn create_once(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut temporary =
         new_temporary(path.parent().unwrap_or(Path::new("."))).context(WriteSnafu { path })?;
     temporary.write_all(bytes).context(WriteSnafu { path })?;
+    temporary
+        .as_file()
+        .sync_all()
+        .context(WriteSnafu { path })?;
     match temporary.persist_noclobber(path) {
         Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => {
             Err(error.error).context(WriteSnafu { path })

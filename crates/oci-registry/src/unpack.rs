@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use futures_util::stream::TryStreamExt;
-use snafu::{ResultExt, Snafu, ensure};
+use snafu::{IntoError, ResultExt, Snafu, ensure};
 
 use crate::blob::Blob;
 use crate::error::{ErrorKind, Failure, RegistryError};
@@ -23,6 +23,9 @@ const MAX_COMPONENT: usize = 255;
 
 /// Longest name, in bytes.
 const MAX_NAME: usize = 1024;
+
+/// Directories whose content makes git and cargo run what it says.
+const PLANTED: [&str; 2] = [".git", ".cargo"];
 
 /// Names that mean devices on Windows, with any extension.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
@@ -154,6 +157,11 @@ fn problem_of(part: &str) -> Option<&'static str> {
         Some("it holds characters that are no part of names on some systems")
     } else if part.ends_with(['.', ' ']) || part.starts_with(' ') {
         Some("it starts or ends with what some systems drop")
+    } else if PLANTED
+        .iter()
+        .any(|planted| part.eq_ignore_ascii_case(planted))
+    {
+        Some("programs take commands from what is in there")
     } else if DEVICES.contains(&stem.as_str()) || is_port("com") || is_port("lpt") {
         Some("it is the name of a device on some systems")
     } else {
@@ -256,8 +264,22 @@ pub async fn unpack(
                 .await
                 .context(MakeDirectorySnafu { path: parent })?;
         }
-        let moved = tokio::fs::rename(staging.path().join(number.to_string()), path).await;
-        moved.context(WriteFileSnafu { path })?;
+        // Looked at again: fetching takes its time.
+        check_parents(&file.name, directory)?;
+        let staged = tempfile::TempPath::try_from_path(staging.path().join(number.to_string()));
+        let staged = staged.context(WriteFileSnafu { path })?;
+        if options.replace {
+            staged
+                .persist(path)
+                .map_err(|error| error.error)
+                .context(WriteFileSnafu { path })?;
+        } else if let Err(error) = staged.persist_noclobber(path) {
+            ensure!(
+                error.error.kind() != std::io::ErrorKind::AlreadyExists,
+                OccupiedSnafu { path }
+            );
+            return Err(WriteFileSnafu { path }.into_error(error.error).into());
+        }
         (options.observer)(file, path);
     }
     Ok(())
@@ -433,6 +455,8 @@ mod tests {
             "a ",
             " a",
             "a?",
+            ".git/hooks/pre-commit",
+            "x/.Cargo/config.toml",
             &long,
             "aux .c",
         ] {

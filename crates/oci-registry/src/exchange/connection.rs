@@ -42,12 +42,22 @@ impl FromStr for Resolve {
             let (host, rest) = text.split_once(':')?;
             let (port, address) = rest.split_once(':')?;
             let port = if port == "*" { 0 } else { port.parse().ok()? };
-            let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']'));
+            let bare = address
+                .strip_prefix('[')
+                .and_then(|address| address.strip_suffix(']'));
             let address: IpAddr = bare.unwrap_or(address).parse().ok()?;
             let host = Some(host.to_ascii_lowercase()).filter(|host| !host.is_empty())?;
-            Some(Self { host, address: SocketAddr::new(address, port) })
+            Some(Self {
+                host,
+                address: SocketAddr::new(address, port),
+            })
         })();
-        parsed.ok_or_else(|| ParseResolve { text: text.chars().take(300).collect() }.into())
+        parsed.ok_or_else(|| {
+            ParseResolve {
+                text: text.chars().take(300).collect(),
+            }
+            .into()
+        })
     }
 }
 
@@ -71,7 +81,10 @@ pub(super) fn configure(
         bytes.push(b'\n');
         bytes.extend(read(chain, purpose)?);
         let identity = reqwest::Identity::from_pem(&bytes).map_err(RootCause::from);
-        builder = builder.identity(identity.context(ParsePemSnafu { path: chain, purpose })?);
+        builder = builder.identity(identity.context(ParsePemSnafu {
+            path: chain,
+            purpose,
+        })?);
     }
     Ok(builder)
 }
@@ -87,13 +100,35 @@ mod tests {
     #[test]
     fn redirections_are_read_as_curl_reads_them() {
         let parse = |text: &str| {
-            text.parse::<Resolve>().map(|resolve| (resolve.host, resolve.address.to_string()))
+            text.parse::<Resolve>()
+                .map(|resolve| (resolve.host, resolve.address.to_string()))
         };
-        assert_eq!(parse("A.b:443:127.0.0.1").unwrap(), ("a.b".into(), "127.0.0.1:443".into()));
-        assert_eq!(parse("a.b:*:[::1]").unwrap(), ("a.b".into(), "[::1]:0".into()));
-        assert_eq!(parse("a.b:5000:::1").unwrap(), ("a.b".into(), "[::1]:5000".into()));
-        for bad in ["", "a.b", "a.b:443", "a.b:443:", ":443:127.0.0.1", "a.b:x:127.0.0.1", "a.b:443:localhost"] {
-            assert_eq!(parse(bad).unwrap_err().kind(), ErrorKind::InvalidInput, "{bad}");
+        assert_eq!(
+            parse("A.b:443:127.0.0.1").unwrap(),
+            ("a.b".into(), "127.0.0.1:443".into())
+        );
+        assert_eq!(
+            parse("a.b:*:[::1]").unwrap(),
+            ("a.b".into(), "[::1]:0".into())
+        );
+        assert_eq!(
+            parse("a.b:5000:::1").unwrap(),
+            ("a.b".into(), "[::1]:5000".into())
+        );
+        for bad in [
+            "",
+            "a.b",
+            "a.b:443",
+            "a.b:443:",
+            ":443:127.0.0.1",
+            "a.b:x:127.0.0.1",
+            "a.b:443:localhost",
+        ] {
+            assert_eq!(
+                parse(bad).unwrap_err().kind(),
+                ErrorKind::InvalidInput,
+                "{bad}"
+            );
         }
     }
 }

@@ -479,7 +479,9 @@ impl Exchange {
                         }
                         .fail();
                     }
-                    let wait = asked.unwrap_or_else(|| backoff(failures));
+                    // A wait of nothing, or one that a clock makes so, is no wait.
+                    let own = backoff(failures);
+                    let wait = asked.map_or(own, |asked| asked.max(own));
                     if asked.is_some() {
                         self.pauses.until(&origin, Instant::now() + wait);
                     }
@@ -500,8 +502,12 @@ impl Exchange {
     /// Sends a request once, following redirects.
     async fn follow(&self, request: &Request) -> Result<Response, Error> {
         let mut url = request.url.clone();
+        let home = Origin::of(&url);
+        let mut is_home = true;
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.once(request, &url).await?;
+            // Who has been elsewhere comes back as a stranger: elsewhere chose where to.
+            is_home &= Origin::of(&url) == home;
+            let response = self.once(request, &url, is_home).await?;
             let status = response.status;
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);
@@ -534,11 +540,12 @@ impl Exchange {
     }
 
     /// Sends a request to one URL and waits for the head of the answer.
-    async fn once(&self, request: &Request, url: &Url) -> Result<Response, Error> {
+    async fn once(&self, request: &Request, url: &Url, is_home: bool) -> Result<Response, Error> {
         let connections = self.connections()?;
         let shown = || ShownUrl::from(url);
         let mut headers = request.headers.clone();
         if let Some((origin, authorization)) = &request.authorization
+            && is_home
             && *origin == Origin::of(url)
         {
             headers.insert(header::AUTHORIZATION, authorization.clone());
@@ -564,7 +571,7 @@ impl Exchange {
             None => builder.send(),
         };
         self.statistics.requests.fetch_add(1, Ordering::Relaxed);
-        let finalise = if request.body.is_stream() {
+        let finalise = if request.method == Method::PUT || request.body.is_stream() {
             FINALISE
         } else {
             IDLE

@@ -140,10 +140,12 @@ async fn request(
         }
     }
     let answer = repository.send(request).await?;
-    if matches!(
-        answer.response.status,
-        StatusCode::OK | StatusCode::PARTIAL_CONTENT
-    ) {
+    let has_range = from.is_some();
+    let status = answer.response.status;
+    // A range that is refused may be had with everything before it.
+    if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT)
+        || has_range && status == StatusCode::RANGE_NOT_SATISFIABLE
+    {
         return Ok(answer.response);
     }
     Err(response::refusal(repository.registry(), answer).await)
@@ -177,6 +179,8 @@ impl Download {
                     .build()
                     .into()
                 }
+                // Everything arrived, and only its end is missing: the digest is the judge.
+                Some(Err(_)) if self.offset == self.size => return Ok(None),
                 Some(Err(error)) => error.into(),
             };
             self.failures += 1;
@@ -192,10 +196,15 @@ impl Download {
         let from = (self.offset > 0).then_some((self.offset, self.etag.as_ref()));
         let response = request(&self.repository, &self.digest, from).await;
         let (digest, offset) = (self.digest.clone(), self.offset);
-        let response = response.with_context(|_| FetchRestSnafu {
+        let context = || FetchRestSnafu {
             digest: digest.clone(),
             offset,
-        })?;
+        };
+        let mut response = response.with_context(|_| context())?;
+        if response.status == StatusCode::RANGE_NOT_SATISFIABLE {
+            let whole = request(&self.repository, &self.digest, None).await;
+            response = whole.with_context(|_| context())?;
+        }
         if response.status == StatusCode::PARTIAL_CONTENT {
             let range = response
                 .header(header::CONTENT_RANGE.as_str())

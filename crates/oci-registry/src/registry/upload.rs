@@ -327,7 +327,8 @@ async fn settle<T>(
     let refusal = response::refusal(repository.registry(), answer).await;
     if renewed {
         Ok(Ended::TurnedAway(refusal))
-    } else if exchange::is_transient(status) {
+    } else if exchange::is_transient(status) || matches!(status.as_u16(), 404 | 416) {
+        // A session that is lost, or that holds something else than was thought, has a successor.
         Ok(Ended::Unknown(refusal))
     } else {
         Err(refusal)
