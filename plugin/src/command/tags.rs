@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
-    Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type,
-    Value, record,
+    Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value,
+    record,
 };
 use oci_package::{Concurrency, Survey};
 use oci_registry::{Cache, Client, Location, Tag};
