@@ -132,6 +132,43 @@ fn pushing_again_sends_nothing() {
 }
 
 #[test]
+fn a_large_file_is_read_and_sent_once() {
+    require!(DockerRegistry, Shellharden);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
+    let recorder = Recorder::before(registry.host());
+    let large = "0123456789abcdef".repeat(9 << 16);
+    sources.write("made/shellharden", &large);
+    let pushed = home
+        .cargo_oci([
+            "push",
+            "--file",
+            "shellharden=made/shellharden",
+            "--target",
+            host_triple(),
+            "--registry",
+            &at(&recorder.host()),
+        ])
+        .within(sources.path())
+        .succeeds();
+    let digest = sha256(large.as_bytes());
+    assert_eq!(registry.blob(REPOSITORY, &digest), large.as_bytes());
+    let requests = recorder.take();
+    let count = |method: &str, part: &str| {
+        let is_one = |request: &&e2e::recorder::Recorded| {
+            request.method == method && request.path.contains(part)
+        };
+        requests.iter().filter(is_one).count()
+    };
+    assert_eq!(count("PATCH", "/blobs/uploads/"), 1, "{requests:#?}");
+    assert_eq!(
+        count("HEAD", &format!("/blobs/{digest}")),
+        1,
+        "{requests:#?}"
+    );
+    assert!(pushed.stderr.contains("Uploaded shellharden-"), "{pushed}");
+}
+
+#[test]
 fn a_vanished_tag_comes_back() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());

@@ -4,10 +4,13 @@
 //! hold before anything is sent. Determinism is a law here: the same facts and files are the same bytes, on every machine
 //! and in every directory.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_registry::{Annotations, Blob, ErrorKind, FileName, Manifest, MediaType, Packed, Target};
+use oci_registry::{
+    Annotations, Blob, Delivery, Digest, ErrorKind, FileName, Manifest, MediaType, Packed, Target,
+};
 use snafu::{ResultExt, Snafu, ensure};
 
 use crate::annotation;
@@ -128,6 +131,7 @@ pub struct PackOptions {
 pub struct Artifact {
     target: String,
     packed: Packed,
+    sent_ahead: BTreeMap<Digest, Delivery>,
 }
 
 impl Artifact {
@@ -139,6 +143,11 @@ impl Artifact {
     /// The manifest.
     pub fn manifest(&self) -> &Manifest {
         self.packed.manifest()
+    }
+
+    /// How this blob came to be where the artifact is to be published, when it was sent there while it was packed.
+    pub(crate) fn sent_ahead(&self, digest: &Digest) -> Option<Delivery> {
+        self.sent_ahead.get(digest).copied()
     }
 
     /// The artifact as a source: of a publication, or of a copy to anywhere.
@@ -202,6 +211,10 @@ pub async fn pack(
     let listed = listed
         .map(|(file, loaded)| ConfigFile::new(file.title.to_string(), file.kind, &loaded.layer));
     let config = Config::new(package, build, listed.collect()).to_blob();
+    let sent_ahead = loaded
+        .iter()
+        .filter_map(|file| Some((file.layer.digest().clone(), file.delivery?)));
+    let sent_ahead = sent_ahead.collect();
     let layers = loaded.into_iter().map(|file| file.layer).collect();
     let packed =
         Packed::new(media::PACKAGE_TARGET, config, layers, annotations).with_context(|_| {
@@ -213,6 +226,7 @@ pub async fn pack(
     Ok(Artifact {
         target: build.target.clone(),
         packed,
+        sent_ahead,
     })
 }
 
@@ -279,6 +293,8 @@ fn is_reserved(key: &str) -> bool {
 /// A file that was read: its layer, and what it needs.
 struct Loaded {
     layer: Blob,
+    /// How it came to be where it was sent ahead.
+    delivery: Option<Delivery>,
     libc: Option<Libc>,
     glibc: Option<GlibcVersion>,
 }
@@ -293,13 +309,15 @@ async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate:
         _ => None,
     };
     let layer = match ahead {
-        Some(target) => target
-            .push_file(media_type, path)
+        Some(target) => {
+            let sent = target.push_file(media_type, path).await;
+            sent.map(|(layer, delivery)| (layer, Some(delivery)))
+        }
+        None => Blob::from_file(media_type, path)
             .await
-            .map(|(layer, _)| layer),
-        None => Blob::from_file(media_type, path).await,
+            .map(|layer| (layer, None)),
     };
-    let mut layer = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
+    let (mut layer, delivery) = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
     let mut annotate = |key: &str, value: &str| {
         let annotations = &mut layer.descriptor_mut().annotations;
         annotations.insert(key.to_owned(), value.to_owned());
@@ -322,6 +340,7 @@ async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate:
     };
     Ok(Loaded {
         layer,
+        delivery,
         libc: elf.as_ref().and_then(Elf::libc),
         glibc: elf.and_then(|elf| elf.glibc),
     })

@@ -249,7 +249,10 @@ impl Writer<'_> {
         let sends = artifact.packed().blobs().map(async |blob| {
             let descriptor = blob.descriptor();
             (self.observer)(Event::BlobStarted(descriptor));
-            let delivery = self.to.push_blob(blob).await;
+            let delivery = match artifact.sent_ahead(&descriptor.digest) {
+                Some(delivery) => Ok(delivery),
+                None => self.to.push_blob(blob).await,
+            };
             let delivery = delivery.with_context(|_| SendBlobSnafu {
                 what: what(descriptor),
             })?;
