@@ -56,6 +56,7 @@
 //! | `referrers` | what a list of manifests about a manifest says, and the tag that keeps it |
 //! | `storage` | [`Source`] and [`Target`]; [`Delete`] for places that let go |
 //! | `copy`, `pack`, `unpack` | artifacts from place to place, out of files and back |
+//! | `export` | the root filesystem of an image |
 //! | `memory`, `layout`, `archive`, `registry` | the places: RAM, a directory, a file, a host |
 //! | `tarball` | tar streams, read strictly |
 //! | `cache` | manifests that were read before, by digest, on disk |
@@ -91,6 +92,7 @@ mod environment;
 mod error;
 mod escape;
 mod exchange;
+mod export;
 mod layout;
 mod manifest;
 mod memory;
@@ -115,6 +117,7 @@ pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind, Optional, RegistryError, Result, Side};
 pub use escape::{escape, is_active};
+pub use export::{ExportOptions, export};
 pub use layout::Layout;
 pub use manifest::{
     Annotations, Descriptor, Document, ImageManifest, Index, Manifest, MediaType, Platform,

@@ -125,7 +125,7 @@ impl Entry {
 
 /// A stream of which parts can be passed over.
 pub(crate) trait Skip: Read {
-    /// Passes over this many bytes, as far as there are any.
+    /// Passes over this many bytes. Where that costs nothing, it may end behind the end.
     fn skip(&mut self, count: u64) -> io::Result<()>;
 }
 
@@ -146,20 +146,21 @@ impl<F: Read + Seek> Skip for Seekable<F> {
 }
 
 /// A stream that can only be read.
-#[cfg(test)]
 pub(crate) struct Streamed<R>(pub(crate) R);
 
-#[cfg(test)]
 impl<R: Read> Read for Streamed<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer)
     }
 }
 
-#[cfg(test)]
 impl<R: Read> Skip for Streamed<R> {
     fn skip(&mut self, count: u64) -> io::Result<()> {
-        io::copy(&mut self.0.by_ref().take(count), &mut io::sink()).map(drop)
+        let skipped = io::copy(&mut self.0.by_ref().take(count), &mut io::sink())?;
+        if skipped < count {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Ok(())
     }
 }
 

@@ -1,0 +1,740 @@
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::blob::Blob;
+use crate::manifest::{ImageManifest, Index};
+use crate::memory::Memory;
+use crate::storage::Target;
+
+const LAYER: MediaType = MediaType::new_static("application/vnd.oci.image.layer.v1.tar");
+
+/// An entry of a layer, in short.
+#[derive(Debug, Clone)]
+enum Op {
+    File(String, &'static str, u32),
+    Directory(String),
+    Symlink(String, String),
+    HardLink(String, String),
+    Whiteout(String),
+    Opaque(String),
+}
+
+use Op::{Directory, HardLink, Opaque, Symlink, Whiteout};
+
+fn file(path: &str, content: &'static str) -> Op {
+    Op::File(path.into(), content, 0o644)
+}
+
+fn directory(path: &str) -> Op {
+    Directory(path.into())
+}
+
+fn symlink(path: &str, target: &str) -> Op {
+    Symlink(path.into(), target.into())
+}
+
+fn hard_link(path: &str, target: &str) -> Op {
+    HardLink(path.into(), target.into())
+}
+
+fn whiteout(path: &str) -> Op {
+    Whiteout(path.into())
+}
+
+fn opaque(path: &str) -> Op {
+    Opaque(path.into())
+}
+
+/// `d/x` is hidden by `d/.wh.x`.
+fn whiteout_name(path: &str) -> String {
+    match path.rsplit_once('/') {
+        Some((directory, name)) => format!("{directory}/.wh.{name}"),
+        None => format!(".wh.{path}"),
+    }
+}
+
+/// The layer as others would write it.
+fn tar_of(ops: &[Op]) -> Vec<u8> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for op in ops {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(0);
+        header.set_entry_type(tar::EntryType::Regular);
+        match op {
+            Op::File(path, content, mode) => {
+                header.set_mode(*mode);
+                header.set_size(content.len() as u64);
+                builder
+                    .append_data(&mut header, path, content.as_bytes())
+                    .unwrap();
+            }
+            Directory(path) => {
+                header.set_mode(0o755);
+                header.set_entry_type(tar::EntryType::Directory);
+                builder.append_data(&mut header, path, io::empty()).unwrap();
+            }
+            Symlink(path, target) => {
+                header.set_entry_type(tar::EntryType::Symlink);
+                builder.append_link(&mut header, path, target).unwrap();
+            }
+            HardLink(path, target) => {
+                header.set_entry_type(tar::EntryType::Link);
+                builder.append_link(&mut header, path, target).unwrap();
+            }
+            Whiteout(path) => {
+                builder
+                    .append_data(&mut header, whiteout_name(path), io::empty())
+                    .unwrap();
+            }
+            Opaque(path) => {
+                let path = format!("{path}/.wh..wh..opq");
+                builder.append_data(&mut header, path, io::empty()).unwrap();
+            }
+        }
+    }
+    builder.into_inner().unwrap()
+}
+
+async fn image(layers: Vec<Vec<u8>>) -> (Memory, Manifest) {
+    let memory = Memory::new();
+    let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, "{}");
+    memory.push_blob(&config).await.unwrap();
+    let mut image = ImageManifest::new(MediaType::EMPTY, config.descriptor().clone());
+    for layer in layers {
+        let blob = Blob::from_bytes(LAYER, layer);
+        memory.push_blob(&blob).await.unwrap();
+        image.layers.push(blob.descriptor().clone());
+    }
+    (memory, Manifest::from_image(image).unwrap())
+}
+
+async fn exported(layers: Vec<Vec<u8>>, options: ExportOptions) -> crate::Result<Vec<u8>> {
+    let (memory, manifest) = image(layers).await;
+    let mut bytes = Cursor::new(Vec::new());
+    let outcome = export(&memory, &manifest, &mut bytes, options).await;
+    let bytes = bytes.into_inner();
+    assert!(
+        outcome.is_ok() || bytes.is_empty(),
+        "nothing is written of what is refused"
+    );
+    outcome.map(|()| bytes)
+}
+
+async fn flat(layers: &[&[Op]]) -> crate::Result<Vec<u8>> {
+    let layers = layers.iter().map(|layer| tar_of(layer)).collect();
+    exported(layers, ExportOptions::default()).await
+}
+
+/// What a stream holds: each name in its order, with what it is.
+fn listing(bytes: &[u8]) -> Vec<String> {
+    let mut archive = tar::Archive::new(bytes);
+    let entries = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let path = String::from_utf8(entry.path_bytes().into_owned()).unwrap();
+        let link = entry
+            .link_name_bytes()
+            .map(|link| String::from_utf8(link.into_owned()).unwrap());
+        let mut content = String::new();
+        entry.read_to_string(&mut content).unwrap();
+        match (entry.header().entry_type(), link) {
+            (tar::EntryType::Directory, _) => path,
+            (tar::EntryType::Symlink, Some(link)) => format!("{path} -> {link}"),
+            (tar::EntryType::Link, Some(link)) => format!("{path} = {link}"),
+            _ => format!("{path}: {content}"),
+        }
+    });
+    entries.collect()
+}
+
+async fn listed(layers: &[&[Op]]) -> Vec<String> {
+    listing(&flat(layers).await.unwrap())
+}
+
+#[tokio::test]
+async fn upper_layers_replace_join_and_hide() {
+    let found = listed(&[
+        &[
+            directory("etc"),
+            file("etc/a", "1"),
+            file("etc/b", "1"),
+            file("old/x/y", "1"),
+            file("gone", "1"),
+        ],
+        &[
+            file("etc/a", "2"),
+            whiteout("etc/b"),
+            whiteout("gone"),
+            opaque("old"),
+            file("old/new", "2"),
+        ],
+        &[file("etc/c", "3"), whiteout("absent/x"), file("gone", "3")],
+    ])
+    .await;
+    assert_eq!(
+        found,
+        [
+            "etc/",
+            "old/",
+            "etc/a: 2",
+            "old/new: 2",
+            "etc/c: 3",
+            "gone: 3"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn whiteouts_hide_nothing_of_their_own_layer_wherever_they_stand() {
+    let lower = [file("d/old", "1"), file("d/sub/old", "1"), file("f", "1")];
+    for upper in [
+        [
+            opaque("d"),
+            whiteout("f"),
+            file("d/sub/new", "2"),
+            file("f", "2"),
+        ],
+        [
+            file("d/sub/new", "2"),
+            file("f", "2"),
+            opaque("d"),
+            whiteout("f"),
+        ],
+        [
+            whiteout("d"),
+            whiteout("f"),
+            file("d/sub/new", "2"),
+            file("f", "2"),
+        ],
+        [
+            file("f", "2"),
+            file("d/sub/new", "2"),
+            whiteout("f"),
+            whiteout("d"),
+        ],
+    ] {
+        let mut found = listed(&[&lower, &upper]).await;
+        found.sort();
+        assert_eq!(found, ["d/", "d/sub/", "d/sub/new: 2", "f: 2"], "{upper:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_hard_link_keeps_what_its_name_was_given() {
+    let found = listed(&[
+        &[
+            file("a", "old"),
+            hard_link("b", "a"),
+            hard_link("z/c", "./a"),
+        ],
+        &[file("a", "new")],
+        &[hard_link("d", "b"), whiteout("b")],
+    ])
+    .await;
+    assert_eq!(found, ["z/", "d: old", "z/c = d", "a: new"]);
+}
+
+#[tokio::test]
+async fn files_and_directories_and_links_change_places() {
+    let found = listed(&[
+        &[
+            file("a/b", "1"),
+            file("c", "1"),
+            symlink("l", "a"),
+            directory("real"),
+            symlink("lib", "real"),
+        ],
+        &[
+            file("a", "2"),
+            directory("c"),
+            file("c/d", "2"),
+            directory("l"),
+            file("l/x", "2"),
+            file("lib/y", "2"),
+        ],
+    ])
+    .await;
+    let expected = [
+        "c/",
+        "l/",
+        "real/",
+        "lib -> real",
+        "a: 2",
+        "c/d: 2",
+        "l/x: 2",
+        "real/y: 2",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn names_stay_below_the_root() {
+    let lower = [
+        symlink("up", "../../.."),
+        symlink("abs", "/etc"),
+        directory("etc"),
+    ];
+    let upper = [
+        file("up/a", "1"),
+        file("abs/b", "1"),
+        file("/c", "1"),
+        file("./d//e", "1"),
+    ];
+    let layers = vec![tar_of(&lower), tar_as_written(&upper)];
+    let found = exported(layers, ExportOptions::default()).await.unwrap();
+    let found = listing(&found);
+    let expected = [
+        "d/",
+        "etc/",
+        "up -> ../../..",
+        "abs -> /etc",
+        "a: 1",
+        "etc/b: 1",
+        "c: 1",
+        "d/e: 1",
+    ];
+    assert_eq!(found, expected);
+}
+
+#[tokio::test]
+async fn what_is_told_of_files_stays() {
+    let mut entry = Entry::file("bin/ping", 4);
+    entry.mode = 0o4755;
+    (entry.uid, entry.gid, entry.mtime) = (1000, 1 << 30, 1_700_000_000);
+    entry
+        .attributes
+        .insert(b"security.capability".to_vec(), vec![0, 1, 255]);
+    let device = Entry {
+        kind: Kind::CharacterDevice,
+        device: (1, 3),
+        ..Entry::file("dev/null", 0)
+    };
+    let mut writer = Writer::new(Vec::new());
+    writer.entry(&entry, &mut &b"ping"[..]).unwrap();
+    writer.entry(&device, &mut io::empty()).unwrap();
+    let layer = writer.finish().unwrap();
+    let bytes = exported(vec![layer], ExportOptions::default())
+        .await
+        .unwrap();
+    let mut reader = Reader::new(Streamed(&bytes[..]));
+    let mut found = Vec::new();
+    while let Some(entry) = reader.next().unwrap() {
+        found.push(entry);
+    }
+    assert_eq!(found[2..], [entry, device]);
+    assert_eq!(
+        (found[0].kind, found[0].mode, &found[0].path[..]),
+        (Kind::Directory, 0o755, &b"bin/"[..])
+    );
+}
+
+#[tokio::test]
+async fn compressed_layers_give_the_same_bytes() {
+    let layer = tar_of(&[directory("d"), file("d/f", "content")]);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&layer[..700]).unwrap();
+    let mut members = gzip.finish().unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    gzip.write_all(&layer[700..]).unwrap();
+    members.extend(gzip.finish().unwrap());
+    let zstd = zstd::stream::encode_all(&layer[..], 1).unwrap();
+    let plain = exported(vec![layer], ExportOptions::default())
+        .await
+        .unwrap();
+    assert_eq!(listing(&plain), ["d/", "d/f: content"]);
+    for layer in [members, zstd] {
+        assert!(
+            exported(vec![layer], ExportOptions::default())
+                .await
+                .unwrap()
+                == plain
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_image_is_told() {
+    let (memory, manifest) = image(vec![Vec::new()]).await;
+    let index = Manifest::from_index(Index::new(None, vec![manifest.descriptor()])).unwrap();
+    let kind = |outcome: crate::Result<()>| outcome.unwrap_err().kind();
+    let outcome = export(&memory, &index, io_sink(), ExportOptions::default()).await;
+    assert_eq!(kind(outcome), ErrorKind::InvalidInput);
+    let mut artifact = manifest.as_image().unwrap().clone();
+    artifact.layers[0].media_type = "text/plain".into();
+    let artifact = Manifest::from_image(artifact).unwrap();
+    let outcome = export(&memory, &artifact, io_sink(), ExportOptions::default()).await;
+    assert_eq!(kind(outcome), ErrorKind::Unsupported);
+    let absent = Blob::from_bytes(LAYER, "absent");
+    let mut image = manifest.as_image().unwrap().clone();
+    image.layers.push(absent.descriptor().clone());
+    let image = Manifest::from_image(image).unwrap();
+    let outcome = export(&memory, &image, io_sink(), ExportOptions::default()).await;
+    assert_eq!(kind(outcome), ErrorKind::NotFound);
+}
+
+fn io_sink() -> Cursor<Vec<u8>> {
+    Cursor::new(Vec::new())
+}
+
+#[tokio::test]
+async fn hostile_layers_are_refused() {
+    let deep = "d/".repeat(1500) + "f";
+    for (why, layers) in [
+        ("out of the root", vec![vec![raw("../x")]]),
+        ("out of it on the way", vec![vec![raw("a/../../x")]]),
+        ("a link to nothing", vec![vec![hard_link("a", "absent")]]),
+        (
+            "a link to what goes",
+            vec![vec![file("a", ""), hard_link("a", "a")]],
+        ),
+        (
+            "a link to a directory",
+            vec![vec![directory("d"), hard_link("a", "d")]],
+        ),
+        (
+            "a link out of it",
+            vec![vec![raw("x"), hard_link("a", "../x")]],
+        ),
+        (
+            "below a file",
+            vec![vec![file("a", "")], vec![file("a/b", "")]],
+        ),
+        (
+            "links in a circle",
+            vec![vec![symlink("a", "b"), symlink("b", "a"), file("a/x", "")]],
+        ),
+        ("hides nothing", vec![vec![raw("d/.wh.")]]),
+        ("hides what it is in", vec![vec![raw("d/.wh..")]]),
+        ("hides the parent", vec![vec![raw("d/.wh...")]]),
+        ("the root is no file", vec![vec![raw("./")]]),
+        ("too deep", vec![vec![file(&deep, "")]]),
+    ] {
+        let layers = layers.iter().map(|layer| tar_as_written(layer)).collect();
+        let options = ExportOptions {
+            max_entries: 1000,
+            ..ExportOptions::default()
+        };
+        let error = exported(layers, options).await.expect_err(why);
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{why}: {error}");
+    }
+    for (why, layer) in [
+        ("no tar", b"x".repeat(2000)),
+        ("broken gzip", [&[0x1f, 0x8b, 8, 0][..], &[7; 100]].concat()),
+        (
+            "broken zstd",
+            [&[0x28, 0xb5, 0x2f, 0xfd][..], &[7; 100]].concat(),
+        ),
+        ("cut off", tar_of(&[file("a", "content")])[..520].to_vec()),
+    ] {
+        let error = exported(vec![layer], ExportOptions::default())
+            .await
+            .expect_err(why);
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{why}: {error}");
+    }
+}
+
+/// A file of any name.
+fn raw(name: &str) -> Op {
+    file(name, "")
+}
+
+/// As `tar_of`, of files whose names its writer would refuse.
+fn tar_as_written(ops: &[Op]) -> Vec<u8> {
+    let mut writer = Writer::new(Vec::new());
+    for op in ops {
+        let mut bytes = "";
+        let (path, kind, link) = match op {
+            Op::File(path, content, _) => {
+                bytes = content;
+                (path.clone(), Kind::File, "")
+            }
+            Directory(path) => (path.clone(), Kind::Directory, ""),
+            Symlink(path, link) => (path.clone(), Kind::Symlink, link.as_str()),
+            HardLink(path, link) => (path.clone(), Kind::HardLink, link.as_str()),
+            Whiteout(path) => (whiteout_name(path), Kind::File, ""),
+            Opaque(path) => (format!("{path}/.wh..wh..opq"), Kind::File, ""),
+        };
+        let entry = Entry {
+            kind,
+            link: link.into(),
+            ..Entry::file(&path, bytes.len() as u64)
+        };
+        writer.entry(&entry, &mut bytes.as_bytes()).unwrap();
+    }
+    writer.finish().unwrap()
+}
+
+#[tokio::test]
+async fn limits_hold_before_anything_is_written() {
+    let names: Vec<_> = (0..100).map(|at| file(&format!("f{at}"), "x")).collect();
+    let of = |max_entries| ExportOptions {
+        max_entries,
+        ..ExportOptions::default()
+    };
+    assert!(exported(vec![tar_of(&names)], of(100)).await.is_ok());
+    let error = exported(vec![tar_of(&names)], of(99)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    // Hidden entries count as well, and so do directories that only stand on the way.
+    let hidden: Vec<_> = (0..100).map(|at| whiteout(&format!("f{at}"))).collect();
+    assert!(
+        exported(vec![tar_of(&names), tar_of(&hidden)], of(199))
+            .await
+            .is_err()
+    );
+    assert!(
+        exported(vec![tar_of(&[file("a/b/c/d", "")])], of(3))
+            .await
+            .is_err()
+    );
+
+    let mut zeros = Writer::new(Vec::new());
+    zeros
+        .entry(&Entry::file("zeros", 64 << 20), &mut io::repeat(0))
+        .unwrap();
+    let bomb = zstd::stream::encode_all(&zeros.finish().unwrap()[..], 1).unwrap();
+    assert!(bomb.len() < 1 << 20);
+    let bounded = ExportOptions {
+        max_decompressed: Some(63 << 20),
+        ..ExportOptions::default()
+    };
+    let error = exported(vec![bomb.clone()], bounded).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert!(
+        error.to_string().contains("more than 66060288 bytes"),
+        "{error}"
+    );
+    // Together, over all layers.
+    let bounded = ExportOptions {
+        max_decompressed: Some(100 << 20),
+        ..ExportOptions::default()
+    };
+    assert!(exported(vec![bomb.clone()], bounded.clone()).await.is_ok());
+    assert!(exported(vec![bomb.clone(), bomb], bounded).await.is_err());
+}
+
+#[tokio::test]
+async fn a_writer_that_fails_says_so_and_leaves_no_file() {
+    #[derive(Debug)]
+    struct Full;
+    impl AsyncWrite for Full {
+        fn poll_write(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+            _: &[u8],
+        ) -> std::task::Poll<io::Result<usize>> {
+            std::task::Poll::Ready(Err(io::ErrorKind::StorageFull.into()))
+        }
+        fn poll_flush(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(
+            self: std::pin::Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<io::Result<()>> {
+            std::task::Poll::Ready(Ok(()))
+        }
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    let options = ExportOptions {
+        scratch: Some(scratch.path().to_owned()),
+        ..ExportOptions::default()
+    };
+    let (memory, manifest) = image(vec![tar_of(&[file("a", "x")])]).await;
+    let error = export(&memory, &manifest, Full, options).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert_eq!(error.to_string(), "failed to write the root filesystem");
+    assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
+}
+
+/// The same by a real filesystem: each layer unpacked over the last, as a container runtime does.
+#[cfg(unix)]
+mod reference {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+
+    use super::*;
+
+    /// The real directory that a name is in; what is missing is made, where it is wanted.
+    fn parent(root: &Path, name: &str, make: bool) -> io::Result<Option<PathBuf>> {
+        let mut at = root.to_owned();
+        let parts: Vec<_> = name.split('/').collect();
+        for part in &parts[..parts.len() - 1] {
+            at.push(part);
+            // A link to what is missing is followed to where that would be.
+            let mut end = at.clone();
+            while let Ok(target) = std::fs::read_link(&end) {
+                if std::fs::metadata(&end).is_ok() {
+                    break;
+                }
+                match std::fs::metadata(&end) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    other => return other.map(|_| None),
+                }
+                end = end.parent().unwrap().join(target);
+            }
+            match std::fs::metadata(&end) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => return Err(io::ErrorKind::NotADirectory.into()),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    if !make {
+                        return Ok(None);
+                    }
+                    std::fs::create_dir(&end)?;
+                }
+                Err(error) => return Err(error),
+            }
+            at = end;
+        }
+        Ok(Some(at))
+    }
+
+    fn remove(path: &Path) -> io::Result<()> {
+        match std::fs::symlink_metadata(path) {
+            Ok(found) if found.is_dir() => std::fs::remove_dir_all(path),
+            Ok(_) => std::fs::remove_file(path),
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn apply(root: &Path, op: &Op) -> io::Result<()> {
+        let last = |name: &str| name.rsplit('/').next().unwrap().to_owned();
+        let place = |name: &str| -> io::Result<PathBuf> {
+            let parent = parent(root, name, true)?.expect("it was made");
+            Ok(parent.join(last(name)))
+        };
+        match op {
+            Op::File(name, content, mode) => {
+                let path = place(name)?;
+                remove(&path)?;
+                std::fs::write(&path, content)?;
+                std::fs::set_permissions(&path, std::fs::Permissions::from_mode(*mode))
+            }
+            Directory(name) => {
+                let path = place(name)?;
+                if !std::fs::symlink_metadata(&path).is_ok_and(|found| found.is_dir()) {
+                    remove(&path)?;
+                    std::fs::create_dir(&path)?;
+                }
+                Ok(())
+            }
+            Symlink(name, target) => {
+                let path = place(name)?;
+                remove(&path)?;
+                symlink(target, path)
+            }
+            HardLink(name, target) => {
+                let path = place(name)?;
+                remove(&path)?;
+                let parent = parent(root, target, false)?.ok_or(io::ErrorKind::NotFound)?;
+                std::fs::hard_link(parent.join(last(target)), path)
+            }
+            Whiteout(name) => match parent(root, name, false)? {
+                Some(parent) => remove(&parent.join(last(name))),
+                None => Ok(()),
+            },
+            Opaque(name) => {
+                let Some(directory) = parent(root, &format!("{name}/x"), false)? else {
+                    return Ok(());
+                };
+                for entry in std::fs::read_dir(directory)? {
+                    remove(&entry?.path())?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    pub(super) fn unpack(layers: &[Vec<Op>], root: &Path) -> io::Result<()> {
+        layers.iter().flatten().try_for_each(|op| apply(root, op))
+    }
+
+    /// All that is below a directory: what it is, and which names are one file.
+    pub(super) fn look(root: &Path) -> BTreeMap<String, String> {
+        let mut found = BTreeMap::new();
+        let mut first = BTreeMap::new();
+        let mut rest = vec![PathBuf::new()];
+        while let Some(directory) = rest.pop() {
+            for entry in std::fs::read_dir(root.join(&directory)).unwrap() {
+                let name = directory.join(entry.unwrap().file_name());
+                let path = root.join(&name);
+                let metadata = std::fs::symlink_metadata(&path).unwrap();
+                let what = if metadata.is_dir() {
+                    rest.push(name.clone());
+                    "a directory".to_owned()
+                } else if metadata.is_symlink() {
+                    format!("a link to {}", std::fs::read_link(&path).unwrap().display())
+                } else {
+                    first
+                        .entry(metadata.ino())
+                        .or_insert_with(Vec::new)
+                        .push(name.clone());
+                    let content = std::fs::read_to_string(&path).unwrap();
+                    format!("{content} {:o}", metadata.mode() & 0o777)
+                };
+                found.insert(name.display().to_string(), what);
+            }
+        }
+        for mut names in first.into_values().filter(|names| names.len() > 1) {
+            names.sort();
+            for name in &names {
+                let what = found.get_mut(&name.display().to_string()).unwrap();
+                *what = format!("{what} {names:?}");
+            }
+        }
+        found
+    }
+}
+
+#[cfg(unix)]
+fn name() -> impl Strategy<Value = String> {
+    proptest::collection::vec(prop_oneof!["a", "b", "c"], 1..4).prop_map(|parts| parts.join("/"))
+}
+
+#[cfg(unix)]
+fn layer() -> impl Strategy<Value = Vec<Op>> {
+    let hidden = prop_oneof![name().prop_map(Whiteout), name().prop_map(Opaque)];
+    let content = prop_oneof!["", "one", "two"].prop_map(|text| match text.as_str() {
+        "" => "",
+        "one" => "one",
+        _ => "two",
+    });
+    let mode = prop_oneof![Just(0o644), Just(0o755)];
+    let shown = prop_oneof![
+        4 => (name(), content, mode).prop_map(|(name, content, mode)| Op::File(name, content, mode)),
+        3 => name().prop_map(Directory),
+        2 => (name(), "[abc]").prop_map(|(name, target)| Symlink(name, target)),
+        2 => (name(), name()).prop_map(|(name, target)| HardLink(name, target)),
+    ];
+    let hidden = proptest::collection::vec(hidden, 0..3);
+    (hidden, proptest::collection::vec(shown, 0..6))
+        .prop_map(|(hidden, shown)| [hidden, shown].concat())
+}
+
+#[cfg(unix)]
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn a_real_filesystem_agrees(layers in proptest::collection::vec(layer(), 1..4)) {
+        let home = tempfile::tempdir().unwrap();
+        let (expected, actual) = (home.path().join("expected"), home.path().join("actual"));
+        std::fs::create_dir(&expected).unwrap();
+        let applied = reference::unpack(&layers, &expected);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let tars = layers.iter().map(|layer| tar_of(layer)).collect();
+        let flat = runtime.block_on(exported(tars, ExportOptions::default()));
+        prop_assert_eq!(applied.is_ok(), flat.is_ok(), "{:?} {:?}", applied, flat.err());
+        if applied.is_ok() {
+            let tars = layers.iter().map(|layer| tar_of(layer)).collect();
+            let flat = runtime.block_on(exported(tars, ExportOptions::default())).unwrap();
+            tar::Archive::new(&flat[..]).unpack(&actual).unwrap();
+            prop_assert_eq!(reference::look(&expected), reference::look(&actual));
+        }
+    }
+}
