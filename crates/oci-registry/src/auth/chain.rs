@@ -148,7 +148,7 @@ mod tests {
             ("docker", 2, Some(".docker/config.json")),
             ("podman", 3, Some("auth.json")),
             ("finch", 4, Some(".finch/config.json")),
-            ("ci", if cfg!(feature = "keyring") { 6 } else { 5 }, None),
+            ("ci", 5, None),
         ] {
             let chain = CredentialChain::new(&home.environment(), []).preceded_by(Anonymous);
             let found = ask(&chain, "a.b").await.unwrap();
@@ -175,9 +175,6 @@ mod tests {
         expected.push("podman's `~/.config/containers/auth.json`");
         expected.push("podman's `~/.dockercfg`");
         expected.push("finch config `~/.finch/config.json`");
-        if cfg!(feature = "keyring") {
-            expected.push("OS keyring");
-        }
         expected.push("`GITHUB_TOKEN`");
         let looked_in: Vec<_> = looked_in
             .iter()
