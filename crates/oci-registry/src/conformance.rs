@@ -95,7 +95,6 @@ type Verdict<T = ()> = Result<T, Breach>;
     clippy::struct_excessive_bools,
     reason = "each is a question of its own, answered yes or no"
 )]
-#[non_exhaustive]
 pub struct Capabilities {
     /// Whether a manifest is refused while something that it names is missing; else it is taken.
     pub refuses_incomplete: bool,
@@ -135,7 +134,8 @@ impl fmt::Display for Report {
     }
 }
 
-/// Holds a kind of place to all laws, each in a fresh and empty place of its own.
+/// Holds a kind of place to all laws, each in a fresh and empty place of its own. Fresh is what says so: the repositories
+/// of one registry may share content behind its back, so no two laws refuse what another one pushes.
 ///
 /// # Errors
 ///

@@ -155,19 +155,23 @@ pub(super) async fn wrong_digest(place: &Place) -> Verdict {
 
 pub(super) async fn too_short(place: &Place) -> Verdict {
     place
-        .expect_refused("the whole", Script::Other("the"), ErrorKind::Mismatch)
+        .expect_refused(
+            "short of the end",
+            Script::Other("short"),
+            ErrorKind::Mismatch,
+        )
         .await
 }
 
 pub(super) async fn too_long(place: &Place) -> Verdict {
     place
-        .expect_refused("the", Script::Other("the whole"), ErrorKind::Mismatch)
+        .expect_refused("on", Script::Other("on and on"), ErrorKind::Mismatch)
         .await
 }
 
 pub(super) async fn broken_off(place: &Place) -> Verdict {
     place
-        .expect_refused("the whole", Script::BreaksOff("the"), ErrorKind::Io)
+        .expect_refused("broken off", Script::BreaksOff("broken"), ErrorKind::Io)
         .await
 }
 
@@ -189,13 +193,16 @@ pub(super) async fn unverifiable(place: &Place) -> Verdict {
 pub(super) async fn other_size(place: &Place) -> Verdict {
     let blob = blob("nine bytes");
     place.push_blob(&blob).await?;
-    for size in [3, 30] {
-        let other = Descriptor::new(MediaType::OCTET_STREAM, blob.digest().clone(), size);
-        fails(
-            place.read(&other).await,
-            ErrorKind::Mismatch,
-            "reading a blob under another size",
-        )?;
-    }
+    let other = |size| Descriptor::new(MediaType::OCTET_STREAM, blob.digest().clone(), size);
+    fails(
+        place.read(&other(3)).await,
+        ErrorKind::Mismatch,
+        "reading a blob under a smaller size",
+    )?;
+    // Content that ends early may be a connection that did.
+    let larger = place.read(&other(30)).await;
+    let is_told =
+        larger.is_err_and(|error| matches!(error.kind(), ErrorKind::Mismatch | ErrorKind::Network));
+    expect(is_told, "a blob not to be given under a larger size")?;
     place.expect_blob(blob.descriptor(), b"nine bytes").await
 }

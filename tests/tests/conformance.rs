@@ -1,0 +1,93 @@
+//! The laws of targets, held against real registries.
+
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use e2e::registry::{PASSWORD, Registry, USER};
+use e2e::require;
+use e2e::token::TokenPolicy;
+use ferro_blob_store::InMemoryBlobStore;
+use ferro_oci_server::{AppState, InMemoryRegistryMeta, router};
+use oci_registry::conformance::{Capabilities, Report, run};
+use oci_registry::{Access, Client, ClientOptions, Environment, Target};
+
+/// Holds a registry to all laws, each in a repository of its own.
+async fn obeys(host: &str, client: &Client, capabilities: Capabilities) -> Report {
+    let count = AtomicUsize::new(0);
+    let make = async || {
+        let at = count.fetch_add(1, Ordering::Relaxed);
+        let reference = format!("{host}/laws/number-{at}").parse()?;
+        Ok(Arc::new(client.repository(&reference, Access::Push)?) as Arc<dyn Target>)
+    };
+    match run(capabilities, make).await {
+        Ok(report) => report,
+        Err(error) => {
+            let mut chain = error.to_string();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                chain = format!("{chain}: {error}");
+                cause = error.source();
+            }
+            panic!("{chain}");
+        }
+    }
+}
+
+fn environment(variables: &[(&str, String)]) -> Environment {
+    let variables = variables.iter();
+    let variables = variables.map(|(name, value)| ((*name).to_owned(), value.clone()));
+    Environment::new(variables, None, std::env::temp_dir())
+}
+
+fn client(environment: Environment) -> Client {
+    Client::new(ClientOptions::new(environment))
+}
+
+fn block_on(work: impl Future<Output = Report>) -> Report {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    runtime.expect("a runtime starts").block_on(work)
+}
+
+#[test]
+fn the_cncf_registry_obeys_all_laws() {
+    require!(DockerRegistry);
+    let registry = Registry::open();
+    let client = client(environment(&[]));
+    let report = block_on(obeys(registry.host(), &client, Capabilities::default()));
+    println!("distribution 2.8: {report}");
+}
+
+#[test]
+fn a_registry_that_asks_for_tokens_obeys_all_laws() {
+    require!(DockerRegistry);
+    let registry = Registry::with_tokens(TokenPolicy::default());
+    let pair = STANDARD.encode(format!("{USER}:{PASSWORD}"));
+    let credentials = format!(
+        r#"{{"auths":{{"{}":{{"auth":"{pair}"}}}}}}"#,
+        registry.host()
+    );
+    let client = client(environment(&[("DOCKER_AUTH_CONFIG", credentials)]));
+    let report = block_on(obeys(registry.host(), &client, Capabilities::default()));
+    println!("distribution 2.8 with tokens: {report}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ferro_obeys_all_laws() {
+    let state = AppState::new(
+        Arc::new(InMemoryBlobStore::new()),
+        Arc::new(InMemoryRegistryMeta::new()),
+    );
+    let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+        .await
+        .unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    let server = tokio::spawn(async move { axum::serve(listener, router(state)).await });
+    let report = obeys(&host, &client(environment(&[])), Capabilities::default()).await;
+    println!("ferro: {report}");
+    server.abort();
+}
