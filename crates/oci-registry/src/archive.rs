@@ -1,8 +1,8 @@
 //! Archives: a repository in one file (image-spec, `image-layout.md`; the format of `docker save`).
 //!
 //! An archive is read where it lies: its tar is gone through once for where everything is, and blobs are served from
-//! there, so that nothing is unpacked and memory stays small. Names in it are only looked up and never become paths;
-//! links, devices and names that are there twice are refused.
+//! there, so that nothing is unpacked and memory stays small. Names in it are only looked up and never become paths; no
+//! link is followed; devices and names that are there twice are refused.
 //!
 //! What is pushed waits beside the file until a tag is set, or [`Archive::finish`]. Then the whole archive is written
 //! anew, flushed and moved to its place: entries sorted, owned by nobody, without times, so that the same content gives
@@ -25,7 +25,7 @@ use futures_util::StreamExt;
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
 use self::docker::Images;
-use self::index::Span;
+use self::index::{Span, Spans};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
@@ -371,7 +371,7 @@ impl Inner {
             .as_file()
             .try_clone()
             .context(WriteSnafu { path })?;
-        let spans = index::read(&file, path)?;
+        let spans = index::read(&file, path, &self.format)?;
         let found = match std::fs::metadata(path) {
             Ok(metadata) => Some(Version::of(&metadata).context(ReadSnafu { path })?),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
@@ -440,7 +440,7 @@ impl State {
         let problem = "it is not a file";
         ensure!(metadata.is_file(), StrangeSnafu { path, problem });
         let version = Version::of(&metadata).context(ReadSnafu { path })?;
-        let spans = index::read(&file, path)?;
+        let spans = index::read(&file, path, format)?;
         let mut state = Self {
             stored: packed(&file, &spans),
             version: Some(version),
@@ -475,7 +475,7 @@ impl State {
 }
 
 /// Where the blobs of a layout are in its archive.
-fn packed(file: &Arc<File>, spans: &BTreeMap<String, Span>) -> BTreeMap<Digest, Stored> {
+fn packed(file: &Arc<File>, spans: &Spans) -> BTreeMap<Digest, Stored> {
     let blobs = spans.iter().filter_map(|(name, span)| {
         let digest = digest_of(name)?;
         Some((digest, Stored::Packed(Arc::clone(file), *span)))

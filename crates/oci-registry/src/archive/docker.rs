@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use snafu::{OptionExt, ResultExt};
 
-use super::index::{Section, Span};
+use super::index::{Section, Span, Spans};
 use super::{Error, ParseSnafu, ReadSnafu, State, Stored, StrangeEntrySnafu, blob_name, digest_of};
 use crate::digest::{Algorithm, Digest};
 use crate::layout::{self, Listing};
@@ -174,7 +174,7 @@ fn is_loadable(image: &ImageManifest) -> bool {
 pub(super) fn read(
     document: &[u8],
     file: &Arc<File>,
-    spans: &BTreeMap<String, Span>,
+    spans: &Spans,
     state: &mut State,
     path: &Path,
 ) -> Result<(), Error> {
@@ -271,7 +271,7 @@ fn known(state: &State, path: &Path) -> Result<BTreeMap<(Digest, Vec<Digest>), M
 /// The files of an archive, by the names that images give them.
 struct Saves<'a> {
     file: &'a File,
-    spans: &'a BTreeMap<String, Span>,
+    spans: &'a Spans,
     path: &'a Path,
     /// What was computed already: images share layers.
     digests: BTreeMap<String, Digest>,
@@ -281,7 +281,7 @@ impl Saves<'_> {
     /// What a file is. A name that is a digest is believed: whoever reads the content will see.
     fn digest(&mut self, name: &str) -> Result<(Digest, Span), Error> {
         let path = self.path;
-        let problem = "is named by an image, and is not there";
+        let problem = "is named by an image, and no file is there";
         let span = self.spans.get(name.strip_prefix("./").unwrap_or(name));
         let span = *span.with_context(|| StrangeEntrySnafu {
             path,

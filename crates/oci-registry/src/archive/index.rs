@@ -1,6 +1,6 @@
 //! Where everything is in a tar file, found in one pass over its headers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::Path;
@@ -9,6 +9,7 @@ use snafu::{ResultExt, ensure};
 
 use super::{CompressedSnafu, Error, ReadSnafu, ReadTarSnafu, StrangeEntrySnafu, StrangeSnafu};
 use crate::layout;
+use crate::reference::ArchiveFormat;
 use crate::tarball::{Kind, Reader, Seekable};
 
 /// Archives of more entries than this are refused.
@@ -67,8 +68,14 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
 }
 
-/// Finds every file of an archive by its name, without a leading `./`.
-pub(super) fn read(mut file: &File, path: &Path) -> Result<BTreeMap<String, Span>, Error> {
+/// Where the files of an archive are, by their names without a leading `./`.
+pub(super) type Spans = BTreeMap<String, Span>;
+
+/// Finds every file of an archive.
+///
+/// The archives of `docker save` and of those who imitate it are full of links, for programs that have not been written
+/// for years. They are passed over there, and never followed: what is named by an image has to be a file.
+pub(super) fn read(mut file: &File, path: &Path, format: &ArchiveFormat) -> Result<Spans, Error> {
     let length = file.metadata().context(ReadSnafu { path })?.len();
     let mut magic = [0; 4];
     let count = read_at(file, &mut magic, 0).context(ReadSnafu { path })?;
@@ -76,7 +83,8 @@ pub(super) fn read(mut file: &File, path: &Path) -> Result<BTreeMap<String, Span
     ensure!(!is_compressed, CompressedSnafu { path });
     file.rewind().context(ReadSnafu { path })?;
     let mut reader = Reader::new(Seekable(io::BufReader::new(file)));
-    let mut spans = BTreeMap::new();
+    let (mut spans, mut links) = (BTreeMap::new(), BTreeSet::new());
+    let has_links = matches!(format, ArchiveFormat::Docker(_));
     let (mut entries, mut names) = (0, 0);
     while let Some(entry) = reader.next().context(ReadTarSnafu { path })? {
         entries += 1;
@@ -92,28 +100,32 @@ pub(super) fn read(mut file: &File, path: &Path) -> Result<BTreeMap<String, Span
             name: name.as_ref(),
             problem,
         };
-        let is_plain = matches!(entry.kind, Kind::File | Kind::Directory);
-        ensure!(is_plain, strange("is a link or device"));
         let leads_out = name.starts_with('/') || name.split('/').any(|part| part == "..");
         ensure!(!leads_out, strange("leads elsewhere"));
         if entry.kind == Kind::Directory {
             continue;
         }
-        let span = Span {
-            start: reader.position(),
-            size: entry.size,
-        };
-        let is_whole = span
-            .start
-            .checked_add(span.size)
-            .is_some_and(|end| end <= length);
-        ensure!(is_whole, strange("is cut off"));
         let mut plain = &name[..];
         while let Some(rest) = plain.strip_prefix("./") {
             plain = rest;
         }
-        let is_new = spans.insert(plain.to_owned(), span).is_none();
+        let is_new = !spans.contains_key(plain) && !links.contains(plain);
         ensure!(is_new, strange("is there twice"));
+        match entry.kind {
+            Kind::Symlink | Kind::HardLink if has_links => {
+                links.insert(plain.to_owned());
+                continue;
+            }
+            kind => ensure!(kind == Kind::File, strange("is a link or device")),
+        }
+        let span = Span {
+            start: reader.position(),
+            size: entry.size,
+        };
+        let end = span.start.checked_add(span.size);
+        let is_whole = end.is_some_and(|end| end <= length);
+        ensure!(is_whole, strange("is cut off"));
+        spans.insert(plain.to_owned(), span);
     }
     Ok(spans)
 }
@@ -121,7 +133,7 @@ pub(super) fn read(mut file: &File, path: &Path) -> Result<BTreeMap<String, Span
 /// Reads a small file of the archive, when it is there.
 pub(super) fn document(
     file: &File,
-    spans: &BTreeMap<String, Span>,
+    spans: &Spans,
     name: &str,
     path: &Path,
 ) -> Result<Option<Vec<u8>>, Error> {

@@ -406,6 +406,42 @@ async fn what_an_archive_should_not_hold_is_refused() {
 }
 
 #[tokio::test]
+async fn links_of_docker_archives_are_left_alone() {
+    let mut header = tar::Header::new_ustar();
+    header.set_path("x").unwrap();
+    header.set_mode(0o777);
+    header.set_size(0);
+    header.set_entry_type(tar::EntryType::Symlink);
+    header.set_link_name("c.json").unwrap();
+    header.set_cksum();
+    let link = [&header.as_bytes()[..], &[0; 1024]].concat();
+    let entries: [(&str, &[u8]); 2] = [
+        ("c.json", b"{}"),
+        ("manifest.json", br#"[{"Config":"c.json","Layers":["x"]}]"#),
+    ];
+    let mut bytes = tar_of(&entries);
+    bytes.truncate(bytes.len() - 1024);
+    bytes.extend_from_slice(&link);
+    let error = open(&bytes, ArchiveFormat::Docker(None))
+        .await
+        .1
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert!(
+        error.to_string().contains("`x` is named by an image"),
+        "{error}"
+    );
+    let entries = [
+        entries[0],
+        ("manifest.json", br#"[{"Config":"c.json","Layers":[]}]"#),
+    ];
+    let mut bytes = tar_of(&entries);
+    bytes.truncate(bytes.len() - 1024);
+    bytes.extend_from_slice(&link);
+    assert!(open(&bytes, ArchiveFormat::Docker(None)).await.1.is_ok());
+}
+
+#[tokio::test]
 async fn corruption_is_noticed() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
