@@ -3,6 +3,7 @@
 //! Owns [`Blob`], which can be opened again, so that a retry is honest, and [`BlobStream`], which is bounded by the size
 //! that was promised and checks the digest as the bytes flow. Does not own where blobs come from or go to.
 
+pub(crate) mod feed;
 pub(crate) mod file;
 
 use std::fmt;

@@ -60,6 +60,7 @@
 //! | `memory`, `layout`, `archive`, `registry` | the places: RAM, a directory, a file, a host |
 //! | `tarball` | tar streams, read strictly |
 //! | `cache` | manifests that were read before, by digest, on disk |
+//! | `journal` | what a client does, told as it happens |
 //! | `exchange` | one bounded HTTP request done right: redirects, retries, idleness, what may be shown |
 //! | `auth`, `transport` | credentials and tokens; a request that answers a registry's challenge |
 //! | `environment` | the process's surroundings, as an argument |
@@ -93,6 +94,7 @@ mod error;
 mod escape;
 mod exchange;
 mod export;
+mod journal;
 mod layout;
 mod manifest;
 mod memory;
@@ -118,6 +120,7 @@ pub use environment::Environment;
 pub use error::{Error, ErrorKind, Optional, RegistryError, Result, Side};
 pub use escape::{escape, is_active};
 pub use export::{ExportOptions, export};
+pub use journal::{AuthState, Observer, Step, UploadState};
 pub use layout::Layout;
 pub use manifest::{
     Annotations, Descriptor, Document, ImageManifest, Index, Manifest, MediaType, Platform,

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{BoxStream, StreamExt};
@@ -153,8 +153,16 @@ pub(super) async fn write(
 pub(crate) struct Unhashed {
     path: PathBuf,
     size: u64,
-    /// What the last reading came to.
-    outcome: Mutex<Option<oneshot::Receiver<(Digest, u64)>>>,
+    outcome: Mutex<Outcome>,
+}
+
+/// What the last reading of a file came to: its digest and size.
+#[derive(Debug, Default)]
+enum Outcome {
+    #[default]
+    Unread,
+    Reading(oneshot::Receiver<(Digest, u64)>),
+    Read(Digest, u64),
 }
 
 impl Unhashed {
@@ -178,7 +186,7 @@ impl Unhashed {
     pub(crate) async fn open(&self) -> crate::Result<BoxStream<'static, crate::Result<Bytes>>> {
         let Reading { pieces, outcome } =
             read(self.path.clone(), Algorithm::Sha256.hasher(), self.size).await?;
-        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+        *self.outcome() = Outcome::Reading(outcome);
         let (path, size, mut seen) = (self.path.clone(), self.size, 0);
         let bounded = pieces.map(move |piece| {
             let piece = piece?;
@@ -195,19 +203,23 @@ impl Unhashed {
     ///
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file was not read to its end, or has changed its size.
     pub(crate) async fn digest(&self) -> crate::Result<Digest> {
-        let outcome = self
-            .outcome
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let outcome = std::mem::take(&mut *self.outcome());
         let read = match outcome {
-            Some(outcome) => outcome.await.ok(),
-            None => None,
+            Outcome::Unread => None,
+            Outcome::Reading(outcome) => outcome.await.ok(),
+            Outcome::Read(digest, size) => Some((digest, size)),
         };
+        if let Some((digest, size)) = &read {
+            *self.outcome() = Outcome::Read(digest.clone(), *size);
+        }
         let whole = read.filter(|(_, size)| *size == self.size);
         Ok(whole.map(|(digest, _)| digest).context(ChangedFileSnafu {
             path: self.path.clone(),
         })?)
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The file as a blob of this digest.

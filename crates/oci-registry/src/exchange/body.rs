@@ -8,19 +8,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt};
-use tokio::time::Instant;
 
-use crate::blob::Blob;
-use crate::blob::file::Unhashed;
+use super::pace::Sending;
+use crate::blob::feed::Part;
 
 /// The content of a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
     Empty,
     Bytes(Bytes),
-    Blob(Box<Blob>),
-    /// A file whose digest is found on the way.
-    Unhashed(Arc<Unhashed>),
+    /// Content of any size, or a part of it.
+    Part(Part),
 }
 
 impl Body {
@@ -29,14 +27,13 @@ impl Body {
         match self {
             Self::Empty => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Blob(blob) => blob.size(),
-            Self::Unhashed(file) => file.size(),
+            Self::Part(part) => part.length(),
         }
     }
 
     /// Whether sending it takes a while.
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, Self::Blob(_) | Self::Unhashed(_))
+        matches!(self, Self::Part(_))
     }
 
     /// Opens the content, watched by `progress`.
@@ -51,8 +48,7 @@ impl Body {
                 progress.finish();
                 Ok(Some(bytes.clone().into()))
             }
-            Self::Blob(blob) => Ok(Some(watch(blob.open().await?, blob.size(), progress))),
-            Self::Unhashed(file) => Ok(Some(watch(file.open().await?, file.size(), progress))),
+            Self::Part(part) => Ok(Some(watch(part.open().await?, part.length(), progress))),
         }
     }
 }
@@ -102,7 +98,7 @@ pub(super) struct Progress(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    last: Instant,
+    pace: Sending,
     sent: u64,
     finished: bool,
     failure: Option<crate::Error>,
@@ -111,7 +107,7 @@ struct State {
 impl Progress {
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
-            last: Instant::now(),
+            pace: Sending::new(),
             sent: 0,
             finished: false,
             failure: None,
@@ -124,13 +120,15 @@ impl Progress {
 
     fn moved(&self, bytes: usize) -> u64 {
         let mut state = self.state();
-        state.last = Instant::now();
+        state.pace.moved(bytes);
         state.sent += bytes as u64;
         state.sent
     }
 
     fn finish(&self) {
-        self.state().finished = true;
+        let mut state = self.state();
+        state.finished = true;
+        state.pace.restart();
     }
 
     /// Keeps the failure for the one who asked; the HTTP client only learns that there was one.
@@ -148,17 +146,18 @@ impl Progress {
         self.state().sent
     }
 
-    /// Returns when nothing has moved for too long: `idle` while there is something to send, `finalise` after it.
+    /// Returns when too little has moved for too long: `idle` while there is something to send, `finalise` after it.
     pub(super) async fn idle(&self, idle: Duration, finalise: Duration) -> Duration {
         loop {
-            let (last, limit) = {
+            let (since, limit) = {
                 let state = self.state();
-                (state.last, if state.finished { finalise } else { idle })
+                let limit = if state.finished { finalise } else { idle };
+                (state.pace.since(), limit)
             };
-            if last.elapsed() >= limit {
+            if since.elapsed() >= limit {
                 return limit;
             }
-            tokio::time::sleep_until(last + limit).await;
+            tokio::time::sleep_until(since + limit).await;
         }
     }
 }
@@ -170,7 +169,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_moves_is_not_idle() {
         let progress = Progress::new();
-        let start = Instant::now();
+        let start = tokio::time::Instant::now();
         let watch = tokio::spawn({
             let progress = progress.clone();
             async move {
@@ -181,11 +180,11 @@ mod tests {
         });
         for _ in 0..5 {
             tokio::time::sleep(Duration::from_secs(9)).await;
-            progress.moved(1);
+            progress.moved(1000);
         }
         progress.finish();
         assert_eq!(watch.await.unwrap(), Duration::from_secs(100));
         assert_eq!(start.elapsed().as_secs(), 145);
-        assert_eq!(progress.sent(), 5);
+        assert_eq!(progress.sent(), 5000);
     }
 }

@@ -32,6 +32,13 @@ impl From<&Url> for ShownUrl {
     }
 }
 
+impl ShownUrl {
+    /// The URL without the marks that it has within a sentence.
+    pub(crate) fn bare(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for ShownUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.0)

@@ -1,13 +1,14 @@
 //! One bounded request done right: sent, retried, redirected and read under one policy.
 //!
 //! Everything that leaves this process over HTTP passes [`Exchange::send`]. It owns redirects (by hand, [`origin`]),
-//! retries ([`retry`]), idleness ([`body`]), bounded reads and safe display ([`display`]). It knows no credentials: an
+//! retries ([`retry`]), idleness ([`pace`]), bounded reads and safe display ([`display`]). It knows no credentials: an
 //! `Authorization` comes with the origin it belongs to, and goes nowhere else. It knows no OCI noun.
 
 pub(crate) mod body;
 mod connection;
 pub(crate) mod display;
 pub(crate) mod origin;
+mod pace;
 mod proxy;
 mod retry;
 
@@ -28,10 +29,12 @@ use url::Url;
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
 use crate::escape::escape;
+use crate::journal::{Observer, Step};
 use body::{Body, Progress};
 pub use connection::Resolve;
 use display::ShownUrl;
 use origin::{Class, Met, Origin};
+use pace::{IDLE, Receiving};
 use retry::Pauses;
 pub(crate) use retry::{backoff, is_transient};
 
@@ -43,9 +46,6 @@ const MAX_REDIRECTS: usize = 5;
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(30);
-
-/// How long nothing may move, in either direction, before an exchange is given up.
-const IDLE: Duration = Duration::from_mins(1);
 
 /// How long an answer may take after the last byte of a large body: registries hash and move whole layers then.
 const FINALISE: Duration = Duration::from_mins(10);
@@ -80,7 +80,7 @@ pub(crate) enum Error {
         url: ShownUrl,
         source: RootCause,
     },
-    #[snafu(display("gave up on {method} {url}: nothing moved for {} seconds", after.as_secs()))]
+    #[snafu(display("gave up on {method} {url}: next to nothing moved for {} seconds", after.as_secs()))]
     Idle {
         method: Method,
         url: ShownUrl,
@@ -232,6 +232,8 @@ pub(crate) struct Settings {
     pub(crate) ca_file: Option<PathBuf>,
     /// Certificate chain and key of this client.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// Told of each request.
+    pub(crate) observer: Observer,
 }
 
 /// What has been exchanged so far.
@@ -386,25 +388,32 @@ impl Response {
     pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Error>> {
         let url = self.shown();
         let stream = self.inner.bytes_stream();
-        let state = (Box::pin(stream), url, self.statistics);
-        futures_util::stream::try_unfold(state, |(mut stream, url, statistics)| async move {
-            match tokio::time::timeout(IDLE, stream.next()).await {
-                Err(_) => IdleSnafu {
-                    method: Method::GET,
-                    url,
-                    after: IDLE,
+        let state = (Box::pin(stream), url, self.statistics, Receiving::default());
+        futures_util::stream::try_unfold(
+            state,
+            |(mut stream, url, statistics, mut pace)| async move {
+                let size = |piece: &Option<reqwest::Result<Bytes>>| match piece {
+                    Some(Ok(piece)) => piece.len(),
+                    _ => 0,
+                };
+                match pace.wait(stream.next(), size).await {
+                    None => IdleSnafu {
+                        method: Method::GET,
+                        url,
+                        after: IDLE,
+                    }
+                    .fail(),
+                    Some(None) => Ok(None),
+                    Some(Some(Err(error))) => Err(ReadAnswerSnafu { url }.into_error(error.into())),
+                    Some(Some(Ok(piece))) => {
+                        statistics
+                            .received
+                            .fetch_add(piece.len() as u64, Ordering::Relaxed);
+                        Ok(Some((piece, (stream, url, statistics, pace))))
+                    }
                 }
-                .fail(),
-                Ok(None) => Ok(None),
-                Ok(Some(Err(error))) => Err(ReadAnswerSnafu { url }.into_error(error.into())),
-                Ok(Some(Ok(piece))) => {
-                    statistics
-                        .received
-                        .fetch_add(piece.len() as u64, Ordering::Relaxed);
-                    Ok(Some((piece, (stream, url, statistics))))
-                }
-            }
-        })
+            },
+        )
         .boxed()
     }
 }
@@ -423,6 +432,10 @@ impl Exchange {
 
     pub(crate) fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    pub(crate) fn observer(&self) -> &Observer {
+        &self.settings.observer
     }
 
     fn connections(&self) -> Result<&Connections, Error> {
@@ -507,7 +520,13 @@ impl Exchange {
         for _ in 0..=MAX_REDIRECTS {
             // Who has been elsewhere comes back as a stranger: elsewhere chose where to.
             is_home &= Origin::of(&url) == home;
-            let response = self.once(request, &url, is_home).await?;
+            let outcome = self.once(request, &url, is_home).await;
+            self.settings.observer.tell(|| Step::Request {
+                method: request.method.to_string(),
+                url: ShownUrl::from(&url).bare().to_owned(),
+                status: outcome.as_ref().ok().map(|answer| answer.status.as_u16()),
+            });
+            let response = outcome?;
             let status = response.status;
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -29,9 +29,11 @@ use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, RegistryError};
 pub use crate::exchange::Resolve;
 use crate::exchange::{Exchange, Settings};
+use crate::journal::Observer;
 use crate::reference::{Reference, RegistryName, RepositoryName};
 use crate::transport::Transport;
 pub use repository::{Access, Repository};
+use upload::Uploads;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -101,6 +103,8 @@ pub struct ClientOptions {
     /// Files of a certificate chain and of its key, in PEM, that are shown to registries. Given them, TLS is spoken
     /// everywhere.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// Told of each step that is taken.
+    pub observer: Observer,
 }
 
 impl ClientOptions {
@@ -115,6 +119,7 @@ impl ClientOptions {
             resolve: Vec::new(),
             ca_file: None,
             identity: None,
+            observer: Observer::default(),
         }
     }
 }
@@ -138,7 +143,14 @@ struct Inner {
     exchange: Arc<Exchange>,
     credentials: Arc<dyn CredentialProvider>,
     plain_http: Option<bool>,
-    transports: Mutex<HashMap<RegistryName, Arc<Transport>>>,
+    hosts: Mutex<HashMap<RegistryName, Host>>,
+}
+
+/// What this process knows of one registry.
+#[derive(Clone)]
+struct Host {
+    transport: Arc<Transport>,
+    uploads: Arc<Uploads>,
 }
 
 impl fmt::Debug for Client {
@@ -158,6 +170,7 @@ impl Client {
             resolve: options.resolve,
             ca_file: options.ca_file,
             identity: options.identity,
+            observer: options.observer,
         };
         Self(Arc::new(Inner {
             exchange: Arc::new(Exchange::new(options.environment, settings)),
@@ -167,7 +180,7 @@ impl Client {
             } else {
                 options.plain_http
             },
-            transports: Mutex::default(),
+            hosts: Mutex::default(),
         }))
     }
 
@@ -178,7 +191,7 @@ impl Client {
     /// [`ErrorKind::InvalidInput`] when no URL can be made of the name.
     pub fn registry(&self, name: &RegistryName) -> crate::Result<Registry> {
         Ok(Registry {
-            transport: self.transport(name)?,
+            transport: self.host(name)?.transport,
         })
     }
 
@@ -188,11 +201,8 @@ impl Client {
     ///
     /// As [`Client::registry`].
     pub fn repository(&self, reference: &Reference, access: Access) -> crate::Result<Repository> {
-        Ok(Repository::new(
-            self.transport(reference.registry())?,
-            reference,
-            access,
-        ))
+        let Host { transport, uploads } = self.host(reference.registry())?;
+        Ok(Repository::new(transport, uploads, reference, access))
     }
 
     /// What has been sent and received so far.
@@ -205,14 +215,22 @@ impl Client {
         }
     }
 
-    fn transport(&self, name: &RegistryName) -> crate::Result<Arc<Transport>> {
-        let mut transports = self
-            .0
-            .transports
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(transport) = transports.get(name) {
-            return Ok(Arc::clone(transport));
+    /// Tells registries that nothing more comes for the uploads that are under way: for one who stops in the middle of
+    /// them. Registries that do not want to know are not asked twice; how long to wait for them is the caller's choice.
+    pub async fn cancel_uploads(&self) {
+        let hosts: Vec<Host> = self.hosts().values().cloned().collect();
+        let cancelled = hosts.iter().map(|host| host.uploads.cancel(&host.transport));
+        futures_util::future::join_all(cancelled).await;
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<RegistryName, Host>> {
+        self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn host(&self, name: &RegistryName) -> crate::Result<Host> {
+        let mut hosts = self.hosts();
+        if let Some(host) = hosts.get(name) {
+            return Ok(host.clone());
         }
         let plain = self.0.plain_http.unwrap_or_else(|| name.is_loopback());
         let scheme = if plain { "http" } else { "https" };
@@ -224,9 +242,12 @@ impl Client {
             Arc::clone(&self.0.exchange),
             Arc::clone(&self.0.credentials),
         );
-        let transport = Arc::new(Transport::new(exchange, name.clone(), base, credentials));
-        transports.insert(name.clone(), Arc::clone(&transport));
-        Ok(transport)
+        let host = Host {
+            transport: Arc::new(Transport::new(exchange, name.clone(), base, credentials)),
+            uploads: Arc::default(),
+        };
+        hosts.insert(name.clone(), host.clone());
+        Ok(host)
     }
 }
 

@@ -9,13 +9,15 @@ use http::{HeaderValue, Method, StatusCode, header};
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 use url::Url;
 
-use super::{download, page, referrers, response, upload};
+use super::upload::{self, Uploads};
+use super::{download, page, referrers, response};
 use crate::auth::scope::Scope;
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Optional, RegistryError};
 use crate::exchange::Request;
 use crate::exchange::body::Body;
+use crate::journal::Observer;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference, RegistryName, RepositoryName, Tag};
 use crate::referrers::DescriptorStream;
@@ -27,9 +29,6 @@ const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// The header in which a registry with lists of referrers names the subject of the manifest that it took.
 const SUBJECT: &str = "oci-subject";
-
-/// Files above this size, in bytes, are hashed while they are sent.
-const STREAM_FROM: u64 = 8 << 20;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -124,6 +123,7 @@ pub enum Access {
 #[derive(Debug, Clone)]
 pub struct Repository {
     transport: Arc<Transport>,
+    uploads: Arc<Uploads>,
     reference: Reference,
     name: RepositoryName,
     path: Arc<str>,
@@ -131,7 +131,12 @@ pub struct Repository {
 }
 
 impl Repository {
-    pub(super) fn new(transport: Arc<Transport>, reference: &Reference, access: Access) -> Self {
+    pub(super) fn new(
+        transport: Arc<Transport>,
+        uploads: Arc<Uploads>,
+        reference: &Reference,
+        access: Access,
+    ) -> Self {
         let name = api_name(reference);
         let path = format!("/v2/{name}/").into();
         let scope = match access {
@@ -140,6 +145,7 @@ impl Repository {
         };
         Self {
             transport,
+            uploads,
             reference: reference.whole_repository(),
             name,
             path,
@@ -159,6 +165,21 @@ impl Repository {
     /// The URL of something within the repository; `rest` is made of parsed names only.
     pub(super) fn url(&self, rest: &str) -> Url {
         self.transport.url(&format!("{}{rest}", self.path))
+    }
+
+    /// The uploads to this registry.
+    pub(super) fn uploads(&self) -> &Uploads {
+        &self.uploads
+    }
+
+    /// Who hears of what is done.
+    pub(super) fn observer(&self) -> &Observer {
+        self.transport.observer()
+    }
+
+    /// What a token for this repository is wanted for.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
     }
 
     /// The name in URLs and scopes.
@@ -336,7 +357,7 @@ impl Repository {
 async fn is_large(path: &Path) -> bool {
     tokio::fs::metadata(path)
         .await
-        .is_ok_and(|metadata| metadata.len() > STREAM_FROM)
+        .is_ok_and(|metadata| metadata.len() > upload::STREAM_FROM)
 }
 
 /// The name in URLs: Docker Hub keeps its own images under `library/`.
@@ -439,7 +460,7 @@ impl Target for Repository {
         media_type: MediaType,
         path: &Path,
     ) -> crate::Result<(Blob, Delivery)> {
-        if !self.transport.hashes_first() && is_large(path).await {
+        if self.uploads.streams() && is_large(path).await {
             let sent = upload::send_unhashed(self, &media_type, path).await;
             let sent = sent.with_context(|_| PushFileSnafu {
                 repository: self.reference.clone(),
@@ -448,7 +469,6 @@ impl Target for Repository {
             if let Some(sent) = sent {
                 return Ok(sent);
             }
-            self.transport.hash_first();
         }
         let blob = Blob::from_file(media_type, path).await?;
         let delivery = self.push_blob(&blob).await?;

@@ -1,16 +1,19 @@
 //! Sending a blob (distribution-spec, "Pushing blobs").
 //!
-//! A blob whose digest is known goes in one session with one PUT, or is mounted from another repository of the same
-//! registry. A large file whose digest is not known goes in one streamed PATCH and is hashed on the way; the PUT that
-//! closes the session then names the digest. A registry that refuses such a PATCH is remembered, and its files are hashed
-//! first from then on.
+//! Three ways lead into a registry. A blob whose digest is known goes whole, with the PUT that closes its session, or is
+//! mounted. A large file whose digest is not known is streamed: one PATCH, hashed on the way, and a PUT that names the
+//! digest. Chunks, each a PATCH that says where it belongs, are for registries that take no larger requests, and for what
+//! is left of a session that broke off. What a registry refuses is remembered ([`Uploads`]) and not tried again.
 //!
-//! A session that broke off is not continued but cancelled, and the blob begun anew in another one: what arrived of it
-//! cannot be told at every registry. Whether content whose answer was lost has arrived is asked before it is sent again.
+//! A session that broke off is asked how much it has, and continued from there when it knows; the digest is the judge of
+//! what came together that way, and after a bad verdict nothing is continued any more. A whole blob that broke off goes
+//! into another session: what arrived of it cannot be told. Whether content whose answer was lost has arrived is asked
+//! before it is sent again. The states of this machine are those of [`UploadState`].
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::TryStreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
 use snafu::{IntoError, OptionExt, ResultExt, Snafu};
 use url::Url;
@@ -19,18 +22,30 @@ use super::repository::{Repository, api_name};
 use super::response;
 use crate::auth::scope::Scope;
 use crate::blob::Blob;
+use crate::blob::feed::Feed;
 use crate::blob::file::Unhashed;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::exchange::body::Body;
 use crate::exchange::{self, Request, origin};
+use crate::journal::{Step, UploadState};
 use crate::manifest::MediaType;
 use crate::reference::RepositoryName;
 use crate::storage::Delivery;
-use crate::transport::Answer;
+use crate::transport::{Answer, Transport};
 
-/// How often a blob is begun anew before its upload is given up.
-const MAX_SESSIONS: u32 = 5;
+/// How often in a row an upload may break off without getting any further.
+const MAX_FAILURES: u32 = 5;
+
+/// Content larger than this is streamed when that saves reading it twice, or sending it twice: below, a request more
+/// costs more than the bytes.
+pub(super) const STREAM_FROM: u64 = 8 << 20;
+
+/// The sizes of chunks that are tried, in bytes. Amazon's registries want at least 5 MiB, GitHub's takes at most 4.
+const CHUNKS: [u64; 3] = [8 << 20, 4 << 20, 1 << 20];
+
+/// The largest minimum for chunks that is honoured, in bytes. Chunks are not held in memory, so this may be much.
+const MAX_LEAST: u64 = 1 << 30;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -69,39 +84,141 @@ impl Failure for Error {
     }
 }
 
-/// How one session ended, when it did not end for good.
-enum Ended<T> {
-    Done(T),
+/// What a registry was seen to do about content.
+#[derive(Debug, Clone, Copy)]
+struct Habits {
+    /// It takes content whose digest comes after it.
+    streams: bool,
+    /// It takes no larger requests than this.
+    chunk: Option<u64>,
+    /// It bears a wish to mount that does not say from where.
+    mounts_unnamed: bool,
+}
+
+/// The uploads to one registry: how it takes content, and which sessions are open.
+#[derive(Debug)]
+pub(super) struct Uploads {
+    habits: Mutex<Habits>,
+    open: Mutex<Vec<(Url, Scope)>>,
+}
+
+impl Default for Uploads {
+    fn default() -> Self {
+        let habits = Habits {
+            streams: true,
+            chunk: None,
+            mounts_unnamed: true,
+        };
+        Self {
+            habits: Mutex::new(habits),
+            open: Mutex::default(),
+        }
+    }
+}
+
+impl Uploads {
+    /// Whether the registry may take content whose digest comes after it.
+    pub(super) fn streams(&self) -> bool {
+        let habits = self.habits();
+        habits.streams && habits.chunk.is_none()
+    }
+
+    /// Tells the registry that nothing more comes for all sessions that are open.
+    pub(super) async fn cancel(&self, transport: &Transport) {
+        let open = std::mem::take(&mut *self.open());
+        let cancelled = open.into_iter().map(|(url, scope)| async move {
+            let _ = transport
+                .send(Request::new(Method::DELETE, url).once(), &scope)
+                .await;
+        });
+        futures_util::future::join_all(cancelled).await;
+    }
+
+    fn habits(&self) -> MutexGuard<'_, Habits> {
+        self.habits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open(&self) -> MutexGuard<'_, Vec<(Url, Scope)>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An upload session at the registry.
+struct Session {
+    url: Url,
+    /// How many bytes the registry has.
+    offset: u64,
+    /// How many bytes a chunk has at least, the last one excepted.
+    least: u64,
+    /// Whether it broke off, and was continued where the registry said.
+    is_continued: bool,
+}
+
+/// The blob that is sent.
+enum Subject {
+    Known(Digest),
+    /// Known when all of the file has been read.
+    Found(Arc<Unhashed>),
+}
+
+struct Upload<'a> {
+    repository: &'a Repository,
+    subject: Subject,
+    feed: Arc<Feed>,
+    /// The subject as it is called in errors.
+    what: String,
+}
+
+/// What was sent, and whether it had to be.
+type Sent = (Digest, Delivery);
+
+/// What one request of an upload came to.
+enum Next {
+    Done(Sent),
+    /// More goes into this session.
+    GoOn(Session),
+    /// The registry wants it another way.
+    Otherwise,
+    /// The registry wants to know the digest first, and nobody does.
+    HashFirst,
     /// The authorisation ran out on the way, and there is a new one.
-    TurnedAway(crate::Error),
-    /// It may have arrived or not.
-    Unknown(crate::Error),
+    Renewed(crate::Error),
+    /// What was sent may have arrived or not.
+    Broken(Session, Sending, crate::Error),
 }
 
-/// What is sent, as often as it must be.
-enum Content {
-    Known(Body, Digest),
-    Unhashed(Arc<Unhashed>),
+/// What a request sends.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Whole,
+    Stream,
+    Chunk(u64),
+    Close,
 }
 
-/// What was sent, and whether it had to be; nothing when the registry does not take content that way.
-type Sent = Option<(Digest, Delivery)>;
+/// How an upload has fared.
+struct Course {
+    failures: u32,
+    furthest: u64,
+    is_renewed: bool,
+    may_continue: bool,
+}
 
 /// Sends a blob that is not in the repository.
 pub(super) async fn send(repository: &Repository, blob: &Blob) -> crate::Result<Delivery> {
-    let digest = blob.digest();
-    let first = match from(repository, blob) {
-        Some(from) => match mount(repository, digest, &from).await? {
-            Mount::Mounted => return Ok(Delivery::Mounted),
-            Mount::Session(session) => Some(session),
-            Mount::Refused => None,
-        },
-        None => None,
+    let digest = blob.digest().clone();
+    let upload = Upload {
+        repository,
+        feed: Feed::of_blob(blob.clone()),
+        what: format!("the blob {digest}"),
+        subject: Subject::Known(digest),
     };
-    let content = Content::Known(Body::Blob(Box::new(blob.clone())), digest.clone());
-    content
-        .send(repository, &format!("the blob {digest}"), first)
-        .await?;
+    let first = match upload.mount(from(repository, blob)).await? {
+        Mount::Mounted => return Ok(Delivery::Mounted),
+        Mount::Session(session) => Some(session),
+        Mount::Refused => None,
+    };
+    upload.run(first).await?;
     Ok(Delivery::Uploaded)
 }
 
@@ -112,102 +229,14 @@ pub(super) async fn send_unhashed(
     path: &Path,
 ) -> crate::Result<Option<(Blob, Delivery)>> {
     let file = Arc::new(Unhashed::new(path).await?);
-    let content = Content::Unhashed(Arc::clone(&file));
-    let sent = content
-        .send(repository, &format!("`{}`", path.display()), None)
-        .await?;
+    let upload = Upload {
+        repository,
+        subject: Subject::Found(Arc::clone(&file)),
+        feed: Feed::of_file(Arc::clone(&file)),
+        what: format!("`{}`", path.display()),
+    };
+    let sent = upload.run(None).await?;
     Ok(sent.map(|(digest, delivery)| (file.to_blob(media_type.clone(), digest), delivery)))
-}
-
-impl Content {
-    /// Tries with one session after the other, until one ends for good.
-    async fn send(
-        &self,
-        repository: &Repository,
-        what: &str,
-        mut first: Option<Url>,
-    ) -> crate::Result<Sent> {
-        let (mut failures, mut renewed) = (0, false);
-        loop {
-            let session = match first.take() {
-                Some(session) => session,
-                None => start(repository).await.context(StartSnafu { what })?,
-            };
-            match self
-                .attempt(repository, &session)
-                .await
-                .context(SendSnafu { what })?
-            {
-                Ended::Done(sent) => return Ok(sent),
-                Ended::TurnedAway(_) if !renewed => renewed = true,
-                Ended::TurnedAway(error) => {
-                    return Err(SendSnafu { what }.into_error(error).into());
-                }
-                Ended::Unknown(error) => {
-                    failures += 1;
-                    if failures >= MAX_SESSIONS {
-                        return Err(SendSnafu { what }.into_error(error).into());
-                    }
-                    cancel(repository, &session).await;
-                    tokio::time::sleep(exchange::backoff(failures)).await;
-                }
-            }
-        }
-    }
-
-    /// Sends everything in one session.
-    async fn attempt(&self, repository: &Repository, session: &Url) -> crate::Result<Ended<Sent>> {
-        let (body, digest, session) = match self {
-            Self::Known(body, digest) => (body.clone(), digest.clone(), session.clone()),
-            Self::Unhashed(file) => {
-                let next = match patch(repository, file, session).await? {
-                    Ended::Done(Some(next)) => next,
-                    Ended::Done(None) => {
-                        cancel(repository, session).await;
-                        return Ok(Ended::Done(None));
-                    }
-                    Ended::TurnedAway(error) => return Ok(Ended::TurnedAway(error)),
-                    Ended::Unknown(error) => return Ok(Ended::Unknown(error)),
-                };
-                let digest = file.digest().await?;
-                if repository.has_blob(&digest).await? {
-                    cancel(repository, &next).await;
-                    return Ok(Ended::Done(Some((digest, Delivery::Existed))));
-                }
-                (Body::Empty, digest, next)
-            }
-        };
-        Ok(match close(repository, body, &digest, &session).await? {
-            Ended::Done(()) => Ended::Done(Some((digest, Delivery::Uploaded))),
-            Ended::Unknown(_) if repository.has_blob(&digest).await? => {
-                Ended::Done(Some((digest, Delivery::Uploaded)))
-            }
-            Ended::Unknown(error) => Ended::Unknown(error),
-            Ended::TurnedAway(error) => Ended::TurnedAway(error),
-        })
-    }
-}
-
-/// Opens a session and says where its content goes.
-async fn start(repository: &Repository) -> crate::Result<Url> {
-    let request = Request::new(Method::POST, repository.url("blobs/uploads/"));
-    let answer = repository.send(request).await?;
-    if !matches!(
-        answer.response.status,
-        StatusCode::ACCEPTED | StatusCode::CREATED
-    ) {
-        return Err(response::refusal(repository.registry(), answer).await);
-    }
-    Ok(location(&answer)?.context(NoLocationSnafu)?)
-}
-
-/// Where an answer says that the session goes on.
-fn location(answer: &Answer) -> Result<Option<Url>, Error> {
-    let location = answer.response.header(header::LOCATION.as_str());
-    location
-        .map(|location| answer.response.met.resolve(location))
-        .transpose()
-        .context(LocationSnafu)
 }
 
 /// The repository of the same registry that the blob comes from, when it is another one.
@@ -222,122 +251,430 @@ fn from(repository: &Repository, blob: &Blob) -> Option<RepositoryName> {
 enum Mount {
     Mounted,
     /// Not mounted, but a session is open.
-    Session(Url),
+    Session(Session),
     Refused,
 }
 
-/// Asks for a blob of another repository (distribution-spec, "Mounting a blob from another repository"). Registries say
-/// "no" to that in any way there is; every one of them means that the blob has to be sent.
-async fn mount(
-    repository: &Repository,
-    digest: &Digest,
-    from: &RepositoryName,
-) -> crate::Result<Mount> {
-    let mut url = repository.url("blobs/uploads/");
-    url.query_pairs_mut()
-        .append_pair("mount", digest.as_str())
-        .append_pair("from", from.as_str());
-    let scope = Scope::Mount {
-        to: repository.name().clone(),
-        from: from.clone(),
-    };
-    let Ok(answer) = repository
-        .send_as(Request::new(Method::POST, url).once(), &scope)
-        .await
-    else {
-        return Ok(Mount::Refused);
-    };
-    Ok(match answer.response.status {
-        StatusCode::CREATED => Mount::Mounted,
-        StatusCode::ACCEPTED => location(&answer)?.map_or(Mount::Refused, Mount::Session),
-        _ => Mount::Refused,
-    })
-}
-
-/// Sends a whole file into a session; `Done(None)` when the registry does not take content that way.
-async fn patch(
-    repository: &Repository,
-    file: &Arc<Unhashed>,
-    session: &Url,
-) -> crate::Result<Ended<Option<Url>>> {
-    let request = Request::new(Method::PATCH, session.clone())
-        .header(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/octet-stream"),
-        )
-        .body(Body::Unhashed(Arc::clone(file)))
-        .once();
-    settle(repository, request, |answer| {
-        match answer.response.status.as_u16() {
-            200..=299 => Ok(Some(Some(
-                location(answer)?.unwrap_or_else(|| session.clone()),
-            ))),
-            404 | 405 | 413 | 416 | 501 => Ok(Some(None)),
-            _ => Ok(None),
+impl Upload<'_> {
+    /// Asks for a blob of another repository (distribution-spec, "Mounting a blob from another repository"), or without a
+    /// name of wherever the registry knows it. Registries say "no" to that in any way there is; every one of them means
+    /// that the blob has to be sent.
+    async fn mount(&self, from: Option<RepositoryName>) -> crate::Result<Mount> {
+        let Subject::Known(digest) = &self.subject else {
+            return Ok(Mount::Refused);
+        };
+        if from.is_none() && !self.uploads().habits().mounts_unnamed {
+            return Ok(Mount::Refused);
         }
-    })
-    .await
-}
-
-/// Sends what is left of the content into a session and closes it.
-async fn close(
-    repository: &Repository,
-    body: Body,
-    digest: &Digest,
-    session: &Url,
-) -> crate::Result<Ended<()>> {
-    let mut url = session.clone();
-    // What the registry wrote into the query may be signed: it stays byte for byte.
-    let query = url
-        .query()
-        .filter(|query| !query.is_empty())
-        .map(|query| format!("{query}&"));
-    url.set_query(Some(&format!(
-        "{}digest={digest}",
-        query.unwrap_or_default()
-    )));
-    let request = Request::new(Method::PUT, url)
-        .header(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/octet-stream"),
-        )
-        .body(body)
-        .once();
-    settle(repository, request, |answer| {
-        Ok(answer.response.status.is_success().then_some(()))
-    })
-    .await
-}
-
-/// Sends a request that cannot simply be sent again, and says what its outcome means; `good` recognises what ends it well.
-async fn settle<T>(
-    repository: &Repository,
-    request: Request,
-    good: impl FnOnce(&Answer) -> Result<Option<T>, Error>,
-) -> crate::Result<Ended<T>> {
-    let answer = match repository.send(request).await {
-        Ok(answer) => answer,
-        Err(error) if error.kind() == ErrorKind::Network => return Ok(Ended::Unknown(error)),
-        Err(error) => return Err(error),
-    };
-    if let Some(done) = good(&answer)? {
-        return Ok(Ended::Done(done));
+        self.enter(UploadState::Mounting);
+        let mut url = self.repository.url("blobs/uploads/");
+        url.query_pairs_mut().append_pair("mount", digest.as_str());
+        let request = |url| Request::new(Method::POST, url).once();
+        let asked = match &from {
+            Some(from) => {
+                url.query_pairs_mut().append_pair("from", from.as_str());
+                let scope = Scope::Mount {
+                    to: self.repository.name().clone(),
+                    from: from.clone(),
+                };
+                self.repository.send_as(request(url), &scope).await
+            }
+            None => self.repository.send(request(url)).await,
+        };
+        let mounted = match asked {
+            Ok(answer) if answer.response.status == StatusCode::CREATED => Mount::Mounted,
+            Ok(answer) if answer.response.status == StatusCode::ACCEPTED => {
+                let session = self.session(&answer)?;
+                session.map_or(Mount::Refused, Mount::Session)
+            }
+            _ => Mount::Refused,
+        };
+        if from.is_none() && matches!(mounted, Mount::Refused) {
+            self.uploads().habits().mounts_unnamed = false;
+        }
+        Ok(mounted)
     }
-    let (status, renewed) = (answer.response.status, answer.renewed);
-    let refusal = response::refusal(repository.registry(), answer).await;
-    if renewed {
-        Ok(Ended::TurnedAway(refusal))
-    } else if exchange::is_transient(status) || matches!(status.as_u16(), 404 | 416) {
-        // A session that is lost, or that holds something else than was thought, has a successor.
-        Ok(Ended::Unknown(refusal))
-    } else {
-        Err(refusal)
+
+    /// Goes from session to session and from part to part, until the blob is there. `None` when the registry wants to
+    /// know the digest first.
+    async fn run(&self, mut session: Option<Session>) -> crate::Result<Option<Sent>> {
+        let mut course = Course {
+            failures: 0,
+            furthest: 0,
+            is_renewed: false,
+            may_continue: true,
+        };
+        loop {
+            let current = match session.take() {
+                Some(session) => session,
+                None => self.start().await.context(StartSnafu { what: &self.what })?,
+            };
+            let url = current.url.clone();
+            let next = self.advance(current, &course).await;
+            match next.context(SendSnafu { what: &self.what })? {
+                Next::Done(sent) => {
+                    self.over(&url);
+                    return Ok(Some(sent));
+                }
+                Next::GoOn(next) => session = Some(next),
+                Next::Otherwise => self.cancel(&url).await,
+                Next::HashFirst => {
+                    self.cancel(&url).await;
+                    return Ok(None);
+                }
+                Next::Renewed(_) if !course.is_renewed => {
+                    self.over(&url);
+                    course.is_renewed = true;
+                }
+                Next::Renewed(error) => return Err(self.failed(error)),
+                Next::Broken(broken, sending, error) => {
+                    if let Some(sent) = self.confirm(sending).await? {
+                        self.over(&broken.url);
+                        return Ok(Some(sent));
+                    }
+                    session = self.recover(broken, sending, error, &mut course).await?;
+                }
+            }
+        }
+    }
+
+    /// Sends what comes next.
+    async fn advance(&self, session: Session, course: &Course) -> crate::Result<Next> {
+        match self.sending(&session, course) {
+            Sending::Close => {
+                let digest = self.digest().await?;
+                if let Subject::Found(_) = self.subject {
+                    self.enter(UploadState::Confirming);
+                    if self.repository.has_blob(&digest).await? {
+                        self.cancel(&session.url).await;
+                        return Ok(Next::Done((digest, Delivery::Existed)));
+                    }
+                }
+                self.enter(UploadState::Closing);
+                self.close(session, Sending::Close, digest).await
+            }
+            Sending::Whole => {
+                self.enter(UploadState::SendingWhole);
+                let digest = self.digest().await?;
+                self.close(session, Sending::Whole, digest).await
+            }
+            Sending::Stream => {
+                self.enter(UploadState::Streaming);
+                self.fill(session, Sending::Stream, u64::MAX).await
+            }
+            Sending::Chunk(size) => {
+                self.enter(UploadState::SendingChunk);
+                self.fill(session, Sending::Chunk(size), size).await
+            }
+        }
+    }
+
+    /// How the content, or what is left of it, is to be sent.
+    fn sending(&self, session: &Session, course: &Course) -> Sending {
+        let (size, habits) = (self.feed.size(), *self.uploads().habits());
+        let is_known = matches!(self.subject, Subject::Known(_));
+        if session.offset == size && (size > 0 || !is_known) {
+            return Sending::Close;
+        }
+        let chunk = habits.chunk.map(|chunk| chunk.max(session.least));
+        let is_begun = session.offset > 0;
+        match chunk {
+            Some(chunk) if is_begun || !is_known || size > chunk => Sending::Chunk(chunk),
+            None if is_begun || !is_known => Sending::Stream,
+            // What was broken off once is sent so that it can be continued.
+            None if course.failures > 0 && habits.streams && size > STREAM_FROM => Sending::Stream,
+            _ => Sending::Whole,
+        }
+    }
+
+    /// Opens a session.
+    async fn start(&self) -> crate::Result<Session> {
+        self.enter(UploadState::Opening);
+        let request = Request::new(Method::POST, self.repository.url("blobs/uploads/"));
+        let answer = self.repository.send(request).await?;
+        if !matches!(
+            answer.response.status,
+            StatusCode::ACCEPTED | StatusCode::CREATED
+        ) {
+            return Err(response::refusal(self.repository.registry(), answer).await);
+        }
+        Ok(self.session(&answer)?.context(NoLocationSnafu)?)
+    }
+
+    /// The session that an answer opens.
+    fn session(&self, answer: &Answer) -> Result<Option<Session>, Error> {
+        let least = answer.response.header("OCI-Chunk-Min-Length");
+        let least = least.and_then(|least| least.parse().ok());
+        let session = location(answer)?.map(|url| Session {
+            url,
+            offset: 0,
+            least: least.filter(|least| *least <= MAX_LEAST).unwrap_or(0),
+            is_continued: false,
+        });
+        if let Some(session) = &session {
+            let scope = self.repository.scope().clone();
+            self.uploads().open().push((session.url.clone(), scope));
+        }
+        Ok(session)
+    }
+
+    /// Sends a part into a session.
+    async fn fill(
+        &self,
+        mut session: Session,
+        sending: Sending,
+        length: u64,
+    ) -> crate::Result<Next> {
+        let part = self.feed.part(session.offset, length);
+        let end = session.offset + part.length();
+        let mut request = Request::new(Method::PATCH, session.url.clone())
+            .header(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/octet-stream"),
+            )
+            .body(Body::Part(part))
+            .once();
+        let is_placed = session.offset > 0 || sending != Sending::Stream;
+        if is_placed {
+            let range = format!("{}-{}", session.offset, end.saturating_sub(1));
+            let range = HeaderValue::try_from(range).expect("digits are a header value");
+            request = request.header(header::CONTENT_RANGE, range);
+        }
+        let answer = match self.answer(request).await? {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Next::Broken(session, sending, error)),
+        };
+        let status = answer.response.status;
+        if status.is_success() {
+            // What was sent is what counts: some registries answer with the range of an earlier request.
+            session.offset = end;
+            self.moved(&mut session, location(&answer)?);
+            return Ok(Next::GoOn(session));
+        }
+        let is_renewed = answer.renewed;
+        let refusal = response::refusal(self.repository.registry(), answer).await;
+        if is_renewed {
+            return Ok(Next::Renewed(refusal));
+        }
+        match (status.as_u16(), sending) {
+            (404 | 405 | 413 | 416 | 501, Sending::Stream) if !is_placed => {
+                self.uploads().habits().streams = false;
+                Ok(match self.subject {
+                    Subject::Known(_) => Next::Otherwise,
+                    Subject::Found(_) => Next::HashFirst,
+                })
+            }
+            (413, _) if self.shrink(end - session.offset, session.least) => Ok(Next::Otherwise),
+            (404 | 416, _) => Ok(Next::Broken(session, sending, refusal)),
+            _ if exchange::is_transient(status) => Ok(Next::Broken(session, sending, refusal)),
+            _ => Err(refusal),
+        }
+    }
+
+    /// Closes a session, with everything or with nothing more.
+    async fn close(
+        &self,
+        session: Session,
+        sending: Sending,
+        digest: Digest,
+    ) -> crate::Result<Next> {
+        let body = if sending == Sending::Whole {
+            Body::Part(self.feed.part(0, u64::MAX))
+        } else {
+            Body::Empty
+        };
+        let mut url = session.url.clone();
+        // What the registry wrote into the query may be signed: it stays byte for byte.
+        let query = url
+            .query()
+            .filter(|query| !query.is_empty())
+            .map(|query| format!("{query}&"));
+        url.set_query(Some(&format!(
+            "{}digest={digest}",
+            query.unwrap_or_default()
+        )));
+        let request = Request::new(Method::PUT, url)
+            .header(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/octet-stream"),
+            )
+            .body(body)
+            .once();
+        let answer = match self.answer(request).await? {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Next::Broken(session, sending, error)),
+        };
+        let status = answer.response.status;
+        if status.is_success() {
+            return Ok(Next::Done((digest, Delivery::Uploaded)));
+        }
+        let is_renewed = answer.renewed;
+        let refusal = response::refusal(self.repository.registry(), answer).await;
+        if is_renewed {
+            return Ok(Next::Renewed(refusal));
+        }
+        match status.as_u16() {
+            413 if self.shrink(self.feed.size(), session.least) => Ok(Next::Otherwise),
+            // A session that is lost, or that holds something else than was thought, has a successor.
+            404 | 416 => Ok(Next::Broken(session, sending, refusal)),
+            400 if session.is_continued => Ok(Next::Broken(session, sending, refusal)),
+            _ if exchange::is_transient(status) => Ok(Next::Broken(session, sending, refusal)),
+            _ => Err(refusal),
+        }
+    }
+
+    /// Whether the blob is there although its session broke off when it was to be closed.
+    async fn confirm(&self, sending: Sending) -> crate::Result<Option<Sent>> {
+        if !matches!(sending, Sending::Whole | Sending::Close) {
+            return Ok(None);
+        }
+        self.enter(UploadState::Confirming);
+        let digest = self.digest().await?;
+        let found = self.repository.has_blob(&digest).await?;
+        Ok(found.then_some((digest, Delivery::Uploaded)))
+    }
+
+    /// What to do after a request whose outcome is unknown: go on in its session, or begin anew.
+    async fn recover(
+        &self,
+        mut session: Session,
+        sending: Sending,
+        error: crate::Error,
+        course: &mut Course,
+    ) -> crate::Result<Option<Session>> {
+        course.failures += 1;
+        // That was the verdict on what has been put together.
+        course.may_continue &= !(session.is_continued && sending == Sending::Close);
+        let before = session.offset;
+        let held = match sending {
+            // What arrived of it belongs to a request that was to be the last.
+            Sending::Whole => None,
+            _ if course.may_continue => self.held(&mut session).await,
+            _ => None,
+        };
+        if let Some(held) = held.filter(|held| *held > course.furthest) {
+            (course.furthest, course.failures) = (held, 1);
+        }
+        // A chunk that is refused although it stands where it should is too large.
+        if let Sending::Chunk(size) = sending
+            && error.kind() == ErrorKind::Protocol
+            && held.is_none_or(|held| held == before)
+            && !self.shrink(size, session.least)
+        {
+            return Err(self.failed(error));
+        }
+        if course.failures >= MAX_FAILURES {
+            return Err(self.failed(error));
+        }
+        if held.is_none() {
+            self.cancel(&session.url).await;
+        }
+        tokio::time::sleep(exchange::backoff(course.failures)).await;
+        Ok(held.map(|offset| Session {
+            offset,
+            is_continued: true,
+            ..session
+        }))
+    }
+
+    /// How many bytes a session has, when it tells (distribution-spec, "Pushing a blob in chunks"): at least two, since
+    /// "0-0" is said of none as well as of one.
+    async fn held(&self, session: &mut Session) -> Option<u64> {
+        self.enter(UploadState::Recovering);
+        let request = Request::new(Method::GET, session.url.clone());
+        let answer = self.repository.send(request).await.ok()?;
+        if !answer.response.status.is_success() {
+            return None;
+        }
+        let range = answer.response.header(header::RANGE.as_str())?;
+        let last: u64 = range
+            .trim_start_matches("bytes=")
+            .strip_prefix("0-")?
+            .parse()
+            .ok()?;
+        let held = last.checked_add(1)?;
+        let location = location(&answer).ok()?;
+        self.moved(session, location);
+        (held > 1 && held <= self.feed.size()).then_some(held)
+    }
+
+    /// Takes chunks that are smaller than what was refused; says whether there are any.
+    fn shrink(&self, refused: u64, least: u64) -> bool {
+        let smaller = CHUNKS.into_iter().find(|size| *size < refused);
+        let Some(smaller) = smaller.filter(|size| *size >= least) else {
+            return false;
+        };
+        let mut habits = self.uploads().habits();
+        habits.chunk = Some(habits.chunk.map_or(smaller, |chunk| chunk.min(smaller)));
+        true
+    }
+
+    /// Sends a request once; the inner error is an outcome that nobody knows.
+    async fn answer(&self, request: Request) -> crate::Result<Result<Answer, crate::Error>> {
+        match self.repository.send(request).await {
+            Err(error) if error.kind() == ErrorKind::Network => Ok(Err(error)),
+            outcome => outcome.map(Ok),
+        }
+    }
+
+    /// The digest of the content; all of it has been read, or is read now.
+    async fn digest(&self) -> crate::Result<Digest> {
+        let file = match &self.subject {
+            Subject::Known(digest) => return Ok(digest.clone()),
+            Subject::Found(file) => file,
+        };
+        if let Ok(digest) = file.digest().await {
+            return Ok(digest);
+        }
+        let rest = self.feed.part(self.feed.size(), 0).open().await?;
+        rest.try_for_each(|_| async { Ok(()) }).await?;
+        file.digest().await
+    }
+
+    /// Follows a session to where it goes on.
+    fn moved(&self, session: &mut Session, location: Option<Url>) {
+        let Some(location) = location else { return };
+        let old = std::mem::replace(&mut session.url, location);
+        for (url, _) in self.uploads().open().iter_mut() {
+            if *url == old {
+                *url = session.url.clone();
+            }
+        }
+    }
+
+    /// Forgets a session.
+    fn over(&self, session: &Url) {
+        self.uploads().open().retain(|(url, _)| url != session);
+    }
+
+    /// Tells the registry that a session is over. Many do not want to know.
+    async fn cancel(&self, session: &Url) {
+        self.enter(UploadState::Cancelling);
+        self.over(session);
+        let _ = self
+            .repository
+            .send(Request::new(Method::DELETE, session.clone()).once())
+            .await;
+    }
+
+    fn uploads(&self) -> &Uploads {
+        self.repository.uploads()
+    }
+
+    fn enter(&self, state: UploadState) {
+        self.repository.observer().tell(|| Step::Upload(state));
+    }
+
+    fn failed(&self, error: crate::Error) -> crate::Error {
+        SendSnafu { what: &self.what }.into_error(error).into()
     }
 }
 
-/// Tells the registry that a session is over. Many do not want to know.
-async fn cancel(repository: &Repository, session: &Url) {
-    let _ = repository
-        .send(Request::new(Method::DELETE, session.clone()).once())
-        .await;
+/// Where an answer says that the session goes on.
+fn location(answer: &Answer) -> Result<Option<Url>, Error> {
+    let location = answer.response.header(header::LOCATION.as_str());
+    location
+        .map(|location| answer.response.met.resolve(location))
+        .transpose()
+        .context(LocationSnafu)
 }

@@ -8,7 +8,6 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use http::HeaderValue;
 use snafu::{ResultExt, Snafu};
@@ -22,6 +21,7 @@ use crate::auth::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::exchange::origin::{self, Met, Origin};
 use crate::exchange::{Exchange, Request, Response};
+use crate::journal::Observer;
 use crate::reference::RegistryName;
 
 #[derive(Debug, Snafu)]
@@ -127,8 +127,6 @@ pub(crate) struct Transport {
     origin: Origin,
     provider: Arc<dyn CredentialProvider>,
     state: Mutex<State>,
-    /// Whether the registry takes no content whose digest is not named with it.
-    hashes_first: AtomicBool,
 }
 
 #[derive(Default)]
@@ -178,23 +176,17 @@ impl Transport {
             origin,
             provider,
             state: Mutex::default(),
-            hashes_first: AtomicBool::new(false),
         }
-    }
-
-    /// Whether this registry was seen to refuse content whose digest comes after it.
-    pub(crate) fn hashes_first(&self) -> bool {
-        self.hashes_first.load(Ordering::Relaxed)
-    }
-
-    /// Remembers that this registry takes no content whose digest comes after it.
-    pub(crate) fn hash_first(&self) {
-        self.hashes_first.store(true, Ordering::Relaxed);
     }
 
     /// The name of the registry.
     pub(crate) fn registry(&self) -> &RegistryName {
         &self.registry
+    }
+
+    /// Who hears of what is done.
+    pub(crate) fn observer(&self) -> &Observer {
+        self.exchange.observer()
     }
 
     /// The URL of a path of the registry. The path is made of parsed names only.
