@@ -5,62 +5,14 @@
 mod scripted;
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use oci_registry::{
-    Access, Annotations, Blob, Client, ClientOptions, Credential, CredentialProvider,
-    CredentialRequest, Delivery, Descriptor, Digest, Environment, Error, ErrorKind, Identifier,
-    Lookup, Manifest, MediaType, Packed, Repository, Secret, Source, Tag, Target,
+    Access, Annotations, Blob, Client, ClientOptions, Delivery, Descriptor, Digest, Environment,
+    Error, ErrorKind, Identifier, Manifest, MediaType, Packed, Source, Tag, Target,
 };
+use scripted::client::{CANARY, Me, Nobody, client, repository};
 use scripted::{Asked, Reply, Server};
-
-const CANARY: &str = "canary-5f3a";
-
-#[derive(Debug)]
-struct Me;
-
-#[async_trait::async_trait]
-impl CredentialProvider for Me {
-    async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
-        let credential = Credential::Basic {
-            username: "me".into(),
-            password: Secret::new(CANARY),
-        };
-        Ok(Lookup {
-            found: Some((credential, "a test".into())),
-            looked_in: vec!["a test".into()],
-        })
-    }
-}
-
-#[derive(Debug)]
-struct Nobody;
-
-#[async_trait::async_trait]
-impl CredentialProvider for Nobody {
-    async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
-        Ok(Lookup {
-            found: None,
-            looked_in: vec!["here".into(), "there".into()],
-        })
-    }
-}
-
-fn client(credentials: impl CredentialProvider + 'static) -> Client {
-    let mut options = ClientOptions::new(Environment::default());
-    options.credentials = Arc::new(credentials);
-    Client::new(options)
-}
-
-fn repository(
-    server: &Server,
-    credentials: impl CredentialProvider + 'static,
-    access: Access,
-) -> Repository {
-    let reference = format!("{}/acme/widgets", server.host()).parse().unwrap();
-    client(credentials).repository(&reference, access).unwrap()
-}
 
 fn packed(content: &'static str) -> Packed {
     let layer = Blob::from_bytes(MediaType::OCTET_STREAM, content);
@@ -432,6 +384,43 @@ async fn a_token_that_ends_under_an_upload_begins_a_new_session() {
 }
 
 #[tokio::test]
+async fn a_registry_that_does_not_say_how_is_asked_at_its_front_page_once() {
+    let manifest = packed("x").manifest().clone();
+    let answer = manifest.clone();
+    let server = Server::start(move |asked, _| {
+        match (asked.target.as_str(), asked.header("authorization")) {
+            ("/v2/", _) => Reply::new(401).header("WWW-Authenticate", "Bearer realm=\"/token\""),
+            (target, _) if target.starts_with("/token") => {
+                Reply::new(200).body(r#"{"token":"good"}"#)
+            }
+            (_, Some("Bearer good")) => served(&answer),
+            _ => Reply::new(401),
+        }
+    })
+    .await;
+    let pulled = repository(&server, Me, Access::Pull)
+        .manifest(&tag("1"))
+        .await;
+    assert_eq!(pulled.unwrap(), manifest);
+    let fronts = |server: &Server| {
+        server
+            .lines()
+            .iter()
+            .filter(|line| *line == "GET /v2/")
+            .count()
+    };
+    assert_eq!(fronts(&server), 1);
+    // One that says nothing at all has said no.
+    let server = Server::start(|_, _| Reply::new(401)).await;
+    let repository = repository(&server, Me, Access::Pull);
+    for _ in 0..2 {
+        let error = repository.manifest(&tag("1")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+    }
+    assert_eq!((fronts(&server), server.asked().len()), (1, 3));
+}
+
+#[tokio::test]
 async fn nobody_is_told_where_was_looked() {
     let server =
         Server::start(|_, _| Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\"")).await;
@@ -580,270 +569,6 @@ async fn content_that_is_not_what_was_promised_is_refused() {
     }
 }
 
-// ---- uploads
-
-#[tokio::test]
-async fn an_upload_whose_answer_is_lost_is_not_sent_twice() {
-    let server = Server::start(|asked, before| match (asked.method.as_str(), before) {
-        ("HEAD", 0) => Reply::new(404),
-        ("HEAD", _) => Reply::new(200),
-        ("POST", _) => Reply::new(202).header("Location", "/upload"),
-        ("PUT", _) => Reply::new(201).header("Content-Length", 10).cut(0),
-        _ => Reply::new(202),
-    })
-    .await;
-    let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content");
-    let pushed = repository(&server, Nobody, Access::Push)
-        .push_blob(&blob)
-        .await;
-    assert_eq!(pushed.unwrap(), Delivery::Uploaded);
-    assert_eq!(
-        server
-            .lines()
-            .iter()
-            .filter(|line| line.starts_with("PUT"))
-            .count(),
-        1
-    );
-}
-
-#[tokio::test]
-async fn a_broken_upload_begins_anew_elsewhere() {
-    let server = Server::start(|asked, before| match asked.method.as_str() {
-        "HEAD" => Reply::new(404),
-        "POST" => Reply::new(202).header("Location", format!("/upload/{before}")),
-        "PUT" if asked.target.starts_with("/upload/0") => Reply::new(500),
-        "PUT" => Reply::new(201),
-        _ => Reply::new(405),
-    })
-    .await;
-    let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content");
-    repository(&server, Nobody, Access::Push)
-        .push_blob(&blob)
-        .await
-        .unwrap();
-    let lines = server.lines();
-    assert!(lines.contains(&"DELETE /upload/0".to_owned()), "{lines:#?}");
-    assert!(
-        lines.iter().any(|line| line.starts_with("PUT /upload/1")),
-        "{lines:#?}"
-    );
-}
-
-#[tokio::test]
-async fn a_location_elsewhere_gets_the_content_and_no_credential() {
-    let storage = Server::start(|_, _| Reply::new(201)).await;
-    let place = format!("http://{}/upload", storage.host());
-    let server = Server::start(move |asked, _| {
-        match (asked.header("authorization"), asked.method.as_str()) {
-            (None, _) => Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\""),
-            (_, "HEAD") => Reply::new(404),
-            _ => Reply::new(202).header("Location", &place),
-        }
-    })
-    .await;
-    let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content");
-    repository(&server, Me, Access::Push)
-        .push_blob(&blob)
-        .await
-        .unwrap();
-    let asked = storage.asked();
-    assert_eq!(asked.len(), 1);
-    assert_eq!(
-        (asked[0].header("authorization"), asked[0].body.as_slice()),
-        (None, &b"content"[..])
-    );
-}
-
-#[tokio::test]
-async fn content_that_changed_after_it_was_hashed_is_not_sent_whole() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("file");
-    for (before, after) in [("one", "two"), ("one", "o"), ("one", "longer")] {
-        std::fs::write(&path, before).unwrap();
-        let blob = Blob::from_file(MediaType::OCTET_STREAM, &path)
-            .await
-            .unwrap();
-        std::fs::write(&path, after).unwrap();
-        let server = Server::start(|asked, _| match asked.method.as_str() {
-            "HEAD" => Reply::new(404),
-            "POST" => Reply::new(202).header("Location", "/upload"),
-            _ => Reply::new(201),
-        })
-        .await;
-        let error = repository(&server, Nobody, Access::Push)
-            .push_blob(&blob)
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Mismatch, "{before} became {after}");
-    }
-}
-
-/// A file of nine mebibytes, which is worth hashing on the way.
-fn large_file() -> (tempfile::TempDir, std::path::PathBuf, Vec<u8>) {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("large");
-    let content: Vec<u8> = (0..9_u32 << 20)
-        .map(|at| u8::try_from(at % 253).unwrap())
-        .collect();
-    std::fs::write(&path, &content).unwrap();
-    (directory, path, content)
-}
-
-#[tokio::test]
-async fn a_large_file_is_hashed_while_it_is_sent() {
-    let (_home, path, content) = large_file();
-    let server = Server::start(|asked, _| match asked.method.as_str() {
-        "HEAD" => Reply::new(404),
-        "POST" => Reply::new(202).header("Location", "/upload?state=1"),
-        "PATCH" => Reply::new(202).header("Location", "/upload?state=2"),
-        _ => Reply::new(201),
-    })
-    .await;
-    let repository = repository(&server, Nobody, Access::Push);
-    let (blob, delivery) = repository
-        .push_file(MediaType::OCTET_STREAM, &path)
-        .await
-        .unwrap();
-    assert_eq!(
-        (blob.digest(), delivery),
-        (&Digest::sha256(&content), Delivery::Uploaded)
-    );
-    let asked = server.asked();
-    let methods: Vec<_> = asked.iter().map(|asked| asked.method.as_str()).collect();
-    assert_eq!(methods, ["POST", "PATCH", "HEAD", "PUT"]);
-    assert_eq!(asked[1].target, "/upload?state=1");
-    assert_eq!(asked[1].body, content);
-    assert_eq!(asked[1].header("content-range"), None);
-    assert_eq!(
-        asked[3].target,
-        format!("/upload?state=2&digest={}", blob.digest())
-    );
-    assert_eq!(asked[3].header("content-length"), Some("0"));
-}
-
-#[tokio::test]
-async fn a_large_file_that_is_there_costs_one_aborted_session() {
-    let (_home, path, _) = large_file();
-    let server = Server::start(|asked, _| match asked.method.as_str() {
-        "HEAD" => Reply::new(200),
-        "POST" | "PATCH" => Reply::new(202).header("Location", "/upload"),
-        _ => Reply::new(204),
-    })
-    .await;
-    let repository = repository(&server, Nobody, Access::Push);
-    let (_, delivery) = repository
-        .push_file(MediaType::OCTET_STREAM, &path)
-        .await
-        .unwrap();
-    assert_eq!(delivery, Delivery::Existed);
-    assert_eq!(
-        server.lines().last().map(String::as_str),
-        Some("DELETE /upload")
-    );
-}
-
-#[tokio::test]
-async fn a_registry_that_wants_digests_first_is_remembered() {
-    let (_home, path, content) = large_file();
-    for status in [405, 416, 501] {
-        let server = Server::start(move |asked, _| match asked.method.as_str() {
-            "HEAD" => Reply::new(404),
-            "POST" => Reply::new(202).header("Location", "/upload"),
-            "PATCH" => Reply::new(status),
-            "PUT" => Reply::new(201),
-            _ => Reply::new(405),
-        })
-        .await;
-        let repository = repository(&server, Nobody, Access::Push);
-        for _ in 0..2 {
-            let (blob, _) = repository
-                .push_file(MediaType::OCTET_STREAM, &path)
-                .await
-                .unwrap();
-            assert_eq!(*blob.digest(), Digest::sha256(&content));
-        }
-        let count = |method: &str| {
-            server
-                .asked()
-                .iter()
-                .filter(|asked| asked.method == method)
-                .count()
-        };
-        assert_eq!((count("PATCH"), count("PUT")), (1, 2), "{status}");
-    }
-}
-
-#[tokio::test]
-async fn a_streamed_upload_that_breaks_begins_anew() {
-    let (_home, path, content) = large_file();
-    let server = Server::start(|asked, before| match asked.method.as_str() {
-        "HEAD" => Reply::new(404),
-        "POST" => Reply::new(202).header("Location", format!("/upload/{before}")),
-        "PATCH" if asked.target == "/upload/0" => Reply::new(500),
-        "PATCH" => Reply::new(201).header("Location", "/upload/next"),
-        "PUT" => Reply::new(201),
-        _ => Reply::new(202),
-    })
-    .await;
-    let repository = repository(&server, Nobody, Access::Push);
-    let (blob, _) = repository
-        .push_file(MediaType::OCTET_STREAM, &path)
-        .await
-        .unwrap();
-    assert_eq!(*blob.digest(), Digest::sha256(&content));
-    let lines = server.lines();
-    assert!(lines.contains(&"PATCH /upload/1".to_owned()), "{lines:#?}");
-    assert!(
-        lines
-            .last()
-            .unwrap()
-            .starts_with("PUT /upload/next?digest="),
-        "{lines:#?}"
-    );
-}
-
-#[tokio::test]
-async fn every_way_of_not_mounting_is_survived() {
-    for (status, mounted) in [
-        (201, true),
-        (202, false),
-        (401, false),
-        (404, false),
-        (405, false),
-        (500, false),
-    ] {
-        let server = Server::start(move |asked, _| match asked.method.as_str() {
-            "HEAD" => Reply::new(404),
-            "POST" if asked.target.contains("mount=") => {
-                Reply::new(status).header("Location", "/upload/mount")
-            }
-            "POST" => Reply::new(202).header("Location", "/upload/own"),
-            _ => Reply::new(201),
-        })
-        .await;
-        let origin = format!("{}/acme/gadgets", server.host()).parse().unwrap();
-        let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content").with_origin(Some(origin));
-        let delivery = repository(&server, Nobody, Access::Push)
-            .push_blob(&blob)
-            .await
-            .unwrap();
-        assert_eq!(delivery == Delivery::Mounted, mounted, "{status}");
-        let lines = server.lines();
-        assert!(
-            lines[1].contains(&format!("mount={}", blob.digest()).replace(':', "%3A")),
-            "{lines:#?}"
-        );
-        assert!(lines[1].contains("from=acme%2Fgadgets"), "{lines:#?}");
-        let put = lines.iter().find(|line| line.starts_with("PUT"));
-        match status {
-            201 => assert_eq!(put, None),
-            202 => assert!(put.unwrap().starts_with("PUT /upload/mount"), "{put:?}"),
-            _ => assert!(put.unwrap().starts_with("PUT /upload/own"), "{put:?}"),
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_server_that_says_yes_and_keeps_nothing_is_no_registry() {
     let server = Server::start(|asked, _| match asked.method.as_str() {
@@ -951,6 +676,66 @@ async fn a_registry_without_a_catalog_does_not_support_it() {
         .unwrap();
     let listed: Result<Vec<_>, _> = registry.catalog().try_collect().await;
     assert_eq!(listed.unwrap_err().kind(), ErrorKind::Unsupported);
+}
+
+#[tokio::test]
+async fn a_catalog_that_is_open_to_nobody_is_not_supported() {
+    let insufficient = r#"Bearer realm="/token",service="s",error="insufficient_scope""#;
+    for (status, challenge, expected) in [
+        (401, insufficient, ErrorKind::Unsupported),
+        (403, "", ErrorKind::Unsupported),
+        (401, "Basic realm=\"x\"", ErrorKind::Unauthenticated),
+    ] {
+        let server = Server::start(move |asked, _| match asked.target.as_str() {
+            target if target.starts_with("/token") => Reply::new(200).body(r#"{"token":"t"}"#),
+            _ => Reply::new(status).header("WWW-Authenticate", challenge),
+        })
+        .await;
+        let registry = client(Nobody)
+            .registry(&server.host().parse().unwrap())
+            .unwrap();
+        let listed: Result<Vec<_>, _> = registry.catalog().try_collect().await;
+        assert_eq!(listed.unwrap_err().kind(), expected, "{status} {challenge}");
+        assert!(server.asked().len() <= 3, "{:#?}", server.lines());
+    }
+}
+
+#[tokio::test]
+async fn names_are_given_out_while_their_page_arrives_and_once() {
+    let server = Server::start(|_, before| {
+        let page = r#"{"name":"acme/widgets","tags":["a","b","c","d"]}"#;
+        let reply = Reply::new(200).body(page);
+        match before {
+            0 => reply.cut(40),
+            1 => reply.cut(20),
+            _ => reply,
+        }
+    })
+    .await;
+    let mut tags = repository(&server, Nobody, Access::Pull).tags();
+    assert_eq!(tags.try_next().await.unwrap().unwrap().as_str(), "a");
+    assert_eq!(tags.try_next().await.unwrap().unwrap().as_str(), "b");
+    assert_eq!(
+        server.asked().len(),
+        1,
+        "the end of the page is not needed for its beginning"
+    );
+    let rest: Vec<_> = tags
+        .map_ok(|tag| tag.to_string())
+        .try_collect()
+        .await
+        .unwrap();
+    assert_eq!(rest, ["c", "d"]);
+    assert_eq!(server.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_page_that_never_arrives_whole_is_given_up() {
+    let server = Server::start(|_, _| Reply::new(200).body(r#"{"tags":["a","b"]}"#).cut(12)).await;
+    let tags = repository(&server, Nobody, Access::Pull).tags();
+    let listed: Result<Vec<Tag>, _> = tags.try_collect().await;
+    assert_eq!(listed.unwrap_err().kind(), ErrorKind::Network);
+    assert_eq!(server.asked().len(), 5);
 }
 
 #[tokio::test]

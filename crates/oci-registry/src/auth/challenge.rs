@@ -49,6 +49,20 @@ impl Challenge {
     }
 }
 
+/// Whether a registry says that the token it was shown does not suffice (RFC 6750, 3.1).
+pub(crate) fn is_insufficient(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::WWW_AUTHENTICATE);
+    let mut challenges = values
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(parse);
+    challenges.any(|(_, parameters)| {
+        parameters.iter().any(|(name, value)| {
+            name.eq_ignore_ascii_case("error") && value == "insufficient_scope"
+        })
+    })
+}
+
 type Parameters = Vec<(String, String)>;
 
 /// Splits a header into schemes and their parameters.

@@ -149,7 +149,11 @@ impl Part {
                     return Ok(None);
                 }
                 // At the very end there is nothing more, or an error, or more than there should be.
-                let limit = if place.at < end { end - place.at } else { u64::MAX };
+                let limit = if place.at < end {
+                    end - place.at
+                } else {
+                    u64::MAX
+                };
                 let piece = place.next(limit).await?;
                 Ok(piece.map(|piece| (piece, (feed, place))))
             });
@@ -178,8 +182,7 @@ mod tests {
 
     impl Ten {
         fn feed(names: &[u8]) -> (Arc<Self>, Arc<Feed>) {
-            let descriptor =
-                Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(names), 10);
+            let descriptor = Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(names), 10);
             let ten = Arc::new(Self {
                 descriptor: descriptor.clone(),
                 opened: AtomicU32::new(0),

@@ -219,7 +219,9 @@ impl Client {
     /// them. Registries that do not want to know are not asked twice; how long to wait for them is the caller's choice.
     pub async fn cancel_uploads(&self) {
         let hosts: Vec<Host> = self.hosts().values().cloned().collect();
-        let cancelled = hosts.iter().map(|host| host.uploads.cancel(&host.transport));
+        let cancelled = hosts
+            .iter()
+            .map(|host| host.uploads.cancel(&host.transport));
         futures_util::future::join_all(cancelled).await;
     }
 

@@ -1,30 +1,34 @@
 //! Lists that come in pages, as a stream (distribution-spec, "Listing Tags").
 //!
-//! The next page is asked for only when the stream is polled beyond this one. A next page off the registry, a page seen
-//! before, and more pages or longer names than make sense end the stream with an error.
+//! Names are given out while their page is still arriving, and the next page is asked for only when the stream is polled
+//! beyond this one. A page that breaks off is asked for again, and what was given out of it is not given out twice. A next
+//! page off the registry, a page seen before, and more pages or longer names than make sense end the stream with an error.
+
+mod names;
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 use http::{HeaderMap, Method, StatusCode, header};
-use serde::Deserialize;
-use snafu::{ResultExt, Snafu, ensure};
+use snafu::{IntoError, ResultExt, Snafu, ensure};
 use url::Url;
 
 use super::response;
+use crate::auth::challenge::is_insufficient;
 use crate::auth::scope::Scope;
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::exchange::display::ShownUrl;
-use crate::exchange::{Request, Response, origin};
-use crate::manifest::null_is_empty;
+use crate::exchange::{self, Request, Response, origin};
 use crate::transport::{Answer, Transport};
+use names::Names;
 
 /// How many names are asked for at once: more is an error at some registries.
 const PAGE: &str = "1000";
 
-/// Largest page read, in bytes: some registries send everything in one.
-const MAX_PAGE: usize = 16 << 20;
+/// How often in a row a page may break off.
+const MAX_FAILURES: u32 = 5;
 
 /// More pages than any list has.
 const MAX_PAGES: usize = 10_000;
@@ -32,10 +36,9 @@ const MAX_PAGES: usize = 10_000;
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("failed to read the list that {url} answered"))]
-    ParsePage {
-        url: ShownUrl,
-        source: serde_json::Error,
-    },
+    ParsePage { url: ShownUrl, source: names::Error },
+    #[snafu(display("this registry offers no list of its repositories, or none to this account"))]
+    NoCatalog { source: crate::Error },
     #[snafu(display("failed to find the next page after {url}"))]
     NextPage {
         url: ShownUrl,
@@ -49,7 +52,24 @@ enum Error {
 
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
-        ErrorKind::Protocol
+        match self {
+            Self::NoCatalog { .. } => ErrorKind::Unsupported,
+            _ => ErrorKind::Protocol,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NoCatalog { source } => source.help(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn registry_errors(&self) -> &[RegistryError] {
+        match self {
+            Self::NoCatalog { source } => source.registry_errors(),
+            _ => &[],
+        }
     }
 }
 
@@ -103,7 +123,20 @@ struct Pages {
     transport: Arc<Transport>,
     scope: Scope,
     trail: Trail,
+    /// Names that have arrived and were not given out yet.
     names: VecDeque<String>,
+    arriving: Option<Arriving>,
+}
+
+/// A page on its way.
+struct Arriving {
+    url: Url,
+    body: BoxStream<'static, Result<Bytes, exchange::Error>>,
+    reader: Names,
+    names: VecDeque<String>,
+    /// What has been given out of it, in case it breaks off.
+    given: HashSet<String>,
+    failures: u32,
 }
 
 /// Streams the names of all pages that start at `path`.
@@ -119,53 +152,98 @@ pub(super) fn stream(
         scope,
         trail: Trail::new(first),
         names: VecDeque::new(),
+        arriving: None,
     };
     futures_util::stream::try_unfold(pages, |mut pages| async move {
-        loop {
-            if let Some(name) = pages.names.pop_front() {
-                return Ok(Some((name, pages)));
-            }
-            let Some(url) = pages.trail.step()? else {
-                return Ok(None);
-            };
-            pages.fetch(url).await?;
-        }
+        let name = pages.next().await?;
+        Ok(name.map(|name| (name, pages)))
     })
     .boxed()
 }
 
 impl Pages {
-    async fn fetch(&mut self, url: Url) -> crate::Result<()> {
-        let shown = ShownUrl::from(&url);
+    async fn next(&mut self) -> crate::Result<Option<String>> {
+        loop {
+            if let Some(name) = self.names.pop_front() {
+                return Ok(Some(name));
+            }
+            if let Some(page) = self.arriving.take() {
+                self.arriving = self.read(page).await?;
+            } else if let Some(url) = self.trail.step()? {
+                self.arriving = Some(self.open(url, HashSet::new(), 0).await?);
+            } else {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads a piece of a page; nothing is left of it at its end.
+    async fn read(&mut self, mut page: Arriving) -> crate::Result<Option<Arriving>> {
+        let url = ShownUrl::from(&page.url);
+        match page.body.next().await {
+            Some(Ok(piece)) => {
+                let fed = page.reader.feed(&piece, &mut page.names);
+                fed.context(ParsePageSnafu { url })?;
+                for name in page.names.drain(..) {
+                    if page.given.insert(name.clone()) {
+                        self.names.push_back(name);
+                    }
+                }
+                Ok(Some(page))
+            }
+            None => {
+                let finished = page.reader.finish();
+                finished.context(ParsePageSnafu { url })?;
+                Ok(None)
+            }
+            Some(Err(error)) if page.failures + 1 >= MAX_FAILURES => Err(error.into()),
+            Some(Err(_)) => {
+                let failures = page.failures + 1;
+                tokio::time::sleep(exchange::backoff(failures)).await;
+                Ok(Some(self.open(page.url, page.given, failures).await?))
+            }
+        }
+    }
+
+    async fn open(
+        &mut self,
+        mut url: Url,
+        given: HashSet<String>,
+        failures: u32,
+    ) -> crate::Result<Arriving> {
         let mut answer = self.ask(url.clone()).await?;
         if answer.response.status == StatusCode::BAD_REQUEST && self.trail.is_first() {
             // Some registries refuse a page of this size; without a size they choose their own.
-            let mut plain = url;
-            plain.set_query(None);
-            answer = self.ask(plain).await?;
+            url.set_query(None);
+            answer = self.ask(url.clone()).await?;
         }
-        if !answer.response.status.is_success() {
-            return Err(response::refusal(self.transport.registry(), answer).await);
+        let status = answer.response.status;
+        if !status.is_success() {
+            let is_closed = status == StatusCode::FORBIDDEN
+                || status == StatusCode::UNAUTHORIZED && is_insufficient(&answer.response.headers);
+            let refusal = response::refusal(self.transport.registry(), answer).await;
+            return Err(if is_closed && self.scope == Scope::Catalog {
+                NoCatalogSnafu.into_error(refusal).into()
+            } else {
+                refusal
+            });
         }
         self.trail.learn(&answer.response)?;
-        let body = answer.response.bytes(MAX_PAGE).await?;
-        let page: Page = serde_json::from_slice(&body).context(ParsePageSnafu { url: shown })?;
-        self.names = page.tags.into();
-        Ok(())
+        Ok(Arriving {
+            url,
+            body: answer.response.into_stream(),
+            reader: Names::new(),
+            names: VecDeque::new(),
+            given,
+            failures,
+        })
     }
 
-    async fn ask(&self, url: Url) -> crate::Result<Answer> {
+    async fn ask(&mut self, url: Url) -> crate::Result<Answer> {
         self.transport
             .send(Request::new(Method::GET, url), &self.scope)
             .await
     }
-}
-
-/// A page of either list; some registries send `null` for none.
-#[derive(Deserialize)]
-struct Page {
-    #[serde(alias = "repositories", deserialize_with = "null_is_empty")]
-    tags: Vec<String>,
 }
 
 /// The target of the `Link` header whose relation is `next` (RFC 8288).
@@ -245,24 +323,5 @@ mod tests {
         );
         assert_eq!(link("<a>; rel=prev"), None);
         assert_eq!(link("a; rel=next"), None);
-    }
-
-    #[test]
-    fn pages_are_read() {
-        let parse = |text: &str| serde_json::from_str::<Page>(text).map(|page| page.tags);
-        assert_eq!(
-            parse(r#"{"name":"x","tags":["a","b"]}"#).unwrap(),
-            ["a", "b"]
-        );
-        assert_eq!(parse(r#"{"repositories":["a"]}"#).unwrap(), ["a"]);
-        assert!(parse(r#"{"name":"x","tags":null}"#).unwrap().is_empty());
-        for bad in [
-            r#"{"name":"x"}"#,
-            "<html>",
-            r#"{"tags":{}}"#,
-            r#"{"errors":[]}"#,
-        ] {
-            assert!(parse(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -307,7 +307,10 @@ impl Upload<'_> {
         loop {
             let current = match session.take() {
                 Some(session) => session,
-                None => self.start().await.context(StartSnafu { what: &self.what })?,
+                None => self
+                    .start()
+                    .await
+                    .context(StartSnafu { what: &self.what })?,
             };
             let url = current.url.clone();
             let next = self.advance(current, &course).await;
@@ -601,7 +604,7 @@ impl Upload<'_> {
     /// Takes chunks that are smaller than what was refused; says whether there are any.
     fn shrink(&self, refused: u64, least: u64) -> bool {
         let smaller = CHUNKS.into_iter().find(|size| *size < refused);
-        let Some(smaller) = smaller.filter(|size| *size >= least) else {
+        let Some(smaller) = smaller.filter(|size| *size.max(&least) < refused) else {
             return false;
         };
         let mut habits = self.uploads().habits();

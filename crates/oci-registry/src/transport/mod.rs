@@ -20,8 +20,8 @@ use crate::auth::token::{self, Token};
 use crate::auth::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::exchange::origin::{self, Met, Origin};
-use crate::exchange::{Exchange, Request, Response};
-use crate::journal::Observer;
+use crate::exchange::{self, Exchange, Request, Response};
+use crate::journal::{AuthState, Observer, Step};
 use crate::reference::RegistryName;
 
 #[derive(Debug, Snafu)]
@@ -132,6 +132,8 @@ pub(crate) struct Transport {
 #[derive(Default)]
 struct State {
     demand: Option<Demand>,
+    /// Whether the front page has been asked what the registry demands.
+    has_asked_how: bool,
     /// What was found, by the scope that it was looked for.
     lookups: HashMap<Scope, Lookup>,
     tokens: HashMap<Scope, Token>,
@@ -204,44 +206,77 @@ impl Transport {
         } else {
             None
         };
-        request.authorization = used.clone().map(|header| (self.origin.clone(), header));
-        let response = self.exchange.send(&request).await?;
-        let is_challenge = response.status == http::StatusCode::UNAUTHORIZED
+        let response = self.exchange_as(&mut request, used.clone()).await?;
+        let is_turned_away = response.status == http::StatusCode::UNAUTHORIZED
             && response.asked == self.origin
             && Origin::of(&response.met.url) == self.origin;
-        let challenge = Challenge::pick(&response.headers).filter(|_| is_challenge);
-        let Some(challenge) = challenge else {
-            return Ok(Answer {
-                response,
-                account: self.account(scope).await,
-                renewed: false,
-            });
+        let header = if is_turned_away {
+            match self.challenge(&response).await? {
+                Some((challenge, met)) => {
+                    let header = self.answer(&challenge, &met, scope, used.as_ref()).await?;
+                    if header.is_none() {
+                        self.enter(AuthState::TurnedAway);
+                    }
+                    header
+                }
+                None => None,
+            }
+        } else {
+            None
         };
-        let Some(header) = self
-            .answer(&challenge, &response.met, scope, used.as_ref())
-            .await?
-        else {
-            return Ok(Answer {
-                response,
-                account: self.account(scope).await,
-                renewed: false,
-            });
+        let is_stream = request.body.is_stream();
+        let renewed = header.is_some() && is_stream;
+        let response = match header.filter(|_| !is_stream) {
+            Some(header) => {
+                drop(response);
+                self.exchange_as(&mut request, Some(header)).await?
+            }
+            None => response,
         };
-        if request.body.is_stream() {
-            return Ok(Answer {
-                response,
-                account: self.account(scope).await,
-                renewed: true,
-            });
-        }
-        drop(response);
-        request.authorization = Some((self.origin.clone(), header));
-        let response = self.exchange.send(&request).await?;
         Ok(Answer {
             response,
             account: self.account(scope).await,
-            renewed: false,
+            renewed,
         })
+    }
+
+    /// Sends a request with this authorisation, which goes to the registry itself and nowhere else.
+    async fn exchange_as(
+        &self,
+        request: &mut Request,
+        header: Option<HeaderValue>,
+    ) -> Result<Response, exchange::Error> {
+        self.enter(match &header {
+            None => AuthState::Unasked,
+            Some(header) if header.as_bytes().starts_with(b"Basic") => AuthState::SendingBasic,
+            Some(_) => AuthState::SendingToken,
+        });
+        request.authorization = header.map(|header| (self.origin.clone(), header));
+        self.exchange.send(request).await
+    }
+
+    /// The challenge in an answer, and where it was met. A registry that turned a request away without saying how it wants
+    /// to be answered may say so at its front page; it is asked there once.
+    async fn challenge(&self, response: &Response) -> crate::Result<Option<(Challenge, Met)>> {
+        if let Some(challenge) = Challenge::pick(&response.headers) {
+            return Ok(Some((challenge, response.met.clone())));
+        }
+        {
+            let mut state = self.state.lock().await;
+            if state.demand.is_some() || state.has_asked_how {
+                return Ok(None);
+            }
+            state.has_asked_how = true;
+        }
+        self.enter(AuthState::AskingHow);
+        let front = Request::new(http::Method::GET, self.url("/v2/")).within_origin();
+        let front = self.exchange.send(&front).await?;
+        let challenge = Challenge::pick(&front.headers);
+        Ok(challenge.map(|challenge| (challenge, front.met)))
+    }
+
+    fn enter(&self, state: AuthState) {
+        self.observer().tell(|| Step::Auth(state));
     }
 
     async fn account(&self, scope: &Scope) -> Account {
@@ -317,6 +352,7 @@ impl Transport {
     /// Looks for the credential of a scope, unless that has been done.
     async fn look(&self, state: &mut State, scope: &Scope) -> Result<(), Error> {
         if !state.lookups.contains_key(&scope.whose()) {
+            self.enter(AuthState::Looking);
             self.ask(state, scope, &scope.request(&self.registry))
                 .await?;
         }
@@ -325,6 +361,7 @@ impl Transport {
 
     /// Looks for another credential than the one that was refused; says whether there is one.
     async fn look_again(&self, state: &mut State, scope: &Scope) -> Result<bool, Error> {
+        self.enter(AuthState::LookingAgain);
         let refused = state.credential(scope).cloned();
         let request = scope.request(&self.registry).again();
         self.ask(state, scope, &request).await?;
@@ -389,6 +426,7 @@ impl Transport {
                         scopes.push(ours);
                     }
                 }
+                self.enter(AuthState::FetchingToken);
                 let fetched = token::fetch(
                     &self.exchange,
                     realm,

@@ -1,12 +1,40 @@
 //! A server on a real socket that answers as a script says, and remembers what it was asked.
 
+pub(crate) mod client;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
+use oci_registry::{Observer, Step};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+
+/// Notes which states of the machines this test reaches, in the file that `REACHED_STATES` names: a line each, the state
+/// and the test. `tests/states` prints them side by side.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a script asks the tests, not the library"
+)]
+pub(crate) fn observer() -> Observer {
+    let Ok(file) = std::env::var("REACHED_STATES") else {
+        return Observer::default();
+    };
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default().to_owned();
+    Observer::new(move |step| {
+        let state = match step {
+            Step::Upload(state) => format!("Upload {state:?}"),
+            Step::Auth(state) => format!("Auth {state:?}"),
+            _ => return,
+        };
+        let line = format!("{state}\t{test}\n");
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.create(true).append(true).open(&file);
+        std::io::Write::write_all(&mut file.unwrap(), line.as_bytes()).unwrap();
+    })
+}
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -38,6 +66,8 @@ pub(crate) struct Reply {
     cut: Option<usize>,
     /// Close the connection in place of an answer.
     lost: bool,
+    /// Neither answer nor close the connection.
+    silent: bool,
 }
 
 impl Reply {
@@ -48,6 +78,7 @@ impl Reply {
             body: Vec::new(),
             cut: None,
             lost: false,
+            silent: false,
         }
     }
 
@@ -56,6 +87,15 @@ impl Reply {
     pub(crate) fn lost() -> Self {
         Self {
             lost: true,
+            ..Self::new(200)
+        }
+    }
+
+    /// No answer, and no end of the connection either.
+    #[allow(dead_code, reason = "not every suite waits in vain")]
+    pub(crate) fn silent() -> Self {
+        Self {
+            silent: true,
             ..Self::new(200)
         }
     }
@@ -155,6 +195,9 @@ async fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> s
         let reply = script(&asked, before);
         if reply.lost {
             return Ok(());
+        }
+        if reply.silent {
+            return std::future::pending().await;
         }
         let mut head = format!("HTTP/1.1 {} Scripted\r\n", reply.status);
         for (name, value) in &reply.headers {
