@@ -695,9 +695,18 @@ fn is_vague(media_type: &MediaType) -> bool {
 }
 
 fn write(document: Document) -> Result<Manifest, Error> {
-    let (bytes, media_type) = match &document {
-        Document::Image(image) => (serde_json::to_vec(image), image.media_type.clone()),
-        Document::Index(index) => (serde_json::to_vec(index), index.media_type.clone()),
+    // A document that does not say what it is may be taken for what it must be.
+    let (bytes, media_type, own) = match &document {
+        Document::Image(image) => (
+            serde_json::to_vec(image),
+            &image.media_type,
+            MediaType::MANIFEST,
+        ),
+        Document::Index(index) => (
+            serde_json::to_vec(index),
+            &index.media_type,
+            MediaType::INDEX,
+        ),
         Document::Unknown => unreachable!("only images and indexes are written"),
     };
     let bytes =
@@ -706,7 +715,7 @@ fn write(document: Document) -> Result<Manifest, Error> {
         bytes.len() <= MAX_WRITE,
         TooLargeSnafu { size: bytes.len() }
     );
-    let media_type = media_type.unwrap_or(MediaType::MANIFEST);
+    let media_type = media_type.clone().unwrap_or(own);
     Ok(Manifest {
         digest: Digest::sha256(&bytes),
         bytes,
@@ -879,6 +888,14 @@ mod tests {
         let text = String::from_utf8(written.bytes().to_vec()).unwrap();
         assert!(text.starts_with(r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","artifactType":"#));
         assert!(text.ends_with(r#""annotations":{"a":"1","b":"2"}}"#));
+    }
+
+    #[test]
+    fn an_index_that_does_not_say_so_is_written_as_one() {
+        let silent = parse(r#"{"schemaVersion":2,"manifests":[]}"#, None).unwrap();
+        let written = Manifest::from_index(silent.as_index().unwrap().clone()).unwrap();
+        assert_eq!(written.media_type(), &MediaType::INDEX);
+        assert_eq!(written, silent);
     }
 
     #[test]
