@@ -13,7 +13,7 @@ use super::upload::{self, Uploads};
 use super::{download, page, referrers, response};
 use crate::auth::scope::Scope;
 use crate::blob::{Blob, BlobStream};
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::error::{ErrorKind, Failure, Optional, RegistryError};
 use crate::exchange::Request;
 use crate::exchange::body::Body;
@@ -288,9 +288,10 @@ impl Repository {
         else {
             return Ok(None);
         };
+        // By another algorithm than everybody's the same content would look like other content.
         let is_asked = match identifier {
             Identifier::Digest(asked) => *asked == digest,
-            Identifier::Tag(_) => true,
+            Identifier::Tag(_) => digest.algorithm() == Some(Algorithm::Sha256),
         };
         Ok((media_type.is_manifest() && is_asked)
             .then(|| Descriptor::new(media_type, digest, size)))
@@ -332,17 +333,19 @@ impl Repository {
                     .resolve(identifier)
                     .await
                     .optional()?
-                    .is_some_and(|held| held.digest == *manifest.digest());
+                    .is_some_and(|held| names(&held.digest, manifest));
             return if is_held { Ok(false) } else { Err(refusal) };
         }
         let notes_subject = answer.response.header(SUBJECT)
             == manifest.subject().map(|subject| subject.digest.as_str());
-        if answer.response.header(CONTENT_DIGEST) == Some(manifest.digest().as_str()) {
+        let told = answer.response.header(CONTENT_DIGEST);
+        let told = told.and_then(|digest| digest.parse().ok());
+        if told.is_some_and(|digest| names(&digest, manifest)) {
             return Ok(notes_subject);
         }
         // Not every server that answers 200 is a registry.
         let kept = self.resolve(identifier).await.optional()?;
-        let is_kept = kept.is_some_and(|kept| kept.digest == *manifest.digest());
+        let is_kept = kept.is_some_and(|kept| names(&kept.digest, manifest));
         ensure!(
             is_kept,
             NotKeptSnafu {
@@ -351,6 +354,12 @@ impl Repository {
         );
         Ok(notes_subject)
     }
+}
+
+/// Whether a digest is this manifest's, by whichever algorithm.
+fn names(digest: &Digest, manifest: &Manifest) -> bool {
+    let computed = || Some(digest.algorithm()?.digest(manifest.bytes()));
+    digest == manifest.digest() || computed().as_ref() == Some(digest)
 }
 
 /// Whether reading a file twice would take longer than a request more. What cannot be read is found out later.

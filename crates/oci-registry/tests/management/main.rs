@@ -1,9 +1,10 @@
-//! Looking after what is in a repository: what refers to what, what is deleted, what is known already.
+//! Looking after what is in a repository: what refers to what, what is deleted, what is known already, and by which name.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod cache;
 mod delete;
+mod digests;
 mod referrers;
 #[allow(dead_code, reason = "shared: no suite needs all of it")]
 #[path = "../scripted/mod.rs"]
