@@ -10,7 +10,7 @@ pub(crate) mod display;
 pub(crate) mod origin;
 mod pace;
 mod proxy;
-mod retry;
+pub(crate) mod retry;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -35,6 +35,7 @@ pub use connection::Resolve;
 use display::ShownUrl;
 use origin::{Class, Met, Origin};
 use pace::{IDLE, Receiving};
+use proxy::Proxies;
 use retry::Pauses;
 pub(crate) use retry::{backoff, is_transient};
 
@@ -261,7 +262,7 @@ pub(crate) struct Exchange {
 #[derive(Debug)]
 struct Connections {
     client: reqwest::Client,
-    has_proxy: bool,
+    proxies: Proxies,
 }
 
 /// One request. Its body can be opened again, so the request can be sent again.
@@ -442,8 +443,7 @@ impl Exchange {
         if let Some(connections) = self.client.get() {
             return Ok(connections);
         }
-        let proxies = proxy::from_environment(&self.environment)?;
-        let has_proxy = !proxies.is_empty();
+        let proxies = Proxies::of(&self.environment)?;
         let builder = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .redirect(reqwest::redirect::Policy::none())
@@ -452,16 +452,12 @@ impl Exchange {
             .no_proxy()
             .connect_timeout(CONNECT);
         let builder = connection::configure(builder, &self.settings)?;
-        let builder = proxies
-            .into_iter()
-            .fold(builder, reqwest::ClientBuilder::proxy);
-        let client = builder
+        let client = proxies
+            .configure(builder)
             .build()
             .map_err(RootCause::from)
             .context(BuildClientSnafu)?;
-        Ok(self
-            .client
-            .get_or_init(|| Connections { client, has_proxy }))
+        Ok(self.client.get_or_init(|| Connections { client, proxies }))
     }
 
     /// Sends a request until it is answered with something that another try would not change.
@@ -629,7 +625,7 @@ impl Exchange {
         // Behind a proxy the address is the proxy's, and says nothing about the server.
         let address = inner
             .remote_addr()
-            .filter(|_| !connections.has_proxy)
+            .filter(|_| !connections.proxies.take(url))
             .map(|address| Class::of(address.ip()));
         let class = address
             .or_else(|| Class::shown_by(url))

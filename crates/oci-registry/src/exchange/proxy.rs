@@ -1,6 +1,8 @@
 //! Proxies, as the usual variables name them.
 
+use hyper_util::client::proxy::matcher::Matcher;
 use snafu::ResultExt;
+use url::Url;
 
 use super::{BuildProxySnafu, Error, RootCause};
 use crate::environment::Environment;
@@ -8,72 +10,135 @@ use crate::environment::Environment;
 /// This machine is never reached through a proxy.
 const NEVER: &str = "localhost,127.0.0.0/8,::1";
 
-/// The proxies of `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, lower case first as curl has it.
-///
-/// `HTTP_PROXY` in upper case is not read where a web server could have set it (`REQUEST_METHOD`, the httpoxy case).
-pub(super) fn from_environment(environment: &Environment) -> Result<Vec<reqwest::Proxy>, Error> {
-    let first = |names: &[&'static str]| {
-        names
+/// What a proxy is called where only its being there matters.
+const SOME_PROXY: &str = "http://proxy.invalid";
+
+/// The proxies of an environment, and what goes through them.
+#[derive(Debug)]
+pub(super) struct Proxies {
+    list: Vec<reqwest::Proxy>,
+    /// Decides as the HTTP client does, which does not tell.
+    matcher: Matcher,
+}
+
+impl Proxies {
+    /// The proxies of `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, lower case first as curl has it.
+    ///
+    /// `HTTP_PROXY` in upper case is not read where a web server could have set it (`REQUEST_METHOD`, the httpoxy case).
+    pub(super) fn of(environment: &Environment) -> Result<Self, Error> {
+        let first = |names: &[&'static str]| {
+            names
+                .iter()
+                .find_map(|name| environment.var(name).map(|value| (*name, value.to_owned())))
+        };
+        let http = if environment.var("REQUEST_METHOD").is_some() {
+            &["http_proxy"][..]
+        } else {
+            &["http_proxy", "HTTP_PROXY"]
+        };
+        let exceptions = first(&["no_proxy", "NO_PROXY"])
+            .map(|(_, list)| list)
+            .unwrap_or_default();
+        let exceptions = format!("{NEVER},{exceptions}");
+        let no_proxy = reqwest::NoProxy::from_string(&exceptions);
+        let mut matcher = Matcher::builder().no(exceptions);
+        let mut list = Vec::new();
+        let build = |variable: &str, proxy: reqwest::Result<reqwest::Proxy>| {
+            proxy
+                .map_err(RootCause::from)
+                .context(BuildProxySnafu { variable })
+        };
+        if let Some((variable, url)) =
+            first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
+        {
+            list.push(build(variable, reqwest::Proxy::https(url))?.no_proxy(no_proxy.clone()));
+            matcher = matcher.https(SOME_PROXY);
+        }
+        if let Some((variable, url)) = first(http).or_else(|| first(&["all_proxy", "ALL_PROXY"])) {
+            list.push(build(variable, reqwest::Proxy::http(url))?.no_proxy(no_proxy));
+            matcher = matcher.http(SOME_PROXY);
+        }
+        let matcher = matcher.build();
+        Ok(Self { list, matcher })
+    }
+
+    /// Lets a client use them.
+    pub(super) fn configure(&self, builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
+        self.list
             .iter()
-            .find_map(|name| environment.var(name).map(|value| (*name, value.to_owned())))
-    };
-    let http = if environment.var("REQUEST_METHOD").is_some() {
-        &["http_proxy"][..]
-    } else {
-        &["http_proxy", "HTTP_PROXY"]
-    };
-    let exceptions = first(&["no_proxy", "NO_PROXY"])
-        .map(|(_, list)| list)
-        .unwrap_or_default();
-    let no_proxy = reqwest::NoProxy::from_string(&format!("{NEVER},{exceptions}"));
-    let mut proxies = Vec::new();
-    let build = |variable: &str, proxy: reqwest::Result<reqwest::Proxy>| {
-        proxy
-            .map_err(RootCause::from)
-            .context(BuildProxySnafu { variable })
-    };
-    if let Some((variable, url)) = first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
-    {
-        proxies.push(build(variable, reqwest::Proxy::https(url))?.no_proxy(no_proxy.clone()));
+            .cloned()
+            .fold(builder, reqwest::ClientBuilder::proxy)
     }
-    if let Some((variable, url)) = first(http).or_else(|| first(&["all_proxy", "ALL_PROXY"])) {
-        proxies.push(build(variable, reqwest::Proxy::http(url))?.no_proxy(no_proxy));
+
+    /// Whether a request to this URL goes through one of them. What cannot be told does, since nothing is known then of
+    /// the address that answers.
+    pub(super) fn take(&self, url: &Url) -> bool {
+        let url = url.as_str().parse::<http::Uri>();
+        url.map_or(true, |url| self.matcher.intercept(&url).is_some())
     }
-    Ok(proxies)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn count(variables: &[(&str, &str)]) -> Result<usize, Error> {
+    fn proxies(variables: &[(&str, &str)]) -> Result<Proxies, Error> {
         let variables = variables
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        from_environment(&Environment::new(variables, None, "/".into()))
-            .map(|proxies| proxies.len())
+        Proxies::of(&Environment::new(variables, None, "/".into()))
+    }
+
+    /// Which of these hosts are reached through a proxy, and by which scheme.
+    fn taken(variables: &[(&str, &str)]) -> Vec<&'static str> {
+        let proxies = proxies(variables).unwrap();
+        let mut urls = vec![
+            "https://a.b/",
+            "http://a.b/",
+            "https://x.a.b:5000/",
+            "https://xa.b/",
+            "https://10.1.2.3/",
+            "http://localhost:5000/",
+            "http://x.localhost/",
+            "http://127.9.9.9/",
+            "https://[::1]:5000/",
+        ];
+        urls.retain(|url| proxies.take(&url.parse().unwrap()));
+        urls
     }
 
     #[test]
     fn the_usual_variables_are_read() {
-        assert_eq!(count(&[]).unwrap(), 0);
+        let https = [
+            "https://a.b/",
+            "https://x.a.b:5000/",
+            "https://xa.b/",
+            "https://10.1.2.3/",
+        ];
+        assert!(taken(&[]).is_empty());
+        assert_eq!(taken(&[("HTTPS_PROXY", "http://p.example:3128")]), https);
+        assert_eq!(taken(&[("https_proxy", "p.example:3128")]), https);
         assert_eq!(
-            count(&[("HTTPS_PROXY", "http://p.example:3128")]).unwrap(),
-            1
+            taken(&[("http_proxy", "http://p.example")]),
+            ["http://a.b/"]
         );
         assert_eq!(
-            count(&[("all_proxy", "http://p.example:3128"), ("no_proxy", "a.b")]).unwrap(),
-            2
+            taken(&[("all_proxy", "http://p.example:3128"), ("no_proxy", "a.b")]),
+            ["https://xa.b/", "https://10.1.2.3/"]
         );
         assert_eq!(
-            count(&[
-                ("HTTP_PROXY", "http://p.example"),
-                ("REQUEST_METHOD", "GET")
-            ])
-            .unwrap(),
-            0
+            taken(&[
+                ("HTTPS_PROXY", "http://p.example"),
+                ("NO_PROXY", ".xa.b, 10.0.0.0/8 ,a.b")
+            ]),
+            [""; 0]
         );
-        let error = count(&[("HTTPS_PROXY", "http://[canary")]).unwrap_err();
+        let web = [
+            ("HTTP_PROXY", "http://p.example"),
+            ("REQUEST_METHOD", "GET"),
+        ];
+        assert!(taken(&web).is_empty());
+        let error = proxies(&[("HTTPS_PROXY", "http://[canary")]).unwrap_err();
         assert!(error.to_string().contains("HTTPS_PROXY"));
     }
 }

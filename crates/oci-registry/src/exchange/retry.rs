@@ -49,7 +49,7 @@ fn random_fraction() -> f64 {
 }
 
 /// The wait that an answer asks for, when it asks for one that can be understood (RFC 9110, 10.2.3).
-pub(super) fn retry_after(
+pub(crate) fn retry_after(
     status: StatusCode,
     headers: &HeaderMap,
     now: SystemTime,
