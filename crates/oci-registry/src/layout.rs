@@ -6,6 +6,7 @@
 //! A manifest about another one is listed in `index.json` without a tag, so that whoever starts there finds it.
 
 mod delete;
+mod listing;
 mod referrers;
 
 use std::fs::File;
@@ -20,10 +21,11 @@ use snafu::{OptionExt, ResultExt, Snafu, ensure};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
-use crate::manifest::{self, Annotations, Descriptor, Manifest, MediaType, null_is_empty};
+use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Tag};
 use crate::referrers::DescriptorStream;
 use crate::storage::{Delivery, Source, TagStream, Target};
+pub(crate) use listing::{Listed, Listing};
 
 /// The annotation under which a layout's index keeps tags.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -141,80 +143,6 @@ pub struct Layout {
 pub(crate) struct Marker {
     #[serde(rename = "imageLayoutVersion")]
     pub(crate) version: String,
-}
-
-/// The `index.json` file. What is unknown in it is kept, in the order of the keys.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Listing {
-    #[serde(rename = "schemaVersion")]
-    schema_version: u64,
-    #[serde(rename = "mediaType", default, skip_serializing_if = "Option::is_none")]
-    media_type: Option<String>,
-    #[serde(default, deserialize_with = "null_is_empty")]
-    pub(crate) manifests: Vec<Descriptor>,
-    #[serde(flatten)]
-    rest: std::collections::BTreeMap<String, serde_json::Value>,
-}
-
-impl Listing {
-    pub(crate) fn empty() -> Self {
-        let media_type = Some(manifest::MediaType::INDEX.to_string());
-        Self {
-            schema_version: 2,
-            media_type,
-            manifests: Vec::new(),
-            rest: std::collections::BTreeMap::new(),
-        }
-    }
-
-    pub(crate) fn find(&self, tag: &Tag) -> Option<&Descriptor> {
-        self.manifests
-            .iter()
-            .find(|descriptor| descriptor.annotation(REF_NAME) == Some(tag.as_str()))
-    }
-
-    /// Lets a tag name a manifest. An entry of it without a tag gives way; other tags of it stay.
-    pub(crate) fn put(&mut self, mut descriptor: Descriptor, tag: &Tag) -> bool {
-        if self
-            .find(tag)
-            .is_some_and(|listed| listed.digest == descriptor.digest)
-        {
-            return false;
-        }
-        self.manifests
-            .retain(|listed| match listed.annotation(REF_NAME) {
-                Some(name) => name != tag.as_str(),
-                None => listed.digest != descriptor.digest,
-            });
-        descriptor.annotations = Annotations::from([(REF_NAME.to_owned(), tag.to_string())]);
-        self.manifests.push(descriptor);
-        self.sort();
-        true
-    }
-
-    /// Lists a manifest without a tag, unless it is listed.
-    pub(crate) fn add(&mut self, descriptor: Descriptor) -> bool {
-        let is_listed = self
-            .manifests
-            .iter()
-            .any(|listed| listed.digest == descriptor.digest);
-        if !is_listed {
-            self.manifests.push(descriptor);
-            self.sort();
-        }
-        !is_listed
-    }
-
-    /// One order, whoever came first: the same content gives the same file.
-    fn sort(&mut self) {
-        let key = |entry: &Descriptor| {
-            (
-                entry.annotation(REF_NAME).map(str::to_owned),
-                entry.digest.clone(),
-            )
-        };
-        self.manifests.sort_by_cached_key(key);
-    }
 }
 
 impl Layout {
@@ -604,6 +532,7 @@ impl Target for Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Annotations;
     use crate::pack::Packed;
 
     async fn push(layout: &Layout, content: &'static str, tag: &str) -> Manifest {

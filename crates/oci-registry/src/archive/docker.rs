@@ -16,7 +16,7 @@ use snafu::{OptionExt, ResultExt};
 use super::index::{Section, Span, Spans};
 use super::{Error, ParseSnafu, ReadSnafu, State, Stored, StrangeEntrySnafu, blob_name, digest_of};
 use crate::digest::{Algorithm, Digest};
-use crate::layout::{self, Listing};
+use crate::layout::{self, Listed, Listing};
 use crate::manifest::{
     self, Annotations, Descriptor, ImageManifest, Manifest, MediaType, null_is_empty,
 };
@@ -121,30 +121,39 @@ impl Images {
 
     /// Lists the images in the layout that the archive is as well. Entries of others stay.
     pub(super) fn list_in(&self, listing: &mut Listing, latest: &Manifest) {
-        let kinds: BTreeMap<_, _> = listing
-            .manifests
-            .iter()
-            .map(|listed| (listed.digest.clone(), listed.clone()))
-            .chain([(latest.digest().clone(), latest.descriptor())])
-            .collect();
-        let is_ours = |listed: &Descriptor| listed.annotations.contains_key(IMAGE_NAME);
-        listing
-            .manifests
-            .retain(|listed| !is_ours(listed) && !self.0.contains_key(&listed.digest));
+        let is_ours = |listed: &Listed| {
+            listed.annotations.contains_key(IMAGE_NAME) || self.0.contains_key(&listed.digest)
+        };
+        let (ours, others) = std::mem::take(&mut listing.manifests)
+            .into_iter()
+            .partition::<Vec<_>, _>(is_ours);
+        listing.manifests = others;
         for (digest, image) in &self.0 {
-            let Some(descriptor) = kinds.get(digest) else {
-                continue;
+            let listed: Vec<_> = ours
+                .iter()
+                .filter(|listed| listed.digest == *digest)
+                .collect();
+            let descriptor = match listed.first() {
+                Some(listed) => (**listed).clone().into_descriptor(),
+                None if digest == latest.digest() => latest.descriptor(),
+                None => continue,
             };
             for (name, tag) in image.names.iter().filter_map(|name| split(name)) {
-                let mut descriptor = descriptor.clone();
-                descriptor.annotations = Annotations::from([
-                    (IMAGE_NAME.to_owned(), format!("{}:{tag}", name.full())),
-                    (layout::REF_NAME.to_owned(), tag.to_string()),
-                ]);
-                listing.manifests.push(descriptor);
+                let full = format!("{}:{tag}", name.full());
+                let mut listed = listed.iter();
+                let same = listed.find(|listed| listed.annotation(IMAGE_NAME) == Some(&full));
+                let entry = same.map(|listed| Listed::clone(listed));
+                listing.manifests.push(entry.unwrap_or_else(|| {
+                    let mut descriptor = descriptor.clone();
+                    descriptor.annotations = Annotations::from([
+                        (IMAGE_NAME.to_owned(), full),
+                        (layout::REF_NAME.to_owned(), tag.to_string()),
+                    ]);
+                    descriptor.into()
+                }));
             }
         }
-        let key = |listed: &Descriptor| {
+        let key = |listed: &Listed| {
             (
                 listed.annotation(IMAGE_NAME).map(str::to_owned),
                 listed.digest.clone(),

@@ -3,27 +3,12 @@
 use async_trait::async_trait;
 use snafu::ensure;
 
-use super::{Error, Layout, Listing, NoBlobSnafu, NoManifestSnafu, REF_NAME};
+use super::{Error, Layout, Listing, NoBlobSnafu, NoManifestSnafu};
 use crate::digest::Digest;
 use crate::reference::Tag;
 use crate::storage::Delete;
 
 impl Listing {
-    /// Takes a tag from the manifest that it names, which stays listed: it is still there under its digest.
-    fn untag(&mut self, tag: &Tag) -> bool {
-        let is_named = |name: Option<&str>| name == Some(tag.as_str());
-        let at = self
-            .manifests
-            .iter()
-            .position(|listed| is_named(listed.annotation(REF_NAME)));
-        let Some(mut untagged) = at.map(|at| self.manifests.remove(at)) else {
-            return false;
-        };
-        untagged.annotations.remove(REF_NAME);
-        self.add(untagged);
-        true
-    }
-
     /// Forgets a manifest and all its tags.
     fn forget(&mut self, digest: &Digest) -> bool {
         let before = self.manifests.len();

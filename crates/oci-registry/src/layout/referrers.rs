@@ -8,7 +8,7 @@ use std::collections::{HashSet, VecDeque};
 use futures_util::StreamExt;
 use snafu::{Snafu, ensure};
 
-use super::Layout;
+use super::{Layout, Listed};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
 use crate::manifest::{Descriptor, MediaType};
@@ -67,7 +67,8 @@ impl Walk {
     ) -> crate::Result<Option<Descriptor>> {
         if self.next.is_none() {
             let listing = self.layout.read_listing().await?;
-            self.next = Some(listing.manifests.into());
+            let entries = listing.manifests.into_iter();
+            self.next = Some(entries.map(Listed::into_descriptor).collect());
         }
         while let Some(descriptor) = self.next.as_mut().and_then(VecDeque::pop_front) {
             let media_type = &descriptor.media_type;

@@ -1,0 +1,423 @@
+//! The `index.json` of a layout (image-spec, `image-layout.md`).
+//!
+//! Others write there too, and may say more than is known here. What is not changed is kept as it was written, to the
+//! byte: members of the document, entries, and the members of an entry whose tag is taken away.
+
+use std::fmt;
+use std::ops::Deref;
+
+use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::REF_NAME;
+use crate::manifest::{Annotations, Descriptor, MediaType};
+use crate::reference::Tag;
+
+/// The member that holds the entries.
+const MANIFESTS: &str = "manifests";
+
+/// The members of an entry that say no more than what is there.
+const PLAIN: [&str; 4] = ["mediaType", "digest", "size", "artifactType"];
+
+/// The `index.json` file.
+#[derive(Debug, Clone)]
+pub(crate) struct Listing {
+    /// All members, in their order; what stands for the entries among them is not looked at.
+    members: Members,
+    pub(crate) manifests: Vec<Listed>,
+}
+
+impl Listing {
+    pub(crate) fn empty() -> Self {
+        let mut members = Members::default();
+        members.set("schemaVersion", &2);
+        members.set("mediaType", &MediaType::INDEX);
+        members.set(MANIFESTS, &[(); 0]);
+        Self {
+            members,
+            manifests: Vec::new(),
+        }
+    }
+
+    pub(crate) fn find(&self, tag: &Tag) -> Option<&Listed> {
+        self.manifests
+            .iter()
+            .find(|listed| listed.annotation(REF_NAME) == Some(tag.as_str()))
+    }
+
+    /// Lets a tag name a manifest. An entry of it without a tag, and with nothing else to say, gives way; other tags of
+    /// it stay.
+    pub(crate) fn put(&mut self, mut descriptor: Descriptor, tag: &Tag) -> bool {
+        if self
+            .find(tag)
+            .is_some_and(|listed| listed.digest == descriptor.digest)
+        {
+            return false;
+        }
+        self.manifests
+            .retain(|listed| match listed.annotation(REF_NAME) {
+                Some(name) => name != tag.as_str(),
+                None => listed.digest != descriptor.digest || !listed.is_plain(),
+            });
+        descriptor.annotations = Annotations::from([(REF_NAME.to_owned(), tag.to_string())]);
+        self.insert(descriptor.into());
+        true
+    }
+
+    /// Lists a manifest without a tag, unless it is listed.
+    pub(crate) fn add(&mut self, descriptor: Descriptor) -> bool {
+        let is_listed = self.lists(&descriptor);
+        if !is_listed {
+            self.insert(descriptor.into());
+        }
+        !is_listed
+    }
+
+    /// Takes a tag from the manifest that it names, which stays listed: it is still there under its digest.
+    pub(crate) fn untag(&mut self, tag: &Tag) -> bool {
+        let is_named = |listed: &Listed| listed.annotation(REF_NAME) == Some(tag.as_str());
+        let Some(at) = self.manifests.iter().position(is_named) else {
+            return false;
+        };
+        let untagged = self.manifests.remove(at).without_tag();
+        if !untagged.is_plain() || !self.lists(&untagged) {
+            self.insert(untagged);
+        }
+        true
+    }
+
+    fn lists(&self, descriptor: &Descriptor) -> bool {
+        self.manifests
+            .iter()
+            .any(|listed| listed.digest == descriptor.digest)
+    }
+
+    /// Puts an entry where it belongs among sorted ones, whoever came first: the same content gives the same file. Nothing
+    /// else is moved: an order that others chose may mean something.
+    fn insert(&mut self, entry: Listed) {
+        let key = |entry: &Listed| {
+            (
+                entry.annotation(REF_NAME).map(str::to_owned),
+                entry.digest.clone(),
+            )
+        };
+        let own = key(&entry);
+        let at = self.manifests.iter().position(|listed| key(listed) > own);
+        self.manifests
+            .insert(at.unwrap_or(self.manifests.len()), entry);
+    }
+}
+
+impl<'de> Deserialize<'de> for Listing {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut members = Members::deserialize(deserializer)?;
+        let Some(version) = members.get("schemaVersion") else {
+            return Err(D::Error::missing_field("schemaVersion"));
+        };
+        serde_json::from_str::<u64>(version.get()).map_err(D::Error::custom)?;
+        let manifests = match members.get(MANIFESTS) {
+            Some(entries) => serde_json::from_str::<Option<_>>(entries.get()),
+            None => Ok(None),
+        };
+        let manifests = manifests.map_err(D::Error::custom)?.unwrap_or_default();
+        members.set(MANIFESTS, &[(); 0]);
+        Ok(Self { members, manifests })
+    }
+}
+
+impl Serialize for Listing {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.members.0.len()))?;
+        for (key, value) in &self.members.0 {
+            if key == MANIFESTS {
+                map.serialize_entry(key, &self.manifests)?;
+            } else {
+                map.serialize_entry(key, value)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// An entry: what it says, and how it was written.
+#[derive(Debug, Clone)]
+pub(crate) struct Listed {
+    descriptor: Descriptor,
+    /// Absent for an entry that was made here.
+    written: Option<Box<RawValue>>,
+}
+
+impl Listed {
+    /// Whether it says no more than what is there.
+    fn is_plain(&self) -> bool {
+        match &self.written {
+            None => self.descriptor.annotations.is_empty() && self.descriptor.platform.is_none(),
+            Some(written) => {
+                let members = serde_json::from_str::<Members>(written.get());
+                members.is_ok_and(|members| {
+                    let mut keys = members.0.iter().map(|(key, _)| key.as_str());
+                    keys.all(|key| PLAIN.contains(&key))
+                })
+            }
+        }
+    }
+
+    fn without_tag(mut self) -> Self {
+        self.descriptor.annotations.remove(REF_NAME);
+        let written = self.written.take();
+        let members = written.and_then(|written| serde_json::from_str(written.get()).ok());
+        self.written = members.map(|mut members: Members| {
+            let annotations = members.get("annotations");
+            let annotations = annotations.and_then(|text| serde_json::from_str(text.get()).ok());
+            if let Some(Members(mut annotations)) = annotations {
+                annotations.retain(|(key, _)| key != REF_NAME);
+                if annotations.is_empty() {
+                    members.0.retain(|(key, _)| key != "annotations");
+                } else {
+                    members.set("annotations", &Members(annotations));
+                }
+            }
+            raw(&members)
+        });
+        self
+    }
+
+    pub(crate) fn into_descriptor(self) -> Descriptor {
+        self.descriptor
+    }
+}
+
+impl From<Descriptor> for Listed {
+    fn from(descriptor: Descriptor) -> Self {
+        Self {
+            descriptor,
+            written: None,
+        }
+    }
+}
+
+impl Deref for Listed {
+    type Target = Descriptor;
+
+    fn deref(&self) -> &Descriptor {
+        &self.descriptor
+    }
+}
+
+impl PartialEq for Listed {
+    /// Whether both say the same, however they say it.
+    fn eq(&self, other: &Self) -> bool {
+        self.descriptor == other.descriptor
+    }
+}
+
+impl<'de> Deserialize<'de> for Listed {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Box::<RawValue>::deserialize(deserializer)?;
+        let descriptor = serde_json::from_str(written.get()).map_err(D::Error::custom)?;
+        Ok(Self {
+            descriptor,
+            written: Some(written),
+        })
+    }
+}
+
+impl Serialize for Listed {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match &self.written {
+            Some(written) => written.serialize(serializer),
+            None => self.descriptor.serialize(serializer),
+        }
+    }
+}
+
+/// The members of a JSON object, each once, in their order and as they were written.
+#[derive(Debug, Clone, Default)]
+struct Members(Vec<(String, Box<RawValue>)>);
+
+impl Members {
+    fn get(&self, key: &str) -> Option<&RawValue> {
+        let member = self.0.iter().find(|(member, _)| member == key);
+        member.map(|(_, value)| &**value)
+    }
+
+    fn set(&mut self, key: &str, value: &(impl Serialize + ?Sized)) {
+        let value = raw(value);
+        match self.0.iter_mut().find(|(member, _)| member == key) {
+            Some(member) => member.1 = value,
+            None => self.0.push((key.to_owned(), value)),
+        }
+    }
+}
+
+fn raw(value: &(impl Serialize + ?Sized)) -> Box<RawValue> {
+    to_raw_value(value).expect("strings, numbers and maps with text keys always serialise")
+}
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Collect;
+
+        impl<'de> Visitor<'de> for Collect {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
+                let mut members = Members::default();
+                while let Some(key) = map.next_key::<String>()? {
+                    // Of two members of one name, programs take this one or that.
+                    if members.get(&key).is_some() {
+                        let key = key.escape_debug();
+                        return Err(A::Error::custom(format_args!("`{key}` is there twice")));
+                    }
+                    members.0.push((key, map.next_value()?));
+                }
+                Ok(members)
+            }
+        }
+
+        deserializer.deserialize_map(Collect)
+    }
+}
+
+impl Serialize for Members {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(key, value)| (key, value)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Digest;
+
+    fn tag(name: &str) -> Tag {
+        name.parse().unwrap()
+    }
+
+    fn ours(content: &str) -> Descriptor {
+        Descriptor::new(
+            MediaType::MANIFEST,
+            Digest::sha256(content.as_bytes()),
+            content.len() as u64,
+        )
+    }
+
+    /// An entry that says more than is known here, in a way of its own.
+    fn theirs(content: &str, more: &str) -> String {
+        let digest = Digest::sha256(content.as_bytes());
+        format!(
+            r#"{{ "size":{},"x" : [1.0,12345678901234567890123] ,"mediaType":"a\/b","digest":"{digest}"{more} }}"#,
+            content.len()
+        )
+    }
+
+    fn read(text: &str) -> Listing {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn written(listing: &Listing) -> String {
+        String::from_utf8(super::super::json(listing)).unwrap()
+    }
+
+    #[test]
+    fn what_others_wrote_is_kept_as_they_wrote_it() {
+        let tagged = r#","annotations":{"y":"1","org.opencontainers.image.ref.name":"v"}"#;
+        let (second, first) = (theirs("b", tagged), theirs("a", ""));
+        let text = format!(
+            r#"{{"x":{{"b":1e0,"a":[]}},"manifests":[{second},{first}],"schemaVersion":2,"annotations":{{"k":"v"}}}}"#
+        );
+        let mut listing = read(&text);
+        assert_eq!(written(&listing), text);
+        assert!(listing.put(ours("c"), &tag("z")));
+        let entry = serde_json::to_string(&*listing.find(&tag("z")).unwrap()).unwrap();
+        let with = text.replace(&first, &format!("{first},{entry}"));
+        assert_eq!(written(&listing), with);
+        assert!(!listing.put(ours("c"), &tag("z")));
+        assert!(listing.untag(&tag("z")) && !listing.untag(&tag("z")));
+        listing
+            .manifests
+            .retain(|listed| listed.digest != ours("c").digest);
+        assert_eq!(written(&listing), text);
+    }
+
+    #[test]
+    fn a_tag_leaves_an_entry_and_nothing_else_does() {
+        for (more, left) in [
+            (
+                r#","annotations":{"y":"1","org.opencontainers.image.ref.name":"v"},"z":null"#,
+                r#","annotations":{"y":"1"},"z":null"#,
+            ),
+            (
+                r#","annotations":{"org.opencontainers.image.ref.name":"v"}"#,
+                "",
+            ),
+        ] {
+            let text = format!(
+                r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+                theirs("a", more)
+            );
+            let mut listing = read(&text);
+            assert!(listing.untag(&tag("v")));
+            let expected = format!(
+                r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+                theirs("a", left)
+            );
+            let plain = |text: &str| text.replace(' ', "");
+            assert_eq!(plain(&written(&listing)), plain(&expected));
+            // It has more to say than an entry of ours, and so stays beside one.
+            assert!(!listing.add(ours("a")));
+            assert!(listing.put(ours("a"), &tag("w")));
+            assert_eq!(listing.manifests.len(), 2);
+        }
+    }
+
+    #[test]
+    fn our_own_entries_give_way_and_are_sorted() {
+        let mut forwards = Listing::empty();
+        let mut backwards = Listing::empty();
+        let tags = ["1", "2", "latest"];
+        for name in tags {
+            forwards.put(ours(name), &tag(name));
+        }
+        for name in tags.into_iter().rev() {
+            assert!(backwards.add(ours(name)));
+            // As read back from a file.
+            backwards = read(&written(&backwards));
+            backwards.put(ours(name), &tag(name));
+        }
+        assert_eq!(written(&forwards), written(&backwards));
+        assert_eq!(forwards.manifests.len(), 3);
+        let head = r#"{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"#;
+        assert!(written(&forwards).starts_with(head));
+    }
+
+    #[test]
+    fn what_is_no_listing_is_refused() {
+        for text in [
+            "[]",
+            "{}",
+            r#"{"schemaVersion":"2"}"#,
+            r#"{"schemaVersion":2,"manifests":{}}"#,
+            r#"{"schemaVersion":2,"manifests":[{}]}"#,
+            r#"{"schemaVersion":2,"manifests":[],"manifests":[]}"#,
+            r#"{"schemaVersion":2,"schemaVersion":2}"#,
+        ] {
+            assert!(serde_json::from_str::<Listing>(text).is_err(), "{text}");
+        }
+        for text in [
+            r#"{"schemaVersion":2}"#,
+            r#"{"schemaVersion":2,"manifests":null}"#,
+        ] {
+            assert_eq!(
+                written(&read(text)),
+                r#"{"schemaVersion":2,"manifests":[]}"#
+            );
+        }
+    }
+}
