@@ -11,8 +11,8 @@ use e2e::require;
 use e2e::token::TokenPolicy;
 use ferro_blob_store::InMemoryBlobStore;
 use ferro_oci_server::{AppState, InMemoryRegistryMeta, router};
-use oci_registry::conformance::{Capabilities, Report, run};
-use oci_registry::{Access, Client, ClientOptions, Environment, Target};
+use oci_registry::conformance::{Capabilities, Report, run, run_deletions};
+use oci_registry::{Access, Client, ClientOptions, Delete, Environment, Target};
 
 /// Holds a registry to all laws, each in a repository of its own.
 async fn obeys(host: &str, client: &Client, capabilities: Capabilities) -> Report {
@@ -22,18 +22,30 @@ async fn obeys(host: &str, client: &Client, capabilities: Capabilities) -> Repor
         let reference = format!("{host}/laws/number-{at}").parse()?;
         Ok(Arc::new(client.repository(&reference, Access::Push)?) as Arc<dyn Target>)
     };
-    match run(capabilities, make).await {
-        Ok(report) => report,
-        Err(error) => {
-            let mut chain = error.to_string();
-            let mut cause = std::error::Error::source(&error);
-            while let Some(error) = cause {
-                chain = format!("{chain}: {error}");
-                cause = error.source();
-            }
-            panic!("{chain}");
+    kept(run(capabilities, make).await)
+}
+
+/// Holds a registry to the laws of letting go.
+async fn lets_go(host: &str, client: &Client, capabilities: Capabilities) -> Report {
+    let count = AtomicUsize::new(0);
+    let make = async || {
+        let at = count.fetch_add(1, Ordering::Relaxed);
+        let reference = format!("{host}/deletions/number-{at}").parse()?;
+        Ok(Arc::new(client.repository(&reference, Access::Push)?) as Arc<dyn Delete>)
+    };
+    kept(run_deletions(capabilities, make).await)
+}
+
+fn kept(report: oci_registry::Result<Report>) -> Report {
+    report.unwrap_or_else(|error| {
+        let mut chain = error.to_string();
+        let mut cause = std::error::Error::source(&error);
+        while let Some(error) = cause {
+            chain = format!("{chain}: {error}");
+            cause = error.source();
         }
-    }
+        panic!("{chain}");
+    })
 }
 
 fn environment(variables: &[(&str, String)]) -> Environment {
@@ -60,6 +72,8 @@ fn the_cncf_registry_obeys_all_laws() {
     let client = client(environment(&[]));
     let report = block_on(obeys(registry.host(), &client, Capabilities::default()));
     println!("distribution 2.8: {report}");
+    let report = block_on(lets_go(registry.host(), &client, Capabilities::default()));
+    println!("distribution 2.8, letting go: {report}");
 }
 
 #[test]
@@ -89,5 +103,7 @@ async fn ferro_obeys_all_laws() {
     let server = tokio::spawn(async move { axum::serve(listener, router(state)).await });
     let report = obeys(&host, &client(environment(&[])), Capabilities::default()).await;
     println!("ferro: {report}");
+    let report = lets_go(&host, &client(environment(&[])), Capabilities::default()).await;
+    println!("ferro, letting go: {report}");
     server.abort();
 }

@@ -3,7 +3,8 @@
 //! Another place for content is a file that implements [`Target`] and passes [`run`]. Owns what is the same for all
 //! places: a registry, a directory, an archive and plain memory are held to one list. Where places may rightly differ, a
 //! place declares what it does in [`Capabilities`], and is held to that. Does not own what is particular to one place,
-//! such as who may write to a directory at the same time; that is tested where the place is.
+//! such as who may write to a directory at the same time; that is tested where the place is. A place that lets go of
+//! content passes [`run_deletions`] as well.
 //!
 //! ```
 //! # async fn check() -> oci_registry::Result<()> {
@@ -17,7 +18,17 @@
 //! # }
 //! ```
 
+/// The laws of a kind of place, by the sentences that say them.
+macro_rules! laws {
+    ($place:ident: $($sentence:literal => $law:path,)+) => {
+        type Law = for<'a> fn(&'a $place) -> BoxFuture<'a, Verdict>;
+
+        const LAWS: &[(&str, Law)] = &[$(($sentence, |place| Box::pin($law(place)))),+];
+    };
+}
+
 mod blob;
+mod delete;
 mod graph;
 mod manifest;
 mod sample;
@@ -31,6 +42,7 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::TryStreamExt;
 use snafu::{ResultExt, Snafu, ensure};
 
+pub use self::delete::run_deletions;
 use self::sample::{Sample, Script, Scripted, named};
 use crate::blob::Blob;
 use crate::error::{ErrorKind, Failure, Optional};
@@ -106,6 +118,12 @@ pub struct Capabilities {
     pub indexes: bool,
     /// Whether a tag may name an artifact that is no image; else that is refused.
     pub artifacts: bool,
+    /// Whether a tag can be deleted; else that is [`ErrorKind::Unsupported`], as it is below.
+    pub deletes_tags: bool,
+    /// Whether a manifest can be deleted.
+    pub deletes_manifests: bool,
+    /// Whether a blob can be deleted.
+    pub deletes_blobs: bool,
 }
 
 impl Default for Capabilities {
@@ -116,6 +134,9 @@ impl Default for Capabilities {
             sha512: true,
             indexes: true,
             artifacts: true,
+            deletes_tags: true,
+            deletes_manifests: true,
+            deletes_blobs: true,
         }
     }
 }
@@ -163,15 +184,8 @@ struct Place {
     capabilities: Capabilities,
 }
 
-type Law = for<'a> fn(&'a Place) -> BoxFuture<'a, Verdict>;
-
-macro_rules! laws {
-    ($($sentence:literal => $law:path,)+) => {
-        const LAWS: &[(&str, Law)] = &[$(($sentence, |place| Box::pin($law(place)))),+];
-    };
-}
-
 laws! {
+    Place:
     "an empty place says that nothing is there" => blob::empty_place,
     "a pushed blob reads back exactly" => blob::blob_reads_back,
     "a blob without bytes is a blob" => blob::empty_blob,
