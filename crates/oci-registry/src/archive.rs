@@ -28,10 +28,11 @@ use self::docker::Images;
 use self::index::{Span, Spans};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Optional};
 use crate::layout::{self, Listing, Marker};
-use crate::manifest::{self, Descriptor, Manifest};
+use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{ArchiveFormat, Identifier, Location, Tag};
+use crate::referrers::{self, DescriptorStream};
 use crate::storage::{Delivery, Source, TagStream, Target};
 use crate::tarball::{self, Entry, Writer};
 
@@ -165,6 +166,8 @@ struct State {
     stored: BTreeMap<Digest, Stored>,
     listing: Listing,
     images: Images,
+    /// Whether something is listed that the file does not list.
+    is_ahead: bool,
     /// The file that was read; none before the first is written.
     version: Option<Version>,
 }
@@ -288,7 +291,10 @@ impl Archive {
             let now = self.state();
             let is_same =
                 now.images == state.images && now.listing.manifests == state.listing.manifests;
-            is_same && now.version.is_some() && state.stored.values().all(is_packed)
+            is_same
+                && !state.is_ahead
+                && now.version.is_some()
+                && state.stored.values().all(is_packed)
         };
         if is_written {
             return Ok(());
@@ -296,9 +302,14 @@ impl Archive {
         let inner = Arc::clone(&self.0);
         let written = blocking(move || inner.write(&state)).await?;
         let mut now = self.state();
-        let pushed_since = std::mem::replace(&mut *now, written).stored;
-        for (digest, stored) in pushed_since {
+        let since = std::mem::replace(&mut *now, written);
+        for (digest, stored) in since.stored {
             now.stored.entry(digest).or_insert(stored);
+        }
+        for listed in since.listing.manifests {
+            if listed.annotation(layout::REF_NAME).is_none() {
+                now.is_ahead |= now.listing.add(listed);
+            }
         }
         Ok(())
     }
@@ -389,6 +400,7 @@ impl Inner {
             stored: packed(&Arc::new(file), &spans),
             listing: state.listing.clone(),
             images: state.images.clone(),
+            is_ahead: false,
             version: Some(Version::of(&metadata).context(ReadSnafu { path })?),
         })
     }
@@ -420,6 +432,7 @@ impl State {
             stored: BTreeMap::new(),
             listing: Listing::empty(),
             images: Images::default(),
+            is_ahead: false,
             version: None,
         }
     }
@@ -582,6 +595,20 @@ impl Source for Archive {
         futures_util::stream::iter(tags.into_iter().map(Ok)).boxed()
     }
 
+    async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {
+        let (path, missing) = (self.path().to_owned(), digest.clone());
+        let stored = self.stored(digest).context(NoBlobSnafu {
+            path,
+            digest: missing,
+        })?;
+        let media_type = MediaType::OCTET_STREAM;
+        Ok(Descriptor::new(media_type, digest.clone(), stored.size()))
+    }
+
+    fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
+        referrers::walk::list(self.clone(), subject.clone(), artifact_type.cloned())
+    }
+
     fn describe(&self, identifier: &Identifier) -> String {
         Location::Archive {
             file: self.path().to_owned(),
@@ -635,6 +662,12 @@ impl Target for Archive {
                 .stored
                 .insert(manifest.digest().clone(), stored);
         }
+        if manifest.subject().is_some() {
+            // Whoever reads the file finds it from its listing only.
+            let mut state = self.state();
+            let is_new = state.listing.add(manifest.descriptor());
+            state.is_ahead |= is_new;
+        }
         Ok(())
     }
 
@@ -674,6 +707,30 @@ impl Target for Archive {
             }
         }
         self.write(state).await
+    }
+
+    async fn finish(&self) -> crate::Result<()> {
+        Self::finish(self).await
+    }
+}
+
+impl referrers::walk::Listed for Archive {
+    async fn roots(&self) -> crate::Result<Vec<Descriptor>> {
+        Ok(self.state().listing.manifests.clone())
+    }
+
+    async fn read(&self, listed: &Descriptor) -> crate::Result<Option<Manifest>> {
+        let digest = Identifier::Digest(listed.digest.clone());
+        self.manifest(&digest).await.optional()
+    }
+
+    fn name(&self) -> String {
+        let whole = Location::Archive {
+            file: self.path().to_owned(),
+            format: self.0.format.clone(),
+            identifier: None,
+        };
+        whole.to_string()
     }
 }
 

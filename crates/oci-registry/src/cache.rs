@@ -282,6 +282,10 @@ impl Source for Cached {
         BlobStream::new(descriptor, bytes.boxed())
     }
 
+    async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {
+        self.source.find_blob(digest).await
+    }
+
     fn origin(&self) -> Option<&Reference> {
         self.source.origin()
     }

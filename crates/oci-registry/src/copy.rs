@@ -2,32 +2,41 @@
 //!
 //! Goes through the graph from its root: what is at the target already is not looked into, blobs go before the manifests
 //! that name them, and a tag last, so that nothing at the target ever names what is not there. Bytes are never altered.
+//!
+//! What is about an artifact, such as a signature, comes along when it is asked for, and before the tag: whoever follows a
+//! tag finds it signed. Several tags are copied at the same time, and what they share moves once.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, FutureExt};
-use futures_util::stream::TryStreamExt;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
 use snafu::{ResultExt, Snafu, ensure};
+use tokio::sync::{OnceCell, Semaphore};
 
 use crate::blob::{Blob, BlobStream, Content};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Optional, RegistryError, Side};
 use crate::manifest::{Descriptor, Manifest};
 use crate::reference::{Identifier, Tag};
+use crate::referrers;
 use crate::storage::{Delivery, Source, Target};
 
 /// Indexes within indexes deeper than this are refused.
-const MAX_DEPTH: usize = 4;
+pub(crate) const MAX_DEPTH: usize = 4;
 
 /// Graphs of more manifests than this are refused.
-const MAX_MANIFESTS: usize = 10_000;
+pub(crate) const MAX_MANIFESTS: usize = 10_000;
 
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("failed to read `{place}`"))]
     Read { place: String, source: crate::Error },
+    #[snafu(display("failed to list the tags to copy"))]
+    ListTags { source: crate::Error },
+    #[snafu(display("failed to list what is about `{place}`"))]
+    ListReferrers { place: String, source: crate::Error },
     #[snafu(display("failed to write `{place}`"))]
     Write { place: String, source: crate::Error },
     #[snafu(display(
@@ -49,7 +58,10 @@ enum Error {
 impl Error {
     fn cause(&self) -> Option<&crate::Error> {
         match self {
-            Self::Read { source, .. } | Self::Write { source, .. } => Some(source),
+            Self::Read { source, .. }
+            | Self::ListTags { source }
+            | Self::ListReferrers { source, .. }
+            | Self::Write { source, .. } => Some(source),
             _ => None,
         }
     }
@@ -92,12 +104,18 @@ pub enum CopyEvent {
     Manifest(Descriptor),
     /// A tag of the target names the manifest.
     Tag(Tag, Descriptor),
+    /// A tag of the source was left aside: it keeps a list of referrers, which the target keeps itself.
+    LeftAside(Tag),
 }
 
 /// How to copy.
 pub struct CopyOptions<'a> {
-    /// The tags that name the root at the target when everything is there.
+    /// The tags that name the root at the target when everything is there; of a whole repository, the tags that are copied,
+    /// all of them when none is given.
     pub tags: Vec<Tag>,
+    /// Whether what is about the artifact comes along: the manifests whose subject is one of its own, and what is about
+    /// those.
+    pub referrers: bool,
     /// How many blobs move at the same time, at least 1.
     pub concurrency: usize,
     /// Told of each thing done.
@@ -108,6 +126,7 @@ impl Default for CopyOptions<'_> {
     fn default() -> Self {
         Self {
             tags: Vec::new(),
+            referrers: false,
             concurrency: 4,
             observer: &|_| {},
         }
@@ -118,6 +137,7 @@ impl fmt::Debug for CopyOptions<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CopyOptions")
             .field("tags", &self.tags)
+            .field("referrers", &self.referrers)
             .field("concurrency", &self.concurrency)
             .finish_non_exhaustive()
     }
@@ -127,124 +147,311 @@ impl fmt::Debug for CopyOptions<'_> {
 ///
 /// # Errors
 ///
-/// What either end fails with; [`crate::Error::side`] tells which end it was.
+/// What either end fails with; [`crate::Error::side`] tells which end it was. [`ErrorKind::Unsupported`] when referrers
+/// are to come along and the source cannot tell them.
 pub async fn copy(
     source: &Arc<dyn Source>,
     root: &Identifier,
     target: &dyn Target,
     options: CopyOptions<'_>,
 ) -> crate::Result<Manifest> {
-    let manifest = source.manifest(root).await;
-    let manifest = manifest.with_context(|_| ReadSnafu {
-        place: source.describe(root),
-    })?;
-    // What has its tag is whole, so a tag that names the root already settles everything with one question.
-    let mut wanting = Vec::new();
-    for tag in &options.tags {
-        let held = target.resolve(&tag.clone().into()).await.optional();
-        let held = held.with_context(|_| WriteSnafu {
-            place: target.describe(&tag.clone().into()),
-        })?;
-        if held.is_none_or(|held| held.digest != *manifest.digest()) {
-            wanting.push(tag);
-        }
-    }
-    if wanting.is_empty() && !options.tags.is_empty() {
-        return Ok(manifest);
-    }
-    let graph = Graph {
-        source,
-        target,
-        options: &options,
-    };
-    graph.copy(&manifest, 0, &mut HashSet::new()).await?;
-    for tag in wanting {
-        let tagged = target.tag(&manifest, tag).await;
-        tagged.with_context(|_| WriteSnafu {
-            place: target.describe(&tag.clone().into()),
-        })?;
-        (options.observer)(CopyEvent::Tag(tag.clone(), manifest.descriptor()));
-    }
+    let copy = Copy::new(source, target, &options);
+    let manifest = copy.read(root).await?;
+    copy.root(&manifest, &options.tags).await?;
+    copy.finish(root).await?;
     Ok(manifest)
 }
 
-struct Graph<'a> {
+/// Copies the tags of a whole repository, with everything they name, and returns what each of them names.
+///
+/// A tag that is gone since it was listed is left out. So is one that keeps a list of referrers: the target keeps its own.
+///
+/// # Errors
+///
+/// As [`copy`]. What was copied until then stays, and copying again goes on from there.
+pub async fn copy_all(
+    source: &Arc<dyn Source>,
+    target: &dyn Target,
+    options: CopyOptions<'_>,
+) -> crate::Result<Vec<(Tag, Manifest)>> {
+    let copy = Copy::new(source, target, &options);
+    let mut tags = options.tags.clone();
+    if tags.is_empty() {
+        let mut listed = source.tags();
+        while let Some(tag) = listed.try_next().await.context(ListTagsSnafu)? {
+            if referrers::is_fallback_tag(&tag) {
+                (options.observer)(CopyEvent::LeftAside(tag));
+            } else {
+                tags.push(tag);
+            }
+        }
+    }
+    // A list, because a lazy iterator over borrowed things would make the whole not `Send`.
+    let work: Vec<_> = tags.iter().map(|tag| copy.tag(tag)).collect();
+    let copied = stream::iter(work).buffered(options.concurrency.max(1));
+    let copied: Vec<_> = copied.try_collect().await?;
+    if let Some(first) = tags.first() {
+        copy.finish(&first.clone().into()).await?;
+    }
+    let copied = tags.into_iter().zip(copied);
+    Ok(copied
+        .filter_map(|(tag, manifest)| Some((tag, manifest?)))
+        .collect())
+}
+
+/// Something that is done once.
+type Once = Arc<OnceCell<()>>;
+
+/// One copy: what is shared by all that is copied in it.
+struct Copy<'a> {
     source: &'a Arc<dyn Source>,
     target: &'a dyn Target,
     options: &'a CopyOptions<'a>,
+    /// Leave to move a blob.
+    moving: Semaphore,
+    /// What was begun, manifests and blobs apart, so that nothing moves twice; whoever comes second waits for the first.
+    begun: Mutex<HashMap<(Digest, bool), Once>>,
+    /// The manifests whose referrers were asked for.
+    asked: Mutex<HashSet<Digest>>,
 }
 
-impl Graph<'_> {
-    /// Copies a manifest and all that it names, unless it is there.
-    fn copy<'b>(
+/// What is known of one artifact while it is copied.
+#[derive(Default)]
+struct Graph {
+    /// Its manifests, as they are come by.
+    manifests: Mutex<Vec<Digest>>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'a> Copy<'a> {
+    fn new(
+        source: &'a Arc<dyn Source>,
+        target: &'a dyn Target,
+        options: &'a CopyOptions<'a>,
+    ) -> Self {
+        Self {
+            source,
+            target,
+            options,
+            moving: Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            begun: Mutex::default(),
+            asked: Mutex::default(),
+        }
+    }
+
+    async fn read(&self, identifier: &Identifier) -> Result<Manifest, Error> {
+        let read = self.source.manifest(identifier).await;
+        read.with_context(|_| ReadSnafu {
+            place: self.source.describe(identifier),
+        })
+    }
+
+    fn written(&self, identifier: &Identifier) -> WriteSnafu<String> {
+        WriteSnafu {
+            place: self.target.describe(identifier),
+        }
+    }
+
+    async fn finish(&self, root: &Identifier) -> Result<(), Error> {
+        let finished = self.target.finish().await;
+        finished.with_context(|_| self.written(root))
+    }
+
+    /// Copies what a listed tag names; nothing if it is gone.
+    async fn tag(&self, tag: &Tag) -> Result<Option<Manifest>, Error> {
+        let named = Identifier::Tag(tag.clone());
+        let read = self.source.manifest(&named).await;
+        let read = if self.options.tags.is_empty() {
+            read.optional()
+        } else {
+            read.map(Some)
+        };
+        let read = read.with_context(|_| ReadSnafu {
+            place: self.source.describe(&named),
+        })?;
+        if let Some(manifest) = &read {
+            self.root(manifest, std::slice::from_ref(tag)).await?;
+        }
+        Ok(read)
+    }
+
+    /// Copies an artifact, what is about it if that is wanted, and lets the tags name it.
+    async fn root(&self, manifest: &Manifest, tags: &[Tag]) -> Result<(), Error> {
+        // What has its tag is whole, so a tag that names the root already settles everything with one question.
+        let mut wanting = Vec::new();
+        for tag in tags {
+            let named = Identifier::Tag(tag.clone());
+            let held = self.target.resolve(&named).await.optional();
+            let held = held.with_context(|_| self.written(&named))?;
+            if held.is_none_or(|held| held.digest != *manifest.digest()) {
+                wanting.push(tag);
+            }
+        }
+        let is_whole = wanting.is_empty() && !tags.is_empty();
+        if is_whole && !self.options.referrers {
+            return Ok(());
+        }
+        let graph = Graph::default();
+        self.manifest(manifest.clone(), 0, is_whole, &graph).await?;
+        if self.options.referrers {
+            self.referrers(&graph).await?;
+        }
+        for tag in wanting {
+            let tagged = self.target.tag(manifest, tag).await;
+            tagged.with_context(|_| self.written(&tag.clone().into()))?;
+            (self.options.observer)(CopyEvent::Tag(tag.clone(), manifest.descriptor()));
+        }
+        Ok(())
+    }
+
+    /// Copies what is about the manifests of a graph, and what is about that.
+    async fn referrers(&self, graph: &Graph) -> Result<(), Error> {
+        let mut subjects: VecDeque<Digest> = lock(&graph.manifests).drain(..).collect();
+        let mut count = subjects.len();
+        while let Some(subject) = subjects.pop_front() {
+            if !lock(&self.asked).insert(subject.clone()) {
+                continue;
+            }
+            let place = || self.source.describe(&subject.clone().into());
+            let listed = self.source.referrers(&subject, None);
+            let listed: Vec<_> = listed
+                .try_collect()
+                .await
+                .with_context(|_| ListReferrersSnafu { place: place() })?;
+            for entry in listed {
+                let about = Identifier::Digest(entry.digest);
+                let read = self.source.manifest(&about).await.optional();
+                // A list may name what was deleted since.
+                let Some(manifest) = read.with_context(|_| ReadSnafu { place: place() })? else {
+                    continue;
+                };
+                let graph = Graph::default();
+                self.manifest(manifest, 0, false, &graph).await?;
+                let found = std::mem::take(&mut *lock(&graph.manifests));
+                count += found.len();
+                ensure!(count <= MAX_MANIFESTS, TooManySnafu { place: place() });
+                subjects.extend(found);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is done once for this content, whoever asks for it.
+    fn once(&self, digest: &Digest, is_manifest: bool) -> Once {
+        let mut begun = lock(&self.begun);
+        Arc::clone(begun.entry((digest.clone(), is_manifest)).or_default())
+    }
+
+    /// Copies a manifest and all that it names, unless it is there. What is whole at the target is only looked through.
+    fn manifest<'b>(
         &'b self,
-        manifest: &'b Manifest,
+        manifest: Manifest,
         depth: usize,
-        seen: &'b mut HashSet<Digest>,
+        is_whole: bool,
+        graph: &'b Graph,
     ) -> BoxFuture<'b, Result<(), Error>> {
         async move {
-            let identifier = Identifier::Digest(manifest.digest().clone());
-            let place = || self.source.describe(&identifier);
+            let place = || self.source.describe(&manifest.digest().clone().into());
             ensure!(depth <= MAX_DEPTH, TooDeepSnafu { place: place() });
-            ensure!(seen.len() <= MAX_MANIFESTS, TooManySnafu { place: place() });
-            let descriptor = manifest.descriptor();
-            let written = || WriteSnafu {
-                place: self.target.describe(&identifier),
+            let count = {
+                let mut manifests = lock(&graph.manifests);
+                manifests.push(manifest.digest().clone());
+                manifests.len()
             };
-            if !seen.insert(manifest.digest().clone()) {
-                return Ok(());
-            }
-            let exists = self.target.exists(&descriptor).await;
-            if exists.with_context(|_| written())? {
-                if manifest.subject().is_some() {
-                    // An earlier copy may have ended before its subject was told of it.
-                    let pushed = self.target.push_manifest(manifest).await;
-                    pushed.with_context(|_| written())?;
-                }
-                return Ok(());
-            }
-            // What an index names is a manifest and what a manifest names is a blob, whatever their media types say.
-            let (children, blobs) = match manifest.as_index() {
-                Some(_) => (manifest.successors(), Vec::new()),
-                None => (Vec::new(), manifest.successors()),
-            };
-            for child in children {
-                let identifier = Identifier::Digest(child.digest.clone());
-                let read = self.source.manifest(&identifier).await;
-                let read = read.with_context(|_| ReadSnafu {
-                    place: self.source.describe(&identifier),
-                })?;
-                let (expected, actual) = (child.size, read.bytes().len() as u64);
-                ensure!(
-                    expected == actual,
-                    WrongSizeSnafu {
-                        place: self.source.describe(&identifier),
-                        expected,
-                        actual
-                    }
-                );
-                self.copy(&read, depth + 1, seen).await?;
-            }
-            let mut unique = HashSet::new();
-            let blobs = blobs
-                .into_iter()
-                .filter(|blob| unique.insert(&blob.digest))
-                .map(Ok);
-            let concurrency = self.options.concurrency.max(1);
-            futures_util::stream::iter(blobs)
-                .try_for_each_concurrent(concurrency, |blob| self.copy_blob(blob, &identifier))
+            ensure!(count <= MAX_MANIFESTS, TooManySnafu { place: place() });
+            let once = self.once(manifest.digest(), true);
+            once.get_or_try_init(|| self.bring(&manifest, depth, is_whole, graph))
                 .await?;
-            self.target
-                .push_manifest(manifest)
-                .await
-                .with_context(|_| written())?;
-            (self.options.observer)(CopyEvent::Manifest(descriptor));
             Ok(())
         }
         .boxed()
     }
 
-    async fn copy_blob(&self, descriptor: &Descriptor, owner: &Identifier) -> Result<(), Error> {
+    async fn bring(
+        &self,
+        manifest: &Manifest,
+        depth: usize,
+        is_whole: bool,
+        graph: &Graph,
+    ) -> Result<(), Error> {
+        let identifier = Identifier::Digest(manifest.digest().clone());
+        let descriptor = manifest.descriptor();
+        let written = || self.written(&identifier);
+        let is_whole = is_whole || {
+            let exists = self.target.exists(&descriptor).await;
+            exists.with_context(|_| written())?
+        };
+        if is_whole {
+            if manifest.subject().is_some() {
+                // An earlier copy may have ended before its subject was told of it.
+                let pushed = self.target.push_manifest(manifest).await;
+                pushed.with_context(|_| written())?;
+            }
+            if !self.options.referrers {
+                return Ok(());
+            }
+        }
+        // What an index names is a manifest and what a manifest names is a blob, whatever their media types say.
+        let (children, blobs) = match manifest.as_index() {
+            Some(_) => (manifest.successors(), Vec::new()),
+            None => (Vec::new(), manifest.successors()),
+        };
+        let children: Vec<_> = children
+            .into_iter()
+            .map(|child| self.child(child, depth, is_whole, graph))
+            .collect();
+        let concurrency = self.options.concurrency.max(1);
+        let children = stream::iter(children).buffer_unordered(concurrency);
+        children.try_collect::<()>().await?;
+        if is_whole {
+            return Ok(());
+        }
+        let blobs: Vec<_> = blobs
+            .into_iter()
+            .map(|blob| self.blob(blob, &identifier))
+            .collect();
+        let blobs = stream::iter(blobs).buffer_unordered(concurrency);
+        blobs.try_collect::<()>().await?;
+        let pushed = self.target.push_manifest(manifest).await;
+        pushed.with_context(|_| written())?;
+        (self.options.observer)(CopyEvent::Manifest(descriptor));
+        Ok(())
+    }
+
+    /// Copies an entry of an index.
+    async fn child(
+        &self,
+        child: &Descriptor,
+        depth: usize,
+        is_whole: bool,
+        graph: &Graph,
+    ) -> Result<(), Error> {
+        let identifier = Identifier::Digest(child.digest.clone());
+        let manifest = self.read(&identifier).await?;
+        let (expected, actual) = (child.size, manifest.bytes().len() as u64);
+        ensure!(
+            expected == actual,
+            WrongSizeSnafu {
+                place: self.source.describe(&identifier),
+                expected,
+                actual
+            }
+        );
+        self.manifest(manifest, depth + 1, is_whole, graph).await
+    }
+
+    async fn blob(&self, descriptor: &Descriptor, owner: &Identifier) -> Result<(), Error> {
+        let once = self.once(&descriptor.digest, false);
+        once.get_or_try_init(|| self.bring_blob(descriptor, owner))
+            .await?;
+        Ok(())
+    }
+
+    async fn bring_blob(&self, descriptor: &Descriptor, owner: &Identifier) -> Result<(), Error> {
+        let _leave = self.moving.acquire().await;
         let content = Borrowed {
             source: Arc::clone(self.source),
             descriptor: descriptor.clone(),
@@ -252,9 +459,7 @@ impl Graph<'_> {
         let blob = Blob::from_content(descriptor.clone(), Arc::new(content))
             .with_origin(self.source.origin().cloned());
         let pushed = self.target.push_blob(&blob).await;
-        let delivery = pushed.with_context(|_| WriteSnafu {
-            place: self.target.describe(owner),
-        })?;
+        let delivery = pushed.with_context(|_| self.written(owner))?;
         (self.options.observer)(CopyEvent::Blob(descriptor.clone(), delivery));
         Ok(())
     }
@@ -319,6 +524,7 @@ mod tests {
             tags: vec![tag.clone()],
             concurrency: 2,
             observer: &observer,
+            ..CopyOptions::default()
         };
         let copied = copy(&from, &tag.clone().into(), &to, options())
             .await
@@ -338,8 +544,9 @@ mod tests {
             3
         );
         assert_eq!(
-            count(|event| matches!(event, CopyEvent::Blob(_, Delivery::Existed))),
-            1
+            count(|event| matches!(event, CopyEvent::Blob(..))),
+            3,
+            "what two manifests share moves once"
         );
         assert_eq!(count(|event| matches!(event, CopyEvent::Manifest(_))), 3);
         events.lock().unwrap().clear();
@@ -366,5 +573,84 @@ mod tests {
         let broken = Manifest::from_index(Index::new(None, vec![entry])).unwrap();
         assert!(lonely.push_manifest(&broken).await.is_err());
         assert_eq!(index.successors().len(), 2);
+    }
+
+    /// An artifact of nothing, about this manifest.
+    async fn attach(memory: &Memory, subject: &Manifest, artifact_type: &str) -> Manifest {
+        let blob = Blob::empty();
+        memory.push_blob(&blob).await.unwrap();
+        let packed = Packed::new(artifact_type.into(), blob, Vec::new(), Annotations::new());
+        let packed = packed.unwrap().about(subject.descriptor()).unwrap();
+        memory.push_manifest(packed.manifest()).await.unwrap();
+        packed.manifest().clone()
+    }
+
+    #[tokio::test]
+    async fn what_is_about_an_artifact_comes_along_if_it_is_wanted() {
+        let (from, index) = index_of_two().await;
+        let part = Identifier::Digest(index.as_index().unwrap().manifests[0].digest.clone());
+        let part = from.manifest(&part).await.unwrap();
+        let list = attach(&from, &part, "a/list").await;
+        let signature = attach(&from, &index, "a/signature").await;
+        let countersignature = attach(&from, &signature, "a/countersignature").await;
+        let from: Arc<dyn Source> = Arc::new(from);
+        let tag: Tag = "1".parse().unwrap();
+        let to = Memory::new();
+        let options = |referrers| CopyOptions {
+            tags: vec![tag.clone()],
+            referrers,
+            ..CopyOptions::default()
+        };
+        let root = tag.clone().into();
+        let is_there = async |manifest: &Manifest| to.exists(&manifest.descriptor()).await.unwrap();
+        copy(&from, &root, &to, options(false)).await.unwrap();
+        assert!(!is_there(&list).await && !is_there(&signature).await);
+        // The tag is there by now, and settles nothing about what is about it.
+        copy(&from, &root, &to, options(true)).await.unwrap();
+        for manifest in [&list, &signature, &countersignature] {
+            assert!(is_there(manifest).await);
+        }
+        let of_signature = to.referrers(signature.digest(), None);
+        let of_signature: Vec<_> = of_signature.try_collect().await.unwrap();
+        assert_eq!(of_signature[0].digest, *countersignature.digest());
+    }
+
+    #[tokio::test]
+    async fn all_tags_are_copied_but_those_that_keep_lists() {
+        let (from, index) = index_of_two().await;
+        let part = Identifier::Digest(index.as_index().unwrap().manifests[0].digest.clone());
+        let part = from.manifest(&part).await.unwrap();
+        from.tag(&part, &"2".parse().unwrap()).await.unwrap();
+        let list = referrers::fallback_tag(part.digest());
+        from.tag(&index, &list).await.unwrap();
+        let from: Arc<dyn Source> = Arc::new(from);
+        let to = Memory::new();
+        let events = Mutex::new(Vec::new());
+        let observer = |event: CopyEvent| events.lock().unwrap().push(event);
+        let options = |tags| CopyOptions {
+            tags,
+            observer: &observer,
+            ..CopyOptions::default()
+        };
+        let copied = copy_all(&from, &to, options(Vec::new())).await.unwrap();
+        let copied: Vec<_> = copied
+            .iter()
+            .map(|(tag, manifest)| (tag.as_str(), manifest.digest()))
+            .collect();
+        assert_eq!(copied, [("1", index.digest()), ("2", part.digest())]);
+        let tags: Vec<_> = to.tags().try_collect().await.unwrap();
+        assert_eq!(tags, ["1".parse().unwrap(), "2".parse::<Tag>().unwrap()]);
+        let seen = events.lock().unwrap().clone();
+        assert!(matches!(&seen[0], CopyEvent::LeftAside(tag) if *tag == list));
+        let manifests = seen.iter();
+        let manifests = manifests.filter(|event| matches!(event, CopyEvent::Manifest(_)));
+        assert_eq!(manifests.count(), 3, "what two tags share moves once");
+
+        let absent = vec!["absent".parse().unwrap()];
+        let error = copy_all(&from, &to, options(absent)).await.unwrap_err();
+        assert_eq!(
+            (error.kind(), error.side()),
+            (ErrorKind::NotFound, Some(Side::Source))
+        );
     }
 }

@@ -7,7 +7,6 @@
 
 mod delete;
 mod listing;
-mod referrers;
 
 use std::fs::File;
 use std::io::Write;
@@ -23,7 +22,7 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Tag};
-use crate::referrers::DescriptorStream;
+use crate::referrers::{self, DescriptorStream};
 use crate::storage::{Delivery, Source, TagStream, Target};
 pub(crate) use listing::{Listed, Listing};
 
@@ -452,6 +451,25 @@ impl Source for Layout {
         BlobStream::from_file(descriptor, &path).await
     }
 
+    async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {
+        let path = self.blob_path(digest);
+        match tokio::fs::metadata(&path).await {
+            Ok(metadata) if metadata.is_file() => {
+                let media_type = MediaType::OCTET_STREAM;
+                Ok(Descriptor::new(media_type, digest.clone(), metadata.len()))
+            }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).context(ReadSnafu { path })?
+            }
+            _ => Err(NoBlobSnafu {
+                directory: self.directory.clone(),
+                digest: digest.clone(),
+            }
+            .build()
+            .into()),
+        }
+    }
+
     fn tags(&self) -> TagStream {
         let layout = self.clone();
         let tags = async move {
@@ -469,7 +487,7 @@ impl Source for Layout {
     }
 
     fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
-        referrers::list(self.clone(), subject.clone(), artifact_type.cloned())
+        referrers::walk::list(self.clone(), subject.clone(), artifact_type.cloned())
     }
 
     fn describe(&self, identifier: &Identifier) -> String {
@@ -479,6 +497,22 @@ impl Source for Layout {
             identifier: Some(identifier.clone()),
         }
         .to_string()
+    }
+}
+
+impl referrers::walk::Listed for Layout {
+    async fn roots(&self) -> crate::Result<Vec<Descriptor>> {
+        let entries = self.read_listing().await?.manifests.into_iter();
+        Ok(entries.map(Listed::into_descriptor).collect())
+    }
+
+    async fn read(&self, listed: &Descriptor) -> crate::Result<Option<Manifest>> {
+        self.read_manifest(&listed.digest, Some(&listed.media_type))
+            .await
+    }
+
+    fn name(&self) -> String {
+        format!("oci:{}", self.directory.display())
     }
 }
 

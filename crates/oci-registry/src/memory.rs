@@ -103,6 +103,15 @@ impl Source for Memory {
         )
     }
 
+    async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {
+        let size = self.state().blobs.get(digest).map(Bytes::len);
+        let size = size.with_context(|| NoBlobSnafu {
+            digest: digest.clone(),
+        })?;
+        let media_type = MediaType::OCTET_STREAM;
+        Ok(Descriptor::new(media_type, digest.clone(), size as u64))
+    }
+
     fn tags(&self) -> TagStream {
         let tags: Vec<_> = self.state().tags.keys().cloned().map(Ok).collect();
         futures_util::stream::iter(tags).boxed()

@@ -69,6 +69,22 @@ impl Packed {
         })
     }
 
+    /// The same artifact, as one about this manifest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Packed::new`].
+    pub fn about(self, subject: Descriptor) -> crate::Result<Self> {
+        let Some(mut image) = self.manifest.as_image().cloned() else {
+            return Ok(self);
+        };
+        image.subject = Some(subject);
+        Ok(Self {
+            manifest: Manifest::from_image(image)?,
+            blobs: self.blobs,
+        })
+    }
+
     /// The artifact's manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -101,6 +117,14 @@ impl Source for Packed {
         })?
         .open()
         .await
+    }
+
+    async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {
+        let blob = self.blobs.get(digest);
+        let blob = blob.with_context(|| BlobAbsentSnafu {
+            digest: digest.clone(),
+        })?;
+        Ok(blob.descriptor().clone())
     }
 
     fn tags(&self) -> TagStream {

@@ -1,7 +1,10 @@
 //! Manifests about manifests: signatures, lists of contents, attestations (distribution-spec, "Listing Referrers").
 //!
 //! Owns what a list of referrers says about each of them, and the name of the tag that keeps such a list where a
-//! registry keeps none itself ("Referrers Tag Schema"). Does not own where a place finds them.
+//! registry keeps none itself ("Referrers Tag Schema"); and the search in places that keep no list. Does not own where a
+//! registry finds them.
+
+pub(crate) mod walk;
 
 use futures_util::stream::BoxStream;
 
@@ -62,6 +65,16 @@ pub(crate) fn fallback_tag(subject: &Digest) -> Tag {
         .expect("a digest begins with a letter or digit, and what a tag cannot have was replaced")
 }
 
+/// Whether a tag has the form of those that keep lists of referrers.
+pub(crate) fn is_fallback_tag(tag: &Tag) -> bool {
+    let (_, longest) = MAX_TAG_PARTS;
+    let encoded = ["sha256-", "sha512-"]
+        .iter()
+        .find_map(|algorithm| tag.as_str().strip_prefix(algorithm));
+    let is_hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    encoded.is_some_and(|encoded| encoded.len() == longest && encoded.bytes().all(is_hex))
+}
+
 /// The list that this manifest keeps, if it is one.
 pub(crate) fn listed(manifest: &Manifest) -> Option<&[Descriptor]> {
     match manifest.document() {
@@ -95,6 +108,17 @@ mod tests {
             fallback_tag(&odd).as_str(),
             "test-algorithm-using-algorithm-s-alsoSome-InTheEncodedSectionToShowHyphenReplacementAndLotsAndLot"
         );
+    }
+
+    #[test]
+    fn tags_of_lists_are_known_by_their_form() {
+        for digest in [Digest::sha256(b""), Algorithm::Sha512.digest(b"")] {
+            assert!(is_fallback_tag(&fallback_tag(&digest)), "{digest}");
+        }
+        let signature = format!("{}.sig", fallback_tag(&Digest::sha256(b"")));
+        for other in ["1.2.3", "sha256-abc", &signature] {
+            assert!(!is_fallback_tag(&other.parse().unwrap()), "{other}");
+        }
     }
 
     #[test]

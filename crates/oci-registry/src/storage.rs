@@ -31,6 +31,18 @@ impl Failure for NoReferrers {
     }
 }
 
+#[derive(Debug, Snafu)]
+#[snafu(display("failed to find out the size of the blob `{blob}`: this place does not tell"))]
+struct NoSize {
+    blob: String,
+}
+
+impl Failure for NoSize {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Unsupported
+    }
+}
+
 /// Tags as they are found, in the order of the place they come from.
 pub type TagStream = BoxStream<'static, Result<Tag>>;
 
@@ -61,6 +73,17 @@ pub trait Source: fmt::Debug + Send + Sync {
     ///
     /// As [`Source::manifest`]; the stream ends with an error when the bytes are not what the descriptor says.
     async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream>;
+
+    /// Finds a blob of which nothing is known but its digest: how large it is. Its media type is not known here.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::manifest`]; [`ErrorKind::Unsupported`] where the size cannot be told, which is the answer of a place
+    /// that does not implement it.
+    async fn find_blob(&self, digest: &Digest) -> Result<Descriptor> {
+        let blob = self.describe(&digest.clone().into());
+        Err(NoSize { blob }.into())
+    }
 
     /// The repository of a registry that this is, when it is one: neighbours may take blobs from it.
     fn origin(&self) -> Option<&Reference> {
@@ -134,6 +157,11 @@ pub trait Target: Source {
     /// else did in between. After a failure the tag may or may not have moved.
     async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
         self.tag(manifest, tag).await
+    }
+
+    /// Makes what was pushed without a tag last. For places that write everything at once; to all others it means nothing.
+    async fn finish(&self) -> Result<()> {
+        Ok(())
     }
 }
 

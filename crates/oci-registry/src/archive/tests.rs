@@ -179,7 +179,7 @@ async fn docker_archives_take_only_named_images() {
 }
 
 #[tokio::test]
-async fn without_a_tag_the_file_is_written_when_it_is_finished() {
+async fn a_copy_without_a_tag_is_written_too() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let memory = Memory::new();
@@ -190,8 +190,6 @@ async fn without_a_tag_the_file_is_written_when_it_is_finished() {
     copy(&source, &root, &archive, CopyOptions::default())
         .await
         .unwrap();
-    assert!(!path.exists());
-    archive.finish().await.unwrap();
     let written = std::fs::metadata(&path).unwrap().modified().unwrap();
     let again = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
     assert_eq!(again.manifest(&root).await.unwrap(), manifest);
@@ -470,4 +468,49 @@ async fn corruption_is_noticed() {
     let (_file, flipped) = open(&flip(b"a test"), ArchiveFormat::Oci).await;
     let read = flipped.unwrap().manifest(&named("1")).await;
     assert_eq!(read.unwrap_err().kind(), ErrorKind::Mismatch);
+}
+
+#[tokio::test]
+async fn what_is_about_an_image_is_found_by_whoever_opens_the_file() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("archive.tar");
+    let archive = Archive::create(&path, ArchiveFormat::Oci).await.unwrap();
+    let subject = push(&archive, "one", "1").await;
+    let mut image = ImageManifest::new("a/list".into(), Blob::empty().descriptor().clone());
+    image.subject = Some(subject.descriptor());
+    let about = Manifest::from_image(image).unwrap();
+    archive.push_blob(&Blob::empty()).await.unwrap();
+    archive.push_manifest(&about).await.unwrap();
+    Target::finish(&archive).await.unwrap();
+    let listed = async |artifact_type: Option<MediaType>| {
+        let archive = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
+        let listed = archive.referrers(subject.digest(), artifact_type.as_ref());
+        let digests = listed.map_ok(|listed| listed.digest);
+        digests.try_collect::<Vec<_>>().await.unwrap()
+    };
+    assert_eq!(listed(None).await, [about.digest().clone()]);
+    assert_eq!(listed(Some("a/list".into())).await.len(), 1);
+    assert!(listed(Some("a/other".into())).await.is_empty());
+
+    // What was stored before it was listed is listed as well.
+    let before = std::fs::read(&path).unwrap();
+    let again = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
+    again.push_manifest(&about).await.unwrap();
+    Target::finish(&again).await.unwrap();
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+#[tokio::test]
+async fn a_blob_is_found_by_its_digest_alone() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("archive.tar");
+    let archive = Archive::create(&path, ArchiveFormat::Oci).await.unwrap();
+    push(&archive, "one", "1").await;
+    let digest = Digest::sha256(b"one");
+    let opened = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
+    for archive in [archive, opened] {
+        assert_eq!(archive.find_blob(&digest).await.unwrap().size, 3);
+        let absent = archive.find_blob(&Digest::sha256(b"two")).await;
+        assert_eq!(absent.unwrap_err().kind(), ErrorKind::NotFound);
+    }
 }

@@ -15,8 +15,8 @@ use crate::auth::scope::Scope;
 use crate::blob::{Blob, BlobStream};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{ErrorKind, Failure, Optional, RegistryError};
-use crate::exchange::Request;
 use crate::exchange::body::Body;
+use crate::exchange::{Request, Response};
 use crate::journal::Observer;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference, RegistryName, RepositoryName, Tag};
@@ -53,6 +53,18 @@ enum Error {
         digest: Digest,
         source: crate::Error,
     },
+    #[snafu(display("failed to find the blob {digest} in `{repository}`"))]
+    NoBlob {
+        repository: Reference,
+        digest: Digest,
+    },
+    #[snafu(display(
+        "failed to find out the size of the blob {digest} of `{repository}`: the registry does not say it"
+    ))]
+    SizeUntold {
+        repository: Reference,
+        digest: Digest,
+    },
     #[snafu(display("failed to push the blob {digest} to `{repository}`"))]
     PushBlob {
         repository: Reference,
@@ -85,7 +97,10 @@ impl Error {
             | Self::PushBlob { source, .. }
             | Self::PushFile { source, .. }
             | Self::PushManifest { source, .. } => Some(source),
-            Self::OtherManifest { .. } | Self::NotKept { .. } => None,
+            Self::OtherManifest { .. }
+            | Self::NotKept { .. }
+            | Self::NoBlob { .. }
+            | Self::SizeUntold { .. } => None,
         }
     }
 }
@@ -94,7 +109,8 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::OtherManifest { .. } => ErrorKind::Mismatch,
-            Self::NotKept { .. } => ErrorKind::Protocol,
+            Self::NotKept { .. } | Self::SizeUntold { .. } => ErrorKind::Protocol,
+            Self::NoBlob { .. } => ErrorKind::NotFound,
             _ => self.cause().map_or(ErrorKind::Protocol, crate::Error::kind),
         }
     }
@@ -196,6 +212,11 @@ impl Repository {
     }
 
     pub(super) async fn has_blob(&self, digest: &Digest) -> crate::Result<bool> {
+        Ok(self.head_blob(digest).await?.is_some())
+    }
+
+    /// What a HEAD of a blob is answered, if it is there.
+    async fn head_blob(&self, digest: &Digest) -> crate::Result<Option<Response>> {
         let context = |source| {
             FindBlobSnafu {
                 repository: self.reference.clone(),
@@ -206,8 +227,8 @@ impl Repository {
         let request = Request::new(Method::HEAD, self.url(&format!("blobs/{digest}")));
         let answer = self.send(request).await.map_err(context)?;
         match answer.response.status {
-            status if status.is_success() => Ok(true),
-            StatusCode::NOT_FOUND => Ok(false),
+            status if status.is_success() => Ok(Some(answer.response)),
+            StatusCode::NOT_FOUND => Ok(None),
             _ => Err(context(response::refusal(self.registry(), answer).await).into()),
         }
     }
@@ -404,6 +425,19 @@ impl Source for Repository {
 
     async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
         download::open(self, descriptor).await
+    }
+
+    async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {
+        let (repository, digest) = (self.reference.clone(), digest.clone());
+        let Some(found) = self.head_blob(&digest).await? else {
+            return Err(NoBlobSnafu { repository, digest }.build().into());
+        };
+        let size = found.header(header::CONTENT_LENGTH.as_str());
+        let Some(size) = size.and_then(|size| size.parse().ok()) else {
+            return Err(SizeUntoldSnafu { repository, digest }.build().into());
+        };
+        let media_type = MediaType::OCTET_STREAM;
+        Ok(Descriptor::new(media_type, digest, size))
     }
 
     fn tags(&self) -> TagStream {
