@@ -57,6 +57,7 @@
 //! | `storage` | [`Source`] and [`Target`]; [`Delete`] for places that let go |
 //! | `copy`, `pack`, `unpack` | artifacts from place to place, out of files and back |
 //! | `export` | the root filesystem of an image |
+//! | `verify` | whether all of an artifact is there, and is what its names say |
 //! | `memory`, `layout`, `archive`, `registry` | the places: RAM, a directory, a file, a host |
 //! | `tarball` | tar streams, read strictly |
 //! | `cache` | manifests that were read before, by digest, on disk |
@@ -106,6 +107,7 @@ mod storage;
 mod tarball;
 mod transport;
 mod unpack;
+mod verify;
 
 pub use archive::Archive;
 pub use auth::chain::CredentialChain;
@@ -134,3 +136,4 @@ pub use referrers::DescriptorStream;
 pub use registry::{Access, Client, ClientOptions, Registry, Repository, Resolve, Traffic};
 pub use storage::{Delete, Delivery, Source, TagStream, Target};
 pub use unpack::{Extract, FileName, UnpackOptions, unpack};
+pub use verify::{Verified, VerifyEvent, VerifyOptions, verify};

@@ -1,0 +1,391 @@
+//! Checking that everything an artifact is made of is there, and is what its names say.
+//!
+//! Goes through the graph from its root, as a copy does, and reads every byte; what is wrong is told, and the rest is
+//! checked all the same. A network that fails is a failure of the check, and says nothing about the content.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::stream::{self, StreamExt, TryStreamExt};
+use snafu::{ResultExt, Snafu, ensure};
+
+use crate::copy::{MAX_DEPTH, MAX_MANIFESTS};
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::manifest::{Descriptor, Manifest, MediaType};
+use crate::reference::Identifier;
+use crate::storage::Source;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to verify `{place}`"))]
+    Read { place: String, source: crate::Error },
+    #[snafu(display("{wrong} of the {count} documents and blobs of `{place}` {} not what they should be", if *wrong == 1 { "is" } else { "are" }))]
+    Wrong {
+        place: String,
+        wrong: usize,
+        count: usize,
+    },
+    #[snafu(display(
+        "refused to verify `{place}`: its indexes are nested more than {MAX_DEPTH} deep"
+    ))]
+    TooDeep { place: String },
+    #[snafu(display("refused to verify `{place}`: it has more than {MAX_MANIFESTS} manifests"))]
+    TooMany { place: String },
+    #[snafu(display("its size is {actual}, and it was announced with {expected}"))]
+    WrongSize { expected: u64, actual: u64 },
+    #[snafu(display("it is `{actual}`, and was announced as `{expected}`"))]
+    WrongType {
+        expected: MediaType,
+        actual: MediaType,
+    },
+    #[snafu(display("what its descriptor holds in place of it is other content"))]
+    WrongData,
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Read { source, .. } => source.kind(),
+            Self::TooDeep { .. } | Self::TooMany { .. } => ErrorKind::Protocol,
+            Self::Wrong { .. }
+            | Self::WrongSize { .. }
+            | Self::WrongType { .. }
+            | Self::WrongData => ErrorKind::Mismatch,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Read { source, .. } => source.help(),
+            _ => Vec::new(),
+        }
+    }
+
+    fn registry_errors(&self) -> &[RegistryError] {
+        match self {
+            Self::Read { source, .. } => source.registry_errors(),
+            _ => &[],
+        }
+    }
+}
+
+/// What was found out about one piece of an artifact.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum VerifyEvent<'a> {
+    /// It is what its descriptor says.
+    Good(&'a Descriptor),
+    /// It is not there, or is something else.
+    Wrong(&'a Descriptor, &'a crate::Error),
+}
+
+/// How to verify.
+pub struct VerifyOptions<'a> {
+    /// How many pieces are read at the same time, at least 1.
+    pub concurrency: usize,
+    /// Told of each piece.
+    pub observer: &'a (dyn Fn(VerifyEvent<'_>) + Send + Sync),
+}
+
+impl Default for VerifyOptions<'_> {
+    fn default() -> Self {
+        Self {
+            concurrency: 4,
+            observer: &|_| {},
+        }
+    }
+}
+
+impl fmt::Debug for VerifyOptions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VerifyOptions")
+            .field("concurrency", &self.concurrency)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What was verified.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Verified {
+    /// The manifest at the root.
+    pub manifest: Manifest,
+    /// How many manifests there are, the root among them.
+    pub manifests: usize,
+    /// How many blobs there are.
+    pub blobs: usize,
+    /// The bytes of all of them.
+    pub size: u64,
+}
+
+/// Reads everything that an artifact is made of, and checks it against the descriptors that name it: digest, size, and of
+/// manifests the media type.
+///
+/// # Errors
+///
+/// [`ErrorKind::Mismatch`] when any piece is wrong or missing; the observer was told of each. Otherwise what the source
+/// fails with.
+pub async fn verify(
+    source: &dyn Source,
+    root: &Identifier,
+    options: VerifyOptions<'_>,
+) -> crate::Result<Verified> {
+    let place = || source.describe(root);
+    let manifest = source.manifest(root).await;
+    let manifest = manifest.with_context(|_| ReadSnafu { place: place() })?;
+    let descriptor = manifest.descriptor();
+    (options.observer)(VerifyEvent::Good(&descriptor));
+    let mut verified = Verified {
+        manifest: manifest.clone(),
+        manifests: 1,
+        blobs: 0,
+        size: descriptor.size,
+    };
+    let mut wrong = 0_usize;
+    let mut seen = HashSet::from([descriptor.digest]);
+    let mut level = vec![manifest];
+    for depth in 0.. {
+        // A level of the graph at a time: the entries of all its indexes, and the blobs of all its manifests.
+        let mut pieces = Vec::new();
+        for manifest in &level {
+            let is_index = manifest.as_index().is_some();
+            for descriptor in manifest.successors() {
+                if seen.insert(descriptor.digest.clone()) {
+                    pieces.push(piece(source, descriptor.clone(), is_index));
+                }
+            }
+        }
+        if pieces.is_empty() {
+            break;
+        }
+        ensure!(depth <= MAX_DEPTH, TooDeepSnafu { place: place() });
+        let checks = stream::iter(pieces).buffered(options.concurrency.max(1));
+        let mut checks = std::pin::pin!(checks);
+        let mut next = Vec::new();
+        while let Some(check) = checks.next().await {
+            let Piece {
+                descriptor,
+                is_manifest,
+                outcome,
+            } = check;
+            *(if is_manifest {
+                &mut verified.manifests
+            } else {
+                &mut verified.blobs
+            }) += 1;
+            ensure!(
+                verified.manifests <= MAX_MANIFESTS,
+                TooManySnafu { place: place() }
+            );
+            match outcome {
+                Ok(manifest) => {
+                    verified.size = verified.size.saturating_add(descriptor.size);
+                    (options.observer)(VerifyEvent::Good(&descriptor));
+                    next.extend(manifest);
+                }
+                Err(error) if is_about_content(error.kind()) => {
+                    wrong += 1;
+                    (options.observer)(VerifyEvent::Wrong(&descriptor, &error));
+                }
+                Err(source) => {
+                    return Err(source).context(ReadSnafu { place: place() })?;
+                }
+            }
+        }
+        level = next;
+    }
+    let count = verified.manifests + verified.blobs;
+    ensure!(
+        wrong == 0,
+        WrongSnafu {
+            place: place(),
+            wrong,
+            count
+        }
+    );
+    Ok(verified)
+}
+
+/// Whether a failure is one of the content, and not one of the way to it.
+fn is_about_content(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::Mismatch | ErrorKind::NotFound | ErrorKind::Protocol | ErrorKind::Unsupported
+    )
+}
+
+/// A piece that was looked at: with its manifest, if it is a good one.
+struct Piece {
+    descriptor: Descriptor,
+    is_manifest: bool,
+    outcome: crate::Result<Option<Manifest>>,
+}
+
+/// What an index names is a manifest and what a manifest names is a blob, whatever their media types say.
+async fn piece(source: &dyn Source, descriptor: Descriptor, is_manifest: bool) -> Piece {
+    let outcome = if is_manifest {
+        manifest(source, &descriptor).await.map(Some)
+    } else {
+        blob(source, &descriptor).await.map(|()| None)
+    };
+    Piece {
+        descriptor,
+        is_manifest,
+        outcome,
+    }
+}
+
+async fn manifest(source: &dyn Source, descriptor: &Descriptor) -> crate::Result<Manifest> {
+    let digest = Identifier::Digest(descriptor.digest.clone());
+    let manifest = source.manifest(&digest).await?;
+    let (expected, actual) = (descriptor.size, manifest.bytes().len() as u64);
+    ensure!(expected == actual, WrongSizeSnafu { expected, actual });
+    let (expected, actual) = (&descriptor.media_type, manifest.media_type());
+    ensure!(
+        expected == actual,
+        WrongTypeSnafu {
+            expected: expected.clone(),
+            actual: actual.clone()
+        }
+    );
+    Ok(manifest)
+}
+
+async fn blob(source: &dyn Source, descriptor: &Descriptor) -> crate::Result<()> {
+    let mut content = source.blob(descriptor).await?;
+    // A stream checks itself: what it ends with is the verdict.
+    while content.try_next().await?.is_some() {}
+    if let Some(data) = &descriptor.data {
+        let held = STANDARD.decode(data).map(|bytes| {
+            let mut hasher = descriptor.digest.verifier()?;
+            hasher.update(&bytes);
+            Ok::<Digest, crate::Error>(hasher.finish())
+        });
+        let is_same = held.is_ok_and(|held| held.is_ok_and(|held| held == descriptor.digest));
+        ensure!(is_same, WrongDataSnafu);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::blob::Blob;
+    use crate::layout::Layout;
+    use crate::manifest::{Annotations, Index};
+    use crate::pack::Packed;
+    use crate::storage::Target;
+
+    /// An index of two artifacts of a layer each, in a layout.
+    async fn layout(directory: &Path) -> (Layout, Manifest) {
+        let layout = Layout::create(directory).await.unwrap();
+        let mut entries = Vec::new();
+        for content in ["one", "two"] {
+            let layer = Blob::from_bytes(MediaType::OCTET_STREAM, content);
+            let packed =
+                Packed::new("a/b".into(), Blob::empty(), vec![layer], Annotations::new()).unwrap();
+            for blob in packed.blobs() {
+                layout.push_blob(blob).await.unwrap();
+            }
+            layout.push_manifest(packed.manifest()).await.unwrap();
+            entries.push(packed.manifest().descriptor());
+        }
+        let index = Manifest::from_index(Index::new(None, entries)).unwrap();
+        layout.push_manifest(&index).await.unwrap();
+        (layout, index)
+    }
+
+    /// What is found out, and what is said to be wrong.
+    async fn outcome(layout: &Layout, root: &Manifest) -> (crate::Result<Verified>, Vec<Digest>) {
+        let wrong = Mutex::new(Vec::new());
+        let observer = |event: VerifyEvent<'_>| {
+            if let VerifyEvent::Wrong(descriptor, _) = event {
+                wrong.lock().unwrap().push(descriptor.digest.clone());
+            }
+        };
+        let options = VerifyOptions {
+            observer: &observer,
+            ..VerifyOptions::default()
+        };
+        let verified = verify(layout, &root.digest().clone().into(), options).await;
+        (verified, wrong.into_inner().unwrap())
+    }
+
+    fn path(layout: &Layout, digest: &Digest) -> std::path::PathBuf {
+        layout
+            .directory()
+            .join("blobs/sha256")
+            .join(digest.encoded())
+    }
+
+    #[tokio::test]
+    async fn every_piece_is_counted_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, index) = layout(directory.path()).await;
+        let (verified, wrong) = outcome(&layout, &index).await;
+        let verified = verified.unwrap();
+        assert_eq!((verified.manifests, verified.blobs), (3, 3));
+        let manifests: u64 = index.successors().iter().map(|entry| entry.size).sum();
+        let expected = index.bytes().len() as u64 + manifests + 2 + 3 + 3;
+        assert_eq!(verified.size, expected);
+        assert!(wrong.is_empty());
+    }
+
+    #[tokio::test]
+    async fn all_that_is_wrong_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, index) = layout(directory.path()).await;
+        let (one, two) = (Digest::sha256(b"one"), Digest::sha256(b"two"));
+        std::fs::write(path(&layout, &one), "eno").unwrap();
+        std::fs::remove_file(path(&layout, &two)).unwrap();
+        let (verified, wrong) = outcome(&layout, &index).await;
+        let error = verified.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Mismatch);
+        assert!(
+            error
+                .to_string()
+                .starts_with("2 of the 6 documents and blobs of"),
+            "{error}"
+        );
+        assert_eq!(wrong, [one, two]);
+        let manifest = &index.as_index().unwrap().manifests[1].digest;
+        std::fs::write(path(&layout, manifest), "{}").unwrap();
+        let (_, wrong) = outcome(&layout, &index).await;
+        assert!(wrong.contains(manifest));
+    }
+
+    #[tokio::test]
+    async fn what_descriptors_say_counts_as_well() {
+        let directory = tempfile::tempdir().unwrap();
+        let (layout, index) = layout(directory.path()).await;
+        let entry = index.as_index().unwrap().manifests[0].clone();
+        let larger = Descriptor {
+            size: entry.size + 1,
+            ..entry.clone()
+        };
+        let renamed = Descriptor {
+            media_type: MediaType::DOCKER_MANIFEST,
+            ..entry.clone()
+        };
+        for wrong_entry in [larger, renamed] {
+            let index = Manifest::from_index(Index::new(None, vec![wrong_entry])).unwrap();
+            layout.push_manifest(&index).await.unwrap();
+            let (verified, wrong) = outcome(&layout, &index).await;
+            assert_eq!(verified.unwrap_err().kind(), ErrorKind::Mismatch);
+            assert_eq!(wrong, std::slice::from_ref(&entry.digest));
+        }
+        let mut layer = Blob::from_bytes(MediaType::OCTET_STREAM, "one");
+        layer.descriptor_mut().data = Some(STANDARD.encode("eno"));
+        let packed = Packed::new("a/b".into(), Blob::empty(), vec![layer], Annotations::new());
+        let packed = packed.unwrap();
+        layout.push_manifest(packed.manifest()).await.unwrap();
+        let (_, wrong) = outcome(&layout, packed.manifest()).await;
+        assert_eq!(wrong, [Digest::sha256(b"one")]);
+    }
+}
