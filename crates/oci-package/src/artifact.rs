@@ -310,7 +310,9 @@ async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate:
     };
     let layer = match ahead {
         Some(target) => {
-            let sent = target.push_file(media_type, path).await;
+            let sent = target
+                .push_file(media_type, path, &named.source.meter)
+                .await;
             sent.map(|(layer, delivery)| (layer, Some(delivery)))
         }
         None => Blob::from_file(media_type, path)

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use oci_registry::{Annotations, ErrorKind, FileName, MediaType};
+use oci_registry::{Annotations, ErrorKind, FileName, MediaType, Meter};
 use semver::Version;
 use snafu::{ResultExt, Snafu};
 use spdx::{Expression, ParseMode};
@@ -202,6 +202,8 @@ pub struct File {
     pub path: PathBuf,
     /// Its media type, where it is not the kind's own or the ordinary one for its name.
     pub media_type: Option<MediaType>,
+    /// How far it has come where it is sent while it is packed ([`PackOptions::send_ahead`](crate::PackOptions)).
+    pub meter: Meter,
 }
 
 impl File {
@@ -212,6 +214,7 @@ impl File {
             kind,
             path: path.into(),
             media_type: None,
+            meter: Meter::default(),
         }
     }
 }

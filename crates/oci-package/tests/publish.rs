@@ -1083,7 +1083,7 @@ async fn the_observer_is_told_in_the_order_of_what_happens() {
     let told = Mutex::new(Vec::new());
     let observer = |event: Event<'_>| {
         told.lock().unwrap().push(match event {
-            Event::BlobStarted(_) => "started",
+            Event::BlobStarted(..) => "started",
             Event::Blob(_, Delivery::Uploaded) => "uploaded",
             Event::Manifest(_) => "manifest",
             Event::Tag(..) => "tag",

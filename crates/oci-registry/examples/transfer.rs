@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::{StreamExt, TryStreamExt};
 use oci_registry::{
     Access, Annotations, Archive, Blob, Client, ClientOptions, CopyOptions, Environment, Extract,
-    FileName, Identifier, Layout, Location, MediaType, Packed, Source, Tag, Target, UnpackOptions,
-    copy, unpack,
+    FileName, Identifier, Layout, Location, MediaType, Meter, Packed, Source, Tag, Target,
+    UnpackOptions, copy, unpack,
 };
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -56,7 +56,9 @@ async fn push(client: &Client, to: &str, files: &[&str]) -> Outcome<()> {
         let target = Arc::clone(&target);
         async move {
             let path = Path::new(file);
-            let (mut blob, _) = target.push_file(MediaType::OCTET_STREAM, path).await?;
+            let (mut blob, _) = target
+                .push_file(MediaType::OCTET_STREAM, path, &Meter::default())
+                .await?;
             let title = path
                 .file_name()
                 .unwrap_or_default()

@@ -5,6 +5,7 @@
 
 pub(crate) mod feed;
 pub(crate) mod file;
+mod meter;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -22,6 +23,7 @@ use crate::digest::{Digest, Hasher};
 use crate::error::{ErrorKind, Failure};
 use crate::manifest::{Descriptor, MediaType};
 use crate::reference::Reference;
+pub use meter::Meter;
 
 #[derive(Debug, Snafu)]
 enum Error {

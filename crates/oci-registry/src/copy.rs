@@ -15,7 +15,7 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use snafu::{ResultExt, Snafu, ensure};
 use tokio::sync::{OnceCell, Semaphore};
 
-use crate::blob::{Blob, BlobStream, Content};
+use crate::blob::{Blob, BlobStream, Content, Meter};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Optional, RegistryError, Side};
 use crate::manifest::{Descriptor, Manifest};
@@ -98,6 +98,9 @@ impl Failure for Error {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum CopyEvent {
+    /// A blob is about to be brought to the target; the meter tells how far it has come. A blob that turns out to be
+    /// there, or next door, moves no byte.
+    BlobStarted(Descriptor, Meter),
     /// A blob is at the target.
     Blob(Descriptor, Delivery),
     /// A manifest is at the target, under its digest.
@@ -458,6 +461,9 @@ impl<'a> Copy<'a> {
         };
         let blob = Blob::from_content(descriptor.clone(), Arc::new(content))
             .with_origin(self.source.origin().cloned());
+        let meter = Meter::default();
+        let blob = blob.metered(&meter);
+        (self.options.observer)(CopyEvent::BlobStarted(descriptor.clone(), meter));
         let pushed = self.target.push_blob(&blob).await;
         let delivery = pushed.with_context(|_| self.written(owner))?;
         (self.options.observer)(CopyEvent::Blob(descriptor.clone(), delivery));
@@ -549,6 +555,15 @@ mod tests {
             "what two manifests share moves once"
         );
         assert_eq!(count(|event| matches!(event, CopyEvent::Manifest(_))), 3);
+        let passed = events
+            .lock()
+            .unwrap()
+            .iter()
+            .fold(0, |sum, event| match event {
+                CopyEvent::BlobStarted(_, meter) => sum + meter.passed(),
+                _ => sum,
+            });
+        assert_eq!(passed, "{}onetwo".len() as u64);
         events.lock().unwrap().clear();
         copy(&from, &tag.clone().into(), &to, options())
             .await

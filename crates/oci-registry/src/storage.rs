@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use snafu::Snafu;
 
-use crate::blob::{Blob, BlobStream};
+use crate::blob::{Blob, BlobStream, Meter};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Result};
 use crate::manifest::{Descriptor, Manifest, MediaType};
@@ -136,10 +136,16 @@ pub trait Target: Source {
 
     /// Brings a file here whose digest is not known yet, and returns it as the blob that it is.
     ///
-    /// A target may send large files while it computes the digest, instead of reading them twice.
-    async fn push_file(&self, media_type: MediaType, path: &Path) -> Result<(Blob, Delivery)> {
+    /// A target may send large files while it computes the digest, instead of reading them twice. The meter sees the
+    /// bytes on their way.
+    async fn push_file(
+        &self,
+        media_type: MediaType,
+        path: &Path,
+        meter: &Meter,
+    ) -> Result<(Blob, Delivery)> {
         let blob = Blob::from_file(media_type, path).await?;
-        let delivery = self.push_blob(&blob).await?;
+        let delivery = self.push_blob(&blob.clone().metered(meter)).await?;
         Ok((blob, delivery))
     }
 

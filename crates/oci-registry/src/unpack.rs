@@ -12,7 +12,7 @@ use std::str::FromStr;
 use futures_util::stream::TryStreamExt;
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 
-use crate::blob::Blob;
+use crate::blob::{Blob, Meter};
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::escape::is_active;
 use crate::manifest::Descriptor;
@@ -192,6 +192,8 @@ pub struct UnpackOptions<'a> {
     pub replace: bool,
     /// How many files are fetched at the same time, at least 1.
     pub concurrency: usize,
+    /// Told of each file that is about to be fetched, with how far it has come.
+    pub started: &'a (dyn Fn(&Extract, &Meter) + Send + Sync),
     /// Told of each file that is in its place.
     pub observer: &'a (dyn Fn(&Extract, &Path) + Send + Sync),
 }
@@ -201,6 +203,7 @@ impl Default for UnpackOptions<'_> {
         Self {
             replace: false,
             concurrency: 4,
+            started: &|_, _| {},
             observer: &|_, _| {},
         }
     }
@@ -255,7 +258,9 @@ pub async fn unpack(
     let numbered = wanted.iter().enumerate().map(Ok::<_, Error>);
     futures_util::stream::iter(numbered)
         .try_for_each_concurrent(options.concurrency.max(1), |(number, (file, _))| {
-            fetch(source, file, staging.path().join(number.to_string()))
+            let meter = Meter::default();
+            (options.started)(file, &meter);
+            fetch(source, file, meter, staging.path().join(number.to_string()))
         })
         .await?;
     for (number, (file, path)) in wanted.iter().enumerate() {
@@ -357,7 +362,12 @@ async fn state(file: &Extract, path: &Path) -> crate::Result<State> {
 }
 
 /// Fetches one file to a place of its own, verified and flushed.
-async fn fetch(source: &dyn Source, file: &Extract, path: PathBuf) -> Result<(), Error> {
+async fn fetch(
+    source: &dyn Source,
+    file: &Extract,
+    meter: Meter,
+    path: PathBuf,
+) -> Result<(), Error> {
     let bytes = source
         .blob(&file.descriptor)
         .await
@@ -366,6 +376,7 @@ async fn fetch(source: &dyn Source, file: &Extract, path: PathBuf) -> Result<(),
         })?;
     let target = std::fs::File::create_new(&path).context(WriteFileSnafu { path: path.clone() })?;
     bytes
+        .metered(&meter)
         .write_to(target, &path)
         .await
         .with_context(|_| FetchSnafu {
@@ -486,11 +497,28 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join("new/out");
         let (memory, files) = artifact(&[("demo", "run"), ("examples/x", "data")]).await;
+        let started = std::sync::Mutex::new(Vec::new());
+        let note = |file: &Extract, meter: &Meter| {
+            let mut started = started.lock().unwrap();
+            started.push((file.name.to_string(), meter.clone()));
+        };
         for _ in 0..2 {
-            unpack(&memory, &files, &directory, UnpackOptions::default())
-                .await
-                .unwrap();
+            let options = UnpackOptions {
+                started: &note,
+                ..UnpackOptions::default()
+            };
+            unpack(&memory, &files, &directory, options).await.unwrap();
         }
+        let started = started.into_inner().unwrap();
+        let started: Vec<_> = started
+            .iter()
+            .map(|(name, meter)| (name.as_str(), meter.passed()))
+            .collect();
+        assert_eq!(
+            started,
+            [("demo", 3), ("examples/x", 4)],
+            "what is there is not fetched"
+        );
         assert_eq!(
             std::fs::read_to_string(directory.join("examples/x")).unwrap(),
             "data"

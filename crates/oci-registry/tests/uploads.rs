@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use oci_registry::{Access, Blob, Delivery, Digest, ErrorKind, MediaType, Repository, Target};
+use oci_registry::{
+    Access, Blob, Delivery, Digest, ErrorKind, MediaType, Meter, Repository, Target,
+};
 use scripted::client::{Me, Nobody, client, repository};
 use scripted::{Asked, Reply, Server};
 
@@ -116,7 +118,9 @@ fn large_file() -> (tempfile::TempDir, PathBuf, Vec<u8>) {
 async fn push_large(server: &Server, shelf: &Shelf) -> oci_registry::Result<Delivery> {
     let (_home, path, content) = large_file();
     let repository = repository(server, Nobody, Access::Push);
-    let (blob, delivery) = repository.push_file(MediaType::OCTET_STREAM, &path).await?;
+    let (blob, delivery) = repository
+        .push_file(MediaType::OCTET_STREAM, &path, &Meter::default())
+        .await?;
     let kept = shelf.blobs.lock().unwrap();
     assert!(
         kept.get(blob.digest().as_str())
@@ -250,7 +254,7 @@ async fn a_large_file_is_hashed_while_it_is_sent() {
     .await;
     let repository = repository(&server, Nobody, Access::Push);
     let (blob, delivery) = repository
-        .push_file(MediaType::OCTET_STREAM, &path)
+        .push_file(MediaType::OCTET_STREAM, &path, &Meter::default())
         .await
         .unwrap();
     assert_eq!(
@@ -281,7 +285,7 @@ async fn a_large_file_that_is_there_costs_one_aborted_session() {
     .await;
     let repository = repository(&server, Nobody, Access::Push);
     let (_, delivery) = repository
-        .push_file(MediaType::OCTET_STREAM, &path)
+        .push_file(MediaType::OCTET_STREAM, &path, &Meter::default())
         .await
         .unwrap();
     assert_eq!(delivery, Delivery::Existed);
@@ -306,7 +310,7 @@ async fn a_registry_that_wants_digests_first_is_remembered() {
         let repository = repository(&server, Nobody, Access::Push);
         for _ in 0..2 {
             let (blob, _) = repository
-                .push_file(MediaType::OCTET_STREAM, &path)
+                .push_file(MediaType::OCTET_STREAM, &path, &Meter::default())
                 .await
                 .unwrap();
             assert_eq!(*blob.digest(), Digest::sha256(&content));
@@ -336,7 +340,7 @@ async fn a_streamed_upload_that_breaks_begins_anew() {
     .await;
     let repository = repository(&server, Nobody, Access::Push);
     let (blob, _) = repository
-        .push_file(MediaType::OCTET_STREAM, &path)
+        .push_file(MediaType::OCTET_STREAM, &path, &Meter::default())
         .await
         .unwrap();
     assert_eq!(*blob.digest(), Digest::sha256(&content));

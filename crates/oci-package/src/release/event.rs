@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use oci_registry::{Delivery, Descriptor, Digest, Manifest, Tag};
+use oci_registry::{Delivery, Descriptor, Digest, Manifest, Meter, Tag};
 
 /// Whoever is told.
 pub type Observer<'a> = dyn Fn(Event<'_>) + Send + Sync + 'a;
@@ -11,8 +11,8 @@ pub type Observer<'a> = dyn Fn(Event<'_>) + Send + Sync + 'a;
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// A blob is on its way.
-    BlobStarted(&'a Descriptor),
+    /// A blob is on its way, and the meter tells how far it has come.
+    BlobStarted(&'a Descriptor, Meter),
     /// A blob is at the target.
     Blob(&'a Descriptor, Delivery),
     /// The manifest for one target is there, under its digest.

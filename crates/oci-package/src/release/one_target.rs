@@ -3,7 +3,9 @@
 //! Owns the decision whether anything is to be sent at all, and what becomes of a tag that others write too.
 
 use futures_util::future;
-use oci_registry::{Delivery, Descriptor, ErrorKind, Identifier, Manifest, Optional as _, Tag};
+use oci_registry::{
+    Delivery, Descriptor, ErrorKind, Identifier, Manifest, Meter, Optional as _, Tag,
+};
 use snafu::{IntoError, ResultExt, ensure};
 
 use super::error::{
@@ -248,10 +250,11 @@ impl Writer<'_> {
     ) -> crate::Result<Vec<(Descriptor, Delivery)>> {
         let sends = artifact.packed().blobs().map(async |blob| {
             let descriptor = blob.descriptor();
-            (self.observer)(Event::BlobStarted(descriptor));
+            let meter = Meter::default();
+            (self.observer)(Event::BlobStarted(descriptor, meter.clone()));
             let delivery = match artifact.sent_ahead(&descriptor.digest) {
                 Some(delivery) => Ok(delivery),
-                None => self.to.push_blob(blob).await,
+                None => self.to.push_blob(&blob.clone().metered(&meter)).await,
             };
             let delivery = delivery.with_context(|_| SendBlobSnafu {
                 what: what(descriptor),

@@ -14,7 +14,7 @@ use snafu::{OptionExt, ResultExt, ensure};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Blob, BlobStream, ChangedFileSnafu, Error, NotAFileSnafu, OpenFileSnafu, ReadFileSnafu,
+    Blob, BlobStream, ChangedFileSnafu, Error, Meter, NotAFileSnafu, OpenFileSnafu, ReadFileSnafu,
     WriteFileSnafu,
 };
 use crate::digest::{Algorithm, Digest, Hasher};
@@ -153,6 +153,7 @@ pub(super) async fn write(
 pub(crate) struct Unhashed {
     path: PathBuf,
     size: u64,
+    meter: Meter,
     outcome: Mutex<Outcome>,
 }
 
@@ -167,12 +168,13 @@ enum Outcome {
 
 impl Unhashed {
     /// A regular file as it is now.
-    pub(crate) async fn new(path: &Path) -> crate::Result<Self> {
+    pub(crate) async fn new(path: &Path, meter: &Meter) -> crate::Result<Self> {
         let path = path.to_owned();
         let (size, path) = blocking(move || open(&path).map(|(_, size)| (size, path))).await?;
         Ok(Self {
             path,
             size,
+            meter: meter.clone(),
             outcome: Mutex::default(),
         })
     }
@@ -194,7 +196,7 @@ impl Unhashed {
             ensure!(seen <= size, ChangedFileSnafu { path: path.clone() });
             Ok(piece)
         });
-        Ok(bounded.boxed())
+        Ok(self.meter.watch(bounded.boxed()))
     }
 
     /// The digest of what was sent last.

@@ -8,6 +8,7 @@ use snafu::ResultExt;
 
 use super::sample::{Sample, Script, Scripted, blob, large, large_pieces, named, numbered, tag};
 use super::{Breach, Place, StepSnafu, Verdict, WRITERS, expect, fails};
+use crate::blob::Meter;
 use crate::digest::{Algorithm, Digest};
 use crate::error::ErrorKind;
 use crate::manifest::{Descriptor, MediaType};
@@ -101,7 +102,7 @@ pub(super) async fn pushed_file(place: &Place) -> Verdict {
         for expected in [Delivery::Uploaded, Delivery::Existed] {
             let pushed = place
                 .target
-                .push_file("text/plain".into(), file.path())
+                .push_file("text/plain".into(), file.path(), &Meter::default())
                 .await;
             let (blob, delivery) = pushed.context(StepSnafu {
                 step: "push a file",

@@ -12,7 +12,7 @@ use url::Url;
 use super::upload::{self, Uploads};
 use super::{download, page, referrers, response};
 use crate::auth::scope::Scope;
-use crate::blob::{Blob, BlobStream};
+use crate::blob::{Blob, BlobStream, Meter};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{ErrorKind, Failure, Optional, RegistryError};
 use crate::exchange::body::Body;
@@ -502,9 +502,10 @@ impl Target for Repository {
         &self,
         media_type: MediaType,
         path: &Path,
+        meter: &Meter,
     ) -> crate::Result<(Blob, Delivery)> {
         if self.uploads.streams() && is_large(path).await {
-            let sent = upload::send_unhashed(self, &media_type, path).await;
+            let sent = upload::send_unhashed(self, &media_type, path, meter).await;
             let sent = sent.with_context(|_| PushFileSnafu {
                 repository: self.reference.clone(),
                 path,
@@ -514,7 +515,7 @@ impl Target for Repository {
             }
         }
         let blob = Blob::from_file(media_type, path).await?;
-        let delivery = self.push_blob(&blob).await?;
+        let delivery = self.push_blob(&blob.clone().metered(meter)).await?;
         Ok((blob, delivery))
     }
 

@@ -21,9 +21,9 @@ use url::Url;
 use super::repository::{Repository, api_name};
 use super::response;
 use crate::auth::scope::Scope;
-use crate::blob::Blob;
 use crate::blob::feed::Feed;
 use crate::blob::file::Unhashed;
+use crate::blob::{Blob, Meter};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::exchange::body::Body;
@@ -227,8 +227,9 @@ pub(super) async fn send_unhashed(
     repository: &Repository,
     media_type: &MediaType,
     path: &Path,
+    meter: &Meter,
 ) -> crate::Result<Option<(Blob, Delivery)>> {
-    let file = Arc::new(Unhashed::new(path).await?);
+    let file = Arc::new(Unhashed::new(path, meter).await?);
     let upload = Upload {
         repository,
         subject: Subject::Found(Arc::clone(&file)),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use oci_registry::{
-    Blob, BlobStream, Delivery, Descriptor, Identifier, Manifest, MediaType, Optional, Reference,
+    Blob, BlobStream, Delivery, Descriptor, Identifier, Manifest, MediaType, Meter, Optional, Reference,
     Result, Source, Tag, TagStream, Target,
 };
 
@@ -127,8 +127,13 @@ impl Target for Ahead {
         self.target.push_blob(blob).await
     }
 
-    async fn push_file(&self, media_type: MediaType, path: &Path) -> Result<(Blob, Delivery)> {
-        self.target.push_file(media_type, path).await
+    async fn push_file(
+        &self,
+        media_type: MediaType,
+        path: &Path,
+        meter: &Meter,
+    ) -> Result<(Blob, Delivery)> {
+        self.target.push_file(media_type, path, meter).await
     }
 
     async fn push_manifest(&self, manifest: &Manifest) -> Result<()> {

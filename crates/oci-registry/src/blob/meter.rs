@@ -1,0 +1,132 @@
+//! How far a transfer has come, for whoever wants to show it.
+//!
+//! A meter is a number that two sides share: whoever moves the bytes advances it, whoever draws looks at it when it is
+//! time to draw. So nothing is called and nothing waits for each piece, and nobody holds what has passed.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::stream::{BoxStream, Stream, StreamExt};
+
+use super::{Blob, BlobStream, Content};
+
+/// How many bytes of one content have passed. Clones are one meter; a content that is begun anew starts at nothing again.
+///
+/// ```
+/// # use oci_registry::{Blob, Meter};
+/// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
+/// let meter = Meter::default();
+/// let blob = Blob::empty().metered(&meter);
+/// blob.open().await?.read_to_end(10).await?;
+/// assert_eq!(meter.passed(), 2);
+/// # Ok::<(), oci_registry::Error>(())
+/// # })?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone, Default)]
+pub struct Meter(Arc<AtomicU64>);
+
+impl Meter {
+    /// How many bytes have passed since the content was last begun.
+    pub fn passed(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn restart(&self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+
+    /// Lets this meter see the pieces of a content that begins now.
+    pub(crate) fn watch<E: Send + 'static>(
+        &self,
+        pieces: BoxStream<'static, Result<Bytes, E>>,
+    ) -> BoxStream<'static, Result<Bytes, E>> {
+        self.restart();
+        let meter = self.clone();
+        Watched { pieces, meter }.boxed()
+    }
+}
+
+struct Watched<E> {
+    pieces: BoxStream<'static, Result<Bytes, E>>,
+    meter: Meter,
+}
+
+impl<E> Stream for Watched<E> {
+    type Item = Result<Bytes, E>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let piece = std::task::ready!(self.pieces.poll_next_unpin(context));
+        if let Some(Ok(bytes)) = &piece {
+            self.meter
+                .0
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        }
+        Poll::Ready(piece)
+    }
+}
+
+impl Blob {
+    /// The same blob, whose bytes this meter sees whenever it is opened: wherever it is pushed to.
+    #[must_use]
+    pub fn metered(mut self, meter: &Meter) -> Self {
+        self.content = Arc::new(Metered {
+            content: self.content,
+            meter: meter.clone(),
+        });
+        self
+    }
+}
+
+#[derive(Debug)]
+struct Metered {
+    content: Arc<dyn Content>,
+    meter: Meter,
+}
+
+impl Content for Metered {
+    fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
+        async { Ok(self.content.open().await?.metered(&self.meter)) }.boxed()
+    }
+}
+
+impl BlobStream {
+    /// The same stream, whose bytes this meter sees.
+    #[must_use]
+    pub fn metered(mut self, meter: &Meter) -> Self {
+        self.inner = meter.watch(self.inner);
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::MediaType;
+    use crate::memory::Memory;
+    use crate::storage::{Delivery, Target};
+
+    #[tokio::test]
+    async fn a_meter_sees_every_byte_and_starts_anew_with_the_content() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("large");
+        std::fs::write(&path, vec![7; 600 << 10]).unwrap();
+        let meter = Meter::default();
+        let blob = Blob::from_file(MediaType::OCTET_STREAM, &path)
+            .await
+            .unwrap();
+        let blob = blob.metered(&meter);
+        assert_eq!(meter.passed(), 0);
+        let mut stream = blob.open().await.unwrap();
+        let first = stream.next().await.unwrap().unwrap().len() as u64;
+        assert!(0 < first && first < blob.size());
+        assert_eq!(meter.passed(), first);
+        let pushed = Memory::new().push_blob(&blob).await.unwrap();
+        assert_eq!(pushed, Delivery::Uploaded);
+        assert_eq!(meter.passed(), 600 << 10);
+    }
+}
