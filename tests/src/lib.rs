@@ -15,6 +15,7 @@
 //! | [`program`] | a home of its own for a program, and its run |
 //! | [`sources`] | crates to push, in a directory of their own |
 //! | [`layout`] | OCI layout directories, read without our own code |
+//! | [`messages`] | the documented schema of JSON messages, to hold lines against |
 //!
 //! Everything that a value started ends with the value, also when its test panics.
 
@@ -24,6 +25,7 @@
 pub mod aws;
 pub mod layout;
 pub mod loopback;
+pub mod messages;
 mod process;
 pub mod program;
 pub mod recorder;

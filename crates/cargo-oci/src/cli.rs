@@ -6,10 +6,11 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, ColorChoice, Parser, Subcommand};
+use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand};
 use oci_registry::Resolve;
 
 use crate::command::{Complaint, catalog, manifest, pull, push, tags};
+use crate::message::MessageFormat;
 use crate::report::Error;
 
 const EXIT_CODES: &str = "\
@@ -50,15 +51,13 @@ pub(crate) struct Global {
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 
+    /// Show each request that is made (-vv: more of what cargo does)
+    #[arg(long, short, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+
     /// Coloring
-    #[arg(
-        long,
-        global = true,
-        value_name = "WHEN",
-        default_value = "auto",
-        hide_default_value = true
-    )]
-    pub(crate) color: ColorChoice,
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub(crate) color: Option<ColorChoice>,
 
     /// Speak plain HTTP to registries, or with `=false` never; by default to this machine's loopback only
     #[arg(
@@ -91,6 +90,15 @@ pub(crate) struct Global {
     /// How often a failed request is tried again
     #[arg(long, global = true, value_name = "N", default_value_t = 4)]
     pub(crate) retries: u32,
+
+    /// How many files and manifests move at the same time
+    #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
+    pub(crate) concurrency: usize,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected a number from 1 on".to_owned())
 }
 
 fn resolve(text: &str) -> Result<Resolve, Complaint> {
@@ -104,6 +112,17 @@ pub(crate) enum Command {
     Tags(tags::Flags),
     Catalog(catalog::Flags),
     Manifest(manifest::Flags),
+}
+
+impl Command {
+    /// For whom the command tells what it does.
+    pub(crate) fn message_format(&self) -> MessageFormat {
+        match self {
+            Self::Push(flags) => flags.format.message_format,
+            Self::Pull(flags) => flags.format.message_format,
+            _ => MessageFormat::Human,
+        }
+    }
 }
 
 /// Parses this process's arguments. Prints help, or what is wrong with the flags, and exits.

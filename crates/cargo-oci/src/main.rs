@@ -9,6 +9,8 @@
 mod cargo;
 mod cli;
 mod command;
+mod message;
+mod progress;
 mod report;
 mod session;
 
@@ -19,9 +21,5 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return report::fail(&error),
     };
-    let reporter = report::Reporter::new(cli.global.quiet, cli.global.color);
-    match session::run(cli, reporter) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => report::fail(&error),
-    }
+    session::main(cli)
 }

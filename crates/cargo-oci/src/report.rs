@@ -1,17 +1,24 @@
 //! What people read: errors as cargo prints them, a line for each thing done, data on stdout.
 //!
-//! The only place that prints. Turns the errors of all rooms into one, with its exit code and its help.
+//! The only place that prints. Turns the errors of all rooms into one, with its exit code and its help. What is told to
+//! programs stands in [`message`](crate::message), and how far things are in [`progress`](crate::progress).
 
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use anstyle::Style;
 use clap::ColorChoice;
 use clap_cargo::style;
+use oci_registry::{Digest, Environment, Traffic};
 
 use crate::cargo;
+use crate::cli::Global;
+use crate::message::{Message, MessageFormat};
+use crate::progress::{Batch, Progress};
 
 /// What shells add to the number of the signal that ended a process: Ctrl-C is 130.
 const SIGNALLED: u8 = 128;
@@ -26,6 +33,8 @@ const BUILD_FAILED: u8 = 101;
 #[derive(Debug)]
 pub(crate) struct Error {
     exit: u8,
+    /// What kind of failure it is, for programs.
+    kind: &'static str,
     help: Vec<String>,
     /// Absent when everything has been said already.
     cause: Option<Box<dyn StdError + Send + Sync>>,
@@ -39,9 +48,10 @@ impl Error {
 
     /// A failure of this kind.
     pub(crate) fn new(kind: oci_registry::ErrorKind, message: impl Into<String>) -> Self {
-        let cause: Box<dyn StdError + Send + Sync> = Box::new(Message(message.into()));
+        let cause: Box<dyn StdError + Send + Sync> = Box::new(Words(message.into()));
         Self {
             exit: kind.exit_code(),
+            kind: name(kind),
             help: Vec::new(),
             cause: Some(cause),
         }
@@ -51,6 +61,7 @@ impl Error {
     pub(crate) fn interrupted(signal: u8) -> Self {
         Self {
             exit: SIGNALLED + signal,
+            kind: "interrupted",
             help: Vec::new(),
             cause: None,
         }
@@ -64,21 +75,27 @@ impl Error {
     }
 }
 
-#[derive(Debug)]
-struct Message(String);
+/// A kind's name for programs: its stable code without the prefix.
+fn name(kind: oci_registry::ErrorKind) -> &'static str {
+    kind.code().trim_start_matches("oci::")
+}
 
-impl fmt::Display for Message {
+#[derive(Debug)]
+struct Words(String);
+
+impl fmt::Display for Words {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl StdError for Message {}
+impl StdError for Words {}
 
 impl From<oci_registry::Error> for Error {
     fn from(error: oci_registry::Error) -> Self {
         Self {
             exit: error.kind().exit_code(),
+            kind: name(error.kind()),
             help: error.help(),
             cause: Some(Box::new(error)),
         }
@@ -89,6 +106,7 @@ impl From<oci_package::Error> for Error {
     fn from(error: oci_package::Error) -> Self {
         Self {
             exit: error.kind().exit_code(),
+            kind: name(error.kind()),
             help: error.help(),
             cause: Some(Box::new(error)),
         }
@@ -102,16 +120,19 @@ impl From<cargo::Error> for Error {
             // Cargo has said what is wrong.
             cargo::ErrorClass::Build => Self {
                 exit: BUILD_FAILED,
+                kind: "build",
                 help,
                 cause: None,
             },
             cargo::ErrorClass::Usage => Self {
                 exit: oci_registry::ErrorKind::InvalidInput.exit_code(),
+                kind: name(oci_registry::ErrorKind::InvalidInput),
                 help,
                 cause: Some(Box::new(error)),
             },
             cargo::ErrorClass::Io => Self {
                 exit: oci_registry::ErrorKind::Io.exit_code(),
+                kind: name(oci_registry::ErrorKind::Io),
                 help,
                 cause: Some(Box::new(error)),
             },
@@ -125,6 +146,7 @@ impl From<std::io::Error> for Error {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             return Self {
                 exit: 0,
+                kind: "closed",
                 help: Vec::new(),
                 cause: None,
             };
@@ -132,6 +154,7 @@ impl From<std::io::Error> for Error {
         let exit = oci_registry::ErrorKind::Io.exit_code();
         Self {
             exit,
+            kind: name(oci_registry::ErrorKind::Io),
             help: Vec::new(),
             cause: Some(Box::new(WriteStdout(error))),
         }
@@ -153,36 +176,157 @@ impl StdError for WriteStdout {
     }
 }
 
-/// Prints, as much as was asked for.
+/// Prints, as much as was asked for. There is one in a process, and copies are the same.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reporter {
+pub(crate) struct Reporter(&'static Voice);
+
+/// How this process talks, as long as it lasts.
+#[derive(Debug)]
+struct Voice {
     quiet: bool,
+    verbosity: u8,
     color: ColorChoice,
+    format: MessageFormat,
+    progress: Progress,
+    /// Whether GitHub's runner reads along.
+    is_annotated: bool,
+    /// Why stdout took no more, in the midst of things.
+    unwritten: Mutex<Option<std::io::Error>>,
+    /// What had been exchanged when a name was last said, and when that was.
+    last: Mutex<(Traffic, Instant)>,
 }
 
 impl Reporter {
     /// A reporter; colours are decided here for the whole process.
-    pub(crate) fn new(quiet: bool, color: ColorChoice) -> Self {
+    pub(crate) fn new(flags: &Global, format: MessageFormat, environment: &Environment) -> Self {
+        let color = flags
+            .color
+            .unwrap_or_else(|| match environment.var("CARGO_TERM_COLOR") {
+                Some("always") => ColorChoice::Always,
+                Some("never") => ColorChoice::Never,
+                _ => ColorChoice::Auto,
+            });
         let choice = match color {
             ColorChoice::Auto => anstream::ColorChoice::Auto,
             ColorChoice::Always => anstream::ColorChoice::Always,
             ColorChoice::Never => anstream::ColorChoice::Never,
         };
         choice.write_global();
-        Self { quiet, color }
+        let decided = anstream::AutoStream::choice(&std::io::stderr());
+        console::set_colors_enabled_stderr(decided != anstream::ColorChoice::Never);
+        console::set_colors_enabled(decided != anstream::ColorChoice::Never);
+        let quiet = flags.quiet
+            || flags.verbose == 0 && environment.var("CARGO_TERM_QUIET") == Some("true");
+        Self(Box::leak(Box::new(Voice {
+            quiet,
+            verbosity: flags.verbose,
+            color,
+            format,
+            progress: Progress::new(environment, quiet),
+            is_annotated: environment.var("GITHUB_ACTIONS") == Some("true"),
+            unwritten: Mutex::default(),
+            last: Mutex::new((Traffic::default(), Instant::now())),
+        })))
     }
 
     /// Whether only data and errors are wanted.
     pub(crate) fn is_quiet(self) -> bool {
-        self.quiet
+        self.0.quiet
+    }
+
+    /// Whether it is wanted to know what is asked of whom.
+    pub(crate) fn is_verbose(self) -> bool {
+        self.0.verbosity > 0
+    }
+
+    /// How often more was asked for.
+    pub(crate) fn verbosity(self) -> u8 {
+        self.0.verbosity
+    }
+
+    /// Whether programs are told what is done.
+    pub(crate) fn is_json(self) -> bool {
+        self.0.format == MessageFormat::Json
     }
 
     /// What to tell cargo about colours; nothing when it is to decide itself.
     pub(crate) fn color(self) -> Option<&'static str> {
-        match self.color {
+        match self.0.color {
             ColorChoice::Auto => None,
             ColorChoice::Always => Some("always"),
             ColorChoice::Never => Some("never"),
+        }
+    }
+
+    /// Transfers that belong together, as [`Progress::batch`].
+    pub(crate) fn batch(self, verb: &'static str, expected: Option<(usize, u64)>) -> Batch {
+        self.0.progress.batch(verb, expected)
+    }
+
+    /// Something done: told to programs, and to people as one line where it is a line's worth.
+    pub(crate) fn tell(self, message: &Message<'_>) {
+        if let Some((verb, what)) = message.for_people() {
+            self.status(verb, what);
+        }
+        self.send(message);
+    }
+
+    /// A line for programs that another program wrote.
+    pub(crate) fn pass_on(self, line: &str) {
+        if self.is_json() && line.starts_with('{') {
+            self.write(line);
+        }
+    }
+
+    /// The name of what was made or got, which is the last thing said of it: a line of stdout.
+    pub(crate) fn finished(
+        self,
+        reference: String,
+        digest: &Digest,
+        index_digest: Option<&Digest>,
+        traffic: Traffic,
+    ) -> Result<(), Error> {
+        if self.is_json() {
+            let now = Instant::now();
+            let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let (before, then) = std::mem::replace(&mut *last, (traffic, now));
+            self.send(&Message::Finished {
+                reference,
+                digest,
+                index_digest,
+                requests: traffic.requests - before.requests,
+                bytes: traffic.sent + traffic.received - before.sent - before.received,
+                seconds: (now - then).as_secs_f64(),
+            });
+        } else {
+            self.write(&reference);
+        }
+        let unwritten = self.0.unwritten.lock();
+        match unwritten.unwrap_or_else(PoisonError::into_inner).take() {
+            Some(error) => Err(error.into()),
+            None => Ok(()),
+        }
+    }
+
+    fn send(self, message: &Message<'_>) {
+        if self.is_json() {
+            self.write(&message.to_line());
+        }
+    }
+
+    /// Writes a line of data. That it cannot be written stops nothing that is under way, and is said at the end.
+    fn write(self, line: &str) {
+        let written = self.0.progress.suspend(|| {
+            let mut stdout = std::io::stdout().lock();
+            writeln!(stdout, "{line}").and_then(|()| stdout.flush())
+        });
+        if let Err(error) = written {
+            let mut unwritten = self
+                .0
+                .unwritten
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            unwritten.get_or_insert(error);
         }
     }
 
@@ -193,17 +337,74 @@ impl Reporter {
 
     /// Something worth knowing that is no failure.
     pub(crate) fn note(self, what: impl fmt::Display) {
-        self.say(style::NOTE, "note:", what);
+        let message = what.to_string();
+        self.say(style::NOTE, "note:", &message);
+        self.send(&Message::Warning { message });
     }
 
     fn say(self, style: Style, word: &str, what: impl fmt::Display) {
-        if !self.quiet {
+        if !self.0.quiet {
+            let what = oci_registry::escape(&what.to_string(), LONGEST_LINE);
             // A closed stderr takes no news, and is no reason to stop.
+            let _ = self
+                .0
+                .progress
+                .suspend(|| writeln!(anstream::stderr().lock(), "{style}{word}{style:#} {what}"));
+        }
+    }
+
+    /// Says what went wrong, and how this process ends.
+    pub(crate) fn fail(self, error: &Error) -> ExitCode {
+        if self.0.is_annotated
+            && let Some(cause) = &error.cause
+        {
+            // The runner makes it a mark in the margin of the run.
+            let words = oci_registry::escape(&annotation(cause.as_ref()), LONGEST_LINE);
             let _ = writeln!(
                 anstream::stderr().lock(),
-                "{style}{word}{style:#} {}",
-                oci_registry::escape(&what.to_string(), LONGEST_LINE)
+                "::error title=cargo oci::{words}"
             );
+        }
+        // A reader that has seen enough is no failure, and is told nothing more.
+        if error.exit != 0 {
+            self.send(&error.to_message());
+        }
+        fail(error)
+    }
+}
+
+/// An error and its causes in one line, as the commands of GitHub's runner take it.
+fn annotation(error: &(dyn StdError + 'static)) -> String {
+    let text = causes(error).join(": ");
+    text.replace('%', "%25")
+        .replace('\r', "%0D")
+        .replace('\n', "%0A")
+}
+
+/// An error, what caused it, and what caused that.
+fn causes(error: &(dyn StdError + 'static)) -> Vec<String> {
+    let mut chain = vec![error.to_string()];
+    let mut below = error.source();
+    while let Some(cause) = below {
+        chain.push(cause.to_string());
+        below = cause.source();
+    }
+    chain
+}
+
+impl Error {
+    fn to_message(&self) -> Message<'static> {
+        let mut causes = self.cause.iter().flat_map(|cause| causes(cause.as_ref()));
+        let message = causes.next().unwrap_or_else(|| match self.exit {
+            BUILD_FAILED => "cargo failed to build".to_owned(),
+            _ => "interrupted".to_owned(),
+        });
+        Message::Error {
+            kind: self.kind,
+            code: self.exit,
+            message,
+            causes: causes.collect(),
+            help: self.help.clone(),
         }
     }
 }

@@ -4,24 +4,51 @@
 //! directories, children are ended.
 
 use std::path::PathBuf;
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use oci_registry::{
-    Access, Archive, Client, ClientOptions, Layout, Location, Memory, Optional, RegistryName,
-    Source, Target,
+    Access, Archive, Client, ClientOptions, Digest, Environment, Layout, Location, Memory,
+    Observer, Optional, RegistryName, Source, Step, Target,
 };
 
 use crate::cargo;
 use crate::cli::{Cli, Command};
 use crate::command;
-use crate::report::{Error, Reporter};
+use crate::report::{self, Error, Reporter};
 
-/// Runs the command that was asked for.
-pub(crate) fn run(cli: Cli, reporter: Reporter) -> Result<(), Error> {
+/// Runs the command that was asked for, and says how it ended.
+pub(crate) fn main(cli: Cli) -> ExitCode {
+    let environment = match environment() {
+        Ok(environment) => environment,
+        Err(error) => return report::fail(&error),
+    };
+    let reporter = Reporter::new(&cli.global, cli.command.message_format(), &environment);
+    match run(cli, environment, reporter) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => reporter.fail(&error),
+    }
+}
+
+/// What the core may know of this process.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is where the environment enters"
+)]
+fn environment() -> Result<Environment, Error> {
+    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    let variables = std::env::vars_os().filter_map(text);
+    let directory = std::env::current_dir()?;
+    Ok(Environment::new(variables, std::env::home_dir(), directory))
+}
+
+fn run(cli: Cli, environment: Environment, reporter: Reporter) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let session = Session::of_process(&cli, reporter)?;
+    let session = Session::of_process(&cli, environment, reporter);
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = dispatch(&session, cli.command) => outcome,
@@ -74,11 +101,13 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), Error> {
 #[derive(Debug)]
 pub(crate) struct Session {
     /// What the core may know of this process.
-    pub(crate) environment: oci_registry::Environment,
+    pub(crate) environment: Environment,
     /// What cargo, rustc and git may know of it.
     pub(crate) cargo: cargo::Environment,
     /// The way to the user.
     pub(crate) reporter: Reporter,
+    /// How many things move at the same time.
+    pub(crate) concurrency: usize,
     client: Client,
 }
 
@@ -87,14 +116,7 @@ impl Session {
         clippy::disallowed_methods,
         reason = "this is where the environment enters"
     )]
-    fn of_process(cli: &Cli, reporter: Reporter) -> Result<Self, Error> {
-        let directory = std::env::current_dir()?;
-        let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-            Some((name.into_string().ok()?, value.into_string().ok()?))
-        };
-        let variables = std::env::vars_os().filter_map(text);
-        let environment =
-            oci_registry::Environment::new(variables, std::env::home_dir(), directory.clone());
+    fn of_process(cli: &Cli, environment: Environment, reporter: Reporter) -> Self {
         let mut options = ClientOptions::new(environment.clone());
         options.plain_http = cli.global.plain_http;
         options.attempts = cli.global.retries.saturating_add(1);
@@ -111,12 +133,40 @@ impl Session {
             .zip(cli.global.key_file.as_ref());
         options.identity =
             identity.map(|(chain, key)| (environment.resolve(chain), environment.resolve(key)));
-        Ok(Self {
+        if reporter.is_verbose() {
+            options.observer = Observer::new(move |step| {
+                if let Step::Request {
+                    method,
+                    url,
+                    status,
+                    ..
+                } = step
+                {
+                    let status = status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+                    reporter.status("Request", format_args!("{method} {url} {status}"));
+                }
+            });
+        }
+        let directory = environment.current_dir().to_owned();
+        Self {
             environment,
             cargo: cargo::Environment::new(directory, std::env::vars_os()),
             reporter,
+            concurrency: cli.global.concurrency,
             client: Client::new(options),
-        })
+        }
+    }
+
+    /// The last thing that a command says of what it has made or got: its name.
+    pub(crate) fn finished(
+        &self,
+        reference: &Location,
+        digest: &Digest,
+        index: Option<&Digest>,
+    ) -> Result<(), Error> {
+        let traffic = self.client.traffic();
+        self.reporter
+            .finished(reference.to_string(), digest, index, traffic)
     }
 
     /// One registry.

@@ -1,12 +1,11 @@
 //! `cargo oci manifest`: a manifest as JSON, or its exact bytes.
 
-use std::fmt::Write as _;
-
 use clap::Args;
 use oci_registry::Location;
 
 use super::find::{self, Selector};
 use super::location;
+use crate::message::inert;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -45,34 +44,4 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         Err(_) => inert(&String::from_utf8_lossy(bytes)),
     };
     report::line(shown)
-}
-
-/// The same JSON, with what a terminal could act on in JSON's own escapes.
-fn inert(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character != '\n' && oci_registry::is_active(character) {
-            let mut units = [0; 2];
-            for unit in character.encode_utf16(&mut units) {
-                let _ = write!(shown, "\\u{unit:04x}");
-            }
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_terminal_is_told_nothing_and_json_stays_json() {
-        let text = "{\n  \"a\": \"x\u{9b}31m\u{202e}y\"\n}";
-        let shown = inert(text);
-        assert_eq!(shown, "{\n  \"a\": \"x\\u009b31m\\u202ey\"\n}");
-        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
-        assert_eq!(read(&shown), read(text));
-    }
 }

@@ -1,13 +1,16 @@
 //! `cargo oci pull`: the files of an artifact, into a directory.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use clap::Args;
-use oci_registry::{Extract, Location, UnpackOptions, unpack};
+use oci_registry::{Extract, Location, Meter, UnpackOptions, unpack};
 
 use super::find::{self, Selector};
 use super::location;
-use crate::report::{self, Error, Size};
+use crate::message::{FileAction, FormatFlag, Message};
+use crate::report::Error;
 use crate::session::Session;
 
 /// Fetch the files of an artifact into a directory
@@ -37,6 +40,9 @@ pub(crate) struct Flags {
     /// Replace files that are there with other content
     #[arg(long)]
     force: bool,
+
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
 }
 
 /// Fetches, verifies and writes.
@@ -71,20 +77,35 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             .status("Pulling", format_args!("{asked} ({})", manifest.digest()));
     }
     let directory = session.resolve(&flags.output);
+    let bytes = files.iter().map(|file| file.descriptor.size).sum();
+    let batch = session
+        .reporter
+        .batch("Pulling", Some((files.len(), bytes)));
+    let fetched = Mutex::new(BTreeSet::new());
+    let fetched = || fetched.lock().unwrap_or_else(PoisonError::into_inner);
+    let started = |file: &Extract, meter: &Meter| {
+        let name = file.name.as_str();
+        fetched().insert(name.to_owned());
+        batch.start(name, name, file.descriptor.size, meter);
+    };
     let observer = |file: &Extract, path: &Path| {
-        // As it was asked for: relative to where the command was typed.
-        let shown = path
-            .strip_prefix(session.environment.current_dir())
-            .unwrap_or(path);
-        session.reporter.status(
-            "Pulled",
-            format_args!("{} ({})", shown.display(), Size(file.descriptor.size)),
-        );
+        let name = file.name.as_str();
+        let action = if fetched().contains(name) {
+            FileAction::Pulled
+        } else {
+            FileAction::Exists
+        };
+        batch.finish(name, file.descriptor.size);
+        let here = session.environment.current_dir();
+        let (executable, content) = (file.executable, &file.descriptor);
+        let message = Message::file(path, here, action, executable, content);
+        session.reporter.tell(&message);
     };
     let options = UnpackOptions {
         replace: flags.force,
+        concurrency: session.concurrency,
+        started: &started,
         observer: &observer,
-        ..UnpackOptions::default()
     };
     unpack(&*source, &files, &directory, options)
         .await
@@ -97,5 +118,6 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 error
             }
         })?;
-    report::line(name)
+    drop(batch);
+    session.finished(&name, manifest.digest(), None)
 }

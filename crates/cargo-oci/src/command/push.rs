@@ -6,6 +6,7 @@
 mod ahead;
 mod destination;
 mod files;
+mod github;
 mod handed;
 mod plan;
 mod publish;
@@ -21,6 +22,7 @@ use oci_registry::Location;
 
 use super::location;
 use crate::cargo::{Selection, Toolchain, Workspace};
+use crate::message::FormatFlag;
 use crate::report::Error;
 use crate::session::Session;
 use ahead::Ahead;
@@ -87,9 +89,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NAME=PATH[:TYPE]")]
     file: Vec<HandedFile>,
 
-    /// Use verbose output of cargo (-vv very verbose)
-    #[arg(long, short, action = clap::ArgAction::Count)]
-    verbose: u8,
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
 
     #[command(flatten)]
     selection: Selection,

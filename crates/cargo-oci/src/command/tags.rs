@@ -9,9 +9,6 @@ use super::location;
 use crate::report::{self, Error, Size};
 use crate::session::Session;
 
-/// How many manifests are asked for at the same time.
-const CONCURRENCY: usize = 4;
-
 /// List the tags of a repository
 #[derive(Debug, Args)]
 #[command(
@@ -58,7 +55,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         Some(cache) if source.origin().is_some() => cache.over(source),
         _ => source,
     };
-    let survey = Survey::new(source, Concurrency::new(CONCURRENCY));
+    let survey = Survey::new(source, Concurrency::new(session.concurrency));
     let tags = stream::iter(tags.into_iter().map(Ok));
     let mut rows = survey.tags(tags.boxed());
     while let Some(details) = rows.try_next().await? {

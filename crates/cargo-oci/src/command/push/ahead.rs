@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use oci_registry::{
-    Blob, BlobStream, Delivery, Descriptor, Identifier, Manifest, MediaType, Meter, Optional, Reference,
-    Result, Source, Tag, TagStream, Target,
+    Blob, BlobStream, Delivery, Descriptor, Identifier, Manifest, MediaType, Meter, Optional,
+    Reference, Result, Source, Tag, TagStream, Target,
 };
 
 /// A target that some questions were put to already. Each answer is given once; then the target is asked again.

@@ -37,12 +37,13 @@ pub(super) async fn built(
     } else {
         let shell = Shell {
             quiet: session.reporter.is_quiet(),
-            verbose: flags.verbose,
+            verbose: session.reporter.verbosity(),
             color: session.reporter.color(),
             terminal: std::io::stderr().is_terminal(),
         };
-        // Cargo's messages are read, not passed on: stdout is for the names of what is published.
-        cargo::build(&session.cargo, &request, shell, |_| ()).await?
+        // Cargo's messages are for programs; otherwise stdout is for the names of what is published.
+        let line = |line: &str| session.reporter.pass_on(line);
+        cargo::build(&session.cargo, &request, shell, line).await?
     };
     for subject in subjects {
         let is_there = |output: &Output| {

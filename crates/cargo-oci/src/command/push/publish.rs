@@ -3,13 +3,16 @@
 use std::sync::Arc;
 
 use oci_package::{Artifact, Build, Event, File, Floated, PackOptions, PublishOptions, Revision};
-use oci_registry::{Delivery, Descriptor, Identifier, Location, Manifest, Target};
+use oci_registry::{Descriptor, Identifier, Location, Manifest, Target};
 
 use super::destination::Destination;
+use super::github::{self, Published};
 use super::subject::Subject;
 use super::{Flags, Places, plan};
 use crate::cargo::{self, Output, PackageOutput, Provenance, Toolchain};
-use crate::report::{self, Error, Size};
+use crate::message::{ManifestAction, Message, TagAction};
+use crate::progress::Batch;
+use crate::report::{self, Error, Reporter};
 use crate::session::Session;
 
 /// Packs everything, and then publishes it, or shows what that would do.
@@ -42,42 +45,71 @@ pub(super) async fn all(
             };
             let build = build(output, found, &provenance, flags, toolchain)?;
             let facts = super::subject::facts(session, subject.package);
-            let artifact =
-                oci_package::pack(&facts, &build, &files(found, flags)?, &options).await?;
+            let files = files(found, flags)?;
+            let batch = session.reporter.batch("Uploading", None);
+            for file in files.iter().filter(|_| options.send_ahead.is_some()) {
+                // What cannot be read is found out by whoever reads it.
+                let size = std::fs::metadata(&file.path).map_or(0, |metadata| metadata.len());
+                batch.start(file.name.as_str(), file.name.as_str(), size, &file.meter);
+            }
+            let artifact = oci_package::pack(&facts, &build, &files, &options).await?;
             artifacts.push((subject, artifact));
         }
     }
+    if flags.dry_run {
+        return show(session, &places, &artifacts, flags).await;
+    }
+    let mut published = Vec::new();
+    let outcome = each(session, &places, &artifacts, flags, &mut published).await;
+    // What is published is told, also when something after it failed.
+    let told = github::tell(&session.environment, &published);
+    outcome.and(told)
+}
+
+/// Shows what publishing would do, as JSON.
+async fn show(
+    session: &Session,
+    places: &Places,
+    artifacts: &[(&Subject<'_>, Artifact)],
+    flags: &Flags,
+) -> Result<(), Error> {
     let mut plans = Vec::new();
-    for (subject, artifact) in &artifacts {
+    for (subject, artifact) in artifacts {
         let repository = &subject.destination.repository;
         let place: Arc<dyn Target> = match places.get(&subject.package.id) {
             Some(place) => Arc::clone(place) as _,
-            None if flags.dry_run => session.prospective_target(repository).await?,
-            None => session.target(repository).await?,
+            None => session.prospective_target(repository).await?,
         };
-        if flags.dry_run {
-            plans.push(plan::of(&*place, subject, artifact, &options(subject, flags)).await?);
-        } else {
-            publish(
-                session,
-                &*place,
-                subject,
-                artifact,
-                &options(subject, flags),
-            )
-            .await?;
-        }
+        let options = options(session, subject, flags);
+        plans.push(plan::of(&*place, subject, artifact, &options).await?);
     }
-    if flags.dry_run {
-        return report::line(plan::show(&plans));
+    report::line(plan::show(&plans))
+}
+
+/// Publishes one after the other, and notes each that is there.
+async fn each(
+    session: &Session,
+    places: &Places,
+    artifacts: &[(&Subject<'_>, Artifact)],
+    flags: &Flags,
+    published: &mut Vec<Published>,
+) -> Result<(), Error> {
+    for (subject, artifact) in artifacts {
+        let place: Arc<dyn Target> = match places.get(&subject.package.id) {
+            Some(place) => Arc::clone(place) as _,
+            None => session.target(&subject.destination.repository).await?,
+        };
+        let options = options(session, subject, flags);
+        publish(session, &*place, subject, artifact, &options, published).await?;
     }
     Ok(())
 }
 
-fn options(subject: &Subject<'_>, flags: &Flags) -> PublishOptions {
+fn options(session: &Session, subject: &Subject<'_>, flags: &Flags) -> PublishOptions {
     let mut options = PublishOptions {
         overwrite: flags.overwrite,
         index: !flags.no_index,
+        concurrency: session.concurrency,
         ..PublishOptions::default()
     };
     options.declared = subject
@@ -141,67 +173,99 @@ async fn publish(
     subject: &Subject<'_>,
     artifact: &Artifact,
     options: &PublishOptions,
+    published: &mut Vec<Published>,
 ) -> Result<(), Error> {
     let Destination { repository, tag } = &subject.destination;
-    let reporter = session.reporter;
+    let (reporter, target) = (session.reporter, artifact.target());
+    let package = subject.package;
     reporter.status(
         "Pushing",
         format_args!(
-            "{} v{} ({}) to {}",
-            subject.package.name,
-            subject.package.version,
-            artifact.target(),
+            "{} v{} ({target}) to {}",
+            package.name,
+            package.version,
             repository.with(tag.index().clone())
         ),
     );
-    let observer = |event: Event<'_>| match event {
-        Event::Blob(blob, delivery) => {
-            let verb = match delivery {
-                Delivery::Uploaded => "Uploaded",
-                Delivery::Mounted => "Mounted",
-                Delivery::Existed => "Exists",
-            };
-            reporter.status(verb, format_args!("{} ({})", title(blob), Size(blob.size)));
-        }
-        Event::Tag(tag, _) => reporter.status("Tagged", repository.with(tag.clone())),
-        Event::Index(tag, index) => {
-            let targets = index.as_index().map_or(0, |index| index.manifests.len());
-            let noun = if targets == 1 { "target" } else { "targets" };
-            reporter.status(
-                "Indexed",
-                format_args!("{} ({targets} {noun})", repository.with(tag.clone())),
-            );
-        }
-        Event::Note(note) => reporter.note(note),
-        _ => {}
-    };
-    let published = oci_package::publish(
-        artifact,
-        place,
-        std::slice::from_ref(tag),
-        options,
-        &observer,
-    )
-    .await?;
-    if published.blobs.is_empty() {
-        reporter.status(
-            "Unchanged",
-            format_args!(
-                "{} for {}",
-                repository.with(tag.index().clone()),
-                artifact.target()
-            ),
-        );
+    let sizes = artifact.packed().blobs().map(oci_registry::Blob::size);
+    let (count, bytes) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
+    let batch = reporter.batch("Uploading", Some((count, bytes)));
+    let observer = |event: Event<'_>| tell(reporter, repository, &batch, event);
+    let tags = std::slice::from_ref(tag);
+    let done = oci_package::publish(artifact, place, tags, options, &observer).await?;
+    drop(batch);
+    let manifest = &done.manifest;
+    let name = repository.with(Identifier::Digest(manifest.digest().clone()));
+    if done.blobs.is_empty() {
+        reporter.tell(&Message::Manifest {
+            reference: name.to_string(),
+            action: ManifestAction::Exists,
+            target: Some(target),
+            size: manifest.bytes().len() as u64,
+            digest: manifest.digest(),
+            known_as: repository.with(tag.index().clone()).to_string(),
+        });
     }
+    let index = done.tags.first().and_then(|done| done.index.as_ref());
+    published.push(Published {
+        package: package.name.to_string(),
+        version: package.version.to_string(),
+        target: target.to_owned(),
+        location: repository.clone(),
+        tag: tag.index().clone(),
+        digest: manifest.digest().clone(),
+        index: index.map(|index| index.digest().clone()),
+        size: bytes,
+    });
     if subject.floating {
-        let index = published.tags.first().and_then(|done| done.index.as_ref());
         match index.filter(|index| is_complete(index, subject)) {
             Some(index) => float(session, place, repository, index).await?,
             None => reporter.note("the release is not complete yet: no tag follows it"),
         }
     }
-    let name = repository.with(Identifier::Digest(published.manifest.digest().clone()));
-    report::line(name)
+    session.finished(&name, manifest.digest(), index.map(Manifest::digest))
+}
+
+/// Passes on what happens during a publication.
+fn tell(reporter: Reporter, repository: &Location, batch: &Batch, event: Event<'_>) {
+    let name = |identifier: Identifier| repository.with(identifier).to_string();
+    match event {
+        Event::BlobStarted(blob, meter) => {
+            batch.start(blob.digest.as_str(), title(blob), blob.size, &meter);
+        }
+        Event::Blob(blob, delivery) => {
+            batch.finish(blob.digest.as_str(), blob.size);
+            reporter.tell(&Message::blob(
+                name(blob.digest.clone().into()),
+                blob,
+                delivery,
+            ));
+        }
+        Event::Manifest(manifest) => reporter.tell(&Message::Manifest {
+            reference: name(manifest.digest().clone().into()),
+            action: ManifestAction::Pushed,
+            target: manifest
+                .annotations()
+                .get(oci_package::annotation::TARGET)
+                .map(String::as_str),
+            size: manifest.bytes().len() as u64,
+            digest: manifest.digest(),
+            known_as: String::new(),
+        }),
+        Event::Tag(tag, manifest) => reporter.tell(&Message::Tag {
+            reference: name(tag.clone().into()),
+            action: TagAction::Tagged,
+            digest: manifest.digest(),
+        }),
+        Event::Index(tag, index) => reporter.tell(&Message::Index {
+            reference: name(tag.clone().into()),
+            targets: oci_package::Summary::of(index).targets,
+            size: index.bytes().len() as u64,
+            digest: index.digest(),
+        }),
+        Event::Note(note) => reporter.note(note),
+        _ => {}
+    }
 }
 
 /// Whether an index holds all targets that were declared.
@@ -220,7 +284,11 @@ async fn float(
 ) -> Result<(), Error> {
     for floated in oci_package::float(place, index, &|_| ()).await? {
         match floated {
-            Floated::Moved(tag) => session.reporter.status("Moved", repository.with(tag)),
+            Floated::Moved(tag) => session.reporter.tell(&Message::Tag {
+                reference: repository.with(tag).to_string(),
+                action: TagAction::Moved,
+                digest: index.digest(),
+            }),
             Floated::Ahead(tag, version) => {
                 session.reporter.note(format_args!(
                     "`{tag}` stays with the higher version {version}"

@@ -1,0 +1,301 @@
+//! What programs read: `--message-format json`, one JSON object a line on stdout, beside cargo's own.
+//!
+//! Owns the objects and their fields, which `MESSAGES.md` describes: they are an API. What people read is told in the
+//! same breath, so that neither can know more than the other.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use clap::{Args, ValueEnum};
+use oci_registry::{Delivery, Descriptor, Digest, MediaType};
+use serde::Serialize;
+
+use crate::report::Size;
+
+/// For whom a command tells what it does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum MessageFormat {
+    /// For people
+    #[default]
+    Human,
+    /// For programs
+    Json,
+}
+
+/// What a verb takes that tells programs what it does.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct FormatFlag {
+    /// Tell what is done on stdout: `human` prints names only, `json` an object a line
+    #[arg(
+        long,
+        value_name = "FMT",
+        default_value = "human",
+        hide_default_value = true
+    )]
+    pub(crate) message_format: MessageFormat,
+}
+
+/// Something that was done, or has to be said.
+#[derive(Debug, Serialize)]
+#[serde(tag = "reason", rename_all_fields = "kebab-case")]
+pub(crate) enum Message<'a> {
+    /// A blob is at the target.
+    #[serde(rename = "oci-blob")]
+    Blob {
+        reference: String,
+        action: &'static str,
+        title: Option<&'a str>,
+        media_type: &'a MediaType,
+        size: u64,
+        digest: &'a Digest,
+    },
+    /// A manifest is at the target.
+    #[serde(rename = "oci-manifest")]
+    Manifest {
+        reference: String,
+        action: ManifestAction,
+        target: Option<&'a str>,
+        size: u64,
+        digest: &'a Digest,
+        /// The name that people know it by.
+        #[serde(skip)]
+        known_as: String,
+    },
+    /// A tag names an index that was written.
+    #[serde(rename = "oci-index")]
+    Index {
+        reference: String,
+        targets: Vec<String>,
+        size: u64,
+        digest: &'a Digest,
+    },
+    /// A tag names something.
+    #[serde(rename = "oci-tag")]
+    Tag {
+        reference: String,
+        action: TagAction,
+        digest: &'a Digest,
+    },
+    /// A file is in its place.
+    #[serde(rename = "oci-file")]
+    File {
+        path: String,
+        action: FileAction,
+        executable: bool,
+        size: u64,
+        digest: &'a Digest,
+        /// As a person would write the path.
+        #[serde(skip)]
+        shown: String,
+    },
+    /// Something worth knowing that is no failure.
+    #[serde(rename = "oci-warning")]
+    Warning { message: String },
+    /// The command failed.
+    #[serde(rename = "oci-error")]
+    Error {
+        kind: &'static str,
+        code: u8,
+        message: String,
+        causes: Vec<String>,
+        help: Vec<String>,
+    },
+    /// Something is published, pulled or installed, and this is its name.
+    #[serde(rename = "oci-finished")]
+    Finished {
+        reference: String,
+        digest: &'a Digest,
+        index_digest: Option<&'a Digest>,
+        requests: u64,
+        bytes: u64,
+        seconds: f64,
+    },
+}
+
+/// What became of a manifest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ManifestAction {
+    Pushed,
+    Exists,
+}
+
+/// What became of a tag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum TagAction {
+    Tagged,
+    Moved,
+}
+
+/// What became of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FileAction {
+    Pulled,
+    Exists,
+}
+
+impl<'a> Message<'a> {
+    /// A blob came to be at a target, where it has this name.
+    pub(crate) fn blob(reference: String, blob: &'a Descriptor, delivery: Delivery) -> Self {
+        Self::Blob {
+            reference,
+            action: match delivery {
+                Delivery::Uploaded => "uploaded",
+                Delivery::Mounted => "mounted",
+                Delivery::Existed => "exists",
+            },
+            title: blob.annotation(oci_package::annotation::TITLE),
+            media_type: &blob.media_type,
+            size: blob.size,
+            digest: &blob.digest,
+        }
+    }
+
+    /// A file is in its place, which is shown from where the command was typed.
+    pub(crate) fn file(
+        path: &Path,
+        here: &Path,
+        action: FileAction,
+        executable: bool,
+        content: &'a Descriptor,
+    ) -> Self {
+        let shown = path.strip_prefix(here).unwrap_or(path);
+        Self::File {
+            path: path.to_string_lossy().into_owned(),
+            action,
+            executable,
+            size: content.size,
+            digest: &content.digest,
+            shown: shown.display().to_string(),
+        }
+    }
+
+    /// What people read of it: a verb, and what. What they are told otherwise is nothing here.
+    pub(crate) fn for_people(&self) -> Option<(&'static str, String)> {
+        Some(match self {
+            Self::Blob {
+                action,
+                title,
+                size,
+                ..
+            } => {
+                let verb = match *action {
+                    "uploaded" => "Uploaded",
+                    "mounted" => "Mounted",
+                    _ => "Exists",
+                };
+                let title = title.unwrap_or("config");
+                (verb, format!("{title} ({})", Size(*size)))
+            }
+            Self::Manifest {
+                action: ManifestAction::Exists,
+                target,
+                known_as,
+                ..
+            } => {
+                let target = target.map(|target| format!(" for {target}"));
+                (
+                    "Unchanged",
+                    format!("{known_as}{}", target.unwrap_or_default()),
+                )
+            }
+            Self::Index {
+                reference, targets, ..
+            } => {
+                let count = targets.len();
+                let noun = if count == 1 { "target" } else { "targets" };
+                ("Indexed", format!("{reference} ({count} {noun})"))
+            }
+            Self::Tag {
+                reference, action, ..
+            } => match action {
+                TagAction::Tagged => ("Tagged", reference.clone()),
+                TagAction::Moved => ("Moved", reference.clone()),
+            },
+            Self::File {
+                action,
+                shown,
+                size,
+                ..
+            } => {
+                let verb = match action {
+                    FileAction::Pulled => "Pulled",
+                    FileAction::Exists => "Exists",
+                };
+                (verb, format!("{shown} ({})", Size(*size)))
+            }
+            Self::Manifest { .. }
+            | Self::Warning { .. }
+            | Self::Error { .. }
+            | Self::Finished { .. } => return None,
+        })
+    }
+
+    /// The object, in one line.
+    pub(crate) fn to_line(&self) -> String {
+        let text = serde_json::to_string(self).expect("texts and numbers always serialise");
+        inert(&text)
+    }
+}
+
+/// The same JSON, with what a terminal could act on in JSON's own escapes.
+pub(crate) fn inert(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character != '\n' && oci_registry::is_active(character) {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_is_told_nothing_and_json_stays_json() {
+        let text = "{\n  \"a\": \"x\u{9b}31m\u{202e}y\"\n}";
+        let shown = inert(text);
+        assert_eq!(shown, "{\n  \"a\": \"x\\u009b31m\\u202ey\"\n}");
+        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        assert_eq!(read(&shown), read(text));
+    }
+
+    #[test]
+    fn people_and_programs_are_told_the_same() {
+        let digest = Digest::sha256(b"x");
+        let blob = Descriptor::new("text/plain".into(), digest.clone(), 1536);
+        let message = Message::blob(format!("a.b/c@{digest}"), &blob, Delivery::Mounted);
+        assert_eq!(
+            message.for_people(),
+            Some(("Mounted", "config (1.5 KiB)".into()))
+        );
+        assert_eq!(
+            message.to_line(),
+            format!(
+                r#"{{"reason":"oci-blob","reference":"a.b/c@{digest}","action":"mounted","title":null,"media-type":"text/plain","size":1536,"digest":"{digest}"}}"#
+            )
+        );
+        let path = Path::new("/home/me/out/x");
+        let here = Path::new("/home/me");
+        let message = Message::file(path, here, FileAction::Pulled, true, &blob);
+        assert_eq!(
+            message.for_people(),
+            Some(("Pulled", "out/x (1.5 KiB)".into()))
+        );
+        assert_eq!(
+            message.to_line(),
+            format!(
+                r#"{{"reason":"oci-file","path":"/home/me/out/x","action":"pulled","executable":true,"size":1536,"digest":"{digest}"}}"#
+            )
+        );
+    }
+}

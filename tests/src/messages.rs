@@ -1,0 +1,96 @@
+//! The schema of JSON messages, read from where it is documented, and lines held against it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+/// What `MESSAGES.md` says: the fields of each reason, with their types.
+#[derive(Debug)]
+pub struct Schema(BTreeMap<String, BTreeMap<String, String>>);
+
+impl Schema {
+    /// The documented schema: a section for each reason, a row for each field.
+    #[must_use]
+    pub fn documented() -> Self {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/cargo-oci/MESSAGES.md");
+        let text = fs::read_to_string(path).expect("the documentation is there");
+        let mut reasons: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+        let mut reason = None;
+        for line in text.lines() {
+            if let Some(heading) = line.strip_prefix("## ") {
+                let name = heading.trim_matches('`').to_owned();
+                reasons.insert(name.clone(), BTreeMap::new());
+                reason = Some(name);
+            } else if let Some(row) = line.strip_prefix("| `") {
+                let (field, rest) = row.split_once("` | ").expect("a field and its type");
+                let (kind, _) = rest.split_once(" | ").expect("a type and its meaning");
+                let fields = reasons.get_mut(reason.as_ref().expect("a section"));
+                let fields = fields.expect("a section");
+                fields.insert(field.to_owned(), kind.to_owned());
+            }
+        }
+        assert!(reasons.len() >= 9, "{reasons:#?}");
+        assert!(reasons.values().all(|fields| !fields.is_empty()));
+        Self(reasons)
+    }
+
+    /// Holds every line of a program's stdout against the schema, and returns the objects that are ours; cargo's are
+    /// passed over.
+    #[track_caller]
+    #[must_use]
+    pub fn check(&self, stdout: &str) -> Vec<Value> {
+        let mut ours = Vec::new();
+        for line in stdout.lines() {
+            let object: Value = serde_json::from_str(line)
+                .unwrap_or_else(|error| panic!("no JSON ({error}): {line}"));
+            let reason = object["reason"].as_str();
+            let reason = reason.unwrap_or_else(|| panic!("there is no reason: {line}"));
+            if !reason.starts_with("oci-") {
+                continue;
+            }
+            let fields = self.0.get(reason);
+            let fields = fields.unwrap_or_else(|| panic!("`{reason}` is not documented: {line}"));
+            let found: Vec<_> = object.as_object().into_iter().flatten().collect();
+            for (name, value) in found.iter().filter(|(name, _)| *name != "reason") {
+                let kind = fields.get(*name);
+                let kind = kind.unwrap_or_else(|| panic!("`{name}` is not documented: {line}"));
+                assert!(fits(value, kind), "`{name}` is no {kind}: {line}");
+            }
+            for name in fields.keys() {
+                assert!(object.get(name).is_some(), "`{name}` is missing: {line}");
+            }
+            ours.push(object);
+        }
+        ours
+    }
+}
+
+/// Whether a value is of a type in the words of the documentation.
+fn fits(value: &Value, kind: &str) -> bool {
+    if let Some(kind) = kind.strip_suffix(" or null") {
+        return value.is_null() || fits(value, kind);
+    }
+    let all = |is_one: fn(&Value) -> bool| {
+        value
+            .as_array()
+            .is_some_and(|values| values.iter().all(is_one))
+    };
+    match kind {
+        "string" => value.is_string(),
+        "number" => value.is_number(),
+        "boolean" => value.is_boolean(),
+        "object" => value.is_object(),
+        "digest" => value.as_str().is_some_and(|text| {
+            let hex = text.strip_prefix("sha256:").unwrap_or_default();
+            hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit())
+        }),
+        "list of strings" => all(Value::is_string),
+        "list of objects" => all(Value::is_object),
+        words if words.starts_with('`') => words
+            .split(", ")
+            .any(|word| value.as_str() == Some(word.trim_matches('`'))),
+        other => panic!("`{other}` is no type"),
+    }
+}

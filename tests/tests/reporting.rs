@@ -1,0 +1,273 @@
+//! What the program says while it works, and to whom: people, programs, and CI.
+
+use std::fs;
+
+use e2e::messages::Schema;
+use e2e::program::{Home, Outcome, Run};
+use e2e::recorder::Recorder;
+use e2e::registry::Registry;
+use e2e::require;
+use e2e::sources::{Sources, host_triple};
+use serde_json::Value;
+
+fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
+    let arguments = ["push", "--registry", host].into_iter();
+    let arguments = arguments.chain(more.iter().copied());
+    home.cargo_oci(arguments).within(sources.path())
+}
+
+/// The reasons in order, each as often as it comes.
+fn reasons(messages: &[Value]) -> Vec<&str> {
+    let reasons = messages.iter().map(|message| message["reason"].as_str());
+    reasons.map(Option::unwrap).collect()
+}
+
+fn of<'a>(messages: &'a [Value], reason: &str) -> Vec<&'a Value> {
+    let is_one = |message: &&Value| message["reason"] == reason;
+    messages.iter().filter(is_one).collect()
+}
+
+#[test]
+fn programs_read_what_is_documented() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    let (schema, host) = (Schema::documented(), registry.host());
+    let json = ["--message-format", "json"];
+
+    let plan = push(&home, &sources, host, &["--dry-run"]).succeeds();
+    let plan = schema.check(&plan.stdout);
+    assert_eq!(reasons(&plan), ["oci-plan"]);
+
+    let pushed = push(&home, &sources, host, &json).succeeds();
+    assert!(
+        pushed.stdout.contains(r#""reason":"compiler-artifact""#),
+        "cargo's own messages stand beside ours: {pushed}"
+    );
+    let messages = schema.check(&pushed.stdout);
+    let mut expected = vec!["oci-blob"; 4];
+    expected.extend(["oci-manifest", "oci-tag", "oci-index", "oci-finished"]);
+    assert_eq!(reasons(&messages), expected, "{pushed}");
+    let stored = registry.digest("widgets", &sources.target_tag()).unwrap();
+    let index = registry.digest("widgets", &sources.version()).unwrap();
+    let finished = of(&messages, "oci-finished")[0];
+    assert_eq!(finished["reference"], format!("{host}/widgets@{stored}"));
+    assert_eq!(finished["digest"], stored);
+    assert_eq!(finished["index-digest"], index);
+    assert!(finished["requests"].as_u64() > Some(10), "{finished}");
+    let sizes = of(&messages, "oci-blob");
+    let sizes = sizes.iter().map(|blob| blob["size"].as_u64().unwrap());
+    assert!(finished["bytes"].as_u64() > Some(sizes.sum()), "{finished}");
+    assert_eq!(plan[0]["digest"], stored);
+    let tag = format!("{host}/widgets:{}", sources.target_tag());
+    assert_eq!(of(&messages, "oci-tag")[0]["reference"], tag);
+    assert_eq!(of(&messages, "oci-index")[0]["targets"][0], host_triple());
+
+    // People read the same on stderr, and nothing but the name on stdout.
+    for line in ["Uploaded round-1.2.3-", "Tagged ", "Indexed "] {
+        assert!(pushed.stderr.contains(line), "{pushed}");
+    }
+    let again = push(&home, &sources, host, &[]).succeeds();
+    assert_eq!(again.stdout, format!("{host}/widgets@{stored}\n"));
+    let again = push(&home, &sources, host, &json).succeeds();
+    let messages = schema.check(&again.stdout);
+    assert_eq!(reasons(&messages), ["oci-manifest", "oci-finished"]);
+    assert_eq!(messages[0]["action"], "exists");
+    assert_eq!(messages[1]["index-digest"], index);
+}
+
+#[test]
+fn a_pull_tells_each_file_and_a_failure_its_kind() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    let schema = Schema::documented();
+    push(&home, &sources, registry.host(), &[]).succeeds();
+    let reference = format!("{}/widgets", registry.host());
+    let pull = home.cargo_oci(["pull", &reference, "-o", "out", "--message-format", "json"]);
+    let actions = |outcome: &Outcome| {
+        let messages = schema.check(&outcome.stdout);
+        let files = of(&messages, "oci-file").into_iter();
+        let files = files.map(|file| {
+            let path = file["path"].as_str().unwrap().to_owned();
+            assert!(fs::metadata(&path).unwrap().len() == file["size"].as_u64().unwrap());
+            let name = path.rsplit('/').next().unwrap().to_owned();
+            format!(
+                "{} {name} {}",
+                file["action"].as_str().unwrap(),
+                file["executable"]
+            )
+        });
+        let mut files: Vec<_> = files.collect();
+        files.sort();
+        assert_eq!(reasons(&messages).last(), Some(&"oci-finished"));
+        files.join(", ")
+    };
+    let first = pull.clone().succeeds();
+    assert_eq!(
+        actions(&first),
+        "pulled libshapes.so false, pulled round true, pulled square true"
+    );
+    fs::remove_file(home.path().join("out/round")).unwrap();
+    assert_eq!(
+        actions(&pull.clone().succeeds()),
+        "exists libshapes.so false, exists square true, pulled round true"
+    );
+
+    fs::write(home.path().join("out/round"), "mine").unwrap();
+    let refused = pull.fails_with(5);
+    let messages = schema.check(&refused.stdout);
+    let error = messages.last().unwrap();
+    assert_eq!(error["reason"], "oci-error");
+    assert_eq!(
+        (&error["kind"], &error["code"]),
+        (&"conflict".into(), &5.into())
+    );
+    assert!(
+        error["help"][0].as_str().unwrap().contains("--force"),
+        "{error}"
+    );
+    assert!(of(&messages, "oci-finished").is_empty());
+}
+
+#[test]
+fn github_is_told_what_later_steps_need() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    let (host, at) = (registry.host(), |name: &str| home.path().join(name));
+    let in_action = |more: &[&str]| {
+        let mut run = push(&home, &sources, host, more).with("GITHUB_ACTIONS", "true");
+        for variable in ["GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ARTIFACTS"] {
+            run = run.with(variable, at(variable));
+        }
+        run
+    };
+    fs::write(at("GITHUB_OUTPUT"), "earlier=1\n").unwrap();
+    let pushed = in_action(&[]).succeeds();
+    let digest = pushed.printed_digest();
+    let index = registry.digest("widgets", &sources.version()).unwrap();
+    let read = |name: &str| fs::read_to_string(at(name)).unwrap();
+    assert_eq!(
+        read("GITHUB_OUTPUT"),
+        format!(
+            "earlier=1\nreference={host}/widgets@{digest}\ndigest={digest}\nindex-digest={index}\n"
+        )
+    );
+    assert_eq!(
+        read("GITHUB_ARTIFACTS"),
+        format!("oci://{host}/widgets@{digest}\n")
+    );
+    let summary = read("GITHUB_STEP_SUMMARY");
+    let row = format!(
+        "| widgets 1.2.3 | {} | `{host}/widgets:1.2.3` |",
+        host_triple()
+    );
+    assert!(
+        summary.lines().nth(2).unwrap().starts_with(&row),
+        "{summary}"
+    );
+    assert!(!pushed.stderr.contains("::error"), "{pushed}");
+
+    sources.append(
+        "src/bin/round.rs",
+        "#[used]\nstatic CHANGED: [u8; 7] = *b\"changed\";",
+    );
+    let refused = in_action(&[]).fails_with(5);
+    let command = refused
+        .stderr
+        .lines()
+        .find(|line| line.starts_with("::error "));
+    assert!(command.unwrap().contains("1.2.3"), "{refused}");
+    let elsewhere = push(&home, &sources, host, &[]).fails_with(5);
+    assert!(!elsewhere.stderr.contains("::error"), "{elsewhere}");
+}
+
+#[test]
+fn verbose_shows_the_requests_and_nothing_secret() {
+    require!(DockerRegistry);
+    let (registry, sources) = (Registry::with_passwords(), Sources::widgets());
+    let recorder = Recorder::before(registry.host());
+    let (host, home) = (recorder.host(), Home::of_user(&recorder.host()));
+    let pushed = push(&home, &sources, &host, &["-v"]).succeeds();
+    let shown = |outcome: &Outcome| {
+        let lines = outcome.stderr.lines();
+        let lines = lines.filter(|line| line.trim_start().starts_with("Request "));
+        lines.map(|line| line.trim().to_owned()).collect::<Vec<_>>()
+    };
+    let requests = recorder.take();
+    assert_eq!(
+        shown(&pushed).len(),
+        requests.len(),
+        "{pushed}\n{requests:#?}"
+    );
+    let uploads = shown(&pushed);
+    let upload = uploads.iter().find(|line| line.starts_with("Request PUT"));
+    let upload = upload.expect("a blob was sent");
+    assert!(upload.contains("_state=…&digest=sha256:"), "{upload}");
+    assert!(!pushed.stderr.contains("correct horse"), "{pushed}");
+
+    let reference = format!("{host}/widgets");
+    for verb in ["tags", "manifest", "pull"] {
+        let mut arguments = vec![verb, &reference, "-v"];
+        arguments.extend((verb == "pull").then_some("--output=out"));
+        let outcome = home.cargo_oci(arguments).succeeds();
+        let requests = recorder.take();
+        assert!(!requests.is_empty());
+        assert_eq!(
+            shown(&outcome).len(),
+            requests.len(),
+            "{outcome}\n{requests:#?}"
+        );
+    }
+    let quiet = home.cargo_oci(["tags", &reference, "-q"]).succeeds();
+    assert_eq!(quiet.stderr, "");
+    home.cargo_oci(["tags", &reference, "-q", "-v"])
+        .outcome()
+        .stderr
+        .contains("cannot be used with")
+        .then_some(())
+        .expect("quiet and verbose are two things");
+}
+
+#[test]
+fn bars_are_drawn_where_they_are_asked_for() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    // Large enough for a look at its meter while it moves.
+    sources.write("made/big", &"0123456789abcdef".repeat(6 << 20));
+    let host = registry.host();
+    let file = ["--file", "big=made/big", "--target", host_triple()];
+    let always = |run: Run| {
+        run.with("CARGO_TERM_PROGRESS_WHEN", "always")
+            .with("CARGO_TERM_PROGRESS_WIDTH", "100")
+    };
+    let pushed = always(push(&home, &sources, host, &file)).succeeds();
+    let bar = |outcome: &Outcome, start: &str| {
+        let mut lines = outcome.stderr.split(['\n', '\r']);
+        lines.any(|line| {
+            let line = line.rsplit("\u{1b}[2K").next().unwrap_or(line);
+            line.trim_start().starts_with(start) && line.contains("96.00 MiB") && line.contains('[')
+        })
+    };
+    assert!(bar(&pushed, "Uploading big"), "{pushed}");
+    assert!(
+        pushed.stderr.contains("Uploaded big (96.0 MiB)"),
+        "{pushed}"
+    );
+
+    let reference = format!("{host}/widgets");
+    let pull = |output: &str| home.cargo_oci(["pull", &reference, "--output", output]);
+    let pulled = always(pull("first")).succeeds();
+    assert!(bar(&pulled, "Pulling big"), "{pulled}");
+    let plain = pull("second").succeeds();
+    let lines: Vec<_> = plain.stderr.lines().map(str::trim_start).collect();
+    assert_eq!(lines.len(), 2, "a line for each thing: {plain}");
+    assert!(
+        lines[1].starts_with("Pulled second/big (96.0 MiB)"),
+        "{plain}"
+    );
+    for run in [
+        always(pull("third")).with("CARGO_TERM_QUIET", "true"),
+        always(home.cargo_oci(["pull", &reference, "--quiet", "-o", "fourth"])),
+    ] {
+        assert_eq!(run.succeeds().stderr, "");
+    }
+}
