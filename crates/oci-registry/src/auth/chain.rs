@@ -89,6 +89,19 @@ impl CredentialProvider for CredentialChain {
         let found = None;
         Ok(Lookup { found, looked_in })
     }
+
+    /// Of all places, each once, in their order.
+    async fn registries(&self) -> Vec<RegistryName> {
+        let mut names = Vec::new();
+        for place in &self.places {
+            for name in place.registries().await {
+                if !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
 }
 
 #[cfg(test)]
@@ -158,6 +171,28 @@ mod tests {
                 std::fs::remove_file(home.path().join(file)).unwrap();
             }
         }
+    }
+
+    #[tokio::test]
+    async fn the_registries_that_places_know_are_told_and_what_is_broken_is_left_out() {
+        let docker = r#"{"auths":{"https://index.docker.io/v1/":{},"ghcr.io/acme":{"auth":"???"},"not a name":{}},
+            "credHelpers":{"b.example":"x","ghcr.io":"x"}}"#;
+        let home = Home::new()
+            .with(
+                "DOCKER_AUTH_CONFIG",
+                r#"{"auths":{"a.b":{"auth":"dmFyaWFibGU6cA=="}}}"#,
+            )
+            .file(".docker/config.json", docker)
+            .with("REGISTRY_AUTH_FILE", "auth.json")
+            .file("auth.json", r#"{"auths":{"quay.io/me":{},"a.b":{}}}"#)
+            .file(".finch/config.json", "broken");
+        let chain = CredentialChain::new(&home.environment(), []);
+        let names = chain.registries().await;
+        let names: Vec<_> = names.iter().map(RegistryName::as_str).collect();
+        assert_eq!(
+            names,
+            ["a.b", "ghcr.io", "docker.io", "b.example", "quay.io"]
+        );
     }
 
     #[tokio::test]

@@ -17,6 +17,7 @@ use super::file::{self, AuthFile};
 use super::helper::Helpers;
 use super::{CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
+use crate::reference::RegistryName;
 
 /// One file of podman's.
 #[derive(Debug)]
@@ -90,6 +91,15 @@ impl CredentialProvider for ContainersFile {
             .helpers
             .look(helper, server, &place, request.is_refused);
         Ok(looked.await?)
+    }
+
+    async fn registries(&self) -> Vec<RegistryName> {
+        let parse = if self.is_legacy {
+            AuthFile::parse_legacy
+        } else {
+            AuthFile::parse
+        };
+        file::registries(&self.path, parse).await
     }
 }
 

@@ -12,6 +12,7 @@ use super::file::{self, AuthFile};
 use super::helper::Helpers;
 use super::{CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
+use crate::reference::RegistryName;
 
 /// The variable in which CI systems hand over what docker would have in its file.
 #[derive(Debug)]
@@ -34,6 +35,12 @@ impl CredentialProvider for AuthVariable {
             None => None,
         };
         Ok(Lookup::of(place, found))
+    }
+
+    async fn registries(&self) -> Vec<RegistryName> {
+        let text = self.environment.var("DOCKER_AUTH_CONFIG");
+        let file = text.and_then(|text| AuthFile::parse_variable(text, "").ok());
+        file.map(|file| file.registries()).unwrap_or_default()
     }
 }
 
@@ -88,6 +95,14 @@ impl CredentialProvider for ConfigDirectory {
             .helpers
             .look(helper, server, &place, request.is_refused);
         Ok(looked.await?)
+    }
+
+    async fn registries(&self) -> Vec<RegistryName> {
+        let path = self.directory.as_ref().map(|path| path.join("config.json"));
+        match path {
+            Some(path) => file::registries(&path, AuthFile::parse).await,
+            None => Vec::new(),
+        }
     }
 }
 

@@ -100,6 +100,16 @@ pub(super) async fn read(path: &Path, place: &str) -> Result<Option<Vec<u8>>, Er
     Ok(Some(bytes))
 }
 
+/// The registries that a file names; none where it cannot be read.
+pub(super) async fn registries(
+    path: &Path,
+    parse: impl Fn(&[u8], &str) -> Result<AuthFile, Error>,
+) -> Vec<RegistryName> {
+    let bytes = read(path, "").await.ok().flatten();
+    let file = bytes.and_then(|bytes| parse(&bytes, "").ok());
+    file.map(|file| file.registries()).unwrap_or_default()
+}
+
 /// The key that docker uses for a registry.
 pub(super) fn docker_key(registry: &RegistryName) -> &str {
     if HUB.contains(&registry.as_str()) {
@@ -171,6 +181,14 @@ impl AuthFile {
             auths: Some(auths.map(|(key, value)| (key, value.map(entry))).collect()),
             ..Self::default()
         })
+    }
+
+    /// The registries that have an entry or a helper of their own. An entry is there also where a helper has the credential.
+    pub(super) fn registries(&self) -> Vec<RegistryName> {
+        let auths = self.auths.iter().flat_map(BTreeMap::keys);
+        let helpers = self.cred_helpers.iter().flat_map(BTreeMap::keys);
+        let hosts = auths.chain(helpers).map(|key| hub_as_one(hostname(key)));
+        hosts.filter_map(|host| host.parse().ok()).collect()
     }
 
     /// The helper that docker asks for the registry: its own, else the one for all.

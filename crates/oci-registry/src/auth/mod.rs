@@ -182,6 +182,12 @@ pub trait CredentialProvider: fmt::Debug + Send + Sync {
     ///
     /// When a place that should be asked could not be: a broken store is never the same as an empty one.
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup>;
+
+    /// The registries that credentials are known of, as far as that shows without asking for any of them. A list to choose
+    /// from: what cannot be read is left out.
+    async fn registries(&self) -> Vec<RegistryName> {
+        Vec::new()
+    }
 }
 
 /// Knows no credentials.

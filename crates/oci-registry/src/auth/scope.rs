@@ -6,6 +6,8 @@ use crate::reference::{RegistryName, RepositoryName};
 /// A resource and the actions wanted on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
+    /// Being known to the registry, and nothing more.
+    Known,
     /// The list of all repositories.
     Catalog,
     /// Reading a repository.
@@ -40,7 +42,7 @@ impl Scope {
     pub(crate) fn request<'a>(&'a self, registry: &'a RegistryName) -> CredentialRequest<'a> {
         let request = CredentialRequest::new(registry);
         match self {
-            Self::Catalog => request,
+            Self::Known | Self::Catalog => request,
             Self::Pull(name) => request.repository(name),
             Self::Push(name) | Self::Mount { to: name, .. } => request.repository(name).to_write(),
         }
@@ -49,6 +51,7 @@ impl Scope {
     /// The scope in the words of the token protocol, one for each resource.
     pub(crate) fn words(&self) -> Vec<String> {
         match self {
+            Self::Known => Vec::new(),
             Self::Catalog => vec!["registry:catalog:*".to_owned()],
             Self::Pull(name) => vec![format!("repository:{name}:pull")],
             Self::Push(name) => vec![format!("repository:{name}:pull,push")],

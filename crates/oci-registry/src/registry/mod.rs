@@ -6,6 +6,7 @@
 mod delete;
 mod download;
 mod page;
+mod ping;
 mod referrers;
 mod repository;
 mod response;
@@ -32,6 +33,7 @@ use crate::exchange::{Exchange, Settings};
 use crate::journal::Observer;
 use crate::reference::{Reference, RegistryName, RepositoryName};
 use crate::transport::Transport;
+pub use ping::Pong;
 pub use repository::{Access, Repository};
 use upload::Uploads;
 

@@ -279,7 +279,8 @@ impl Transport {
         self.observer().tell(|| Step::Auth(state));
     }
 
-    async fn account(&self, scope: &Scope) -> Account {
+    /// As whom requests of this scope are sent, as far as is known.
+    pub(crate) async fn account(&self, scope: &Scope) -> Account {
         self.state.lock().await.account(scope)
     }
 

@@ -1,0 +1,103 @@
+//! Whether a registry is there, and as whom it knows us (distribution-spec, "Determining Support").
+
+use std::time::{Duration, Instant};
+
+use http::{Method, StatusCode};
+use snafu::{ResultExt, Snafu};
+
+use super::{Registry, response};
+use crate::auth::scope::Scope;
+use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::exchange::Request;
+use crate::reference::RegistryName;
+use crate::transport::Account;
+
+#[derive(Debug, Snafu)]
+#[snafu(display("failed to reach the registry `{registry}`"))]
+struct Reach {
+    registry: RegistryName,
+    source: crate::Error,
+}
+
+impl Failure for Reach {
+    fn kind(&self) -> ErrorKind {
+        self.source.kind()
+    }
+
+    fn help(&self) -> Vec<String> {
+        self.source.help()
+    }
+
+    fn registry_errors(&self) -> &[RegistryError] {
+        self.source.registry_errors()
+    }
+}
+
+/// What a registry answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pong {
+    /// Where the credential was found that the registry took; none where it demanded none, or there was none to show.
+    pub credential_source: Option<String>,
+    /// How long the registry took to answer a request, over a connection that was there and with an authorisation that was
+    /// at hand.
+    pub latency: Duration,
+}
+
+impl Registry {
+    /// Asks whether the registry is there and takes the credential that there is for it.
+    ///
+    /// A registry that demands a credential where there is none is there all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unauthenticated`] and [`ErrorKind::Denied`] when it refuses the credential, [`ErrorKind::NotFound`]
+    /// and [`ErrorKind::Protocol`] when it is no registry.
+    pub async fn ping(&self) -> crate::Result<Pong> {
+        let asked = self.ask().await;
+        Ok(asked.with_context(|_| ReachSnafu {
+            registry: self.name().clone(),
+        })?)
+    }
+
+    async fn ask(&self) -> crate::Result<Pong> {
+        self.knock().await?;
+        // Now nothing has to be set up any more.
+        let asked = Instant::now();
+        self.knock().await?;
+        let latency = asked.elapsed();
+        let credential_source = match self.transport.account(&Scope::Known).await {
+            Account::Credential { place } => Some(place),
+            Account::Unasked | Account::Anonymous { .. } => None,
+        };
+        Ok(Pong {
+            credential_source,
+            latency,
+        })
+    }
+
+    async fn knock(&self) -> crate::Result<()> {
+        let request = Request::new(Method::GET, self.transport.url("/v2/"));
+        let is_anonymous = async || {
+            let account = self.transport.account(&Scope::Known).await;
+            matches!(account, Account::Anonymous { .. })
+        };
+        match self.transport.send(request, &Scope::Known).await {
+            Ok(answer) if answer.response.status.is_success() => Ok(()),
+            Ok(answer)
+                if answer.response.status == StatusCode::UNAUTHORIZED && is_anonymous().await =>
+            {
+                Ok(())
+            }
+            Ok(answer) => Err(response::refusal(self.transport.registry(), answer).await),
+            // Its token server has nothing for strangers.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied)
+                    && is_anonymous().await =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
