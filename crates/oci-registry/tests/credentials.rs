@@ -480,3 +480,33 @@ mod ecr {
         assert_eq!(error.kind(), ErrorKind::Network, "{error:?}");
     }
 }
+
+#[tokio::test]
+async fn a_ping_tells_which_credential_was_taken() {
+    let gate = |right: &'static str| {
+        move |asked: &Asked, _: usize| {
+            let right = authorization(&basic("me", right));
+            if asked.header("authorization") == Some(&right) {
+                Reply::new(200).body("{}")
+            } else {
+                Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\"")
+            }
+        }
+    };
+    let server = Server::start(gate("right")).await;
+    let name = server.host().parse().unwrap();
+    let ping = async |password: Option<&'static str>| {
+        let (client, _) = client(move |_| Some(basic("me", password?)));
+        client.registry(&name).unwrap().ping().await
+    };
+    let known = ping(Some("right")).await.unwrap();
+    assert_eq!(known.credential_source.as_deref(), Some("a test"));
+    assert!(known.latency > std::time::Duration::ZERO);
+    // Challenge, answer, and the request whose time is taken.
+    assert_eq!(server.lines(), ["GET /v2/"; 3]);
+    let stranger = ping(None).await.unwrap();
+    assert_eq!(stranger.credential_source, None);
+    let error = ping(Some(CANARY)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+    assert!(error.to_string().ends_with(&format!("`{name}`")), "{error}");
+}
