@@ -17,7 +17,7 @@ use oci_registry::{
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::Summary;
+use crate::{Summary, annotation};
 
 /// Largest image config that is read for its date, in bytes.
 const MAX_CONFIG: usize = 1 << 20;
@@ -108,6 +108,12 @@ impl Survey {
         details.scan(false, up_to_error).boxed()
     }
 
+    /// What is said about a manifest of this place: by its annotations; where they leave something out, by the labels of its
+    /// image config; of an index, by its entries and then by the first manifest in it.
+    pub async fn annotations(&self, manifest: &Manifest) -> Result<Annotations> {
+        self.0.annotations(manifest).await
+    }
+
     /// Everything that can be found out about a manifest of this place.
     pub async fn summary(&self, manifest: &Manifest) -> Result<Summary> {
         self.0.summary(manifest).await
@@ -170,6 +176,43 @@ impl Inner {
             summary.await.cloned()
         }
         .boxed()
+    }
+
+    async fn annotations(&self, manifest: &Manifest) -> Result<Annotations> {
+        let mut said = manifest.annotations().clone();
+        let (mut image, mut child) = (manifest.as_image(), None);
+        if let Some(index) = manifest.as_index().filter(|_| !is_described(&said)) {
+            let known = |entry: &&Descriptor| {
+                let platform = entry.platform.as_ref();
+                platform.is_none_or(|platform| platform.os != "unknown")
+                    && !entry.media_type.is_index()
+            };
+            let Some(entry) = index.manifests.iter().find(known) else {
+                return Ok(said);
+            };
+            complete(&mut said, &entry.annotations);
+            if !is_described(&said) {
+                child = self.manifest(entry.digest.clone().into()).await?;
+                if let Some(child) = &child {
+                    complete(&mut said, child.annotations());
+                }
+            }
+            image = child.as_ref().and_then(Manifest::as_image);
+            said.retain(|key, _| !annotation::OF_ONE_TARGET.contains(&key.as_str()));
+        }
+        if let Some(image) = image.filter(|_| !is_described(&said))
+            && let Some(config) = self.config(&image.config).await?
+        {
+            complete(
+                &mut said,
+                &config
+                    .execution
+                    .unwrap_or_default()
+                    .labels
+                    .unwrap_or_default(),
+            );
+        }
+        Ok(said)
     }
 
     async fn complete_image(&self, summary: &mut Summary, config: &Descriptor) -> Result<()> {
@@ -246,13 +289,40 @@ fn readable<T>(read: Result<T>) -> Result<Option<T>> {
     }
 }
 
+/// Whether it is said which version this is, or where it comes from.
+fn is_described(said: &Annotations) -> bool {
+    [
+        annotation::VERSION,
+        annotation::SOURCE,
+        annotation::REVISION,
+    ]
+    .iter()
+    .any(|key| said.contains_key(*key))
+}
+
+/// Adds what was not said yet.
+fn complete(said: &mut Annotations, more: &Annotations) {
+    for (key, value) in more {
+        said.entry(key.clone()).or_insert_with(|| value.clone());
+    }
+}
+
 /// What is wanted of an image's config (image-spec, `config.md`).
 #[derive(Debug, serde::Deserialize)]
 struct Config {
     #[serde(default)]
     created: Option<String>,
+    #[serde(rename = "config", default)]
+    execution: Option<Execution>,
     #[serde(flatten)]
     platform: Platform,
+}
+
+/// How an image is run; of which its labels say what it is.
+#[derive(Debug, Default, serde::Deserialize)]
+struct Execution {
+    #[serde(rename = "Labels", default)]
+    labels: Option<Annotations>,
 }
 
 #[cfg(test)]
@@ -264,7 +334,6 @@ mod tests {
     use oci_registry::{Blob, BlobStream, ImageManifest, Memory, Target};
 
     use super::*;
-    use crate::annotation;
 
     /// An image of this config and one layer of three bytes, in memory.
     async fn image(memory: &Memory, config: &str) -> Manifest {
@@ -320,6 +389,30 @@ mod tests {
         let index = Manifest::from_index(index).unwrap();
         let summary = survey(memory).summary(&index).await.unwrap();
         assert_eq!((summary.size, summary.created), (None, None));
+    }
+
+    #[tokio::test]
+    async fn labels_and_entries_say_what_annotations_do_not() {
+        let memory = Memory::new();
+        let config =
+            r#"{"config":{"Labels":{"org.opencontainers.image.version":"1.2","org.example":"x"}}}"#;
+        let labelled = image(&memory, config).await;
+        let silent = image(&memory, r#"{"config":{"Labels":null}}"#).await;
+        let mut index = Index::new(None, vec![labelled.descriptor()]);
+        let of_index = Manifest::from_index(index.clone()).unwrap();
+        index.manifests[0]
+            .annotations
+            .insert(annotation::REVISION.into(), "abc".into());
+        let of_entry = Manifest::from_index(index).unwrap();
+        let survey = survey(memory);
+        let said = async |manifest| {
+            let said = survey.annotations(manifest).await.unwrap();
+            said.into_values().collect::<Vec<_>>()
+        };
+        assert_eq!(said(&labelled).await, ["x", "1.2"]);
+        assert_eq!(said(&silent).await, [""; 0]);
+        assert_eq!(said(&of_index).await, ["x", "1.2"]);
+        assert_eq!(said(&of_entry).await, ["abc"]);
     }
 
     /// A place where tags take their time, some are gone, and one is one too many.
