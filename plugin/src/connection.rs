@@ -54,7 +54,7 @@ impl Connections {
 }
 
 /// Everything that a client is made from.
-#[derive(Clone, PartialEq)]
+#[derive(Clone, PartialEq, Default)]
 pub(crate) struct Surroundings {
     variables: BTreeMap<String, String>,
     current_dir: PathBuf,
@@ -82,12 +82,18 @@ impl Surroundings {
         &self.current_dir
     }
 
+    /// What a path means from there.
+    pub(crate) fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.current_dir.join(path)
+    }
+
     /// What has been read before, by whoever has this home directory.
     pub(crate) fn cache(&self) -> Option<Cache> {
         Cache::of_user(&self.environment())
     }
 
-    fn environment(&self) -> Environment {
+    /// The same as the core has it.
+    pub(crate) fn environment(&self) -> Environment {
         let home = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
         Environment::new(
             self.variables.clone(),
@@ -98,10 +104,19 @@ impl Surroundings {
 
     fn options(&self) -> ClientOptions {
         let environment = self.environment();
+        let path = |path: &PathBuf| environment.resolve(path);
+        let Settings {
+            ca_file, identity, ..
+        } = &self.settings;
         ClientOptions {
             plain_http: self.settings.plain_http,
             attempts: self.settings.retries + 1,
-            ..ClientOptions::new(environment)
+            resolve: self.settings.resolve.clone(),
+            ca_file: ca_file.as_ref().map(path),
+            identity: identity
+                .as_ref()
+                .map(|(chain, key)| (path(chain), path(key))),
+            ..ClientOptions::new(environment.clone())
         }
     }
 }

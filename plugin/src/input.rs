@@ -124,7 +124,9 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Asked<T> {
     fn several(subjects: Vec<Subject<T>>) -> Self {
         Self::Several(stream::iter(subjects).map(Ok).boxed())
     }
+}
 
+impl<T: Send + 'static> Asked<T> {
     /// Whether a list was given, even a list of one.
     pub(crate) fn is_list(&self) -> bool {
         matches!(self, Self::Several(_))

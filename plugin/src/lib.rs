@@ -9,14 +9,19 @@
 //! | `input` | what a command is asked about, from arguments or the pipeline |
 //! | `settings` | flags, and their defaults in `$env.config.plugins.oci` |
 //! | `connection` | the client, kept warm while the shell's surroundings stay as they are |
-//! | `place` | a repository or a layout directory, opened for reading |
+//! | `place` | a repository, a layout directory or an archive, opened |
+//! | `lookup` | which manifest a command means |
 //! | `runtime` | waiting and streaming, both ended by Ctrl-C |
-//! | `value` | values of the core as values of Nushell |
+//! | `completion` | names for the Tab key: registries, repositories, tags |
+//! | `value`, `json` | values of the core, and documents of anybody, as values of Nushell |
 //! | `report` | errors of the core as errors of Nushell |
 
 mod command;
+mod completion;
 mod connection;
 mod input;
+mod json;
+mod lookup;
 mod place;
 mod report;
 mod runtime;
@@ -25,6 +30,7 @@ mod value;
 
 use nu_plugin::{Plugin, PluginCommand};
 
+use completion::Completions;
 use connection::Connections;
 use runtime::Runtime;
 
@@ -33,6 +39,7 @@ use runtime::Runtime;
 pub struct OciPlugin {
     runtime: Runtime,
     connections: Connections,
+    completions: Completions,
 }
 
 impl Plugin for OciPlugin {

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_registry::{Access, Archive, Client, Identifier, Layout, Location, Result, Source};
+use oci_registry::{Access, Archive, Cache, Client, Identifier, Layout, Location, Result, Source};
 
 /// A place that artifacts are read from. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -51,6 +51,15 @@ impl Place {
     /// What is read from.
     pub(crate) fn source(&self) -> &Arc<dyn Source> {
         &self.source
+    }
+
+    /// The same through what has been read before, where that is worth it: a registry.
+    pub(crate) fn cached_by(&self, cache: Option<&Cache>) -> Arc<dyn Source> {
+        let source = Arc::clone(&self.source);
+        match (cache, &self.location) {
+            (Some(cache), Location::Registry(_)) => cache.over(source),
+            _ => source,
+        }
     }
 
     /// The place's own name.

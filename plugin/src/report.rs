@@ -66,7 +66,13 @@ pub(crate) fn not_found(message: impl Into<String>, label: &str, span: Span) -> 
     new(ErrorKind::NotFound, message, label, span)
 }
 
-fn new(kind: ErrorKind, message: impl Into<String>, label: &str, span: Span) -> LabeledError {
+/// An error of this program itself.
+pub(crate) fn new(
+    kind: ErrorKind,
+    message: impl Into<String>,
+    label: &str,
+    span: Span,
+) -> LabeledError {
     LabeledError::new(message)
         .with_code(kind.code())
         .with_label(label, span)

@@ -1,15 +1,16 @@
 //! Waiting for the network without holding up the shell.
 //!
 //! Owns the threads that asynchronous work runs on, and the two ways for a command to use them: [`Runtime::wait`] for one
-//! value, [`Runtime::rows`] for a table whose rows are passed on as they come. Both end at Ctrl-C: the engine waits for a
-//! plugin without looking, so that the plugin itself has to stop.
+//! value, [`Runtime::rows`] for a table whose rows are passed on as they come; and, made of them, what a command does with
+//! all that it was asked about. Both end at Ctrl-C: the engine waits for a plugin without looking, so that the plugin
+//! itself has to stop.
 
 use std::panic::AssertUnwindSafe;
 use std::sync::OnceLock;
 
 use futures_util::future::ready;
 use futures_util::stream::BoxStream;
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use nu_plugin::EngineInterface;
 use nu_protocol::{
     HandlerGuard, LabeledError, ListStream, PipelineData, PipelineMetadata, ShellError,
@@ -18,6 +19,8 @@ use nu_protocol::{
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+
+use crate::input::{Asked, Subject};
 
 /// Rows on their way, of any table.
 pub(crate) type Rows = BoxStream<'static, Result<Value, LabeledError>>;
@@ -85,7 +88,62 @@ impl Runtime {
         Ok(PipelineData::list_stream(stream, metadata))
     }
 
-    fn start(&self) -> Result<&tokio::runtime::Runtime, LabeledError> {
+    /// One value for one thing; for a list of things a row each, in order, several being worked on at once.
+    pub(crate) fn each<T, F>(
+        &self,
+        engine: &EngineInterface,
+        span: Span,
+        asked: Asked<T>,
+        at_once: usize,
+        work: impl Fn(Subject<T>) -> F + Send + 'static,
+    ) -> Result<PipelineData, LabeledError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<Value, LabeledError>> + Send + 'static,
+    {
+        match asked {
+            Asked::One(asked) => {
+                let value = self.wait(engine, span, work(asked))?;
+                Ok(PipelineData::value(value, None))
+            }
+            Asked::Several(asked) => {
+                let rows = in_order(asked, at_once, work);
+                self.rows(engine, span, rows.boxed(), None)
+            }
+        }
+    }
+
+    /// One table of the rows of all things, in order. The first rows of the next things are made while the rows of one are
+    /// passed on.
+    pub(crate) fn each_table<T, F>(
+        &self,
+        engine: &EngineInterface,
+        span: Span,
+        asked: Asked<T>,
+        at_once: usize,
+        work: impl Fn(Subject<T>) -> F + Send + 'static,
+    ) -> Result<PipelineData, LabeledError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<Rows, LabeledError>> + Send + 'static,
+    {
+        let tables = in_order(asked.into_stream(), at_once, move |asked| {
+            let rows = work(asked);
+            async move {
+                let mut rows = match rows.await {
+                    Ok(rows) => rows,
+                    // In its place, behind the rows of what was asked about before.
+                    Err(error) => stream::iter([Err(error)]).boxed(),
+                };
+                let first = rows.next().await;
+                Ok(stream::iter(first).chain(rows))
+            }
+        });
+        self.rows(engine, span, tables.try_flatten().boxed(), None)
+    }
+
+    /// The threads, started now if they are not running.
+    pub(crate) fn start(&self) -> Result<&tokio::runtime::Runtime, LabeledError> {
         if let Some(runtime) = self.0.get() {
             return Ok(runtime);
         }

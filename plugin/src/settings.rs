@@ -3,26 +3,53 @@
 //! Owns how a command reaches registries, as the user wants it: a flag first, then the record of the same names in the
 //! shell's configuration. Does not own what the settings do.
 
-use nu_plugin::{EngineInterface, EvaluatedCall};
-use nu_protocol::{LabeledError, Record, Signature, SyntaxShape, Type, Value};
+use std::path::PathBuf;
 
-use crate::report;
+use nu_plugin::{EngineInterface, EvaluatedCall};
+use nu_protocol::{LabeledError, Record, Signature, Span, Spanned, SyntaxShape, Type, Value};
+use oci_registry::Resolve;
+
+use crate::report::{self, Report};
+
+/// A flag as it was given, with its value if it has one.
+type Flag = (Spanned<String>, Option<Value>);
 
 /// Only plain HTTP, or only TLS.
 const PLAIN_HTTP: &str = "plain-http";
+/// Certificates that are trusted beside the machine's own.
+const CA_FILE: &str = "ca-file";
+/// The certificate that is shown to registries, and its key.
+const CERT_FILE: &str = "cert-file";
+const KEY_FILE: &str = "key-file";
+/// Hosts that are reached at another address than their name says.
+const RESOLVE: &str = "resolve";
 /// How many further times a request is sent.
 const RETRIES: &str = "retries";
 /// How many requests are under way at once.
 const CONCURRENCY: &str = "concurrency";
 
 /// Every name that the configuration may have, whether or not this command has a flag for it.
-const NAMES: [&str; 3] = [PLAIN_HTTP, RETRIES, CONCURRENCY];
+const NAMES: [&str; 7] = [
+    PLAIN_HTTP,
+    CA_FILE,
+    CERT_FILE,
+    KEY_FILE,
+    RESOLVE,
+    RETRIES,
+    CONCURRENCY,
+];
 
 /// How a command reaches registries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Settings {
     /// As `ClientOptions::plain_http`.
     pub(crate) plain_http: Option<bool>,
+    /// As `ClientOptions::ca_file`, as it was written.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// As `ClientOptions::identity`, as it was written.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// As `ClientOptions::resolve`.
+    pub(crate) resolve: Vec<Resolve>,
     /// How many further times a request is sent when it fails in a way that may pass.
     pub(crate) retries: u32,
     /// How many requests are under way at once.
@@ -35,22 +62,15 @@ impl Settings {
         engine: &EngineInterface,
         call: &EvaluatedCall,
     ) -> Result<Self, LabeledError> {
-        let config = match engine.get_plugin_config()? {
-            Some(Value::Record { val, .. }) => val.into_owned(),
-            None | Some(Value::Nothing { .. }) => Record::new(),
-            Some(Value::Error { error, .. }) => return Err((*error).into()),
-            Some(other) => {
-                return Err(report::invalid(
-                    "failed to read `$env.config.plugins.oci`",
-                    "expected a record",
-                    other.span(),
-                ));
-            }
-        };
-        Self::merge(call, &config)
+        Self::merge(&call.named, &configured(engine)?)
     }
 
-    fn merge(call: &EvaluatedCall, config: &Record) -> Result<Self, LabeledError> {
+    /// What the shell's configuration says.
+    pub(crate) fn of_configuration(engine: &EngineInterface) -> Result<Self, LabeledError> {
+        Self::merge(&[], &configured(engine)?)
+    }
+
+    fn merge(flags: &[Flag], config: &Record) -> Result<Self, LabeledError> {
         if let Some((name, value)) = config
             .iter()
             .find(|(name, _)| !NAMES.contains(&name.as_str()))
@@ -61,7 +81,7 @@ impl Settings {
                 .with_help(format!("the keys are {known}")));
         }
         let find = |name: &str| {
-            let flag = call.named.iter().find(|(flag, _)| flag.item == name);
+            let flag = flags.iter().find(|(flag, _)| flag.item == name);
             let flag = flag.map(|(flag, value)| {
                 // A switch without a value is turned on.
                 value.clone().unwrap_or(Value::bool(true, flag.span))
@@ -72,8 +92,19 @@ impl Settings {
             Some(value) => Some(value.as_bool()?),
             None => None,
         };
+        let ca_file = path(find(CA_FILE))?;
+        let identity = (path(find(CERT_FILE))?, path(find(KEY_FILE))?);
+        let identity = match identity {
+            (Some(chain), Some(key)) => Some((chain, key)),
+            (None, None) => None,
+            (Some(_), None) => return Err(lonely(CERT_FILE, KEY_FILE, find(CERT_FILE))),
+            (None, Some(_)) => return Err(lonely(KEY_FILE, CERT_FILE, find(KEY_FILE))),
+        };
         Ok(Self {
             plain_http,
+            ca_file,
+            identity,
+            resolve: find(RESOLVE).map_or(Ok(Vec::new()), |value| resolve(&value))?,
             retries: number(RETRIES, find(RETRIES), 4, 0, 20)?,
             concurrency: number(CONCURRENCY, find(CONCURRENCY), 8, 1, 64)? as usize,
         })
@@ -88,22 +119,89 @@ impl Settings {
                 None,
             )
             .named(
+                CA_FILE,
+                SyntaxShape::Filepath,
+                "A file of certificates in PEM that are trusted, too",
+                None,
+            )
+            .named(
+                CERT_FILE,
+                SyntaxShape::Filepath,
+                "The certificate in PEM that is shown to registries",
+                None,
+            )
+            .named(
+                KEY_FILE,
+                SyntaxShape::Filepath,
+                "The key in PEM of that certificate",
+                None,
+            )
+            .named(
+                RESOLVE,
+                SyntaxShape::OneOf(vec![
+                    SyntaxShape::String,
+                    SyntaxShape::List(Box::new(SyntaxShape::String)),
+                ]),
+                "Reach a host at another address, as `HOST:PORT:ADDRESS`",
+                None,
+            )
+            .named(
                 RETRIES,
                 SyntaxShape::Int,
                 "How many times a failed request is sent again (default: 4)",
                 None,
             )
+            .named(
+                CONCURRENCY,
+                SyntaxShape::Int,
+                "How many requests are under way at once (default: 8)",
+                None,
+            )
     }
+}
 
-    /// Adds the flag of commands that ask for many things at once.
-    pub(crate) fn concurrency_flag(signature: Signature) -> Signature {
-        signature.named(
-            CONCURRENCY,
-            SyntaxShape::Int,
-            "How many requests are under way at once (default: 8)",
-            None,
-        )
+fn configured(engine: &EngineInterface) -> Result<Record, LabeledError> {
+    match engine.get_plugin_config()? {
+        Some(Value::Record { val, .. }) => Ok(val.into_owned()),
+        None | Some(Value::Nothing { .. }) => Ok(Record::new()),
+        Some(Value::Error { error, .. }) => Err((*error).into()),
+        Some(other) => Err(report::invalid(
+            "failed to read `$env.config.plugins.oci`",
+            "expected a record",
+            other.span(),
+        )),
     }
+}
+
+fn path(value: Option<Value>) -> Result<Option<PathBuf>, LabeledError> {
+    match value {
+        Some(value) => Ok(Some(value.to_path()?)),
+        None => Ok(None),
+    }
+}
+
+/// Of a pair of settings one is there.
+fn lonely(there: &str, missing: &str, value: Option<Value>) -> LabeledError {
+    let span = value.map_or(Span::unknown(), |value| value.span());
+    report::invalid(
+        format!("failed to read `{there}`: `{missing}` is not given"),
+        "this is one half",
+        span,
+    )
+    .with_help("a certificate and its key are given together")
+}
+
+/// One text or a list of them.
+fn resolve(value: &Value) -> Result<Vec<Resolve>, LabeledError> {
+    let texts = match value {
+        Value::List { vals, .. } => vals.as_slice(),
+        one => std::slice::from_ref(one),
+    };
+    let read = |text: &Value| {
+        let parsed = text.as_str()?.parse::<Resolve>();
+        parsed.map_err(|error| error.at(text.span()))
+    };
+    texts.iter().map(read).collect()
 }
 
 fn number(
@@ -150,20 +248,20 @@ mod tests {
             "plain-http" => Value::bool(true, span()),
             "retries" => Value::int(0, span()),
         };
-        let settings = Settings::merge(&call(), &config).unwrap();
+        let settings = Settings::merge(&call().named, &config).unwrap();
         assert_eq!((settings.plain_http, settings.retries), (Some(true), 0));
         let off = call().with_named(
             "plain-http".into_spanned(span()),
             Value::bool(false, span()),
         );
         assert_eq!(
-            Settings::merge(&off, &config).unwrap().plain_http,
+            Settings::merge(&off.named, &config).unwrap().plain_http,
             Some(false)
         );
         let on = call().with_flag("plain-http".into_spanned(span()));
-        let settings = Settings::merge(&on, &Record::new()).unwrap();
+        let settings = Settings::merge(&on.named, &Record::new()).unwrap();
         assert_eq!((settings.plain_http, settings.retries), (Some(true), 4));
-        let settings = Settings::merge(&call(), &Record::new()).unwrap();
+        let settings = Settings::merge(&call().named, &Record::new()).unwrap();
         assert_eq!(settings.plain_http, None);
     }
 
@@ -176,7 +274,7 @@ mod tests {
             record! {"concurrency" => Value::int(0, place)},
             record! {"concurrency" => Value::string("8", place)},
         ] {
-            let error = Settings::merge(&call(), &config).unwrap_err();
+            let error = Settings::merge(&call().named, &config).unwrap_err();
             assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
             assert_eq!(error.labels[0].span, place, "{error:?}");
         }

@@ -6,8 +6,9 @@
 use chrono::DateTime;
 use nu_protocol::{Record, Span, Type, Value, record};
 use oci_package::{Details, Summary, annotation};
-use oci_registry::{Annotations, Descriptor, Identifier, Manifest, Platform};
+use oci_registry::{Annotations, Descriptor, Identifier, Manifest, Platform, Reference};
 
+use crate::lookup::Found;
 use crate::place::Place;
 
 /// The columns of a table or record, with their types.
@@ -31,14 +32,22 @@ pub(crate) fn record(columns: Columns) -> Type {
 }
 
 /// A text, if there is one.
-fn text(text: Option<impl ToString>, span: Span) -> Value {
+pub(crate) fn text(text: Option<impl ToString>, span: Span) -> Value {
     text.map_or(Value::nothing(span), |text| {
         Value::string(text.to_string(), span)
     })
 }
 
+/// The exact bytes of a document: as text, which is what most are.
+pub(crate) fn document(bytes: &[u8], span: Span) -> Value {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => Value::string(text, span),
+        Err(_) => Value::binary(bytes, span),
+    }
+}
+
 /// A number of bytes, if it is known.
-fn size(bytes: Option<u64>, span: Span) -> Value {
+pub(crate) fn size(bytes: Option<u64>, span: Span) -> Value {
     let bytes = bytes.and_then(|bytes| i64::try_from(bytes).ok());
     bytes.map_or(Value::nothing(span), |bytes| Value::filesize(bytes, span))
 }
@@ -121,6 +130,166 @@ pub(crate) fn tag_details(named: Option<&Details>, span: Span) -> Record {
         "annotations" => annotations(&named.annotations, span),
         "digest" => text(Some(&named.digest), span),
     }
+}
+
+/// The columns of what a registry answered.
+pub(crate) fn ping_columns() -> Columns {
+    columns([
+        ("reference", Type::String),
+        ("authenticated", Type::Bool),
+        ("credential_source", nullable(Type::String)),
+        ("latency", Type::Duration),
+    ])
+}
+
+/// The columns of a file that was fetched.
+pub(crate) fn file_columns() -> Columns {
+    columns([
+        ("path", Type::String),
+        ("kind", Type::String),
+        ("size", Type::Filesize),
+        ("digest", Type::String),
+    ])
+}
+
+/// The columns of what a release page shows.
+pub(crate) fn release_columns() -> Columns {
+    let mut release: Columns = DESCRIBED
+        .iter()
+        .map(|(name, _)| ((*name).to_owned(), nullable(Type::String)))
+        .collect();
+    release.extend(columns([
+        ("created", nullable(Type::Date)),
+        ("targets", table(target_columns())),
+        ("reference", Type::String),
+    ]));
+    release
+}
+
+/// The columns that are annotations, with their keys.
+const DESCRIBED: [(&str, &str); 6] = [
+    ("name", annotation::TITLE),
+    ("version", annotation::VERSION),
+    ("description", annotation::DESCRIPTION),
+    ("licenses", annotation::LICENSES),
+    ("source", annotation::SOURCE),
+    ("revision", annotation::REVISION),
+];
+
+fn target_columns() -> Columns {
+    columns([
+        ("target", nullable(Type::String)),
+        ("platform", nullable(Type::String)),
+        ("glibc", nullable(Type::String)),
+        ("size", nullable(Type::Filesize)),
+        ("reference", Type::String),
+        ("digest", Type::String),
+    ])
+}
+
+/// What a release page shows of a manifest about which this is said.
+pub(crate) fn release(found: &Found, said: &Annotations, summary: &Summary, span: Span) -> Value {
+    let Found { place, manifest } = found;
+    let mut record: Record = DESCRIBED
+        .iter()
+        .map(|(name, key)| ((*name).to_owned(), text(said.get(*key), span)))
+        .collect();
+    let targets = if let Some(index) = manifest.as_index() {
+        // Documents about a neighbour are no targets.
+        let is_target = |entry: &&Descriptor| {
+            entry.annotation(annotation::TARGET).is_some()
+                || entry.platform.as_ref().is_none_or(is_known)
+        };
+        let rows = index.manifests.iter().filter(is_target).map(|entry| {
+            let platform = entry.platform.as_ref();
+            target(place, entry, platform, stated_size(entry), span)
+        });
+        rows.collect()
+    } else {
+        let mut itself = manifest.descriptor();
+        itself.annotations.clone_from(manifest.annotations());
+        let platform = summary.platforms.first();
+        vec![target(place, &itself, platform, summary.size, span)]
+    };
+    let created = said.get(annotation::CREATED).or(summary.created.as_ref());
+    record.push("created", date(created.map(String::as_str), span));
+    record.push("targets", Value::list(targets, span));
+    record.push(
+        "reference",
+        text(Some(place.reference(manifest.digest().clone())), span),
+    );
+    Value::record(record, span)
+}
+
+fn target(
+    place: &Place,
+    descriptor: &Descriptor,
+    platform: Option<&Platform>,
+    bytes: Option<u64>,
+    span: Span,
+) -> Value {
+    let row = record! {
+        "target" => text(descriptor.annotation(annotation::TARGET), span),
+        "platform" => text(platform.filter(|platform| is_known(platform)), span),
+        "glibc" => text(descriptor.annotation(annotation::GLIBC), span),
+        "size" => size(bytes, span),
+        "reference" => reference_of(place, descriptor, span),
+        "digest" => text(Some(&descriptor.digest), span),
+    };
+    Value::record(row, span)
+}
+
+/// The columns of a referrer.
+pub(crate) fn referrer_columns() -> Columns {
+    columns([
+        ("artifact_type", nullable(Type::String)),
+        ("size", nullable(Type::Filesize)),
+        ("created", nullable(Type::Date)),
+        ("annotations", Type::record()),
+        ("reference", Type::String),
+        ("digest", Type::String),
+    ])
+}
+
+/// A referrer as a list has it, and what its manifest says if it is there.
+pub(crate) fn referrer(
+    place: &Place,
+    referrer: &Descriptor,
+    summary: Option<&Summary>,
+    span: Span,
+) -> Value {
+    let created = summary.and_then(|summary| summary.created.as_deref());
+    let created = created.or_else(|| referrer.annotation(annotation::CREATED));
+    let row = record! {
+        "artifact_type" => text(referrer.artifact_type.as_ref(), span),
+        "size" => size(summary.and_then(|summary| summary.size), span),
+        "created" => date(created, span),
+        "annotations" => annotations(&referrer.annotations, span),
+        "reference" => reference_of(place, referrer, span),
+        "digest" => text(Some(&referrer.digest), span),
+    };
+    Value::record(row, span)
+}
+
+/// The columns of a name that was taken apart.
+pub(crate) fn reference_columns() -> Columns {
+    columns([
+        ("registry", Type::String),
+        ("repository", Type::String),
+        ("tag", nullable(Type::String)),
+        ("digest", nullable(Type::String)),
+    ])
+}
+
+/// A name, taken apart.
+pub(crate) fn reference(reference: &Reference, span: Span) -> Value {
+    let record = record! {
+        "registry" => text(Some(reference.registry()), span),
+        "repository" => text(Some(reference.repository()), span),
+        "tag" => text(reference.tag(), span),
+        "digest" => text(reference.digest(), span),
+    };
+    Value::record(record, span)
 }
 
 /// The columns of a manifest.
@@ -208,7 +377,7 @@ pub(crate) fn manifest(place: &Place, manifest: &Manifest, span: Span) -> Value 
     Value::record(record, span)
 }
 
-fn reference(place: &Place, descriptor: &Descriptor, span: Span) -> Value {
+fn reference_of(place: &Place, descriptor: &Descriptor, span: Span) -> Value {
     let identifier = Identifier::Digest(descriptor.digest.clone());
     Value::string(place.reference(identifier), span)
 }
@@ -218,7 +387,7 @@ fn blob(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
         "media_type" => text(Some(&descriptor.media_type), span),
         "size" => size(Some(descriptor.size), span),
         "annotations" => annotations(&descriptor.annotations, span),
-        "reference" => reference(place, descriptor, span),
+        "reference" => reference_of(place, descriptor, span),
         "digest" => text(Some(&descriptor.digest), span),
     }
 }
@@ -228,7 +397,7 @@ fn subject(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
         "artifact_type" => text(descriptor.artifact_type.as_ref(), span),
         "media_type" => text(Some(&descriptor.media_type), span),
         "annotations" => annotations(&descriptor.annotations, span),
-        "reference" => reference(place, descriptor, span),
+        "reference" => reference_of(place, descriptor, span),
         "digest" => text(Some(&descriptor.digest), span),
     }
 }
@@ -250,7 +419,7 @@ fn entry(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
         "media_type" => text(Some(&descriptor.media_type), span),
         "size" => size(stated_size(descriptor), span),
         "annotations" => annotations(&descriptor.annotations, span),
-        "reference" => reference(place, descriptor, span),
+        "reference" => reference_of(place, descriptor, span),
         "digest" => text(Some(&descriptor.digest), span),
     }
 }

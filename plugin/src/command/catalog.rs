@@ -1,6 +1,7 @@
 //! `oci catalog`: the repositories of a registry.
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::StreamExt;
+use futures_util::future::ready;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value, record,
@@ -8,6 +9,7 @@ use nu_protocol::{
 use oci_registry::{Client, Reference, RegistryName, RepositoryName};
 
 use crate::OciPlugin;
+use crate::completion::{Kind, completes};
 use crate::connection::Surroundings;
 use crate::input::{Asked, Subject};
 use crate::report::Report;
@@ -66,6 +68,8 @@ impl PluginCommand for Catalog {
         ]
     }
 
+    completes!(|_| Some(Kind::Registry));
+
     fn run(
         &self,
         plugin: &OciPlugin,
@@ -74,28 +78,26 @@ impl PluginCommand for Catalog {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let settings = Settings::read(engine, call)?;
-        let registries = Asked::<RegistryName>::read(engine, call, input)?.into_stream();
+        let asked = Asked::<RegistryName>::read(engine, call, input)?;
         let surroundings = Surroundings::read(engine, &settings)?;
         let (client, span) = (plugin.connections.client(surroundings), call.head);
-        let rows = registries.map_ok(move |registry| rows(&client, &registry, span));
         plugin
             .runtime
-            .rows(engine, span, rows.try_flatten().boxed(), None)
+            .each_table(engine, span, asked, settings.concurrency, move |asked| {
+                ready(rows(&client, &asked, span))
+            })
     }
 }
 
-fn rows(client: &Client, asked: &Subject<RegistryName>, span: Span) -> Rows {
+fn rows(client: &Client, asked: &Subject<RegistryName>, span: Span) -> Result<Rows, LabeledError> {
     let at = asked.span;
-    let registry = match client.registry(&asked.name) {
-        Ok(registry) => registry,
-        Err(error) => return stream::iter([Err(error.at(at))]).boxed(),
-    };
+    let registry = client.registry(&asked.name).map_err(|error| error.at(at))?;
     let name = registry.name().clone();
     let rows = registry.catalog().map(move |repository| {
         let repository = repository.map_err(|error| error.at(at))?;
         row(&name, repository, span).map_err(|error| error.at(at))
     });
-    rows.boxed()
+    Ok(rows.boxed())
 }
 
 fn row(

@@ -3,8 +3,15 @@
 //! Owns the list of them, and what all have in common.
 
 mod catalog;
+mod config;
+mod index;
+mod inspect;
 mod manifest;
 mod oci;
+mod ping;
+mod pull;
+mod reference;
+mod referrers;
 mod tags;
 
 use nu_plugin::PluginCommand;
@@ -17,10 +24,21 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = OciPlugin>>> {
     vec![
         Box::new(oci::Oci),
         Box::new(catalog::Catalog),
+        Box::new(config::Config),
+        Box::new(index::Index),
+        Box::new(inspect::Inspect),
         Box::new(manifest::Manifest),
+        Box::new(ping::Ping),
+        Box::new(pull::Pull),
+        Box::new(reference::Reference),
+        Box::new(referrers::Referrers),
         Box::new(tags::Tags),
     ]
 }
+
+/// How an argument names a manifest.
+const REFERENCE: &str =
+    "The manifest, as `REGISTRY/REPOSITORY:TAG`, `…@DIGEST` or `oci:DIRECTORY:TAG`";
 
 /// What people search for when they mean any of this.
 const SEARCH_TERMS: [&str; 6] = [

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::{StreamExt, TryStreamExt};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value,
@@ -13,11 +13,12 @@ use oci_package::{Concurrency, Survey};
 use oci_registry::{Cache, Client, Location, Tag};
 
 use crate::OciPlugin;
+use crate::completion::{Kind, completes};
 use crate::connection::Surroundings;
 use crate::input::{Asked, Subject};
 use crate::place::Place;
 use crate::report::{self, Report};
-use crate::runtime::{self, Rows};
+use crate::runtime::Rows;
 use crate::settings::Settings;
 use crate::value;
 
@@ -46,7 +47,7 @@ impl PluginCommand for Tags {
             )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
-        Settings::concurrency_flag(Settings::flags(signature))
+        Settings::flags(signature)
     }
 
     fn description(&self) -> &'static str {
@@ -91,6 +92,8 @@ impl PluginCommand for Tags {
         ]
     }
 
+    completes!(|_| Some(Kind::Repository));
+
     fn run(
         &self,
         plugin: &OciPlugin,
@@ -110,14 +113,16 @@ impl PluginCommand for Tags {
             concurrency: Concurrency::new(settings.concurrency),
             span: call.head,
         });
-        // The next repositories' first pages are fetched while this one's rows are passed on.
-        let repositories =
-            runtime::in_order(asked.into_stream(), settings.concurrency, move |asked| {
+        plugin.runtime.each_table(
+            engine,
+            call.head,
+            asked,
+            settings.concurrency,
+            move |asked| {
                 let listing = Arc::clone(&listing);
-                async move { Ok(listing.open(asked).await) }
-            });
-        let rows = repositories.try_flatten().boxed();
-        plugin.runtime.rows(engine, call.head, rows, None)
+                async move { listing.rows(&asked).await }
+            },
+        )
     }
 }
 
@@ -134,16 +139,7 @@ struct Listing {
 }
 
 impl Listing {
-    /// The rows of one repository, the first of them fetched.
-    async fn open(&self, asked: Subject<Location>) -> Rows {
-        let mut rows = match self.rows(&asked).await {
-            Ok(rows) => rows,
-            Err(error) => stream::iter([Err(error)]).boxed(),
-        };
-        let first = rows.next().await;
-        stream::iter(first).chain(rows).boxed()
-    }
-
+    /// The rows of one repository.
     async fn rows(&self, asked: &Subject<Location>) -> Result<Rows, LabeledError> {
         let at = asked.span;
         if let Some(identifier) = asked.name.identifier() {
@@ -159,8 +155,8 @@ impl Listing {
         }
         let place = Place::open(&self.client, &asked.name, &self.base);
         let place = place.await.map_err(|error| error.at(at))?;
-        let source = Arc::clone(place.source());
-        let tags = source.tags();
+        let tags = place.source().tags();
+        let source = place.cached_by(self.cache.as_ref());
         let (span, names_repository) = (self.span, self.names_repository);
         let row = move |tag: &Tag| {
             let mut row = record! {
@@ -176,10 +172,6 @@ impl Listing {
             let rows = tags.map_ok(move |tag| Value::record(row(&tag), span));
             return Ok(rows.map_err(move |error| error.at(at)).boxed());
         }
-        let source = match (&self.cache, &asked.name) {
-            (Some(cache), Location::Registry(_)) => cache.over(source),
-            _ => source,
-        };
         let survey = Survey::new(source, self.concurrency.clone());
         let rows = survey.tags(tags).map(move |details| {
             let details = details.map_err(|error| error.at(at))?;

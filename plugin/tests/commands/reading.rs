@@ -1,79 +1,18 @@
-//! The commands through Nushell's own protocol, within this process, against a scripted registry.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod scripted;
+//! `oci tags`, `oci catalog` and `oci manifest`; and what all commands have in common.
 
 use std::path::Path;
 
 use nu_plugin::Plugin;
 use nu_plugin_oci::OciPlugin;
-use nu_plugin_test_support::PluginTest;
-use nu_protocol::{LabeledError, PipelineData, ShellError, Span, Type, Value};
+use nu_protocol::{PipelineData, ShellError, Span, Value};
 use oci_registry::{Blob, Digest, ImageManifest, Layout, Manifest, Target};
-use scripted::{Answer, Registry};
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+use crate::scripted::{Answer, Registry};
+use crate::{
+    INDEX, MANIFEST, artifact, cell, columns, eval, eval_in, manifest, shell, tags, texts,
+};
 
-fn shell() -> PluginTest {
-    let mut shell = PluginTest::new("oci", OciPlugin::default().into()).unwrap();
-    let directory = Value::test_string(env!("CARGO_MANIFEST_DIR"));
-    shell
-        .engine_state_mut()
-        .add_env_var("PWD".into(), directory);
-    shell
-}
-
-fn eval(source: &str) -> Result<Value, LabeledError> {
-    eval_in(&mut shell(), source)
-}
-
-fn eval_in(shell: &mut PluginTest, source: &str) -> Result<Value, LabeledError> {
-    let data = shell.eval(source).map_err(LabeledError::from)?;
-    Ok(data.into_value(Span::test_data())?)
-}
-
-fn columns(row: &Value) -> Vec<&str> {
-    row.as_record()
-        .unwrap()
-        .columns()
-        .map(String::as_str)
-        .collect()
-}
-
-fn cell<'a>(row: &'a Value, column: &str) -> &'a Value {
-    row.as_record().unwrap().get(column).unwrap()
-}
-
-/// The texts of a column.
-fn texts<'a>(table: &'a Value, column: &str) -> Vec<&'a str> {
-    let rows = table.as_list().unwrap().iter();
-    rows.map(|row| cell(row, column).as_str().unwrap())
-        .collect()
-}
-
-fn tags(names: &str) -> Answer {
-    Answer::ok(format!(r#"{{"name":"x","tags":[{names}]}}"#))
-}
-
-/// The manifest of an artifact with one layer, and what is annotated.
-fn artifact(annotations: &str) -> String {
-    let layer = Digest::sha256(b"abc");
-    format!(
-        r#"{{"schemaVersion":2,"mediaType":"{MANIFEST}","artifactType":"application/vnd.cargo-oci.package-target.v1",
-        "config":{{"mediaType":"application/vnd.cargo-oci.config.v1+json","digest":"{layer}","size":7}},
-        "layers":[{{"mediaType":"application/vnd.cargo-oci.bin","digest":"{layer}","size":3,
-            "annotations":{{"org.opencontainers.image.title":"widgets-1.0.0","dev.cargo-oci.kind":"bin"}}}}],
-        "annotations":{{{annotations}}}}}"#
-    )
-}
-
-fn manifest(body: impl Into<Vec<u8>>) -> Answer {
-    Answer::ok(body).header("Content-Type", MANIFEST)
-}
-
-const LONG: [&str; 8] = [
+pub(crate) const LONG: [&str; 8] = [
     "size",
     "created",
     "platforms",
@@ -114,63 +53,6 @@ const MANIFESTS: [&str; 8] = [
     "reference",
     "digest",
 ];
-
-/// The columns of a type; a column that may be `null` says so beside its own type.
-fn type_columns(of: &Type) -> Vec<(&str, &Type)> {
-    match of {
-        Type::Table(columns) | Type::Record(columns) => columns
-            .iter()
-            .map(|(name, of)| (name.as_str(), of))
-            .collect(),
-        Type::OneOf(types) => types.iter().flat_map(type_columns).collect(),
-        _ => Vec::new(),
-    }
-}
-
-fn names<'a>(columns: &[(&'a str, &Type)]) -> Vec<&'a str> {
-    columns.iter().map(|(name, _)| *name).collect()
-}
-
-#[test]
-fn the_columns_are_those_that_are_promised() {
-    let commands = OciPlugin::default().commands();
-    let command = |name: &str| {
-        commands
-            .iter()
-            .find(|command| command.name() == name)
-            .unwrap()
-    };
-    let output = |name: &str| {
-        let types = command(name).signature().input_output_types;
-        assert!(
-            type_columns(&types[0].0).is_empty(),
-            "the first is for one thing"
-        );
-        types[0].1.clone()
-    };
-    assert_eq!(
-        names(&type_columns(&output("oci catalog"))),
-        ["name", "reference"]
-    );
-
-    let of_manifest = output("oci manifest");
-    let columns = type_columns(&of_manifest);
-    assert_eq!(names(&columns), MANIFEST_COLUMNS);
-    for (name, expected) in [("layers", &LAYERS[..]), ("manifests", &MANIFESTS)] {
-        let (_, of) = columns.iter().find(|(column, _)| *column == name).unwrap();
-        assert_eq!(names(&type_columns(of)), expected);
-    }
-
-    // Most of them only with --long, so that they are no type; the help names them.
-    assert_eq!(output("oci tags"), Type::table());
-    let help = command("oci tags")
-        .extra_description()
-        .split('`')
-        .skip(1)
-        .step_by(2);
-    let promised = [&["name", "reference", "repository"][..], &LONG].concat();
-    assert_eq!(help.take(promised.len()).collect::<Vec<_>>(), promised);
-}
 
 #[test]
 fn the_parent_shows_what_there_is() {

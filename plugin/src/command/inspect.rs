@@ -1,0 +1,127 @@
+//! `oci inspect`: what a release page shows.
+
+use std::sync::Arc;
+
+use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
+use nu_protocol::{
+    Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
+};
+use oci_package::{Concurrency, Survey};
+use oci_registry::{Cache, Location};
+
+use crate::OciPlugin;
+use crate::completion::{Kind, completes};
+use crate::connection::Surroundings;
+use crate::input::{Asked, Subject};
+use crate::lookup::Lookup;
+use crate::report::Report;
+use crate::settings::Settings;
+use crate::value;
+
+/// Shows what is said about artifacts.
+pub(crate) struct Inspect;
+
+impl PluginCommand for Inspect {
+    type Plugin = OciPlugin;
+
+    fn name(&self) -> &'static str {
+        "oci inspect"
+    }
+
+    fn signature(&self) -> Signature {
+        let columns = value::release_columns;
+        let (one, list) = (value::record(columns()), value::table(columns()));
+        let signature = Signature::build(self.name())
+            .optional("reference", SyntaxShape::String, super::REFERENCE)
+            .input_output_types(super::input_output_types(&one, &list))
+            .category(Category::Network);
+        Settings::flags(Lookup::flags(signature))
+    }
+
+    fn description(&self) -> &'static str {
+        "Show what a release page shows."
+    }
+
+    fn extra_description(&self) -> &'static str {
+        "What the annotations say; where they are silent, what the labels of an image say. `targets` has a row for \
+         each manifest of an index, and for a manifest one for itself: its `target`, `platform` and `size`, the lowest \
+         `glibc` that it runs with, and its `reference` and `digest`. A repository without tag and digest means its highest \
+         release."
+    }
+
+    fn search_terms(&self) -> Vec<&str> {
+        super::search_terms(&["release", "version", "license", "labels", "show"])
+    }
+
+    fn examples(&self) -> Vec<Example<'_>> {
+        vec![
+            Example {
+                example: "oci inspect ghcr.io/acme/widgets",
+                description: "Show the newest release",
+                result: None,
+            },
+            Example {
+                example: "oci inspect ghcr.io/acme/widgets:1.2.3 | get targets | where platform =~ 'linux'",
+                description: "What a release has for Linux",
+                result: None,
+            },
+            Example {
+                example: "oci tags ghcr.io/acme/widgets | oci inspect | select version revision created",
+                description: "From which commits the releases were built",
+                result: None,
+            },
+        ]
+    }
+
+    completes!(|_| Some(Kind::Manifest));
+
+    fn run(
+        &self,
+        plugin: &OciPlugin,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+        input: PipelineData,
+    ) -> Result<PipelineData, LabeledError> {
+        let settings = Settings::read(engine, call)?;
+        let asked = Asked::<Location>::read(engine, call, input)?;
+        let surroundings = Surroundings::read(engine, &settings)?;
+        let release = Arc::new(Release {
+            cache: surroundings.cache(),
+            lookup: Lookup::new(plugin, surroundings).choosing(call)?,
+            concurrency: Concurrency::new(settings.concurrency),
+            span: call.head,
+        });
+        plugin.runtime.each(
+            engine,
+            call.head,
+            asked,
+            settings.concurrency,
+            move |asked| {
+                let release = Arc::clone(&release);
+                async move { release.show(&asked).await }
+            },
+        )
+    }
+}
+
+/// How this call finds out about releases.
+struct Release {
+    lookup: Lookup,
+    cache: Option<Cache>,
+    concurrency: Concurrency,
+    span: Span,
+}
+
+impl Release {
+    async fn show(&self, asked: &Subject<Location>) -> Result<Value, LabeledError> {
+        let at = asked.span;
+        let found = self.lookup.find(asked).await?;
+        let source = found.place.cached_by(self.cache.as_ref());
+        let survey = Survey::new(source, self.concurrency.clone());
+        let said = survey.annotations(&found.manifest).await;
+        let said = said.map_err(|error| error.at(at))?;
+        let summary = survey.summary(&found.manifest).await;
+        let summary = summary.map_err(|error| error.at(at))?;
+        Ok(value::release(&found, &said, &summary, self.span))
+    }
+}

@@ -1,0 +1,92 @@
+//! `oci reference`: the parts of a full name.
+
+use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
+use nu_protocol::{
+    Category, Example, LabeledError, PipelineData, Signature, SyntaxShape, Value, record,
+};
+use oci_registry::Digest;
+
+use crate::OciPlugin;
+use crate::input::Asked;
+use crate::value;
+
+/// Takes references apart.
+pub(crate) struct Reference;
+
+impl PluginCommand for Reference {
+    type Plugin = OciPlugin;
+
+    fn name(&self) -> &'static str {
+        "oci reference"
+    }
+
+    fn signature(&self) -> Signature {
+        let columns = value::reference_columns;
+        let (one, list) = (value::record(columns()), value::table(columns()));
+        Signature::build(self.name())
+            .optional(
+                "text",
+                SyntaxShape::String,
+                "The name, as `REGISTRY/REPOSITORY[:TAG][@DIGEST]`",
+            )
+            .input_output_types(super::input_output_types(&one, &list))
+            .category(Category::Network)
+    }
+
+    fn description(&self) -> &'static str {
+        "Take the name of an artifact apart."
+    }
+
+    fn extra_description(&self) -> &'static str {
+        "Parses strictly and asks nobody: the registry is written out, and `tag` and `digest` are null where they are not \
+         given. What does not parse is an error that points at the very part."
+    }
+
+    fn search_terms(&self) -> Vec<&str> {
+        super::search_terms(&["parse", "split", "tag", "digest"])
+    }
+
+    fn examples(&self) -> Vec<Example<'_>> {
+        let row = |registry: &str, repository: &str, tag: Option<&str>, digest: Option<&str>| {
+            let text = |text: Option<&str>| text.map_or(Value::test_nothing(), Value::test_string);
+            Value::test_record(record! {
+                "registry" => Value::test_string(registry),
+                "repository" => Value::test_string(repository),
+                "tag" => text(tag),
+                "digest" => text(digest),
+            })
+        };
+        let empty = Digest::sha256(b"");
+        vec![
+            Example {
+                example: "oci reference ghcr.io/acme/widgets:1.2.3",
+                description: "Take a name with a tag apart",
+                result: Some(row("ghcr.io", "acme/widgets", Some("1.2.3"), None)),
+            },
+            Example {
+                example: "['localhost:5000/a' 'quay.io/b/c@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'] | oci reference",
+                description: "Take a list of names apart",
+                result: Some(Value::test_list(vec![
+                    row("localhost:5000", "a", None, None),
+                    row("quay.io", "b/c", None, Some(empty.as_str())),
+                ])),
+            },
+        ]
+    }
+
+    fn run(
+        &self,
+        plugin: &OciPlugin,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+        input: PipelineData,
+    ) -> Result<PipelineData, LabeledError> {
+        let asked = Asked::<oci_registry::Reference>::read(engine, call, input)?;
+        let span = call.head;
+        plugin
+            .runtime
+            .each(engine, span, asked, 1, move |asked| async move {
+                Ok(value::reference(&asked.name, span))
+            })
+    }
+}

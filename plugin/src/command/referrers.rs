@@ -1,0 +1,162 @@
+//! `oci referrers`: what is about a manifest: signatures, lists of contents, attestations.
+
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt};
+use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
+use nu_protocol::{Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape};
+use oci_package::{Concurrency, Summary, Survey};
+use oci_registry::{Cache, Descriptor, Identifier, Location, MediaType, Optional, Source};
+
+use crate::OciPlugin;
+use crate::completion::{Kind, completes};
+use crate::connection::Surroundings;
+use crate::input::{Asked, Subject};
+use crate::lookup::{Found, Lookup};
+use crate::report::Report;
+use crate::runtime::{self, Rows};
+use crate::settings::Settings;
+use crate::value;
+
+/// Lists referrers.
+pub(crate) struct Referrers;
+
+impl PluginCommand for Referrers {
+    type Plugin = OciPlugin;
+
+    fn name(&self) -> &'static str {
+        "oci referrers"
+    }
+
+    fn signature(&self) -> Signature {
+        let table = value::table(value::referrer_columns());
+        let signature = Signature::build(self.name())
+            .rest("reference", SyntaxShape::String, super::REFERENCE)
+            .named(
+                "artifact-type",
+                SyntaxShape::String,
+                "List only those of this artifact type",
+                Some('a'),
+            )
+            .input_output_types(super::input_output_types(&table, &table))
+            .category(Category::Network);
+        Settings::flags(Lookup::flags(signature))
+    }
+
+    fn description(&self) -> &'static str {
+        "List what refers to a manifest: signatures, SBOMs, attestations."
+    }
+
+    fn extra_description(&self) -> &'static str {
+        "Where a registry keeps no such lists, the list that clients keep under a tag is taken. Each referrer is looked at, \
+         several at once, for its size and date. The rows can be asked about again, since a signature may be about an SBOM."
+    }
+
+    fn search_terms(&self) -> Vec<&str> {
+        super::search_terms(&["sbom", "signature", "attestation", "provenance", "attached"])
+    }
+
+    fn examples(&self) -> Vec<Example<'_>> {
+        vec![
+            Example {
+                example: "oci referrers ghcr.io/acme/widgets:1.2.3",
+                description: "List what is about a release",
+                result: None,
+            },
+            Example {
+                example: "oci referrers ghcr.io/acme/widgets:1.2.3 --artifact-type application/spdx+json | oci pull --output sboms",
+                description: "Fetch the SBOMs of a release",
+                result: None,
+            },
+        ]
+    }
+
+    completes!(|_| Some(Kind::Manifest));
+
+    fn run(
+        &self,
+        plugin: &OciPlugin,
+        engine: &EngineInterface,
+        call: &EvaluatedCall,
+        input: PipelineData,
+    ) -> Result<PipelineData, LabeledError> {
+        let settings = Settings::read(engine, call)?;
+        let asked = Asked::<Location>::read(engine, call, input)?;
+        let surroundings = Surroundings::read(engine, &settings)?;
+        let artifact_type: Option<String> = call.get_flag("artifact-type")?;
+        let listing = Arc::new(Listing {
+            artifact_type: artifact_type.map(MediaType::from),
+            cache: surroundings.cache(),
+            lookup: Lookup::new(plugin, surroundings).choosing(call)?,
+            concurrency: Concurrency::new(settings.concurrency),
+            at_once: settings.concurrency,
+            span: call.head,
+        });
+        plugin.runtime.each_table(
+            engine,
+            call.head,
+            asked,
+            settings.concurrency,
+            move |asked| {
+                let listing = Arc::clone(&listing);
+                async move { listing.rows(&asked).await }
+            },
+        )
+    }
+}
+
+/// How this call lists referrers.
+struct Listing {
+    lookup: Lookup,
+    artifact_type: Option<MediaType>,
+    cache: Option<Cache>,
+    /// Of requests about single referrers, of all subjects together.
+    concurrency: Concurrency,
+    at_once: usize,
+    span: Span,
+}
+
+impl Listing {
+    async fn rows(&self, asked: &Subject<Location>) -> Result<Rows, LabeledError> {
+        let (at, span) = (asked.span, self.span);
+        let (place, subject) = match asked.name.identifier() {
+            // It need not be there itself.
+            Some(Identifier::Digest(digest)) if !self.lookup.chooses() => {
+                (self.lookup.place(asked).await?, digest)
+            }
+            _ => {
+                let Found { place, manifest } = self.lookup.find(asked).await?;
+                let digest = manifest.digest().clone();
+                (place, digest)
+            }
+        };
+        let found = place
+            .source()
+            .referrers(&subject, self.artifact_type.as_ref());
+        let found = found.map_err(move |error| error.at(at));
+        let source = place.cached_by(self.cache.as_ref());
+        let survey = Survey::new(Arc::clone(&source), self.concurrency.clone());
+        let rows = runtime::in_order(found, self.at_once, move |referrer| {
+            let (place, source, survey) = (place.clone(), Arc::clone(&source), survey.clone());
+            async move {
+                let summary = look(&*source, &survey, &referrer).await;
+                let summary = summary.map_err(|error| error.at(at))?;
+                Ok(value::referrer(&place, &referrer, summary.as_ref(), span))
+            }
+        });
+        Ok(rows.boxed())
+    }
+}
+
+/// What the manifest of a referrer says; nothing when it is gone, since lists of referrers may be behind.
+async fn look(
+    source: &dyn Source,
+    survey: &Survey,
+    referrer: &Descriptor,
+) -> oci_registry::Result<Option<Summary>> {
+    let named = referrer.digest.clone().into();
+    match source.manifest(&named).await.optional()? {
+        Some(manifest) => survey.summary(&manifest).await.map(Some),
+        None => Ok(None),
+    }
+}

@@ -1,0 +1,131 @@
+//! The columns that every command promises, in its signature and in the README.
+
+use nu_plugin::{Plugin, PluginCommand};
+use nu_plugin_oci::OciPlugin;
+use nu_protocol::Type;
+
+use crate::reading::LONG;
+
+/// The table of the README between these two lines is made by this test.
+const TABLE: (&str, &str) = ("| command | columns |", "\n\n");
+
+/// The columns of a type; a type of several kinds has those of the one that is a table or a record.
+fn columns(of: &Type) -> Vec<(&str, &Type)> {
+    match of {
+        Type::Table(columns) | Type::Record(columns) => columns
+            .iter()
+            .map(|(name, of)| (name.as_str(), of))
+            .collect(),
+        Type::OneOf(types) => types.iter().flat_map(columns).collect(),
+        _ => Vec::new(),
+    }
+}
+
+/// A type in a word, with a question mark where it may be `null`.
+fn word(of: &Type) -> String {
+    match of {
+        Type::OneOf(types) => {
+            let words = types.iter().filter(|of| **of != Type::Nothing).map(word);
+            let words: Vec<_> = words.collect();
+            let is_nullable = types.iter().any(|of| *of == Type::Nothing);
+            words.join(" or ") + if is_nullable { "?" } else { "" }
+        }
+        Type::Table(_) => "table".into(),
+        Type::Record(_) => "record".into(),
+        other => other.to_string(),
+    }
+}
+
+/// The rows of the README's table about one output, and about what is nested in it.
+fn rows(name: &str, of: &Type, rows_so_far: &mut Vec<String>) {
+    let columns = columns(of);
+    let cells: Vec<_> = columns
+        .iter()
+        .map(|(name, of)| format!("`{name}` {}", word(of)))
+        .collect();
+    let cells = if cells.is_empty() {
+        word(of)
+    } else {
+        cells.join(", ")
+    };
+    rows_so_far.push(format!("| {name} | {cells} |"));
+    for (nested, of) in columns {
+        let inner = self::columns(of);
+        if !inner.is_empty() {
+            rows(&format!("– its `{nested}`"), of, rows_so_far);
+        }
+    }
+}
+
+/// The row of a command whose columns are no type, since most of them are there only when asked for.
+const TAGS: &str = "| `oci tags` | `name` string, `reference` string; of a list also `repository` string; with --long also \
+    `size` filesize?, `created` datetime?, `platforms` list<string>?, `targets` list<string>?, `artifact_type` string?, \
+    `media_type` string?, `annotations` record?, `digest` string? |";
+
+#[test]
+fn the_readme_names_every_column_of_every_signature() {
+    let commands = OciPlugin::default().commands();
+    let mut table = vec![TABLE.0.to_owned(), "| --- | --- |".to_owned()];
+    let mut sorted: Vec<_> = commands.iter().collect();
+    sorted.sort_by_key(|command| command.name());
+    for command in sorted.into_iter().filter(|command| command.name() != "oci") {
+        let types = command.signature().input_output_types;
+        assert!(
+            columns(&types[0].0).is_empty(),
+            "the first is for one thing"
+        );
+        if command.name() == "oci tags" {
+            assert_eq!(types[0].1, Type::table());
+            table.push(TAGS.to_owned());
+        } else {
+            rows(&format!("`{}`", command.name()), &types[0].1, &mut table);
+        }
+        check_list(&**command);
+    }
+    let expected = table.join("\n");
+    let readme = include_str!("../../README.md");
+    let start = readme
+        .find(TABLE.0)
+        .expect("the README has a table of columns");
+    let end = readme[start..]
+        .find(TABLE.1)
+        .map_or(readme.len(), |end| start + end);
+    let written = readme[start..end].trim_end();
+    assert_eq!(written, expected, "the README should say:\n\n{expected}\n");
+}
+
+/// What comes of a list is a table of the same columns.
+fn check_list(command: &dyn PluginCommand<Plugin = OciPlugin>) {
+    let types = command.signature().input_output_types;
+    let names = |of| {
+        columns(of)
+            .into_iter()
+            .map(|(name, _)| name)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(names(&types[1].1), names(&types[0].1), "{}", command.name());
+}
+
+#[test]
+fn a_digest_comes_last() {
+    for command in OciPlugin::default().commands() {
+        for (_, of) in command.signature().input_output_types {
+            let columns = columns(&of);
+            let before = columns.iter().rev().skip(1);
+            let names: Vec<_> = before.map(|(name, _)| *name).collect();
+            assert!(!names.contains(&"digest"), "{}: {names:?}", command.name());
+        }
+    }
+}
+
+#[test]
+fn the_help_of_tags_names_the_columns_that_are_no_type() {
+    let commands = OciPlugin::default().commands();
+    let tags = commands.iter().find(|command| command.name() == "oci tags");
+    let help = tags.unwrap().extra_description();
+    let named: Vec<_> = help.split('`').skip(1).step_by(2).collect();
+    let promised = [&["name", "reference", "repository"][..], &LONG].concat();
+    assert_eq!(named[..promised.len()], promised);
+    let in_readme: Vec<_> = TAGS.split('`').skip(1).step_by(2).skip(1).collect();
+    assert_eq!(in_readme, promised);
+}

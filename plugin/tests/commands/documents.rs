@@ -1,0 +1,425 @@
+//! `oci index`, `oci config`, `oci reference`, `oci inspect`, `oci referrers`, `oci ping` and `oci pull`.
+
+use std::sync::Arc;
+
+use nu_plugin_oci::OciPlugin;
+use nu_protocol::Value;
+use oci_registry::{
+    Annotations, Blob, CopyOptions, Descriptor, Digest, Identifier, ImageManifest, Index, Layout,
+    Manifest, MediaType, Packed, Platform, Source, Target, copy,
+};
+
+use crate::scripted::{Answer, Registry};
+use crate::{Directory, INDEX, cell, columns, eval, eval_in, manifest, shell, texts};
+
+fn annotations(pairs: &[(&str, &str)]) -> Annotations {
+    let pairs = pairs.iter();
+    pairs
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect()
+}
+
+/// A file as a layer.
+fn layer(title: &str, kind: &str, content: &str) -> Blob {
+    let mut layer = Blob::from_bytes(MediaType::OCTET_STREAM, content.to_owned());
+    layer.descriptor_mut().annotations = annotations(&[
+        ("org.opencontainers.image.title", title),
+        ("dev.cargo-oci.file", title.split('-').next().unwrap()),
+        ("dev.cargo-oci.kind", kind),
+    ]);
+    layer
+}
+
+async fn push(layout: &Layout, packed: Packed) -> Manifest {
+    let manifest = packed.manifest().clone();
+    let root = Identifier::from(manifest.digest().clone());
+    let source: Arc<dyn Source> = Arc::new(packed);
+    copy(&source, &root, layout, CopyOptions::default())
+        .await
+        .unwrap();
+    manifest
+}
+
+/// Release 1.0.0 of widgets for two targets, each with a program and a file.
+async fn release(layout: Layout) {
+    let mut entries = Vec::new();
+    for (target, architecture) in [
+        ("x86_64-unknown-linux-musl", "amd64"),
+        ("aarch64-unknown-linux-musl", "arm64"),
+    ] {
+        let layers = vec![
+            layer("widgets-1.0.0", "bin", &format!("program of {target}")),
+            layer("LICENSE", "file", "MIT"),
+        ];
+        let of_target = annotations(&[
+            ("dev.cargo-oci.target", target),
+            ("dev.cargo-oci.platform", &format!("linux/{architecture}")),
+            ("org.opencontainers.image.title", "widgets"),
+            ("org.opencontainers.image.version", "1.0.0"),
+        ]);
+        let config = Blob::from_bytes(
+            "application/x".into(),
+            r#"{"rustc":"1.95.0","name":"widgets"}"#,
+        );
+        let packed =
+            Packed::new("application/y".into(), config, layers, of_target.clone()).unwrap();
+        let manifest = push(&layout, packed).await;
+        let mut entry = manifest.descriptor();
+        entry.annotations = annotations(&[
+            ("dev.cargo-oci.target", target),
+            ("dev.cargo-oci.size", "60"),
+        ]);
+        entry.platform = Some(Platform {
+            architecture: architecture.into(),
+            os: "linux".into(),
+            os_version: None,
+            os_features: Vec::new(),
+            variant: None,
+        });
+        entries.push(entry);
+    }
+    let mut index = Index::new(None, entries);
+    index.annotations = annotations(&[
+        ("org.opencontainers.image.title", "widgets"),
+        ("org.opencontainers.image.version", "1.0.0"),
+        ("org.opencontainers.image.licenses", "MIT"),
+        ("org.opencontainers.image.created", "2026-01-02T03:04:05Z"),
+    ]);
+    let index = Manifest::from_index(index).unwrap();
+    layout.push_manifest(&index).await.unwrap();
+    layout.tag(&index, &"1.0.0".parse().unwrap()).await.unwrap();
+}
+
+#[test]
+fn an_index_is_the_document_as_it_is() {
+    let directory = Directory::new("index");
+    directory.layout("widgets", release);
+    let mut shell = directory.shell();
+    let document = eval_in(&mut shell, "oci index oci:widgets:1.0.0").unwrap();
+    assert_eq!(
+        columns(&document),
+        ["schemaVersion", "mediaType", "manifests", "annotations"]
+    );
+    assert_eq!(*cell(&document, "schemaVersion"), Value::test_int(2));
+    let entries = cell(&document, "manifests").as_list().unwrap();
+    assert_eq!(entries.len(), 2);
+    let raw = eval_in(&mut shell, "oci index oci:widgets:1.0.0 --raw").unwrap();
+    let manifest = eval_in(&mut shell, "oci manifest oci:widgets:1.0.0").unwrap();
+    assert_eq!(
+        Digest::sha256(raw.as_str().unwrap().as_bytes()).to_string(),
+        cell(&manifest, "digest").as_str().unwrap()
+    );
+    let child = cell(&entries[0], "digest").as_str().unwrap();
+    let error = eval_in(&mut shell, &format!("oci index oci:widgets@{child}")).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
+    assert!(
+        error.help.unwrap().contains("oci manifest"),
+        "{}",
+        error.msg
+    );
+}
+
+#[test]
+fn a_config_is_a_record() {
+    let directory = Directory::new("config");
+    directory.layout("widgets", release);
+    let mut shell = directory.shell();
+    for source in [
+        "oci config oci:widgets --target aarch64-unknown-linux-musl",
+        "oci config oci:widgets:1.0.0 --platform linux/amd64",
+    ] {
+        let config = eval_in(&mut shell, source).unwrap();
+        assert_eq!(columns(&config), ["rustc", "name"]);
+        assert_eq!(cell(&config, "rustc").as_str().unwrap(), "1.95.0");
+        let raw = eval_in(&mut shell, &format!("{source} --raw")).unwrap();
+        assert_eq!(
+            raw.as_str().unwrap(),
+            r#"{"rustc":"1.95.0","name":"widgets"}"#
+        );
+    }
+    let source = "oci config oci:widgets --target x86_64-pc-windows-msvc";
+    let error = eval_in(&mut shell, source).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::not_found"));
+}
+
+#[test]
+fn a_config_that_is_no_json_is_shown_as_it_is() {
+    let config = Digest::sha256(b"not json");
+    let body = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{config}","size":8}},"layers":[]}}"#
+    );
+    let registry = Registry::start(move |request| match request {
+        "GET /v2/x/manifests/1" => manifest(body.clone()),
+        _ if request.contains("/blobs/") => Answer::ok("not json"),
+        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+    });
+    let source = format!("oci config {}/x:1", registry.host());
+    let error = eval(&source).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::protocol"));
+    assert!(error.help.unwrap().contains("--raw"));
+    let raw = eval(&format!("{source} --raw")).unwrap();
+    assert_eq!(raw.as_str().unwrap(), "not json");
+}
+
+#[test]
+fn examples_with_a_result_have_it() {
+    let mut shell = shell();
+    let commands = nu_plugin::Plugin::commands(&OciPlugin::default());
+    let mut count = 0;
+    for command in &commands {
+        for example in command.examples() {
+            if let Some(expected) = example.result {
+                let value = eval_in(&mut shell, example.example).unwrap();
+                assert_eq!(value, expected, "{}", example.example);
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 2, "only {count}");
+}
+
+#[test]
+fn a_reference_is_taken_apart_where_it_stands() {
+    let rows = eval("[{reference: 'a.b/c:1'} {reference: 'a.b:80/c/d'}] | oci reference").unwrap();
+    assert_eq!(texts(&rows, "registry"), ["a.b", "a.b:80"]);
+    assert!(cell(&rows.as_list().unwrap()[1], "tag").is_nothing());
+    let mut shell = shell();
+    let error = eval_in(&mut shell, "oci reference ghcr.io/acme/Widgets").unwrap_err();
+    let part = shell.engine_state().get_span_contents(error.labels[0].span);
+    assert_eq!(part, b"W");
+    assert_eq!(error.help.as_deref(), Some("write `ghcr.io/acme/widgets`"));
+}
+
+#[test]
+fn a_release_page_has_everything_in_its_column() {
+    let directory = Directory::new("inspect");
+    directory.layout("widgets", release);
+    let mut shell = directory.shell();
+    let page = eval_in(&mut shell, "oci inspect oci:widgets").unwrap();
+    assert_eq!(
+        columns(&page),
+        [
+            "name",
+            "version",
+            "description",
+            "licenses",
+            "source",
+            "revision",
+            "created",
+            "targets",
+            "reference"
+        ]
+    );
+    assert_eq!(cell(&page, "name").as_str().unwrap(), "widgets");
+    assert_eq!(cell(&page, "licenses").as_str().unwrap(), "MIT");
+    assert!(cell(&page, "revision").is_nothing());
+    assert_eq!(
+        cell(&page, "created").as_date().unwrap().timestamp(),
+        1_767_323_045
+    );
+    let targets = cell(&page, "targets");
+    assert_eq!(
+        texts(targets, "target"),
+        ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"]
+    );
+    assert_eq!(texts(targets, "platform"), ["linux/amd64", "linux/arm64"]);
+    let first = &targets.as_list().unwrap()[0];
+    assert_eq!(*cell(first, "size"), Value::test_filesize(60));
+    // What a target's row names is a release page, too, with a row for itself.
+    let pages = eval_in(
+        &mut shell,
+        "(oci inspect oci:widgets).targets | oci inspect",
+    )
+    .unwrap();
+    assert_eq!(texts(&pages, "version"), ["1.0.0", "1.0.0"]);
+    let own = cell(&pages.as_list().unwrap()[1], "targets");
+    assert_eq!(texts(own, "target"), ["aarch64-unknown-linux-musl"]);
+    assert_eq!(texts(own, "digest"), texts(targets, "digest")[1..]);
+}
+
+#[test]
+fn labels_say_what_the_annotations_of_an_image_do_not() {
+    let config = r#"{"os":"linux","architecture":"arm64","created":"2026-01-02T03:04:05Z",
+        "config":{"Labels":{"org.opencontainers.image.version":"7.1","org.opencontainers.image.source":"https://a.b"}}}"#;
+    let body = format!(
+        r#"{{"schemaVersion":2,"config":{{"mediaType":"application/vnd.oci.image.config.v1+json","digest":"{}","size":{}}},"layers":[]}}"#,
+        Digest::sha256(config.as_bytes()),
+        config.len()
+    );
+    let registry = Registry::start(move |request| match request {
+        "GET /v2/x/manifests/1" => manifest(body.clone()),
+        _ if request.contains("/blobs/") => Answer::ok(config),
+        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+    });
+    let page = eval(&format!("oci inspect {}/x:1", registry.host())).unwrap();
+    assert_eq!(cell(&page, "version").as_str().unwrap(), "7.1");
+    assert_eq!(cell(&page, "source").as_str().unwrap(), "https://a.b");
+    assert!(cell(&page, "name").is_nothing());
+    assert!(cell(&page, "created").as_date().is_ok());
+    assert_eq!(texts(cell(&page, "targets"), "platform"), ["linux/arm64"]);
+}
+
+#[test]
+fn referrers_are_rows_that_can_be_asked_about_again() {
+    let directory = Directory::new("referrers");
+    directory.layout("widgets", async |layout| {
+        let subject = push(
+            &layout,
+            Packed::new(
+                "a/subject".into(),
+                Blob::empty(),
+                vec![],
+                Annotations::new(),
+            )
+            .unwrap(),
+        )
+        .await;
+        layout.tag(&subject, &"1".parse().unwrap()).await.unwrap();
+        let about = |artifact_type: &'static str, subject: Descriptor, note: &str| {
+            let config = Blob::empty();
+            let mut image = ImageManifest::new(artifact_type.into(), config.descriptor().clone());
+            image.subject = Some(subject);
+            image.annotations = annotations(&[
+                ("note", note),
+                ("org.opencontainers.image.created", "2026-01-02T03:04:05Z"),
+            ]);
+            Manifest::from_image(image).unwrap()
+        };
+        let sbom = about("a/sbom", subject.descriptor(), "contents");
+        let signature = about("a/signature", subject.descriptor(), "signed");
+        let deeper = about("a/signature", sbom.descriptor(), "signed contents");
+        for manifest in [&sbom, &signature, &deeper] {
+            layout.push_manifest(manifest).await.unwrap();
+        }
+    });
+    let mut shell = directory.shell();
+    let rows = eval_in(&mut shell, "oci referrers oci:widgets:1").unwrap();
+    let mut types = texts(&rows, "artifact_type");
+    types.sort_unstable();
+    assert_eq!(types, ["a/sbom", "a/signature"]);
+    for row in rows.as_list().unwrap() {
+        assert_eq!(
+            columns(row),
+            [
+                "artifact_type",
+                "size",
+                "created",
+                "annotations",
+                "reference",
+                "digest"
+            ]
+        );
+        assert_eq!(*cell(row, "size"), Value::test_filesize(2));
+        assert!(cell(row, "created").as_date().is_ok());
+    }
+    let sboms = "oci referrers oci:widgets:1 --artifact-type a/sbom";
+    let rows = eval_in(&mut shell, sboms).unwrap();
+    assert_eq!(texts(&rows, "artifact_type"), ["a/sbom"]);
+    let about_sboms = eval_in(&mut shell, &format!("{sboms} | oci referrers")).unwrap();
+    let note = cell(
+        cell(&about_sboms.as_list().unwrap()[0], "annotations"),
+        "note",
+    );
+    assert_eq!(note.as_str().unwrap(), "signed contents");
+}
+
+#[test]
+fn a_subject_that_is_not_there_has_referrers_all_the_same() {
+    let digest = Digest::sha256(b"subject");
+    let gone = Digest::sha256(b"gone");
+    let list = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{{"mediaType":"{}","digest":"{gone}","size":9,
+        "artifactType":"a/b","annotations":{{"org.opencontainers.image.created":"2026-01-02T03:04:05Z"}}}}]}}"#,
+        crate::MANIFEST
+    );
+    let registry = Registry::start(move |request| {
+        if request.contains("/referrers/") {
+            return Answer::ok(list.clone()).header("Content-Type", INDEX);
+        }
+        Answer::error(404, "MANIFEST_UNKNOWN")
+    });
+    let rows = eval(&format!("oci referrers {}/x@{digest}", registry.host())).unwrap();
+    let [row] = rows.as_list().unwrap() else {
+        panic!("{rows:?}")
+    };
+    // The list may be behind: what is said there is known, and the size is not.
+    assert!(cell(row, "size").is_nothing());
+    assert!(cell(row, "created").as_date().is_ok());
+    assert!(
+        registry.requests()[0].contains("/referrers/"),
+        "{:?}",
+        registry.requests()
+    );
+}
+
+#[test]
+fn a_ping_tells_whose_credential_is_taken() {
+    let open = Registry::start(|_| Answer::ok("{}"));
+    let row = eval(&format!("oci ping {}", open.host())).unwrap();
+    assert_eq!(
+        columns(&row),
+        ["reference", "authenticated", "credential_source", "latency"]
+    );
+    assert_eq!(cell(&row, "reference").as_str().unwrap(), open.host());
+    assert_eq!(*cell(&row, "authenticated"), Value::test_bool(false));
+    assert!(cell(&row, "credential_source").is_nothing());
+    assert!(cell(&row, "latency").as_duration().unwrap() > 0);
+    let none = Registry::start(|_| Answer::new(404, "<html>"));
+    let error = eval(&format!("oci ping {}", none.host())).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::not_found"));
+    let source = format!("[{} {}] | oci ping", open.host(), open.host());
+    assert_eq!(eval(&source).unwrap().as_list().unwrap().len(), 2);
+}
+
+#[test]
+fn a_pull_is_a_row_for_each_file() {
+    let directory = Directory::new("pull");
+    directory.layout("widgets", release);
+    let mut shell = directory.shell();
+    let pull = "oci pull oci:widgets --target x86_64-unknown-linux-musl --output out";
+    let rows = eval_in(&mut shell, pull).unwrap();
+    for row in rows.as_list().unwrap() {
+        assert_eq!(columns(row), ["path", "kind", "size", "digest"]);
+    }
+    let out = directory.0.join("out");
+    let paths = ["widgets", "LICENSE"].map(|name| out.join(name).display().to_string());
+    assert_eq!(texts(&rows, "path"), paths);
+    assert_eq!(texts(&rows, "kind"), ["bin", "file"]);
+    let written = std::fs::read(out.join("widgets")).unwrap();
+    assert_eq!(written, b"program of x86_64-unknown-linux-musl");
+    let digests = texts(&rows, "digest");
+    assert_eq!(digests[0], Digest::sha256(&written).to_string());
+    // Again it is the same; with other content there it is an error, unless that is to go.
+    assert_eq!(eval_in(&mut shell, pull).unwrap(), rows);
+    std::fs::write(out.join("widgets"), "mine").unwrap();
+    let error = eval_in(&mut shell, pull).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::conflict"));
+    assert!(error.help.unwrap().contains("--force"));
+    assert_eq!(
+        eval_in(&mut shell, &format!("{pull} --force")).unwrap(),
+        rows
+    );
+    assert_eq!(std::fs::read(out.join("widgets")).unwrap(), written);
+    let titled = eval_in(&mut shell, &format!("{pull} --titles")).unwrap();
+    assert!(texts(&titled, "path")[0].ends_with("/widgets-1.0.0"));
+    assert!(!std::fs::read_dir(&out).unwrap().any(|entry| {
+        entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with(".partial")
+    }));
+}
+
+#[test]
+fn what_has_no_files_cannot_be_pulled() {
+    let directory = Directory::new("pull-nothing");
+    directory.layout("empty", async |layout| {
+        let packed = Packed::new("a/b".into(), Blob::empty(), vec![], Annotations::new());
+        let manifest = push(&layout, packed.unwrap()).await;
+        layout.tag(&manifest, &"1".parse().unwrap()).await.unwrap();
+    });
+    let error = eval_in(&mut directory.shell(), "oci pull oci:empty:1").unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::not_found"));
+    assert!(error.help.unwrap().contains("oci manifest"));
+}
