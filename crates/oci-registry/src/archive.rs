@@ -308,7 +308,7 @@ impl Archive {
         }
         for listed in since.listing.manifests {
             if listed.annotation(layout::REF_NAME).is_none() {
-                now.is_ahead |= now.listing.add(listed);
+                now.is_ahead |= now.listing.add(listed.into_descriptor());
             }
         }
         Ok(())
@@ -716,7 +716,8 @@ impl Target for Archive {
 
 impl referrers::walk::Listed for Archive {
     async fn roots(&self) -> crate::Result<Vec<Descriptor>> {
-        Ok(self.state().listing.manifests.clone())
+        let entries = self.state().listing.manifests.clone().into_iter();
+        Ok(entries.map(layout::Listed::into_descriptor).collect())
     }
 
     async fn read(&self, listed: &Descriptor) -> crate::Result<Option<Manifest>> {

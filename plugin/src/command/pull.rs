@@ -162,6 +162,7 @@ impl Pulling {
             replace: self.replaces,
             concurrency: self.concurrency,
             observer: &observer,
+            ..UnpackOptions::default()
         };
         let done = unpack(&**place.source(), &extracts, &self.directory, options).await;
         done.map_err(|error| {
