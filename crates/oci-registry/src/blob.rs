@@ -303,6 +303,32 @@ pub struct BlobStream {
     check: Checked,
 }
 
+/// The first bytes of a blob, which are here already: what a fetch of it goes on from.
+#[derive(Debug, Clone)]
+pub struct Beginning {
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Beginning {
+    /// The first `size` bytes of a file, of what should become the content of this digest.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] when the file cannot be read so far; [`ErrorKind::Unsupported`] when the digest's algorithm is
+    /// unknown.
+    pub async fn of_file(digest: &Digest, path: &Path, size: u64) -> crate::Result<Self> {
+        let hasher = digest.verifier()?;
+        let hasher = file::hash_beginning(hasher, path.to_owned(), size).await?;
+        Ok(Self { hasher, size })
+    }
+
+    /// How many bytes there are.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+}
+
 /// Who checks the bytes.
 enum Checked {
     /// This stream.
@@ -335,6 +361,44 @@ impl BlobStream {
             size: descriptor.size,
             check,
         })
+    }
+
+    /// Checks what follows the beginning of a blob, together with it, as it flows.
+    ///
+    /// # Errors
+    ///
+    /// As [`BlobStream::new`].
+    pub fn after(
+        descriptor: &Descriptor,
+        beginning: Beginning,
+        rest: BoxStream<'static, crate::Result<Bytes>>,
+    ) -> crate::Result<Self> {
+        let mut stream = Self::new(descriptor, rest)?;
+        if let Checked::Here(check) = &mut stream.check {
+            (check.hasher, check.seen) = (beginning.hasher, beginning.size);
+        }
+        Ok(stream)
+    }
+
+    /// What follows the first bytes of this stream.
+    pub(crate) fn skipping(mut self, mut count: u64) -> BoxStream<'static, crate::Result<Bytes>> {
+        let pieces = futures_util::stream::poll_fn(move |context| {
+            loop {
+                let piece = std::task::ready!(self.poll_next_unpin(context));
+                let Some(Ok(mut bytes)) = piece else {
+                    return Poll::Ready(piece);
+                };
+                let dropped = usize::try_from(count)
+                    .unwrap_or(usize::MAX)
+                    .min(bytes.len());
+                let rest = bytes.split_off(dropped);
+                count -= dropped as u64;
+                if !rest.is_empty() {
+                    return Poll::Ready(Some(Ok(rest)));
+                }
+            }
+        });
+        pieces.boxed()
     }
 
     /// Reads a file that should hold what the descriptor names.
@@ -449,6 +513,14 @@ impl Stream for BlobStream {
 }
 
 impl Checked {
+    /// How many bytes were here before the stream.
+    fn begun(&self) -> u64 {
+        match self {
+            Self::Here(check) => check.seen,
+            _ => 0,
+        }
+    }
+
     fn pass(&mut self, bytes: &[u8], digest: &Digest, size: u64) -> Result<(), Error> {
         match self {
             Self::Here(check) => check.update(bytes),

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use crate::blob::BlobStream;
+use crate::blob::{Beginning, BlobStream};
 use crate::digest::Digest;
 use crate::environment::Environment;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
@@ -280,6 +280,14 @@ impl Source for Cached {
         };
         let bytes = futures_util::stream::once(async { Ok(bytes) });
         BlobStream::new(descriptor, bytes.boxed())
+    }
+
+    async fn blob_after(
+        &self,
+        descriptor: &Descriptor,
+        beginning: Beginning,
+    ) -> crate::Result<BlobStream> {
+        self.source.blob_after(descriptor, beginning).await
     }
 
     async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {

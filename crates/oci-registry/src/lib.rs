@@ -114,7 +114,7 @@ pub use auth::chain::CredentialChain;
 #[cfg(feature = "keyring")]
 pub use auth::keyring::Keyring;
 pub use auth::{Anonymous, Credential, CredentialProvider, CredentialRequest, Lookup, Secret};
-pub use blob::{Blob, BlobStream, Content, Meter};
+pub use blob::{Beginning, Blob, BlobStream, Content, Meter};
 pub use cache::Cache;
 pub use copy::{CopyEvent, CopyOptions, copy, copy_all};
 pub use digest::{Algorithm, Digest, Hasher};

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use snafu::Snafu;
 
-use crate::blob::{Blob, BlobStream, Meter};
+use crate::blob::{Beginning, Blob, BlobStream, Meter};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Result};
 use crate::manifest::{Descriptor, Manifest, MediaType};
@@ -73,6 +73,21 @@ pub trait Source: fmt::Debug + Send + Sync {
     ///
     /// As [`Source::manifest`]; the stream ends with an error when the bytes are not what the descriptor says.
     async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream>;
+
+    /// Opens what follows the beginning of a blob. The stream ends with an error unless both together are what the
+    /// descriptor says.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::blob`].
+    async fn blob_after(
+        &self,
+        descriptor: &Descriptor,
+        beginning: Beginning,
+    ) -> Result<BlobStream> {
+        let rest = self.blob(descriptor).await?.skipping(beginning.size());
+        BlobStream::after(descriptor, beginning, rest)
+    }
 
     /// Finds a blob of which nothing is known but its digest: how large it is. Its media type is not known here.
     ///

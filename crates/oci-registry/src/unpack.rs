@@ -1,8 +1,10 @@
 //! Files out of an artifact, into one directory, safely.
 //!
-//! A name that comes from a registry reaches the disk only as a [`FileName`]. Files are fetched and verified in a private
-//! directory beside their final names and then moved, so that a file under its final name is whole; nothing outside the
-//! directory is touched, and nothing in it is replaced unless asked for.
+//! A name that comes from a registry reaches the disk only as a [`FileName`]. Files are fetched and verified beside their
+//! final names ([`staging`]) and then moved, so that a file under its final name is whole; nothing outside the directory is
+//! touched, and nothing in it is replaced unless asked for. What was begun and not finished is gone on with next time.
+
+mod staging;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,11 +14,12 @@ use std::str::FromStr;
 use futures_util::stream::TryStreamExt;
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 
-use crate::blob::{Blob, Meter};
+use crate::blob::{Beginning, Blob, Meter};
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::escape::is_active;
 use crate::manifest::Descriptor;
 use crate::storage::Source;
+use staging::{Staged, Staging};
 
 /// Longest part of a name, in bytes, that file systems take.
 const MAX_COMPONENT: usize = 255;
@@ -219,7 +222,8 @@ impl fmt::Debug for UnpackOptions<'_> {
 }
 
 /// Writes files of a source into a directory, which is made when it is not there. A file that is there with the very
-/// content already is not fetched.
+/// content already is not fetched. Of a large file whose fetch ends early the beginning is kept in the directory
+/// `.oci-partial`, and gone on with the next time.
 ///
 /// # Errors
 ///
@@ -251,43 +255,54 @@ pub async fn unpack(
     if wanted.is_empty() {
         return Ok(());
     }
-    let staging = tempfile::Builder::new()
-        .prefix(".partial-")
-        .tempdir_in(directory);
-    let staging = staging.context(MakeDirectorySnafu { path: directory })?;
+    let staging = Staging::within(directory);
     let numbered = wanted.iter().enumerate().map(Ok::<_, Error>);
-    futures_util::stream::iter(numbered)
-        .try_for_each_concurrent(options.concurrency.max(1), |(number, (file, _))| {
+    // In any order: each is known by its number.
+    let staged = futures_util::stream::iter(numbered)
+        .map_ok(|(number, (file, _))| {
             let meter = Meter::default();
             (options.started)(file, &meter);
-            fetch(source, file, meter, staging.path().join(number.to_string()))
+            let fetched = fetch(source, file, meter, &staging, number);
+            async move { Ok((number, fetched.await?)) }
         })
-        .await?;
-    for (number, (file, path)) in wanted.iter().enumerate() {
-        if let Some(parent) = path.parent() {
-            tokio::fs::create_dir_all(parent)
-                .await
-                .context(MakeDirectorySnafu { path: parent })?;
-        }
+        .try_buffer_unordered(options.concurrency.max(1));
+    let mut staged: Vec<(usize, Staged)> = staged.try_collect().await?;
+    staged.sort_by_key(|(number, _)| *number);
+    for ((_, staged), (file, path)) in staged.into_iter().zip(&wanted) {
+        let parent = path.parent().unwrap_or(directory);
+        tokio::fs::create_dir_all(parent)
+            .await
+            .context(MakeDirectorySnafu { path: parent })?;
         // Looked at again: fetching takes its time.
         check_parents(&file.name, directory)?;
-        let staged = tempfile::TempPath::try_from_path(staging.path().join(number.to_string()));
-        let staged = staged.context(WriteFileSnafu { path })?;
+        let temporary = tempfile::TempPath::try_from_path(&staged.path);
+        let temporary = temporary.context(WriteFileSnafu { path })?;
         if options.replace {
-            staged
+            temporary
                 .persist(path)
                 .map_err(|error| error.error)
                 .context(WriteFileSnafu { path })?;
-        } else if let Err(error) = staged.persist_noclobber(path) {
+        } else if let Err(error) = temporary.persist_noclobber(path) {
             ensure!(
                 error.error.kind() != std::io::ErrorKind::AlreadyExists,
                 OccupiedSnafu { path }
             );
             return Err(WriteFileSnafu { path }.into_error(error.error).into());
         }
+        sync_directory(parent);
         (options.observer)(file, path);
     }
     Ok(())
+}
+
+/// Lets new names in a directory survive a loss of power, where the system knows how. The files themselves are on the
+/// disk already.
+fn sync_directory(path: &Path) {
+    if cfg!(unix)
+        && let Ok(directory) = std::fs::File::open(path)
+    {
+        let _ = directory.sync_all();
+    }
 }
 
 /// Refuses names that are one on a system that folds case, and a file where another needs a directory.
@@ -361,28 +376,50 @@ async fn state(file: &Extract, path: &Path) -> crate::Result<State> {
     }
 }
 
-/// Fetches one file to a place of its own, verified and flushed.
+/// Fetches one file to a place of its own, verified and flushed. What may have been put together wrongly, from parts that
+/// came at different times, is fetched once more in one piece.
 async fn fetch(
     source: &dyn Source,
     file: &Extract,
     meter: Meter,
-    path: PathBuf,
-) -> Result<(), Error> {
-    let bytes = source
-        .blob(&file.descriptor)
-        .await
-        .with_context(|_| FetchSnafu {
-            name: file.name.clone(),
-        })?;
-    let target = std::fs::File::create_new(&path).context(WriteFileSnafu { path: path.clone() })?;
-    bytes
-        .metered(&meter)
-        .write_to(target, &path)
-        .await
-        .with_context(|_| FetchSnafu {
-            name: file.name.clone(),
-        })?;
-    set_mode(&path, file.executable).context(WriteFileSnafu { path })
+    staging: &Staging,
+    number: usize,
+) -> Result<Staged, Error> {
+    let mut staged = staging.open(&file.descriptor, number)?;
+    let mut fetched = fetch_rest(source, file, &meter, &staged).await;
+    let is_wrong = |fetched: &crate::Result<()>| matches!(fetched, Err(error) if error.kind() == ErrorKind::Mismatch);
+    if staged.is_kept && is_wrong(&fetched) {
+        staged.restart()?;
+        fetched = fetch_rest(source, file, &meter, &staged).await;
+        if is_wrong(&fetched) {
+            // Nothing of it is worth keeping.
+            let _ = std::fs::remove_file(&staged.path);
+        }
+    }
+    fetched.with_context(|_| FetchSnafu {
+        name: file.name.clone(),
+    })?;
+    set_mode(&staged.path, file.executable).context(WriteFileSnafu { path: &staged.path })?;
+    Ok(staged)
+}
+
+/// Fetches what is not there of a file.
+async fn fetch_rest(
+    source: &dyn Source,
+    file: &Extract,
+    meter: &Meter,
+    staged: &Staged,
+) -> crate::Result<()> {
+    let path = &staged.path;
+    let target = staged.file.try_clone();
+    let target = target.context(WriteFileSnafu { path })?;
+    let bytes = if staged.size == 0 {
+        source.blob(&file.descriptor).await?
+    } else {
+        let beginning = Beginning::of_file(&file.descriptor.digest, path, staged.size).await?;
+        source.blob_after(&file.descriptor, beginning).await?
+    };
+    bytes.metered(meter).write_to(target, path).await
 }
 
 /// Lets a program be run by whoever may read it, whatever the registry said.

@@ -497,77 +497,7 @@ async fn a_token_server_does_not_send_the_credential_on() {
     assert!(attacker.asked().is_empty());
 }
 
-// ---- downloads
-
-#[tokio::test]
-async fn a_download_that_breaks_off_goes_on_where_it_was() {
-    let content: Vec<u8> = (0..100_000_u32)
-        .map(|at| u8::try_from(at % 251).unwrap())
-        .collect();
-    for ranges in [true, false] {
-        let whole = content.clone();
-        let server = Server::start(move |asked, _| {
-            let from: Option<usize> = asked.header("range").and_then(|range| {
-                range
-                    .strip_prefix("bytes=")?
-                    .strip_suffix('-')?
-                    .parse()
-                    .ok()
-            });
-            match from {
-                Some(from) if ranges => {
-                    assert_eq!(asked.header("if-range"), Some("\"v1\""));
-                    let rest = &whole[from..];
-                    let reply = Reply::new(206)
-                        .header(
-                            "Content-Range",
-                            format!("bytes {from}-{}/{}", whole.len() - 1, whole.len()),
-                        )
-                        .body(rest);
-                    if rest.len() > 40_000 {
-                        reply.cut(40_000)
-                    } else {
-                        reply
-                    }
-                }
-                Some(_) => Reply::new(200).body(&whole),
-                None => Reply::new(200)
-                    .header("ETag", "\"v1\"")
-                    .body(&whole)
-                    .cut(30_000),
-            }
-        })
-        .await;
-        let descriptor = Descriptor::new(
-            MediaType::OCTET_STREAM,
-            Digest::sha256(&content),
-            content.len() as u64,
-        );
-        let stream = repository(&server, Nobody, Access::Pull)
-            .blob(&descriptor)
-            .await
-            .unwrap();
-        assert_eq!(stream.read_to_end(1 << 20).await.unwrap(), content);
-        assert_eq!(server.asked().len(), if ranges { 3 } else { 2 });
-    }
-}
-
-#[tokio::test]
-async fn content_that_is_not_what_was_promised_is_refused() {
-    let promised = Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(b"abc"), 3);
-    for body in ["abd", "abcd", "endless endless endless"] {
-        let server = Server::start(move |_, _| Reply::new(200).body(body)).await;
-        let stream = repository(&server, Nobody, Access::Pull)
-            .blob(&promised)
-            .await
-            .unwrap();
-        assert_eq!(
-            stream.read_to_end(100).await.unwrap_err().kind(),
-            ErrorKind::Mismatch,
-            "{body}"
-        );
-    }
-}
+// ---- manifests that are sent
 
 #[tokio::test]
 async fn a_server_that_says_yes_and_keeps_nothing_is_no_registry() {

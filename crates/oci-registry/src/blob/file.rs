@@ -46,22 +46,44 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 /// Reads a file to its end for its digest and size.
 pub(super) async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
     blocking(move || {
-        let (mut file, _) = open(&path)?;
-        let (mut hasher, mut size, mut buffer) = (Algorithm::Sha256.hasher(), 0, vec![0; PIECE]);
-        loop {
-            match file
-                .read(&mut buffer)
-                .context(ReadFileSnafu { path: &path })?
-            {
-                0 => return Ok((hasher.finish(), size)),
-                count => {
-                    hasher.update(&buffer[..count]);
-                    size += count as u64;
-                }
-            }
-        }
+        let (mut hasher, mut size) = (Algorithm::Sha256.hasher(), 0);
+        let (file, _) = open(&path)?;
+        each_piece(file, &path, |piece| {
+            hasher.update(piece);
+            size += piece.len() as u64;
+        })?;
+        Ok((hasher.finish(), size))
     })
     .await
+}
+
+/// Lets a hasher see the first `size` bytes of a file.
+pub(super) async fn hash_beginning(
+    mut hasher: Hasher,
+    path: PathBuf,
+    size: u64,
+) -> Result<Hasher, Error> {
+    blocking(move || {
+        let mut seen = 0;
+        let (file, _) = open(&path)?;
+        each_piece(file.take(size), &path, |piece| {
+            hasher.update(piece);
+            seen += piece.len() as u64;
+        })?;
+        ensure!(seen == size, ChangedFileSnafu { path });
+        Ok(hasher)
+    })
+    .await
+}
+
+fn each_piece(mut reader: impl Read, path: &Path, mut see: impl FnMut(&[u8])) -> Result<(), Error> {
+    let mut buffer = vec![0; PIECE];
+    loop {
+        match reader.read(&mut buffer).context(ReadFileSnafu { path })? {
+            0 => return Ok(()),
+            count => see(&buffer[..count]),
+        }
+    }
 }
 
 /// The bytes of a file, and what they turned out to be when the last of them has been read.

@@ -36,16 +36,21 @@ impl Meter {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn restart(&self) {
-        self.0.store(0, Ordering::Relaxed);
-    }
-
     /// Lets this meter see the pieces of a content that begins now.
     pub(crate) fn watch<E: Send + 'static>(
         &self,
         pieces: BoxStream<'static, Result<Bytes, E>>,
     ) -> BoxStream<'static, Result<Bytes, E>> {
-        self.restart();
+        self.watch_after(0, pieces)
+    }
+
+    /// Lets this meter see the pieces of a content that goes on now, after so many bytes.
+    fn watch_after<E: Send + 'static>(
+        &self,
+        passed: u64,
+        pieces: BoxStream<'static, Result<Bytes, E>>,
+    ) -> BoxStream<'static, Result<Bytes, E>> {
+        self.0.store(passed, Ordering::Relaxed);
         let meter = self.clone();
         Watched { pieces, meter }.boxed()
     }
@@ -98,7 +103,7 @@ impl BlobStream {
     /// The same stream, whose bytes this meter sees.
     #[must_use]
     pub fn metered(mut self, meter: &Meter) -> Self {
-        self.inner = meter.watch(self.inner);
+        self.inner = meter.watch_after(self.check.begun(), self.inner);
         self
     }
 }

@@ -10,7 +10,7 @@ use snafu::{ResultExt, Snafu};
 
 use super::repository::Repository;
 use super::response;
-use crate::blob::BlobStream;
+use crate::blob::{Beginning, BlobStream};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::exchange::{self, Request, Response};
@@ -90,27 +90,27 @@ pub(super) async fn open(
     repository: &Repository,
     descriptor: &Descriptor,
 ) -> crate::Result<BlobStream> {
-    let digest = &descriptor.digest;
-    let response = request(repository, digest, None)
-        .await
-        .with_context(|_| FetchSnafu {
-            digest: digest.clone(),
-        })?;
-    let download = Download {
-        repository: repository.clone(),
-        digest: digest.clone(),
-        size: descriptor.size,
-        offset: 0,
-        skip: 0,
-        etag: strong_etag(&response),
-        body: response.into_stream(),
-        failures: 0,
-    };
-    let pieces = futures_util::stream::try_unfold(download, |mut download| async move {
-        let piece = download.next().await?;
-        Ok(piece.map(|piece| (piece, download)))
-    });
-    BlobStream::new(descriptor, pieces.boxed())
+    let response = request(repository, &descriptor.digest, None).await;
+    let response = response.with_context(|_| FetchSnafu {
+        digest: descriptor.digest.clone(),
+    })?;
+    let mut download = Download::new(repository, descriptor, 0);
+    download.etag = strong_etag(&response);
+    download.body = response.into_stream();
+    BlobStream::new(descriptor, download.into_stream())
+}
+
+/// Opens what follows the beginning of a blob. Nothing is asked for when nothing follows.
+pub(super) async fn open_after(
+    repository: &Repository,
+    descriptor: &Descriptor,
+    beginning: Beginning,
+) -> crate::Result<BlobStream> {
+    let mut download = Download::new(repository, descriptor, beginning.size());
+    if download.offset < download.size {
+        download.resume().await?;
+    }
+    BlobStream::after(descriptor, beginning, download.into_stream())
 }
 
 /// A tag of the content that also holds for its parts.
@@ -152,6 +152,28 @@ async fn request(
 }
 
 impl Download {
+    /// A download that has passed on so much, and has asked for nothing yet.
+    fn new(repository: &Repository, descriptor: &Descriptor, offset: u64) -> Self {
+        Self {
+            repository: repository.clone(),
+            digest: descriptor.digest.clone(),
+            size: descriptor.size,
+            offset,
+            skip: 0,
+            etag: None,
+            body: futures_util::stream::empty().boxed(),
+            failures: 0,
+        }
+    }
+
+    fn into_stream(self) -> BoxStream<'static, crate::Result<Bytes>> {
+        let pieces = futures_util::stream::try_unfold(self, |mut download| async move {
+            let piece = download.next().await?;
+            Ok(piece.map(|piece| (piece, download)))
+        });
+        pieces.boxed()
+    }
+
     async fn next(&mut self) -> crate::Result<Option<Bytes>> {
         loop {
             let failure: crate::Error = match self.body.next().await {
@@ -225,6 +247,8 @@ impl Download {
         } else {
             self.skip = offset;
         }
+        // What is gone on with may have been begun by another process.
+        self.etag = self.etag.take().or_else(|| strong_etag(&response));
         self.body = response.into_stream();
         Ok(())
     }

@@ -12,7 +12,7 @@ use url::Url;
 use super::upload::{self, Uploads};
 use super::{download, page, referrers, response};
 use crate::auth::scope::Scope;
-use crate::blob::{Blob, BlobStream, Meter};
+use crate::blob::{Beginning, Blob, BlobStream, Meter};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{ErrorKind, Failure, Optional, RegistryError};
 use crate::exchange::body::Body;
@@ -425,6 +425,14 @@ impl Source for Repository {
 
     async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
         download::open(self, descriptor).await
+    }
+
+    async fn blob_after(
+        &self,
+        descriptor: &Descriptor,
+        beginning: Beginning,
+    ) -> crate::Result<BlobStream> {
+        download::open_after(self, descriptor, beginning).await
     }
 
     async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {

@@ -87,6 +87,9 @@ impl Shelf {
 
     pub(crate) fn answer(&mut self, asked: &Asked) -> Reply {
         let (path, query) = asked.target.split_once('?').unwrap_or((&asked.target, ""));
+        if path == "/v2/" {
+            return Reply::new(200);
+        }
         if path == "/upload" {
             let digest = query.strip_prefix("digest=").unwrap().replace("%3A", ":");
             self.blobs.push(digest);

@@ -1,7 +1,5 @@
 //! A client of a scripted server, and who it comes as.
 
-#![allow(dead_code, reason = "not every suite needs everything")]
-
 use std::sync::Arc;
 
 use oci_registry::{

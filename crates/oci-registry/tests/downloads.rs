@@ -1,0 +1,288 @@
+//! How content comes out of a registry, and what is done when it does not come at once.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod scripted;
+
+use std::path::Path;
+
+use oci_registry::{
+    Access, Descriptor, Digest, ErrorKind, Extract, MediaType, Source, UnpackOptions, unpack,
+};
+use scripted::client::{Nobody, repository};
+use scripted::{Asked, Reply, Server};
+
+/// Content that is worth keeping half of.
+fn content() -> Vec<u8> {
+    (0..3_u32 << 20)
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect()
+}
+
+fn descriptor(content: &[u8]) -> Descriptor {
+    Descriptor::new(
+        MediaType::OCTET_STREAM,
+        Digest::sha256(content),
+        content.len() as u64,
+    )
+}
+
+/// Where a request wants to start.
+fn start(asked: &Asked) -> Option<usize> {
+    let range = asked.header("range")?.strip_prefix("bytes=")?;
+    range.strip_suffix('-')?.parse().ok()
+}
+
+/// What a registry that knows ranges answers.
+fn ranged(asked: &Asked, content: &[u8]) -> Reply {
+    match start(asked) {
+        None => Reply::new(200).body(content),
+        Some(from) => {
+            let range = format!("bytes {from}-{}/{}", content.len() - 1, content.len());
+            Reply::new(206)
+                .header("Content-Range", range)
+                .body(&content[from..])
+        }
+    }
+}
+
+async fn pull(server: &Server, directory: &Path) -> oci_registry::Result<()> {
+    let file = Extract {
+        descriptor: descriptor(&content()),
+        name: "file".parse().unwrap(),
+        executable: false,
+    };
+    let repository = repository(server, Nobody, Access::Pull);
+    unpack(&repository, &[file], directory, UnpackOptions::default()).await
+}
+
+/// Where the beginning of the content is kept.
+fn kept(directory: &Path) -> std::path::PathBuf {
+    let name = Digest::sha256(&content()).to_string().replace(':', "-");
+    directory.join(".oci-partial").join(name)
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(directory).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_off_goes_on_where_it_was() {
+    let content: Vec<u8> = (0..100_000_u32)
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect();
+    for ranges in [true, false] {
+        let whole = content.clone();
+        let server = Server::start(move |asked, _| {
+            let from: Option<usize> = asked.header("range").and_then(|range| {
+                range
+                    .strip_prefix("bytes=")?
+                    .strip_suffix('-')?
+                    .parse()
+                    .ok()
+            });
+            match from {
+                Some(from) if ranges => {
+                    assert_eq!(asked.header("if-range"), Some("\"v1\""));
+                    let rest = &whole[from..];
+                    let reply = Reply::new(206)
+                        .header(
+                            "Content-Range",
+                            format!("bytes {from}-{}/{}", whole.len() - 1, whole.len()),
+                        )
+                        .body(rest);
+                    if rest.len() > 40_000 {
+                        reply.cut(40_000)
+                    } else {
+                        reply
+                    }
+                }
+                Some(_) => Reply::new(200).body(&whole),
+                None => Reply::new(200)
+                    .header("ETag", "\"v1\"")
+                    .body(&whole)
+                    .cut(30_000),
+            }
+        })
+        .await;
+        let descriptor = Descriptor::new(
+            MediaType::OCTET_STREAM,
+            Digest::sha256(&content),
+            content.len() as u64,
+        );
+        let stream = repository(&server, Nobody, Access::Pull)
+            .blob(&descriptor)
+            .await
+            .unwrap();
+        assert_eq!(stream.read_to_end(1 << 20).await.unwrap(), content);
+        assert_eq!(server.asked().len(), if ranges { 3 } else { 2 });
+    }
+}
+
+#[tokio::test]
+async fn content_that_is_not_what_was_promised_is_refused() {
+    let promised = Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(b"abc"), 3);
+    for body in ["abd", "abcd", "endless endless endless"] {
+        let server = Server::start(move |_, _| Reply::new(200).body(body)).await;
+        let stream = repository(&server, Nobody, Access::Pull)
+            .blob(&promised)
+            .await
+            .unwrap();
+        assert_eq!(
+            stream.read_to_end(100).await.unwrap_err().kind(),
+            ErrorKind::Mismatch,
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_fetch_that_ended_early_goes_on_the_next_time() {
+    let home = tempfile::tempdir().unwrap();
+    // The first time the registry dies, and then has forgotten everything.
+    let server = Server::start(|_, before| match before {
+        0 => Reply::new(200).body(content()).cut(2 << 20),
+        _ => Reply::new(404),
+    })
+    .await;
+    let error = pull(&server, home.path()).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(names(home.path()), [".oci-partial"]);
+    let begun = std::fs::metadata(kept(home.path())).unwrap().len();
+    assert!(begun > 1 << 20, "{begun}");
+    let server = Server::start(|asked, _| ranged(asked, &content())).await;
+    pull(&server, home.path()).await.unwrap();
+    assert_eq!(names(home.path()), ["file"]);
+    assert_eq!(std::fs::read(home.path().join("file")).unwrap(), content());
+    let asked = server.asked();
+    assert_eq!(asked.len(), 1);
+    assert_eq!(start(&asked[0]), usize::try_from(begun).ok());
+}
+
+#[tokio::test]
+async fn what_is_kept_is_believed_to_be_nothing_but_a_beginning() {
+    let right = content();
+    let mut wrong = right[..2 << 20].to_vec();
+    wrong[7] ^= 1;
+    let mut long = right.clone();
+    long.push(0);
+    let begun = Some(2 << 20);
+    for (held, ranges, starts) in [
+        (&right[..2 << 20], true, vec![begun]),
+        (&right[..2 << 20], false, vec![begun]),
+        (&right[..], true, vec![]),
+        (&right[..0], true, vec![None]),
+        (&wrong[..], true, vec![begun, None]),
+        (&wrong[..], false, vec![begun, None]),
+        (&long[..], true, vec![None]),
+    ] {
+        let home = tempfile::tempdir().unwrap();
+        let kept = kept(home.path());
+        std::fs::create_dir(kept.parent().unwrap()).unwrap();
+        std::fs::write(&kept, held).unwrap();
+        let server = Server::start(move |asked, _| {
+            if ranges {
+                ranged(asked, &content())
+            } else {
+                Reply::new(200).body(content())
+            }
+        })
+        .await;
+        pull(&server, home.path()).await.unwrap();
+        assert_eq!(std::fs::read(home.path().join("file")).unwrap(), right);
+        assert_eq!(names(home.path()), ["file"]);
+        let asked = server.asked();
+        assert_eq!(asked.iter().map(start).collect::<Vec<_>>(), starts);
+    }
+}
+
+#[tokio::test]
+async fn content_that_is_wrong_twice_is_not_kept() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, _| {
+        let mut wrong = content();
+        wrong[1 << 20] ^= 1;
+        Reply::new(200).body(wrong)
+    })
+    .await;
+    let error = pull(&server, home.path()).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), server.asked().len()),
+        (ErrorKind::Mismatch, 2)
+    );
+    assert!(names(home.path()).is_empty(), "{:?}", names(home.path()));
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn what_others_could_have_put_there_is_left_alone() {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    let victim = tempfile::tempdir().unwrap();
+    let target = victim.path().join("target");
+    let cases: [(&str, fn(&Path, &Path)); 4] = [
+        ("a link in place of the file", |kept, target| {
+            symlink(target, kept).unwrap()
+        }),
+        ("another name of a file", |kept, target| {
+            std::fs::hard_link(target, kept).unwrap()
+        }),
+        ("a link in place of the directory", |kept, target| {
+            let directory = kept.parent().unwrap();
+            std::fs::remove_dir(directory).unwrap();
+            symlink(target.parent().unwrap(), directory).unwrap();
+        }),
+        ("a directory that others may write to", |kept, _| {
+            std::fs::write(kept, "old").unwrap();
+            let open = std::fs::Permissions::from_mode(0o777);
+            std::fs::set_permissions(kept.parent().unwrap(), open).unwrap();
+        }),
+    ];
+    for (what, prepare) in cases {
+        std::fs::write(&target, "precious").unwrap();
+        let home = tempfile::tempdir().unwrap();
+        let kept = kept(home.path());
+        std::fs::create_dir(kept.parent().unwrap()).unwrap();
+        prepare(&kept, &target);
+        let server = Server::start(|asked, _| ranged(asked, &content())).await;
+        pull(&server, home.path()).await.unwrap();
+        assert_eq!(
+            std::fs::read(home.path().join("file")).unwrap(),
+            content(),
+            "{what}"
+        );
+        assert_eq!(start(&server.asked()[0]), None, "{what}");
+        assert_eq!(
+            std::fs::read_to_string(&target).unwrap(),
+            "precious",
+            "{what}"
+        );
+        assert_eq!(names(victim.path()), ["target"], "{what}");
+    }
+}
+
+#[tokio::test]
+async fn two_who_fetch_the_same_do_not_meet() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(|asked, _| ranged(asked, &content())).await;
+    let (one, two) = (home.path().join("one"), home.path().join("two"));
+    // The same file at the same time to the same directory, and to others.
+    let (first, second, third) = tokio::join!(
+        pull(&server, &one),
+        pull(&server, &one),
+        pull(&server, &two)
+    );
+    third.unwrap();
+    assert!(first.is_ok() || second.is_ok());
+    for done in [first, second] {
+        if let Err(error) = done {
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+        }
+    }
+    for directory in [one, two] {
+        assert_eq!(names(&directory), ["file"]);
+        assert_eq!(std::fs::read(directory.join("file")).unwrap(), content());
+    }
+}
