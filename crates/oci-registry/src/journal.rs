@@ -19,6 +19,13 @@ pub enum Step {
         /// The status of the answer; none when there was no answer.
         status: Option<u16>,
     },
+    /// A server has said what it wants people to know, for the first time (distribution-spec, "Warnings").
+    Warning {
+        /// The host that said it.
+        from: String,
+        /// What it said, without anything that a terminal would act on.
+        text: String,
+    },
     /// An upload is in this state.
     Upload(UploadState),
     /// The authorisation of a request is in this state.

@@ -82,6 +82,9 @@
 //!   [`Environment`] that was given. Two libraries do read it: the keyring's (feature `keyring`), for the session that it
 //!   belongs to, and the SDK of AWS (feature `ecr`), for what a container or a machine may do and for proxies.
 
+#[doc = include_str!("../QUIRKS.md")]
+pub mod quirks {}
+
 mod archive;
 mod auth;
 mod blob;

@@ -2,7 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-#[expect(dead_code, reason = "not every test needs all of it")]
 mod scripted;
 
 use std::fmt::Write as _;
@@ -60,6 +59,7 @@ fn client(
 ) -> (Client, Arc<Mutex<Vec<String>>>) {
     let asked = Arc::new(Mutex::new(Vec::new()));
     let mut options = ClientOptions::new(Environment::default());
+    options.observer = scripted::observer();
     options.credentials = Arc::new(Scripted {
         script,
         asked: Arc::clone(&asked),

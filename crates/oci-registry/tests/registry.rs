@@ -670,16 +670,18 @@ async fn a_page_that_never_arrives_whole_is_given_up() {
 
 #[tokio::test]
 async fn a_page_size_that_is_too_large_is_left_out() {
-    let server = Server::start(|asked, _| match asked.target.as_str() {
-        "/v2/_catalog" => Reply::new(200).body(r#"{"repositories":["a/b"]}"#),
-        _ => Reply::new(400).body(r#"{"errors":[{"code":"PAGINATION_NUMBER_INVALID"}]}"#),
-    })
-    .await;
-    let registry = client(Nobody)
-        .registry(&server.host().parse().unwrap())
-        .unwrap();
-    let listed: Vec<_> = registry.catalog().try_collect().await.unwrap();
-    assert_eq!(listed.len(), 1);
+    for status in [400, 413] {
+        let server = Server::start(move |asked, _| match asked.target.as_str() {
+            "/v2/_catalog" => Reply::new(200).body(r#"{"repositories":["a/b"]}"#),
+            _ => Reply::new(status).body(r#"{"errors":[{"code":"PAGINATION_NUMBER_INVALID"}]}"#),
+        })
+        .await;
+        let registry = client(Nobody)
+            .registry(&server.host().parse().unwrap())
+            .unwrap();
+        let listed: Vec<_> = registry.catalog().try_collect().await.unwrap();
+        assert_eq!(listed.len(), 1, "{status}");
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ pub(crate) mod origin;
 mod pace;
 mod proxy;
 pub(crate) mod retry;
+mod warning;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ use pace::{IDLE, Receiving};
 use proxy::Proxies;
 use retry::Pauses;
 pub(crate) use retry::{backoff, is_transient};
+use warning::Heard;
 
 /// What this program calls itself.
 const USER_AGENT: &str = concat!("oci-registry/", env!("CARGO_PKG_VERSION"));
@@ -256,6 +258,7 @@ pub(crate) struct Exchange {
     /// Made at the first request: reading the machine's certificates takes longer than a whole offline command.
     client: OnceLock<Connections>,
     pauses: Pauses,
+    warnings: Heard,
     statistics: std::sync::Arc<Statistics>,
 }
 
@@ -427,6 +430,7 @@ impl Exchange {
             environment,
             client,
             pauses,
+            warnings: Heard::default(),
             statistics: std::sync::Arc::default(),
         }
     }
@@ -523,6 +527,10 @@ impl Exchange {
                 status: outcome.as_ref().ok().map(|answer| answer.status.as_u16()),
             });
             let response = outcome?;
+            for text in self.warnings.news(&Origin::of(&url), &response.headers) {
+                let from = url.host_str().unwrap_or_default().to_owned();
+                self.settings.observer.tell(|| Step::Warning { from, text });
+            }
             let status = response.status;
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {
                 return Ok(response);

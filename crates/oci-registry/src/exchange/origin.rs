@@ -159,7 +159,14 @@ impl Met {
     }
 
     fn join(&self, text: &str) -> Result<Url, Error> {
-        self.url.join(text.trim()).map_err(|source| {
+        let text = text.trim();
+        // Some registries leave out the scheme of their own address.
+        let authority = self.url.authority();
+        let joined = match text.strip_prefix(authority) {
+            Some(rest) if rest.starts_with('/') => self.url.join(&format!("//{text}")),
+            _ => self.url.join(text),
+        };
+        joined.map_err(|source| {
             // What does not parse cannot be shown in parts, and its tail may be a signature.
             let text = text
                 .split(['?', '#'])
@@ -303,6 +310,21 @@ mod tests {
                 .unwrap()
                 .as_str(),
             "http://registry.example:5000/x"
+        );
+    }
+
+    #[test]
+    fn a_place_without_a_scheme_is_on_the_server_itself() {
+        let server = met("https://registry.example:5000/v2/a/blobs/", Class::Public);
+        let resolve = |text: &str| server.resolve(text).unwrap().to_string();
+        assert_eq!(
+            resolve("registry.example:5000/upload/1?a=b"),
+            "https://registry.example:5000/upload/1?a=b"
+        );
+        // Any other name is the path that it looks like.
+        assert_eq!(
+            resolve("registry.example.org/upload"),
+            "https://registry.example:5000/v2/a/blobs/registry.example.org/upload"
         );
     }
 

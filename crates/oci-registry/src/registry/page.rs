@@ -212,7 +212,11 @@ impl Pages {
         failures: u32,
     ) -> crate::Result<Arriving> {
         let mut answer = self.ask(url.clone()).await?;
-        if answer.response.status == StatusCode::BAD_REQUEST && self.trail.is_first() {
+        let is_refused = matches!(
+            answer.response.status,
+            StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE
+        );
+        if is_refused && self.trail.is_first() {
             // Some registries refuse a page of this size; without a size they choose their own.
             url.set_query(None);
             answer = self.ask(url.clone()).await?;

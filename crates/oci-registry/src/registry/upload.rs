@@ -74,7 +74,13 @@ impl Failure for Error {
     }
 
     fn help(&self) -> Vec<String> {
-        self.cause().map(crate::Error::help).unwrap_or_default()
+        let mut help = self.cause().map(crate::Error::help).unwrap_or_default();
+        if let Self::Start { source, .. } = self
+            && source.kind() == ErrorKind::NotFound
+        {
+            help.push("some registries, Amazon's among them, take nothing into a repository that was not created there before".into());
+        }
+        help
     }
 
     fn registry_errors(&self) -> &[RegistryError] {

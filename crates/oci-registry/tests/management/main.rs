@@ -23,6 +23,7 @@ use scripted::{Reply, Server};
 
 fn repository(server: &Server) -> Repository {
     let mut options = ClientOptions::new(Environment::default());
+    options.observer = scripted::observer();
     options.credentials = Arc::new(Anonymous);
     let reference = format!("{}/acme/widgets", server.host()).parse().unwrap();
     Client::new(options)

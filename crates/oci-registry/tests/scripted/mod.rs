@@ -70,6 +70,8 @@ pub(crate) struct Reply {
     lost: bool,
     /// Neither answer nor close the connection.
     silent: bool,
+    /// What ends a line of the head.
+    line_end: &'static str,
 }
 
 impl Reply {
@@ -81,6 +83,7 @@ impl Reply {
             cut: None,
             lost: false,
             silent: false,
+            line_end: "\r\n",
         }
     }
 
@@ -97,6 +100,14 @@ impl Reply {
         Self {
             silent: true,
             ..Self::new(200)
+        }
+    }
+
+    /// The lines of the head end as they should not, as a limiter before Docker Hub has it.
+    pub(crate) fn bare_lines(self) -> Self {
+        Self {
+            line_end: "\n",
+            ..self
         }
     }
 
@@ -210,7 +221,8 @@ async fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> s
         if !has_length {
             write!(head, "Content-Length: {}\r\n", reply.body.len()).expect("a string takes it");
         }
-        stream.write_all(format!("{head}\r\n").as_bytes()).await?;
+        let head = format!("{head}\r\n").replace("\r\n", reply.line_end);
+        stream.write_all(head.as_bytes()).await?;
         if asked.method != "HEAD" {
             let end = reply.cut.unwrap_or(reply.body.len());
             stream.write_all(&reply.body[..end]).await?;

@@ -1,0 +1,125 @@
+//! What a server wants people to know (distribution-spec, "Warnings"; RFC 7234, 5.5).
+//!
+//! Only code 299 counts, and only what is text. A warning is passed on once, and changes nothing about what is done.
+
+use std::collections::HashSet;
+use std::sync::{Mutex, PoisonError};
+
+use http::{HeaderMap, header};
+
+use super::origin::Origin;
+use crate::escape::{escape, is_active};
+
+/// How many bytes of warnings an answer may hold.
+const MAX_SIZE: usize = 4096;
+
+/// How many different warnings are passed on.
+const MAX_WARNINGS: usize = 100;
+
+/// The warnings that were passed on already.
+#[derive(Debug, Default)]
+pub(super) struct Heard(Mutex<HashSet<(Origin, String)>>);
+
+impl Heard {
+    /// The warnings in an answer that are new.
+    pub(super) fn news(&self, origin: &Origin, headers: &HeaderMap) -> Vec<String> {
+        if !headers.contains_key(header::WARNING) {
+            return Vec::new();
+        }
+        let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut fresh = Vec::new();
+        for text in all(headers) {
+            if heard.len() < MAX_WARNINGS && heard.insert((origin.clone(), text.clone())) {
+                fresh.push(text);
+            }
+        }
+        fresh
+    }
+}
+
+fn all(headers: &HeaderMap) -> Vec<String> {
+    let mut size = 0;
+    let values = headers.get_all(header::WARNING).iter();
+    let texts = values
+        .take_while(|value| {
+            size += value.len();
+            size <= MAX_SIZE
+        })
+        .filter_map(|value| parse(value.to_str().ok()?));
+    texts.collect()
+}
+
+/// The text of `299 - "text"`, with what is behind a backslash as it is.
+fn parse(value: &str) -> Option<String> {
+    let quoted = value.trim().strip_prefix("299 - \"")?;
+    let (mut text, mut characters) = (String::new(), quoted.chars());
+    loop {
+        match characters.next()? {
+            '"' => break,
+            '\\' => text.push(characters.next()?),
+            other => text.push(other),
+        }
+    }
+    let is_shown = !text.is_empty() && !text.contains(is_active);
+    is_shown.then(|| escape(&text, MAX_SIZE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_text_of_299_counts() {
+        for (value, expected) in [
+            (
+                r#"299 - "this repository is going away""#,
+                Some("this repository is going away"),
+            ),
+            (
+                r#"299 - "say \"yes\" \\ no" "Tue, 01 Jan 2030 00:00:00 GMT""#,
+                Some(r#"say "yes" \ no"#),
+            ),
+            (r#"199 - "other""#, None),
+            (r#"299 a.b "agent""#, None),
+            (r#"299 - "unfinished"#, None),
+            (r#"299 - "escaped\"#, None),
+            (r#"299 - """#, None),
+            ("299 - \"bell\u{7}\"", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(value).as_deref(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn each_is_heard_once_and_not_without_end() {
+        let heard = Heard::default();
+        let origin = Origin::of(&"https://a.b/".parse().unwrap());
+        let with = |texts: &[String]| {
+            let mut headers = HeaderMap::new();
+            for text in texts {
+                headers.append(
+                    header::WARNING,
+                    format!("299 - \"{text}\"").parse().unwrap(),
+                );
+            }
+            headers
+        };
+        let (one, two) = ("one".to_owned(), "two".to_owned());
+        let both = [one.clone(), two.clone(), one.clone()];
+        assert_eq!(heard.news(&origin, &with(&both)), [one.clone(), two]);
+        assert!(heard.news(&origin, &with(&both)).is_empty());
+        let other = Origin::of(&"https://c.d/".parse().unwrap());
+        assert_eq!(heard.news(&other, &with(&both[..1])), [one]);
+        let long = ["a".repeat(3000), "b".repeat(3000)];
+        assert_eq!(heard.news(&origin, &with(&long)).len(), 1);
+        for at in 0..200 {
+            heard.news(&origin, &with(&[at.to_string()]));
+        }
+        assert!(
+            heard
+                .news(&origin, &with(&["after all".to_owned()]))
+                .is_empty()
+        );
+    }
+}
