@@ -308,7 +308,7 @@ impl Archive {
         }
         for listed in since.listing.manifests {
             if listed.annotation(layout::REF_NAME).is_none() {
-                now.is_ahead |= now.listing.add(listed.into_descriptor());
+                now.is_ahead |= now.listing.add(listed);
             }
         }
         Ok(())

@@ -67,10 +67,11 @@ impl Listing {
     }
 
     /// Lists a manifest without a tag, unless it is listed.
-    pub(crate) fn add(&mut self, descriptor: Descriptor) -> bool {
-        let is_listed = self.lists(&descriptor);
+    pub(crate) fn add(&mut self, entry: impl Into<Listed>) -> bool {
+        let entry = entry.into();
+        let is_listed = self.lists(&entry);
         if !is_listed {
-            self.insert(descriptor.into());
+            self.insert(entry);
         }
         !is_listed
     }
@@ -166,27 +167,27 @@ impl Listed {
 
     fn without_tag(mut self) -> Self {
         self.descriptor.annotations.remove(REF_NAME);
-        let written = self.written.take();
-        let members = written.and_then(|written| serde_json::from_str(written.get()).ok());
-        self.written = members.map(|mut members: Members| {
-            let annotations = members.get("annotations");
-            let annotations = annotations.and_then(|text| serde_json::from_str(text.get()).ok());
-            if let Some(Members(mut annotations)) = annotations {
-                annotations.retain(|(key, _)| key != REF_NAME);
-                if annotations.is_empty() {
-                    members.0.retain(|(key, _)| key != "annotations");
-                } else {
-                    members.set("annotations", &Members(annotations));
-                }
-            }
-            raw(&members)
-        });
+        // What cannot be edited, such as an annotation that is there twice, is written anew.
+        self.written = self.written.take().and_then(|written| untagged(&written));
         self
     }
 
     pub(crate) fn into_descriptor(self) -> Descriptor {
         self.descriptor
     }
+}
+
+/// An entry as it was written, without its tag.
+fn untagged(written: &RawValue) -> Option<Box<RawValue>> {
+    let mut members: Members = serde_json::from_str(written.get()).ok()?;
+    let mut annotations: Members = serde_json::from_str(members.get("annotations")?.get()).ok()?;
+    annotations.0.retain(|(key, _)| key != REF_NAME);
+    if annotations.0.is_empty() {
+        members.0.retain(|(key, _)| key != "annotations");
+    } else {
+        members.set("annotations", &annotations);
+    }
+    Some(raw(&members))
 }
 
 impl From<Descriptor> for Listed {
@@ -335,7 +336,7 @@ mod tests {
         let mut listing = read(&text);
         assert_eq!(written(&listing), text);
         assert!(listing.put(ours("c"), &tag("z")));
-        let entry = serde_json::to_string(&*listing.find(&tag("z")).unwrap()).unwrap();
+        let entry = serde_json::to_string(listing.find(&tag("z")).unwrap()).unwrap();
         let with = text.replace(&first, &format!("{first},{entry}"));
         assert_eq!(written(&listing), with);
         assert!(!listing.put(ours("c"), &tag("z")));
@@ -375,6 +376,20 @@ mod tests {
             assert!(listing.put(ours("a"), &tag("w")));
             assert_eq!(listing.manifests.len(), 2);
         }
+    }
+
+    #[test]
+    fn a_tag_that_is_given_twice_leaves_too() {
+        let twice = r#","annotations":{"k":"v","org.opencontainers.image.ref.name":"u","org.opencontainers.image.ref.name":"v"}"#;
+        let mut listing = read(&format!(
+            r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
+            theirs("a", twice)
+        ));
+        assert!(listing.untag(&tag("v")));
+        let again = read(&written(&listing));
+        assert_eq!(again.manifests, listing.manifests);
+        assert_eq!(again.manifests[0].annotation(REF_NAME), None);
+        assert_eq!(again.manifests[0].annotation("k"), Some("v"));
     }
 
     #[test]
