@@ -212,7 +212,22 @@ fn check_registry(text: &str) -> Result<String, Problem> {
         }
         start = span.end + 1;
     }
+    // In a URL it is an address whatever it looks like: `127.1` and `0x7f000001` would be this machine.
+    if ends_in_number(host) && host.parse::<std::net::Ipv4Addr>().is_err() {
+        return Err((
+            "a host whose last part is a number is an IPv4 address of four numbers",
+            0..host.len(),
+        ));
+    }
     Ok(text.to_ascii_lowercase())
+}
+
+/// Whether URLs take a host for an IPv4 address (URL Standard, "ends in a number checker").
+fn ends_in_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let hex = last.strip_prefix("0x").or(last.strip_prefix("0X"));
+    last.bytes().all(|byte| byte.is_ascii_digit())
+        || hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
 /// The name of a repository within its registry: `acme/widgets`.
@@ -899,6 +914,8 @@ mod tests {
             "localhost/x:latest",
             "localhost:5000/a/b/c",
             "127.0.0.1:5000/x__y/a-b.c_d:_t",
+            "1.2.3.0xfg/x",
+            "4.0a:80/x",
             "[::1]:5000/x",
             "[fe80::1]/x:1",
             &format!("ghcr.io/a@{DIGEST}"),
@@ -967,6 +984,12 @@ mod tests {
             "ghcr.io/x:a/b",
             "a..b/x",
             "%2e.x/y",
+            "127.1/x",
+            "1:5000/x",
+            "a.0x7f/x",
+            "1.2.3.4.5/x",
+            "1.2.3.256/x",
+            "a.0x:1/x",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text:?} was accepted");
         }
