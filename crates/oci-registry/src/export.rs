@@ -7,7 +7,7 @@
 //! The stream begins with the directories, sorted; the rest follows in the order of the layers. Owners, modes, times and
 //! extended attributes are the image's. The same image gives the same bytes.
 
-mod tree;
+pub(crate) mod tree;
 
 use std::cell::Cell;
 use std::fs::File;

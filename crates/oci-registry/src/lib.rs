@@ -98,6 +98,9 @@ mod error;
 mod escape;
 mod exchange;
 mod export;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 mod journal;
 mod layout;
 mod manifest;

@@ -36,7 +36,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 #[derive(Debug, Snafu)]
-pub(super) enum Error {
+pub(crate) enum Error {
     #[snafu(display("failed to read the credentials in `{}`", path.display()))]
     Read {
         path: PathBuf,
@@ -122,7 +122,7 @@ pub(super) fn docker_key(registry: &RegistryName) -> &str {
 /// What a file says.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-pub(super) struct AuthFile {
+pub(crate) struct AuthFile {
     auths: Option<Entries>,
     #[serde(rename = "credsStore")]
     creds_store: Option<String>,
@@ -157,12 +157,12 @@ struct VariableEntry {
 
 impl AuthFile {
     /// Reads `config.json` or `auth.json`.
-    pub(super) fn parse(bytes: &[u8], place: &str) -> Result<Self, Error> {
+    pub(crate) fn parse(bytes: &[u8], place: &str) -> Result<Self, Error> {
         parse(bytes, place)
     }
 
     /// Reads `.dockercfg`, which is what stands below `auths` elsewhere.
-    pub(super) fn parse_legacy(bytes: &[u8], place: &str) -> Result<Self, Error> {
+    pub(crate) fn parse_legacy(bytes: &[u8], place: &str) -> Result<Self, Error> {
         Ok(Self {
             auths: Some(parse(bytes, place)?),
             ..Self::default()
@@ -170,7 +170,7 @@ impl AuthFile {
     }
 
     /// Reads the value of `DOCKER_AUTH_CONFIG`, of which docker takes no more than `auths` with `auth`.
-    pub(super) fn parse_variable(text: &str, place: &str) -> Result<Self, Error> {
+    pub(crate) fn parse_variable(text: &str, place: &str) -> Result<Self, Error> {
         let variable: Variable = parse(text.as_bytes(), place)?;
         let entry = |entry: VariableEntry| Entry {
             auth: entry.auth,
@@ -192,14 +192,14 @@ impl AuthFile {
     }
 
     /// The helper that docker asks for the registry: its own, else the one for all.
-    pub(super) fn docker_helper(&self, registry: &RegistryName) -> Option<&str> {
+    pub(crate) fn docker_helper(&self, registry: &RegistryName) -> Option<&str> {
         self.own_helper(docker_key(registry))
             .or(self.creds_store.as_deref())
             .filter(|name| !name.is_empty())
     }
 
     /// The helper that podman asks for the registry: there is none for all.
-    pub(super) fn containers_helper(&self, registry: &RegistryName) -> Option<&str> {
+    pub(crate) fn containers_helper(&self, registry: &RegistryName) -> Option<&str> {
         self.own_helper(registry.as_str())
             .filter(|name| !name.is_empty())
     }
@@ -211,7 +211,7 @@ impl AuthFile {
     /// Docker's rule: the exact key, else a key that is a URL or a path of the same host.
     ///
     /// Docker takes any of several such keys; here it is the closest one above the repository, else the first.
-    pub(super) fn docker_entry(
+    pub(crate) fn docker_entry(
         &self,
         request: &CredentialRequest<'_>,
         place: &str,
@@ -231,7 +231,7 @@ impl AuthFile {
 
     /// The rule of the containers library: the longest key that is the repository or above it, else a key that is a URL
     /// of the same host. In a legacy file every key is a URL, with its scheme or without.
-    pub(super) fn containers_entry(
+    pub(crate) fn containers_entry(
         &self,
         request: &CredentialRequest<'_>,
         place: &str,

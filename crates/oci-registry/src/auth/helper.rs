@@ -188,13 +188,18 @@ impl Helpers {
             ensure!(nothing, FailedSnafu { program });
             return Ok(None);
         }
-        let answer: Option<Answer> = serde_json::from_slice(&answer).ok();
-        let Answer { username, secret } = answer.context(UnreadableSnafu { program })?;
-        Ok(Some(match username.as_str() {
-            TOKEN_USER => Credential::Identity(Secret::new(secret)),
-            _ => Credential::from_pair(username, secret),
-        }))
+        let credential = read(&answer).context(UnreadableSnafu { program })?;
+        Ok(Some(credential))
     }
+}
+
+/// The credential that a helper printed, when it is one.
+pub(crate) fn read(answer: &[u8]) -> Option<Credential> {
+    let Answer { username, secret } = serde_json::from_slice(answer).ok()?;
+    Some(match username.as_str() {
+        TOKEN_USER => Credential::Identity(Secret::new(secret)),
+        _ => Credential::from_pair(username, secret),
+    })
 }
 
 #[cfg(test)]

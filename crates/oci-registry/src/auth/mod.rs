@@ -11,8 +11,8 @@ mod containers;
 mod docker;
 #[cfg(feature = "ecr")]
 mod ecr;
-mod file;
-mod helper;
+pub(crate) mod file;
+pub(crate) mod helper;
 #[cfg(test)]
 mod home;
 #[cfg(feature = "keyring")]

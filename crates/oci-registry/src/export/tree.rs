@@ -32,20 +32,20 @@ const MAX_LOOKS: usize = 100;
 
 #[derive(Debug, Snafu)]
 #[snafu(display("refused the entry `{}`: {problem}", path.escape_ascii()))]
-pub(super) struct Error {
+pub(crate) struct Error {
     path: Vec<u8>,
     problem: &'static str,
 }
 
 /// How large the tree may become.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits {
+pub(crate) struct Limits {
     entries: usize,
     words: usize,
 }
 
 impl Limits {
-    pub(super) fn new(entries: usize) -> Self {
+    pub(crate) fn new(entries: usize) -> Self {
         Self {
             entries,
             words: MAX_WORDS,
@@ -54,7 +54,7 @@ impl Limits {
 }
 
 /// Where an entry is: its layer, and its number there.
-pub(super) type Place = (usize, usize);
+pub(crate) type Place = (usize, usize);
 
 /// What a name stands for.
 #[derive(Debug)]
@@ -81,7 +81,7 @@ struct Inode {
 
 /// The tree so far.
 #[derive(Debug)]
-pub(super) struct Tree {
+pub(crate) struct Tree {
     limits: Limits,
     /// By names without dots and doubled slashes; a directory stands before what is in it. The root is the empty name.
     nodes: BTreeMap<Vec<u8>, Node>,
@@ -94,7 +94,7 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits) -> Self {
         Self {
             limits,
             nodes: BTreeMap::new(),
@@ -107,13 +107,13 @@ impl Tree {
     }
 
     /// What comes now is of the next layer.
-    pub(super) fn next_layer(&mut self) {
+    pub(crate) fn next_layer(&mut self) {
         self.layer += 1;
         self.hidden.clear();
     }
 
     /// Does what an entry of the current layer does.
-    pub(super) fn apply(&mut self, place: Place, entry: Entry) -> Result<(), Error> {
+    pub(crate) fn apply(&mut self, place: Place, entry: Entry) -> Result<(), Error> {
         let name = entry.path.clone();
         self.put(place, entry).map_err(|problem| Error {
             path: name,
@@ -298,7 +298,7 @@ impl Tree {
     }
 
     /// The directories, ready to be written, and the names of everything else by where its content is.
-    pub(super) fn into_parts(self) -> (Vec<Entry>, BTreeMap<Place, Vec<Vec<u8>>>) {
+    pub(crate) fn into_parts(self) -> (Vec<Entry>, BTreeMap<Place, Vec<Vec<u8>>>) {
         let mut directories = Vec::new();
         let mut others = BTreeMap::<_, Vec<_>>::new();
         for (path, node) in self.nodes {

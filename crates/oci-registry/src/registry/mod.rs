@@ -5,11 +5,11 @@
 
 mod delete;
 mod download;
-mod page;
+pub(crate) mod page;
 mod ping;
 mod referrers;
 mod repository;
-mod response;
+pub(crate) mod response;
 mod upload;
 
 use std::collections::HashMap;

@@ -260,7 +260,7 @@ fn next_link(headers: &HeaderMap) -> Option<String> {
 }
 
 /// Reads `<target>; name=value; …, <target>; …`, where a value may be quoted and then hold anything.
-fn next_in(mut rest: &str) -> Option<String> {
+pub(crate) fn next_in(mut rest: &str) -> Option<String> {
     while let Some(open) = rest.find('<') {
         let (target, after) = rest[open + 1..].split_once('>')?;
         let (parameters, next) = after.split_at(outside_quotes(after, ',').unwrap_or(after.len()));

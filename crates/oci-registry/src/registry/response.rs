@@ -17,7 +17,7 @@ use crate::transport::{Account, Answer};
 const MAX_BODY: usize = 64 << 10;
 
 /// How many characters of each of the registry's texts are shown.
-const MAX_SHOWN: usize = 1000;
+pub(crate) const MAX_SHOWN: usize = 1000;
 
 #[derive(Debug, Snafu)]
 #[snafu(display("the registry answered {status}{}", words(errors, text)))]
@@ -101,7 +101,7 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
 }
 
 /// A text without the words that could be a credential echoed back: long ones that are no words of any language.
-fn without_secrets(text: &str) -> String {
+pub(crate) fn without_secrets(text: &str) -> String {
     let is_token = |word: &&str| {
         word.len() >= 16
             && word
@@ -160,7 +160,7 @@ struct Entry {
     detail: serde_json::Value,
 }
 
-fn parse(body: &[u8]) -> Vec<RegistryError> {
+pub(crate) fn parse(body: &[u8]) -> Vec<RegistryError> {
     let Ok(body) = serde_json::from_slice::<Body>(body) else {
         return Vec::new();
     };

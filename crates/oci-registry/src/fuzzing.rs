@@ -1,0 +1,858 @@
+//! What holds of every input, as functions of bytes (feature `fuzzing`). No part of the interface.
+//!
+//! Each function reads its bytes as they could come from a stranger, and asserts what must hold of the outcome: what is
+//! accepted obeys its grammar and stays in bounds, what is printed reads back as the same, and no refusal says anything
+//! that a terminal would act on. The targets in `fuzz/` call them with what a fuzzer finds, the tests here with what
+//! random texts of about the right form are.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::fmt::{Debug, Display, Write as _};
+use std::io::Read;
+use std::path::{Component, Path};
+use std::str::FromStr;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+
+use crate::archive::Archive;
+use crate::auth::challenge::Challenge;
+use crate::auth::file::AuthFile;
+use crate::auth::{Credential, CredentialRequest, Secret, helper};
+use crate::digest::Digest;
+use crate::error::Error;
+use crate::escape::{escape, is_active};
+use crate::exchange::origin::{Class, Met, Origin};
+use crate::exchange::retry;
+use crate::export::tree::{Limits, Tree};
+use crate::layout::{self, Listed, Listing};
+use crate::manifest::{Descriptor, Manifest, MediaType};
+use crate::reference::{
+    ArchiveFormat, ImageName, Location, Reference, RegistryName, RepositoryName, Tag,
+};
+use crate::registry::{page, response};
+use crate::storage::Source;
+use crate::tarball::{self, Entry, Kind, Reader, Streamed, Writer};
+use crate::unpack::FileName;
+
+/// More than any blob of a target.
+const LIMIT: usize = 1 << 20;
+
+fn text(data: &[u8]) -> Option<&str> {
+    std::str::from_utf8(data).ok()
+}
+
+/// What holds of every refusal: nothing in it would be acted on by a terminal.
+fn refused(error: &Error) {
+    let mut shown = vec![error.to_string()];
+    shown.extend(error.help());
+    let mut cause = std::error::Error::source(error);
+    while let Some(below) = cause {
+        shown.push(below.to_string());
+        cause = below.source();
+    }
+    for words in shown {
+        assert!(!words.contains(is_active), "{words:?}");
+    }
+}
+
+/// What holds of every name: it prints as it was read, or the refusal points at bytes of the text.
+fn name<T>(text: &str) -> Option<T>
+where
+    T: FromStr<Err = Error> + Display + Debug + PartialEq,
+{
+    match text.parse::<T>() {
+        Ok(name) => {
+            let shown = name.to_string();
+            assert!(shown.eq_ignore_ascii_case(text), "{text:?} became {shown}");
+            let again = shown.parse::<T>().expect("what is printed is a name");
+            assert_eq!(again, name);
+            Some(name)
+        }
+        Err(error) => {
+            refused(&error);
+            let span = error.span().expect("a refused name has a span");
+            assert!(text.get(span.clone()).is_some(), "{text:?} has no {span:?}");
+            None
+        }
+    }
+}
+
+/// References, their parts, and locations.
+pub fn reference(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let _ = name::<RegistryName>(text);
+    let _ = name::<ImageName>(text);
+    if let Some(name) = name::<RepositoryName>(text) {
+        let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        for part in name.as_str().split('/').map(str::as_bytes) {
+            let (Some(first), Some(last)) = (part.first(), part.last()) else {
+                panic!("`{name}` has an empty part");
+            };
+            assert!(is_plain(*first) && is_plain(*last), "{name}");
+            let is_allowed = |byte: &u8| is_plain(*byte) || b"._-".contains(byte);
+            assert!(part.iter().all(is_allowed), "{name}");
+        }
+        assert!(!name.as_str().contains("..") && name.as_str().len() <= 255);
+    }
+    if let Some(tag) = name::<Tag>(text) {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+        assert!(tag.as_str().bytes().all(is_allowed) && tag.as_str().len() <= 128);
+        assert!(!tag.as_str().starts_with(['.', '-']));
+    }
+    if let Some(reference) = name::<Reference>(text) {
+        let whole = reference.whole_repository().to_string();
+        assert!(whole.len() <= 255);
+        // No part of it is more than a path of a URL.
+        let url = format!(
+            "https://{}/v2/{}/",
+            reference.registry(),
+            reference.repository()
+        );
+        let url: url::Url = url.parse().expect("a reference makes a URL");
+        assert_eq!(url.path(), format!("/v2/{}/", reference.repository()));
+        assert!(url.query().is_none() && url.fragment().is_none() && url.username().is_empty());
+    }
+    match Reference::from_docker(text) {
+        Ok(reference) => {
+            assert!(reference.identifier().is_some());
+            let shown = reference.to_string();
+            assert_eq!(shown.parse::<Reference>().ok().as_ref(), Some(&reference));
+            let again = Reference::from_docker(&shown).expect("a full name is a name");
+            assert_eq!(again, reference);
+        }
+        Err(error) => {
+            refused(&error);
+            let span = error.span().expect("a refused name has a span");
+            assert!(text.get(span.clone()).is_some(), "{text:?} has no {span:?}");
+        }
+    }
+    match text.parse::<Location>() {
+        Ok(location) => {
+            let again = location.to_string().parse::<Location>();
+            assert_eq!(again.expect("what is printed is a location"), location);
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+/// Digests.
+pub fn digest(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    match text.parse::<Digest>() {
+        Ok(digest) => {
+            assert_eq!(digest.as_str(), text);
+            let parts = (digest.algorithm_name(), digest.encoded());
+            assert_eq!(format!("{}:{}", parts.0, parts.1), text);
+            // Both parts are single parts of a path.
+            for part in [parts.0, parts.1] {
+                assert!(!part.is_empty() && !part.contains(['/', '\\', ':', '\0']) && part != "..");
+            }
+            assert_eq!(digest.verifier().is_ok(), digest.algorithm().is_some());
+            if let Some(algorithm) = digest.algorithm() {
+                assert_eq!(algorithm.digest(b"").as_str().len(), text.len());
+            }
+            let json = serde_json::to_string(&digest).expect("a text is JSON");
+            let read: Digest = serde_json::from_str(&json).expect("a digest reads back");
+            assert_eq!(read, digest);
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+/// Manifests and indexes. The first byte says as what they are served.
+pub fn manifest(data: &[u8]) {
+    /// No descriptor is written in fewer bytes than this.
+    const SHORTEST: usize = r#"{"mediaType":"","digest":"a:b","size":0}"#.len();
+    let Some((first, document)) = data.split_first() else {
+        return;
+    };
+    let served = MediaType::MANIFESTS.into_iter().nth(usize::from(first % 8));
+    let bytes = Bytes::copy_from_slice(document);
+    let manifest = match Manifest::parse(bytes.clone(), served.as_ref().map(MediaType::as_str)) {
+        Ok(manifest) => manifest,
+        Err(error) => return refused(&error),
+    };
+    assert_eq!(manifest.bytes(), &bytes);
+    assert_eq!(*manifest.digest(), Digest::sha256(&bytes));
+    assert_eq!(manifest.descriptor().size, bytes.len() as u64);
+    assert_eq!(&manifest.descriptor().media_type, manifest.media_type());
+    assert!(manifest.successors().len() * SHORTEST <= bytes.len());
+    for successor in manifest.successors() {
+        assert!(i64::try_from(successor.size).is_ok());
+    }
+    if !manifest.media_type().is_manifest() {
+        return;
+    }
+    assert_eq!(
+        manifest.media_type().is_index(),
+        manifest.as_index().is_some()
+    );
+    let again = Manifest::parse(bytes, Some(manifest.media_type().as_str()));
+    let again = again.expect("a manifest is what it is stored as");
+    assert_eq!(again.document(), manifest.document());
+    // The view is all that is needed to write one that says the same.
+    let written = match (manifest.as_image(), manifest.as_index()) {
+        (Some(image), _) => Manifest::from_image(image.clone()),
+        (_, Some(index)) => Manifest::from_index(index.clone()),
+        _ => return,
+    };
+    let Ok(written) = written else { return };
+    let media_type = written.media_type().as_str();
+    let read = Manifest::parse(written.bytes().clone(), Some(media_type));
+    let read = read.expect("what is written is a manifest");
+    assert_eq!(read.document(), manifest.document());
+    assert_eq!(read.digest(), written.digest());
+}
+
+/// `WWW-Authenticate`, one header a line.
+pub fn challenge(data: &[u8]) {
+    let mut headers = HeaderMap::new();
+    let values = data.split(|byte| *byte == b'\n').take(8);
+    for value in values.filter_map(|value| HeaderValue::from_bytes(value).ok()) {
+        headers.append(header::WWW_AUTHENTICATE, value);
+    }
+    let Some(challenge) = Challenge::pick(&headers) else {
+        return;
+    };
+    let Challenge::Bearer {
+        realm,
+        service,
+        scope,
+    } = &challenge
+    else {
+        return;
+    };
+    let mut again = String::from("Bearer ");
+    for (name, value) in [
+        ("realm", Some(realm)),
+        ("service", service.as_ref()),
+        ("scope", scope.as_ref()),
+    ] {
+        let Some(value) = value else { continue };
+        assert!(!value.is_empty() && value.len() <= data.len());
+        let escaped = value.replace('\\', r"\\").replace('"', "\\\"");
+        write!(again, "{name}=\"{escaped}\", ").expect("a text takes it");
+    }
+    let mut headers = HeaderMap::new();
+    let value = HeaderValue::try_from(again).expect("it came from a header");
+    headers.insert(header::WWW_AUTHENTICATE, value);
+    assert_eq!(Challenge::pick(&headers), Some(challenge));
+}
+
+/// `Link`, and where the next page may be.
+pub fn link(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    let Some(target) = page::next_in(text) else {
+        return;
+    };
+    assert!(text.contains(&format!("<{target}>")));
+    let again = page::next_in(&format!("<{target}>; rel=\"next\""));
+    assert_eq!(again.as_ref(), Some(&target));
+    let met = Met {
+        url: "https://registry.example/v2/a/tags/list"
+            .parse()
+            .expect("a URL"),
+        class: Class::Public,
+    };
+    match met.resolve_same_origin(&target) {
+        Ok(url) => assert_eq!(Origin::of(&url), Origin::of(&met.url)),
+        Err(error) => refused(&error.into()),
+    }
+    if let Ok(url) = met.resolve(&target) {
+        assert_eq!(url.scheme(), "https");
+        assert!(Class::shown_by(&url).is_none_or(|class| class == Class::Public));
+    }
+}
+
+/// Files of credentials and what helpers answer. The first line is a registry, or its repository; the rest is a file, and
+/// the keys of one in which each entry says whose it is.
+pub fn credentials(data: &[u8]) {
+    let Some((first, rest)) = text(data).and_then(|text| text.split_once('\n')) else {
+        return;
+    };
+    let (registry, repository) = match first.split_once('/') {
+        Some((registry, repository)) => (registry, repository.parse::<RepositoryName>().ok()),
+        None => (first, None),
+    };
+    let Ok(registry) = registry.parse::<RegistryName>() else {
+        return;
+    };
+    let request = CredentialRequest {
+        repository: repository.as_ref(),
+        ..CredentialRequest::new(&registry)
+    };
+    let files = [
+        AuthFile::parse(rest.as_bytes(), "a file"),
+        AuthFile::parse_legacy(rest.as_bytes(), "a file"),
+        AuthFile::parse_variable(rest, "a variable"),
+    ];
+    for file in files {
+        let file = match file {
+            Ok(file) => file,
+            Err(error) => {
+                refused(&error.into());
+                continue;
+            }
+        };
+        let _ = (
+            file.docker_helper(&registry),
+            file.containers_helper(&registry),
+        );
+        for found in [
+            file.docker_entry(&request, "a file"),
+            file.containers_entry(&request, "a file", false),
+            file.containers_entry(&request, "a file", true),
+        ] {
+            if let Err(error) = found {
+                refused(&error.into());
+            }
+        }
+    }
+    let _ = helper::read(rest.as_bytes());
+    let keys: BTreeSet<&str> = rest.split('\n').take(8).collect();
+    let entries = keys.iter().map(|key| {
+        let key = serde_json::to_string(key).expect("a text is JSON");
+        format!(r#"{key}:{{"username":{key},"password":"p"}}"#)
+    });
+    let entries: Vec<_> = entries.collect();
+    let json = format!(r#"{{"auths":{{{}}}}}"#, entries.join(","));
+    let file = AuthFile::parse(json.as_bytes(), "a file").expect("it is one");
+    let owner = |found: Result<Option<Credential>, _>| match found.ok().flatten() {
+        Some(Credential::Basic { username, password }) => {
+            assert_eq!(password, Secret::new("p"));
+            Some(username)
+        }
+        _ => None,
+    };
+    let hub = ["docker.io", "index.docker.io", "registry-1.docker.io"];
+    let is_same = |key: &str| {
+        let host = key.strip_prefix("https://");
+        let host = host.or(key.strip_prefix("http://")).unwrap_or(key);
+        let host = host.split('/').next().unwrap_or(host);
+        let name = registry.as_str();
+        host == name || (hub.contains(&host) && hub.contains(&name))
+    };
+    for found in [
+        file.docker_entry(&request, "a file"),
+        file.containers_entry(&request, "a file", false),
+        file.containers_entry(&request, "a file", true),
+    ] {
+        if let Some(key) = owner(found) {
+            assert!(is_same(&key), "`{registry}` is shown the secret of {key:?}");
+        }
+    }
+    // A key that is the registry's very name is never passed over.
+    if keys.contains(registry.as_str()) {
+        assert!(owner(file.docker_entry(&request, "a file")).is_some());
+        assert!(owner(file.containers_entry(&request, "a file", false)).is_some());
+    }
+}
+
+/// Bytes as a tar stream: as they are, when the first is zero; else a header is made of each short record, so that a fuzzer
+/// need not guess checksums.
+fn tar_stream(data: &[u8]) -> Vec<u8> {
+    const KINDS: &[u8; 16] = b"0125xgLKS3\x007460V";
+    let Some((first, mut rest)) = data.split_first() else {
+        return Vec::new();
+    };
+    if *first == 0 {
+        let mut bytes = rest.to_vec();
+        if let Some(block) = bytes.get_mut(..512) {
+            mend(block);
+        }
+        return bytes;
+    }
+    let mut take = |limit: usize| {
+        let (length, after) = rest.split_first()?;
+        let length = usize::from(*length).min(limit).min(after.len());
+        let (taken, after) = after.split_at(length);
+        rest = after;
+        Some(taken)
+    };
+    let mut bytes = Vec::new();
+    while let Some([kind, size, ..]) = take(2) {
+        let (name, link) = (take(100).unwrap_or_default(), take(100).unwrap_or_default());
+        let content = take(255).unwrap_or_default();
+        let mut header = tar::Header::new_ustar();
+        header.set_mode(0o644);
+        // A size of its own now and then, else that of the content.
+        header.set_size(match size {
+            0..=200 => content.len() as u64,
+            size => 1 << (size - 200),
+        });
+        let old = header.as_old_mut();
+        old.linkflag = [KINDS[usize::from(kind % 16)]];
+        old.name[..name.len()].copy_from_slice(name);
+        old.linkname[..link.len()].copy_from_slice(link);
+        header.set_cksum();
+        bytes.extend_from_slice(header.as_bytes());
+        bytes.extend_from_slice(content);
+        bytes.resize(bytes.len().next_multiple_of(512), 0);
+    }
+    bytes
+}
+
+fn mend(block: &mut [u8]) {
+    let mut header = tar::Header::new_old();
+    header.as_mut_bytes().copy_from_slice(block);
+    header.set_cksum();
+    block.copy_from_slice(header.as_bytes());
+}
+
+fn entries(bytes: &[u8]) -> Result<Vec<(Entry, Vec<u8>)>, tarball::Error> {
+    let mut reader = Reader::new(Streamed(bytes));
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next()? {
+        let mut content = Vec::new();
+        let read = reader.read_to_end(&mut content);
+        read.map_err(|source| tarball::Error::Read { source })?;
+        entries.push((entry, content));
+    }
+    Ok(entries)
+}
+
+/// Tar streams.
+pub fn tarball(data: &[u8]) {
+    let bytes = tar_stream(data);
+    let read = match entries(&bytes) {
+        Ok(read) => read,
+        Err(error) => return refused(&error.into()),
+    };
+    assert!(read.len() <= bytes.len().div_ceil(512));
+    let mut writer = Writer::new(Vec::new());
+    for (entry, content) in &read {
+        assert_eq!(entry.size, content.len() as u64);
+        assert!(!entry.path.is_empty() && entry.path.len() <= 4096);
+        assert!(entry.kind == Kind::File || content.is_empty());
+        assert!(!entry.path.contains(&0) && !entry.link.contains(&0));
+        let written = writer.entry(entry, &mut &content[..]);
+        written.expect("what was read can be written");
+    }
+    let again = writer.finish().expect("memory takes it");
+    assert_eq!(
+        entries(&again).expect("what is written reads back"),
+        normal(read)
+    );
+}
+
+/// Entries without what a stream has room for and no meaning: what a file or directory links to, and a device's number
+/// that does not fit.
+fn normal(mut entries: Vec<(Entry, Vec<u8>)>) -> Vec<(Entry, Vec<u8>)> {
+    for (entry, _) in &mut entries {
+        entry.device = (entry.device.0 & 0o7_777_777, entry.device.1 & 0o7_777_777);
+    }
+    entries
+}
+
+/// The tree that layers make. Layers are told apart by a byte of 255.
+pub fn export(data: &[u8]) {
+    const ENTRIES: usize = 64;
+    let mut tree = Tree::new(Limits::new(ENTRIES));
+    for (layer, data) in data.split(|byte| *byte == 255).enumerate() {
+        tree.next_layer();
+        let Ok(entries) = entries(&tar_stream(data)) else {
+            return;
+        };
+        for (at, (entry, _)) in entries.into_iter().enumerate() {
+            if let Err(error) = tree.apply((layer, at), entry) {
+                assert!(!error.to_string().contains(is_active));
+                return;
+            }
+        }
+    }
+    let (directories, others) = tree.into_parts();
+    let mut seen = BTreeSet::from([Vec::new()]);
+    for directory in directories {
+        assert_eq!(directory.kind, Kind::Directory);
+        let path = directory.path.strip_suffix(b"/").expect("a slash");
+        if path != b"." {
+            inside(path, &seen);
+            assert!(seen.insert(path.to_vec()), "a directory is there twice");
+        }
+    }
+    let folders = seen.clone();
+    for path in others.values().flatten() {
+        inside(path, &folders);
+        assert!(seen.insert(path.clone()), "a name is there twice");
+    }
+    assert!(seen.len() <= ENTRIES + 1);
+}
+
+/// A name below the root, by way of directories that are written before it.
+fn inside(path: &[u8], directories: &BTreeSet<Vec<u8>>) {
+    for part in path.split(|byte| *byte == b'/') {
+        assert!(!matches!(part, b"" | b"." | b".."), "{path:?}");
+    }
+    let slash = path.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    assert!(directories.contains(&path[..slash]), "{path:?} is in none");
+}
+
+/// Names of files to unpack.
+pub fn file_name(data: &[u8]) {
+    let Some(text) = text(data) else { return };
+    match text.parse::<FileName>() {
+        Ok(name) => {
+            assert_eq!(name.as_str(), text);
+            let path = Path::new(text);
+            let plain = |part| matches!(part, Component::Normal(_));
+            assert!(path.is_relative() && path.components().all(plain));
+            assert_eq!(path.components().count(), text.split('/').count());
+            assert!(text.len() <= 1024 && text.split('/').all(|part| part.len() <= 255));
+            assert!(!text.contains(['\\', ':', '\0']) && !text.contains(is_active));
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+thread_local! {
+    static RUNTIME: tokio::runtime::Runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("a runtime starts");
+    static FILE: RefCell<tempfile::NamedTempFile> =
+        RefCell::new(tempfile::NamedTempFile::new().expect("there is room for a file"));
+}
+
+/// Archives: the first byte says of which kind, and then each line is an entry. `i` is the index of a layout, `m` the
+/// manifest of docker, `b` a blob and `f` a file, and `$0` the digest of the first entry.
+pub fn archive(data: &[u8]) {
+    let Some((first, rest)) = data.split_first() else {
+        return;
+    };
+    let format = match first % 3 {
+        0 => ArchiveFormat::Oci,
+        1 => ArchiveFormat::Docker(None),
+        _ => ArchiveFormat::Docker("x".parse().ok()),
+    };
+    let mut writer = Writer::new(Vec::new());
+    let mut put = |name: &str, content: &[u8]| {
+        let entry = Entry::file(name, content.len() as u64);
+        let written = writer.entry(&entry, &mut &content[..]);
+        written.expect("memory takes it");
+    };
+    put("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#);
+    let mut digests: Vec<Digest> = Vec::new();
+    for line in rest.split(|byte| *byte == b'\n').take(10) {
+        let Some((kind, content)) = line.split_first() else {
+            continue;
+        };
+        let mut content = String::from_utf8_lossy(content).into_owned();
+        for (at, digest) in digests.iter().enumerate() {
+            content = content.replace(&format!("${at}"), digest.as_str());
+        }
+        let digest = Digest::sha256(content.as_bytes());
+        let name = match kind {
+            b'i' => "index.json".to_owned(),
+            b'm' => "manifest.json".to_owned(),
+            b'b' => format!("blobs/sha256/{}", digest.encoded()),
+            b'f' => digests.len().to_string(),
+            _ => content.chars().take(80).collect(),
+        };
+        digests.push(digest);
+        if !name.is_empty() {
+            put(&name, content.as_bytes());
+        }
+    }
+    let bytes = writer.finish().expect("memory takes it");
+    FILE.with_borrow(|file| {
+        std::fs::write(file.path(), bytes).expect("there is room for a file");
+        RUNTIME.with(|runtime| runtime.block_on(read_archive(file.path(), format)));
+    });
+}
+
+async fn read_archive(path: &Path, format: ArchiveFormat) {
+    let archive = match Archive::open(path, format).await {
+        Ok(archive) => archive,
+        Err(error) => return refused(&error),
+    };
+    let tags: Vec<_> = archive.tags().take(100).collect().await;
+    for tag in tags {
+        let tag = tag.expect("tags are read when an archive is opened");
+        let manifest = match archive.manifest(&tag.into()).await {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                refused(&error);
+                continue;
+            }
+        };
+        assert_eq!(*manifest.digest(), Digest::sha256(manifest.bytes()));
+        for successor in manifest.successors() {
+            let read = match archive.blob(successor).await {
+                Ok(blob) => blob.read_to_end(LIMIT).await,
+                Err(error) => Err(error),
+            };
+            match read {
+                Ok(bytes) => assert_eq!(bytes.len() as u64, successor.size),
+                Err(error) => refused(&error),
+            }
+        }
+    }
+}
+
+/// The `index.json` of a layout: what others wrote stays as they wrote it, whatever is added and taken away.
+pub fn listing(data: &[u8]) {
+    let Ok(read) = serde_json::from_slice::<Listing>(data) else {
+        return;
+    };
+    let written = layout::json(&read);
+    let again: Listing = serde_json::from_slice(&written).expect("what is written is a listing");
+    assert_eq!(layout::json(&again), written);
+    let tag: Tag = "a-tag-of-ours".parse().expect("a tag");
+    let ours = Digest::sha256(data);
+    let mut changed = again;
+    if changed.find(&tag).is_some() || changed.manifests.iter().any(|listed| listed.digest == ours)
+    {
+        return;
+    }
+    let descriptor = Descriptor::new(MediaType::MANIFEST, ours.clone(), data.len() as u64);
+    assert!(changed.put(descriptor.clone(), &tag));
+    assert!(!changed.put(descriptor, &tag));
+    assert!(
+        changed
+            .find(&tag)
+            .is_some_and(|listed| listed.digest == ours)
+    );
+    changed.manifests.retain(|listed| listed.digest != ours);
+    assert_eq!(layout::json(&changed), written);
+    // A tag that is taken away takes nothing else along.
+    let digests = |listing: &Listing| -> BTreeSet<Digest> {
+        listing
+            .manifests
+            .iter()
+            .map(|listed| listed.digest.clone())
+            .collect()
+    };
+    let before = digests(&changed);
+    let tags = changed
+        .manifests
+        .iter()
+        .filter_map(|listed| listed.annotation(layout::REF_NAME));
+    let tags: Vec<Tag> = tags.filter_map(|tag| tag.parse().ok()).collect();
+    for tag in tags {
+        assert!(changed.untag(&tag));
+    }
+    assert_eq!(digests(&changed), before);
+    let is_plain = |listed: &&Listed| listed.annotation(layout::REF_NAME).is_none();
+    for listed in changed.manifests.iter().filter(is_plain) {
+        let text = serde_json::to_string(listed).expect("an entry is JSON");
+        let descriptor: Descriptor = serde_json::from_str(&text).expect("an entry reads back");
+        assert_eq!(descriptor, **listed);
+    }
+}
+
+/// What registries say when they refuse. The first byte is where a text is cut.
+pub fn error_body(data: &[u8]) {
+    let Some((first, body)) = data.split_first() else {
+        return;
+    };
+    let errors = response::parse(body);
+    assert!(errors.len() <= 20);
+    for error in &errors {
+        for words in [&error.code, &error.message, &error.detail] {
+            assert!(!words.contains(is_active), "{words:?}");
+            assert!(words.chars().count() <= 10 * response::MAX_SHOWN + 1);
+        }
+    }
+    let limit = usize::from(*first);
+    let words = String::from_utf8_lossy(body);
+    let shown = escape(&words, limit);
+    assert!(!shown.contains(is_active), "{shown:?}");
+    assert!(shown.chars().count() <= 10 * limit + 1);
+    // Nothing is left of what follows the name of a scheme.
+    let hidden = response::without_secrets(&shown);
+    let mut parts = hidden.split(' ');
+    while let Some(part) = parts.next() {
+        if matches!(part.trim_end_matches(':'), "Basic" | "Bearer") {
+            assert!(parts.next().is_none_or(|next| next == "…"), "{hidden}");
+        }
+    }
+}
+
+/// `Retry-After`.
+pub fn retry_after(data: &[u8]) {
+    let Ok(value) = HeaderValue::from_bytes(data) else {
+        return;
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(header::RETRY_AFTER, value);
+    let now = SystemTime::UNIX_EPOCH + Duration::from_hours(490_000);
+    let asked = |status| retry::retry_after(status, &headers, now);
+    assert_eq!(asked(StatusCode::INTERNAL_SERVER_ERROR), None);
+    let wait = asked(StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(wait, asked(StatusCode::SERVICE_UNAVAILABLE));
+    let text = headers[header::RETRY_AFTER].to_str().unwrap_or_default();
+    let text = text.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number {
+        let seconds = text.parse().unwrap_or(u64::MAX);
+        assert_eq!(wait, Some(Duration::from_secs(seconds)));
+    } else if let Some(wait) = wait {
+        let moment = httpdate::parse_http_date(text).expect("else it is a date");
+        assert_eq!(wait, moment.duration_since(now).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    /// Arbitrary bytes, arbitrary text, and text of about the right form.
+    fn near(form: &str) -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            1 => proptest::collection::vec(any::<u8>(), 0..600),
+            1 => any::<String>().prop_map(String::into_bytes),
+            4 => proptest::string::string_regex(form)
+                .expect("the forms here are regular expressions")
+                .prop_map(String::into_bytes),
+        ]
+    }
+
+    /// A text behind its length.
+    fn field(text: &str) -> Vec<u8> {
+        let length = u8::try_from(text.len()).unwrap_or(u8::MAX);
+        [&[length][..], text.as_bytes()].concat()
+    }
+
+    proptest! {
+        #[test]
+        fn references(data in near("(oci:|oci-archive:|docker-archive:|[a-cA-C.\\-]{1,5}(:[0-9]{1,5})?/|\\[[0-9a-f:]{0,8}\\]/)?[a-cA-C0-9./_:@\\-é]{0,30}(@sha256:[0-9a-f]{64})?")) {
+            reference(&data);
+        }
+
+        #[test]
+        fn digests(data in near("(sha256|sha512|[a-z0-9.+_-]{1,9}):([0-9a-f]{64}|[0-9a-f]{128}|[A-Za-z0-9=_-]{0,9}|[0-9a-f/.]{1,9})")) {
+            digest(&data);
+        }
+
+        #[test]
+        fn challenges(data in near("((Bearer|Basic|Negotiate|bearer)[ ,\\t]+((realm|service|scope|x) ?= ?(\"[a-c,\\\\\"=é ]{0,6}\"?|[a-c=:/]{0,6})[ ,\\n]*){0,4}){1,3}")) {
+            challenge(&data);
+        }
+
+        #[test]
+        fn links(data in near("(<[a-c/?=&:.@#\\\\]{0,12}>?(; ?(rel|REL|title)=\"?(next|prev|next last|<x>; rel=next|,)\"?){0,2},? ?){0,3}")) {
+            link(&data);
+        }
+
+        #[test]
+        fn credential_keys(data in near("(a\\.b|docker\\.io|a\\.b:1|a\\.b/c|index\\.docker\\.io)\n((https?://)?(a\\.b|A\\.B|docker\\.io|index\\.docker\\.io|c)(:1)?(/[a-c/]{0,4})?\n){0,4}")) {
+            credentials(&data);
+        }
+
+        #[test]
+        fn credential_files(data in near("a\\.b\n\\{\"(auths|credHelpers|credsStore|Username)\":(\\{\"(a\\.b|https://a\\.b/)\":(null|\"x\"|\\{(\"(auth|identitytoken|username|x)\":\"[a-zA-Z0-9=:\\\\]{0,8}\"\\}?)?)\\}|\"x\",\"Secret\":\"y\")\\}")) {
+            credentials(&data);
+        }
+
+        #[test]
+        fn tar_streams(data in proptest::collection::vec(any::<u8>(), 0..600), records: Vec<(u8, u8, String, String)>) {
+            tarball(&data);
+            let record = |(kind, size, name, link): &(u8, u8, String, String)| {
+                [vec![2, *kind, *size], field(name), field(link), field(name)].concat()
+            };
+            let made: Vec<u8> = records.iter().flat_map(record).collect();
+            tarball(&[&[1], &made[..]].concat());
+        }
+
+        #[test]
+        fn layers(records in proptest::collection::vec((0u8..4, "(\\.\\./|/|\\./|\\.wh\\.|\\.wh\\.\\.wh\\.\\.opq)?[ab](/(\\.wh\\.)?[abc.]{1,2}){0,3}", "[ab./]{0,6}", any::<bool>()), 0..12)) {
+            let record = |(kind, name, link, ends): &(u8, String, String, bool)| {
+                let end: &[u8] = if *ends { &[255, 1] } else { &[] };
+                [&[2, *kind, 0], &field(name)[..], &field(link), &[0], end].concat()
+            };
+            let made: Vec<u8> = records.iter().flat_map(record).collect();
+            export(&[&[1], &made[..]].concat());
+        }
+
+        #[test]
+        fn file_names(data in near("([a-cCONnul.:\\\\ ]{0,5}/?){0,4}")) {
+            file_name(&data);
+        }
+
+        #[test]
+        fn error_bodies(data in near(".\\{\"errors\":(null|\\[(\\{\"code\":(7|\"X\\\\u001b\"|null),\"message\":(null|\"(Bearer|Basic):? [a-z]{0,20}\")\\},?){0,3}\\]?)\\}")) {
+            error_body(&data);
+        }
+
+        #[test]
+        fn retries(data in near("-?[0-9]{0,25}|(Sun|Mon), 06 Nov (1994|2030) 08:49:37 GMT")) {
+            retry_after(&data);
+        }
+
+        #[test]
+        fn manifests(
+            served: u8,
+            head in "(\"schemaVersion\":(2|1|-1|\"2\"),)?(\"mediaType\":\"(application/vnd\\.oci\\.image\\.(index|manifest)\\.v1\\+json|x)\",)?",
+            size in "(0|-1|1e9|9223372036854775807|9223372036854775808)",
+            digest in "(sha256:[0-9a-f]{64}|x:y|\\.\\./x)",
+            key in "(config|layers|manifests|Layers|subject|x)",
+            more in "(\"annotations\":(null|\\{\"a\":\"b\"\\}|\\[\\])|\"artifactType\":(\"x\"|null)|\"platform\":null|\"urls\":null)",
+        ) {
+            let one = format!(r#"{{"mediaType":"a/b","digest":"{digest}","size":{size},{more}}}"#);
+            let plain = format!(r#"{{"mediaType":"a/b","digest":"{DIGEST}","size":0}}"#);
+            let value = if matches!(key.as_str(), "config" | "subject") { one.clone() } else { format!("[{one},{one}]") };
+            for text in [
+                format!(r#"{{{head}"{key}":{value},{more}}}"#),
+                format!(r#"{{{head}"config":{plain},"{key}":{value},{more}}}"#),
+                format!(r#"{{{head}"manifests":[{plain}],"{key}":{value},{more}}}"#),
+            ] {
+                manifest(&[&[served], text.as_bytes()].concat());
+            }
+        }
+    }
+
+    /// What a fuzzer would take long to come upon, so that the properties are known to be about something.
+    #[test]
+    fn whole_documents() {
+        let config = r#"{"os":"linux"}"#;
+        let descriptor = |kind: &str, at: usize, size: usize| {
+            format!(r#"{{"mediaType":"{kind}","digest":"${at}","size":{size}}}"#)
+        };
+        let (configured, layered) = (
+            descriptor("application/vnd.oci.image.config.v1+json", 0, config.len()),
+            descriptor("application/vnd.oci.image.layer.v1.tar", 1, 5),
+        );
+        let image = format!(r#"{{"schemaVersion":2,"config":{configured},"layers":[{layered}]}}"#);
+        let digest = Digest::sha256(config.as_bytes());
+        let layer = Digest::sha256(b"layer");
+        let size = image
+            .replace("$0", digest.as_str())
+            .replace("$1", layer.as_str())
+            .len();
+        let listed = descriptor("application/vnd.oci.image.manifest.v1+json", 2, size);
+        let named = listed.replace(
+            '}',
+            r#","annotations":{"org.opencontainers.image.ref.name":"1"}}"#,
+        );
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{named}]}}"#);
+        let saved = r#"[{"Config":"0","RepoTags":["x:1"],"Layers":["1"]}]"#;
+        archive(format!("\0b{config}\nblayer\nb{image}\ni{index}").as_bytes());
+        archive(format!("\x01f{config}\nflayer\nm{saved}").as_bytes());
+        archive(format!("\x02f{config}\nflayer\nm{saved}").as_bytes());
+        let plain = format!(r#"{{"mediaType":"a/b","digest":"{DIGEST}","size":0"#);
+        for entry in [
+            format!("{plain}}}"),
+            format!(
+                r#"{plain},"x":{{"y":[1.0]}},"annotations":{{"org.opencontainers.image.ref.name":"1"}}}}"#
+            ),
+            format!(
+                r#"{plain},"annotations":{{"k":"v","org.opencontainers.image.ref.name":"1","org.opencontainers.image.ref.name":"2"}}}}"#
+            ),
+            format!(r#"{plain},"annotations":null,"annotations":{{"k":null}}}}"#),
+        ] {
+            listing(
+                format!(r#"{{"x":1e0,"schemaVersion":2,"manifests":[{entry},{entry}]}}"#)
+                    .as_bytes(),
+            );
+        }
+        for served in 0..8u8 {
+            manifest(&[&[served], index.replace("$2", DIGEST).as_bytes()].concat());
+        }
+    }
+}
