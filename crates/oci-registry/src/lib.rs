@@ -139,7 +139,9 @@ pub use reference::{
     ArchiveFormat, Identifier, ImageName, Location, Reference, RegistryName, RepositoryName, Tag,
 };
 pub use referrers::DescriptorStream;
-pub use registry::{Access, Client, ClientOptions, Pong, Registry, Repository, Resolve, Traffic};
+pub use registry::{
+    Access, Client, ClientOptions, Pong, Registry, RegistryOptions, Repository, Resolve, Traffic,
+};
 pub use storage::{Delete, Delivery, Source, TagStream, Target};
 pub use unpack::{Extract, FileName, UnpackOptions, unpack};
 pub use verify::{Verified, VerifyEvent, VerifyOptions, verify};

@@ -6,7 +6,8 @@ use std::str::FromStr;
 
 use snafu::{ResultExt, Snafu};
 
-use super::{Error, ParsePemSnafu, ReadPemSnafu, RootCause, Settings};
+use super::certificates::{self, Held};
+use super::{Error, FolderSnafu, ParsePemSnafu, ReadPemSnafu, RootCause, Settings};
 use crate::error::{ErrorKind, Failure};
 
 /// What a malformed redirection of a host is wrong about.
@@ -61,21 +62,29 @@ impl FromStr for Resolve {
     }
 }
 
-/// Applies addresses, trust and identity. Reads the files that hold them.
+/// Applies addresses, trust and identity. Reads the files that hold them. An identity that is one registry's own is not
+/// for others.
 pub(super) fn configure(
     mut builder: reqwest::ClientBuilder,
     settings: &Settings,
+    is_home: bool,
 ) -> Result<reqwest::ClientBuilder, Error> {
     for resolve in &settings.resolve {
         builder = builder.resolve(&resolve.host, resolve.address);
     }
-    if let Some(path) = &settings.ca_file {
+    let held = match &settings.folder {
+        Some(folder) => certificates::list(folder).context(FolderSnafu { folder })?,
+        None => Held::default(),
+    };
+    for path in settings.ca_files.iter().chain(&held.authorities) {
         let purpose = "the certificates to trust";
         let certificates = reqwest::Certificate::from_pem_bundle(&read(path, purpose)?);
         let certificates = certificates.map_err(RootCause::from);
         builder = builder.tls_certs_merge(certificates.context(ParsePemSnafu { path, purpose })?);
     }
-    if let Some((chain, key)) = &settings.identity {
+    // What was named on purpose goes before what lies there.
+    let identity = settings.identity.as_ref().or(held.identity.as_ref());
+    if let Some((chain, key)) = identity.filter(|_| is_home) {
         let purpose = "the certificate of this client";
         let mut bytes = read(key, "the key of this client")?;
         bytes.push(b'\n');

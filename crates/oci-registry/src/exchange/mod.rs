@@ -5,6 +5,7 @@
 //! `Authorization` comes with the origin it belongs to, and goes nowhere else. It knows no OCI noun.
 
 pub(crate) mod body;
+pub(crate) mod certificates;
 mod connection;
 pub(crate) mod display;
 pub(crate) mod origin;
@@ -69,6 +70,11 @@ pub(crate) enum Error {
         purpose: &'static str,
         source: RootCause,
     },
+    #[snafu(display("failed to read the registry's own certificates in `{}`", folder.display()))]
+    Folder {
+        folder: PathBuf,
+        source: certificates::Error,
+    },
     #[snafu(display("failed to use the proxy that `{variable}` names"))]
     BuildProxy { variable: String, source: RootCause },
     #[snafu(display("failed to reach {url}"))]
@@ -123,6 +129,7 @@ impl Failure for Error {
             | Self::BuildProxy { .. }
             | Self::ReadPem { .. }
             | Self::ParsePem { .. } => ErrorKind::InvalidInput,
+            Self::Folder { source, .. } => source.kind(),
             Self::Connect { .. }
             | Self::Send { .. }
             | Self::Idle { .. }
@@ -142,7 +149,7 @@ impl Failure for Error {
             Self::Connect {
                 certificate: true, ..
             } => {
-                vec!["the registry's certificate is not one that this machine trusts: if it should be, name a file with its authority's certificate (`--ca-file`)".into()]
+                vec!["the registry's certificate is not one that this machine trusts: if it should be, name a file with its authority's certificate (`--ca-file`), or put it where container tools look (`certs.d/HOST[:PORT]/ca.crt`)".into()]
             }
             Self::Connect { source, .. } if source.is_no_tls() => {
                 vec!["the registry does not speak TLS there: if it is meant to be spoken to in plain text, say so (`--plain-http`)".into()]
@@ -150,6 +157,10 @@ impl Failure for Error {
             Self::Connect { .. } => {
                 vec!["check the name and the port, and whether a proxy is needed".into()]
             }
+            Self::Send { source, .. } if source.wants_identity() => {
+                vec!["the registry wants to be shown a certificate: name one and its key (`--cert-file`, `--key-file`), or put them where container tools look (`certs.d/HOST[:PORT]/client.cert`, `client.key`)".into()]
+            }
+            Self::Folder { source, .. } => source.help(),
             Self::ReadContent { source, .. } => source.help(),
             Self::AskedToWait { wait, .. } => {
                 vec![format!("try again in {} seconds", wait.as_secs())]
@@ -163,8 +174,13 @@ impl Error {
     /// Whether the same request could fare better a moment later.
     fn is_transient(&self) -> bool {
         match self {
-            Self::Connect { certificate, .. } => !certificate,
-            Self::Send { .. } | Self::Idle { .. } | Self::ReadAnswer { .. } => true,
+            Self::Connect {
+                certificate,
+                source,
+                ..
+            } => !certificate && !source.is_no_tls(),
+            Self::Send { source, .. } => !source.wants_identity(),
+            Self::Idle { .. } | Self::ReadAnswer { .. } => true,
             _ => false,
         }
     }
@@ -190,6 +206,12 @@ impl RootCause {
     fn is_no_tls(&self) -> bool {
         self.layers()
             .any(|error| error.to_string().contains("InvalidContentType"))
+    }
+
+    /// Whether the server turned away a client that showed no certificate, or none of those it knows.
+    fn wants_identity(&self) -> bool {
+        self.layers()
+            .any(|error| error.to_string().contains("CertificateRequired"))
     }
 
     fn layers(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
@@ -232,9 +254,13 @@ pub(crate) struct Settings {
     pub(crate) attempts: u32,
     pub(crate) resolve: Vec<Resolve>,
     /// Certificates trusted beside the machine's own.
-    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) ca_files: Vec<PathBuf>,
     /// Certificate chain and key of this client.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// A folder of more of both.
+    pub(crate) folder: Option<PathBuf>,
+    /// Whose the identity is; without it, whoever asks for one is shown it.
+    pub(crate) home: Option<Origin>,
     /// Told of each request.
     pub(crate) observer: Observer,
 }
@@ -257,7 +283,9 @@ pub(crate) struct Exchange {
     environment: Environment,
     /// Made at the first request: reading the machine's certificates takes longer than a whole offline command.
     client: OnceLock<Connections>,
-    pauses: Pauses,
+    /// As whom those are met to whom the identity does not belong.
+    elsewhere: OnceLock<Connections>,
+    pauses: std::sync::Arc<Pauses>,
     warnings: Heard,
     statistics: std::sync::Arc<Statistics>,
 }
@@ -424,14 +452,25 @@ impl Response {
 
 impl Exchange {
     pub(crate) fn new(environment: Environment, settings: Settings) -> Self {
-        let (client, pauses) = (OnceLock::new(), Pauses::default());
         Self {
             settings,
             environment,
-            client,
-            pauses,
+            client: OnceLock::new(),
+            elsewhere: OnceLock::new(),
+            pauses: std::sync::Arc::default(),
             warnings: Heard::default(),
             statistics: std::sync::Arc::default(),
+        }
+    }
+
+    /// Connections of their own, in the same account, and with the same regard for servers that want to be left alone.
+    pub(crate) fn beside(&self, change: impl FnOnce(&mut Settings)) -> Self {
+        let mut settings = self.settings.clone();
+        change(&mut settings);
+        Self {
+            pauses: std::sync::Arc::clone(&self.pauses),
+            statistics: std::sync::Arc::clone(&self.statistics),
+            ..Self::new(self.environment.clone(), settings)
         }
     }
 
@@ -443,8 +482,15 @@ impl Exchange {
         &self.settings.observer
     }
 
-    fn connections(&self) -> Result<&Connections, Error> {
-        if let Some(connections) = self.client.get() {
+    fn connections(&self, url: &Url) -> Result<&Connections, Error> {
+        let home = self.settings.home.as_ref();
+        let is_home = home.is_none_or(|home| *home == Origin::of(url));
+        let cell = if is_home {
+            &self.client
+        } else {
+            &self.elsewhere
+        };
+        if let Some(connections) = cell.get() {
             return Ok(connections);
         }
         let proxies = Proxies::of(&self.environment)?;
@@ -455,13 +501,13 @@ impl Exchange {
             .retry(reqwest::retry::never())
             .no_proxy()
             .connect_timeout(CONNECT);
-        let builder = connection::configure(builder, &self.settings)?;
+        let builder = connection::configure(builder, &self.settings, is_home)?;
         let client = proxies
             .configure(builder)
             .build()
             .map_err(RootCause::from)
             .context(BuildClientSnafu)?;
-        Ok(self.client.get_or_init(|| Connections { client, proxies }))
+        Ok(cell.get_or_init(|| Connections { client, proxies }))
     }
 
     /// Sends a request until it is answered with something that another try would not change.
@@ -564,7 +610,7 @@ impl Exchange {
 
     /// Sends a request to one URL and waits for the head of the answer.
     async fn once(&self, request: &Request, url: &Url, is_home: bool) -> Result<Response, Error> {
-        let connections = self.connections()?;
+        let connections = self.connections(url)?;
         let shown = || ShownUrl::from(url);
         let mut headers = request.headers.clone();
         if let Some((origin, authorization)) = &request.authorization

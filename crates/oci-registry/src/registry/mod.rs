@@ -12,7 +12,7 @@ mod repository;
 pub(crate) mod response;
 mod upload;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -29,7 +29,8 @@ use crate::auth::scope::Scope;
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, RegistryError};
 pub use crate::exchange::Resolve;
-use crate::exchange::{Exchange, Settings};
+use crate::exchange::origin::Origin;
+use crate::exchange::{Exchange, Settings, certificates};
 use crate::journal::Observer;
 use crate::reference::{Reference, RegistryName, RepositoryName};
 use crate::transport::Transport;
@@ -44,6 +45,11 @@ enum Error {
         registry: RegistryName,
         source: url::ParseError,
     },
+    #[snafu(display("failed to find the certificates of the registry `{registry}`"))]
+    FindCertificates {
+        registry: RegistryName,
+        source: certificates::Error,
+    },
     #[snafu(display("failed to list the repositories of `{registry}`"))]
     ListRepositories {
         registry: RegistryName,
@@ -55,6 +61,7 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::BaseUrl { .. } => ErrorKind::InvalidInput,
+            Self::FindCertificates { source, .. } => source.kind(),
             // Registries that offer no catalog say so in many ways, "not found" among them.
             Self::ListRepositories { source, .. } if source.kind() == ErrorKind::NotFound => {
                 ErrorKind::Unsupported
@@ -65,7 +72,7 @@ impl Failure for Error {
 
     fn help(&self) -> Vec<String> {
         match self {
-            Self::BaseUrl { .. } => Vec::new(),
+            Self::BaseUrl { .. } | Self::FindCertificates { .. } => Vec::new(),
             Self::ListRepositories { registry, source } => {
                 let mut help = source.help();
                 if self.kind() == ErrorKind::Unsupported {
@@ -80,7 +87,7 @@ impl Failure for Error {
 
     fn registry_errors(&self) -> &[RegistryError] {
         match self {
-            Self::BaseUrl { .. } => &[],
+            Self::BaseUrl { .. } | Self::FindCertificates { .. } => &[],
             Self::ListRepositories { source, .. } => source.registry_errors(),
         }
     }
@@ -105,14 +112,45 @@ pub struct ClientOptions {
     /// Files of a certificate chain and of its key, in PEM, that are shown to registries. Given them, TLS is spoken
     /// everywhere.
     pub identity: Option<(PathBuf, PathBuf)>,
+    /// What is otherwise for single registries.
+    pub registries: BTreeMap<RegistryName, RegistryOptions>,
+    /// Folders that have a folder `HOST[:PORT]` for each registry with certificates of its own, as container tools keep
+    /// them: `*.crt` are authorities that are trusted for it, a `*.cert` and the `*.key` beside it are shown to it and to
+    /// nobody else. The first of these that has one for a registry counts; it means that TLS is spoken, unless plain HTTP
+    /// was asked for. It is read at the first request.
+    ///
+    /// By default podman's and docker's, the user's before the machine's: `$XDG_CONFIG_HOME/containers/certs.d`
+    /// (`~/.config/…` without the variable), `$DOCKER_CONFIG/certs.d` (`~/.docker/…`), `/etc/containers/certs.d` and
+    /// `/etc/docker/certs.d`.
+    pub certificate_folders: Vec<PathBuf>,
     /// Told of each step that is taken.
     pub observer: Observer,
 }
 
+/// How one registry is reached, where that is not as [`ClientOptions`] have it for all.
+#[derive(Debug, Clone, Default)]
+pub struct RegistryOptions {
+    /// Whether plain HTTP is spoken. Without an answer, TLS is when there are certificates below.
+    pub plain_http: Option<bool>,
+    /// Files of certificates in PEM that are trusted beside the machine's own; where there are any, in place of the general
+    /// [`ClientOptions::ca_file`].
+    pub ca_files: Vec<PathBuf>,
+    /// Files of a certificate chain and of its key, in PEM, that are shown to this registry and to nobody else.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl RegistryOptions {
+    fn has_certificates(&self) -> bool {
+        !self.ca_files.is_empty() || self.identity.is_some()
+    }
+}
+
 impl ClientOptions {
-    /// All the credentials that this environment has ([`CredentialChain`]), five attempts, plain HTTP for loopback only.
+    /// All the credentials that this environment has ([`CredentialChain`]), five attempts, plain HTTP for loopback only,
+    /// and the certificates that podman and docker have for single registries.
     pub fn new(environment: Environment) -> Self {
         let credentials = Arc::new(CredentialChain::new(&environment, []));
+        let certificate_folders = certificates::folders(&environment);
         Self {
             environment,
             credentials,
@@ -121,6 +159,8 @@ impl ClientOptions {
             resolve: Vec::new(),
             ca_file: None,
             identity: None,
+            registries: BTreeMap::new(),
+            certificate_folders,
             observer: Observer::default(),
         }
     }
@@ -145,6 +185,10 @@ struct Inner {
     exchange: Arc<Exchange>,
     credentials: Arc<dyn CredentialProvider>,
     plain_http: Option<bool>,
+    /// Whether an identity is shown to all registries.
+    has_identity: bool,
+    registries: BTreeMap<RegistryName, RegistryOptions>,
+    certificate_folders: Vec<PathBuf>,
     hosts: Mutex<HashMap<RegistryName, Host>>,
 }
 
@@ -167,11 +211,14 @@ impl Client {
     /// A client that has connected to nothing and read nothing yet.
     pub fn new(options: ClientOptions) -> Self {
         let wants_tls = options.ca_file.is_some() || options.identity.is_some();
+        let has_identity = options.identity.is_some();
         let settings = Settings {
             attempts: options.attempts.max(1),
             resolve: options.resolve,
-            ca_file: options.ca_file,
+            ca_files: options.ca_file.into_iter().collect(),
             identity: options.identity,
+            folder: None,
+            home: None,
             observer: options.observer,
         };
         Self(Arc::new(Inner {
@@ -182,6 +229,9 @@ impl Client {
             } else {
                 options.plain_http
             },
+            has_identity,
+            registries: options.registries,
+            certificate_folders: options.certificate_folders,
             hosts: Mutex::default(),
         }))
     }
@@ -190,7 +240,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when no URL can be made of the name.
+    /// [`ErrorKind::InvalidInput`] when no URL can be made of the name; [`ErrorKind::Io`] when it cannot be told whether the
+    /// registry has certificates of its own.
     pub fn registry(&self, name: &RegistryName) -> crate::Result<Registry> {
         Ok(Registry {
             transport: self.host(name)?.transport,
@@ -236,16 +287,38 @@ impl Client {
         if let Some(host) = hosts.get(name) {
             return Ok(host.clone());
         }
-        let plain = self.0.plain_http.unwrap_or_else(|| name.is_loopback());
+        let own = self.0.registries.get(name).cloned().unwrap_or_default();
+        let folder = certificates::find(&self.0.certificate_folders, name.as_str());
+        let folder = folder.with_context(|_| FindCertificatesSnafu {
+            registry: name.clone(),
+        })?;
+        let plain = own
+            .plain_http
+            .or(own.has_certificates().then_some(false))
+            .or(self.0.plain_http)
+            .or(folder.as_ref().map(|_| false))
+            .unwrap_or_else(|| name.is_loopback());
         let scheme = if plain { "http" } else { "https" };
         let base = Url::parse(&format!("{scheme}://{}/", api_host(name)));
         let base = base.with_context(|_| BaseUrlSnafu {
             registry: name.clone(),
         })?;
-        let (exchange, credentials) = (
-            Arc::clone(&self.0.exchange),
-            Arc::clone(&self.0.credentials),
-        );
+        let exchange = if !plain && (own.has_certificates() || folder.is_some()) {
+            Arc::new(self.0.exchange.beside(|settings| {
+                // What is everybody's goes before what lies in a folder, and is shown to whoever asks.
+                if own.identity.is_some() || !self.0.has_identity {
+                    settings.home = Some(Origin::of(&base));
+                }
+                if !own.ca_files.is_empty() {
+                    settings.ca_files = own.ca_files;
+                }
+                settings.identity = own.identity.or(settings.identity.take());
+                settings.folder = folder;
+            }))
+        } else {
+            Arc::clone(&self.0.exchange)
+        };
+        let credentials = Arc::clone(&self.0.credentials);
         let host = Host {
             transport: Arc::new(Transport::new(exchange, name.clone(), base, credentials)),
             uploads: Arc::default(),

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod certificates;
 mod proxies;
 #[allow(dead_code, reason = "shared: no suite needs all of it")]
 #[path = "../scripted/mod.rs"]

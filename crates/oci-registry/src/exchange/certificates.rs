@@ -1,0 +1,243 @@
+//! The folders in which container tools keep certificates, one for each registry (docker, "Use certificates";
+//! containers-certs.d(5)).
+//!
+//! In `certs.d/HOST[:PORT]` every `*.crt` is an authority's certificate that is trusted for this registry, and a `*.cert`
+//! with the `*.key` beside it is what this client shows. The first folder of a registry is the only one that counts, as
+//! podman has it; so is the first pair in it, in the order of names.
+
+use std::io::ErrorKind as IoErrorKind;
+use std::path::{Path, PathBuf};
+
+use snafu::{ResultExt, Snafu, ensure};
+
+use crate::environment::Environment;
+use crate::error::{ErrorKind, Failure};
+
+/// The machine's own, docker's last.
+const OF_THE_MACHINE: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+
+#[derive(Debug, Snafu)]
+pub(crate) enum Error {
+    #[snafu(display("failed to look into `{}`", folder.display()))]
+    Find {
+        folder: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to list the certificates in `{}`", folder.display()))]
+    List {
+        folder: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to use the certificate `{}`: its key `{key}` is not beside it", certificate.display()))]
+    NoKey { certificate: PathBuf, key: String },
+    #[snafu(display("failed to use the key `{}`: its certificate `{certificate}` is not beside it", key.display()))]
+    NoCertificate { key: PathBuf, certificate: String },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Find { .. } | Self::List { .. } => ErrorKind::Io,
+            Self::NoKey { .. } | Self::NoCertificate { .. } => ErrorKind::InvalidInput,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NoKey { certificate, .. } => vec![format!(
+                "if `{}` is an authority's certificate, let its name end with `.crt`",
+                certificate.display()
+            )],
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Where folders of certificates are looked for, the user's before the machine's: podman's and docker's.
+pub(crate) fn folders(environment: &Environment) -> Vec<PathBuf> {
+    let in_home = |directory: &str| Some(environment.home()?.join(directory));
+    let named = |variable: &str| Some(environment.resolve(environment.var(variable)?));
+    let podman = named("XDG_CONFIG_HOME").or_else(|| in_home(".config"));
+    let podman = podman.map(|directory| directory.join("containers"));
+    let docker = named("DOCKER_CONFIG").or_else(|| in_home(".docker"));
+    let own = [podman, docker].into_iter().flatten();
+    own.map(|directory| directory.join("certs.d"))
+        .chain(OF_THE_MACHINE.map(PathBuf::from))
+        .collect()
+}
+
+/// The folder of a host and port, where there is one. What may not be looked into is passed over, as podman does.
+pub(crate) fn find(folders: &[PathBuf], host: &str) -> Result<Option<PathBuf>, Error> {
+    // The file systems of Windows know no colon in a name, and docker leaves it out there.
+    let name = if cfg!(windows) {
+        host.replace(':', "")
+    } else {
+        host.to_owned()
+    };
+    for folder in folders {
+        let own = folder.join(&name);
+        match std::fs::metadata(&own) {
+            Ok(metadata) if metadata.is_dir() => return Ok(Some(own)),
+            Ok(_) => {}
+            Err(error) if is_absent(error.kind()) => {}
+            Err(source) => {
+                let folder = folder.clone();
+                return Err(Error::Find { folder, source });
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn is_absent(kind: IoErrorKind) -> bool {
+    matches!(
+        kind,
+        IoErrorKind::NotFound | IoErrorKind::NotADirectory | IoErrorKind::PermissionDenied
+    )
+}
+
+/// What the folder of a registry holds.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Held {
+    /// Authorities' certificates.
+    pub(crate) authorities: Vec<PathBuf>,
+    /// A certificate chain and its key.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+}
+
+/// Lists the folder of a registry.
+pub(crate) fn list(folder: &Path) -> Result<Held, Error> {
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if is_absent(error.kind()) => return Ok(Held::default()),
+        Err(source) => {
+            let folder = folder.to_owned();
+            return Err(Error::List { folder, source });
+        }
+    };
+    let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));
+    let names = names.collect::<Result<Vec<_>, _>>();
+    let mut names: Vec<String> = names
+        .context(ListSnafu { folder })?
+        .into_iter()
+        .flatten()
+        .collect();
+    names.sort();
+    let mut held = Held::default();
+    for name in &names {
+        let path = folder.join(name);
+        if name.strip_suffix(".crt").is_some() {
+            held.authorities.push(path);
+        } else if let Some(stem) = name.strip_suffix(".cert") {
+            let key = format!("{stem}.key");
+            let certificate = path.clone();
+            ensure!(names.contains(&key), NoKeySnafu { certificate, key });
+            let pair = (path, folder.join(key));
+            held.identity.get_or_insert(pair);
+        } else if let Some(stem) = name.strip_suffix(".key") {
+            let certificate = format!("{stem}.cert");
+            let is_there = names.contains(&certificate);
+            ensure!(
+                is_there,
+                NoCertificateSnafu {
+                    key: path,
+                    certificate
+                }
+            );
+        }
+    }
+    Ok(held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path) {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, "").unwrap();
+    }
+
+    #[test]
+    fn the_user_s_folders_come_before_the_machine_s() {
+        let of = |variables: &[(&str, &str)]| {
+            let variables = variables
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+            let environment = Environment::new(variables, Some("/home/me".into()), "/work".into());
+            let folders = folders(&environment).into_iter();
+            folders
+                .map(|path| path.display().to_string())
+                .collect::<Vec<_>>()
+        };
+        let machine = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+        assert_eq!(
+            of(&[]),
+            [
+                &[
+                    "/home/me/.config/containers/certs.d",
+                    "/home/me/.docker/certs.d"
+                ][..],
+                &machine
+            ]
+            .concat()
+        );
+        assert_eq!(
+            of(&[("XDG_CONFIG_HOME", "/x"), ("DOCKER_CONFIG", "d")]),
+            [&["/x/containers/certs.d", "/work/d/certs.d"][..], &machine].concat()
+        );
+        assert_eq!(
+            super::folders(&Environment::default()),
+            machine.map(PathBuf::from)
+        );
+    }
+
+    #[test]
+    fn the_first_folder_of_a_registry_is_the_only_one() {
+        let home = tempfile::tempdir().unwrap();
+        let folders = ["absent", "a", "b"].map(|name| home.path().join(name));
+        write(&folders[1].join("a.b/ca.crt"));
+        write(&folders[2].join("a.b/ca.crt"));
+        write(&folders[2].join("a.b:5000/ca.crt"));
+        write(&folders[1].join("c.d"));
+        let found = |name: &str| find(&folders, name).unwrap();
+        assert_eq!(found("a.b"), Some(folders[1].join("a.b")));
+        if cfg!(unix) {
+            assert_eq!(found("a.b:5000"), Some(folders[2].join("a.b:5000")));
+        }
+        assert_eq!(found("a.b:443"), None);
+        // A file of this name is no folder.
+        assert_eq!(found("c.d"), None);
+    }
+
+    #[test]
+    fn a_folder_holds_authorities_and_a_pair() {
+        let home = tempfile::tempdir().unwrap();
+        let path = |name: &str| home.path().join(name);
+        for name in [
+            "z.crt", "a.crt", "README", "two.cert", "two.key", "one.cert", "one.key",
+        ] {
+            write(&path(name));
+        }
+        let expected = Held {
+            authorities: vec![path("a.crt"), path("z.crt")],
+            identity: Some((path("one.cert"), path("one.key"))),
+        };
+        assert_eq!(list(home.path()).unwrap(), expected);
+        assert_eq!(list(&path("absent")).unwrap(), Held::default());
+    }
+
+    #[test]
+    fn half_a_pair_is_an_error_that_names_both() {
+        for (there, missing) in [("client.cert", "client.key"), ("client.key", "client.cert")] {
+            let home = tempfile::tempdir().unwrap();
+            write(&home.path().join(there));
+            let error = list(home.path()).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            let text = error.to_string();
+            let path = home.path().join(there).display().to_string();
+            assert!(text.contains(&path) && text.contains(missing), "{text}");
+            assert_eq!(error.help().len(), usize::from(there == "client.cert"));
+        }
+    }
+}
