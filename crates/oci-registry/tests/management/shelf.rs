@@ -95,7 +95,10 @@ impl Shelf {
             self.blobs.push(digest);
             return Reply::new(201);
         }
-        let rest = path.strip_prefix("/v2/acme/widgets/").unwrap();
+        // A client that is turned away without a reason asks at the root for one.
+        let Some(rest) = path.strip_prefix("/v2/acme/widgets/") else {
+            return Reply::new(200);
+        };
         let (kind, name) = rest.split_once('/').unwrap();
         match (asked.method.as_str(), kind) {
             ("POST", "blobs") => Reply::new(202).header("Location", "/upload"),
