@@ -242,6 +242,27 @@ pub fn challenge(data: &[u8]) {
     assert_eq!(Challenge::pick(&headers), Some(challenge));
 }
 
+/// A page of a list of names: in whatever pieces it arrives it holds the same, and what is read is JSON.
+pub fn names(data: &[u8]) {
+    let whole = page::names_in(data, usize::MAX);
+    for piece in [1, 2, 7] {
+        assert_eq!(page::names_in(data, piece), whole, "in pieces of {piece}");
+    }
+    let Some(names) = whole else { return };
+    assert!(serde_json::from_slice::<serde::de::IgnoredAny>(data).is_ok());
+    // Texts that are no Unicode may stand where nobody looks.
+    let Ok(document) = serde_json::from_slice::<serde_json::Value>(data) else {
+        return;
+    };
+    let list = document
+        .get("tags")
+        .or_else(|| document.get("repositories"));
+    let list: Option<Vec<String>> =
+        serde_json::from_value(list.expect("a page has its list").clone())
+            .expect("a list of names");
+    assert_eq!(list.unwrap_or_default(), names);
+}
+
 /// `Link`, and where the next page may be.
 pub fn link(data: &[u8]) {
     let Some(text) = text(data) else { return };
@@ -733,6 +754,11 @@ mod tests {
         #[test]
         fn challenges(data in near("((Bearer|Basic|Negotiate|bearer)[ ,\\t]+((realm|service|scope|x) ?= ?(\"[a-c,\\\\\"=é ]{0,6}\"?|[a-c=:/]{0,6})[ ,\\n]*){0,4}){1,3}")) {
             challenge(&data);
+        }
+
+        #[test]
+        fn pages(data in near("\\{(\"(tags|name|repositories)\":(null|\\[(\"[a-c]\",?){0,3}\\]|\\{\"tags\":1\\}|1e3),? ?){0,3}\\}")) {
+            names(&data);
         }
 
         #[test]

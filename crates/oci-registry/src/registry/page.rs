@@ -297,6 +297,12 @@ fn is_next(parameter: &str) -> bool {
         && relations.any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
+/// The names of a page that arrives in pieces of this size, if it is one.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn names_in(page: &[u8], piece: usize) -> Option<Vec<String>> {
+    names::read(page, piece).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

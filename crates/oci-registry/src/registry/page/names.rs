@@ -121,7 +121,7 @@ impl Names {
                 return Ok(());
             }
             Place::Other { depth, in_text } => return self.pass(byte, depth, in_text),
-            _ if byte.is_ascii_whitespace() => return Ok(()),
+            _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => return Ok(()),
             _ => {}
         }
         self.place = match (self.place, byte) {
@@ -224,22 +224,23 @@ impl Names {
     }
 }
 
+/// The names of a page that arrives in pieces of this size.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn read(page: &[u8], piece: usize) -> Result<Vec<String>, Error> {
+    let (mut reader, mut names) = (Names::new(), VecDeque::new());
+    for piece in page.chunks(piece.max(1)) {
+        reader.feed(piece, &mut names)?;
+    }
+    reader.finish()?;
+    Ok(names.into())
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
-
-    /// The names of a page that arrives in pieces of this size.
-    fn read(page: &[u8], piece: usize) -> Result<Vec<String>, Error> {
-        let (mut reader, mut names) = (Names::new(), VecDeque::new());
-        for piece in page.chunks(piece.max(1)) {
-            reader.feed(piece, &mut names)?;
-        }
-        reader.finish()?;
-        Ok(names.into())
-    }
 
     #[test]
     fn pages_are_read() {
