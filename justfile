@@ -10,7 +10,7 @@ test:
 
 # Format, clippy, rustdoc, and the licenses and spelling checks whose tools are there.
 lint:
-    ./tests/checks format lint docs licenses spelling
+    ./tests/checks format lint docs fuzz licenses spelling
 
 # What the core may not pull.
 features:

@@ -332,7 +332,11 @@ pub fn credentials(data: &[u8]) {
             }
         }
     }
-    let _ = helper::read(rest.as_bytes());
+    if let Some(Credential::Basic { username, password }) = helper::read(rest.as_bytes()) {
+        let answer: serde_json::Value = serde_json::from_str(rest).expect("an answer is JSON");
+        assert_eq!(answer["Username"], *username);
+        assert_eq!(answer["Secret"], *password.expose());
+    }
     let keys: BTreeSet<&str> = rest.split('\n').take(8).collect();
     let entries = keys.iter().map(|key| {
         let key = serde_json::to_string(key).expect("a text is JSON");

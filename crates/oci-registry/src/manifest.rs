@@ -739,6 +739,8 @@ fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
@@ -910,5 +912,31 @@ mod tests {
                 .unwrap()
                 .contains(r#""os.features":["libc.musl"]"#)
         );
+    }
+
+    proptest! {
+        #[test]
+        fn a_content_type_is_a_media_type_without_its_parameters(header in "\\PC*", parameter in "[a-z]{1,5}=[a-z\"]{0,5}") {
+            let media_type = MediaType::from_content_type(&header);
+            let text = media_type.as_str();
+            prop_assert!(!text.contains(';') && text == text.trim() && text == text.to_ascii_lowercase());
+            prop_assert_eq!(&MediaType::from_content_type(text), &media_type);
+            let more = format!("{header}; {parameter}");
+            prop_assert_eq!(MediaType::from_content_type(&more), media_type.clone());
+            prop_assert!(!media_type.to_string().contains(crate::escape::is_active));
+        }
+
+        #[test]
+        fn platforms_read_back(
+            words in proptest::array::uniform2("\\PC{0,8}"),
+            more in proptest::array::uniform2(proptest::option::of("\\PC{0,8}")),
+            os_features in proptest::collection::vec("\\PC{0,8}", 0..3),
+        ) {
+            let [architecture, os] = words;
+            let [os_version, variant] = more;
+            let platform = Platform { architecture, os, os_version, os_features, variant };
+            let text = serde_json::to_string(&platform).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Platform>(&text).unwrap(), platform);
+        }
     }
 }

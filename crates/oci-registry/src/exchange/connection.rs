@@ -104,6 +104,8 @@ fn read(path: &Path, purpose: &'static str) -> Result<Vec<u8>, Error> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -138,6 +140,19 @@ mod tests {
                 ErrorKind::InvalidInput,
                 "{bad}"
             );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_redirection_that_is_read_says_what_was_written(host in "[A-Za-z.]{0,6}", port in "(\\*|[0-9]{0,6}|x)", address in "(\\[?[0-9a-f:]{0,9}\\]?|[0-9.]{0,9})", text in "\\PC*") {
+            let _ = text.parse::<Resolve>();
+            if let Ok(resolve) = format!("{host}:{port}:{address}").parse::<Resolve>() {
+                prop_assert_eq!(&resolve.host, &host.to_ascii_lowercase());
+                prop_assert_eq!(resolve.address.port(), port.parse().unwrap_or(0));
+                let bare = address.trim_start_matches('[').trim_end_matches(']');
+                prop_assert_eq!(resolve.address.ip(), bare.parse::<IpAddr>().unwrap());
+            }
         }
     }
 }
