@@ -765,6 +765,9 @@ impl Location {
     }
 }
 
+/// What stands before a place that is no registry.
+const SCHEMES: [&str; 3] = ["oci", "oci-archive", "docker-archive"];
+
 impl FromStr for Location {
     type Err = crate::Error;
 
@@ -791,14 +794,28 @@ impl FromStr for Location {
             });
         }
         if let Some(rest) = text.strip_prefix("docker-archive:") {
-            let (file, name, identifier) = split_docker(rest);
+            let (file, name, identifier) = split_docker(rest)
+                .map_err(|problem| failure("location", text, (problem, 0..text.len()), None))?;
             return Ok(Self::Archive {
                 file: given(file, "the file after `docker-archive:` is missing")?,
                 format: ArchiveFormat::Docker(name),
                 identifier,
             });
         }
-        text.parse().map(Self::Registry)
+        let reference: Reference = text.parse()?;
+        // Printed, in lower case, it would be read as another place.
+        let host = reference.registry().host();
+        if reference.registry().port().is_some() && SCHEMES.contains(&host) {
+            let problem = "this is no registry: layouts and archives are written in lower case";
+            let help = format!("write `{host}:{}`", &text[host.len() + 1..]);
+            return Err(failure(
+                "location",
+                text,
+                (problem, 0..host.len()),
+                Some(help),
+            ));
+        }
+        Ok(Self::Registry(reference))
     }
 }
 
@@ -824,28 +841,36 @@ fn split_digest(text: &str) -> (&str, Option<Digest>) {
     (text, None)
 }
 
+/// File, name and identifier.
+type DockerParts<'a> = (&'a str, Option<ImageName>, Option<Identifier>);
+
 /// Splits `FILE:NAME:TAG` and its shorter forms at the first colon after which there is nothing but a name and a tag.
-fn split_docker(text: &str) -> (&str, Option<ImageName>, Option<Identifier>) {
+fn split_docker(text: &str) -> Result<DockerParts<'_>, &'static str> {
     let (text, digest) = split_digest(text);
     let digest = digest.map(Identifier::Digest);
     for (colon, _) in text.match_indices(':') {
         let (file, rest) = (&text[..colon], &text[colon + 1..]);
         if let Ok(name) = rest.parse() {
-            return (file, Some(name), digest);
+            return Ok((file, Some(name), digest));
         }
         if let Some((name, tag)) = rest.rsplit_once(':')
             && let Ok(tag) = tag.parse::<Tag>()
         {
-            let identifier = digest.clone().or(Some(tag.into()));
-            if name.is_empty() {
-                return (file, None, identifier);
-            }
-            if let Ok(name) = name.parse() {
-                return (file, Some(name), identifier);
+            let name = match name {
+                "" => Some(None),
+                name => name.parse().ok().map(Some),
+            };
+            // Of the two one would be dropped, and what is left could be read in another way.
+            match name {
+                Some(_) if digest.is_some() => {
+                    return Err("there are a tag and a digest: give one");
+                }
+                Some(name) => return Ok((file, name, Some(tag.into()))),
+                None => {}
             }
         }
     }
-    (text, None, digest)
+    Ok((text, None, digest))
 }
 
 impl fmt::Display for Location {
@@ -1098,6 +1123,11 @@ mod tests {
             directory(&format!("oci:a@{DIGEST}")),
             ("a".into(), Some(DIGEST.into()))
         );
+        for shouted in ["OCI:443/x", "Oci-Archive:1/b:1", "docker-ARCHIVE:5/x"] {
+            let error = shouted.parse::<Location>().expect_err(shouted);
+            assert_eq!(error.span(), Some(0..shouted.find(':').unwrap()));
+            assert!(error.help()[0].contains(&shouted[shouted.find(':').unwrap()..]));
+        }
         assert!("oci:".parse::<Location>().is_err());
         assert!("oci::tag".parse::<Location>().is_err());
     }
@@ -1167,6 +1197,9 @@ mod tests {
             "docker-archive:",
             "oci-archive::1",
             "docker-archive::x:1",
+            &at("docker-archive:b.tar:x:1"),
+            &at("docker-archive:b.tar::1"),
+            &at("docker-archive:b.tar:y:x:1"),
         ] {
             let error = text.parse::<Location>().expect_err(text);
             assert_eq!(error.span(), Some(0..text.len()));
