@@ -447,6 +447,7 @@ pub fn tarball(data: &[u8]) {
         Err(error) => return refused(&error.into()),
     };
     assert!(read.len() <= bytes.len().div_ceil(512));
+    read_by_others(&bytes, &read);
     let mut writer = Writer::new(Vec::new());
     for (entry, content) in &read {
         assert_eq!(entry.size, content.len() as u64);
@@ -461,6 +462,29 @@ pub fn tarball(data: &[u8]) {
         entries(&again).expect("what is written reads back"),
         normal(read)
     );
+}
+
+/// What is accepted has the same names and content for another program, or is refused by it.
+fn read_by_others(bytes: &[u8], read: &[(Entry, Vec<u8>)]) {
+    let mut archive = tar::Archive::new(bytes);
+    let mut ours = read.iter();
+    for entry in archive.entries().expect("nothing is read yet") {
+        let Ok(mut entry) = entry else { return };
+        if entry.header().entry_type().is_pax_global_extensions() {
+            continue;
+        }
+        let mut content = Vec::new();
+        if entry.read_to_end(&mut content).is_err() {
+            return;
+        }
+        let (expected, held) = ours.next().expect("no entry is hidden from us");
+        assert_eq!(entry.path_bytes(), expected.path);
+        assert_eq!(&content, held);
+        let link = entry.link_name_bytes();
+        let is_link = matches!(expected.kind, Kind::Symlink | Kind::HardLink);
+        assert!(!is_link || link.as_deref() == Some(&expected.link));
+    }
+    assert_eq!(ours.next(), None, "what we read is hidden from others");
 }
 
 /// Entries without what a stream has room for and no meaning: what a file or directory links to, and a device's number

@@ -222,6 +222,11 @@ impl<R: Skip> Reader<R> {
                 .filter(|size| *size < 1 << 62)
                 .context(strange("a size is no number"))?;
             let kind = header.as_old().linkflag[0];
+            let is_old = header.as_ustar().is_none() && header.as_gnu().is_none();
+            ensure!(
+                !(is_old && b"xgLK".contains(&kind)),
+                strange("an extended header is in a format that has none")
+            );
             match kind {
                 b'x' => {
                     ensure!(!has_pax, strange("two extended headers describe one entry"));
@@ -245,7 +250,9 @@ impl<R: Skip> Reader<R> {
                 b'L' | b'K' => {
                     let mut name = self.extension(size, at)?;
                     let end = name.iter().position(|byte| *byte == 0);
-                    name.truncate(end.unwrap_or(name.len()));
+                    let rest = name.split_off(end.unwrap_or(name.len()));
+                    // Programs end the name at its first zero, or at its last byte.
+                    ensure!(rest.len() <= 1, strange("a name has a zero in it"));
                     let slot = if kind == b'L' {
                         &mut extended.path
                     } else {
@@ -744,6 +751,16 @@ mod tests {
         bytes
     }
 
+    /// The same without the mark of any newer format.
+    fn old(mut bytes: Vec<u8>) -> Vec<u8> {
+        bytes[257..265].fill(0);
+        let mut header = tar::Header::new_old();
+        header.as_mut_bytes().copy_from_slice(&bytes[..BLOCK]);
+        header.set_cksum();
+        bytes[..BLOCK].copy_from_slice(header.as_bytes());
+        bytes
+    }
+
     fn pax(records: &str) -> Vec<u8> {
         raw(b'x', "pax", records.len() as u64, records.as_bytes())
     }
@@ -806,6 +823,14 @@ mod tests {
             (
                 "a zero in a name",
                 vec![pax("12 path=a\0b\n"), raw(b'0', "a", 0, b"")],
+            ),
+            (
+                "a zero in a long name",
+                vec![raw(b'L', "l", 4, b"b\0c\0"), raw(b'0', "a", 0, b"")],
+            ),
+            (
+                "a long name in an old header",
+                vec![old(raw(b'L', "l", 2, b"b\0")), raw(b'0', "a", 0, b"")],
             ),
             ("nothing described", vec![pax("10 path=b\n")]),
             (
