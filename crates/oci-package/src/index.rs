@@ -4,10 +4,10 @@
 //! in the canonical form follows from the bytes of the manifests it lists, so that two writers who know the same
 //! manifests write the same index. Who writes when is decided by [`publish`](crate::publish).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use oci_registry::{Annotations, Descriptor, ErrorKind, Index, Manifest, Platform};
+use oci_registry::{Annotations, Descriptor, Digest, ErrorKind, Index, Manifest, Platform};
 use snafu::{ResultExt, Snafu};
 
 use crate::annotation;
@@ -155,9 +155,19 @@ impl PackageIndex {
         self.entries.is_empty() && self.others.is_empty()
     }
 
+    /// What others added to it, in their order.
+    pub fn others(&self) -> &[Descriptor] {
+        &self.others
+    }
+
     /// Keeps the entries that satisfy the test.
     pub(crate) fn retain(&mut self, test: impl Fn(&Entry) -> bool) {
         self.entries.retain(|_, entry| test(entry));
+    }
+
+    /// Takes out what others added under one of these digests.
+    pub(crate) fn remove_others(&mut self, digests: &BTreeSet<Digest>) {
+        self.others.retain(|other| !digests.contains(&other.digest));
     }
 
     /// Computes entries that were only read anew from their manifests, which `find` knows by digest. Those it does not

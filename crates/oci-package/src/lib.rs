@@ -65,6 +65,7 @@
 //! | What does a listing say in one line? | [`Summary`]; at length, [`Survey`] → [`TagDetails`] |
 //! | Under which tag? | [`ReleaseTag`], [`tag`], [`repository_name`] |
 //! | Who sends it, and what if others do too? | [`publish`], [`plan`], [`assemble`], [`float()`] |
+//! | Who edits an index? | [`add`], [`remove`] |
 //! | Which one is for this machine? | [`choose`], [`find`] |
 //! | What does a triple mean to everyone else? | [`platform`], [`Libc`], [`Elf`] |
 //!
@@ -102,8 +103,9 @@ pub use name::{NameTemplate, repository_name};
 pub use package::{Build, File, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
 pub use release::{
-    Event, Floated, Note, Observer, Plan, PlannedTag, PublishOptions, Published, PublishedTag,
-    TagAction, assemble, float, plan, publish,
+    AddOptions, Event, Floated, Member, Note, Observer, Plan, PlannedTag, PublishOptions,
+    Published, PublishedTag, Removed, TagAction, add, assemble, float, plan, publish, removable,
+    remove,
 };
 pub use summary::Summary;
 pub use tag::ReleaseTag;

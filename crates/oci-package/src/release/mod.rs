@@ -12,9 +12,13 @@
 //! | 3. the index | GET each tag, GET `VERSION`, PUT if different | [`whole_index`] |
 //! | 4. the late look, after we wrote | list, GET `VERSION` | [`whole_index`] |
 //!
+//! An index that is edited by hand goes the same way ([`edit`]): what is added gets its tag first, what is taken out loses
+//! its tag first.
+//!
 //! Owns the order of requests and what to do when others are at work. How a request is made, retried and authorised is
 //! the core's; nothing is printed, the [`Observer`] is told.
 
+mod edit;
 mod error;
 mod event;
 mod floating;
@@ -31,10 +35,12 @@ use snafu::ResultExt;
 use crate::artifact::Artifact;
 use crate::concurrent;
 use crate::tag::ReleaseTag;
+pub use edit::{AddOptions, Member, Removed, add, removable, remove};
 use error::LookForBlobSnafu;
 pub use event::{Event, Note, Observer};
 pub use floating::{Floated, float};
 use one_target::{OneTarget, Own};
+use whole_index::pause;
 
 /// How many manifests are read at once.
 const READS_AT_ONCE: usize = 8;
@@ -259,7 +265,8 @@ fn targets<'a>(
         let seed = artifact.manifest().digest().clone();
         Ok(OneTarget {
             writer: Writer::new(to, release, options, observer, seed),
-            artifact,
+            artifact: Some(artifact),
+            target: artifact.target(),
             tag,
         })
     });
@@ -276,6 +283,10 @@ struct Writer<'a> {
     known: BTreeMap<Digest, Manifest>,
     /// Manifests that an index held and the registry has no more.
     gone: BTreeSet<Digest>,
+    /// Targets whose entries leave the index, unless somebody publishes them anew.
+    leaving: BTreeSet<String>,
+    /// What others added to the index, and leaves it.
+    leaving_others: BTreeSet<Digest>,
     /// Whether it was said that the tags cannot be listed.
     is_list_mentioned: bool,
     /// The index as it was last seen or written.
@@ -299,6 +310,8 @@ impl<'a> Writer<'a> {
             observer,
             known: BTreeMap::new(),
             gone: BTreeSet::new(),
+            leaving: BTreeSet::new(),
+            leaving_others: BTreeSet::new(),
             is_list_mentioned: false,
             last_index: None,
             seed,

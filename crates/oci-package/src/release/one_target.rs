@@ -42,7 +42,9 @@ pub(super) struct Claim<'a> {
 /// The publication of one target under one tag.
 pub(super) struct OneTarget<'a> {
     pub(super) writer: Writer<'a>,
-    pub(super) artifact: &'a Artifact,
+    /// What is sent; nothing where the manifest is there already.
+    pub(super) artifact: Option<&'a Artifact>,
+    pub(super) target: &'a str,
     pub(super) tag: Tag,
 }
 
@@ -75,7 +77,7 @@ impl OneTarget<'_> {
             future::try_join(writer.resolve(&self.tag), writer.read_index()).await?;
         let entry = index
             .as_ref()
-            .and_then(|(_, entries)| entries.entry(self.artifact.target()));
+            .and_then(|(_, entries)| entries.entry(self.target));
         let entry = entry.map(|entry| entry.descriptor().clone());
 
         let mut stored = match stored {
@@ -131,7 +133,7 @@ impl OneTarget<'_> {
         stored: Manifest,
         is_tagged: bool,
     ) -> crate::Result<TagAction> {
-        let (writer, target) = (&self.writer, self.artifact.target());
+        let (writer, target) = (&self.writer, self.target);
         let is_ours = PackageTarget::read(&stored).is_some_and(|stored| stored.target == target);
         let differences = differences(&stored, &own.manifest);
         if is_ours && differences.is_empty() {
@@ -183,13 +185,13 @@ impl OneTarget<'_> {
         };
         let mut claim = Claim {
             own,
-            target: self.artifact.target(),
+            target: self.target,
             tag: &self.tag,
             is_set: true,
         };
         if action != TagAction::Keep {
-            if !claim.own.is_there {
-                *delivered = self.writer.send(self.artifact, &self.tag).await?;
+            if let Some(artifact) = self.artifact.filter(|_| !claim.own.is_there) {
+                *delivered = self.writer.send(artifact, &self.tag).await?;
                 claim.own.is_there = true;
             }
             if action == TagAction::Create && self.writer.tag.is_released() {
@@ -221,7 +223,7 @@ impl OneTarget<'_> {
             let before = self.writer.last_index.clone();
             let claim = Claim {
                 own,
-                target: self.artifact.target(),
+                target: self.target,
                 tag: &self.tag,
                 is_set: false,
             };
@@ -273,7 +275,7 @@ impl Writer<'_> {
     }
 
     /// Lets the tag of the target name our manifest, and makes sure that it does. `false` when a later writer moved it.
-    async fn set_tag(&mut self, claim: &mut Claim<'_>) -> crate::Result<bool> {
+    pub(super) async fn set_tag(&mut self, claim: &mut Claim<'_>) -> crate::Result<bool> {
         let tag = claim.tag;
         if let Err(error) = self.to.tag(&claim.own.manifest, tag).await {
             // Where tags cannot be changed, another writer of the same files may have been faster.

@@ -21,7 +21,7 @@ use crate::index::{Entry, PackageIndex};
 use crate::target::PackageTarget;
 
 /// How often the index is written or tried at most.
-const MAX_ROUNDS: usize = 10;
+pub(super) const MAX_ROUNDS: usize = 10;
 
 /// What one round has seen, and what the index should be.
 struct View {
@@ -207,8 +207,9 @@ impl Writer<'_> {
                 // Unreadable, it stays in a release, where only the registry's refusal says that it is gone.
                 None => own.is_none() || self.tag.is_released(),
             };
-            is_counted && !self.gone.contains(digest)
+            is_counted && !self.gone.contains(digest) && !self.leaving.contains(entry.target())
         });
+        kept.remove_others(&self.leaving_others);
         Ok(kept)
     }
 
@@ -333,17 +334,21 @@ impl Writer<'_> {
         Ok(now == view.tags && held.as_ref() == Some(&view.wanted))
     }
 
-    /// Waits until other writers are done with what they are at; longer when one was seen. Writers wait differently long,
-    /// so that they do not meet again and again: how long follows from what they publish.
+    /// Waits until other writers are done with what they are at. Writers wait differently long, so that they do not meet
+    /// again and again: how long follows from what they publish.
     pub(super) async fn pause(&self, round: usize, is_contended: bool) {
-        let seed = Digest::sha256(format!("{} {} {round}", self.seed, self.tag).as_bytes());
-        let fraction = u64::from_str_radix(&seed.encoded()[..4], 16).unwrap_or_default();
-        let shortest = if is_contended { 2000 } else { 500 };
-        tokio::time::sleep(Duration::from_millis(
-            shortest + shortest * fraction / 0x1_0000,
-        ))
-        .await;
+        let seed = Digest::sha256(format!("{} {}", self.seed, self.tag).as_bytes());
+        pause(&seed, round, is_contended).await;
     }
+}
+
+/// Waits until other writers are done with what they are at; longer when one was seen, and for each seed another while.
+pub(super) async fn pause(seed: &Digest, round: usize, is_contended: bool) {
+    let seed = Digest::sha256(format!("{seed} {round}").as_bytes());
+    let fraction = u64::from_str_radix(&seed.encoded()[..4], 16).unwrap_or_default();
+    let shortest = if is_contended { 2000 } else { 500 };
+    let pause = Duration::from_millis(shortest + shortest * fraction / 0x1_0000);
+    tokio::time::sleep(pause).await;
 }
 
 /// Whether another attempt may go better, and nobody knows how this one went.

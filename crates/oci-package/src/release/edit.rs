@@ -1,0 +1,496 @@
+//! An index edited by hand: manifests are added to it, and entries taken out.
+//!
+//! The index of a package follows from the tags of its targets, so an edit of it begins with them: what is added gets
+//! its tag first, under the same rule that what was released stays, and what is taken out loses its tag first. Then the
+//! index is written as a publication writes it. An index of anybody else is read, changed and written, and looked at
+//! again a moment later: what another writer overwrote meanwhile is done once more.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
+
+use oci_registry::{
+    Delete, Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, MediaType, Optional as _,
+    Platform, Source, Tag, Target,
+};
+use snafu::{ResultExt, Snafu, ensure};
+
+use super::error::{LookSnafu, WriteIndexSnafu};
+use super::one_target::{Claim, OneTarget, Own};
+use super::whole_index::MAX_ROUNDS;
+use super::{Event, Observer, PublishOptions, TagAction, Writer};
+use crate::annotation;
+use crate::error::Failure;
+use crate::index::{Entry, PackageIndex};
+use crate::platform;
+use crate::tag::ReleaseTag;
+use crate::target::PackageTarget;
+
+/// Largest image config that is read for its platform, in bytes.
+const MAX_CONFIG: usize = 1 << 20;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to find the index `{name}`"))]
+    NoIndex { name: String },
+    #[snafu(display("refused to change `{name}`: it is not an index"))]
+    NotAnIndex { name: String },
+    #[snafu(display("failed to find `{member}` in the index `{name}`"))]
+    NoMember {
+        name: String,
+        member: Member,
+        offered: Vec<String>,
+    },
+    #[snafu(display(
+        "refused to add {digest} to `{name}`: it is not a package for one target, and the index is one of a package"
+    ))]
+    Foreign { name: String, digest: Digest },
+    #[snafu(display(
+        "failed to change the index `{name}`: other writers changed it in each of {MAX_ROUNDS} rounds"
+    ))]
+    Contested { name: String },
+    #[snafu(display("failed to take the tag `{name}` away"))]
+    DeleteTag {
+        name: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("failed to read the config of {digest}"))]
+    ReadConfig {
+        digest: Digest,
+        source: oci_registry::Error,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoIndex { .. } | Self::NoMember { .. } => ErrorKind::NotFound,
+            Self::NotAnIndex { .. } | Self::Foreign { .. } => ErrorKind::InvalidInput,
+            Self::Contested { .. } => ErrorKind::Conflict,
+            Self::DeleteTag { source, .. } | Self::ReadConfig { source, .. } => source.kind(),
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NoMember { offered, .. } if !offered.is_empty() => {
+                vec![format!("there are {}", offered.join(", "))]
+            }
+            Self::NotAnIndex { .. } => {
+                vec!["name the tag of an index, such as the version of a package".into()]
+            }
+            Self::Contested { .. } => vec!["run it again when no other writer is at work".into()],
+            Self::Foreign { .. } => vec!["add it to an index of its own".into()],
+            _ => Vec::new(),
+        }
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        match self {
+            Self::DeleteTag { source, .. } | Self::ReadConfig { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Which entry of an index is meant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Member {
+    /// The one of this digest.
+    Digest(Digest),
+    /// Those for this platform.
+    Platform(Platform),
+    /// The one for this target triple.
+    Target(String),
+}
+
+impl FromStr for Member {
+    type Err = crate::Error;
+
+    /// A digest has a colon, a platform a slash, and a target triple neither.
+    fn from_str(text: &str) -> crate::Result<Self> {
+        if let Ok(digest) = text.parse() {
+            return Ok(Self::Digest(digest));
+        }
+        if text.contains(['/', ':']) {
+            return platform::parse(text).map(Self::Platform);
+        }
+        Ok(Self::Target(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digest(digest) => digest.fmt(f),
+            Self::Platform(platform) => platform.fmt(f),
+            Self::Target(target) => target.escape_debug().fmt(f),
+        }
+    }
+}
+
+impl Member {
+    fn is(&self, entry: &Descriptor) -> bool {
+        match self {
+            Self::Digest(digest) => entry.digest == *digest,
+            Self::Target(target) => entry.annotation(annotation::TARGET) == Some(target),
+            Self::Platform(wanted) => entry.platform.as_ref().is_some_and(|platform| {
+                let names = |platform: &Platform| {
+                    let Platform {
+                        os,
+                        architecture,
+                        variant,
+                        ..
+                    } = platform.clone();
+                    (os, architecture, variant)
+                };
+                names(platform) == names(wanted)
+            }),
+        }
+    }
+}
+
+/// How a person would call an entry.
+fn name_of(entry: &Descriptor) -> String {
+    let target = entry
+        .annotation(annotation::TARGET)
+        .map(|target| target.escape_debug().to_string());
+    let platform = entry.platform.as_ref().map(ToString::to_string);
+    let name = target.or(platform);
+    format!("`{}`", name.unwrap_or_else(|| entry.digest.to_string()))
+}
+
+/// How to add to an index.
+#[derive(Clone, Debug, Default)]
+pub struct AddOptions {
+    /// Whether a released version may get other files.
+    pub overwrite: bool,
+}
+
+/// Adds manifests, which must be there, to the index under a tag, and returns the index.
+///
+/// The index of a package gets an entry for the target of each, and the tag of that target; so does a new index when all
+/// of them are packages for one target. To any other index, those whose digest it does not list yet are added at its end.
+///
+/// # Errors
+///
+/// [`ErrorKind::Conflict`] when a version was released with other files, or the index cannot be changed;
+/// [`ErrorKind::InvalidInput`] when the tag names something else than an index, or a package's index would get what is
+/// none. Otherwise what the target fails with.
+pub async fn add(
+    to: &dyn Target,
+    tag: &Tag,
+    added: &[Manifest],
+    options: &AddOptions,
+    observer: &Observer<'_>,
+) -> crate::Result<Manifest> {
+    let name = to.describe(&tag.clone().into());
+    let held = read(to, tag).await?;
+    let foreign = added
+        .iter()
+        .find(|manifest| PackageTarget::read(manifest).is_none());
+    let is_package = match &held {
+        Some(held) => PackageIndex::read(held).is_some(),
+        None => foreign.is_none() && ReleaseTag::new(tag.clone()).is_ok(),
+    };
+    if is_package {
+        if let Some(foreign) = foreign {
+            let digest = foreign.digest().clone();
+            return Err(ForeignSnafu { name, digest }.build().into());
+        }
+        return add_targets(to, tag, added, options, observer).await;
+    }
+    let mut entries = Vec::new();
+    for manifest in added {
+        entries.push(entry(to, manifest).await?);
+    }
+    let put = |index: &mut Index| {
+        let before = index.manifests.len();
+        for entry in &entries {
+            let is_listed = |listed: &Descriptor| listed.digest == entry.digest;
+            if !index.manifests.iter().any(is_listed) {
+                index.manifests.push(entry.clone());
+            }
+        }
+        index.manifests.len() > before
+    };
+    let edited = edit(to, tag, put, observer).await?;
+    edited.ok_or_else(|| NoIndexSnafu { name }.build().into())
+}
+
+/// Adds packages for one target to the index of their version, by their tags.
+async fn add_targets(
+    to: &dyn Target,
+    tag: &Tag,
+    added: &[Manifest],
+    options: &AddOptions,
+    observer: &Observer<'_>,
+) -> crate::Result<Manifest> {
+    let release = ReleaseTag::new(tag.clone())?;
+    let options = PublishOptions {
+        overwrite: options.overwrite,
+        ..PublishOptions::default()
+    };
+    let mut publications = Vec::new();
+    // All refusals before the first tag.
+    for manifest in added {
+        let target = PackageTarget::read(manifest).map(|package| package.target);
+        let target = target.unwrap_or_default();
+        let mut own = Own {
+            manifest: manifest.clone(),
+            is_there: true,
+        };
+        let seed = manifest.digest().clone();
+        let mut publication = OneTarget {
+            writer: Writer::new(to, &release, &options, observer, seed),
+            artifact: None,
+            tag: release.target(&target)?,
+            target: &target,
+        };
+        let decision = publication.decide(&mut own).await?;
+        let tag = publication.tag;
+        publications.push((own, decision.action, target, tag));
+    }
+    let seed = Digest::sha256(b"add");
+    let mut writer = Writer::new(to, &release, &options, observer, seed);
+    for (own, action, target, tag) in &mut publications {
+        if *action != TagAction::Keep {
+            let mut claim = Claim {
+                own,
+                target,
+                tag,
+                is_set: true,
+            };
+            writer.set_tag(&mut claim).await?;
+        }
+    }
+    let written = writer.converge(None).await?;
+    let name = || writer.name(tag);
+    written.ok_or_else(|| NoIndexSnafu { name: name() }.build().into())
+}
+
+/// What names a manifest in an index of anybody's.
+async fn entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Descriptor> {
+    if let Some(entry) = Entry::of_manifest(manifest) {
+        return Ok(entry.descriptor().clone());
+    }
+    let mut entry = manifest.descriptor();
+    let config = manifest.as_image().map(|image| &image.config);
+    let config = config
+        .filter(|config| config.media_type.is_image_config() && config.size <= MAX_CONFIG as u64);
+    if let Some(config) = config {
+        let digest = &config.digest;
+        let context = || ReadConfigSnafu {
+            digest: digest.clone(),
+        };
+        let blob = to.blob(config).await.with_context(|_| context())?;
+        let read = blob.read_to_end(MAX_CONFIG).await;
+        let bytes = read.with_context(|_| context())?;
+        // A config that names no platform is one for none.
+        entry.platform = serde_json::from_slice::<Platform>(&bytes)
+            .ok()
+            .filter(|platform| !platform.os.is_empty());
+    }
+    Ok(entry)
+}
+
+/// What was taken out of an index.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Removed {
+    /// The entries that left.
+    pub entries: Vec<Descriptor>,
+    /// The tags of targets that went with them.
+    pub tags: Vec<Tag>,
+    /// The index; none when nothing was left of it, and its tag went too.
+    pub index: Option<Manifest>,
+}
+
+/// Finds out what [`remove`] would take out, reading only: the entries, and the tags that go with them.
+///
+/// # Errors
+///
+/// As [`remove`], for everything that can be known beforehand.
+pub async fn removable(
+    from: &dyn Source,
+    tag: &Tag,
+    members: &[Member],
+) -> crate::Result<(Vec<Descriptor>, Vec<Tag>)> {
+    let name = from.describe(&tag.clone().into());
+    let Some(held) = read(from, tag).await? else {
+        return Err(NoIndexSnafu { name }.build().into());
+    };
+    let Some(index) = held.as_index() else {
+        return Err(NotAnIndexSnafu { name }.build().into());
+    };
+    for member in members {
+        let is_there = index.manifests.iter().any(|entry| member.is(entry));
+        let offered = || index.manifests.iter().map(name_of).collect();
+        ensure!(
+            is_there,
+            NoMemberSnafu {
+                name,
+                member: member.clone(),
+                offered: offered_once(offered()),
+            }
+        );
+    }
+    let mut entries = index.manifests.clone();
+    entries.retain(|entry| members.iter().any(|member| member.is(entry)));
+    let mut tags = Vec::new();
+    if let (Some(_), Ok(release)) = (PackageIndex::read(&held), ReleaseTag::new(tag.clone())) {
+        for entry in &entries {
+            let Some(target) = entry.annotation(annotation::TARGET) else {
+                continue;
+            };
+            let Ok(tag) = release.target(target) else {
+                continue;
+            };
+            let identifier = Identifier::Tag(tag.clone());
+            let named = from.resolve(&identifier).await.optional();
+            let named = named.with_context(|_| LookSnafu {
+                name: from.describe(&identifier),
+            })?;
+            if named.is_some() {
+                tags.push(tag);
+            }
+        }
+    }
+    Ok((entries, tags))
+}
+
+fn offered_once(mut offered: Vec<String>) -> Vec<String> {
+    offered.dedup();
+    offered
+}
+
+/// Takes entries out of the index under a tag. Of a package's index, the tags of their targets go first; where those
+/// cannot be deleted, nothing is changed. When nothing is left, the tag of the index goes too.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] when the index or an entry is not there, [`ErrorKind::Unsupported`] where tags cannot be
+/// deleted. Otherwise as [`add`].
+pub async fn remove(
+    from: &dyn Delete,
+    tag: &Tag,
+    members: &[Member],
+    observer: &Observer<'_>,
+) -> crate::Result<Removed> {
+    let target: &dyn Target = from;
+    let (entries, tags) = removable(target, tag, members).await?;
+    for tag in &tags {
+        delete_tag(from, tag).await?;
+    }
+    let digests: BTreeSet<_> = entries.iter().map(|entry| entry.digest.clone()).collect();
+    let held = read(target, tag).await?;
+    let is_package = held
+        .as_ref()
+        .is_some_and(|held| PackageIndex::read(held).is_some());
+    let index = match ReleaseTag::new(tag.clone()) {
+        Ok(release) if is_package => {
+            let options = PublishOptions::default();
+            let seed = Digest::sha256(b"remove");
+            let mut writer = Writer::new(target, &release, &options, observer, seed);
+            writer.last_index = held.map(|held| held.digest().clone());
+            let leaving = entries.iter();
+            let leaving = leaving.filter_map(|entry| entry.annotation(annotation::TARGET));
+            writer.leaving = leaving.map(str::to_owned).collect();
+            writer.leaving_others = digests;
+            let left = writer.converge(None).await?;
+            if left.is_some() {
+                left
+            } else {
+                delete_tag(from, tag).await?;
+                // Whoever published meanwhile has set the tag of his target, and misses the index now.
+                writer.pause(1, false).await;
+                writer.converge(None).await?
+            }
+        }
+        _ => {
+            let take = |index: &mut Index| {
+                let before = index.manifests.len();
+                index
+                    .manifests
+                    .retain(|entry| !digests.contains(&entry.digest));
+                index.manifests.len() < before
+            };
+            let edited = edit(target, tag, take, observer).await?;
+            if edited.is_none() {
+                delete_tag(from, tag).await?;
+            }
+            edited
+        }
+    };
+    Ok(Removed {
+        entries,
+        tags,
+        index,
+    })
+}
+
+/// Takes a tag away; that it is gone already is as good.
+async fn delete_tag(from: &dyn Delete, tag: &Tag) -> crate::Result<()> {
+    let deleted = from.delete_tag(tag).await.optional();
+    deleted.with_context(|_| DeleteTagSnafu {
+        name: from.describe(&tag.clone().into()),
+    })?;
+    Ok(())
+}
+
+async fn read(from: &dyn Source, tag: &Tag) -> crate::Result<Option<Manifest>> {
+    let identifier = Identifier::Tag(tag.clone());
+    let read = from.manifest(&identifier).await.optional();
+    Ok(read.with_context(|_| LookSnafu {
+        name: from.describe(&identifier),
+    })?)
+}
+
+/// Changes an index of anybody's until the change is seen to stay; `change` says whether there was anything to change.
+/// `None` when nothing would be left of it, and it was left alone.
+async fn edit(
+    to: &dyn Target,
+    tag: &Tag,
+    change: impl Fn(&mut Index) -> bool,
+    observer: &Observer<'_>,
+) -> crate::Result<Option<Manifest>> {
+    let identifier = Identifier::Tag(tag.clone());
+    let name = || to.describe(&identifier);
+    for round in 0..=MAX_ROUNDS {
+        if round > 0 {
+            super::pause(&Digest::sha256(name().as_bytes()), round, round > 1).await;
+        }
+        let held = read(to, tag).await?;
+        let mut index = match &held {
+            Some(held) => match held.as_index() {
+                Some(index) => index.clone(),
+                None => return Err(NotAnIndexSnafu { name: name() }.build().into()),
+            },
+            None => Index::new(None, Vec::new()),
+        };
+        if !change(&mut index) {
+            return Ok(held);
+        }
+        if index.manifests.is_empty() {
+            return Ok(None);
+        }
+        if round == MAX_ROUNDS {
+            break;
+        }
+        index.media_type.get_or_insert(MediaType::INDEX);
+        let wanted = Manifest::from_index(index);
+        let wanted = wanted.with_context(|_| WriteIndexSnafu { name: name() })?;
+        let pushed = to.push_manifest(&wanted).await;
+        pushed.with_context(|_| WriteIndexSnafu { name: name() })?;
+        let tagged = to.tag_once(&wanted, tag).await;
+        match tagged {
+            Ok(()) => observer(Event::Index(tag, &wanted)),
+            // Whether it arrived shows when the index is looked at again.
+            Err(error) if error.kind() == ErrorKind::Network => {}
+            Err(error) => {
+                return Err(error).with_context(|_| WriteIndexSnafu { name: name() })?;
+            }
+        }
+    }
+    Err(ContestedSnafu { name: name() }.build().into())
+}

@@ -1,0 +1,323 @@
+//! Indexes edited by hand, while others are at work.
+
+#![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+
+#[allow(dead_code, reason = "shared: no suite needs all of it")]
+mod rig;
+
+use std::sync::Mutex;
+
+use oci_package::{
+    AddOptions, Build, File, Kind, Member, PackOptions, Package, PackageIndex, PublishOptions,
+    ReleaseTag, add, pack, publish, removable, remove,
+};
+use oci_registry::{
+    Annotations, Blob, Delete, Descriptor, Digest, ErrorKind, Identifier, ImageManifest, Index,
+    Manifest, MediaType, Memory, Optional, Packed, Source, Tag, Target,
+};
+use rig::Rig;
+
+const GNU: &str = "x86_64-unknown-linux-gnu";
+const MAC: &str = "aarch64-apple-darwin";
+
+/// Publishes a package for one target under a version.
+async fn push(to: &dyn Target, target: &str, content: &str) -> Manifest {
+    let directory = tempfile::tempdir().unwrap().keep();
+    let path = directory.join("widgets");
+    std::fs::write(&path, content).unwrap();
+    let package = Package::new("widgets", "1.2.3".parse().unwrap());
+    let build = Build::new(target, "release");
+    let files = [File::new("widgets".parse().unwrap(), Kind::Bin, path)];
+    let options = PackOptions::default();
+    let artifact = pack(&package, &build, &files, &options).await.unwrap();
+    let tags = [ReleaseTag::parse("1.2.3").unwrap()];
+    let options = PublishOptions::default();
+    let published = publish(&artifact, to, &tags, &options, &|_| {}).await;
+    published.unwrap().manifest
+}
+
+fn tag(text: &str) -> Tag {
+    text.parse().unwrap()
+}
+
+fn members(texts: &[&str]) -> Vec<Member> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+/// The targets that an index under a tag lists.
+async fn targets(from: &dyn Source, name: &str) -> Option<Vec<String>> {
+    let held = from.manifest(&tag(name).into()).await.optional().unwrap()?;
+    let index = PackageIndex::read(&held).unwrap();
+    Some(
+        index
+            .entries()
+            .map(|entry| entry.target().to_owned())
+            .collect(),
+    )
+}
+
+async fn tags(from: &dyn Source) -> Vec<String> {
+    use futures_util::TryStreamExt;
+    let tags: Vec<Tag> = from.tags().try_collect().await.unwrap();
+    tags.iter().map(Tag::to_string).collect()
+}
+
+/// An image for this platform, under no tag.
+async fn image(to: &dyn Target, os: &str, architecture: &str) -> Manifest {
+    let config = format!(r#"{{"os":"{os}","architecture":"{architecture}"}}"#);
+    let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, config);
+    to.push_blob(&config).await.unwrap();
+    let mut image = ImageManifest::new(MediaType::EMPTY, config.descriptor().clone());
+    image.artifact_type = None;
+    let image = Manifest::from_image(image).unwrap();
+    to.push_manifest(&image).await.unwrap();
+    image
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_leaves_with_its_tag() {
+    let memory = Memory::new();
+    push(&memory, GNU, "gnu").await;
+    let mac = push(&memory, MAC, "mac").await;
+    let wanted = members(&[MAC]);
+    let (entries, planned) = removable(&memory, &tag("1.2.3"), &wanted).await.unwrap();
+    assert_eq!(entries[0].digest, *mac.digest());
+    assert_eq!(planned, [tag(&format!("1.2.3__{MAC}"))]);
+    assert_eq!(tags(&memory).await.len(), 3, "a look changes nothing");
+
+    let removed = remove(&memory, &tag("1.2.3"), &wanted, &|_| {}).await;
+    let removed = removed.unwrap();
+    assert_eq!((removed.entries, removed.tags), (entries, planned));
+    assert_eq!(targets(&memory, "1.2.3").await.unwrap(), [GNU]);
+    assert_eq!(
+        tags(&memory).await,
+        ["1.2.3".to_owned(), format!("1.2.3__{GNU}")]
+    );
+    // And stays away when somebody publishes another one.
+    push(&memory, "x86_64-unknown-linux-musl", "musl").await;
+    let left = targets(&memory, "1.2.3").await.unwrap();
+    assert_eq!(left, [GNU, "x86_64-unknown-linux-musl"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn with_the_last_target_the_index_goes() {
+    let memory = Memory::new();
+    let gnu = push(&memory, GNU, "gnu").await;
+    let wanted = members(&[gnu.digest().as_str()]);
+    let removed = remove(&memory, &tag("1.2.3"), &wanted, &|_| {}).await;
+    assert!(removed.unwrap().index.is_none());
+    assert!(tags(&memory).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_not_there_is_said_with_what_is() {
+    let memory = Memory::new();
+    let gnu = push(&memory, GNU, "gnu").await;
+    let outcome = async |name: &str, member: &str| {
+        let removed = remove(&memory, &tag(name), &members(&[member]), &|_| {}).await;
+        let error = removed.unwrap_err();
+        (error.kind(), error.help())
+    };
+    assert_eq!(
+        outcome("1.2.3", MAC).await,
+        (ErrorKind::NotFound, vec![format!("there are `{GNU}`")])
+    );
+    assert_eq!(outcome("9.9.9", GNU).await.0, ErrorKind::NotFound);
+    memory.tag(&gnu, &tag("single")).await.unwrap();
+    assert_eq!(outcome("single", GNU).await.0, ErrorKind::InvalidInput);
+    assert_eq!(tags(&memory).await.len(), 3);
+}
+
+/// Memory that keeps its tags.
+#[derive(Debug)]
+struct Keeping(Memory);
+
+#[async_trait::async_trait]
+impl Source for Keeping {
+    async fn manifest(&self, identifier: &Identifier) -> oci_registry::Result<Manifest> {
+        self.0.manifest(identifier).await
+    }
+
+    async fn blob(
+        &self,
+        descriptor: &Descriptor,
+    ) -> oci_registry::Result<oci_registry::BlobStream> {
+        self.0.blob(descriptor).await
+    }
+
+    fn tags(&self) -> oci_registry::TagStream {
+        self.0.tags()
+    }
+
+    fn describe(&self, identifier: &Identifier) -> String {
+        self.0.describe(identifier)
+    }
+}
+
+#[async_trait::async_trait]
+impl Target for Keeping {
+    async fn exists(&self, descriptor: &Descriptor) -> oci_registry::Result<bool> {
+        self.0.exists(descriptor).await
+    }
+
+    async fn push_blob(&self, blob: &Blob) -> oci_registry::Result<oci_registry::Delivery> {
+        self.0.push_blob(blob).await
+    }
+
+    async fn push_manifest(&self, manifest: &Manifest) -> oci_registry::Result<()> {
+        self.0.push_manifest(manifest).await
+    }
+
+    async fn tag(&self, manifest: &Manifest, tag: &Tag) -> oci_registry::Result<()> {
+        self.0.tag(manifest, tag).await
+    }
+}
+
+#[derive(Debug)]
+struct Kept;
+
+impl std::fmt::Display for Kept {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("tags stay")
+    }
+}
+
+impl std::error::Error for Kept {}
+
+#[async_trait::async_trait]
+impl Delete for Keeping {
+    async fn delete_tag(&self, _: &Tag) -> oci_registry::Result<()> {
+        Err(oci_registry::Error::new(ErrorKind::Unsupported, Kept))
+    }
+
+    async fn delete_manifest(&self, _: &Digest) -> oci_registry::Result<()> {
+        Err(oci_registry::Error::new(ErrorKind::Unsupported, Kept))
+    }
+
+    async fn delete_blob(&self, _: &Digest) -> oci_registry::Result<()> {
+        Err(oci_registry::Error::new(ErrorKind::Unsupported, Kept))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_tags_stay_nothing_is_changed() {
+    let place = Keeping(Memory::new());
+    push(&place, GNU, "gnu").await;
+    push(&place, MAC, "mac").await;
+    let before = place.manifest(&tag("1.2.3").into()).await.unwrap();
+    let removed = remove(&place, &tag("1.2.3"), &members(&[MAC]), &|_| {}).await;
+    assert_eq!(removed.unwrap_err().kind(), ErrorKind::Unsupported);
+    let after = place.manifest(&tag("1.2.3").into()).await.unwrap();
+    assert_eq!(before, after);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_added_to_a_package_gets_its_tag_and_stays_released() {
+    let (memory, elsewhere) = (Memory::new(), Memory::new());
+    push(&memory, GNU, "gnu").await;
+    let mac = push(&elsewhere, MAC, "mac").await;
+    let other = push(&elsewhere, GNU, "other").await;
+    for manifest in [&mac, &other] {
+        let source: std::sync::Arc<dyn Source> = std::sync::Arc::new(elsewhere.clone());
+        let root = manifest.digest().clone().into();
+        let options = oci_registry::CopyOptions::default();
+        oci_registry::copy(&source, &root, &memory, options)
+            .await
+            .unwrap();
+    }
+    let added = async |manifests: &[&Manifest], overwrite| {
+        let manifests: Vec<_> = manifests.iter().copied().cloned().collect();
+        let options = AddOptions { overwrite };
+        add(&memory, &tag("1.2.3"), &manifests, &options, &|_| {}).await
+    };
+    let refused = added(&[&mac, &other], false).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Conflict);
+    assert_eq!(tags(&memory).await.len(), 2, "nothing was begun");
+
+    added(&[&mac], false).await.unwrap();
+    assert_eq!(targets(&memory, "1.2.3").await.unwrap(), [MAC, GNU]);
+    let tagged = memory
+        .manifest(&tag(&format!("1.2.3__{MAC}")).into())
+        .await
+        .unwrap();
+    assert_eq!(tagged, mac);
+
+    let index = added(&[&other], true).await.unwrap();
+    let index = PackageIndex::read(&index).unwrap();
+    assert_eq!(
+        index.entry(GNU).unwrap().descriptor().digest,
+        *other.digest()
+    );
+    let image = image(&memory, "linux", "amd64").await;
+    let refused = added(&[&image], false).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test(start_paused = true)]
+async fn anybodys_index_is_made_added_to_and_taken_from() {
+    let memory = Memory::new();
+    let arm = image(&memory, "linux", "arm64").await;
+    let amd = image(&memory, "linux", "amd64").await;
+    let options = AddOptions::default();
+    for added in [std::slice::from_ref(&arm), &[arm.clone(), amd.clone()]] {
+        add(&memory, &tag("images"), added, &options, &|_| {})
+            .await
+            .unwrap();
+    }
+    let held = memory.manifest(&tag("images").into()).await.unwrap();
+    let platforms = held.as_index().unwrap().manifests.iter();
+    let platforms: Vec<_> = platforms
+        .map(|entry| entry.platform.as_ref().unwrap().to_string())
+        .collect();
+    assert_eq!(platforms, ["linux/arm64", "linux/amd64"]);
+    let take = async |member: &str| {
+        remove(&memory, &tag("images"), &members(&[member]), &|_| {})
+            .await
+            .unwrap()
+            .index
+    };
+    let left = take("linux/arm64").await.unwrap();
+    assert_eq!(left.as_index().unwrap().manifests[0].digest, *amd.digest());
+    assert!(take(amd.digest().as_str()).await.is_none());
+    assert!(tags(&memory).await.is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_writer_overwrote_is_added_again() {
+    let rig = Rig::new();
+    let memory = rig.memory();
+    let (ours, theirs) = (
+        image(&memory, "linux", "amd64").await,
+        image(&memory, "linux", "arm64").await,
+    );
+    let packed = Packed::new("a/b".into(), Blob::empty(), Vec::new(), Annotations::new()).unwrap();
+    rig.store(&packed, "unrelated").await;
+    let other = Manifest::from_index(Index::new(None, vec![theirs.descriptor()])).unwrap();
+    let once = Mutex::new(true);
+    rig.after({
+        let memory = memory.clone();
+        move |call| {
+            if call == "tag images" && std::mem::take(&mut *once.lock().unwrap()) {
+                rig::now(async {
+                    memory.push_manifest(&other).await.unwrap();
+                    memory.tag(&other, &tag("images")).await.unwrap();
+                });
+            }
+        }
+    });
+    let options = AddOptions::default();
+    let added = std::slice::from_ref(&ours);
+    let index = add(&rig, &tag("images"), added, &options, &|_| {})
+        .await
+        .unwrap();
+    let digests = index.successors();
+    let digests: Vec<_> = digests.iter().map(|entry| &entry.digest).collect();
+    assert_eq!(digests, [theirs.digest(), ours.digest()]);
+    assert_eq!(
+        rig.writes()
+            .iter()
+            .filter(|call| *call == "tag images")
+            .count(),
+        2
+    );
+}
