@@ -63,6 +63,8 @@
 //! | What does a manifest say? | [`PackageTarget`], [`files`], [`differences`] |
 //! | What is in an index? | [`PackageIndex`], [`Entry`] |
 //! | What does a listing say in one line? | [`Summary`]; at length, [`Survey`] → [`TagDetails`] |
+//! | What does a release page show? | [`inspect`] → [`Inspection`] |
+//! | Is it what lies in a directory? | [`compare`] |
 //! | Under which tag? | [`ReleaseTag`], [`tag`], [`repository_name`] |
 //! | Who sends it, and what if others do too? | [`publish`], [`plan`], [`assemble`], [`float()`] |
 //! | Who edits an index? | [`add`], [`remove`] |
@@ -75,12 +77,14 @@
 pub mod annotation;
 mod artifact;
 mod choose;
+mod comparison;
 mod concurrent;
 pub mod config;
 mod details;
 mod elf;
 mod error;
 mod index;
+mod inspection;
 mod kind;
 pub mod media;
 mod name;
@@ -93,11 +97,13 @@ mod target;
 
 pub use artifact::{Artifact, MAX_LAYERS, PackOptions, pack};
 pub use choose::{Machine, Wanted, choose, fallback_tags, find};
+pub use comparison::{Comparison, compare};
 pub use config::Config;
 pub use details::{Concurrency, Details, Survey, TagDetails};
 pub use elf::Elf;
 pub use error::{Error, Result};
 pub use index::{Entry, PackageIndex};
+pub use inspection::{InspectedFile, InspectedTarget, Inspection, inspect};
 pub use kind::{Kind, UnknownKind};
 pub use name::{NameTemplate, repository_name};
 pub use package::{Build, File, Package, Revision};

@@ -1,0 +1,183 @@
+//! The files of an artifact held against a directory: whether what lies there is what was published.
+//!
+//! Owns where a file may lie, under cargo's name or under its title, and what is to be said when it is another one. Files
+//! that the artifact does not name are nobody's concern.
+
+use std::fmt;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use oci_registry::{Digest, ErrorKind, FileName, Manifest};
+use snafu::{ResultExt, Snafu};
+
+use crate::error::Failure;
+use crate::target::{PackageFile, files};
+
+/// How much of a file is read at once.
+const PIECE: usize = 256 << 10;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to read `{}`", path.display()))]
+    ReadFile {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to compute a digest to compare `{}` with", path.display()))]
+    Compute {
+        path: PathBuf,
+        source: oci_registry::Error,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ReadFile { .. } => ErrorKind::Io,
+            Self::Compute { source, .. } => source.kind(),
+        }
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        match self {
+            Self::ReadFile { .. } => None,
+            Self::Compute { source, .. } => Some(source),
+        }
+    }
+}
+
+/// What became of one file of an artifact in a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Comparison {
+    /// It is there, byte for byte.
+    Same(FileName),
+    /// It is not there.
+    Missing(FileName),
+    /// There is other content under its name.
+    Other(FileName),
+}
+
+impl fmt::Display for Comparison {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Same(name) => write!(f, "`{name}` is the same"),
+            Self::Missing(name) => write!(f, "`{name}` is missing"),
+            Self::Other(name) => write!(f, "`{name}` has other content"),
+        }
+    }
+}
+
+/// Compares the files of an artifact with those of a directory, in the order of its layers. Each may lie there under the
+/// name that cargo gave it or under its title.
+///
+/// # Errors
+///
+/// [`ErrorKind::Io`] when a file cannot be read; as [`files`] for names that are not safe.
+pub async fn compare(manifest: &Manifest, directory: &Path) -> crate::Result<Vec<Comparison>> {
+    let mut compared = Vec::new();
+    for file in files(manifest)? {
+        let directory = directory.to_owned();
+        let one = tokio::task::spawn_blocking(move || compare_file(&file, &directory));
+        match one.await {
+            Ok(one) => compared.push(one?),
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+    Ok(compared)
+}
+
+fn compare_file(file: &PackageFile, directory: &Path) -> Result<Comparison, Error> {
+    let names = std::iter::once(&file.name).chain(&file.title);
+    let mut found = Comparison::Missing(file.name.clone());
+    for name in names {
+        match digest(&directory.join(name.as_str()), &file.descriptor.digest)? {
+            Some(digest) if digest == file.descriptor.digest => {
+                return Ok(Comparison::Same(name.clone()));
+            }
+            Some(_) if matches!(found, Comparison::Missing(_)) => {
+                found = Comparison::Other(name.clone());
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
+}
+
+/// The digest of a file that may be absent, by the algorithm of another digest.
+fn digest(path: &Path, like: &Digest) -> Result<Option<Digest>, Error> {
+    let mut hasher = like.verifier().context(ComputeSnafu { path })?;
+    let mut content = match std::fs::File::open(path) {
+        Ok(content) => content,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => {
+            return Err(Error::ReadFile {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    let mut buffer = vec![0; PIECE];
+    loop {
+        match content.read(&mut buffer) {
+            Ok(0) => return Ok(Some(hasher.finish())),
+            Ok(count) => hasher.update(&buffer[..count]),
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(source) => {
+                return Err(Error::ReadFile {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_registry::{Annotations, Blob, MediaType, Packed};
+
+    use super::*;
+    use crate::annotation;
+
+    fn layer(content: &'static str, file: &str, title: &str) -> Blob {
+        let mut blob = Blob::from_bytes(MediaType::OCTET_STREAM, content);
+        let said = &mut blob.descriptor_mut().annotations;
+        said.insert(annotation::FILE.into(), file.into());
+        said.insert(annotation::TITLE.into(), title.into());
+        blob
+    }
+
+    #[tokio::test]
+    async fn a_file_may_lie_under_either_name() {
+        let layers = vec![
+            layer("one", "one", "one-1.0"),
+            layer("two", "two", "two-1.0"),
+            layer("three", "examples/three", "three-1.0"),
+            layer("four", "four", "four-1.0"),
+        ];
+        let packed = Packed::new("a/b".into(), Blob::empty(), layers, Annotations::new()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, content: &str| {
+            std::fs::write(directory.path().join(name), content).unwrap();
+        };
+        write("one", "other");
+        write("two-1.0", "two");
+        std::fs::create_dir(directory.path().join("examples")).unwrap();
+        write("examples/three", "three");
+        let compared = compare(packed.manifest(), directory.path()).await.unwrap();
+        let name = |text: &str| text.parse::<FileName>().unwrap();
+        assert_eq!(
+            compared,
+            [
+                Comparison::Other(name("one")),
+                Comparison::Same(name("two-1.0")),
+                Comparison::Same(name("examples/three")),
+                Comparison::Missing(name("four")),
+            ]
+        );
+        std::fs::create_dir(directory.path().join("four")).unwrap();
+        let error = compare(packed.manifest(), directory.path()).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Io);
+    }
+}

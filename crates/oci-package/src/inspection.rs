@@ -1,0 +1,285 @@
+//! What a release page shows: a version of a package, or anybody's artifact, with all that it is for and all files in it.
+//!
+//! Owns what is said of the whole and of each target. What the manifests say is completed as a [`Survey`] completes it.
+
+use std::sync::Arc;
+
+use oci_registry::{
+    Annotations, Descriptor, Digest, Identifier, Manifest, MediaType, Optional as _, Platform,
+    Source,
+};
+use snafu::{ResultExt, Snafu};
+
+use crate::annotation;
+use crate::concurrent;
+use crate::details::{Concurrency, Survey};
+use crate::error::Failure;
+use crate::platform::{GlibcVersion, Libc};
+use crate::summary::Summary;
+use crate::target::PackageTarget;
+
+/// Most entries of an index that are looked into.
+const MAX_TARGETS: usize = 256;
+
+/// How many manifests are read at once.
+const READS_AT_ONCE: usize = 8;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to look into `{name}`"))]
+    LookInto {
+        name: String,
+        source: oci_registry::Error,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> oci_registry::ErrorKind {
+        let Self::LookInto { source, .. } = self;
+        source.kind()
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        let Self::LookInto { source, .. } = self;
+        Some(source)
+    }
+}
+
+/// What there is to say about an artifact. What nobody says is absent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// Its digest.
+    pub digest: Digest,
+    /// What kind of document it is.
+    pub media_type: MediaType,
+    /// What kind of artifact it is.
+    pub artifact_type: Option<MediaType>,
+    /// The name of the package.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// What it is, in a sentence.
+    pub description: Option<String>,
+    /// Its licences, an SPDX expression.
+    pub licenses: Option<String>,
+    /// Where its sources are.
+    pub source: Option<String>,
+    /// The commit that it was built from.
+    pub revision: Option<String>,
+    /// When it was made.
+    pub created: Option<String>,
+    /// All targets together, in bytes.
+    pub size: Option<u64>,
+    /// All annotations of the whole.
+    pub annotations: Annotations,
+    /// What it is for: a row for each entry of an index, one for a single manifest.
+    pub targets: Vec<InspectedTarget>,
+}
+
+/// One target, or one platform, of an artifact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InspectedTarget {
+    /// The target triple.
+    pub target: Option<String>,
+    /// The platform.
+    pub platform: Option<Platform>,
+    /// What it needs of the C library.
+    pub libc: Option<Libc>,
+    /// The lowest version of glibc that it runs with.
+    pub glibc: Option<GlibcVersion>,
+    /// What kind of artifact it is.
+    pub artifact_type: Option<MediaType>,
+    /// Config and layers together, in bytes.
+    pub size: Option<u64>,
+    /// The digest of its manifest.
+    pub digest: Digest,
+    /// Whether the manifest is there at all.
+    pub is_there: bool,
+    /// Its files; of an image, its layers.
+    pub files: Vec<InspectedFile>,
+}
+
+/// One file, or layer, of a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct InspectedFile {
+    /// Its name as other clients write it: the title.
+    pub title: Option<String>,
+    /// The name that cargo gave it.
+    pub file: Option<String>,
+    /// What it is: the word of a [`Kind`](crate::Kind).
+    pub kind: Option<String>,
+    /// Its media type.
+    pub media_type: MediaType,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its digest.
+    pub digest: Digest,
+}
+
+impl InspectedFile {
+    fn of(layer: &Descriptor) -> Self {
+        let said = |key| layer.annotation(key).map(str::to_owned);
+        Self {
+            title: said(annotation::TITLE),
+            file: said(annotation::FILE),
+            kind: said(annotation::KIND),
+            media_type: layer.media_type.clone(),
+            size: layer.size,
+            digest: layer.digest.clone(),
+        }
+    }
+}
+
+/// Finds out all that there is to say about a manifest of this place. Entries of an index that are not there stay bare.
+///
+/// # Errors
+///
+/// What the source fails with.
+pub async fn inspect(source: &Arc<dyn Source>, manifest: &Manifest) -> crate::Result<Inspection> {
+    let survey = Survey::new(Arc::clone(source), Concurrency::new(READS_AT_ONCE));
+    let summarised = async |manifest: &Manifest| {
+        let summary = survey.summary(manifest).await;
+        summary.with_context(|_| LookIntoSnafu {
+            name: source.describe(&manifest.digest().clone().into()),
+        })
+    };
+    let summary = summarised(manifest).await?;
+    let targets = match manifest.as_index() {
+        None => vec![target(&manifest.descriptor(), Some((manifest, &summary)))],
+        Some(index) => {
+            let entries = index.manifests.iter().take(MAX_TARGETS);
+            let looks = entries.map(async |entry| {
+                let identifier = Identifier::Digest(entry.digest.clone());
+                let read = source.manifest(&identifier).await.optional();
+                let read = read.with_context(|_| LookIntoSnafu {
+                    name: source.describe(&identifier),
+                })?;
+                Ok(match read {
+                    Some(manifest) => {
+                        let summary = summarised(&manifest).await?;
+                        target(entry, Some((&manifest, &summary)))
+                    }
+                    None => target(entry, None),
+                })
+            });
+            concurrent::all(READS_AT_ONCE, looks.collect()).await?
+        }
+    };
+    let annotations = manifest.annotations().clone();
+    let said = |key: &str| annotations.get(key).cloned();
+    Ok(Inspection {
+        digest: manifest.digest().clone(),
+        media_type: manifest.media_type().clone(),
+        artifact_type: manifest.artifact_type().cloned(),
+        name: said(annotation::TITLE),
+        version: said(annotation::VERSION),
+        description: said(annotation::DESCRIPTION),
+        licenses: said(annotation::LICENSES),
+        source: said(annotation::SOURCE),
+        revision: said(annotation::REVISION),
+        created: summary.created,
+        size: summary.size,
+        targets,
+        annotations,
+    })
+}
+
+fn target(entry: &Descriptor, found: Option<(&Manifest, &Summary)>) -> InspectedTarget {
+    let package = found.and_then(|(manifest, _)| PackageTarget::read(manifest));
+    let listed = entry.annotation(annotation::TARGET).map(str::to_owned);
+    let platforms = found.map(|(_, summary)| &summary.platforms);
+    let layers = found
+        .and_then(|(manifest, _)| manifest.as_image())
+        .map_or(&[][..], |image| &image.layers);
+    InspectedTarget {
+        target: listed.or(package.as_ref().map(|package| package.target.clone())),
+        platform: entry
+            .platform
+            .clone()
+            .or_else(|| package.as_ref()?.platform.clone())
+            .or_else(|| platforms?.first().cloned()),
+        libc: package.as_ref().and_then(|package| package.libc),
+        glibc: package.as_ref().and_then(|package| package.glibc),
+        artifact_type: found
+            .and_then(|(manifest, _)| manifest.artifact_type().cloned())
+            .or_else(|| entry.artifact_type.clone()),
+        size: found.and_then(|(_, summary)| summary.size),
+        digest: entry.digest.clone(),
+        is_there: found.is_some(),
+        files: layers.iter().map(InspectedFile::of).collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_registry::{Blob, ImageManifest, Index, Memory, Target};
+
+    use super::*;
+    use crate::{Build, File, Kind, PackOptions, Package, PublishOptions, ReleaseTag};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_package_is_shown_with_its_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("widgets");
+        std::fs::write(&path, "a program").unwrap();
+        let mut package = Package::new("widgets", "1.2.3".parse().unwrap());
+        package.description = Some("Round ones".into());
+        let build = Build::new("x86_64-unknown-linux-musl", "release");
+        let files = [File::new("widgets".parse().unwrap(), Kind::Bin, path)];
+        let artifact = crate::pack(&package, &build, &files, &PackOptions::default())
+            .await
+            .unwrap();
+        let memory = Memory::new();
+        let tags = [ReleaseTag::parse("1.2.3").unwrap()];
+        let options = PublishOptions::default();
+        let published = crate::publish(&artifact, &memory, &tags, &options, &|_| {})
+            .await
+            .unwrap();
+        let source: Arc<dyn Source> = Arc::new(memory);
+        let index = published.tags[0].index.clone().unwrap();
+        let of_index = inspect(&source, &index).await.unwrap();
+        assert_eq!(of_index.name.as_deref(), Some("widgets"));
+        assert_eq!(of_index.version.as_deref(), Some("1.2.3"));
+        assert_eq!(of_index.description.as_deref(), Some("Round ones"));
+        let [target] = &of_index.targets[..] else {
+            panic!("one target")
+        };
+        assert_eq!(target.target.as_deref(), Some("x86_64-unknown-linux-musl"));
+        assert_eq!(target.digest, *published.manifest.digest());
+        assert_eq!(target.size, of_index.size);
+        assert_eq!(target.files[0].file.as_deref(), Some("widgets"));
+        assert_eq!(target.files[0].kind.as_deref(), Some("bin"));
+        assert_eq!(target.files[0].digest, Digest::sha256(b"a program"));
+        let of_manifest = inspect(&source, &published.manifest).await.unwrap();
+        assert_eq!(of_manifest.targets, of_index.targets);
+    }
+
+    #[tokio::test]
+    async fn an_image_of_anybodys_is_shown_as_far_as_it_is_known() {
+        let memory = Memory::new();
+        let config = r#"{"os":"linux","architecture":"arm64","created":"2026-01-02T03:04:05Z"}"#;
+        let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, config);
+        memory.push_blob(&config).await.unwrap();
+        let mut image = ImageManifest::new(MediaType::EMPTY, config.descriptor().clone());
+        image.artifact_type = None;
+        let image = Manifest::from_image(image).unwrap();
+        memory.push_manifest(&image).await.unwrap();
+        let gone = Descriptor::new(MediaType::MANIFEST, Digest::sha256(b"gone"), 4);
+        let index = Index::new(None, vec![image.descriptor(), gone.clone()]);
+        let index = Manifest::from_index(index).unwrap();
+        let source: Arc<dyn Source> = Arc::new(memory);
+        let shown = inspect(&source, &index).await.unwrap();
+        assert_eq!((shown.name, shown.size), (None, None));
+        let platform = shown.targets[0].platform.as_ref().unwrap().to_string();
+        assert_eq!(platform, "linux/arm64");
+        assert!(shown.targets[0].is_there && !shown.targets[1].is_there);
+        assert_eq!(shown.targets[1].digest, gone.digest);
+        let single = inspect(&source, &image).await.unwrap();
+        assert_eq!(single.created.as_deref(), Some("2026-01-02T03:04:05Z"));
+        let platform = single.targets[0].platform.as_ref().unwrap().to_string();
+        assert_eq!(platform, "linux/arm64");
+    }
+}
