@@ -9,7 +9,10 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand};
 use oci_registry::Resolve;
 
-use crate::command::{Complaint, catalog, manifest, pull, push, tags};
+use crate::command::{
+    Complaint, attach, blob, catalog, config, copy, delete, export, index, inspect, manifest, pull,
+    push, referrers, tag, tags, verify,
+};
 use crate::message::MessageFormat;
 use crate::report::Error;
 
@@ -111,7 +114,18 @@ pub(crate) enum Command {
     Pull(pull::Flags),
     Tags(tags::Flags),
     Catalog(catalog::Flags),
+    Inspect(inspect::Flags),
     Manifest(manifest::Flags),
+    Config(config::Flags),
+    Blob(blob::Flags),
+    Copy(copy::Flags),
+    Tag(tag::Flags),
+    Delete(delete::Flags),
+    Index(index::Flags),
+    Attach(attach::Flags),
+    Referrers(referrers::Flags),
+    Verify(verify::Flags),
+    Export(export::Flags),
 }
 
 impl Command {
@@ -120,6 +134,11 @@ impl Command {
         match self {
             Self::Push(flags) => flags.format.message_format,
             Self::Pull(flags) => flags.format.message_format,
+            Self::Copy(flags) => flags.format.message_format,
+            Self::Tag(flags) => flags.format.message_format,
+            Self::Delete(flags) => flags.format.message_format,
+            Self::Index(flags) => flags.message_format(),
+            Self::Attach(flags) => flags.format.message_format,
             _ => MessageFormat::Human,
         }
     }
@@ -155,6 +174,29 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    /// The help of every verb, as a terminal of 100 columns shows it; what is common to all stands with the program.
+    #[test]
+    fn help_is_what_it_was() {
+        fn walk(command: &mut clap::Command, name: &str) {
+            let mut help = command.render_long_help().to_string();
+            if let Some(common) = help.find("Common Options:").filter(|_| name != "oci") {
+                let examples = help
+                    .find("Examples:")
+                    .expect("every verb shows how it is called");
+                help.replace_range(common..examples, "");
+            }
+            insta::assert_snapshot!(name.to_owned(), help.trim_end());
+            let verbs: Vec<_> = command.get_subcommands().cloned().collect();
+            for mut verb in verbs.into_iter().filter(|verb| verb.get_name() != "help") {
+                let name = format!("{name}-{}", verb.get_name());
+                walk(&mut verb, &name);
+            }
+        }
+        let mut command = Cli::command().term_width(100);
+        command.build();
+        walk(&mut command, "oci");
     }
 
     #[test]

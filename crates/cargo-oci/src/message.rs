@@ -76,6 +76,13 @@ pub(crate) enum Message<'a> {
         action: TagAction,
         digest: &'a Digest,
     },
+    /// Something is gone, or would be.
+    #[serde(rename = "oci-delete")]
+    Delete {
+        reference: String,
+        action: DeleteAction,
+        digest: &'a Digest,
+    },
     /// A file is in its place.
     #[serde(rename = "oci-file")]
     File {
@@ -128,6 +135,14 @@ pub(crate) enum TagAction {
     Moved,
 }
 
+/// What became of something that is not wanted any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DeleteAction {
+    Deleted,
+    WouldDelete,
+}
+
 /// What became of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -178,7 +193,9 @@ impl<'a> Message<'a> {
             Self::Blob {
                 action,
                 title,
+                media_type,
                 size,
+                digest,
                 ..
             } => {
                 let verb = match *action {
@@ -186,7 +203,11 @@ impl<'a> Message<'a> {
                     "mounted" => "Mounted",
                     _ => "Exists",
                 };
-                let title = title.unwrap_or("config");
+                let title = match title {
+                    Some(title) => title,
+                    None if is_config(media_type) => "config",
+                    None => digest.as_str(),
+                };
                 (verb, format!("{title} ({})", Size(*size)))
             }
             Self::Manifest {
@@ -214,6 +235,12 @@ impl<'a> Message<'a> {
                 TagAction::Tagged => ("Tagged", reference.clone()),
                 TagAction::Moved => ("Moved", reference.clone()),
             },
+            Self::Delete {
+                reference, action, ..
+            } => match action {
+                DeleteAction::Deleted => ("Deleted", reference.clone()),
+                DeleteAction::WouldDelete => ("Would delete", reference.clone()),
+            },
             Self::File {
                 action,
                 shown,
@@ -238,6 +265,12 @@ impl<'a> Message<'a> {
         let text = serde_json::to_string(self).expect("texts and numbers always serialise");
         inert(&text)
     }
+}
+
+/// Whether content of this type is the configuration of an artifact, as far as a name tells.
+fn is_config(media_type: &MediaType) -> bool {
+    let name = media_type.as_str();
+    media_type.is_image_config() || *media_type == MediaType::EMPTY || name.contains(".config.")
 }
 
 /// The same JSON, with what a terminal could act on in JSON's own escapes.
@@ -272,7 +305,8 @@ mod tests {
     #[test]
     fn people_and_programs_are_told_the_same() {
         let digest = Digest::sha256(b"x");
-        let blob = Descriptor::new("text/plain".into(), digest.clone(), 1536);
+        let config = "application/vnd.acme.config.v1+json";
+        let blob = Descriptor::new(config.into(), digest.clone(), 1536);
         let message = Message::blob(format!("a.b/c@{digest}"), &blob, Delivery::Mounted);
         assert_eq!(
             message.for_people(),
@@ -281,8 +315,14 @@ mod tests {
         assert_eq!(
             message.to_line(),
             format!(
-                r#"{{"reason":"oci-blob","reference":"a.b/c@{digest}","action":"mounted","title":null,"media-type":"text/plain","size":1536,"digest":"{digest}"}}"#
+                r#"{{"reason":"oci-blob","reference":"a.b/c@{digest}","action":"mounted","title":null,"media-type":"{config}","size":1536,"digest":"{digest}"}}"#
             )
+        );
+        let layer = Descriptor::new("text/plain".into(), digest.clone(), 1);
+        let message = Message::blob(String::new(), &layer, Delivery::Existed);
+        assert_eq!(
+            message.for_people(),
+            Some(("Exists", format!("{digest} (1 B)")))
         );
         let path = Path::new("/home/me/out/x");
         let here = Path::new("/home/me");

@@ -57,6 +57,16 @@ impl Error {
         }
     }
 
+    /// A file of this machine could not be read or written, for this reason.
+    pub(crate) fn of_file(message: impl Into<String>, reason: std::io::Error) -> Self {
+        let kind = oci_registry::ErrorKind::Io;
+        let cause: Box<dyn StdError + Send + Sync> = Box::new(FileFailure(message.into(), reason));
+        Self {
+            cause: Some(cause),
+            ..Self::new(kind, "")
+        }
+    }
+
     /// Stopped by this signal.
     pub(crate) fn interrupted(signal: u8) -> Self {
         Self {
@@ -90,6 +100,21 @@ impl fmt::Display for Words {
 }
 
 impl StdError for Words {}
+
+#[derive(Debug)]
+struct FileFailure(String, std::io::Error);
+
+impl fmt::Display for FileFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for FileFailure {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        Some(&self.1)
+    }
+}
 
 impl From<oci_registry::Error> for Error {
     fn from(error: oci_registry::Error) -> Self {
@@ -351,6 +376,20 @@ impl Reporter {
                 .progress
                 .suspend(|| writeln!(anstream::stderr().lock(), "{style}{word}{style:#} {what}"));
         }
+    }
+
+    /// Asks whoever sits at the terminal; anything but a yes is a no.
+    pub(crate) fn ask(self, question: &str) -> Result<bool, Error> {
+        let question = oci_registry::escape(question, LONGEST_LINE);
+        let mut answer = String::new();
+        self.0.progress.suspend(|| {
+            let mut stderr = anstream::stderr().lock();
+            write!(stderr, "{question} [y/N] ")?;
+            stderr.flush()?;
+            std::io::stdin().read_line(&mut answer)
+        })?;
+        let answer = answer.trim().to_ascii_lowercase();
+        Ok(matches!(answer.as_str(), "y" | "yes"))
     }
 
     /// Says what went wrong, and how this process ends.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use oci_registry::{
-    Access, Archive, Client, ClientOptions, Digest, Environment, Layout, Location, Memory,
+    Access, Archive, Client, ClientOptions, Delete, Digest, Environment, Layout, Location, Memory,
     Observer, Optional, RegistryName, Source, Step, Target,
 };
 
@@ -93,7 +93,18 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), Error> {
         Command::Pull(flags) => command::pull::run(session, flags).await,
         Command::Tags(flags) => command::tags::run(session, flags).await,
         Command::Catalog(flags) => command::catalog::run(session, flags).await,
+        Command::Inspect(flags) => command::inspect::run(session, flags).await,
         Command::Manifest(flags) => command::manifest::run(session, flags).await,
+        Command::Config(flags) => command::config::run(session, flags).await,
+        Command::Blob(flags) => command::blob::run(session, flags).await,
+        Command::Copy(flags) => command::copy::run(session, flags).await,
+        Command::Tag(flags) => command::tag::run(session, flags).await,
+        Command::Delete(flags) => command::delete::run(session, flags).await,
+        Command::Index(flags) => command::index::run(session, flags).await,
+        Command::Attach(flags) => command::attach::run(session, flags).await,
+        Command::Referrers(flags) => command::referrers::run(session, flags).await,
+        Command::Verify(flags) => command::verify::run(session, flags).await,
+        Command::Export(flags) => command::export::run(session, flags).await,
     }
 }
 
@@ -217,6 +228,38 @@ impl Session {
             }
             Location::Archive { file, format, .. } => {
                 Arc::new(Archive::create(self.resolve(file), format.clone()).await?)
+            }
+        })
+    }
+
+    /// A place to change that must be there already; nothing is made.
+    pub(crate) async fn existing(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
+        Ok(match location {
+            Location::Registry(_) => self.target(location).await?,
+            Location::Layout { directory, .. } => {
+                Arc::new(Layout::open(self.resolve(directory)).await?)
+            }
+            Location::Archive { file, format, .. } => {
+                Arc::new(Archive::open(self.resolve(file), format.clone()).await?)
+            }
+        })
+    }
+
+    /// A place to take content away from.
+    pub(crate) async fn deletable(&self, location: &Location) -> Result<Arc<dyn Delete>, Error> {
+        Ok(match location {
+            Location::Registry(reference) => {
+                Arc::new(self.client.repository(reference, Access::Push)?)
+            }
+            Location::Layout { directory, .. } => {
+                Arc::new(Layout::open(self.resolve(directory)).await?)
+            }
+            Location::Archive { .. } => {
+                let place = location.whole_repository();
+                return Err(Error::usage(format!(
+                    "failed to take anything away from `{place}`: an archive is written as a whole"
+                ))
+                .help("copy what is to stay into another archive"));
             }
         })
     }

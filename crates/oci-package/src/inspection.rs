@@ -71,7 +71,7 @@ pub struct Inspection {
     pub created: Option<String>,
     /// All targets together, in bytes.
     pub size: Option<u64>,
-    /// All annotations of the whole.
+    /// All that is said of the whole, where annotations are silent by the labels of an image.
     pub annotations: Annotations,
     /// What it is for: a row for each entry of an index, one for a single manifest.
     pub targets: Vec<InspectedTarget>,
@@ -168,7 +168,10 @@ pub async fn inspect(source: &Arc<dyn Source>, manifest: &Manifest) -> crate::Re
             concurrent::all(READS_AT_ONCE, looks.collect()).await?
         }
     };
-    let annotations = manifest.annotations().clone();
+    let annotations = survey.annotations(manifest).await;
+    let annotations = annotations.with_context(|_| LookIntoSnafu {
+        name: source.describe(&manifest.digest().clone().into()),
+    })?;
     let said = |key: &str| annotations.get(key).cloned();
     Ok(Inspection {
         digest: manifest.digest().clone(),

@@ -44,6 +44,24 @@ pub fn of_file_name(name: &str) -> MediaType {
     })
 }
 
+/// The media type of a document about software, where its name says which kind it is: lists of contents in SPDX or
+/// CycloneDX, reports in SARIF, attestations of in-toto.
+pub fn of_document(name: &str) -> Option<MediaType> {
+    let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
+    let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
+    Some(MediaType::new_static(match name.as_str() {
+        _ if ends(&[".spdx.json"]) => "application/spdx+json",
+        _ if ends(&[".spdx"]) => "text/spdx",
+        "bom.json" => "application/vnd.cyclonedx+json",
+        "bom.xml" => "application/vnd.cyclonedx+xml",
+        _ if ends(&[".cdx.json", ".cyclonedx.json"]) => "application/vnd.cyclonedx+json",
+        _ if ends(&[".cdx.xml", ".cyclonedx.xml"]) => "application/vnd.cyclonedx+xml",
+        _ if ends(&[".sarif", ".sarif.json"]) => "application/sarif+json",
+        _ if ends(&[".intoto.json", ".intoto.jsonl"]) => "application/vnd.in-toto+json",
+        _ => return None,
+    }))
+}
+
 /// The files that come without an extension, or with a word for one: `LICENSE`, `LICENSE-MIT`, `LICENSE.apache`.
 fn is_plain_text(name: &str) -> bool {
     [
@@ -63,6 +81,21 @@ fn is_plain_text(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn documents_are_known_by_their_names() {
+        for (name, expected) in [
+            ("out/widgets.spdx.json", Some("application/spdx+json")),
+            ("widgets.CDX.json", Some("application/vnd.cyclonedx+json")),
+            ("bom.xml", Some("application/vnd.cyclonedx+xml")),
+            ("clippy.sarif", Some("application/sarif+json")),
+            ("widgets.json", None),
+            ("mybom.json", None),
+        ] {
+            let found = of_document(name);
+            assert_eq!(found.as_ref().map(MediaType::as_str), expected, "{name}");
+        }
+    }
 
     #[test]
     fn files_that_accompany_programs_have_ordinary_types() {

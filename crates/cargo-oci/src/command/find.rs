@@ -3,7 +3,7 @@
 use clap::Args;
 use futures_util::TryStreamExt;
 use oci_package::{Machine, Wanted, tag};
-use oci_registry::{ErrorKind, Identifier, Location, Manifest, Platform, Source, Tag};
+use oci_registry::{ErrorKind, Identifier, Location, Manifest, Platform, Side, Source, Tag};
 
 use crate::report::Error;
 
@@ -85,5 +85,17 @@ pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Ide
             "none of its {} tags is a version: name a tag",
             tags.len()
         ))),
+    }
+}
+
+/// What is missing at the source can be looked for there.
+pub(super) fn explain(error: oci_registry::Error, source: &Location) -> Error {
+    let is_absent = error.kind() == ErrorKind::NotFound && error.side() != Some(Side::Target);
+    let error = Error::from(error);
+    if is_absent {
+        let place = source.whole_repository();
+        error.help(format!("`cargo oci tags {place}` lists what is there"))
+    } else {
+        error
     }
 }

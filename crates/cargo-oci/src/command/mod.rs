@@ -1,11 +1,25 @@
 //! The verbs, a file each: its flags, and what it does with the core.
 
+pub(crate) mod attach;
+pub(crate) mod blob;
 pub(crate) mod catalog;
+pub(crate) mod config;
+pub(crate) mod copy;
+pub(crate) mod delete;
+pub(crate) mod export;
+mod filter;
 mod find;
+pub(crate) mod index;
+pub(crate) mod inspect;
 pub(crate) mod manifest;
+mod naming;
+mod output;
 pub(crate) mod pull;
 pub(crate) mod push;
+pub(crate) mod referrers;
+pub(crate) mod tag;
 pub(crate) mod tags;
+pub(crate) mod verify;
 
 use oci_registry::Location;
 
@@ -14,6 +28,18 @@ use crate::report::Error;
 /// Parses a place that artifacts are in, for clap.
 fn location(text: &str) -> Result<Location, Complaint> {
     text.parse().map_err(Complaint)
+}
+
+/// Whether a text has the form `type/subtype` (RFC 6838, 4.2).
+fn is_media_type(text: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    text.split_once('/')
+        .is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
 }
 
 /// What is wrong with a name on the command line, on its way through clap.

@@ -105,7 +105,7 @@ fn kind(text: &str) -> Result<Kind, String> {
     })
 }
 
-fn annotation(text: &str) -> Result<(String, String), &'static str> {
+pub(super) fn annotation(text: &str) -> Result<(String, String), &'static str> {
     let (key, value) = text
         .split_once('=')
         .filter(|(key, _)| !key.is_empty())

@@ -5,47 +5,54 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use oci_package::{Concurrency, Details, Survey};
 use oci_registry::{Cache, Location, Tag, escape};
 
-use super::location;
+use super::filter::{self, Filter};
+use super::{location, naming};
 use crate::report::{self, Error, Size};
 use crate::session::Session;
 
 /// List the tags of a repository
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo oci tags ghcr.io/acme/widgets\n  cargo oci tags ghcr.io/acme/widgets --long\n  cargo oci tags oci:target/oci/widgets"
+    after_help = "Examples:\n  cargo oci tags ghcr.io/acme/widgets\n  cargo oci tags ghcr.io/acme/widgets --long\n  cargo oci tags ghcr.io/acme/widgets --semver --exclude '*__*'\n  cargo oci tags oci:target/oci/widgets"
 )]
 pub(crate) struct Flags {
-    /// The repository: REGISTRY/REPOSITORY or oci:DIR
+    /// The repository: REGISTRY/REPOSITORY, oci:DIR or an archive
     #[arg(value_name = "REPOSITORY", value_parser = location)]
     repository: Location,
 
     /// Also show size, date, digest and targets
     #[arg(long, short)]
     long: bool,
+
+    /// In the order of versions, the highest first, each with the tags of its targets; other tags come last
+    #[arg(long)]
+    semver: bool,
+
+    #[command(flatten)]
+    filter: Filter,
 }
 
 /// Lists, a tag a line, as the pages arrive.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    if let Some(identifier) = flags.repository.identifier() {
-        return Err(Error::usage(format!(
-            "failed to list tags: `{}` names one already",
-            flags.repository
-        ))
-        .help(format!(
-            "leave `{identifier}` out: `{}`",
-            flags.repository.whole_repository()
-        )));
-    }
+    naming::whole(&flags.repository, "list tags")?;
     let source = session.source(&flags.repository).await?;
-    let mut tags = source.tags();
-    if !flags.long {
+    let filter = flags.filter;
+    let tags = source.tags();
+    let mut tags = tags.try_filter(|tag| std::future::ready(filter.passes(tag.as_str())));
+    if !flags.long && !flags.semver {
         while let Some(tag) = tags.try_next().await? {
             report::line(tag)?;
         }
         return Ok(());
     }
     // Names are cheap, and their longest makes the column.
-    let tags: Vec<Tag> = tags.try_collect().await?;
+    let mut tags: Vec<Tag> = tags.try_collect().await?;
+    if flags.semver {
+        filter::by_version(&mut tags);
+    }
+    if !flags.long {
+        return tags.into_iter().try_for_each(report::line);
+    }
     let width = tags
         .iter()
         .map(|tag| tag.as_str().len())

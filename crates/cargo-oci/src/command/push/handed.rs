@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use oci_registry::{FileName, MediaType};
 
+use super::super::is_media_type;
+
 /// One file as it was named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HandedFile {
@@ -41,18 +43,6 @@ impl FromStr for HandedFile {
             media_type,
         })
     }
-}
-
-/// Whether a text has the form `type/subtype` (RFC 6838, 4.2).
-fn is_media_type(text: &str) -> bool {
-    let is_name = |name: &str| {
-        name.starts_with(|first: char| first.is_ascii_alphanumeric())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
-    };
-    text.split_once('/')
-        .is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
 }
 
 #[cfg(test)]

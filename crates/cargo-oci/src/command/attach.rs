@@ -1,0 +1,177 @@
+//! `cargo oci attach`: documents about an artifact, kept beside it.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use clap::Args;
+use oci_package::{annotation, media};
+use oci_registry::{
+    Annotations, Blob, CopyOptions, Descriptor, FileName, Location, MediaType, Packed, Source,
+};
+
+use super::copy::Told;
+use super::find::{self, Selector};
+use super::{is_media_type, location, naming};
+use crate::message::FormatFlag;
+use crate::report::Error;
+use crate::session::Session;
+
+/// Attach documents to an artifact: lists of contents, reports, signatures
+///
+/// They become an artifact of their own whose subject is the other one. `referrers` shows them, `copy --referrers` takes
+/// them along, and `pull` by the printed name brings them back. The same files give the same digest.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci attach ghcr.io/acme/widgets:1.2.3 widgets.spdx.json\n  cargo oci attach ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl widgets.cdx.json\n  cargo oci attach oci:widgets:1.2.3 --artifact-type application/vnd.acme.report results.xml:application/xml"
+)]
+pub(crate) struct Flags {
+    /// What they are about: REGISTRY/REPOSITORY:TAG or @DIGEST, oci:DIR:TAG or an archive
+    #[arg(value_name = "REFERENCE", value_parser = location)]
+    reference: Location,
+
+    /// The documents; their media types follow from their names where none is given
+    #[arg(value_name = "FILE[:TYPE]", required = true)]
+    files: Vec<Document>,
+
+    /// What kind of artifact they make; known of SPDX, CycloneDX, SARIF and in-toto documents
+    #[arg(long, value_name = "TYPE", value_parser = artifact_type)]
+    artifact_type: Option<MediaType>,
+
+    /// Add an annotation
+    #[arg(long, value_name = "KEY=VALUE", value_parser = super::push::annotation)]
+    annotation: Vec<(String, String)>,
+
+    #[command(flatten)]
+    selector: Selector,
+
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
+}
+
+/// One document as it was named on the command line.
+#[derive(Debug, Clone)]
+struct Document {
+    path: PathBuf,
+    media_type: Option<MediaType>,
+}
+
+impl FromStr for Document {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        // `C:/x` is a drive and not a media type: a path before a type has more than one character.
+        let typed = text
+            .rsplit_once(':')
+            .filter(|(path, kind)| path.len() > 1 && is_media_type(kind));
+        Ok(match typed {
+            Some((path, kind)) => Self {
+                path: path.into(),
+                media_type: Some(kind.into()),
+            },
+            None => Self {
+                path: text.into(),
+                media_type: None,
+            },
+        })
+    }
+}
+
+fn artifact_type(text: &str) -> Result<MediaType, &'static str> {
+    if is_media_type(text) {
+        Ok(text.into())
+    } else {
+        Err("expected a media type, such as `application/spdx+json`")
+    }
+}
+
+impl Document {
+    fn name(&self) -> Result<FileName, Error> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        Ok(name.parse()?)
+    }
+
+    /// Its media type, where its name says what kind of document it is.
+    fn known_type(&self) -> Option<MediaType> {
+        let name = self.path.file_name().unwrap_or_default().to_string_lossy();
+        self.media_type
+            .clone()
+            .or_else(|| media::of_document(&name))
+    }
+}
+
+/// Packs the documents, and pushes them.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let root = naming::given(&flags.reference, "attach")?;
+    let known = flags.files.first().and_then(Document::known_type);
+    let Some(artifact_type) = flags.artifact_type.clone().or(known) else {
+        return Err(Error::usage(
+            "failed to attach anything: it is not known what kind of artifact the files make",
+        )
+        .help("pass `--artifact-type`, for example `application/vnd.acme.report`"));
+    };
+    let mut layers = Vec::new();
+    for file in &flags.files {
+        let name = file.name()?;
+        let media_type = file.known_type();
+        let media_type = media_type.unwrap_or_else(|| media::of_file_name(name.as_str()));
+        let mut blob = Blob::from_file(media_type, &session.resolve(&file.path)).await?;
+        let said = &mut blob.descriptor_mut().annotations;
+        said.insert(annotation::TITLE.to_owned(), name.to_string());
+        layers.push(blob);
+    }
+    let place = session.existing(&flags.reference).await?;
+    let wanted = flags.selector.wanted();
+    let about = find::manifest(&*place, &flags.reference, &root, wanted.as_ref()).await?;
+    let subject = Descriptor::new(
+        about.media_type().clone(),
+        about.digest().clone(),
+        about.bytes().len() as u64,
+    );
+    let annotations: Annotations = flags.annotation.into_iter().collect();
+    let packed = Packed::new(artifact_type, Blob::empty(), layers, annotations)?.about(subject)?;
+    let digest = packed.manifest().digest().clone();
+    let name = flags.reference.with(digest.clone());
+    let whole = flags.reference.whole_repository();
+    session.reporter.status(
+        "Attaching",
+        format_args!("{name} to {}", flags.reference.with(about.digest().clone())),
+    );
+    let mut told = Told::begin(session, &whole);
+    let observer = |event| told.event(event);
+    let options = CopyOptions {
+        concurrency: session.concurrency,
+        observer: &observer,
+        ..CopyOptions::default()
+    };
+    let source: Arc<dyn Source> = Arc::new(packed);
+    oci_registry::copy(&source, &digest.clone().into(), &*place, options).await?;
+    told.end();
+    session.finished(&name, &digest, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_and_types_are_told_apart() {
+        let parse = |text: &str| {
+            let Ok(document) = text.parse::<Document>();
+            let kind = document.known_type().map(|kind| kind.to_string());
+            (document.path.to_string_lossy().into_owned(), kind)
+        };
+        assert_eq!(
+            parse("out/results.xml:application/xml"),
+            ("out/results.xml".into(), Some("application/xml".into()))
+        );
+        assert_eq!(parse("C:/x"), ("C:/x".into(), None));
+        assert_eq!(
+            parse("widgets.spdx.json"),
+            (
+                "widgets.spdx.json".into(),
+                Some("application/spdx+json".into())
+            )
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! `cargo oci blob`: the bytes of a blob.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use futures_util::TryStreamExt;
+use oci_registry::{ErrorKind, Location};
+
+use super::output::{self, Unfinished};
+use super::{location, naming};
+use crate::report::{self, Error, Size};
+use crate::session::Session;
+
+/// Largest text that a terminal is shown, in bytes.
+const MAX_TEXT: u64 = 1 << 20;
+
+/// Fetch a blob
+///
+/// The bytes are checked as they arrive: a file gets its name when all of it is right, and a stream to stdout that turns
+/// out wrong ends with exit code 7. A terminal is shown text only.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci blob ghcr.io/acme/widgets@sha256:DIGEST --output widgets\n  cargo oci blob oci:widgets@sha256:DIGEST | tar --list"
+)]
+pub(crate) struct Flags {
+    /// The blob: REGISTRY/REPOSITORY@DIGEST, oci:DIR@DIGEST or an archive
+    #[arg(value_name = "REFERENCE", value_parser = location)]
+    reference: Location,
+
+    /// Write it to this file
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Fetches, and writes what arrives.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let Some(digest) = naming::digest(&flags.reference) else {
+        let name = format!("failed to fetch `{}`: a blob has a digest", flags.reference);
+        return Err(Error::usage(name).help(format!(
+            "`cargo oci manifest {}` shows the digests of its blobs",
+            flags.reference
+        )));
+    };
+    let source = session.source(&flags.reference).await?;
+    let found = source.find_blob(&digest).await.map_err(|error| {
+        let is_absent = error.kind() == ErrorKind::NotFound;
+        let error = Error::from(error);
+        if is_absent {
+            error.help(format!(
+                "if it is the digest of a manifest, `cargo oci manifest {}` shows it",
+                flags.reference
+            ))
+        } else {
+            error
+        }
+    })?;
+    let mut content = source.blob(&found).await?;
+    if let Some(path) = flags.output {
+        let unfinished = Unfinished::begin(session.resolve(&path))?;
+        content
+            .write_to(unfinished.file()?, unfinished.path())
+            .await?;
+        unfinished.finish()?;
+        let what = format!("{} ({})", path.display(), Size(found.size));
+        session.reporter.status("Fetched", what);
+        return session.finished(&flags.reference, &digest, None);
+    }
+    if output::is_terminal() {
+        let advice = "write it to a file with `--output FILE`, or to a pipe";
+        let refused = || {
+            let name = format!("refused to show `{}`: it is no text", flags.reference);
+            Error::usage(name).help(advice)
+        };
+        if found.size > MAX_TEXT {
+            return Err(refused());
+        }
+        let limit = usize::try_from(MAX_TEXT).unwrap_or(usize::MAX);
+        let bytes = content.read_to_end(limit).await?;
+        let is_active = |text: &str| {
+            let mut characters = text.chars();
+            characters.any(|character| {
+                !matches!(character, '\n' | '\t') && oci_registry::is_active(character)
+            })
+        };
+        let text = std::str::from_utf8(&bytes).ok();
+        let text = text.filter(|text| !is_active(text)).ok_or_else(refused)?;
+        return report::bytes(text.as_bytes());
+    }
+    while let Some(piece) = content.try_next().await? {
+        report::bytes(&piece)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,77 @@
+//! `cargo oci export`: the root filesystem of an image, flattened into one tar.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use oci_registry::{ExportOptions, Location};
+
+use super::find::{self, Selector};
+use super::location;
+use super::output::{self, Unfinished};
+use crate::report::Error;
+use crate::session::Session;
+
+/// Export the root filesystem of an image as a tar
+///
+/// All layers are fetched and checked before the first byte is written. Owners, modes and times are the image's, and the
+/// same image gives the same bytes. Of an index, the image for this machine, unless another one is chosen.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci export docker.io/library/alpine:3.20 | tar --list\n  cargo oci export ghcr.io/acme/image:1 --platform linux/arm64 --output root.tar\n  cargo oci export docker-archive:image.tar:acme/image:1 --output root.tar"
+)]
+pub(crate) struct Flags {
+    /// The image: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive
+    #[arg(value_name = "REFERENCE", value_parser = location)]
+    reference: Location,
+
+    #[command(flatten)]
+    selector: Selector,
+
+    /// Write to this file instead of stdout
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+}
+
+/// Fetches all layers, and writes what is left of them.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    if flags.output.is_none() && output::is_terminal() {
+        return Err(Error::usage("refused to write an archive to a terminal")
+            .help("write it to a file with `--output FILE`, or to a pipe"));
+    }
+    let source = session.source(&flags.reference).await?;
+    let root = find::root(&*source, &flags.reference).await?;
+    let wanted = flags.selector.wanted_or_machine();
+    let manifest = find::manifest(&*source, &flags.reference, &root, Some(&wanted)).await?;
+    let name = flags.reference.with(manifest.digest().clone());
+    session.reporter.status("Exporting", &name);
+    let options = ExportOptions::default();
+    if let Some(path) = flags.output {
+        let unfinished = Unfinished::begin(session.resolve(&path))?;
+        let file = tokio::fs::File::from_std(unfinished.file()?);
+        oci_registry::export(&*source, &manifest, file, options).await?;
+        unfinished.finish()?;
+        session.reporter.status("Exported", path.display());
+        return session.finished(&name, manifest.digest(), None);
+    }
+    let exported = oci_registry::export(&*source, &manifest, tokio::io::stdout(), options).await;
+    exported.map_err(|error| {
+        if is_broken_pipe(&error) {
+            // A reader that has seen enough is no failure.
+            std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()
+        } else {
+            Error::from(error)
+        }
+    })
+}
+
+fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut below = Some(error);
+    while let Some(error) = below {
+        let io = error.downcast_ref::<std::io::Error>();
+        if io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
+            return true;
+        }
+        below = error.source();
+    }
+    false
+}

@@ -1,0 +1,99 @@
+//! Which names of a list are shown, and in which order.
+
+use clap::Args;
+use glob::Pattern;
+use oci_package::tag;
+use oci_registry::Tag;
+use semver::Version;
+
+/// What of a list is shown.
+#[derive(Debug, Args)]
+pub(super) struct Filter {
+    /// Show only names that fit one of these patterns
+    #[arg(long, value_name = "GLOB", value_parser = pattern)]
+    include: Vec<Pattern>,
+
+    /// Leave out names that fit one of these patterns
+    #[arg(long, value_name = "GLOB", value_parser = pattern)]
+    exclude: Vec<Pattern>,
+}
+
+fn pattern(text: &str) -> Result<Pattern, String> {
+    Pattern::new(text).map_err(|error| error.to_string())
+}
+
+impl Filter {
+    /// Whether a name is shown.
+    pub(super) fn passes(&self, name: &str) -> bool {
+        let fits = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
+        (self.include.is_empty() || fits(&self.include)) && !fits(&self.exclude)
+    }
+}
+
+/// Puts tags in the order of their versions, the highest first, each before those of its targets; what is no version
+/// comes after all that are, by name.
+pub(super) fn by_version(tags: &mut [Tag]) {
+    let key = |tag: &Tag| {
+        let (text, target) = tag::split(tag);
+        let version = Version::parse(&text.replacen('_', "+", 1)).ok();
+        let (text, target) = (text.to_owned(), target.map(str::to_owned));
+        (std::cmp::Reverse(version), text, target)
+    };
+    tags.sort_by_cached_key(key);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_come_highest_first_and_their_targets_with_them() {
+        let names = [
+            "latest",
+            "1.9.0",
+            "1.10.0__b",
+            "1.10.0",
+            "nightly__a",
+            "1.10.0-rc.1",
+            "1.10.0__a",
+            "nightly",
+            "2.0.0_build.5",
+        ];
+        let mut tags = names.map(|name| name.parse::<Tag>().expect("a tag"));
+        by_version(&mut tags);
+        let shown = tags.each_ref().map(Tag::as_str);
+        assert_eq!(
+            shown,
+            [
+                "2.0.0_build.5",
+                "1.10.0",
+                "1.10.0__a",
+                "1.10.0__b",
+                "1.10.0-rc.1",
+                "1.9.0",
+                "latest",
+                "nightly",
+                "nightly__a",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_is_left_out_is_left_out_of_what_is_taken() {
+        let patterns = |texts: &[&str]| {
+            let patterns = texts.iter().map(|text| pattern(text).expect("a pattern"));
+            patterns.collect::<Vec<_>>()
+        };
+        let filter = Filter {
+            include: patterns(&["1.*", "latest"]),
+            exclude: patterns(&["*__*"]),
+        };
+        let passes = ["1.2.3", "latest", "1.2.3__x", "2.0.0"].map(|name| filter.passes(name));
+        assert_eq!(passes, [true, true, false, false]);
+        let all = Filter {
+            include: Vec::new(),
+            exclude: Vec::new(),
+        };
+        assert!(all.passes("anything"));
+    }
+}

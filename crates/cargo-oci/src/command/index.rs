@@ -1,0 +1,241 @@
+//! `cargo oci index`: an index edited by hand, or assembled from the tags of its targets.
+
+use clap::{Args, Subcommand};
+use oci_package::{AddOptions, Event, Member, ReleaseTag};
+use oci_registry::{CopyOptions, Digest, Location, Manifest, Tag};
+
+use super::copy::Told;
+use super::{Complaint, find, location, naming};
+use crate::message::{FormatFlag, Message, MessageFormat, TagAction};
+use crate::report::Error;
+use crate::session::Session;
+
+/// Add to an index, take from it, or assemble it
+///
+/// The index of a package follows from the tags of its targets: an edit sets or deletes those first, and other writers at
+/// the same time lose nothing. Any other index is edited as it is.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci index add ghcr.io/acme/widgets:1.2.3 oci:out/widgets:1.2.3__aarch64-apple-darwin\n  cargo oci index remove registry.example.com/widgets:1.2.3 x86_64-pc-windows-msvc\n  cargo oci index assemble ghcr.io/acme/widgets:1.2.3"
+)]
+pub(crate) struct Flags {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Add(Add),
+    Remove(Remove),
+    Assemble(Assemble),
+}
+
+/// Add manifests to an index, which is made when it is not there
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci index add ghcr.io/acme/widgets:1.2.3 oci:out/widgets:1.2.3__aarch64-apple-darwin\n  cargo oci index add registry.example.com/image:1 sha256:DIGEST"
+)]
+struct Add {
+    /// The index: REGISTRY/REPOSITORY:TAG or oci:DIR:TAG
+    #[arg(value_name = "INDEX", value_parser = location)]
+    index: Location,
+
+    /// What is added: references, from wherever, or digests of the index's own repository
+    #[arg(value_name = "REFERENCE", required = true, value_parser = added)]
+    added: Vec<Added>,
+
+    /// Replace the files of a released version
+    #[arg(long)]
+    overwrite: bool,
+
+    #[command(flatten)]
+    format: FormatFlag,
+}
+
+/// Take entries out of an index
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci index remove registry.example.com/widgets:1.2.3 x86_64-pc-windows-msvc\n  cargo oci index remove registry.example.com/image:1 linux/arm/v7"
+)]
+struct Remove {
+    /// The index: REGISTRY/REPOSITORY:TAG or oci:DIR:TAG
+    #[arg(value_name = "INDEX", value_parser = location)]
+    index: Location,
+
+    /// What leaves: target triples, platforms or digests
+    #[arg(value_name = "ENTRY", required = true, value_parser = member)]
+    members: Vec<Member>,
+
+    #[command(flatten)]
+    format: FormatFlag,
+}
+
+/// Write the index of a version from the tags of its targets
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cargo oci index assemble ghcr.io/acme/widgets:1.2.3")]
+struct Assemble {
+    /// The index: REGISTRY/REPOSITORY:VERSION or oci:DIR:VERSION
+    #[arg(value_name = "INDEX", value_parser = location)]
+    index: Location,
+
+    #[command(flatten)]
+    format: FormatFlag,
+}
+
+/// What is added to an index.
+#[derive(Debug, Clone)]
+enum Added {
+    Digest(Digest),
+    Elsewhere(Location),
+}
+
+fn added(text: &str) -> Result<Added, Complaint> {
+    match text.parse() {
+        Ok(digest) => Ok(Added::Digest(digest)),
+        Err(_) => location(text).map(Added::Elsewhere),
+    }
+}
+
+fn member(text: &str) -> Result<Member, String> {
+    text.parse()
+        .map_err(|error: oci_package::Error| error.to_string())
+}
+
+impl Flags {
+    /// For whom the command tells what it does.
+    pub(crate) fn message_format(&self) -> MessageFormat {
+        match &self.verb {
+            Verb::Add(flags) => flags.format.message_format,
+            Verb::Remove(flags) => flags.format.message_format,
+            Verb::Assemble(flags) => flags.format.message_format,
+        }
+    }
+}
+
+/// Edits the index.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    match flags.verb {
+        Verb::Add(flags) => add(session, flags).await,
+        Verb::Remove(flags) => remove(session, flags).await,
+        Verb::Assemble(flags) => assemble(session, flags).await,
+    }
+}
+
+async fn add(session: &Session, flags: Add) -> Result<(), Error> {
+    let tag = naming::index(&flags.index)?;
+    for added in &flags.added {
+        if let Added::Elsewhere(location) = added {
+            let is_own = naming::is_same_place(session, location, &flags.index);
+            if is_own && naming::tag(location).as_ref() == Some(&tag) {
+                return Err(Error::usage(format!(
+                    "failed to add `{location}` to itself: it is the index"
+                ))
+                .help("name a manifest"));
+            }
+        }
+    }
+    let target = session.target(&flags.index).await?;
+    let mut manifests: Vec<Manifest> = Vec::new();
+    for added in flags.added {
+        let (location, root) = match added {
+            Added::Digest(digest) => (flags.index.with(digest.clone()), digest.into()),
+            Added::Elsewhere(location) => {
+                let source = session.source(&location).await?;
+                let root = find::root(&*source, &location).await?;
+                (location, root)
+            }
+        };
+        if naming::is_same_place(session, &location, &flags.index) {
+            manifests.push(find::manifest(&*target, &location, &root, None).await?);
+            continue;
+        }
+        let source = session.source(&location).await?;
+        let mut told = Told::new(session, &flags.index, &location.with(root.clone()), &[]);
+        let observer = |event| told.event(event);
+        let options = CopyOptions {
+            concurrency: session.concurrency,
+            observer: &observer,
+            ..CopyOptions::default()
+        };
+        let copied = oci_registry::copy(&source, &root, &*target, options).await;
+        manifests.push(copied.map_err(|error| find::explain(error, &location))?);
+        told.end();
+    }
+    let options = AddOptions {
+        overwrite: flags.overwrite,
+    };
+    let observer = |event: Event<'_>| told(session, &flags.index, &event);
+    let index = oci_package::add(&*target, &tag, &manifests, &options, &observer).await?;
+    finished(session, &flags.index, &index)
+}
+
+async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
+    let tag = naming::index(&flags.index)?;
+    let place = session.deletable(&flags.index).await?;
+    let observer = |event: Event<'_>| told(session, &flags.index, &event);
+    let removed = oci_package::remove(&*place, &tag, &flags.members, &observer).await?;
+    for tag in &removed.tags {
+        let name = flags.index.with(tag.clone());
+        session.reporter.status("Deleted", name);
+    }
+    for entry in &removed.entries {
+        let target = entry.annotation(oci_package::annotation::TARGET);
+        let platform = entry.platform.as_ref().map(ToString::to_string);
+        let name = target.or(platform.as_deref()).unwrap_or("an entry");
+        session
+            .reporter
+            .status("Removed", format_args!("{name} ({})", entry.digest));
+    }
+    if let Some(index) = removed.index {
+        return finished(session, &flags.index, &index);
+    }
+    session.reporter.note(format_args!(
+        "nothing is left of `{}`: its tag went too",
+        flags.index
+    ));
+    Ok(())
+}
+
+async fn assemble(session: &Session, flags: Assemble) -> Result<(), Error> {
+    let tag: Tag = naming::index(&flags.index)?;
+    let release = ReleaseTag::new(tag)?;
+    let target = session.existing(&flags.index).await?;
+    let observer = |event: Event<'_>| told(session, &flags.index, &event);
+    let index = oci_package::assemble(&*target, &release, &observer).await;
+    let index = index.map_err(|error| {
+        let is_absent = error.kind() == oci_registry::ErrorKind::NotFound;
+        let error = Error::from(error);
+        if is_absent {
+            let place = flags.index.whole_repository();
+            error.help(format!("`cargo oci tags {place}` lists what is there"))
+        } else {
+            error
+        }
+    })?;
+    finished(session, &flags.index, &index)
+}
+
+fn finished(session: &Session, place: &Location, index: &Manifest) -> Result<(), Error> {
+    let digest = index.digest();
+    session.finished(&place.with(digest.clone()), digest, Some(digest))
+}
+
+/// Tells what happens to an index and to the tags of its targets.
+pub(super) fn told(session: &Session, place: &Location, event: &Event<'_>) {
+    let reporter = session.reporter;
+    match event {
+        Event::Tag(tag, manifest) => reporter.tell(&Message::Tag {
+            reference: place.with((*tag).clone()).to_string(),
+            action: TagAction::Tagged,
+            digest: manifest.digest(),
+        }),
+        Event::Index(tag, index) => reporter.tell(&Message::Index {
+            reference: place.with((*tag).clone()).to_string(),
+            targets: oci_package::Summary::of(index).targets,
+            size: index.bytes().len() as u64,
+            digest: index.digest(),
+        }),
+        Event::Note(note) => reporter.note(note),
+        _ => {}
+    }
+}

@@ -1,0 +1,203 @@
+//! `cargo oci inspect`: what a release page would show.
+
+use clap::Args;
+use oci_package::{InspectedFile, InspectedTarget, Inspection, Libc};
+use oci_registry::{Cache, Location, escape};
+
+use super::find::{self, Selector};
+use super::location;
+use crate::report::{self, Error, Size};
+use crate::session::Session;
+
+/// How many characters of one text are shown.
+const LONGEST: usize = 400;
+
+/// Show what a release page would show
+///
+/// Name, version, licences, where the sources are, and a table of the targets with their files. Images and artifacts of
+/// others are shown as far as they say what they are.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci inspect ghcr.io/acme/widgets\n  cargo oci inspect ghcr.io/acme/widgets:1.2.3 --target aarch64-apple-darwin\n  cargo oci inspect oci-archive:widgets.tar:1.2.3"
+)]
+pub(crate) struct Flags {
+    /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive; without either, the highest release
+    #[arg(value_name = "REFERENCE", value_parser = location)]
+    reference: Location,
+
+    #[command(flatten)]
+    selector: Selector,
+}
+
+/// Finds out what there is to say, and prints it.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let source = session.source(&flags.reference).await?;
+    let source = match Cache::of_user(&session.environment) {
+        Some(cache) if source.origin().is_some() => cache.over(source),
+        _ => source,
+    };
+    let root = find::root(&*source, &flags.reference).await?;
+    let wanted = flags.selector.wanted();
+    let manifest = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
+    let inspection = oci_package::inspect(&source, &manifest).await?;
+    let name = flags.reference.with(inspection.digest.clone());
+    report::line(page(&flags.reference, &name, &inspection).trim_end())
+}
+
+/// A stranger's text: one line, and nothing of it may act on a terminal.
+fn inert(text: &str) -> String {
+    escape(text, LONGEST)
+}
+
+fn page(asked: &Location, name: &Location, inspection: &Inspection) -> String {
+    let title = inspection
+        .name
+        .as_deref()
+        .map_or_else(|| asked.whole_repository().to_string(), inert);
+    let version = inspection.version.as_deref().map(inert);
+    let mut lines = vec![
+        [title]
+            .into_iter()
+            .chain(version)
+            .collect::<Vec<_>>()
+            .join(" "),
+    ];
+    lines.extend(inspection.description.as_deref().map(inert));
+    lines.push(String::new());
+    let kind = inspection
+        .artifact_type
+        .as_ref()
+        .unwrap_or(&inspection.media_type);
+    let facts = [
+        ("reference", Some(name.to_string())),
+        ("licenses", inspection.licenses.as_deref().map(inert)),
+        ("source", inspection.source.as_deref().map(inert)),
+        ("revision", inspection.revision.as_deref().map(inert)),
+        ("created", inspection.created.as_deref().map(inert)),
+        ("type", Some(kind.to_string())),
+        ("size", inspection.size.map(|size| Size(size).to_string())),
+    ];
+    for (word, fact) in facts {
+        lines.extend(fact.map(|fact| format!("{word:<11}{fact}")));
+    }
+    for target in &inspection.targets {
+        lines.push(String::new());
+        lines.push(heading(target));
+        lines.extend(files(&target.files));
+    }
+    lines.join("\n")
+}
+
+/// What a target is called, what it needs, how large it is, and its digest.
+fn heading(target: &InspectedTarget) -> String {
+    let platform = target.platform.as_ref().map(ToString::to_string);
+    let platform = platform.as_deref().map(inert);
+    let triple = target.target.as_deref().map(inert);
+    let (name, platform) = match (triple, platform) {
+        (Some(triple), platform) => (triple, platform),
+        (None, Some(platform)) => (platform, None),
+        (None, None) => ("any platform".to_owned(), None),
+    };
+    let libc = match (target.libc, target.glibc) {
+        (Some(Libc::Static), _) => Some("static".to_owned()),
+        (Some(Libc::Musl), _) => Some("musl".to_owned()),
+        (_, Some(glibc)) => Some(format!("glibc {glibc}")),
+        (Some(Libc::Glibc), None) => Some("glibc".to_owned()),
+        (None, None) => None,
+    };
+    let needs: Vec<_> = platform.into_iter().chain(libc).collect();
+    let size = match (target.is_there, target.size) {
+        (false, _) => Some("not there".to_owned()),
+        (true, size) => size.map(|size| Size(size).to_string()),
+    };
+    let parts = [
+        Some(name),
+        Some(needs.join(", ")),
+        size,
+        Some(target.digest.to_string()),
+    ];
+    let parts = parts.into_iter().flatten().filter(|part| !part.is_empty());
+    parts.collect::<Vec<_>>().join("  ")
+}
+
+/// A line for each file: its name, what it is, its size and its digest.
+fn files(files: &[InspectedFile]) -> Vec<String> {
+    let rows: Vec<_> = files
+        .iter()
+        .map(|file| {
+            let name = file.file.as_deref().or(file.title.as_deref());
+            let name = name.map_or_else(|| "-".to_owned(), inert);
+            let kind = file.kind.as_deref().map(inert);
+            let kind = kind.unwrap_or_else(|| file.media_type.to_string());
+            (name, kind, Size(file.size).to_string(), &file.digest)
+        })
+        .collect();
+    let longest = |length: fn(&(String, String, String, &oci_registry::Digest)) -> usize| {
+        rows.iter().map(length).max().unwrap_or_default()
+    };
+    let names = longest(|row| row.0.chars().count());
+    let kinds = longest(|row| row.1.chars().count());
+    let lines = rows.iter().map(|(name, kind, size, digest)| {
+        format!("  {name:<names$}  {kind:<kinds$}  {size:>10}  {digest}")
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use oci_package::{Build, File, Kind, PackOptions, Package, PublishOptions, ReleaseTag};
+    use oci_registry::{Memory, Source};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_release_fits_a_page() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("widgets");
+        std::fs::write(&path, "a program").expect("a file");
+        let mut package = Package::new("widgets", "1.2.3".parse().expect("a version"));
+        package.description = Some("Round \u{1b}[31mones".into());
+        let build = Build::new("x86_64-unknown-linux-musl", "release");
+        let files = [File::new(
+            "widgets".parse().expect("a name"),
+            Kind::Bin,
+            path,
+        )];
+        let options = PackOptions::default();
+        let packed = oci_package::pack(&package, &build, &files, &options).await;
+        let artifact = packed.expect("an artifact");
+        let memory = Memory::new();
+        let tags = [ReleaseTag::parse("1.2.3").expect("a tag")];
+        let options = PublishOptions::default();
+        let published = oci_package::publish(&artifact, &memory, &tags, &options, &|_| {}).await;
+        let published = published.expect("memory takes it");
+        let index = published.tags[0].index.clone().expect("an index");
+        let source: Arc<dyn Source> = Arc::new(memory);
+        let inspection = oci_package::inspect(&source, &index).await;
+        let inspection = inspection.expect("all is there");
+        let asked: Location = "a.b/widgets:1.2.3".parse().expect("a location");
+        let name = asked.with(index.digest().clone());
+        let shown = page(&asked, &name, &inspection);
+        let size = Size(inspection.size.expect("a size"));
+        let expected = [
+            "widgets 1.2.3".to_owned(),
+            "Round \\u{1b}[31mones".to_owned(),
+            String::new(),
+            format!("reference  {name}"),
+            "type       application/vnd.cargo-oci.package.v1".to_owned(),
+            format!("size       {size}"),
+            String::new(),
+            format!(
+                "x86_64-unknown-linux-musl  linux/amd64, musl  {size}  {}",
+                published.manifest.digest()
+            ),
+            format!(
+                "  widgets  bin         9 B  {}",
+                oci_registry::Digest::sha256(b"a program")
+            ),
+        ];
+        assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
+    }
+}

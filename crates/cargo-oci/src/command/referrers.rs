@@ -1,0 +1,168 @@
+//! `cargo oci referrers`: what is about a manifest, and what is about that.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use clap::Args;
+use futures_util::TryStreamExt;
+use oci_package::annotation;
+use oci_registry::{Descriptor, Digest, Location, MediaType, Source, escape};
+
+use super::find::{self, Selector};
+use super::location;
+use crate::report::{self, Error};
+use crate::session::Session;
+
+/// How deep the tree is followed.
+const MAX_DEPTH: usize = 16;
+
+/// Show what is about a manifest, as a tree
+///
+/// Signatures, lists of contents, attestations: manifests whose subject it is, and what is about those.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci referrers ghcr.io/acme/widgets:1.2.3\n  cargo oci referrers ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl\n  cargo oci referrers oci:widgets:1.2.3 --artifact-type application/spdx+json"
+)]
+pub(crate) struct Flags {
+    /// The manifest: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive; without either, the highest release
+    #[arg(value_name = "REFERENCE", value_parser = location)]
+    reference: Location,
+
+    #[command(flatten)]
+    selector: Selector,
+
+    /// Show only what is of this type, with what is about it
+    #[arg(long, value_name = "TYPE")]
+    artifact_type: Option<String>,
+}
+
+/// Finds them, and draws the tree.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let source = session.source(&flags.reference).await?;
+    let root = find::root(&*source, &flags.reference).await?;
+    let wanted = flags.selector.wanted();
+    let manifest = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
+    let artifact_type = flags.artifact_type.as_deref().map(MediaType::from);
+    let digest = manifest.digest();
+    let tree = Tree::of(&source, digest.clone(), artifact_type.as_ref()).await?;
+    report::line(flags.reference.with(digest.clone()))?;
+    for line in tree.lines() {
+        report::line(line)?;
+    }
+    if tree.branches.is_empty() {
+        session.reporter.note("there is nothing about it");
+    }
+    Ok(())
+}
+
+/// What is about a manifest.
+struct Tree {
+    /// In the order of the tree: how deep each is, and what is said of it.
+    branches: Vec<(usize, Descriptor)>,
+}
+
+impl Tree {
+    /// Asks for everything, from the top down.
+    async fn of(
+        source: &Arc<dyn Source>,
+        subject: Digest,
+        artifact_type: Option<&MediaType>,
+    ) -> Result<Self, Error> {
+        let mut branches = Vec::new();
+        let mut seen = HashSet::from([subject.clone()]);
+        // What is to be shown next is the last.
+        let mut next = listed(source, &subject, artifact_type, 0).await?;
+        while let Some((depth, entry)) = next.pop() {
+            let digest = entry.digest.clone();
+            branches.push((depth, entry));
+            if seen.insert(digest.clone()) && depth + 1 < MAX_DEPTH {
+                next.extend(listed(source, &digest, None, depth + 1).await?);
+            }
+        }
+        Ok(Self { branches })
+    }
+
+    fn lines(&self) -> impl Iterator<Item = String> {
+        self.branches
+            .iter()
+            .enumerate()
+            .map(|(at, (depth, entry))| {
+                let mut line = String::new();
+                for level in 0..*depth {
+                    line.push_str(if self.goes_on(at, level) {
+                        "│   "
+                    } else {
+                        "    "
+                    });
+                }
+                line.push_str(if self.goes_on(at, *depth) {
+                    "├── "
+                } else {
+                    "└── "
+                });
+                let kind = entry.artifact_type.as_ref().unwrap_or(&entry.media_type);
+                let _ = write!(line, "{kind}  {}", entry.digest);
+                if let Some(created) = entry.annotation(annotation::CREATED) {
+                    // A stranger's text: nothing of it may act on a terminal.
+                    let _ = write!(line, "  {}", escape(created, 25));
+                }
+                line
+            })
+    }
+
+    /// Whether there is another branch of this depth below this line, from the same stem.
+    fn goes_on(&self, at: usize, depth: usize) -> bool {
+        let below = self.branches[at + 1..].iter();
+        let mut below = below.map(|(found, _)| *found);
+        below.find(|found| *found <= depth) == Some(depth)
+    }
+}
+
+/// What is about one manifest, the last first.
+async fn listed(
+    source: &Arc<dyn Source>,
+    subject: &Digest,
+    artifact_type: Option<&MediaType>,
+    depth: usize,
+) -> Result<Vec<(usize, Descriptor)>, Error> {
+    let listed = source.referrers(subject, artifact_type);
+    let mut listed: Vec<_> = listed.map_ok(|entry| (depth, entry)).try_collect().await?;
+    listed.reverse();
+    Ok(listed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn branches_hang_where_they_belong() {
+        let entry = |name: &str| {
+            let digest = Digest::sha256(name.as_bytes());
+            let mut entry = Descriptor::new(MediaType::MANIFEST, digest, 1);
+            entry.artifact_type = Some(name.into());
+            entry
+        };
+        let branches = [(0, "a"), (1, "b"), (2, "c"), (1, "d"), (0, "e"), (1, "f")];
+        let branches = branches.map(|(depth, name)| (depth, entry(name)));
+        let tree = Tree {
+            branches: branches.into(),
+        };
+        let lines = tree.lines().map(|line| {
+            let (drawn, _) = line.split_once("  sha256:").expect("a digest");
+            drawn.to_owned()
+        });
+        assert_eq!(
+            lines.collect::<Vec<_>>(),
+            [
+                "├── a",
+                "│   ├── b",
+                "│   │   └── c",
+                "│   └── d",
+                "└── e",
+                "    └── f"
+            ]
+        );
+    }
+}

@@ -1,0 +1,75 @@
+//! `cargo oci tag`: further names for what is there.
+
+use clap::Args;
+use oci_registry::{Identifier, Location, Optional, Tag};
+
+use super::{Complaint, location, naming};
+use crate::message::{FormatFlag, Message, TagAction};
+use crate::report::Error;
+use crate::session::Session;
+
+/// Give a manifest further tags
+///
+/// No content is moved. A tag that names something else is taken from it, and what it named is said.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci tag ghcr.io/acme/widgets:1.2.3 stable\n  cargo oci tag ghcr.io/acme/widgets:nightly nightly-2026-01-31 last-good\n  cargo oci tag oci:widgets@sha256:DIGEST 1.2.3"
+)]
+pub(crate) struct Flags {
+    /// The manifest: REGISTRY/REPOSITORY:TAG or @DIGEST, or of a layout or archive
+    #[arg(value_name = "REFERENCE", value_parser = location)]
+    reference: Location,
+
+    /// The tags that it gets
+    #[arg(value_name = "TAG", required = true, value_parser = tag)]
+    tags: Vec<Tag>,
+
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
+}
+
+fn tag(text: &str) -> Result<Tag, Complaint> {
+    text.parse().map_err(Complaint::from)
+}
+
+/// Sets the tags, one after the other.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let named = naming::given(&flags.reference, "tag")?;
+    if let Identifier::Tag(own) = &named
+        && flags.tags.contains(own)
+    {
+        return Err(Error::usage(format!(
+            "failed to tag `{}`: `{own}` is the tag that it has",
+            flags.reference
+        ))
+        .help("name another tag"));
+    }
+    let place = session.existing(&flags.reference).await?;
+    let manifest = super::find::manifest(&*place, &flags.reference, &named, None).await?;
+    let digest = manifest.digest();
+    for tag in flags.tags {
+        let identifier = Identifier::Tag(tag.clone());
+        let held = place.resolve(&identifier).await.optional()?;
+        let reference = flags.reference.with(tag.clone()).to_string();
+        let action = match held {
+            Some(held) if held.digest == *digest => {
+                session.reporter.status("Unchanged", reference);
+                continue;
+            }
+            Some(held) => {
+                session
+                    .reporter
+                    .note(format_args!("`{reference}` named {} before", held.digest));
+                TagAction::Moved
+            }
+            None => TagAction::Tagged,
+        };
+        place.tag(&manifest, &tag).await?;
+        session.reporter.tell(&Message::Tag {
+            reference,
+            action,
+            digest,
+        });
+    }
+    session.finished(&flags.reference.with(digest.clone()), digest, None)
+}

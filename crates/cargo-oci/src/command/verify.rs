@@ -1,0 +1,111 @@
+//! `cargo oci verify`: whether an artifact is what its names say, and whether a directory holds what it holds.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use oci_package::Comparison;
+use oci_registry::{ErrorKind, Identifier, Location, VerifyEvent, VerifyOptions};
+
+use super::find::{self, Selector};
+use super::location;
+use crate::report::{self, Error, Size};
+use crate::session::Session;
+
+/// Check every digest of an artifact, and files against it
+///
+/// Reads all that the artifact is made of, and compares digests, sizes and media types; everything that is wrong is named,
+/// and ends with exit code 7. With a directory, its files are compared with those of the artifact, for this machine unless
+/// another target is chosen, under the names that `pull` gives them or under their titles.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci verify ghcr.io/acme/widgets:1.2.3\n  cargo oci verify ghcr.io/acme/widgets:1.2.3 ~/.cargo/bin\n  cargo oci verify oci-archive:backup.tar:1.2.3"
+)]
+pub(crate) struct Flags {
+    /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive; without either, the highest release
+    #[arg(value_name = "REFERENCE", value_parser = location)]
+    reference: Location,
+
+    /// A directory that should hold its files
+    #[arg(value_name = "DIR")]
+    directory: Option<PathBuf>,
+
+    #[command(flatten)]
+    selector: Selector,
+}
+
+/// Reads everything, and says what is wrong.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let source = session.source(&flags.reference).await?;
+    let root = find::root(&*source, &flags.reference).await?;
+    let wanted = flags.selector.wanted();
+    let root = match &wanted {
+        Some(_) => {
+            let chosen = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
+            Identifier::Digest(chosen.digest().clone())
+        }
+        None => root,
+    };
+    let reporter = session.reporter;
+    let observer = |event: VerifyEvent<'_>| {
+        if let VerifyEvent::Wrong(piece, error) = event {
+            let name = piece.annotation(oci_package::annotation::TITLE);
+            let name = name.map_or_else(String::new, |name| format!("{name}, "));
+            reporter.status("Wrong", format_args!("{name}{}: {error}", piece.digest));
+        }
+    };
+    reporter.status("Verifying", flags.reference.with(root.clone()));
+    let options = VerifyOptions {
+        concurrency: session.concurrency,
+        observer: &observer,
+    };
+    let verified = oci_registry::verify(&*source, &root, options).await;
+    let verified = verified.map_err(|error| find::explain(error, &flags.reference))?;
+    let digest = verified.manifest.digest();
+    reporter.status(
+        "Verified",
+        format_args!(
+            "{} manifests and {} blobs ({})",
+            verified.manifests,
+            verified.blobs,
+            Size(verified.size)
+        ),
+    );
+    if let Some(directory) = &flags.directory {
+        let wanted = flags.selector.wanted_or_machine();
+        let found = Identifier::Digest(digest.clone());
+        let manifest = find::manifest(&*source, &flags.reference, &found, Some(&wanted)).await?;
+        let directory = session.resolve(directory);
+        let compared = oci_package::compare(&manifest, &directory).await?;
+        let name = flags.reference.with(manifest.digest().clone());
+        let is_same = |compared: &&Comparison| matches!(compared, Comparison::Same(_));
+        let same = compared.iter().filter(is_same).count();
+        for comparison in &compared {
+            let verb = if is_same(&comparison) {
+                "Same"
+            } else {
+                "Wrong"
+            };
+            reporter.status(verb, comparison);
+        }
+        if compared.is_empty() {
+            return Err(Error::new(
+                ErrorKind::NotFound,
+                format!("failed to compare `{name}`: none of its layers is a file"),
+            )
+            .help(format!("`cargo oci manifest {name}` shows what it holds")));
+        }
+        if same < compared.len() {
+            let shown = directory.display();
+            return Err(Error::new(
+                ErrorKind::Mismatch,
+                format!(
+                    "{} of {} files in `{shown}` are not those of `{name}`",
+                    compared.len() - same,
+                    compared.len()
+                ),
+            )
+            .help(format!("`cargo oci pull {name}` brings them")));
+        }
+    }
+    report::line(flags.reference.with(digest.clone()))
+}
