@@ -14,6 +14,7 @@
 //! | [`recorder`] | a proxy that names every request that passes |
 //! | [`program`] | a home of its own for a program, and its run |
 //! | [`sources`] | crates to push, in a directory of their own |
+//! | [`release`] | what stands in a registry already: a package for two targets, an image |
 //! | [`layout`] | OCI layout directories, read without our own code |
 //! | [`messages`] | the documented schema of JSON messages, to hold lines against |
 //!
@@ -30,6 +31,7 @@ mod process;
 pub mod program;
 pub mod recorder;
 pub mod registry;
+pub mod release;
 pub mod sources;
 pub mod testbed;
 pub mod token;

@@ -73,6 +73,12 @@ impl Registry {
         Self::start(Gate::Open)
     }
 
+    /// A registry that lets everybody in and nothing go: it deletes nothing.
+    #[must_use]
+    pub fn keeping() -> Self {
+        Self::start_with(Gate::Open, false)
+    }
+
     /// A registry that asks for a password (Basic).
     #[must_use]
     pub fn with_passwords() -> Self {
@@ -92,6 +98,10 @@ impl Registry {
     }
 
     fn start(gate: Gate) -> Self {
+        Self::start_with(gate, true)
+    }
+
+    fn start_with(gate: Gate, deletes: bool) -> Self {
         let data = tempfile::tempdir().expect("a directory for the registry's data");
         let at = |name: &str| data.path().join(name);
         // JSON is YAML, which the registry reads.
@@ -100,7 +110,7 @@ impl Registry {
             "log": {"level": "info", "accesslog": {"disabled": true}},
             "storage": {
                 "filesystem": {"rootdirectory": at("storage")},
-                "delete": {"enabled": true},
+                "delete": {"enabled": deletes},
                 "maintenance": {"uploadpurging": {"enabled": false}},
             },
             "http": {"addr": "127.0.0.1:0", "secret": "testbed"},
