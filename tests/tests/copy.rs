@@ -1,0 +1,280 @@
+//! `cargo oci copy` and `cargo oci tag`: the same bytes in every place.
+
+use e2e::layout::Layout;
+use e2e::messages::Schema;
+use e2e::program::Home;
+use e2e::recorder::Recorder;
+use e2e::registry::Registry;
+use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
+use e2e::require;
+
+#[test]
+fn digests_are_the_same_through_all_places_and_for_others() {
+    require!(DockerRegistry, Skopeo);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let digest = registry.digest("widgets", "1.2.3").unwrap();
+    let places = [
+        format!("{}/widgets:1.2.3", registry.host()),
+        "oci:layout:1.2.3".to_owned(),
+        "oci-archive:archive.tar:1.2.3".to_owned(),
+        format!("{}/mirror/widgets:1.2.3", registry.host()),
+    ];
+    for step in places.windows(2) {
+        let outcome = home.cargo_oci(["copy", &step[0], &step[1]]).succeeds();
+        assert_eq!(outcome.printed_digest(), digest, "{outcome}");
+        let place = step[1].strip_suffix(":1.2.3").unwrap();
+        assert_eq!(outcome.last_line(), format!("{place}@{digest}"));
+    }
+    let layout = Layout::open(home.path().join("layout"));
+    assert_eq!(layout.digest("1.2.3").unwrap(), digest);
+    let archived = home.skopeo(["inspect", "--raw", "oci-archive:archive.tar:1.2.3"]);
+    assert_eq!(e2e::sha256(archived.succeeds().stdout.as_bytes()), digest);
+    let mirrored = registry.manifest("mirror/widgets", "1.2.3").unwrap();
+    assert_eq!(mirrored.0, digest);
+    // Another registry, and a client of others to read it there.
+    let other = Registry::open();
+    let from = format!("{}/mirror/widgets:1.2.3", registry.host());
+    let to = format!("{}/widgets", other.host());
+    home.cargo_oci(["copy", &from, &to]).succeeds();
+    let source = format!("docker://{to}:1.2.3");
+    let raw = home.skopeo(["inspect", "--raw", "--tls-verify=false", &source]);
+    assert_eq!(e2e::sha256(raw.succeeds().stdout.as_bytes()), digest);
+}
+
+#[test]
+fn what_is_there_is_not_sent() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, "oci:out");
+    let recorder = Recorder::before(registry.host());
+    let target = format!("{}/widgets", recorder.host());
+    let copy = ["copy", "oci:out/widgets:1.2.3", &target];
+    home.cargo_oci(copy).succeeds();
+    assert!(recorder.take().iter().any(|request| request.writes()));
+    let outcome = home.cargo_oci(copy).succeeds();
+    let requests = recorder.take();
+    assert_eq!(requests.len(), 1, "{requests:?}");
+    assert!(!requests[0].writes());
+    assert!(outcome.stderr.contains("Unchanged"), "{outcome}");
+    // A neighbour has the blobs already.
+    let neighbour = format!("{}/neighbour", recorder.host());
+    let outcome = home
+        .cargo_oci(["copy", &format!("{target}:1.2.3"), &neighbour])
+        .succeeds();
+    assert!(outcome.stderr.contains("Mounted"), "{outcome}");
+    assert!(!outcome.stderr.contains("Uploaded"), "{outcome}");
+}
+
+#[test]
+fn all_tags_come_along_with_what_is_about_them() {
+    require!(DockerRegistry);
+    let (registry, other, home) = (Registry::open(), Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let source = format!("{}/widgets", registry.host());
+    std::fs::write(home.path().join("widgets.spdx.json"), "{}").unwrap();
+    let about = format!("{source}:{}", target_tag(MAC));
+    let attached = home
+        .cargo_oci(["attach", &about, "widgets.spdx.json"])
+        .succeeds()
+        .printed_digest();
+
+    let plain = format!("{}/plain", other.host());
+    let outcome = home
+        .cargo_oci(["copy", &source, &plain, "--all-tags"])
+        .succeeds();
+    let expected = ["1.2.3".to_owned(), target_tag(MAC), target_tag(ARM)];
+    assert_eq!(other.tags("plain"), expected);
+    assert!(outcome.stderr.contains("--referrers"), "{outcome}");
+    assert_eq!(other.digest("plain", &attached), None);
+    assert_eq!(outcome.stdout.lines().count(), 3, "{outcome}");
+
+    let whole = format!("{}/whole", other.host());
+    home.cargo_oci(["copy", &source, &whole, "--all-tags", "--referrers"])
+        .succeeds();
+    assert_eq!(other.digest("whole", &attached), Some(attached.clone()));
+    let shown = home
+        .cargo_oci(["referrers", &format!("{whole}:{}", target_tag(MAC))])
+        .succeeds();
+    assert!(shown.stdout.contains(&attached), "{shown}");
+    for tag in &expected {
+        assert_eq!(
+            other.digest("whole", tag),
+            registry.digest("widgets", tag),
+            "{tag}"
+        );
+    }
+    // Through an archive, which keeps no lists, and back.
+    let archive = "oci-archive:backup.tar";
+    home.cargo_oci(["copy", &source, archive, "--all-tags", "--referrers"])
+        .succeeds();
+    let restored = format!("{}/restored", other.host());
+    home.cargo_oci(["copy", archive, &restored, "--all-tags", "--referrers"])
+        .succeeds();
+    assert_eq!(other.digest("restored", &attached), Some(attached));
+}
+
+#[test]
+fn one_target_goes_alone_under_its_own_tag() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let source = format!("{}/widgets:1.2.3", registry.host());
+    home.cargo_oci(["copy", &source, "oci:one", "--target", MAC])
+        .succeeds();
+    let layout = Layout::open(home.path().join("one"));
+    assert_eq!(
+        layout.digest(&target_tag(MAC)),
+        registry.digest("widgets", &target_tag(MAC))
+    );
+    assert_eq!(layout.digest("1.2.3"), None);
+    // A reader finds it there.
+    home.cargo_oci(["pull", "oci:one:1.2.3", "--target", MAC, "-o", "pulled"])
+        .succeeds();
+    // Or under the tag that was asked for, and several at once.
+    let targets = ["oci:two:mac", "oci:two:latest", "oci:three:mac"];
+    let arguments = ["copy", "--platform", "darwin/arm64", &source];
+    home.cargo_oci(arguments.iter().chain(&targets).copied())
+        .succeeds();
+    let layout = Layout::open(home.path().join("two"));
+    assert_eq!(layout.digest("mac"), layout.digest("latest"));
+    assert!(
+        Layout::open(home.path().join("three"))
+            .digest("mac")
+            .is_some()
+    );
+    let absent = [
+        "copy",
+        &source,
+        "oci:four",
+        "--target",
+        "s390x-unknown-linux-gnu",
+    ];
+    home.cargo_oci(absent).fails_with(4);
+    assert!(!home.path().join("four").exists());
+}
+
+#[test]
+fn images_go_into_dockers_archives_and_back() {
+    require!(DockerRegistry, Skopeo);
+    let (registry, home) = (Registry::open(), Home::new());
+    let digest = image_layout(&home.path().join("image"));
+    let docker = "docker-archive:image.tar:acme/image:1.0";
+    home.cargo_oci(["copy", "oci:image:1.0", docker]).succeeds();
+    let seen = home.skopeo(["inspect", docker]).succeeds();
+    let seen: serde_json::Value = serde_json::from_str(&seen.stdout).unwrap();
+    assert_eq!(seen["Labels"]["org.example"], "x");
+    let target = format!("{}/image:1.0", registry.host());
+    let outcome = home.cargo_oci(["copy", docker, &target]).succeeds();
+    assert_eq!(outcome.printed_digest(), digest);
+    assert_eq!(registry.digest("image", "1.0"), Some(digest));
+
+    // Packages and indexes are no images.
+    let _release = Release::push(&home, "oci:out");
+    let outcome = home
+        .cargo_oci(["copy", "oci:out/widgets:1.2.3", "docker-archive:w.tar:w:1"])
+        .fails_with(2);
+    assert!(outcome.stderr.contains("--platform"), "{outcome}");
+    assert!(!home.path().join("w.tar").exists());
+}
+
+#[test]
+fn what_cannot_be_copied_is_said_at_once() {
+    let home = Home::new();
+    let digest = e2e::sha256(b"x");
+    let by_digest = format!("oci:there@{digest}");
+    for arguments in [
+        &["copy", "oci:here:1", "oci:here:1"][..],
+        &["copy", "oci:here:1", "oci:here"],
+        &["copy", "oci:here:1", "oci:./here:1"],
+        &["copy", "127.0.0.1:1/a:1", "127.0.0.1:1/a:1"],
+        &["copy", "oci:here:1", &by_digest],
+        &["copy", "oci:here:1", "docker-archive:there.tar"],
+        &["copy", "oci:here:1", "oci:there", "--all-tags"],
+        &["copy", "oci:here", "oci:there:1", "--all-tags"],
+        &["tag", "oci:here", "latest"],
+        &["tag", "oci:here:1", "1"],
+        &["tag", "oci:here:1", "127.0.0.1:1/a:2"],
+    ] {
+        let outcome = home.cargo_oci(arguments.iter().copied()).outcome();
+        assert_eq!(outcome.code, Some(2), "{outcome}");
+        assert!(outcome.stderr.starts_with("error: "), "{outcome}");
+    }
+    assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 3);
+    home.cargo_oci(["copy", "oci:here:1", "oci:there"])
+        .outcome();
+    assert!(!home.path().join("there").exists());
+}
+
+#[test]
+fn a_tag_is_set_without_moving_bytes() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let recorder = Recorder::before(registry.host());
+    let place = format!("{}/widgets", recorder.host());
+    let of_mac = format!("{place}:{}", target_tag(MAC));
+    let outcome = home.cargo_oci(["tag", &of_mac, "mac", "latest"]).succeeds();
+    let mac = registry.digest("widgets", &target_tag(MAC)).unwrap();
+    assert_eq!(outcome.last_line(), format!("{place}@{mac}"));
+    assert_eq!(registry.digest("widgets", "mac"), Some(mac.clone()));
+    assert_eq!(registry.digest("widgets", "latest"), Some(mac.clone()));
+    let requests = recorder.take();
+    assert!(
+        requests
+            .iter()
+            .all(|request| !request.path.contains("/blobs/")),
+        "{requests:?}"
+    );
+    let outcome = home
+        .cargo_oci(["tag", &format!("{place}:1.2.3"), "latest"])
+        .succeeds();
+    assert!(outcome.stderr.contains(&mac), "what it named: {outcome}");
+    let index = registry.digest("widgets", "1.2.3");
+    assert_eq!(registry.digest("widgets", "latest"), index);
+    recorder.take();
+    home.cargo_oci(["tag", &format!("{place}:1.2.3"), "latest"])
+        .succeeds();
+    assert!(recorder.take().iter().all(|request| !request.writes()));
+    home.cargo_oci(["tag", &format!("{place}:9.9.9"), "latest"])
+        .fails_with(4);
+    // A layout that is not there is not made.
+    home.cargo_oci(["tag", "oci:absent:1", "2"]).outcome();
+    assert!(!home.path().join("absent").exists());
+}
+
+#[test]
+fn programs_are_told_as_it_is_documented() {
+    let home = Home::new();
+    let _release = Release::push(&home, "oci:out");
+    let copy = ["copy", "oci:out/widgets:1.2.3", "oci:copy"];
+    let outcome = home
+        .cargo_oci(copy.iter().chain(&["--message-format", "json"]).copied())
+        .succeeds();
+    let messages = Schema::documented().check(&outcome.stdout);
+    let reasons: Vec<_> = messages.iter().map(|message| &message["reason"]).collect();
+    assert_eq!(reasons.last().unwrap().as_str(), Some("oci-finished"));
+    assert!(reasons.iter().any(|reason| *reason == "oci-blob"));
+    let tag = [
+        "tag",
+        "oci:copy:1.2.3",
+        "latest",
+        "--message-format",
+        "json",
+    ];
+    let outcome = home.cargo_oci(tag).succeeds();
+    let messages = Schema::documented().check(&outcome.stdout);
+    assert_eq!(messages[0]["reference"], "oci:copy:latest");
+    let delete = [
+        "delete",
+        "oci:copy:latest",
+        "--yes",
+        "--message-format",
+        "json",
+    ];
+    let outcome = home.cargo_oci(delete).succeeds();
+    let messages = Schema::documented().check(&outcome.stdout);
+    let deleted = messages.last().unwrap();
+    assert_eq!(deleted["action"], "deleted");
+    assert_eq!(deleted["reference"], "oci:copy:latest");
+}

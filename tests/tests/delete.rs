@@ -1,0 +1,239 @@
+//! `cargo oci delete` and `cargo oci index`: what goes, what stays, and who is asked.
+
+use e2e::program::Home;
+use e2e::recorder::Recorder;
+use e2e::registry::Registry;
+use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
+use e2e::require;
+
+/// The targets that the index under a tag lists.
+fn targets(registry: &Registry, tag: &str) -> Vec<String> {
+    let (_, index) = registry.manifest("widgets", tag).unwrap();
+    let entries = index["manifests"].as_array().unwrap().iter();
+    let target = |entry: &serde_json::Value| {
+        let target = entry["annotations"]["dev.cargo-oci.target"].as_str();
+        target.unwrap().to_owned()
+    };
+    entries.map(target).collect()
+}
+
+/// The digest of what a reference names, by its bytes.
+fn digest(home: &Home, reference: &str) -> String {
+    let raw = home.cargo_oci(["manifest", "--raw", reference]).succeeds();
+    e2e::sha256(raw.stdout.as_bytes())
+}
+
+#[test]
+fn a_tag_goes_without_its_siblings() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let place = format!("{}/widgets", registry.host());
+    let nightly = format!("{place}:nightly");
+    home.cargo_oci(["tag", &format!("{place}:1.2.3"), "nightly", "stable"])
+        .succeeds();
+    let digest = registry.digest("widgets", "1.2.3");
+
+    // Without anybody to ask, and for show, nothing happens.
+    let recorder = Recorder::before(registry.host());
+    let recorded = format!("{}/widgets:nightly", recorder.host());
+    home.cargo_oci(["delete", &recorded])
+        .fails_with(2)
+        .at_once();
+    assert!(recorder.take().is_empty());
+    let shown = home
+        .cargo_oci(["delete", &recorded, "--dry-run"])
+        .succeeds();
+    assert_eq!(shown.stdout.trim_end(), recorded);
+    assert!(recorder.take().iter().all(|request| !request.writes()));
+
+    let outcome = home.cargo_oci(["delete", &nightly, "--yes"]).succeeds();
+    assert_eq!(outcome.stdout.trim_end(), nightly);
+    assert_eq!(registry.digest("widgets", "nightly"), None);
+    for tag in ["1.2.3", "stable"] {
+        assert_eq!(registry.digest("widgets", tag), digest, "{tag}");
+    }
+    home.cargo_oci(["delete", &nightly, "--yes"]).fails_with(4);
+}
+
+#[test]
+fn a_target_leaves_the_index_of_its_version() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let release = Release::push(&home, registry.host());
+    let place = format!("{}/widgets", registry.host());
+    let of_mac = format!("{place}:{}", target_tag(MAC));
+    let shown = home.cargo_oci(["delete", &of_mac, "-n"]).succeeds();
+    assert_eq!(shown.stdout.trim_end(), of_mac);
+    assert_eq!(targets(&registry, "1.2.3").len(), 2);
+    home.cargo_oci(["delete", &of_mac, "--yes"]).succeeds();
+    assert_eq!(targets(&registry, "1.2.3"), [ARM]);
+    assert_eq!(registry.digest("widgets", &target_tag(MAC)), None);
+    let pull = ["pull", &format!("{place}:1.2.3"), "--target", MAC];
+    home.cargo_oci(pull).fails_with(4);
+
+    // Its manifest is there by its digest, until it is deleted by that.
+    release.push_target(&home, registry.host(), MAC, "round ones");
+    let mac = registry.digest("widgets", &target_tag(MAC)).unwrap();
+    let by_digest = format!("{place}@{mac}");
+    let outcome = home.cargo_oci(["delete", &by_digest, "--yes"]).succeeds();
+    assert_eq!(
+        outcome.stdout.lines().collect::<Vec<_>>(),
+        [&of_mac, &by_digest]
+    );
+    assert_eq!(registry.digest("widgets", &mac), None);
+    assert_eq!(targets(&registry, "1.2.3"), [ARM]);
+
+    // With the last target, the index goes.
+    let of_arm = format!("{place}:{}", target_tag(ARM));
+    home.cargo_oci(["delete", &of_arm, "--yes"]).succeeds();
+    assert_eq!(registry.digest("widgets", "1.2.3"), None);
+}
+
+#[test]
+fn manifests_and_blobs_go_by_their_digests() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let digest = image_layout(&home.path().join("image"));
+    let place = format!("{}/image", registry.host());
+    home.cargo_oci(["copy", "oci:image:1.0", &format!("{place}:1.0")])
+        .succeeds();
+    let (_, manifest) = registry.manifest("image", "1.0").unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    let by_digest = format!("{place}@{digest}");
+    home.cargo_oci(["delete", &by_digest, "--yes"]).succeeds();
+    assert_eq!(registry.digest("image", "1.0"), None);
+    let blob = format!("{place}@{layer}");
+    home.cargo_oci(["delete", "--blob", &blob, "--yes"])
+        .succeeds();
+    home.cargo_oci(["delete", "--blob", &blob, "--yes"])
+        .outcome();
+    home.cargo_oci(["blob", &blob]).fails_with(4);
+    // The same in a layout.
+    let blob = format!("oci:image@{layer}");
+    home.cargo_oci(["delete", &format!("oci:image@{digest}"), "--yes"])
+        .succeeds();
+    home.cargo_oci(["delete", "--blob", &blob, "--yes"])
+        .succeeds();
+    home.cargo_oci(["blob", &blob]).fails_with(4);
+}
+
+#[test]
+fn what_cannot_be_deleted_is_said() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::keeping(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let place = format!("{}/widgets", registry.host());
+    let index = registry.digest("widgets", "1.2.3");
+    // Where tags stay, an entry stays as well.
+    for reference in [
+        format!("{place}:1.2.3"),
+        format!("{place}:{}", target_tag(MAC)),
+        format!("{place}@{}", index.clone().unwrap()),
+    ] {
+        home.cargo_oci(["delete", &reference, "--yes"])
+            .fails_with(8);
+    }
+    let remove = ["index", "remove", &format!("{place}:1.2.3"), MAC];
+    home.cargo_oci(remove).fails_with(8);
+    assert_eq!(registry.digest("widgets", "1.2.3"), index);
+    let digest = index.unwrap();
+    let both = format!("{place}:1.2.3@{digest}");
+    for arguments in [
+        &["delete", "--yes", &place][..],
+        &["delete", "--yes", &both],
+        &["delete", "--yes", "--blob", "oci:out:1"],
+        &["delete", "--yes", "oci-archive:a.tar:1"],
+    ] {
+        home.cargo_oci(arguments.iter().copied())
+            .fails_with(2)
+            .at_once();
+    }
+}
+
+#[test]
+fn an_index_is_added_to_and_taken_from() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, "oci:out");
+    let index = format!("{}/widgets:1.2.3", registry.host());
+    let of = |target: &str| format!("oci:out/widgets:{}", target_tag(target));
+    // Made when it is not there, with the tags of its targets.
+    home.cargo_oci(["index", "add", &index, &of(MAC)])
+        .succeeds();
+    assert_eq!(targets(&registry, "1.2.3"), [MAC]);
+    let outcome = home
+        .cargo_oci(["index", "add", &index, &of(ARM)])
+        .succeeds();
+    assert_eq!(targets(&registry, "1.2.3"), [MAC, ARM]);
+    assert_eq!(
+        outcome.printed_digest(),
+        digest(&home, "oci:out/widgets:1.2.3"),
+        "the same manifests make the same index"
+    );
+    // What was released stays.
+    let other = Release::push(&home, "oci:other");
+    other.push_with(&home, "oci:other", MAC, "other ones", &["--overwrite"]);
+    let of_other = format!("oci:other/widgets:{}", target_tag(MAC));
+    home.cargo_oci(["index", "add", &index, &of_other])
+        .fails_with(5);
+    home.cargo_oci(["index", "add", &index, &of_other, "--overwrite"])
+        .succeeds();
+    assert_eq!(
+        registry.digest("widgets", &target_tag(MAC)),
+        Some(digest(&home, &of_other))
+    );
+
+    home.cargo_oci(["index", "remove", &index, "linux/arm64"])
+        .succeeds();
+    assert_eq!(targets(&registry, "1.2.3"), [MAC]);
+    let outcome = home
+        .cargo_oci(["index", "remove", &index, ARM])
+        .fails_with(4);
+    assert!(outcome.stderr.contains(MAC), "what there is: {outcome}");
+    home.cargo_oci(["index", "remove", &index, MAC]).succeeds();
+    assert_eq!(registry.digest("widgets", "1.2.3"), None);
+    home.cargo_oci(["index", "add", "oci:out/widgets", &of(MAC)])
+        .fails_with(2)
+        .at_once();
+}
+
+#[test]
+fn an_index_of_anybodys_is_edited_as_it_is() {
+    require!(DockerRegistry, Skopeo);
+    let (registry, home) = (Registry::open(), Home::new());
+    let digest = image_layout(&home.path().join("image"));
+    let index = format!("{}/image:multi", registry.host());
+    home.cargo_oci(["index", "add", &index, "oci:image:1.0"])
+        .succeeds();
+    let (_, document) = registry.manifest("image", "multi").unwrap();
+    assert_eq!(document["manifests"][0]["digest"], digest);
+    assert_eq!(
+        document["manifests"][0]["platform"]["architecture"],
+        "amd64"
+    );
+    let source = format!("docker://{index}");
+    let raw = home.skopeo(["inspect", "--raw", "--tls-verify=false", &source]);
+    assert!(raw.succeeds().stdout.contains(&digest));
+    home.cargo_oci(["index", "remove", &index, &digest])
+        .succeeds();
+    assert_eq!(registry.digest("image", "multi"), None);
+}
+
+#[test]
+fn an_index_is_assembled_from_the_tags_of_its_targets() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let release = Release::push(&home, "oci:out");
+    for (target, content) in [(MAC, "round ones"), (ARM, "round ones, of ours")] {
+        release.push_with(&home, registry.host(), target, content, &["--no-index"]);
+    }
+    assert_eq!(registry.digest("widgets", "1.2.3"), None);
+    let index = format!("{}/widgets:1.2.3", registry.host());
+    let outcome = home.cargo_oci(["index", "assemble", &index]).succeeds();
+    let expected = digest(&home, "oci:out/widgets:1.2.3");
+    assert_eq!(outcome.printed_digest(), expected);
+    assert_eq!(registry.digest("widgets", "1.2.3"), Some(expected));
+    let absent = format!("{}/widgets:9.9.9", registry.host());
+    home.cargo_oci(["index", "assemble", &absent]).fails_with(4);
+}

@@ -1,0 +1,373 @@
+//! The verbs that look: `inspect`, `manifest`, `config`, `blob`, `tags`, `catalog`, `referrers`, `verify`, `export`.
+
+use std::fs;
+
+use e2e::loopback::DeadHost;
+use e2e::program::Home;
+use e2e::registry::Registry;
+use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
+use e2e::require;
+use e2e::token::TokenPolicy;
+use serde_json::Value;
+
+#[test]
+fn a_release_is_shown_as_a_page() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let place = format!("{}/widgets", registry.host());
+    let digest = registry.digest("widgets", "1.2.3").unwrap();
+    let shown = home.cargo_oci(["inspect", &place]).succeeds().stdout;
+    let lines: Vec<_> = shown.lines().collect();
+    assert_eq!(lines[..2], ["widgets 1.2.3", "Round ones and square ones"]);
+    assert!(
+        lines.contains(&&*format!("reference  {place}@{digest}")),
+        "{shown}"
+    );
+    assert!(lines.contains(&"licenses   MIT"), "{shown}");
+    for target in [MAC, ARM] {
+        let digest = registry.digest("widgets", &target_tag(target)).unwrap();
+        let is_row = |line: &&&str| line.starts_with(target) && line.ends_with(&digest);
+        assert!(lines.iter().any(|line| is_row(&line)), "{shown}");
+    }
+    let file = e2e::sha256(b"round ones");
+    assert!(shown.contains(&file), "{shown}");
+    let one = home
+        .cargo_oci(["inspect", &place, "--target", ARM])
+        .succeeds()
+        .stdout;
+    assert!(!one.contains(&file), "{one}");
+    // An image of anybody's.
+    let digest = image_layout(&home.path().join("image"));
+    let shown = home.cargo_oci(["inspect", "oci:image:1.0"]).succeeds();
+    assert!(shown.stdout.contains("linux/amd64"), "{shown}");
+    assert!(shown.stdout.contains(&digest), "{shown}");
+}
+
+#[test]
+fn documents_and_bytes_are_what_they_are() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let release = Release::push(&home, registry.host());
+    let place = format!("{}/widgets", registry.host());
+    let version = format!("{place}:1.2.3");
+    let raw = home.cargo_oci(["manifest", &version, "--raw"]).succeeds();
+    let digest = registry.digest("widgets", "1.2.3").unwrap();
+    assert_eq!(e2e::sha256(raw.stdout.as_bytes()), digest);
+    let (_, manifest) = registry.manifest("widgets", &target_tag(MAC)).unwrap();
+    let shown = home
+        .cargo_oci(["manifest", &version, "--target", MAC])
+        .succeeds();
+    assert_eq!(
+        serde_json::from_str::<Value>(&shown.stdout).unwrap(),
+        manifest
+    );
+
+    let config = home
+        .cargo_oci(["config", &version, "--platform", "darwin/arm64"])
+        .succeeds();
+    let config: Value = serde_json::from_str(&config.stdout).unwrap();
+    assert_eq!(config["target"], MAC);
+    home.cargo_oci(["config", &version]).fails_with(2);
+
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    let blob = format!("{place}@{layer}");
+    let bytes = home.cargo_oci(["blob", &blob]).succeeds();
+    assert_eq!(bytes.stdout, "round ones");
+    home.cargo_oci(["blob", &blob, "--output", "round"])
+        .succeeds();
+    assert_eq!(fs::read(home.path().join("round")).unwrap(), b"round ones");
+    home.cargo_oci(["blob", &version]).fails_with(2).at_once();
+    let outcome = home
+        .cargo_oci(["blob", &format!("{place}@{digest}")])
+        .fails_with(4);
+    assert!(outcome.stderr.contains("cargo oci manifest"), "{outcome}");
+
+    // What is wrong on the disk gets no name, and is said.
+    release.push_target(&home, "oci:out", MAC, "round ones");
+    let path = layer.replace(':', "/");
+    fs::write(
+        home.path().join("out/widgets/blobs").join(path),
+        "wrong ones",
+    )
+    .unwrap();
+    let blob = format!("oci:out/widgets@{layer}");
+    let outcome = home.cargo_oci(["blob", &blob, "-o", "wrong"]).outcome();
+    assert_eq!(outcome.code, Some(7), "{outcome}");
+    assert!(!home.path().join("wrong").exists());
+    assert_eq!(home.cargo_oci(["blob", &blob]).outcome().code, Some(7));
+}
+
+#[test]
+fn lists_are_ordered_and_filtered() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let place = format!("{}/widgets", registry.host());
+    let of_mac = format!("{place}:{}", target_tag(MAC));
+    home.cargo_oci(["tag", &of_mac, "latest", "1.10.0", "1.9.0", "1.10.0-rc.1"])
+        .succeeds();
+    let tags = |flags: &[&str]| {
+        let arguments = ["tags", &place].into_iter().chain(flags.iter().copied());
+        let shown = home.cargo_oci(arguments).succeeds().stdout;
+        shown.lines().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(tags(&[]).len(), 7);
+    let expected = [
+        "1.10.0",
+        "1.10.0-rc.1",
+        "1.9.0",
+        "1.2.3",
+        &target_tag(MAC),
+        &target_tag(ARM),
+        "latest",
+    ];
+    assert_eq!(tags(&["--semver"]), expected);
+    assert_eq!(
+        tags(&[
+            "--semver",
+            "--include",
+            "1.*",
+            "--exclude",
+            "*__*",
+            "--exclude",
+            "*-*"
+        ]),
+        ["1.10.0", "1.9.0", "1.2.3"]
+    );
+    let long = tags(&["--long", "--semver", "--include", "1.9.0"]);
+    let mac = registry.digest("widgets", "1.9.0").unwrap();
+    assert!(long.len() == 1 && long[0].contains(&mac), "{long:?}");
+
+    let copy = format!("{}/team-a/tools/widgets", registry.host());
+    home.cargo_oci(["copy", &format!("{place}:1.2.3"), &copy])
+        .succeeds();
+    let catalog = |flags: &[&str]| {
+        let arguments = ["catalog", registry.host()].into_iter();
+        let arguments = arguments.chain(flags.iter().copied());
+        home.cargo_oci(arguments).succeeds().stdout
+    };
+    assert_eq!(catalog(&[]), format!("{copy}\n{place}\n"));
+    assert_eq!(catalog(&["--include", "team-a/*"]), format!("{copy}\n"));
+    assert_eq!(catalog(&["--exclude", "team-a/*"]), format!("{place}\n"));
+}
+
+#[test]
+fn documents_are_attached_and_found_as_a_tree() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    fs::write(home.path().join("widgets.spdx.json"), "{\"spdx\":1}").unwrap();
+    fs::write(home.path().join("signature"), "signed").unwrap();
+    for place in [
+        format!("{}/widgets", registry.host()),
+        "oci:out/widgets".into(),
+    ] {
+        if place.starts_with("oci:") {
+            let from = format!("{}/widgets:1.2.3", registry.host());
+            home.cargo_oci(["copy", &from, &place]).succeeds();
+        }
+        let version = format!("{place}:1.2.3");
+        let attach = |reference: &str, more: &[&str]| {
+            let arguments = ["attach", reference].into_iter();
+            let arguments = arguments.chain(more.iter().copied());
+            home.cargo_oci(arguments).succeeds()
+        };
+        let list = attach(&version, &["widgets.spdx.json", "--annotation", "a=b"]);
+        let again = attach(&version, &["widgets.spdx.json", "--annotation", "a=b"]);
+        let list = list.printed_digest();
+        assert_eq!(
+            again.printed_digest(),
+            list,
+            "the same files, the same digest"
+        );
+        let signature = [
+            "--artifact-type",
+            "application/vnd.acme.signature",
+            "signature",
+        ];
+        let on_list = attach(&format!("{place}@{list}"), &signature).printed_digest();
+        let on_index = attach(&version, &signature).printed_digest();
+        let on_mac = attach(&version, &[&signature[..], &["--target", MAC]].concat());
+
+        let shown = home.cargo_oci(["referrers", &version]).succeeds().stdout;
+        let lines: Vec<_> = shown.lines().collect();
+        let index = registry.digest("widgets", "1.2.3").unwrap();
+        assert_eq!(lines[0], format!("{place}@{index}"));
+        assert_eq!(lines.len(), 4, "{shown}");
+        let of_list = lines
+            .iter()
+            .position(|line| line.ends_with(&format!("application/spdx+json  {list}")))
+            .unwrap_or_else(|| panic!("{shown}"));
+        assert!(lines[of_list + 1].ends_with(&on_list), "{shown}");
+        assert!(lines[of_list + 1].contains("   └── "), "{shown}");
+        let filter = ["--artifact-type", "application/vnd.acme.signature"];
+        let shown = home.cargo_oci(["referrers", &version, filter[0], filter[1]]);
+        let shown = shown.succeeds().stdout;
+        assert!(
+            shown.contains(&on_index) && !shown.contains(&list),
+            "{shown}"
+        );
+        let shown = home.cargo_oci(["referrers", &version, "--target", MAC]);
+        assert!(shown.succeeds().stdout.contains(&on_mac.printed_digest()));
+
+        // And back.
+        let pull = [
+            "pull",
+            &format!("{place}@{list}"),
+            "-o",
+            "pulled",
+            "--force",
+        ];
+        home.cargo_oci(pull).succeeds();
+        let pulled = fs::read(home.path().join("pulled/widgets.spdx.json")).unwrap();
+        assert_eq!(pulled, b"{\"spdx\":1}");
+    }
+    home.cargo_oci(["attach", "oci:out/widgets:1.2.3", "signature"])
+        .fails_with(2)
+        .at_once();
+    home.cargo_oci(["attach", "oci:out/widgets", "widgets.spdx.json"])
+        .fails_with(2)
+        .at_once();
+}
+
+#[test]
+fn everything_is_verified_and_all_that_is_wrong_is_named() {
+    let home = Home::new();
+    let _release = Release::push(&home, "oci:out");
+    let outcome = home
+        .cargo_oci(["verify", "oci:out/widgets:1.2.3"])
+        .succeeds();
+    assert!(
+        outcome.stderr.contains("3 manifests and 4 blobs"),
+        "{outcome}"
+    );
+    // Against a directory.
+    let directory = home.path().join("pulled");
+    home.cargo_oci(["pull", "oci:out/widgets", "--target", MAC, "-o", "pulled"])
+        .succeeds();
+    let verify = ["verify", "oci:out/widgets", "pulled", "--target", MAC];
+    home.cargo_oci(verify).succeeds();
+    fs::write(directory.join("round"), "other ones").unwrap();
+    let outcome = home.cargo_oci(verify).fails_with(7);
+    assert!(
+        outcome.stderr.contains("`round` has other content"),
+        "{outcome}"
+    );
+    fs::remove_file(directory.join("round")).unwrap();
+    let outcome = home.cargo_oci(verify).fails_with(7);
+    assert!(outcome.stderr.contains("`round` is missing"), "{outcome}");
+
+    let blobs = home.path().join("out/widgets/blobs");
+    let damaged = [
+        e2e::sha256(b"round ones"),
+        e2e::sha256(b"round ones, of ours"),
+    ];
+    fs::write(blobs.join(damaged[0].replace(':', "/")), "round 0nes").unwrap();
+    fs::remove_file(blobs.join(damaged[1].replace(':', "/"))).unwrap();
+    let outcome = home
+        .cargo_oci(["verify", "oci:out/widgets:1.2.3"])
+        .outcome();
+    assert_eq!(outcome.code, Some(7), "{outcome}");
+    for digest in &damaged {
+        assert!(outcome.stderr.contains(digest), "{outcome}");
+    }
+    assert_eq!(outcome.stdout, "");
+}
+
+#[test]
+fn a_root_filesystem_is_exported() {
+    let home = Home::new();
+    let _digest = image_layout(&home.path().join("image"));
+    let run = ["export", "oci:image:1.0", "--platform", "linux/amd64"];
+    let streamed = home.cargo_oci(run).succeeds().stdout;
+    home.cargo_oci(run.iter().chain(&["--output", "root.tar"]).copied())
+        .succeeds();
+    let written = fs::read(home.path().join("root.tar")).unwrap();
+    assert_eq!(written, streamed.as_bytes());
+    let names = written.chunks(512).filter(|block| block[0] != 0);
+    let names = names.map(|block| block.split(|byte| *byte == 0).next().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), [&b"one"[..], b"two"]);
+    // What is no image has none, and leaves no file.
+    let _release = Release::push(&home, "oci:out");
+    let package = [
+        "export",
+        "oci:out/widgets:1.2.3",
+        "--target",
+        MAC,
+        "-o",
+        "no.tar",
+    ];
+    let outcome = home.cargo_oci(package).outcome();
+    assert_eq!(outcome.code, Some(8), "{outcome}");
+    assert!(!home.path().join("no.tar").exists());
+}
+
+#[test]
+fn each_kind_of_failure_has_its_exit_code() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let version = format!("{}/widgets:1.2.3", registry.host());
+    let code = |arguments: &[&str]| {
+        let outcome = home.cargo_oci(arguments.iter().copied()).outcome();
+        assert!(outcome.stderr.contains("error: "), "{outcome}");
+        outcome.code.unwrap()
+    };
+    let (_, manifest) = registry.manifest("widgets", &target_tag(MAC)).unwrap();
+    let layer = manifest["layers"][0]["digest"].as_str().unwrap();
+    let blob = format!("{}/widgets@{layer}", registry.host());
+    fs::write(home.path().join("file"), "in the way").unwrap();
+    assert_eq!(code(&["blob", &blob, "--output", "file/below"]), 1);
+    assert_eq!(code(&["copy", &version, "oci:file"]), 1);
+    assert_eq!(code(&["copy", &version, &version]), 2);
+    let passwords = Registry::with_passwords();
+    let closed = format!("{}/widgets:1.2.3", passwords.host());
+    for arguments in [
+        &["copy", &version, &closed][..],
+        &["inspect", &closed],
+        &["delete", &closed, "--yes"],
+        &["verify", &closed],
+    ] {
+        assert_eq!(code(arguments), 3, "{arguments:?}");
+    }
+    let absent = format!("{}/widgets:9.9.9", registry.host());
+    for verb in [
+        "inspect",
+        "manifest",
+        "config",
+        "referrers",
+        "verify",
+        "export",
+    ] {
+        let outcome = home.cargo_oci([verb, &absent]).fails_with(4);
+        assert!(outcome.stderr.contains("cargo oci tags"), "{outcome}");
+    }
+    home.cargo_oci(["copy", &absent, "oci:copy"]).fails_with(4);
+    home.cargo_oci(["copy", &absent, &format!("{}/copy", registry.host())])
+        .fails_with(4);
+    let nobody = DeadHost::new();
+    let dead = format!("{}/widgets:1.2.3", nobody.host());
+    assert_eq!(code(&["--retries", "0", "copy", &version, &dead]), 6);
+    assert_eq!(code(&["--retries", "0", "inspect", &dead]), 6);
+}
+
+#[test]
+fn credentials_reach_every_verb() {
+    require!(DockerRegistry);
+    let registry = Registry::with_tokens(TokenPolicy::default());
+    let home = Home::of_user(registry.host());
+    let _release = Release::push(&home, registry.host());
+    let version = format!("{}/widgets:1.2.3", registry.host());
+    let copy = format!("{}/copy", registry.host());
+    home.cargo_oci(["copy", &version, &copy, "--referrers"])
+        .succeeds();
+    home.cargo_oci(["tag", &format!("{copy}:1.2.3"), "latest"])
+        .succeeds();
+    home.cargo_oci(["verify", &format!("{copy}:latest")])
+        .succeeds();
+    home.cargo_oci(["inspect", &copy]).succeeds();
+    home.cargo_oci(["delete", &format!("{copy}:latest"), "--yes"])
+        .succeeds();
+    assert_eq!(registry.tags("copy"), ["1.2.3"]);
+}
