@@ -119,6 +119,7 @@ pub use archive::Archive;
 pub use auth::chain::CredentialChain;
 #[cfg(feature = "keyring")]
 pub use auth::keyring::Keyring;
+pub use auth::store::{CredentialStore, Kept};
 pub use auth::{Anonymous, Credential, CredentialProvider, CredentialRequest, Lookup, Secret};
 pub use blob::{Beginning, Blob, BlobStream, Content, Meter};
 pub use cache::Cache;

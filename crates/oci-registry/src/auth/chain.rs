@@ -24,6 +24,8 @@ use super::ci::CiVariables;
 use super::containers::ContainersFile;
 use super::docker::{AuthVariable, ConfigDirectory};
 use super::helper::Helpers;
+#[cfg(feature = "keyring")]
+use super::notes::Notes;
 use super::{CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
 use crate::reference::RegistryName;
@@ -44,8 +46,9 @@ impl CredentialChain {
     /// All the places that this environment has. Nothing is opened before a credential is wanted, and files are read anew
     /// each time.
     ///
-    /// The keyring is asked for the `noted` registries only: those whose credentials this program is known to have put
-    /// there. Without the feature `keyring` they do not matter.
+    /// The keyring is asked for noted registries only, those whose credentials were put there: by
+    /// [`CredentialStore`](crate::CredentialStore), which notes them itself, or by the caller, who names them. Without the
+    /// feature `keyring` they do not matter.
     pub fn new(environment: &Environment, noted: impl IntoIterator<Item = RegistryName>) -> Self {
         let helpers = Arc::new(Helpers::new(environment.clone()));
         let mut places: Vec<Arc<dyn CredentialProvider>> = vec![
@@ -57,13 +60,28 @@ impl CredentialChain {
         }
         places.push(Arc::new(ConfigDirectory::finch(environment, helpers)));
         #[cfg(feature = "keyring")]
-        places.push(Arc::new(super::keyring::Keyring::new(noted)));
+        places.push(Arc::new(
+            super::keyring::Keyring::new(noted).noted_in(Notes::of_user(environment)),
+        ));
         #[cfg(not(feature = "keyring"))]
         drop(noted);
         #[cfg(feature = "ecr")]
         places.push(Arc::new(super::ecr::Ecr::new(environment.clone())));
         places.push(Arc::new(CiVariables::new(environment.clone())));
         Self { places }
+    }
+
+    /// Asks every place, also behind the one that has a credential: what each of them says, in order. A place that has
+    /// nothing to do with the registry is left out, and one that is broken keeps nobody from asking the next.
+    pub async fn ask_all(&self, request: &CredentialRequest<'_>) -> Vec<crate::Result<Lookup>> {
+        let mut answers = Vec::new();
+        for place in &self.places {
+            let answer = place.credential(request).await;
+            if !matches!(&answer, Ok(lookup) if lookup.looked_in.is_empty()) {
+                answers.push(answer);
+            }
+        }
+        answers
     }
 
     /// Asks this provider before all places.
@@ -192,6 +210,25 @@ mod tests {
         assert_eq!(
             names,
             ["a.b", "ghcr.io", "docker.io", "b.example", "quay.io"]
+        );
+    }
+
+    #[tokio::test]
+    async fn all_places_can_be_asked_and_a_broken_one_is_one_of_them() {
+        let home = rich().file("auth.json", "canary");
+        let chain = CredentialChain::new(&home.environment(), []);
+        let registry = "a.b".parse().unwrap();
+        let answers = chain.ask_all(&CredentialRequest::new(&registry)).await;
+        let users: Vec<_> = answers
+            .into_iter()
+            .map(|answer| match answer {
+                Ok(lookup) => pair(lookup).unwrap_or_default(),
+                Err(error) => format!("{:?}", error.kind()),
+            })
+            .collect();
+        assert_eq!(
+            users,
+            ["variable:p", "docker:p", "InvalidInput", "finch:p", "ci:p"]
         );
     }
 

@@ -55,11 +55,9 @@ pub(super) struct ConfigDirectory {
 impl ConfigDirectory {
     /// Docker's own: `$DOCKER_CONFIG`, else `~/.docker`.
     pub(super) fn docker(environment: &Environment, helpers: Arc<Helpers>) -> Self {
-        let named = environment.var("DOCKER_CONFIG");
-        let named = named.map(|directory| environment.resolve(directory));
         Self {
             owner: "docker config",
-            directory: named.or_else(|| Some(environment.home()?.join(".docker"))),
+            directory: directory(environment),
             helpers,
         }
     }
@@ -72,6 +70,20 @@ impl ConfigDirectory {
             helpers,
         }
     }
+}
+
+/// Docker's own directory: `$DOCKER_CONFIG`, else `~/.docker`.
+fn directory(environment: &Environment) -> Option<PathBuf> {
+    let named = environment.var("DOCKER_CONFIG");
+    let named = named.map(|directory| environment.resolve(directory));
+    named.or_else(|| Some(environment.home()?.join(".docker")))
+}
+
+/// Docker's own file, where there can be one, and what it is called.
+pub(super) fn file(environment: &Environment) -> Option<(PathBuf, String)> {
+    let path = directory(environment)?.join("config.json");
+    let place = format!("docker config `{}`", path.display());
+    Some((path, place))
 }
 
 #[async_trait]

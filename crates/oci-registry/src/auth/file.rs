@@ -6,7 +6,7 @@
 //! by content.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind as IoErrorKind;
+use std::io::{ErrorKind as IoErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
@@ -108,6 +108,37 @@ pub(super) async fn registries(
     let bytes = read(path, "").await.ok().flatten();
     let file = bytes.and_then(|bytes| parse(&bytes, "").ok());
     file.map(|file| file.registries()).unwrap_or_default()
+}
+
+/// Gives a file this content at once, readable for its owner only. A link stays, and what it leads to is replaced.
+pub(super) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let path = behind_links(path)?;
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(directory)?;
+    // Made with mode 0600 where there are modes.
+    let mut staged = tempfile::NamedTempFile::new_in(directory)?;
+    staged.write_all(content)?;
+    staged.as_file().sync_all()?;
+    staged.persist(&path)?;
+    Ok(())
+}
+
+/// Where a path leads, which need not be there.
+fn behind_links(path: &Path) -> std::io::Result<PathBuf> {
+    const LONGEST_CHAIN: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LONGEST_CHAIN {
+        match std::fs::read_link(&path) {
+            Ok(next) => path = path.parent().unwrap_or(Path::new(".")).join(next),
+            // No link, or nothing at all.
+            Err(_) => return Ok(path),
+        }
+    }
+    Err(std::io::Error::other("too many links"))
 }
 
 /// The key that docker uses for a registry.
@@ -253,7 +284,7 @@ impl AuthFile {
     }
 }
 
-fn parse<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T, Error> {
+pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
         ParseSnafu {
@@ -340,7 +371,7 @@ struct Unreadable;
 
 #[cfg(test)]
 mod tests {
-    use super::super::home::AUTH;
+    use super::super::home::{AUTH, Home};
     use super::*;
 
     /// The user in whose name the entry is that a rule finds in a file of these keys, each with itself as the user.
@@ -573,5 +604,23 @@ mod tests {
             read(&path, "p").await,
             Err(Error::TooLarge { .. })
         ));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_followed_and_the_file_is_its_owner_s() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let home = Home::new();
+        let at = |name: &str| home.path().join(name);
+        symlink("real/file", at("link")).unwrap();
+        for content in ["one", "two"] {
+            replace(&at("link"), content.as_bytes()).unwrap();
+            assert!(at("link").is_symlink());
+            assert_eq!(std::fs::read_to_string(at("real/file")).unwrap(), content);
+        }
+        let mode = |name: &str| std::fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode("real/file"), mode("real")), (0o600, 0o700));
+        symlink("loop", at("loop")).unwrap();
+        assert!(replace(&at("loop"), b"x").is_err());
     }
 }

@@ -27,14 +27,14 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const MAX_ANSWER: u64 = 64 << 10;
 
 /// The user name under which a helper hands out an identity token.
-const TOKEN_USER: &str = "<token>";
+pub(super) const TOKEN_USER: &str = "<token>";
 
 /// What a helper says when it has nothing.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
 /// A helper did not do what a file relies on it for.
 #[derive(Debug, Snafu)]
-#[snafu(display("failed to get the credential of `{server}` that {place} leaves to a helper"))]
+#[snafu(display("failed to use the helper that {place} names for the credential of `{server}`"))]
 pub(super) struct Unhelped {
     server: String,
     place: String,
@@ -147,10 +147,61 @@ impl Helpers {
         found.context(AbsentSnafu { program })
     }
 
-    async fn ask(&self, name: &str, server: &str) -> Result<Option<Credential>, Error> {
+    /// Lets the helper that a file names keep a credential.
+    pub(super) async fn keep(
+        &self,
+        name: &str,
+        server: &str,
+        place: &str,
+        (username, secret): (&str, &Secret),
+    ) -> Result<(), Unhelped> {
+        let kept = serde_json::json!({
+            "ServerURL": server,
+            "Username": username,
+            "Secret": secret.expose(),
+        });
+        self.change(name, "store", server, &kept.to_string())
+            .await
+            .context(UnhelpedSnafu { server, place })
+    }
+
+    /// Lets the helper that a file names forget a credential. It is no failure when there is none.
+    pub(super) async fn forget(
+        &self,
+        name: &str,
+        server: &str,
+        place: &str,
+    ) -> Result<(), Unhelped> {
+        self.change(name, "erase", server, server)
+            .await
+            .context(UnhelpedSnafu { server, place })
+    }
+
+    async fn change(
+        &self,
+        name: &str,
+        action: &str,
+        server: &str,
+        input: &str,
+    ) -> Result<(), Error> {
+        let (program, answer, succeeded) = self.talk(name, action, input).await?;
+        let nothing = String::from_utf8_lossy(&answer).trim() == NOT_FOUND;
+        ensure!(succeeded || nothing, FailedSnafu { program });
+        let key = (name.to_owned(), server.to_owned());
+        self.told.lock().await.remove(&key);
+        Ok(())
+    }
+
+    /// Runs a helper for one action: which program that was, what it said, and whether it succeeded.
+    async fn talk(
+        &self,
+        name: &str,
+        action: &str,
+        input: &str,
+    ) -> Result<(PathBuf, Vec<u8>, bool), Error> {
         let program = self.program(name)?;
         let mut child = Command::new(&program)
-            .arg("get")
+            .arg(action)
             .env_clear()
             .envs(self.environment.variables())
             .current_dir(self.environment.current_dir())
@@ -166,7 +217,7 @@ impl Helpers {
         let talk = async {
             if let Some(mut stdin) = stdin {
                 // A helper that does not read its input may still answer.
-                let _ = stdin.write_all(server.as_bytes()).await;
+                let _ = stdin.write_all(input.as_bytes()).await;
             }
             let mut answer = Vec::new();
             if let Some(stdout) = stdout {
@@ -183,7 +234,12 @@ impl Helpers {
         let (answer, status) = talked.context(RunSnafu {
             program: program.clone(),
         })?;
-        if !status.success() {
+        Ok((program, answer, status.success()))
+    }
+
+    async fn ask(&self, name: &str, server: &str) -> Result<Option<Credential>, Error> {
+        let (program, answer, succeeded) = self.talk(name, "get", server).await?;
+        if !succeeded {
             let nothing = String::from_utf8_lossy(&answer).trim() == NOT_FOUND;
             ensure!(nothing, FailedSnafu { program });
             return Ok(None);

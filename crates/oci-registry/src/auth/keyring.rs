@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use snafu::{OptionExt, ResultExt, Snafu};
 
+use super::notes::Notes;
 use super::{Credential, CredentialProvider, CredentialRequest, Lookup, Secret};
 use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
@@ -28,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 const TOKEN_USER: &str = "<token>";
 
 /// What the place is called.
-const PLACE: &str = "OS keyring";
+pub(super) const PLACE: &str = "OS keyring";
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -72,6 +73,7 @@ enum Problem {
 #[derive(Debug, Clone)]
 pub struct Keyring {
     noted: BTreeSet<RegistryName>,
+    notes: Option<Notes>,
     store: Arc<dyn Store>,
 }
 
@@ -96,7 +98,24 @@ impl Keyring {
     pub fn new(noted: impl IntoIterator<Item = RegistryName>) -> Self {
         Self {
             noted: noted.into_iter().collect(),
+            notes: None,
             store: Arc::new(Native),
+        }
+    }
+
+    /// The same keyring, which is also asked for the registries that these notes name by then.
+    pub(super) fn noted_in(mut self, notes: Notes) -> Self {
+        self.notes = Some(notes);
+        self
+    }
+
+    async fn has_entry(&self, registry: &RegistryName) -> crate::Result<bool> {
+        if self.noted.contains(registry) {
+            return Ok(true);
+        }
+        match &self.notes {
+            Some(notes) => Ok(notes.read().await?.contains(registry)),
+            None => Ok(false),
         }
     }
 
@@ -174,7 +193,7 @@ impl Keyring {
 #[async_trait]
 impl CredentialProvider for Keyring {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
-        if !self.noted.contains(request.registry) {
+        if !self.has_entry(request.registry).await? {
             // It was not looked into, and is not said to have been.
             return Ok(Lookup {
                 found: None,
@@ -233,7 +252,7 @@ impl Problem {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::BTreeMap;
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -293,8 +312,14 @@ mod tests {
     fn keyring(noted: &[&str], store: impl Store + 'static) -> Keyring {
         Keyring {
             noted: noted.iter().copied().map(name).collect(),
+            notes: None,
             store: Arc::new(store),
         }
+    }
+
+    /// A keyring that is gone with the test.
+    pub(in crate::auth) fn passing(notes: Notes) -> Keyring {
+        keyring(&[], InMemory::default()).noted_in(notes)
     }
 
     async fn ask(keyring: &Keyring, registry: &str) -> crate::Result<Option<Credential>> {
@@ -330,6 +355,7 @@ mod tests {
         let store = Arc::new(InMemory::default());
         let keyring = Keyring {
             noted: [name("a.b")].into(),
+            notes: None,
             store: Arc::clone(&store) as Arc<dyn Store>,
         };
         for other in ["b", "a.b:443", "xa.b", "a.b.c"] {

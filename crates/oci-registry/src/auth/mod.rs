@@ -17,7 +17,10 @@ pub(crate) mod helper;
 mod home;
 #[cfg(feature = "keyring")]
 pub(crate) mod keyring;
+#[cfg(feature = "keyring")]
+mod notes;
 pub(crate) mod scope;
+pub(crate) mod store;
 pub(crate) mod token;
 
 use std::fmt;
