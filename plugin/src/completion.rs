@@ -224,7 +224,7 @@ impl List {
             }
             Self::Tags(location) => {
                 let place = lookup.place(&unwritten(location)).await.ok()?;
-                let tags = place.source().tags();
+                let tags = place.content().tags();
                 tags.map_ok(|tag| tag.to_string()).boxed()
             }
             Self::Targets(location) => {

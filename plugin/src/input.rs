@@ -44,9 +44,19 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Asked<T> {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<Self, LabeledError> {
-        let mut arguments = call.positional.iter();
+        Self::of(engine, call.head, &call.positional, input)
+    }
+
+    /// Reads these arguments of a call, else its input.
+    pub(crate) fn of(
+        engine: &EngineInterface,
+        head: Span,
+        arguments: &[Value],
+        input: PipelineData,
+    ) -> Result<Self, LabeledError> {
+        let mut arguments = arguments.iter();
         let Some(first) = arguments.next() else {
-            return Self::from_pipeline(engine, call, input);
+            return Self::from_pipeline(engine, head, input);
         };
         if let PipelineData::ListStream(..) | PipelineData::Value(Value::List { .. }, _) = input {
             return Err(report::invalid(
@@ -54,7 +64,7 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Asked<T> {
                 "this is asked about",
                 first.span(),
             )
-            .with_label("and so is this", input.span().unwrap_or(call.head))
+            .with_label("and so is this", input.span().unwrap_or(head))
             .with_help("leave one of the two out"));
         }
         // What is no list is left aside: a closure's first command gets the closure's input, wanted or not.
@@ -69,7 +79,7 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Asked<T> {
 
     fn from_pipeline(
         engine: &EngineInterface,
-        call: &EvaluatedCall,
+        head: Span,
         input: PipelineData,
     ) -> Result<Self, LabeledError> {
         if let PipelineData::ListStream(list, _) = input {
@@ -97,7 +107,7 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Asked<T> {
         }
         // A program ends what it prints with an end of line.
         let is_printed = matches!(input, PipelineData::ByteStream(..));
-        match input.into_value(call.head)? {
+        match input.into_value(head)? {
             value @ Value::String { .. } if is_printed => {
                 let text = value.as_str()?.trim_end_matches(['\r', '\n']);
                 Ok(Self::One(subject(
@@ -108,7 +118,7 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Asked<T> {
             Value::Nothing { .. } => Err(report::invalid(
                 "failed to tell what is asked about",
                 "an argument is missing",
-                call.head,
+                head,
             )
             .with_help("give it as an argument, or through the pipeline")),
             // All of a list is at hand: it is right as a whole, or nothing is done.
@@ -141,7 +151,8 @@ impl<T: Send + 'static> Asked<T> {
     }
 }
 
-fn subject<T: FromStr<Err = oci_registry::Error>>(
+/// Reads one argument, or one row of the pipeline.
+pub(crate) fn subject<T: FromStr<Err = oci_registry::Error>>(
     engine: &EngineInterface,
     value: &Value,
 ) -> Result<Subject<T>, LabeledError> {

@@ -3,7 +3,7 @@
 //! Owns the way from what was asked about to a manifest: the place is opened, a repository alone means its highest
 //! release, and --target or --platform choose in an index. Does not own what fits a target: that is `oci_package::find`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::TryStreamExt;
 use nu_plugin::EvaluatedCall;
@@ -33,6 +33,8 @@ pub(crate) struct Lookup {
 pub(crate) struct Found {
     /// The place it is in.
     pub(crate) place: Place,
+    /// What was asked for there: the name that was given, or the highest release.
+    pub(crate) identifier: Identifier,
     /// The manifest.
     pub(crate) manifest: Manifest,
 }
@@ -91,6 +93,11 @@ impl Lookup {
         self.wanted.is_some()
     }
 
+    /// Where relative paths are meant from.
+    pub(crate) fn base(&self) -> &Path {
+        &self.base
+    }
+
     /// Opens the place of what was asked about.
     pub(crate) async fn place(&self, asked: &Subject<Location>) -> Result<Place, LabeledError> {
         let place = Place::open(&self.client, &asked.name, &self.base);
@@ -105,7 +112,7 @@ impl Lookup {
             Some(identifier) => identifier,
             None => highest_release(&place, at).await?,
         };
-        let source = &**place.source();
+        let source = &**place.content();
         let manifest = match &self.wanted {
             Some(wanted) => oci_package::find(source, &identifier, wanted)
                 .await
@@ -115,7 +122,11 @@ impl Lookup {
                 .await
                 .map_err(|error| error.at(at))?,
         };
-        Ok(Found { place, manifest })
+        Ok(Found {
+            place,
+            identifier,
+            manifest,
+        })
     }
 }
 
@@ -142,7 +153,7 @@ fn wanted(call: &EvaluatedCall) -> Result<Option<Wanted>, LabeledError> {
 }
 
 async fn highest_release(place: &Place, at: Span) -> Result<Identifier, LabeledError> {
-    let tags: Result<Vec<Tag>, _> = place.source().tags().try_collect().await;
+    let tags: Result<Vec<Tag>, _> = place.content().tags().try_collect().await;
     let tags = tags.map_err(|error| error.at(at))?;
     match tag::highest(&tags) {
         Some((tag, _)) => Ok(tag.clone().into()),

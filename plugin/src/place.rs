@@ -1,65 +1,39 @@
-//! A repository of a registry, a layout directory or an archive, opened for reading.
+//! A repository of a registry, a layout directory or an archive, opened.
 //!
-//! Owns what they have in common for a command: a source, and the full name of whatever is in it.
+//! Owns what they have in common for a command: what it can do with the place, and the full name of whatever is in it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_registry::{Access, Archive, Cache, Client, Identifier, Layout, Location, Result, Source};
+use oci_registry::{
+    Access, Archive, Cache, Client, Delete, Identifier, Layout, Location, Result, Source, Target,
+};
 
-/// A place that artifacts are read from. Cheap to clone.
-#[derive(Debug, Clone)]
-pub(crate) struct Place {
-    source: Arc<dyn Source>,
+/// A place that was opened to be read from, to be written to or to delete from. Cheap to clone.
+#[derive(Debug)]
+pub(crate) struct Place<S: ?Sized = dyn Source> {
+    content: Arc<S>,
     location: Location,
 }
 
-impl Place {
-    /// Opens the place of this location, whose path is meant from `base`.
-    pub(crate) async fn open(client: &Client, location: &Location, base: &Path) -> Result<Self> {
-        // The name of a row must mean the same in every directory.
-        let location = match location.clone().relative_to(base) {
-            Location::Layout {
-                directory,
-                identifier,
-            } => Location::Layout {
-                directory: directory.components().collect::<PathBuf>(),
-                identifier,
-            },
-            Location::Archive {
-                file,
-                format,
-                identifier,
-            } => Location::Archive {
-                file: file.components().collect::<PathBuf>(),
-                format,
-                identifier,
-            },
-            registry @ Location::Registry(_) => registry,
-        };
-        let source: Arc<dyn Source> = match &location {
-            Location::Registry(reference) => Arc::new(client.repository(reference, Access::Pull)?),
-            Location::Layout { directory, .. } => Arc::new(Layout::open(directory).await?),
-            Location::Archive { file, format, .. } => {
-                Arc::new(Archive::open(file, format.clone()).await?)
-            }
-        };
-        let location = location.whole_repository();
-        Ok(Self { source, location })
-    }
-
-    /// What is read from.
-    pub(crate) fn source(&self) -> &Arc<dyn Source> {
-        &self.source
-    }
-
-    /// The same through what has been read before, where that is worth it: a registry.
-    pub(crate) fn cached_by(&self, cache: Option<&Cache>) -> Arc<dyn Source> {
-        let source = Arc::clone(&self.source);
-        match (cache, &self.location) {
-            (Some(cache), Location::Registry(_)) => cache.over(source),
-            _ => source,
+impl<S: ?Sized> Clone for Place<S> {
+    fn clone(&self) -> Self {
+        Self {
+            content: Arc::clone(&self.content),
+            location: self.location.clone(),
         }
+    }
+}
+
+impl<S: ?Sized> Place<S> {
+    fn new(content: Arc<S>, location: &Location) -> Self {
+        let location = location.whole_repository();
+        Self { content, location }
+    }
+
+    /// What is done with it.
+    pub(crate) fn content(&self) -> &Arc<S> {
+        &self.content
     }
 
     /// The place's own name.
@@ -71,4 +45,81 @@ impl Place {
     pub(crate) fn reference(&self, identifier: impl Into<Identifier>) -> String {
         self.location.with(identifier).to_string()
     }
+}
+
+impl Place {
+    /// Opens the place of this location for reading; its path is meant from `base`.
+    pub(crate) async fn open(client: &Client, location: &Location, base: &Path) -> Result<Self> {
+        let location = absolute(location, base);
+        let content: Arc<dyn Source> = match &location {
+            Location::Registry(reference) => Arc::new(client.repository(reference, Access::Pull)?),
+            Location::Layout { directory, .. } => Arc::new(Layout::open(directory).await?),
+            Location::Archive { file, format, .. } => {
+                Arc::new(Archive::open(file, format.clone()).await?)
+            }
+        };
+        Ok(Self::new(content, &location))
+    }
+
+    /// What is read from, through what has been read before where that is worth it: at a registry.
+    pub(crate) fn cached_by(&self, cache: Option<&Cache>) -> Arc<dyn Source> {
+        let source = Arc::clone(&self.content);
+        match (cache, &self.location) {
+            (Some(cache), Location::Registry(_)) => cache.over(source),
+            _ => source,
+        }
+    }
+}
+
+impl Place<dyn Target> {
+    /// Opens the place of this location for writing. A directory is made when it is not there.
+    pub(crate) async fn open_to_write(
+        client: &Client,
+        location: &Location,
+        base: &Path,
+    ) -> Result<Self> {
+        let location = absolute(location, base);
+        let content: Arc<dyn Target> = match &location {
+            Location::Registry(reference) => Arc::new(client.repository(reference, Access::Push)?),
+            Location::Layout { directory, .. } => Arc::new(Layout::create(directory).await?),
+            Location::Archive { file, format, .. } => {
+                Arc::new(Archive::create(file, format.clone()).await?)
+            }
+        };
+        Ok(Self::new(content, &location))
+    }
+}
+
+/// A place that lets go of what is in it.
+pub(crate) type Shelf = dyn Delete;
+
+impl Place<Shelf> {
+    /// Opens the place of this location for deleting; nothing where that cannot be done, in an archive.
+    pub(crate) async fn open_to_delete(
+        client: &Client,
+        location: &Location,
+        base: &Path,
+    ) -> Result<Option<Self>> {
+        let location = absolute(location, base);
+        let content: Arc<Shelf> = match &location {
+            Location::Registry(reference) => Arc::new(client.repository(reference, Access::Push)?),
+            Location::Layout { directory, .. } => Arc::new(Layout::open(directory).await?),
+            Location::Archive { .. } => return Ok(None),
+        };
+        Ok(Some(Self::new(content, &location)))
+    }
+}
+
+/// The location under a name that means the same in every directory.
+fn absolute(location: &Location, base: &Path) -> Location {
+    let mut location = location.clone().relative_to(base);
+    if let Location::Layout {
+        directory: path, ..
+    }
+    | Location::Archive { file: path, .. } = &mut location
+    {
+        // Without the dots that were written.
+        *path = path.components().collect::<PathBuf>();
+    }
+    location
 }

@@ -6,7 +6,7 @@
 use chrono::DateTime;
 use nu_protocol::{Record, Span, Type, Value, record};
 use oci_package::{Details, Summary, annotation};
-use oci_registry::{Annotations, Descriptor, Identifier, Manifest, Platform, Reference};
+use oci_registry::{Annotations, Descriptor, Digest, Identifier, Manifest, Platform, Reference};
 
 use crate::lookup::Found;
 use crate::place::Place;
@@ -142,6 +142,39 @@ pub(crate) fn ping_columns() -> Columns {
     ])
 }
 
+/// The columns of something that was done, or would be.
+pub(crate) fn action_columns() -> Columns {
+    columns([
+        ("reference", Type::String),
+        ("action", Type::String),
+        ("digest", nullable(Type::String)),
+    ])
+}
+
+/// What was done to what has this name.
+pub(crate) fn action(
+    reference: String,
+    action: &str,
+    digest: Option<&Digest>,
+    span: Span,
+) -> Value {
+    let row = record! {
+        "reference" => Value::string(reference, span),
+        "action" => Value::string(action, span),
+        "digest" => text(digest, span),
+    };
+    Value::record(row, span)
+}
+
+/// The columns of a blob that was written to a file.
+pub(crate) fn blob_file_columns() -> Columns {
+    columns([
+        ("path", Type::String),
+        ("size", Type::Filesize),
+        ("digest", Type::String),
+    ])
+}
+
 /// The columns of a file that was fetched.
 pub(crate) fn file_columns() -> Columns {
     columns([
@@ -189,7 +222,9 @@ fn target_columns() -> Columns {
 
 /// What a release page shows of a manifest about which this is said.
 pub(crate) fn release(found: &Found, said: &Annotations, summary: &Summary, span: Span) -> Value {
-    let Found { place, manifest } = found;
+    let Found {
+        place, manifest, ..
+    } = found;
     let mut record: Record = DESCRIBED
         .iter()
         .map(|(name, key)| ((*name).to_owned(), text(said.get(*key), span)))

@@ -101,14 +101,16 @@ async fn show(
     is_raw: bool,
     span: Span,
 ) -> Result<Value, LabeledError> {
-    let Found { place, manifest } = found;
+    let Found {
+        place, manifest, ..
+    } = found;
     let at = asked.span;
     let name = place.reference(manifest.digest().clone());
     let Some(image) = manifest.as_image() else {
         let message = format!("failed to find the config of `{name}`: it names none");
         return Err(report::not_found(message, "has no config", at));
     };
-    let blob = place.source().blob(&image.config).await;
+    let blob = place.content().blob(&image.config).await;
     let blob = blob.map_err(|error| error.at(at))?;
     let bytes = blob.read_to_end(MAX_CONFIG).await;
     let bytes = bytes.map_err(|error| error.at(at))?;

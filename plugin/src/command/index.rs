@@ -94,7 +94,9 @@ fn show(
     is_raw: bool,
     span: Span,
 ) -> Result<Value, LabeledError> {
-    let Found { place, manifest } = found;
+    let Found {
+        place, manifest, ..
+    } = found;
     let name = place.reference(manifest.digest().clone());
     if manifest.as_index().is_none() {
         let message = format!("failed to show the index `{name}`: it is a manifest");

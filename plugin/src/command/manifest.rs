@@ -95,7 +95,9 @@ impl PluginCommand for Manifest {
             .each(engine, span, asked, settings.concurrency, move |asked| {
                 let lookup = Arc::clone(&lookup);
                 async move {
-                    let Found { place, manifest } = lookup.find(&asked).await?;
+                    let Found {
+                        place, manifest, ..
+                    } = lookup.find(&asked).await?;
                     Ok(if is_raw {
                         value::document(manifest.bytes(), span)
                     } else {

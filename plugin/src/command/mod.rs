@@ -2,8 +2,11 @@
 //!
 //! Owns the list of them, and what all have in common.
 
+mod blob;
 mod catalog;
 mod config;
+mod copy;
+mod delete;
 mod index;
 mod inspect;
 mod manifest;
@@ -12,6 +15,7 @@ mod ping;
 mod pull;
 mod reference;
 mod referrers;
+mod tag;
 mod tags;
 
 use nu_plugin::PluginCommand;
@@ -23,8 +27,11 @@ use crate::OciPlugin;
 pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = OciPlugin>>> {
     vec![
         Box::new(oci::Oci),
+        Box::new(blob::Blob),
         Box::new(catalog::Catalog),
         Box::new(config::Config),
+        Box::new(copy::Copy),
+        Box::new(delete::Delete),
         Box::new(index::Index),
         Box::new(inspect::Inspect),
         Box::new(manifest::Manifest),
@@ -32,6 +39,7 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = OciPlugin>>> {
         Box::new(pull::Pull),
         Box::new(reference::Reference),
         Box::new(referrers::Referrers),
+        Box::new(tag::Tag),
         Box::new(tags::Tags),
     ]
 }

@@ -131,7 +131,9 @@ struct Pulling {
 impl Pulling {
     async fn pull(&self, asked: &Subject<Location>) -> Result<Rows, LabeledError> {
         let at = asked.span;
-        let Found { place, manifest } = self.lookup.find(asked).await?;
+        let Found {
+            place, manifest, ..
+        } = self.lookup.find(asked).await?;
         let files = oci_package::files(&manifest).map_err(|error| error.at(at))?;
         if files.is_empty() {
             let name = place.reference(manifest.digest().clone());
@@ -164,7 +166,7 @@ impl Pulling {
             observer: &observer,
             ..UnpackOptions::default()
         };
-        let done = unpack(&**place.source(), &extracts, &self.directory, options).await;
+        let done = unpack(&**place.content(), &extracts, &self.directory, options).await;
         done.map_err(|error| {
             let is_occupied = error.kind() == ErrorKind::Conflict;
             let error = error.at(at);

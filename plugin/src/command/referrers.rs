@@ -125,13 +125,15 @@ impl Listing {
                 (self.lookup.place(asked).await?, digest)
             }
             _ => {
-                let Found { place, manifest } = self.lookup.find(asked).await?;
+                let Found {
+                    place, manifest, ..
+                } = self.lookup.find(asked).await?;
                 let digest = manifest.digest().clone();
                 (place, digest)
             }
         };
         let found = place
-            .source()
+            .content()
             .referrers(&subject, self.artifact_type.as_ref());
         let found = found.map_err(move |error| error.at(at));
         let source = place.cached_by(self.cache.as_ref());

@@ -155,7 +155,7 @@ impl Listing {
         }
         let place = Place::open(&self.client, &asked.name, &self.base);
         let place = place.await.map_err(|error| error.at(at))?;
-        let tags = place.source().tags();
+        let tags = place.content().tags();
         let source = place.cached_by(self.cache.as_ref());
         let (span, names_repository) = (self.span, self.names_repository);
         let row = move |tag: &Tag| {

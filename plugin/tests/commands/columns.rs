@@ -43,10 +43,19 @@ fn rows(name: &str, of: &Type, rows_so_far: &mut Vec<String>) {
         .iter()
         .map(|(name, of)| format!("`{name}` {}", word(of)))
         .collect();
-    let cells = if cells.is_empty() {
-        word(of)
-    } else {
-        cells.join(", ")
+    // What it is instead when a flag says so: text or bytes.
+    let others: Vec<_> = match of {
+        Type::OneOf(types) => types
+            .iter()
+            .filter(|of| **of != Type::Nothing && self::columns(of).is_empty())
+            .map(word)
+            .collect(),
+        _ => Vec::new(),
+    };
+    let cells = match (cells.is_empty(), others.is_empty()) {
+        (true, _) => word(of),
+        (false, true) => cells.join(", "),
+        (false, false) => format!("{}; or {}", cells.join(", "), others.join(" or ")),
     };
     rows_so_far.push(format!("| {name} | {cells} |"));
     for (nested, of) in columns {

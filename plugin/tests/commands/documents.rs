@@ -1,4 +1,4 @@
-//! `oci index`, `oci config`, `oci reference`, `oci inspect`, `oci referrers`, `oci ping` and `oci pull`.
+//! `oci index`, `oci config`, `oci reference`, `oci inspect`, `oci referrers`, `oci ping`, `oci pull` and `oci blob`.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ fn layer(title: &str, kind: &str, content: &str) -> Blob {
     layer
 }
 
-async fn push(layout: &Layout, packed: Packed) -> Manifest {
+pub(crate) async fn push(layout: &Layout, packed: Packed) -> Manifest {
     let manifest = packed.manifest().clone();
     let root = Identifier::from(manifest.digest().clone());
     let source: Arc<dyn Source> = Arc::new(packed);
@@ -41,7 +41,7 @@ async fn push(layout: &Layout, packed: Packed) -> Manifest {
 }
 
 /// Release 1.0.0 of widgets for two targets, each with a program and a file.
-async fn release(layout: Layout) {
+pub(crate) async fn release(layout: Layout) {
     let mut entries = Vec::new();
     for (target, architecture) in [
         ("x86_64-unknown-linux-musl", "amd64"),
@@ -422,4 +422,60 @@ fn what_has_no_files_cannot_be_pulled() {
     let error = eval_in(&mut directory.shell(), "oci pull oci:empty:1").unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::not_found"));
     assert!(error.help.unwrap().contains("oci manifest"));
+}
+
+#[test]
+fn a_blob_is_bytes_or_a_file_and_verified_before_either() {
+    let (right, wrong) = (Digest::sha256(b"content"), Digest::sha256(b"other"));
+    let large = Digest::sha256(b"large");
+    let name = large.to_string();
+    let registry = Registry::start(move |request| match request.split_once(' ').unwrap() {
+        (_, path) if !path.contains("/blobs/") => Answer::error(404, "NAME_UNKNOWN"),
+        ("HEAD", path) if path.ends_with(&name) => {
+            Answer::new(200, "").header("Content-Length", (65 << 20).to_string())
+        }
+        ("HEAD", _) => Answer::new(200, "").header("Content-Length", "7"),
+        (_, _) => Answer::ok("content"),
+    });
+    let host = registry.host();
+    let bytes = eval(&format!("oci blob {host}/x@{right}")).unwrap();
+    assert_eq!(bytes, Value::test_binary(*b"content"));
+    let list = eval(&format!("[{host}/x@{right} {host}/x@{right}] | oci blob")).unwrap();
+    assert_eq!(list.as_list().unwrap().len(), 2);
+
+    let directory = Directory::new("blob");
+    let mut shell = directory.shell();
+    let fetch = |digest: &Digest| format!("oci blob {host}/x@{digest} --output out");
+    let error = eval_in(&mut shell, &fetch(&wrong)).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::mismatch"));
+    assert_eq!(std::fs::read_dir(&directory.0).unwrap().count(), 0);
+    let row = eval_in(&mut shell, &fetch(&right)).unwrap();
+    let file = directory.0.join("out");
+    assert_eq!(columns(&row), ["path", "size", "digest"]);
+    assert_eq!(cell(&row, "path").as_str().unwrap(), file.to_str().unwrap());
+    assert_eq!(std::fs::read(&file).unwrap(), b"content");
+    std::fs::write(&file, "mine").unwrap();
+    let error = eval_in(&mut shell, &fetch(&right)).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::conflict"));
+    assert_eq!(std::fs::read(&file).unwrap(), b"mine");
+    eval_in(&mut shell, &format!("{} --force", fetch(&right))).unwrap();
+    assert_eq!(std::fs::read(&file).unwrap(), b"content");
+    assert_eq!(std::fs::read_dir(&directory.0).unwrap().count(), 1);
+
+    for (source, help) in [
+        (format!("oci blob {host}/x@{large}"), "--output"),
+        (format!("oci blob {host}/x:1"), "@DIGEST"),
+        (
+            format!("[{host}/x@{right}] | oci blob --output out"),
+            "each",
+        ),
+    ] {
+        let error = eval_in(&mut shell, &source).unwrap_err();
+        assert_eq!(
+            error.code.as_deref(),
+            Some("oci::invalid_input"),
+            "{source}"
+        );
+        assert!(error.help.unwrap().contains(help), "{source}");
+    }
 }

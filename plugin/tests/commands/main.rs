@@ -6,6 +6,7 @@ mod columns;
 mod documents;
 mod reading;
 mod scripted;
+mod writing;
 
 use std::path::PathBuf;
 
