@@ -11,7 +11,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use futures_util::stream::TryStreamExt;
+use futures_util::stream::{StreamExt, TryStreamExt};
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 
 use crate::blob::{Beginning, Blob, Meter};
@@ -256,17 +256,22 @@ pub async fn unpack(
         return Ok(());
     }
     let staging = Staging::within(directory);
-    let numbered = wanted.iter().enumerate().map(Ok::<_, Error>);
-    // In any order: each is known by its number.
-    let staged = futures_util::stream::iter(numbered)
-        .map_ok(|(number, (file, _))| {
+    let mut fetches = Vec::with_capacity(wanted.len());
+    for (number, (file, _)) in wanted.iter().enumerate() {
+        let (staging, started) = (&staging, options.started);
+        fetches.push(async move {
             let meter = Meter::default();
-            (options.started)(file, &meter);
-            let fetched = fetch(source, file, meter, &staging, number);
-            async move { Ok((number, fetched.await?)) }
-        })
-        .try_buffer_unordered(options.concurrency.max(1));
-    let mut staged: Vec<(usize, Staged)> = staged.try_collect().await?;
+            started(file, &meter);
+            fetch(source, file, meter, staging, number)
+                .await
+                .map(|staged| (number, staged))
+        });
+    }
+    // In any order: each is known by its number.
+    let mut staged: Vec<(usize, Staged)> = futures_util::stream::iter(fetches)
+        .buffer_unordered(options.concurrency.max(1))
+        .try_collect()
+        .await?;
     staged.sort_by_key(|(number, _)| *number);
     for ((_, staged), (file, path)) in staged.into_iter().zip(&wanted) {
         let parent = path.parent().unwrap_or(directory);
