@@ -6,8 +6,10 @@ mod scripted;
 
 use std::path::Path;
 
+use futures_util::TryStreamExt;
 use oci_registry::{
-    Access, Descriptor, Digest, ErrorKind, Extract, MediaType, Source, UnpackOptions, unpack,
+    Access, Beginning, Client, ClientOptions, Descriptor, Digest, Environment, ErrorKind, Extract,
+    MediaType, Source, UnpackOptions, unpack,
 };
 use scripted::client::{Nobody, repository};
 use scripted::{Asked, Reply, Server};
@@ -284,5 +286,123 @@ async fn two_who_fetch_the_same_do_not_meet() {
     for directory in [one, two] {
         assert_eq!(names(&directory), ["file"]);
         assert_eq!(std::fs::read(directory.join("file")).unwrap(), content());
+    }
+}
+
+// ---- over several connections
+
+/// A repository whose blobs are fetched over three connections.
+fn wide(server: &Server) -> oci_registry::Repository {
+    let mut options = ClientOptions::new(Environment::default());
+    options.credentials = std::sync::Arc::new(Nobody);
+    options.connections_per_blob = 3;
+    let reference = format!("{}/acme/widgets", server.host()).parse().unwrap();
+    let client = Client::new(options);
+    client.repository(&reference, Access::Pull).unwrap()
+}
+
+/// Eleven mebibytes: five whole segments and one half.
+fn long() -> Vec<u8> {
+    (0..11_u32 << 20)
+        .map(|at| u8::try_from(at % 241).unwrap())
+        .collect()
+}
+
+/// What a registry answers that knows the ends of ranges, too.
+fn segment(asked: &Asked, content: &[u8]) -> Reply {
+    let range = asked
+        .header("range")
+        .unwrap()
+        .strip_prefix("bytes=")
+        .unwrap();
+    let (from, to) = range.split_once('-').unwrap();
+    let (from, to): (usize, usize) = (from.parse().unwrap(), to.parse().unwrap());
+    Reply::new(206)
+        .header(
+            "Content-Range",
+            format!("bytes {from}-{to}/{}", content.len()),
+        )
+        .body(&content[from..=to])
+}
+
+#[tokio::test]
+async fn segments_come_out_in_order_and_broken_ones_are_fetched_again() {
+    let server = Server::start(|asked, before| {
+        let reply = segment(asked, &long());
+        match before {
+            1 => reply.cut(1000),
+            2 => Reply::new(503),
+            3 => Reply::new(206)
+                .header("Content-Range", "bytes 0-1/2")
+                .body("no"),
+            _ => reply,
+        }
+    })
+    .await;
+    let stream = wide(&server).blob(&descriptor(&long())).await.unwrap();
+    assert!(stream.read_to_end(20 << 20).await.unwrap() == long());
+    let mut starts: Vec<_> = server
+        .asked()
+        .iter()
+        .map(|asked| asked.header("range").unwrap().to_owned())
+        .collect();
+    starts.sort();
+    starts.dedup();
+    assert_eq!(starts.len(), 6, "{starts:?}");
+    assert!(server.asked().len() >= 8);
+}
+
+#[tokio::test]
+async fn a_registry_without_ranges_sends_all_of_it_once() {
+    let server = Server::start(|_, _| Reply::new(200).body(long())).await;
+    let stream = wide(&server).blob(&descriptor(&long())).await.unwrap();
+    assert!(stream.read_to_end(20 << 20).await.unwrap() == long());
+    assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn what_is_small_or_absent_or_wrong_is_so_over_many_connections_too() {
+    let server = Server::start(|asked, _| ranged(asked, b"small")).await;
+    let stream = wide(&server).blob(&descriptor(b"small")).await.unwrap();
+    assert_eq!(stream.read_to_end(10).await.unwrap(), b"small"[..]);
+    let server = Server::start(|_, _| Reply::new(404)).await;
+    let absent = wide(&server).blob(&descriptor(&long())).await;
+    assert_eq!(absent.unwrap_err().kind(), ErrorKind::NotFound);
+    let server = Server::start(|asked, _| {
+        let mut wrong = long();
+        wrong[10 << 20] ^= 1;
+        segment(asked, &wrong)
+    })
+    .await;
+    let stream = wide(&server).blob(&descriptor(&long())).await.unwrap();
+    let error = stream.read_to_end(20 << 20).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+}
+
+#[tokio::test]
+async fn what_was_begun_is_gone_on_with_over_many_connections() {
+    let home = tempfile::tempdir().unwrap();
+    let begun = home.path().join("begun");
+    std::fs::write(&begun, &long()[..3 << 20]).unwrap();
+    let descriptor = descriptor(&long());
+    for ranges in [true, false] {
+        let server = Server::start(move |asked, _| {
+            if ranges {
+                segment(asked, &long())
+            } else {
+                Reply::new(200).body(long())
+            }
+        })
+        .await;
+        let beginning = Beginning::of_file(&descriptor.digest, &begun, 3 << 20)
+            .await
+            .unwrap();
+        let stream = wide(&server)
+            .blob_after(&descriptor, beginning)
+            .await
+            .unwrap();
+        let rest: Vec<bytes::Bytes> = stream.try_collect().await.unwrap();
+        assert!(rest.concat() == long()[3 << 20..]);
+        assert_eq!(server.asked().len(), if ranges { 4 } else { 1 });
     }
 }

@@ -8,6 +8,7 @@ use futures_util::stream::{BoxStream, StreamExt};
 use http::{HeaderValue, Method, StatusCode, header};
 use snafu::{ResultExt, Snafu};
 
+use super::ranges::{self, Opened};
 use super::repository::Repository;
 use super::response;
 use crate::blob::{Beginning, BlobStream};
@@ -82,6 +83,8 @@ struct Download {
     skip: u64,
     etag: Option<HeaderValue>,
     body: BoxStream<'static, Result<Bytes, exchange::Error>>,
+    /// Whether there has been a body.
+    is_answered: bool,
     failures: u32,
 }
 
@@ -90,14 +93,19 @@ pub(super) async fn open(
     repository: &Repository,
     descriptor: &Descriptor,
 ) -> crate::Result<BlobStream> {
-    let response = request(repository, &descriptor.digest, None).await;
-    let response = response.with_context(|_| FetchSnafu {
-        digest: descriptor.digest.clone(),
-    })?;
     let mut download = Download::new(repository, descriptor, 0);
-    download.etag = strong_etag(&response);
-    download.body = response.into_stream();
-    BlobStream::new(descriptor, download.into_stream())
+    let pieces = match download.segments().await? {
+        Some(segments) => segments,
+        None if download.is_answered => download.into_stream(),
+        None => {
+            let response = request(repository, &descriptor.digest, None).await;
+            download.begin(response.with_context(|_| FetchSnafu {
+                digest: descriptor.digest.clone(),
+            })?);
+            download.into_stream()
+        }
+    };
+    BlobStream::new(descriptor, pieces)
 }
 
 /// Opens what follows the beginning of a blob. Nothing is asked for when nothing follows.
@@ -107,10 +115,16 @@ pub(super) async fn open_after(
     beginning: Beginning,
 ) -> crate::Result<BlobStream> {
     let mut download = Download::new(repository, descriptor, beginning.size());
-    if download.offset < download.size {
-        download.resume().await?;
-    }
-    BlobStream::after(descriptor, beginning, download.into_stream())
+    let pieces = match download.segments().await? {
+        Some(segments) => segments,
+        None => {
+            if !download.is_answered && download.offset < download.size {
+                download.resume().await?;
+            }
+            download.into_stream()
+        }
+    };
+    BlobStream::after(descriptor, beginning, pieces)
 }
 
 /// A tag of the content that also holds for its parts.
@@ -162,8 +176,37 @@ impl Download {
             skip: 0,
             etag: None,
             body: futures_util::stream::empty().boxed(),
+            is_answered: false,
             failures: 0,
         }
+    }
+
+    /// The blob over several connections, where that is wanted and worth it, and the registry knows ranges.
+    async fn segments(
+        &mut self,
+    ) -> crate::Result<Option<BoxStream<'static, crate::Result<Bytes>>>> {
+        let connections = self.repository.connections_per_blob();
+        if connections < 2 || self.size.saturating_sub(self.offset) < 2 * ranges::SEGMENT {
+            return Ok(None);
+        }
+        let (repository, digest) = (self.repository.clone(), self.digest.clone());
+        let opened = ranges::open(&repository, &digest, self.size, self.offset, connections).await;
+        match opened.with_context(|_| FetchSnafu { digest })? {
+            Opened::Segments(segments) => Ok(Some(segments)),
+            Opened::Whole(response) => {
+                self.skip = self.offset;
+                self.begin(response);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Goes on with the body of this answer.
+    fn begin(&mut self, response: Response) {
+        self.is_answered = true;
+        // What is gone on with may have been begun by another process.
+        self.etag = self.etag.take().or_else(|| strong_etag(&response));
+        self.body = response.into_stream();
     }
 
     fn into_stream(self) -> BoxStream<'static, crate::Result<Bytes>> {
@@ -247,9 +290,7 @@ impl Download {
         } else {
             self.skip = offset;
         }
-        // What is gone on with may have been begun by another process.
-        self.etag = self.etag.take().or_else(|| strong_etag(&response));
-        self.body = response.into_stream();
+        self.begin(response);
         Ok(())
     }
 }

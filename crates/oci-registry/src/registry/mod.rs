@@ -7,6 +7,7 @@ mod delete;
 mod download;
 pub(crate) mod page;
 mod ping;
+mod ranges;
 mod referrers;
 mod repository;
 pub(crate) mod response;
@@ -123,6 +124,9 @@ pub struct ClientOptions {
     /// (`~/.config/…` without the variable), `$DOCKER_CONFIG/certs.d` (`~/.docker/…`), `/etc/containers/certs.d` and
     /// `/etc/docker/certs.d`.
     pub certificate_folders: Vec<PathBuf>,
+    /// Over how many connections one large blob is fetched from a registry that knows ranges, at least 1. More than one
+    /// helps where each connection is given less than the network has; each holds up to 2 MiB in memory.
+    pub connections_per_blob: usize,
     /// Told of each step that is taken.
     pub observer: Observer,
 }
@@ -161,6 +165,7 @@ impl ClientOptions {
             identity: None,
             registries: BTreeMap::new(),
             certificate_folders,
+            connections_per_blob: 1,
             observer: Observer::default(),
         }
     }
@@ -189,6 +194,7 @@ struct Inner {
     has_identity: bool,
     registries: BTreeMap<RegistryName, RegistryOptions>,
     certificate_folders: Vec<PathBuf>,
+    connections_per_blob: usize,
     hosts: Mutex<HashMap<RegistryName, Host>>,
 }
 
@@ -232,6 +238,7 @@ impl Client {
             has_identity,
             registries: options.registries,
             certificate_folders: options.certificate_folders,
+            connections_per_blob: options.connections_per_blob,
             hosts: Mutex::default(),
         }))
     }
@@ -255,7 +262,8 @@ impl Client {
     /// As [`Client::registry`].
     pub fn repository(&self, reference: &Reference, access: Access) -> crate::Result<Repository> {
         let Host { transport, uploads } = self.host(reference.registry())?;
-        Ok(Repository::new(transport, uploads, reference, access))
+        let repository = Repository::new(transport, uploads, reference, access);
+        Ok(repository.with_connections_per_blob(self.0.connections_per_blob))
     }
 
     /// What has been sent and received so far.

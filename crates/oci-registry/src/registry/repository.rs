@@ -144,6 +144,7 @@ pub struct Repository {
     name: RepositoryName,
     path: Arc<str>,
     scope: Scope,
+    connections_per_blob: usize,
 }
 
 impl Repository {
@@ -166,7 +167,20 @@ impl Repository {
             name,
             path,
             scope,
+            connections_per_blob: 1,
         }
+    }
+
+    /// The same repository, whose large blobs are fetched over so many connections.
+    pub(super) fn with_connections_per_blob(self, connections_per_blob: usize) -> Self {
+        Self {
+            connections_per_blob,
+            ..self
+        }
+    }
+
+    pub(super) fn connections_per_blob(&self) -> usize {
+        self.connections_per_blob
     }
 
     /// The repository's full name.
