@@ -12,6 +12,7 @@
 //! | [`token`] | the token server beside it |
 //! | [`aws`] | a stand-in for AWS, which gives passwords for a registry |
 //! | [`recorder`] | a proxy that names every request that passes |
+//! | [`narrows`] | a slow way to a registry, and how much passed |
 //! | [`program`] | a home of its own for a program, and its run |
 //! | [`sources`] | crates to push, in a directory of their own |
 //! | [`release`] | what stands in a registry already: a package for two targets, an image |
@@ -27,6 +28,7 @@ pub mod aws;
 pub mod layout;
 pub mod loopback;
 pub mod messages;
+pub mod narrows;
 mod process;
 pub mod program;
 pub mod recorder;

@@ -196,6 +196,50 @@ impl Run {
         Outcome::new(line, &output)
     }
 
+    /// Runs the program, and sends it a signal (`KILL`, `INT`) as soon as `is_time`.
+    ///
+    /// # Panics
+    ///
+    /// As [`Run::outcome`], and if it ends before it is time.
+    pub fn stopped_by(self, signal: &str, mut is_time: impl FnMut() -> bool) -> Outcome {
+        let mut command = tokio::process::Command::new(&self.program);
+        command
+            .args(&self.arguments)
+            .current_dir(&self.directory)
+            .env_clear()
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let line = self.line();
+        let output = block_on(async {
+            let child = command.spawn().expect("the program starts");
+            let id = child.id().expect("a child that was just started");
+            let ended = child.wait_with_output();
+            tokio::pin!(ended);
+            loop {
+                let tick = tokio::time::sleep(std::time::Duration::from_millis(5));
+                tokio::select! {
+                    output = &mut ended => panic!("`{line}` ended before it was time: {output:?}"),
+                    () = tick => {}
+                }
+                if is_time() {
+                    break;
+                }
+            }
+            let sent = std::process::Command::new("/bin/kill")
+                .args(["-s", signal, &id.to_string()])
+                .status();
+            assert!(sent.expect("a signal can be sent").success());
+            tokio::time::timeout(LIMIT, ended).await
+        });
+        let output = output
+            .unwrap_or_else(|_| panic!("`{line}` did not end within {LIMIT:?}"))
+            .unwrap_or_else(|error| panic!("`{line}` did not end well: {error}"));
+        Outcome::new(line, &output)
+    }
+
     /// Runs the program, which must succeed.
     #[track_caller]
     pub fn succeeds(self) -> Outcome {

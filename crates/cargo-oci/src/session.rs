@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use oci_registry::{
     Access, Archive, Client, ClientOptions, Delete, Digest, Environment, Layout, Location, Memory,
@@ -44,6 +45,9 @@ fn environment() -> Result<Environment, Error> {
     Ok(Environment::new(variables, std::env::home_dir(), directory))
 }
 
+/// How long registries are given to hear that an upload is over.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 fn run(cli: Cli, environment: Environment, reporter: Reporter) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -52,7 +56,15 @@ fn run(cli: Cli, environment: Environment, reporter: Reporter) -> Result<(), Err
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = dispatch(&session, cli.command) => outcome,
-            signal = interruption() => Err(Error::interrupted(signal)),
+            signal = interruption() => {
+                let cancelled = tokio::time::timeout(FAREWELL, session.client.cancel_uploads());
+                // Whoever asks twice means it.
+                tokio::select! {
+                    _ = cancelled => {}
+                    _ = interruption() => {}
+                }
+                Err(Error::interrupted(signal))
+            }
         }
     });
     // What is still computing in the background has nobody left to report to.
@@ -144,20 +156,21 @@ impl Session {
             .zip(cli.global.key_file.as_ref());
         options.identity =
             identity.map(|(chain, key)| (environment.resolve(chain), environment.resolve(key)));
-        if reporter.is_verbose() {
-            options.observer = Observer::new(move |step| {
-                if let Step::Request {
-                    method,
-                    url,
-                    status,
-                    ..
-                } = step
-                {
-                    let status = status.map_or_else(|| "-".to_owned(), |status| status.to_string());
-                    reporter.status("Request", format_args!("{method} {url} {status}"));
-                }
-            });
-        }
+        options.observer = Observer::new(move |step| match step {
+            Step::Request {
+                method,
+                url,
+                status,
+                ..
+            } if reporter.is_verbose() => {
+                let status = status.map_or_else(|| "-".to_owned(), |status| status.to_string());
+                reporter.status("Request", format_args!("{method} {url} {status}"));
+            }
+            Step::Warning { from, text } => {
+                reporter.note(format_args!("`{from}` says: {text}"));
+            }
+            _ => {}
+        });
         let directory = environment.current_dir().to_owned();
         Self {
             environment,
