@@ -647,16 +647,13 @@ pub struct ImageName(Box<str>);
 text_newtype!(ImageName, "image name", check_image_name, no_help);
 
 impl ImageName {
-    /// The name with its registry, which is Docker Hub where none is written.
+    /// The name as docker knows it, however short it is written: two that are one to docker are one here.
     pub(crate) fn full(&self) -> String {
-        let first = self.0.split('/').next().unwrap_or_default();
-        if is_registry(first) && first.len() < self.0.len() {
-            self.0.to_string()
-        } else if self.0.contains('/') {
-            format!("docker.io/{}", self.0)
-        } else {
-            format!("docker.io/library/{}", self.0)
-        }
+        let known = Reference::from_docker(&self.0);
+        known.map_or_else(
+            |_| self.0.to_string(),
+            |known| known.whole_repository().to_string(),
+        )
     }
 }
 
@@ -1166,6 +1163,24 @@ mod tests {
                 "1.0",
             ),
             ("docker-archive:b.tar:x/y", "b.tar", "docker.io/x/y", ""),
+            (
+                "docker-archive:b.tar:docker.io/x:1",
+                "b.tar",
+                "docker.io/library/x",
+                "1",
+            ),
+            (
+                "docker-archive:b.tar:index.docker.io/x/y:1",
+                "b.tar",
+                "docker.io/x/y",
+                "1",
+            ),
+            (
+                "docker-archive:b.tar:a.b",
+                "b.tar",
+                "docker.io/library/a.b",
+                "",
+            ),
             (
                 &at("docker-archive:b.tar:x/y"),
                 "b.tar",
