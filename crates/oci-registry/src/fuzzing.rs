@@ -487,8 +487,7 @@ fn read_by_others(bytes: &[u8], read: &[(Entry, Vec<u8>)]) {
     assert_eq!(ours.next(), None, "what we read is hidden from others");
 }
 
-/// Entries without what a stream has room for and no meaning: what a file or directory links to, and a device's number
-/// that does not fit.
+/// Entries as they are written: the numbers of a device have seven octal digits.
 fn normal(mut entries: Vec<(Entry, Vec<u8>)>) -> Vec<(Entry, Vec<u8>)> {
     for (entry, _) in &mut entries {
         entry.device = (entry.device.0 & 0o7_777_777, entry.device.1 & 0o7_777_777);
