@@ -12,6 +12,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::loopback::block_on;
 use crate::registry::{PASSWORD, USER};
@@ -76,6 +77,13 @@ impl Home {
     #[must_use]
     pub fn cargo_oci<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
         self.run(&program("cargo-oci"), arguments)
+    }
+
+    /// `cargo-oci` with these arguments, at a terminal of its own, whose stdout is all that is shown there.
+    #[must_use]
+    pub fn cargo_oci_at_terminal(&self, arguments: &str) -> Run {
+        let line = format!("{} {arguments}", program("cargo-oci").display());
+        self.run(Path::new("/usr/bin/script"), ["-qec", &line, "/dev/null"])
     }
 
     /// `skopeo` with these arguments; it verifies no signatures.
@@ -146,6 +154,7 @@ impl Home {
             arguments: arguments.into_iter().map(Into::into).collect(),
             directory: self.path().into(),
             environment,
+            input: String::new(),
         }
     }
 }
@@ -157,6 +166,7 @@ pub struct Run {
     arguments: Vec<OsString>,
     directory: PathBuf,
     environment: Vec<(OsString, OsString)>,
+    input: String,
 }
 
 impl Run {
@@ -174,23 +184,77 @@ impl Run {
         self
     }
 
-    /// Runs the program to its end, with an empty stdin.
+    /// Sends this to the program's stdin, which is empty otherwise.
+    #[must_use]
+    pub fn reading(mut self, text: &str) -> Self {
+        text.clone_into(&mut self.input);
+        self
+    }
+
+    /// Runs the program at its terminal, and types each answer when its question is shown.
     ///
     /// # Panics
     ///
-    /// If it cannot be started, or does not end in time; then it is killed.
+    /// If a question is never asked, or the program does not end in time.
     #[must_use]
-    pub fn outcome(self) -> Outcome {
+    pub fn answering(self, talk: &[(&str, &str)]) -> Outcome {
+        let (mut command, line) = (self.command(), self.line());
+        let run = async {
+            let mut child = command.spawn()?;
+            let mut stdin = child.stdin.take().expect("stdin was asked to be a pipe");
+            let mut stdout = child.stdout.take().expect("stdout was asked to be a pipe");
+            let mut shown = Vec::new();
+            for (question, answer) in talk {
+                while !String::from_utf8_lossy(&shown).contains(question) {
+                    let count = stdout.read_buf(&mut shown).await?;
+                    assert!(count > 0, "`{line}` never asked: {question}");
+                }
+                stdin.write_all(answer.as_bytes()).await?;
+            }
+            stdout.read_to_end(&mut shown).await?;
+            drop(stdin);
+            let mut output = child.wait_with_output().await?;
+            output.stdout = shown;
+            Ok::<_, std::io::Error>(output)
+        };
+        let output = block_on(async { tokio::time::timeout(LIMIT, run).await })
+            .unwrap_or_else(|_| panic!("`{line}` did not end within {LIMIT:?}"))
+            .unwrap_or_else(|error| panic!("`{line}` could not be talked to: {error}"));
+        Outcome::new(line, &output)
+    }
+
+    fn command(&self) -> tokio::process::Command {
         let mut command = tokio::process::Command::new(&self.program);
         command
             .args(&self.arguments)
             .current_dir(&self.directory)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::null())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .kill_on_drop(true);
+        command
+    }
+
+    /// Runs the program to its end.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started, or does not end in time; then it is killed.
+    #[must_use]
+    pub fn outcome(self) -> Outcome {
+        let mut command = self.command();
         let line = self.line();
-        let output = block_on(async { tokio::time::timeout(LIMIT, command.output()).await })
+        let run = async {
+            let mut child = command.spawn()?;
+            let mut stdin = child.stdin.take().expect("stdin was asked to be a pipe");
+            // A program that does not read it may still succeed.
+            let _ = stdin.write_all(self.input.as_bytes()).await;
+            drop(stdin);
+            child.wait_with_output().await
+        };
+        let output = block_on(async { tokio::time::timeout(LIMIT, run).await })
             .unwrap_or_else(|_| panic!("`{line}` did not end within {LIMIT:?}"))
             .unwrap_or_else(|error| panic!("`{line}` did not start: {error}"));
         Outcome::new(line, &output)

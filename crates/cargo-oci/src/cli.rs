@@ -10,8 +10,8 @@ use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand};
 use oci_registry::Resolve;
 
 use crate::command::{
-    Complaint, attach, blob, catalog, config, copy, delete, export, index, inspect, manifest, pull,
-    push, referrers, tag, tags, verify,
+    Complaint, attach, blob, catalog, config, copy, delete, export, index, inspect, login, logout,
+    manifest, pull, push, referrers, tag, tags, verify, whoami,
 };
 use crate::message::MessageFormat;
 use crate::report::Error;
@@ -126,6 +126,9 @@ pub(crate) enum Command {
     Referrers(referrers::Flags),
     Verify(verify::Flags),
     Export(export::Flags),
+    Login(login::Flags),
+    Logout(logout::Flags),
+    Whoami(whoami::Flags),
 }
 
 impl Command {

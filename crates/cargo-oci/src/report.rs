@@ -116,12 +116,18 @@ impl StdError for FileFailure {
     }
 }
 
+/// The advice of a room below, which knows of no command of ours to log in with.
+fn advice(help: Vec<String>) -> Vec<String> {
+    let ours = |help: String| help.replace("`docker login ", "`cargo oci login ");
+    help.into_iter().map(ours).collect()
+}
+
 impl From<oci_registry::Error> for Error {
     fn from(error: oci_registry::Error) -> Self {
         Self {
             exit: error.kind().exit_code(),
             kind: name(error.kind()),
-            help: error.help(),
+            help: advice(error.help()),
             cause: Some(Box::new(error)),
         }
     }
@@ -132,7 +138,7 @@ impl From<oci_package::Error> for Error {
         Self {
             exit: error.kind().exit_code(),
             kind: name(error.kind()),
-            help: error.help(),
+            help: advice(error.help()),
             cause: Some(Box::new(error)),
         }
     }

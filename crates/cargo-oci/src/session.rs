@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use oci_registry::{
-    Access, Archive, Client, ClientOptions, Delete, Digest, Environment, Layout, Location, Memory,
-    Observer, Optional, RegistryName, Source, Step, Target,
+    Access, Archive, Client, ClientOptions, CredentialProvider, Delete, Digest, Environment,
+    Layout, Location, Memory, Observer, Optional, RegistryName, Source, Step, Target,
 };
 
 use crate::cargo;
@@ -117,6 +117,9 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), Error> {
         Command::Referrers(flags) => command::referrers::run(session, flags).await,
         Command::Verify(flags) => command::verify::run(session, flags).await,
         Command::Export(flags) => command::export::run(session, flags).await,
+        Command::Login(flags) => command::login::run(session, flags).await,
+        Command::Logout(flags) => command::logout::run(session, flags).await,
+        Command::Whoami(flags) => command::whoami::run(session, flags).await,
     }
 }
 
@@ -131,6 +134,7 @@ pub(crate) struct Session {
     pub(crate) reporter: Reporter,
     /// How many things move at the same time.
     pub(crate) concurrency: usize,
+    options: ClientOptions,
     client: Client,
 }
 
@@ -177,8 +181,20 @@ impl Session {
             cargo: cargo::Environment::new(directory, std::env::vars_os()),
             reporter,
             concurrency: cli.global.concurrency,
-            client: Client::new(options),
+            client: Client::new(options.clone()),
+            options,
         }
+    }
+
+    /// One registry, asked with these credentials and no others.
+    pub(crate) fn registry_as(
+        &self,
+        name: &RegistryName,
+        credentials: impl CredentialProvider + 'static,
+    ) -> Result<oci_registry::Registry, Error> {
+        let mut options = self.options.clone();
+        options.credentials = Arc::new(credentials);
+        Ok(Client::new(options).registry(name)?)
     }
 
     /// The last thing that a command says of what it has made or got: its name.

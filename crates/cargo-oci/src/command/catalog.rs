@@ -4,8 +4,8 @@ use clap::Args;
 use futures_util::TryStreamExt;
 use oci_registry::RegistryName;
 
-use super::Complaint;
 use super::filter::Filter;
+use super::registry;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -21,10 +21,6 @@ pub(crate) struct Flags {
 
     #[command(flatten)]
     filter: Filter,
-}
-
-fn registry(text: &str) -> Result<RegistryName, Complaint> {
-    text.parse().map_err(Complaint)
 }
 
 /// Lists, a name a line, as the pages arrive.

@@ -11,6 +11,8 @@ mod filter;
 mod find;
 pub(crate) mod index;
 pub(crate) mod inspect;
+pub(crate) mod login;
+pub(crate) mod logout;
 pub(crate) mod manifest;
 mod naming;
 mod output;
@@ -20,8 +22,9 @@ pub(crate) mod referrers;
 pub(crate) mod tag;
 pub(crate) mod tags;
 pub(crate) mod verify;
+pub(crate) mod whoami;
 
-use oci_registry::Location;
+use oci_registry::{Location, RegistryName};
 
 use crate::report::Error;
 
@@ -40,6 +43,11 @@ fn is_media_type(text: &str) -> bool {
     };
     text.split_once('/')
         .is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
+}
+
+/// Parses the name of a registry, for clap.
+fn registry(text: &str) -> Result<RegistryName, Complaint> {
+    text.parse().map_err(Complaint)
 }
 
 /// What is wrong with a name on the command line, on its way through clap.

@@ -1,0 +1,44 @@
+//! `cargo oci logout`: a credential is forgotten.
+
+use clap::Args;
+use oci_registry::{
+    CredentialChain, CredentialProvider as _, CredentialRequest, CredentialStore, RegistryName,
+};
+
+use super::registry;
+use crate::report::Error;
+use crate::session::Session;
+
+/// Forget the credential of a registry
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cargo oci logout ghcr.io")]
+pub(crate) struct Flags {
+    /// The registry, HOST[:PORT]
+    #[arg(value_name = "REGISTRY", value_parser = registry)]
+    registry: RegistryName,
+}
+
+/// Forgets, and says what is left.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let (name, reporter) = (&flags.registry, session.reporter);
+    let store = CredentialStore::of_user(&session.environment);
+    let places = store.forget(name).await?;
+    for place in &places {
+        reporter.status(
+            "Logged out",
+            format_args!("of {name}, forgotten in: {place}"),
+        );
+    }
+    let chain = CredentialChain::new(&session.environment, []);
+    let found = chain.credential(&CredentialRequest::new(name)).await?.found;
+    match found {
+        Some((_, place)) => reporter.note(format_args!(
+            "a credential of `{name}` is still found, where others keep it: {place}"
+        )),
+        None if places.is_empty() => {
+            reporter.note(format_args!("no credential of `{name}` was kept"));
+        }
+        None => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,206 @@
+//! `cargo oci login`, `logout` and `whoami`, at registries that ask and one that does not.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use e2e::program::Home;
+use e2e::registry::{PASSWORD, Registry, USER};
+use e2e::require;
+use e2e::sources::Sources;
+use e2e::token::TokenPolicy;
+use serde_json::{Value, json};
+
+/// A password that is wrong, and would be seen if it got out.
+const CANARY: &str = "canary-2e7d";
+
+fn config(home: &Home) -> Option<Value> {
+    let text = fs::read_to_string(home.docker_config().join("config.json")).ok()?;
+    Some(serde_json::from_str(&text).unwrap())
+}
+
+#[test]
+fn who_logs_in_may_push_until_logging_out() {
+    require!(DockerRegistry);
+    for registry in [
+        Registry::with_passwords(),
+        Registry::with_tokens(TokenPolicy::default()),
+    ] {
+        let (host, home, sources) = (registry.host(), Home::new(), Sources::widgets());
+        let login = home.cargo_oci(["login", host, "--username", USER, "--password-stdin"]);
+        let logged_in = login.reading(&format!("{PASSWORD}\r\n")).succeeds();
+        let file = home.docker_config().join("config.json");
+        assert!(
+            logged_in.stderr.contains(&format!("`{}`", file.display())),
+            "{logged_in}"
+        );
+        assert!(
+            logged_in.stderr.contains("can read the password"),
+            "{logged_in}"
+        );
+        let mode = fs::metadata(&file).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        // `carol:correct horse`, as docker writes it.
+        let auth = "Y2Fyb2w6Y29ycmVjdCBob3JzZQ==";
+        assert_eq!(
+            config(&home),
+            Some(json!({"auths": {host: {"auth": auth}}}))
+        );
+
+        let who = home.cargo_oci(["whoami", host]).succeeds();
+        assert_eq!(who.stdout, format!("{USER}\n"));
+        let lines: Vec<_> = who.stderr.lines().map(str::trim).collect();
+        let used = format!("Using {USER} of docker config `{}`", file.display());
+        assert_eq!(
+            lines[..2],
+            ["Nothing in `DOCKER_AUTH_CONFIG`", &used],
+            "{who}"
+        );
+        assert!(
+            lines[2..].iter().any(|line| line.contains("podman's")),
+            "{who}"
+        );
+        assert_eq!(lines.last(), Some(&format!("Accepted by {host}").as_str()));
+
+        home.cargo_oci(["push", "--registry", host])
+            .within(sources.path())
+            .succeeds();
+        home.cargo_oci(["logout", host]).succeeds();
+        assert_eq!(config(&home), Some(json!({"auths": {}})));
+        let refused = home
+            .cargo_oci(["tags", &format!("{host}/widgets")])
+            .fails_with(3);
+        let advice = format!("`cargo oci login {host}`");
+        assert!(refused.stderr.contains(&advice), "{refused}");
+        let nobody = home.cargo_oci(["whoami", host]).fails_with(3);
+        assert!(nobody.stderr.contains("DOCKER_AUTH_CONFIG"), "{nobody}");
+        let again = home.cargo_oci(["logout", host]).succeeds();
+        assert!(again.stderr.contains("no credential"), "{again}");
+    }
+}
+
+#[test]
+fn what_the_registry_refuses_is_not_kept() {
+    require!(DockerRegistry);
+    for registry in [
+        Registry::with_passwords(),
+        Registry::with_tokens(TokenPolicy::default()),
+    ] {
+        let (host, home) = (registry.host(), Home::new());
+        let login = home.cargo_oci(["login", host, "-u", USER, "--password-stdin"]);
+        let refused = login.reading(CANARY).fails_with(3);
+        assert!(!refused.stderr.contains(CANARY), "{refused}");
+        assert_eq!(config(&home), None);
+    }
+    let home = Home::new();
+    home.cargo_oci([
+        "login",
+        "127.0.0.1:1",
+        "-u",
+        USER,
+        "--password-stdin",
+        "--retries=0",
+    ])
+    .reading(CANARY)
+    .fails_with(6);
+    // Without a terminal nobody can be asked.
+    home.cargo_oci(["login", "127.0.0.1:1", "-u", USER])
+        .fails_with(2);
+    assert_eq!(config(&home), None);
+}
+
+#[test]
+fn a_registry_that_asks_nobody_cannot_check_and_says_so() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let login = home.cargo_oci(["login", registry.host(), "-u", USER, "--password-stdin"]);
+    let logged_in = login.reading(PASSWORD).succeeds();
+    assert!(
+        logged_in.stderr.contains("could not be checked"),
+        "{logged_in}"
+    );
+}
+
+#[test]
+fn a_helper_keeps_it_where_one_is_named_and_what_comes_first_is_told() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::with_passwords(), Home::new());
+    let host = registry.host();
+    let bin = home.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    let script = "#!/bin/sh\nkept=\"$HOME/kept\"\ncase \"$1\" in\nstore) cat > \"$kept\" ;;\n\
+        get) if [ -f \"$kept\" ]; then cat \"$kept\"; else echo 'credentials not found in native keychain'; exit 1; fi ;;\n\
+        erase) rm \"$kept\" ;;\nesac\n";
+    let program = bin.join("docker-credential-file");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    let file = home.docker_config().join("config.json");
+    fs::write(
+        &file,
+        "{\"detachKeys\": \"ctrl-x\", \"credsStore\": \"file\"}",
+    )
+    .unwrap();
+    let path = format!("{}:/usr/bin:/bin", bin.display());
+
+    let login = home.cargo_oci(["login", host, "-u", USER, "--password-stdin"]);
+    let login = login.reading(PASSWORD).with("PATH", &path);
+    let logged_in = login.clone().succeeds();
+    assert!(
+        logged_in.stderr.contains("credential helper `file`"),
+        "{logged_in}"
+    );
+    assert!(
+        !logged_in.stderr.contains("can read the password"),
+        "{logged_in}"
+    );
+    assert_eq!(
+        fs::read_to_string(&file).unwrap(),
+        format!(
+            "{{\n\t\"detachKeys\": \"ctrl-x\",\n\t\"credsStore\": \"file\",\n\t\"auths\": {{\n\t\t\"{host}\": {{}}\n\t}}\n}}"
+        )
+    );
+    let kept: Value =
+        serde_json::from_str(&fs::read_to_string(home.path().join("kept")).unwrap()).unwrap();
+    let expected = json!({"ServerURL": host, "Username": USER, "Secret": PASSWORD});
+    assert_eq!(kept, expected);
+    let who = home
+        .cargo_oci(["whoami", host, "-q"])
+        .with("PATH", &path)
+        .succeeds();
+    assert_eq!((who.stdout.as_str(), who.stderr.as_str()), ("carol\n", ""));
+
+    let before = json!({"auths": {host: {"auth": "bWU6eA=="}}}).to_string();
+    let shadowed = login.with("DOCKER_AUTH_CONFIG", before).succeeds();
+    assert!(
+        shadowed
+            .stderr
+            .contains("is found first: `DOCKER_AUTH_CONFIG`"),
+        "{shadowed}"
+    );
+    let out = home
+        .cargo_oci(["logout", host])
+        .with("PATH", &path)
+        .succeeds();
+    assert!(out.stderr.contains("credential helper `file`"), "{out}");
+    assert!(!home.path().join("kept").exists());
+}
+
+#[test]
+fn a_password_that_is_typed_is_not_shown() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::with_passwords(), Home::new());
+    let host = registry.host();
+    let login = home.cargo_oci_at_terminal(&format!("login {host}"));
+    let (user, password) = (format!("{USER}\n"), format!("{PASSWORD}\n"));
+    let questions = [("Username for ", &*user), ("Password or token", &*password)];
+    let shown = login.answering(&questions).succeeds();
+    assert!(
+        shown.stdout.contains(&format!("Username for {host}: ")),
+        "{shown}"
+    );
+    assert!(
+        shown.stdout.contains(&format!("of {USER} for {host}: ")),
+        "{shown}"
+    );
+    assert!(!shown.stdout.contains(PASSWORD), "{shown}");
+    assert!(config(&home).is_some());
+}
