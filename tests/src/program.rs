@@ -79,6 +79,12 @@ impl Home {
         self.run(&program("cargo-oci"), arguments)
     }
 
+    /// The real `cargo` with these arguments.
+    #[must_use]
+    pub fn cargo<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
+        self.run(Path::new("cargo"), arguments)
+    }
+
     /// `cargo-oci` with these arguments, at a terminal of its own, whose stdout is all that is shown there.
     #[must_use]
     pub fn cargo_oci_at_terminal(&self, arguments: &str) -> Run {

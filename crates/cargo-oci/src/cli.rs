@@ -10,8 +10,8 @@ use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand};
 use oci_registry::Resolve;
 
 use crate::command::{
-    Complaint, attach, blob, catalog, config, copy, delete, export, index, inspect, login, logout,
-    manifest, pull, push, referrers, tag, tags, verify, whoami,
+    Complaint, attach, blob, catalog, config, copy, delete, export, index, inspect, install, login,
+    logout, manifest, pull, push, referrers, tag, tags, uninstall, verify, whoami,
 };
 use crate::message::MessageFormat;
 use crate::report::Error;
@@ -126,6 +126,8 @@ pub(crate) enum Command {
     Referrers(referrers::Flags),
     Verify(verify::Flags),
     Export(export::Flags),
+    Install(install::Flags),
+    Uninstall(uninstall::Flags),
     Login(login::Flags),
     Logout(logout::Flags),
     Whoami(whoami::Flags),
@@ -142,6 +144,7 @@ impl Command {
             Self::Delete(flags) => flags.format.message_format,
             Self::Index(flags) => flags.message_format(),
             Self::Attach(flags) => flags.format.message_format,
+            Self::Install(flags) => flags.format.message_format,
             _ => MessageFormat::Human,
         }
     }

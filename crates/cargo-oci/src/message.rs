@@ -148,6 +148,7 @@ pub(crate) enum DeleteAction {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum FileAction {
     Pulled,
+    Installed,
     Exists,
 }
 
@@ -249,6 +250,7 @@ impl<'a> Message<'a> {
             } => {
                 let verb = match action {
                     FileAction::Pulled => "Pulled",
+                    FileAction::Installed => "Placed",
                     FileAction::Exists => "Exists",
                 };
                 (verb, format!("{shown} ({})", Size(*size)))

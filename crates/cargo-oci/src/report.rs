@@ -77,6 +77,11 @@ impl Error {
         }
     }
 
+    /// Whether what was looked for is not there.
+    pub(crate) fn is_not_found(&self) -> bool {
+        self.kind == name(oci_registry::ErrorKind::NotFound)
+    }
+
     /// The same failure with a piece of advice.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
@@ -158,6 +163,12 @@ impl From<cargo::Error> for Error {
             cargo::ErrorClass::Usage => Self {
                 exit: oci_registry::ErrorKind::InvalidInput.exit_code(),
                 kind: name(oci_registry::ErrorKind::InvalidInput),
+                help,
+                cause: Some(Box::new(error)),
+            },
+            cargo::ErrorClass::Conflict => Self {
+                exit: oci_registry::ErrorKind::Conflict.exit_code(),
+                kind: name(oci_registry::ErrorKind::Conflict),
                 help,
                 cause: Some(Box::new(error)),
             },

@@ -14,6 +14,8 @@
 //! | … from which cargo targets, with which features | [`mod@unit`] | `cargo tree` |
 //! | … and under which names | [`filename`] | `rustc --print file-names` |
 //! | who compiled it | [`toolchain`] | `rustc -vV`, `cargo -V` |
+//! | where do programs go, and which are there | [`installed`] | – |
+//! | what runs on this machine | [`machine`] | `rustc -vV`, the dynamic loaders, `getconf` |
 //! | which commit is it | [`git`] | `git log`, `git status`, `git ls-files` |
 //!
 //! Every child dies with the future that waits for it, so an interrupt leaves nothing behind.
@@ -24,6 +26,8 @@ mod configuration;
 mod existing;
 mod filename;
 mod git;
+mod installed;
+mod machine;
 mod metadata;
 mod nearest;
 mod process;
@@ -41,6 +45,8 @@ pub(crate) use artifact::{Built, Output, PackageOutput, Request};
 pub(crate) use build::{Shell, build, replay};
 pub(crate) use existing::existing;
 pub(crate) use git::{Provenance, provenance, source_repository};
+pub(crate) use installed::{Installed, Record, install_root, source_of};
+pub(crate) use machine::machines;
 pub(crate) use metadata::Workspace;
 pub(crate) use nearest::nearest;
 pub(crate) use selection::Selection;
@@ -111,6 +117,8 @@ impl fmt::Debug for Environment {
 pub(crate) enum ErrorClass {
     /// What was asked for, or what a manifest says, cannot be.
     Usage,
+    /// A program is there that somebody else put there.
+    Conflict,
     /// Cargo failed to build and has already said why on stderr: exit as cargo does, say nothing again.
     Build,
     /// A program or file let us down.

@@ -11,6 +11,7 @@ mod filter;
 mod find;
 pub(crate) mod index;
 pub(crate) mod inspect;
+pub(crate) mod install;
 pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod manifest;
@@ -21,6 +22,7 @@ pub(crate) mod push;
 pub(crate) mod referrers;
 pub(crate) mod tag;
 pub(crate) mod tags;
+pub(crate) mod uninstall;
 pub(crate) mod verify;
 pub(crate) mod whoami;
 

@@ -1,0 +1,321 @@
+//! `cargo oci install`: a package's programs into cargo's bin directory, recorded as cargo records its own.
+//!
+//! Owns the order of things: which release, which target, whose files are in the way, the programs, the record.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use clap::Args;
+use futures_util::TryStreamExt;
+use oci_package::{Kind, PackageFile, PackageTarget, Wanted, tag};
+use oci_registry::{
+    ErrorKind, Extract, Identifier, Location, Manifest, Meter, Source, Tag, UnpackOptions, unpack,
+};
+use semver::{Comparator, Op, Version, VersionReq};
+
+use super::{find, location};
+use crate::cargo::{self, Installed, Record};
+use crate::message::{FileAction, FormatFlag, Message};
+use crate::report::Error;
+use crate::session::Session;
+
+/// Install the programs of a published package
+///
+/// Takes the highest release, or the highest that `--version` allows, and of it what runs on this machine. The programs
+/// go where `cargo install` puts its own, verified; `cargo install --list` shows them and `cargo uninstall` removes them.
+#[derive(Debug, Args)]
+#[command(
+    disable_version_flag = true,
+    after_help = "Examples:\n  cargo oci install ghcr.io/acme/widgets\n  cargo oci install ghcr.io/acme/widgets --version ^1.2\n  cargo oci install ghcr.io/acme/widgets:nightly --root ~/.local"
+)]
+pub(crate) struct Flags {
+    /// The package: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
+    #[arg(value_name = "REPOSITORY", value_parser = location)]
+    repository: Location,
+
+    /// Take the highest release that this allows: 1.2.3, ^1.2, ~1.2, >=1, <2
+    #[arg(long, value_name = "REQ", value_parser = requirement)]
+    version: Option<VersionReq>,
+
+    /// Take what was built for this target triple
+    #[arg(long, value_name = "TRIPLE")]
+    target: Option<String>,
+
+    /// Where `bin` is [env: `CARGO_INSTALL_ROOT`]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+
+    /// Replace programs that belong to other packages, or to none
+    #[arg(long, short)]
+    force: bool,
+
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
+}
+
+/// A full version means that very version, as it does to `cargo install`.
+fn requirement(text: &str) -> Result<VersionReq, semver::Error> {
+    let Ok(version) = text.parse::<Version>() else {
+        return text.parse();
+    };
+    Ok(VersionReq {
+        comparators: vec![Comparator {
+            op: Op::Exact,
+            major: version.major,
+            minor: Some(version.minor),
+            patch: Some(version.patch),
+            pre: version.pre,
+        }],
+    })
+}
+
+/// Chooses, fetches, and records.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let source = session.source(&flags.repository).await?;
+    let root = release(&*source, &flags).await?;
+    let manifest = choose(session, &*source, &root, &flags).await?;
+    let name = flags.repository.with(manifest.digest().clone());
+    let programs = programs(&manifest, &name)?;
+    let record = record(session, &flags, &root, &manifest, &programs)?;
+
+    let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
+    let reporter = session.reporter;
+    let waiting = move |path: &Path| {
+        reporter.status(
+            "Blocking",
+            format_args!("waiting for file lock on {}", path.display()),
+        );
+    };
+    let mut installed = Installed::open(install_root, waiting).await?;
+    if !flags.force {
+        installed.check(&record)?;
+    }
+    let shown = format!("{} v{}", record.name, record.version);
+    reporter.status("Installing", format_args!("{shown} ({name})"));
+    let is_changed = place(
+        session,
+        &*source,
+        &programs,
+        &installed,
+        &record,
+        flags.force,
+    )
+    .await?;
+    installed.record(&record)?;
+    let list: Vec<_> = record
+        .programs
+        .iter()
+        .map(|program| format!("`{program}`"))
+        .collect();
+    let noun = if list.len() == 1 {
+        "executable"
+    } else {
+        "executables"
+    };
+    let verb = if is_changed { "Installed" } else { "Unchanged" };
+    reporter.status(
+        verb,
+        format_args!("package `{shown}` ({noun} {})", list.join(", ")),
+    );
+    warn_of_path(session, &installed.bin());
+    session.finished(&name, manifest.digest(), None)
+}
+
+/// The tag that is wanted: the one that is named, else that of the highest release that is allowed.
+async fn release(source: &dyn Source, flags: &Flags) -> Result<Identifier, Error> {
+    let Some(requirement) = &flags.version else {
+        return find::root(source, &flags.repository).await;
+    };
+    if let Some(named) = flags.repository.identifier() {
+        return Err(Error::usage(format!(
+            "failed to choose a release: the reference names `{named}`, and `--version` asks for another"
+        ))
+        .help("leave one of them out"));
+    }
+    let tags: Vec<Tag> = source.tags().try_collect().await?;
+    let allowed = tags
+        .iter()
+        .filter(|tag| tag::version(tag).is_some_and(|version| requirement.matches(&version)));
+    match tag::highest(allowed) {
+        Some((tag, _)) => Ok(tag.clone().into()),
+        None => Err(Error::new(
+            ErrorKind::NotFound,
+            format!(
+                "failed to find a release `{requirement}` in `{}`",
+                flags.repository
+            ),
+        )
+        .help(format!(
+            "`cargo oci tags {}` lists what is there",
+            flags.repository
+        ))),
+    }
+}
+
+/// The manifest for the target that was asked for, else the best for this machine.
+async fn choose(
+    session: &Session,
+    source: &dyn Source,
+    root: &Identifier,
+    flags: &Flags,
+) -> Result<Manifest, Error> {
+    let wanted = match &flags.target {
+        Some(target) => vec![Wanted::Target(target.clone())],
+        None => {
+            let machines = cargo::machines(&session.cargo).await.into_iter();
+            machines.map(Wanted::Machine).collect()
+        }
+    };
+    let mut refusal = None;
+    for wanted in &wanted {
+        match find::manifest(source, &flags.repository, root, Some(wanted)).await {
+            Err(error) if error.is_not_found() => refusal = refusal.or(Some(error)),
+            settled => return settled,
+        }
+    }
+    Err(refusal.unwrap_or_else(|| Error::usage("failed to tell what runs on this machine")))
+}
+
+/// The programs of an artifact.
+fn programs(manifest: &Manifest, name: &Location) -> Result<Vec<PackageFile>, Error> {
+    let files = oci_package::files(manifest)?.into_iter();
+    let is_program =
+        |file: &PackageFile| file.kind == Kind::Bin && !file.name.as_str().contains('/');
+    let programs: Vec<_> = files.filter(is_program).collect();
+    if programs.is_empty() {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("failed to install `{name}`: it holds no program"),
+        )
+        .help(format!("`cargo oci pull {name}` gets its files")));
+    }
+    Ok(programs)
+}
+
+/// What will be recorded.
+fn record(
+    session: &Session,
+    flags: &Flags,
+    root: &Identifier,
+    manifest: &Manifest,
+    programs: &[PackageFile],
+) -> Result<Record, Error> {
+    let package = PackageTarget::read(manifest);
+    let package = package.as_ref();
+    let by_tag = match root {
+        Identifier::Tag(tag) => tag::version(tag),
+        Identifier::Digest(_) => None,
+    };
+    let version = package
+        .and_then(|package| package.version.clone())
+        .or(by_tag);
+    let name = package.and_then(|package| package.name.clone());
+    let (Some(name), Some(version)) = (name, version) else {
+        return Err(Error::new(
+            ErrorKind::Unsupported,
+            format!("failed to install `{}`: it does not say of which package and version it is", flags.repository),
+        )
+        .help("only packages that `cargo oci push` published can be installed; `cargo oci pull` gets the files of others"));
+    };
+    let here = session.environment.current_dir();
+    let Some(source) = cargo::source_of(&flags.repository, here) else {
+        return Err(Error::usage(format!(
+            "failed to make a URL of `{}`",
+            flags.repository
+        )));
+    };
+    Ok(Record {
+        name: oci_registry::escape(&name, 200),
+        version: version.to_string(),
+        source,
+        programs: programs.iter().map(|file| file.name.to_string()).collect(),
+        version_req: flags.version.as_ref().map(ToString::to_string),
+        target: package.map(|package| package.target.clone()),
+        profile: package.and_then(|package| package.profile.clone()),
+    })
+}
+
+/// Puts the programs in their places, and says whether one of them was not there yet.
+async fn place(
+    session: &Session,
+    source: &dyn Source,
+    programs: &[PackageFile],
+    installed: &Installed,
+    record: &Record,
+    force: bool,
+) -> Result<bool, Error> {
+    let bytes = programs.iter().map(|file| file.descriptor.size).sum();
+    let batch = session
+        .reporter
+        .batch("Installing", Some((programs.len(), bytes)));
+    let fetched = Mutex::new(BTreeSet::new());
+    let fetched = || fetched.lock().unwrap_or_else(PoisonError::into_inner);
+    let started = |file: &Extract, meter: &Meter| {
+        let name = file.name.as_str();
+        fetched().insert(name.to_owned());
+        batch.start(name, name, file.descriptor.size, meter);
+    };
+    let observer = |file: &Extract, path: &Path| {
+        let name = file.name.as_str();
+        let action = if fetched().contains(name) {
+            FileAction::Installed
+        } else {
+            FileAction::Exists
+        };
+        batch.finish(name, file.descriptor.size);
+        let here = session.environment.current_dir();
+        let message = Message::file(path, here, action, true, &file.descriptor);
+        session.reporter.tell(&message);
+    };
+    let is_own = |file: &&PackageFile| force || installed.is_own(file.name.as_str(), record);
+    let (own, new): (Vec<_>, Vec<_>) = programs.iter().partition(is_own);
+    // What must not be in the way goes first: should it be after all, nothing has changed.
+    for (files, replace) in [(new, false), (own, true)] {
+        let files: Vec<_> = files
+            .into_iter()
+            .map(|file| Extract {
+                executable: true,
+                ..file.to_extract()
+            })
+            .collect();
+        let options = UnpackOptions {
+            replace,
+            concurrency: session.concurrency,
+            started: &started,
+            observer: &observer,
+        };
+        unpack(source, &files, &installed.bin(), options).await?;
+    }
+    let is_changed = !fetched().is_empty();
+    Ok(is_changed)
+}
+
+/// As cargo warns.
+fn warn_of_path(session: &Session, bin: &Path) {
+    let path = session.environment.var("PATH").unwrap_or_default();
+    if !std::env::split_paths(path).any(|directory| directory == bin) {
+        session.reporter.note(format_args!(
+            "be sure to add `{}` to your PATH to be able to run the installed programs",
+            bin.display()
+        ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_version_is_that_version_and_the_rest_is_a_range() {
+        let allows = |text: &str, version: &str| {
+            let version = version.parse().expect("a version");
+            requirement(text).expect("a requirement").matches(&version)
+        };
+        assert!(allows("1.2.3", "1.2.3") && !allows("1.2.3", "1.2.4"));
+        assert!(allows("1.2", "1.9.0") && !allows("1.2", "2.0.0"));
+        assert!(allows("1.2.3-rc.1", "1.2.3-rc.1") && !allows("1.2.3-rc.1", "1.2.3"));
+        assert!(allows(">=1, <2", "1.5.0"));
+        assert!(requirement("one").is_err());
+    }
+}

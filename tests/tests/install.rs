@@ -1,0 +1,225 @@
+//! `cargo oci install` and `uninstall`, beside the real cargo.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use e2e::messages::Schema;
+use e2e::program::{Home, Outcome, Run};
+use e2e::registry::Registry;
+use e2e::require;
+use e2e::sources::{Sources, host_triple};
+use serde_json::Value;
+
+/// What a program of a release prints.
+fn script(version: &str) -> String {
+    format!("#!/bin/sh\necho round {version}\n")
+}
+
+/// Publishes a release whose program is a script, for one target.
+fn release(home: &Home, host: &str, version: &str, target: &str, programs: &[&str]) {
+    let sources = Sources::widgets();
+    let manifest = fs::read_to_string(sources.path().join("Cargo.toml")).unwrap();
+    sources.write("Cargo.toml", &manifest.replace("1.2.3", version));
+    sources.write("made", &script(version));
+    let files = programs
+        .iter()
+        .map(|program| format!("--file={program}=made"));
+    let fixed = ["push", "--registry", host, "--target", target];
+    let arguments = fixed.into_iter().map(str::to_owned).chain(files);
+    home.cargo_oci(arguments).within(sources.path()).succeeds();
+}
+
+fn bin(home: &Home, program: &str) -> PathBuf {
+    home.path().join(".cargo/bin").join(program)
+}
+
+/// What an installed program prints.
+fn says(home: &Home, program: &str) -> String {
+    let path = bin(home, program);
+    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    assert_eq!(mode & 0o111, 0o111, "it may be run");
+    let output = std::process::Command::new(path).output().unwrap();
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn list(home: &Home) -> String {
+    home.cargo(["install", "--list"]).succeeds().stdout
+}
+
+fn install(home: &Home, more: &[&str]) -> Run {
+    home.cargo_oci(["install"].iter().chain(more).copied())
+}
+
+#[test]
+fn the_highest_release_is_installed_and_cargo_knows_it() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let (host, target) = (registry.host(), host_triple());
+    for version in ["1.9.0", "1.10.0", "2.0.0-rc.1"] {
+        release(&home, host, version, target, &["round", "square"]);
+    }
+    let repository = format!("{host}/widgets");
+    let source = format!("registry+oci://{repository}");
+
+    let installed = install(&home, &[&repository]).succeeds();
+    assert_eq!(says(&home, "round"), "round 1.10.0\n");
+    let digest = registry
+        .digest("widgets", &format!("1.10.0__{target}"))
+        .unwrap();
+    assert_eq!(installed.stdout, format!("{repository}@{digest}\n"));
+    assert!(installed.stderr.contains("to your PATH"), "{installed}");
+    let expected =
+        format!("widgets v1.10.0 (registry `oci://{repository}`):\n    round\n    square\n");
+    assert_eq!(list(&home), expected);
+    let details = fs::read_to_string(home.path().join(".cargo/.crates2.json")).unwrap();
+    let details: Value = serde_json::from_str(&details).unwrap();
+    let details = &details["installs"][format!("widgets 1.10.0 ({source})")];
+    assert_eq!(details["target"], target);
+    assert_eq!(details["bins"], serde_json::json!(["round", "square"]));
+
+    // Again changes nothing; another version takes the place of this one.
+    let again = install(&home, &[&repository]).succeeds();
+    assert!(
+        again.stderr.contains("Unchanged package `widgets v1.10.0`"),
+        "{again}"
+    );
+    for (requirement, version) in [
+        ("~1.9", "1.9.0"),
+        ("2.0.0-rc.1", "2.0.0-rc.1"),
+        ("^1", "1.10.0"),
+    ] {
+        install(&home, &[&repository, "--version", requirement]).succeeds();
+        assert_eq!(says(&home, "round"), format!("round {version}\n"));
+        assert!(
+            list(&home).starts_with(&format!("widgets v{version} ")),
+            "{}",
+            list(&home)
+        );
+    }
+    install(&home, &[&repository, "--version", "^3"]).fails_with(4);
+    install(&home, &[&format!("{repository}:1.9.0"), "--version", "1.9"]).fails_with(2);
+
+    // What cargo removes is gone, and so is what we remove.
+    home.cargo(["uninstall", "widgets"]).succeeds();
+    assert!(!bin(&home, "round").exists() && !bin(&home, "square").exists());
+    assert_eq!(list(&home), "");
+    install(&home, &[&format!("{repository}:1.9.0")]).succeeds();
+    home.cargo_oci(["uninstall", &repository]).succeeds();
+    assert!(!bin(&home, "round").exists() && !bin(&home, "square").exists());
+    assert_eq!(list(&home), "");
+    home.cargo_oci(["uninstall", &repository]).fails_with(4);
+}
+
+#[test]
+fn nobody_s_program_is_replaced_unasked() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let (host, target) = (registry.host(), host_triple());
+    release(&home, host, "1.0.0", target, &["round", "square"]);
+    release(&home, host, "1.1.0", target, &["round"]);
+    let repository = format!("{host}/widgets");
+
+    // Cargo's own installation of a package that has a program of this name.
+    let sources = Sources::widgets();
+    home.cargo(["install", "--debug", "--bin", "round", "--path", "."])
+        .within(sources.path())
+        .succeeds();
+    let theirs = fs::read(bin(&home, "round")).unwrap();
+    let refused = install(&home, &[&repository, "--version", "1.0.0"]).fails_with(5);
+    assert!(
+        refused
+            .stderr
+            .contains("belongs to `widgets 1.2.3 (path+file://"),
+        "{refused}"
+    );
+    assert_eq!(fs::read(bin(&home, "round")).unwrap(), theirs);
+    assert!(!bin(&home, "square").exists(), "nothing was begun");
+    install(&home, &[&repository, "--version", "1.0.0", "--force"]).succeeds();
+    assert_eq!(says(&home, "round"), "round 1.0.0\n");
+    assert_eq!(
+        list(&home).lines().count(),
+        3,
+        "it is theirs no more: {}",
+        list(&home)
+    );
+
+    // The next version has fewer programs.
+    install(&home, &[&repository]).succeeds();
+    assert_eq!(says(&home, "round"), "round 1.1.0\n");
+    assert!(!bin(&home, "square").exists());
+
+    // One that nobody recorded.
+    home.cargo_oci(["uninstall", &repository]).succeeds();
+    fs::write(bin(&home, "round"), "mine").unwrap();
+    install(&home, &[&repository]).fails_with(5);
+    assert_eq!(fs::read_to_string(bin(&home, "round")).unwrap(), "mine");
+}
+
+#[test]
+fn a_program_runs_here_or_is_not_installed() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let host = registry.host();
+    let foreign = "s390x-unknown-linux-gnu";
+    release(&home, host, "1.0.0", foreign, &["round"]);
+    let repository = format!("{host}/widgets");
+    install(&home, &[&repository]).fails_with(4);
+    assert!(!bin(&home, "round").exists());
+    install(&home, &[&repository, "--target", foreign]).succeeds();
+    assert_eq!(says(&home, "round"), "round 1.0.0\n");
+    // A library is nothing to install.
+    let sources = Sources::widgets();
+    home.cargo_oci(["push", "--registry", host, "--kind", "cdylib"])
+        .within(sources.path())
+        .succeeds();
+    let refused = install(&home, &[&repository]).fails_with(4);
+    assert!(refused.stderr.contains("holds no program"), "{refused}");
+}
+
+#[test]
+fn the_root_is_chosen_as_cargo_chooses_it_and_programs_are_told() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    release(&home, registry.host(), "1.0.0", host_triple(), &["round"]);
+    let repository = format!("{}/widgets", registry.host());
+    let at = |root: &str| home.path().join(root).join("bin/round").exists();
+    fs::write(
+        home.path().join(".cargo/config.toml"),
+        "[install]\nroot = \"configured\"\n",
+    )
+    .unwrap();
+    install(&home, &[&repository]).succeeds();
+    assert!(at("configured"));
+    let root = home.path().join("named");
+    let run = install(&home, &[&repository, "--message-format", "json"]);
+    let told: Outcome = run.with("CARGO_INSTALL_ROOT", &root).succeeds();
+    assert!(at("named"));
+    let messages = Schema::documented().check(&told.stdout);
+    let reasons: Vec<_> = messages
+        .iter()
+        .map(|message| message["reason"].as_str().unwrap())
+        .collect();
+    assert_eq!(reasons, ["oci-file", "oci-warning", "oci-finished"]);
+    assert_eq!(messages[0]["action"], "installed");
+    assert_eq!(
+        messages[0]["path"],
+        root.join("bin/round").to_str().unwrap()
+    );
+    install(&home, &[&repository, "--root", "flag"])
+        .with("CARGO_INSTALL_ROOT", &root)
+        .succeeds();
+    assert!(at("flag"));
+
+    // From a directory, without a registry.
+    let sources = Sources::widgets();
+    home.cargo_oci(["push", "--registry", "oci:out", "--bin", "round"])
+        .within(sources.path())
+        .succeeds();
+    let run = install(&home, &["oci:out/widgets", "--root", "own"]);
+    run.within(sources.path()).succeeds();
+    assert!(sources.path().join("own/bin/round").exists());
+    let run = home.cargo_oci(["uninstall", "oci:out/widgets", "--root", "own"]);
+    run.within(sources.path()).succeeds();
+    assert!(!sources.path().join("own/bin/round").exists());
+}
