@@ -79,6 +79,15 @@ impl Home {
         self.run(&program("cargo-oci"), arguments)
     }
 
+    /// A script for bash without anybody's settings.
+    #[must_use]
+    pub fn bash(&self, script: &str) -> Run {
+        self.run(
+            Path::new("/bin/bash"),
+            ["--norc", "--noprofile", "-c", script],
+        )
+    }
+
     /// The real `cargo` with these arguments.
     #[must_use]
     pub fn cargo<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {

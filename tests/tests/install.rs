@@ -19,7 +19,8 @@ fn script(version: &str) -> String {
 /// Publishes a release whose program is a script, for one target.
 fn release(home: &Home, host: &str, version: &str, target: &str, programs: &[&str]) {
     let sources = Sources::widgets();
-    let manifest = fs::read_to_string(sources.path().join("Cargo.toml")).unwrap();
+    let manifest = fs::read_to_string(sources.path().join("Cargo.toml"));
+    let manifest = manifest.expect("a manifest");
     sources.write("Cargo.toml", &manifest.replace("1.2.3", version));
     sources.write("made", &script(version));
     let files = programs
@@ -37,10 +38,12 @@ fn bin(home: &Home, program: &str) -> PathBuf {
 /// What an installed program prints.
 fn says(home: &Home, program: &str) -> String {
     let path = bin(home, program);
-    let mode = fs::metadata(&path).unwrap().permissions().mode();
+    let metadata = fs::metadata(&path).expect("it is installed");
+    let mode = metadata.permissions().mode();
     assert_eq!(mode & 0o111, 0o111, "it may be run");
-    let output = std::process::Command::new(path).output().unwrap();
-    String::from_utf8(output.stdout).unwrap()
+    let output = std::process::Command::new(path).output();
+    let output = output.expect("it runs");
+    String::from_utf8(output.stdout).expect("it prints text")
 }
 
 fn list(home: &Home) -> String {

@@ -15,7 +15,7 @@ const CANARY: &str = "canary-2e7d";
 
 fn config(home: &Home) -> Option<Value> {
     let text = fs::read_to_string(home.docker_config().join("config.json")).ok()?;
-    Some(serde_json::from_str(&text).unwrap())
+    Some(serde_json::from_str(&text).expect("the file is JSON"))
 }
 
 #[test]

@@ -10,8 +10,9 @@ use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand};
 use oci_registry::Resolve;
 
 use crate::command::{
-    Complaint, attach, blob, catalog, config, copy, delete, export, index, inspect, install, login,
-    logout, manifest, pull, push, referrers, tag, tags, uninstall, verify, whoami,
+    Complaint, attach, blob, catalog, completions, config, copy, delete, export, index, inspect,
+    install, login, logout, man, manifest, pull, push, referrers, tag, tags, uninstall, verify,
+    whoami,
 };
 use crate::message::MessageFormat;
 use crate::report::Error;
@@ -131,6 +132,8 @@ pub(crate) enum Command {
     Login(login::Flags),
     Logout(logout::Flags),
     Whoami(whoami::Flags),
+    Completions(completions::Flags),
+    Man(man::Flags),
 }
 
 impl Command {

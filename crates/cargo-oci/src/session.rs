@@ -122,6 +122,8 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), Error> {
         Command::Login(flags) => command::login::run(session, flags).await,
         Command::Logout(flags) => command::logout::run(session, flags).await,
         Command::Whoami(flags) => command::whoami::run(session, flags).await,
+        Command::Completions(flags) => command::completions::run(&flags),
+        Command::Man(flags) => command::man::run(session, flags),
     }
 }
 

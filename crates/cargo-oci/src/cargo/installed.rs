@@ -206,15 +206,14 @@ impl Installed {
             let file = options.read(true).append(true).create(true).open(&path);
             let file = file.with_context(|_| context())?;
             match file.try_lock() {
-                Ok(()) => {}
+                // As cargo does where a file system knows no locks.
+                Ok(()) | Err(TryLockError::Error(_)) => {}
                 Err(TryLockError::WouldBlock) => {
                     if let Some(waiting) = waiting.take() {
                         waiting(&path);
                     }
                     file.lock().with_context(|_| context())?;
                 }
-                // As cargo does where a file system knows no locks.
-                Err(TryLockError::Error(_)) => {}
             }
             let text = io::read_to_string(&file).with_context(|_| context())?;
             // Whoever held the lock before may have put another file in this one's place.

@@ -162,10 +162,7 @@ async fn choose(
 ) -> Result<Manifest, Error> {
     let wanted = match &flags.target {
         Some(target) => vec![Wanted::Target(target.clone())],
-        None => {
-            let machines = cargo::machines(&session.cargo).await.into_iter();
-            machines.map(Wanted::Machine).collect()
-        }
+        None => machines(session).await,
     };
     let mut refusal = None;
     for wanted in &wanted {
@@ -175,6 +172,11 @@ async fn choose(
         }
     }
     Err(refusal.unwrap_or_else(|| Error::usage("failed to tell what runs on this machine")))
+}
+
+async fn machines(session: &Session) -> Vec<Wanted> {
+    let machines = cargo::machines(&session.cargo).await.into_iter();
+    machines.map(Wanted::Machine).collect()
 }
 
 /// The programs of an artifact.

@@ -3,6 +3,7 @@
 pub(crate) mod attach;
 pub(crate) mod blob;
 pub(crate) mod catalog;
+pub(crate) mod completions;
 pub(crate) mod config;
 pub(crate) mod copy;
 pub(crate) mod delete;
@@ -14,6 +15,7 @@ pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod login;
 pub(crate) mod logout;
+pub(crate) mod man;
 pub(crate) mod manifest;
 mod naming;
 mod output;

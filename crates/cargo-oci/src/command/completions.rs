@@ -1,0 +1,87 @@
+//! `cargo oci completions`: what a shell must know to complete the command line.
+//!
+//! The scripts are for `cargo-oci`, the program itself: what follows `cargo` is for cargo's own completions to hand on.
+
+use clap::{Args, CommandFactory, ValueEnum};
+use clap_complete::generate;
+use clap_complete::shells::{Bash, Elvish, Fish, PowerShell, Zsh};
+use clap_complete_nushell::Nushell;
+
+use crate::cli::Cli;
+use crate::report::{self, Error};
+
+/// The program that is completed.
+const PROGRAM: &str = "cargo-oci";
+
+/// Print a script that lets a shell complete `cargo-oci`
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci completions bash > ~/.local/share/bash-completion/completions/cargo-oci\n  cargo oci completions zsh > ~/.zfunc/_cargo-oci\n  cargo oci completions fish > ~/.config/fish/completions/cargo-oci.fish\n  cargo oci completions nushell | save --force ($nu.user-autoload-dirs.0 | path join cargo-oci.nu)"
+)]
+pub(crate) struct Flags {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    shell: Shell,
+}
+
+/// A shell that completes.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Shell {
+    Bash,
+    Zsh,
+    Fish,
+    Nushell,
+    Powershell,
+    Elvish,
+}
+
+/// Prints the script.
+pub(crate) fn run(flags: &Flags) -> Result<(), Error> {
+    report::bytes(&script(flags.shell))
+}
+
+fn script(shell: Shell) -> Vec<u8> {
+    let (mut command, mut script) = (Cli::command(), Vec::new());
+    let (command, out) = (&mut command, &mut script);
+    match shell {
+        Shell::Bash => generate(Bash, command, PROGRAM, out),
+        Shell::Zsh => generate(Zsh, command, PROGRAM, out),
+        Shell::Fish => generate(Fish, command, PROGRAM, out),
+        Shell::Nushell => generate(Nushell, command, PROGRAM, out),
+        Shell::Powershell => generate(PowerShell, command, PROGRAM, out),
+        Shell::Elvish => generate(Elvish, command, PROGRAM, out),
+    }
+    match shell {
+        Shell::Bash => mended(script),
+        _ => script,
+    }
+}
+
+/// The same script, in which the program has one name: the generator writes the hyphen of ours in two ways, and no verb
+/// would be completed.
+fn mended(script: Vec<u8>) -> Vec<u8> {
+    let script = String::from_utf8(script).expect("a script is text");
+    script
+        .replace("cargo__subcmd__oci", "cargo__oci")
+        .into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_shell_learns_every_verb() {
+        for shell in Shell::value_variants() {
+            let script = String::from_utf8(script(*shell)).expect("a script is text");
+            for verb in Cli::command().get_subcommands() {
+                assert!(
+                    script.contains(verb.get_name()),
+                    "{shell:?}: {}",
+                    verb.get_name()
+                );
+            }
+            assert!(script.contains("plain-http"), "{shell:?}");
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! `cargo oci man`: the manual, a page for the program and one for each verb.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, CommandFactory};
+use clap_mangen::Man;
+use oci_registry::ErrorKind;
+
+use crate::cli::Cli;
+use crate::report::{self, Error};
+use crate::session::Session;
+
+/// Print the manual page of a verb, or write all pages into a directory
+///
+/// There is a page for each verb, `cargo-oci-push` and so on, and one for the program, `cargo-oci`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  cargo oci man push | man -l -\n  cargo oci man --output ~/.local/share/man/man1"
+)]
+pub(crate) struct Flags {
+    /// The verb; the program itself otherwise
+    #[arg(value_name = "VERB", conflicts_with = "output")]
+    verb: Option<String>,
+
+    /// Write all pages into this directory, which is made when it is not there
+    #[arg(long, short, value_name = "DIR")]
+    output: Option<PathBuf>,
+}
+
+/// Prints or writes.
+pub(crate) fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let pages = pages();
+    if let Some(directory) = flags.output {
+        let directory = session.resolve(&directory);
+        std::fs::create_dir_all(&directory).map_err(|error| unwritten(&directory, &error))?;
+        for (name, page) in pages {
+            let path = directory.join(format!("{name}.1"));
+            std::fs::write(&path, page).map_err(|error| unwritten(&path, &error))?;
+            session.reporter.status("Wrote", path.display());
+        }
+        return Ok(());
+    }
+    let wanted = match &flags.verb {
+        Some(verb) => format!("cargo-oci-{verb}"),
+        None => "cargo-oci".to_owned(),
+    };
+    let found = pages.iter().find(|(name, _)| *name == wanted);
+    match found {
+        Some((_, page)) => report::bytes(page),
+        None => Err(Error::usage(format!(
+            "failed to find a manual page: there is no verb `{}`",
+            flags.verb.unwrap_or_default()
+        ))
+        .help("`cargo oci help` lists the verbs")),
+    }
+}
+
+fn unwritten(path: &Path, error: &std::io::Error) -> Error {
+    let path = path.display();
+    Error::new(ErrorKind::Io, format!("failed to write `{path}`: {error}"))
+        .help("name another directory with `--output`")
+}
+
+/// All pages with their names, the program's first.
+fn pages() -> Vec<(String, Vec<u8>)> {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    let mut pages = Vec::new();
+    add(&command, "cargo-oci".to_owned(), &mut pages);
+    pages
+}
+
+/// Adds the page of a command and those of what is below it.
+fn add(command: &clap::Command, name: String, pages: &mut Vec<(String, Vec<u8>)>) {
+    let page = page(command.clone(), &name);
+    let below = command.get_subcommands();
+    let below: Vec<_> = below
+        .map(|verb| (verb, format!("{name}-{}", verb.get_name())))
+        .collect();
+    pages.push((name, page));
+    for (verb, name) in below {
+        add(verb, name, pages);
+    }
+}
+
+fn page(command: clap::Command, name: &str) -> Vec<u8> {
+    let mut page = Vec::new();
+    let man = Man::new(command)
+        .title(name.to_uppercase())
+        .source(concat!("cargo-oci ", env!("CARGO_PKG_VERSION")))
+        .manual("Cargo OCI Manual");
+    man.render(&mut page).expect("memory takes it");
+    page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_a_page_for_the_program_and_for_every_verb() {
+        let pages = pages();
+        let names: Vec<_> = pages.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names[0], "cargo-oci");
+        for verb in Cli::command().get_subcommands() {
+            let name = format!("cargo-oci-{}", verb.get_name());
+            assert!(names.contains(&name.as_str()), "{name}");
+        }
+        assert!(names.contains(&"cargo-oci-index-add"), "{names:?}");
+        let (_, push) = pages
+            .iter()
+            .find(|(name, _)| name == "cargo-oci-push")
+            .expect("there is a verb push");
+        let push = String::from_utf8(push.clone()).expect("a page is text");
+        assert!(push.starts_with(".ie"), "{push}");
+        for part in ["CARGO-OCI-PUSH", "\\-\\-registry", "Examples:"] {
+            assert!(push.contains(part), "{part}: {push}");
+        }
+    }
+}

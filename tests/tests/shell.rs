@@ -1,0 +1,65 @@
+//! What the program gives to shells and to `man`.
+
+use std::fs;
+
+use e2e::program::Home;
+use e2e::require;
+
+#[test]
+fn bash_completes_verbs_and_flags() {
+    let home = Home::new();
+    let script = home.cargo_oci(["completions", "bash"]).succeeds().stdout;
+    fs::write(home.path().join("completions"), script).unwrap();
+    let complete = |words: &str, at: usize| {
+        let last = words.rsplit(' ').next().unwrap();
+        let line = format!(
+            "source ./completions; COMP_WORDS=({words}); COMP_CWORD={at}; \
+             _cargo__oci cargo-oci {last} x; echo \"${{COMPREPLY[@]}}\""
+        );
+        home.bash(&line).succeeds().stdout.trim().to_owned()
+    };
+    assert_eq!(complete("cargo-oci who", 1), "whoami");
+    assert_eq!(
+        complete("cargo-oci push --message-f", 2),
+        "--message-format"
+    );
+    assert_eq!(complete("cargo-oci completions nu", 2), "nushell");
+}
+
+#[test]
+fn nushell_reads_its_script() {
+    require!(Nu);
+    let home = Home::new();
+    let script = home.cargo_oci(["completions", "nushell"]).succeeds().stdout;
+    fs::write(home.path().join("completions.nu"), script).unwrap();
+    let known = home.nu("source completions.nu; scope externs | get name | str join ' '");
+    let known = known.succeeds().stdout;
+    for verb in ["cargo-oci", "cargo-oci push", "cargo-oci whoami"] {
+        assert!(known.contains(verb), "{known}");
+    }
+    home.cargo_oci(["completions", "tcsh"])
+        .outcome()
+        .code
+        .filter(|code| *code == 2)
+        .unwrap();
+}
+
+#[test]
+fn a_page_for_every_verb_is_written_or_printed() {
+    let home = Home::new();
+    home.cargo_oci(["man", "--output", "share/man1"]).succeeds();
+    let directory = home.path().join("share/man1");
+    let mut pages: Vec<_> = fs::read_dir(&directory)
+        .unwrap()
+        .map(|page| page.unwrap().file_name().into_string().unwrap())
+        .collect();
+    pages.sort();
+    assert_eq!(pages[0], "cargo-oci-catalog.1");
+    assert!(pages.contains(&"cargo-oci.1".to_owned()), "{pages:?}");
+    let written = fs::read_to_string(directory.join("cargo-oci-push.1")).unwrap();
+    let printed = home.cargo_oci(["man", "push"]).succeeds().stdout;
+    assert_eq!(printed, written);
+    let version = r#".TH CARGO-OCI-PUSH 1  "cargo-oci 0.1.0" "Cargo OCI Manual""#;
+    assert!(printed.contains(version), "{printed}");
+    home.cargo_oci(["man", "pusj"]).fails_with(2);
+}
