@@ -48,15 +48,29 @@ impl Request<'_> {
 }
 
 /// The name that directories and people have for a target as a flag names it.
-pub(super) fn target_name(target: &str, host: &str) -> String {
+pub(crate) fn target_name(target: &str, host: &str) -> String {
     if target == "host-tuple" {
         return host.to_owned();
+    }
+    if let Some(triple) = without_glibc(target) {
+        return triple.to_owned();
     }
     let specification = target.strip_suffix(".json").map(Path::new);
     specification.and_then(Path::file_name).map_or_else(
         || target.to_owned(),
         |name| name.to_string_lossy().into_owned(),
     )
+}
+
+/// A triple without the version of glibc that cargo-zigbuild takes behind it.
+fn without_glibc(target: &str) -> Option<&str> {
+    let (head, abi) = target.rsplit_once('-')?;
+    let (libc, version) = abi.split_once('.')?;
+    let is_version = version
+        .split('.')
+        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let length = head.len() + 1 + libc.len();
+    (libc.starts_with("gnu") && is_version).then(|| &target[..length])
 }
 
 /// What a build wrote for one target.

@@ -3,9 +3,15 @@
 //! One build for each target, one after the other: where several targets are built at once cargo unifies
 //! their features, and what is published for one target would depend on what else was built.
 
-use std::{io, process::Stdio};
+use std::{
+    ffi::OsString,
+    io,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use cargo_metadata::{Artifact, Message};
+use clap::ValueEnum;
 use snafu::{ResultExt, Snafu, ensure};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt, BufReader};
 
@@ -38,11 +44,54 @@ impl Fault for Error {
 
     fn help(&self) -> Option<String> {
         match self {
+            Self::Run { source, command }
+                if source.kind() == io::ErrorKind::NotFound && command.starts_with(CROSS) =>
+            {
+                Some("install it with `cargo install cross`".to_owned())
+            }
             Self::Unfinished => Some(
                 "save all that `cargo build --message-format json-render-diagnostics` prints on stdout"
                     .to_owned(),
             ),
             _ => None,
+        }
+    }
+}
+
+/// The program that builds in a container.
+const CROSS: &str = "cross";
+
+/// Where that container has the directory that is built into.
+const CROSS_TARGET_DIRECTORY: &str = "/target";
+
+/// Which program builds. All of them take the flags of cargo and print its messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum BuildTool {
+    /// cargo itself
+    #[default]
+    Cargo,
+    /// cross, which builds in a container
+    Cross,
+    /// cargo-zigbuild, which links with zig; targets may name a version of glibc, as in x86_64-unknown-linux-gnu.2.17
+    Zigbuild,
+}
+
+impl BuildTool {
+    /// The program and its verb.
+    fn command(self, environment: &Environment) -> (OsString, &'static str) {
+        match self {
+            Self::Cargo => (environment.cargo(), "build"),
+            Self::Cross => (CROSS.into(), "build"),
+            Self::Zigbuild => (environment.cargo(), "zigbuild"),
+        }
+    }
+
+    /// Where a file is that a message names.
+    fn locate(self, path: &Path, target_directory: &Path) -> PathBuf {
+        let inside = path.strip_prefix(CROSS_TARGET_DIRECTORY).ok();
+        match inside.filter(|_| self == Self::Cross && !path.starts_with(target_directory)) {
+            Some(inside) => target_directory.join(inside),
+            None => path.to_owned(),
         }
     }
 }
@@ -70,6 +119,13 @@ impl Shell<'_> {
                 ""
             }
         )];
+        arguments.extend(self.words());
+        arguments
+    }
+
+    /// The arguments that every command of cargo takes.
+    pub(super) fn words(self) -> Vec<String> {
+        let mut arguments = Vec::new();
         arguments.extend(self.quiet.then(|| "--quiet".to_owned()));
         if self.verbose > 0 {
             arguments.push(format!("-{}", "v".repeat(self.verbose.into())));
@@ -85,6 +141,7 @@ impl Shell<'_> {
 pub(crate) async fn build(
     environment: &Environment,
     request: &Request<'_>,
+    tool: BuildTool,
     shell: Shell<'_>,
     mut line: impl FnMut(&str),
 ) -> Result<Vec<Output>, super::Error> {
@@ -93,7 +150,7 @@ pub(crate) async fn build(
     if targets.is_empty() {
         targets.push(None);
     }
-    let mut reader = Reader::new(*request);
+    let mut reader = Reader::new(*request, tool);
     for target in targets {
         build_one(environment, request, shell, target, &mut reader, &mut line).await?;
     }
@@ -108,12 +165,16 @@ async fn build_one(
     reader: &mut Reader<'_>,
     line: &mut impl FnMut(&str),
 ) -> Result<(), Error> {
-    let mut command = process::command(environment, environment.cargo());
+    let (program, verb) = reader.tool.command(environment);
+    let mut command = process::command(environment, program);
     command
+        .arg(verb)
         .args(
             request
                 .selection
-                .build_arguments(target, &environment.directory),
+                .build_arguments(target, &environment.directory)
+                .into_iter()
+                .skip(1),
         )
         .args(shell.arguments())
         .stdout(Stdio::piped());
@@ -133,7 +194,7 @@ pub(crate) async fn replay(
     messages: impl AsyncBufRead + Unpin,
     request: &Request<'_>,
 ) -> Result<Vec<Output>, super::Error> {
-    let mut reader = Reader::new(*request);
+    let mut reader = Reader::new(*request, BuildTool::Cargo);
     let finished = reader.read(messages, &mut |_| ()).await?;
     ensure!(finished, UnfinishedSnafu);
     Ok(reader.found.into_outputs(request.workspace))
@@ -142,14 +203,16 @@ pub(crate) async fn replay(
 /// Reads messages and keeps what was asked for.
 struct Reader<'a> {
     request: Request<'a>,
+    tool: BuildTool,
     layout: Layout<'a>,
     found: Found,
 }
 
 impl<'a> Reader<'a> {
-    fn new(request: Request<'a>) -> Self {
+    fn new(request: Request<'a>, tool: BuildTool) -> Self {
         Self {
             request,
+            tool,
             layout: Layout::of(&request),
             found: Found::default(),
         }
@@ -199,7 +262,9 @@ impl<'a> Reader<'a> {
             return;
         }
         for path in &artifact.filenames {
-            let Some((triple, name)) = self.layout.locate(path.as_std_path()) else {
+            let directory = self.layout.target_directory;
+            let path = self.tool.locate(path.as_std_path(), directory);
+            let Some((triple, name)) = self.layout.locate(&path) else {
                 continue;
             };
             let triple = triple.unwrap_or(self.request.host);
@@ -210,10 +275,11 @@ impl<'a> Reader<'a> {
             {
                 continue;
             }
-            let path = path.as_std_path().to_owned();
+            let triple = triple.to_owned();
             let file = Built { name, kind, path };
             let (id, features) = (&artifact.package_id, &artifact.features);
-            self.found.add(triple, id, &artifact.target, features, file);
+            self.found
+                .add(&triple, id, &artifact.target, features, file);
         }
     }
 }
@@ -471,6 +537,32 @@ mod tests {
         );
     }
 
+    #[test]
+    fn a_container_s_directory_is_the_one_it_was_made_of() {
+        let here = Path::new("/home/me/ws/target");
+        let locate = |tool: BuildTool, path: &str| tool.locate(Path::new(path), here);
+        let (cross, cargo) = (BuildTool::Cross, BuildTool::Cargo);
+        for (tool, path, expected) in [
+            (
+                cross,
+                "/target/a-b-c/release/x",
+                "/home/me/ws/target/a-b-c/release/x",
+            ),
+            (
+                cross,
+                "/home/me/ws/target/release/x",
+                "/home/me/ws/target/release/x",
+            ),
+            (cargo, "/target/a-b-c/release/x", "/target/a-b-c/release/x"),
+        ] {
+            assert_eq!(locate(tool, path), Path::new(expected));
+        }
+        assert_eq!(
+            BuildTool::Cross.locate(Path::new("/target/release/x"), Path::new("/target")),
+            Path::new("/target/release/x")
+        );
+    }
+
     #[tokio::test]
     async fn a_build_that_fails_is_cargos_to_explain() {
         let scratch = Scratch::new_package();
@@ -489,7 +581,7 @@ mod tests {
             quiet: true,
             ..Shell::default()
         };
-        let result = build(&environment, &request, shell, |line| {
+        let result = build(&environment, &request, BuildTool::Cargo, shell, |line| {
             seen.push(line.to_owned());
         })
         .await;
@@ -524,7 +616,8 @@ mod tests {
 
         let deadline = Instant::now() + std::time::Duration::from_secs(20);
         let process = Cell::new(None);
-        let mut building = Box::pin(build(&environment, &request, Shell::default(), |line| {
+        let (tool, shell) = (BuildTool::Cargo, Shell::default());
+        let mut building = Box::pin(build(&environment, &request, tool, shell, |line| {
             process.set(Some(line.to_owned()));
         }));
         let process = loop {

@@ -131,7 +131,7 @@ async fn find(
 mod tests {
     use super::{
         super::{
-            Shell, Toolchain, Workspace, build,
+            BuildTool, Shell, Toolchain, Workspace, build,
             scratch::{Scratch, all_kinds, flags, story},
         },
         *,
@@ -168,7 +168,7 @@ mod tests {
                 quiet: true,
                 ..Shell::default()
             };
-            build(&self.environment, &request, shell, |_| ()).await
+            build(&self.environment, &request, BuildTool::Cargo, shell, |_| ()).await
         }
 
         async fn existing(&self, line: &str) -> Result<Vec<Output>, super::super::Error> {

@@ -9,6 +9,7 @@
 //! | what is in this workspace | [`metadata`] | `cargo metadata --no-deps` |
 //! | what do its manifests say for us | [`settings`] | – |
 //! | what does a build write | [`mod@build`] | `cargo build`, one for each target |
+//! | what is in the `.crate` file | [`crate_file`] | `cargo package` |
 //! | what did an earlier build write | [`mod@existing`] | – |
 //! | … for which targets | [`configuration`] | – |
 //! | … from which cargo targets, with which features | [`mod@unit`] | `cargo tree` |
@@ -23,6 +24,7 @@
 mod artifact;
 mod build;
 mod configuration;
+mod crate_file;
 mod existing;
 mod filename;
 mod git;
@@ -41,8 +43,9 @@ mod scratch;
 
 use std::{collections::BTreeMap, error::Error as StdError, ffi::OsString, fmt, path::PathBuf};
 
-pub(crate) use artifact::{Built, Output, PackageOutput, Request};
-pub(crate) use build::{Shell, build, replay};
+pub(crate) use artifact::{Built, Output, PackageOutput, Request, target_name};
+pub(crate) use build::{BuildTool, Shell, build, replay};
+pub(crate) use crate_file::crate_files;
 pub(crate) use existing::existing;
 pub(crate) use git::{Provenance, provenance, source_repository};
 pub(crate) use installed::{Installed, Record, install_root, source_of};

@@ -4,7 +4,9 @@
 //! not answer. Owns the flags and the order of things; each step has a file of its own.
 
 mod ahead;
+mod declared;
 mod destination;
+mod extra;
 mod files;
 mod github;
 mod handed;
@@ -21,7 +23,7 @@ use oci_package::Kind;
 use oci_registry::Location;
 
 use super::location;
-use crate::cargo::{Selection, Toolchain, Workspace};
+use crate::cargo::{self, BuildTool, Selection, Toolchain, Workspace};
 use crate::message::FormatFlag;
 use crate::report::Error;
 use crate::session::Session;
@@ -65,6 +67,10 @@ pub(crate) struct Flags {
     #[arg(long, conflicts_with_all = ["no_index", "tag"])]
     floating: bool,
 
+    /// All targets of the release, whose index is written once they are all there [env: `CARGO_OCI_TARGETS`]
+    #[arg(long, value_name = "TRIPLE", value_delimiter = ',')]
+    targets_of_release: Vec<String>,
+
     /// Show what would be sent, as JSON, and change nothing
     #[arg(long, short = 'n')]
     dry_run: bool,
@@ -88,6 +94,18 @@ pub(crate) struct Flags {
     /// Publish this file, and build nothing
     #[arg(long, value_name = "NAME=PATH[:TYPE]")]
     file: Vec<HandedFile>,
+
+    /// Publish these files of the package as well, such as `README*`
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+
+    /// Publish the `.crate` file as well
+    #[arg(long = "crate")]
+    crate_file: bool,
+
+    /// Build with this program
+    #[arg(long, value_name = "TOOL", value_enum, default_value_t, hide_default_value = true, conflicts_with_all = ["file", "messages", "no_build"])]
+    build_tool: BuildTool,
 
     #[command(flatten)]
     pub(crate) format: FormatFlag,
@@ -129,7 +147,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         )
     };
     let subjects = subject::select(session, &workspace, &flags)?;
-    let outputs = if let Some(toolchain) = &toolchain {
+    let extra = extra::included(&subjects)?;
+    let (mut outputs, places) = if let Some(toolchain) = &toolchain {
         let targets = targets(&flags.selection, &toolchain.host);
         subject::check_targets(&subjects, &targets)?;
         let places = places(session, &subjects, &targets).await?;
@@ -139,27 +158,32 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         )
     } else {
         let output = files::handed_in(session, &subjects, &flags).await?;
-        let places = places(session, &subjects, &[&output.target]).await?;
+        let places = places(session, &subjects, std::slice::from_ref(&output.target)).await?;
         (vec![output], places)
     };
+    let crates = extra::crates(session, &workspace, &subjects, &flags, &outputs).await?;
+    extra::add(&mut outputs, &[extra, crates]);
+    let outputs = (outputs, places);
     publish::all(session, &subjects, &flags, outputs, toolchain.as_ref()).await
 }
 
 /// The triples that are built for, as far as the flags tell.
-fn targets<'a>(selection: &'a Selection, host: &'a str) -> Vec<&'a str> {
+fn targets(selection: &Selection, host: &str) -> Vec<String> {
     let targets = selection.targets();
     if targets.is_empty() {
-        vec![host]
-    } else {
-        targets
+        return vec![host.to_owned()];
     }
+    let names = targets.into_iter();
+    names
+        .map(|target| cargo::target_name(target, host))
+        .collect()
 }
 
 /// Where each package goes, asked before anything is built. A directory is not made before there is something to put in it.
 async fn places(
     session: &Session,
     subjects: &[Subject<'_>],
-    targets: &[&str],
+    targets: &[String],
 ) -> Result<Places, Error> {
     let mut places = Places::new();
     for subject in subjects.iter().filter(|subject| subject.may_have_files()) {

@@ -35,15 +35,16 @@ pub(super) async fn built(
     } else if let Some(path) = &flags.messages {
         replayed(session, &request, path).await?
     } else {
-        let shell = Shell {
-            quiet: session.reporter.is_quiet(),
-            verbose: session.reporter.verbosity(),
-            color: session.reporter.color(),
-            terminal: std::io::stderr().is_terminal(),
-        };
         // Cargo's messages are for programs; otherwise stdout is for the names of what is published.
         let line = |line: &str| session.reporter.pass_on(line);
-        cargo::build(&session.cargo, &request, shell, line).await?
+        cargo::build(
+            &session.cargo,
+            &request,
+            flags.build_tool,
+            shell(session),
+            line,
+        )
+        .await?
     };
     for subject in subjects {
         let is_there = |output: &Output| {
@@ -77,6 +78,16 @@ pub(super) async fn built(
         });
     }
     Ok(outputs)
+}
+
+/// How cargo is to talk: as we do.
+pub(super) fn shell(session: &Session) -> Shell<'static> {
+    Shell {
+        quiet: session.reporter.is_quiet(),
+        verbose: session.reporter.verbosity(),
+        color: session.reporter.color(),
+        terminal: std::io::stderr().is_terminal(),
+    }
 }
 
 async fn replayed(
@@ -115,7 +126,7 @@ pub(super) async fn handed_in(
             );
         }
     };
-    check_targets(subjects, &[&target])?;
+    check_targets(subjects, std::slice::from_ref(&target))?;
     for (at, file) in flags.file.iter().enumerate() {
         if flags.file[..at]
             .iter()

@@ -112,11 +112,8 @@ fn options(session: &Session, subject: &Subject<'_>, flags: &Flags) -> PublishOp
         concurrency: session.concurrency,
         ..PublishOptions::default()
     };
-    options.declared = subject
-        .settings
-        .targets
-        .as_ref()
-        .map(|targets| targets.iter().cloned().collect());
+    let declared = subject.declared.as_ref();
+    options.declared = declared.map(|declared| declared.targets.iter().cloned().collect());
     options
 }
 
@@ -271,8 +268,8 @@ fn tell(reporter: Reporter, repository: &Location, batch: &Batch, event: Event<'
 /// Whether an index holds all targets that were declared.
 fn is_complete(index: &Manifest, subject: &Subject<'_>) -> bool {
     let held = oci_package::Summary::of(index).targets;
-    let declared = subject.settings.targets.as_deref().unwrap_or_default();
-    declared.iter().all(|target| held.contains(target))
+    let declared = subject.declared.as_ref();
+    declared.is_some_and(|declared| declared.targets.iter().all(|target| held.contains(target)))
 }
 
 /// Lets the floating tags follow a complete release.

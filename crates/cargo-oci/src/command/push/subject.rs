@@ -7,23 +7,27 @@ use oci_package::{Kind, NameTemplate};
 use oci_registry::Annotations;
 
 use super::Flags;
+use super::declared::Declared;
 use super::destination::{self, Asked, Destination};
 use crate::cargo::{self, Settings, Workspace};
 use crate::report::Error;
 use crate::session::Session;
 
 /// Keys that this version reads and cannot honour. What is asked for and not done would be worse than a refusal.
-const UNSUPPORTED_KEYS: [&str; 3] = ["include", "tags", "archive"];
+const UNSUPPORTED_KEYS: [&str; 2] = ["tags", "archive"];
 
 /// A package that is to be published, and how.
 pub(super) struct Subject<'a> {
     pub(super) package: &'a Package,
-    pub(super) settings: Settings,
     pub(super) destination: Destination,
     pub(super) names: NameTemplate,
     pub(super) annotations: Annotations,
     pub(super) kinds: BTreeSet<Kind>,
     pub(super) floating: bool,
+    /// The targets of the release, where they are declared.
+    pub(super) declared: Option<Declared>,
+    /// Patterns of further files, relative to the package.
+    pub(super) include: Vec<String>,
 }
 
 impl Subject<'_> {
@@ -77,7 +81,7 @@ pub(super) fn select<'a>(
     }
     subjects
         .into_iter()
-        .map(|(package, settings)| subject(session, workspace, package, settings, flags))
+        .map(|(package, settings)| subject(session, workspace, package, &settings, flags))
         .collect()
 }
 
@@ -104,7 +108,7 @@ fn subject<'a>(
     session: &Session,
     workspace: &Workspace,
     package: &'a Package,
-    settings: Settings,
+    settings: &Settings,
     flags: &Flags,
 ) -> Result<Subject<'a>, Error> {
     for key in UNSUPPORTED_KEYS {
@@ -119,7 +123,7 @@ fn subject<'a>(
         registry: flags.registry.as_deref(),
         tag: flags.tag.as_deref(),
     };
-    let destination = destination::of(session, &workspace.root, package, &settings, asked)?;
+    let destination = destination::of(session, &workspace.root, package, settings, asked)?;
     let names = match &settings.name_template {
         Some(template) => template.parse()?,
         None => NameTemplate::default(),
@@ -140,45 +144,52 @@ fn subject<'a>(
     }
     let floating =
         (flags.floating || settings.floating == Some(true)) && is_version && !flags.no_index;
-    if floating && settings.targets.is_none() {
+    let declared = Declared::of(session, flags, settings)?;
+    if floating && declared.is_none() {
         let name = &package.name;
         return Err(Error::usage(format!(
             "failed to let tags follow `{name}`: the targets of its releases are not declared"
         ))
         .help(
-            "declare them as `targets` in `[package.metadata.oci]`: tags follow when all are there",
+            "declare them as `targets` in `[package.metadata.oci]`, or with `--targets-of-release`: tags follow when all are there",
         ));
     }
+    let include = if flags.include.is_empty() {
+        settings.include.clone().unwrap_or_default()
+    } else {
+        flags.include.clone()
+    };
     Ok(Subject {
         package,
-        settings,
         destination,
         names,
         annotations,
         kinds,
         floating,
+        declared,
+        include,
     })
 }
 
 /// Refuses targets that a release was declared not to have.
-pub(super) fn check_targets(subjects: &[Subject<'_>], targets: &[&str]) -> Result<(), Error> {
+pub(super) fn check_targets(subjects: &[Subject<'_>], targets: &[String]) -> Result<(), Error> {
     for subject in subjects {
-        let Some(declared) = &subject.settings.targets else {
+        let Some(declared) = &subject.declared else {
             continue;
         };
         let undeclared = targets
             .iter()
-            .find(|target| !declared.iter().any(|known| known == *target));
+            .find(|target| !declared.targets.contains(target));
         if let Some(target) = undeclared {
             let name = &subject.package.name;
             return Err(Error::usage(format!(
                 "failed to push `{name}` for `{target}`: it is not a declared target"
             ))
+            .help(format!("add it to {}", declared.place))
             .help(format!(
-                "add it to {}",
-                subject.settings.place("targets").unwrap_or_default()
-            ))
-            .help(format!("the declared targets are {}", declared.join(", "))));
+                "the declared targets are {}",
+                declared.targets.join(", ")
+            )));
         }
     }
     Ok(())

@@ -1,0 +1,192 @@
+//! What a push takes besides what cargo builds, and who else may build.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+
+use e2e::program::{Home, Run};
+use e2e::registry::Registry;
+use e2e::require;
+use e2e::sha256;
+use e2e::sources::{Sources, host_triple};
+use serde_json::Value;
+
+const OTHER: &str = "s390x-unknown-linux-gnu";
+
+fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
+    let arguments = ["push", "--registry", host].into_iter();
+    let arguments = arguments.chain(more.iter().copied());
+    home.cargo_oci(arguments).within(sources.path())
+}
+
+/// Name, kind and digest of each layer.
+fn layers(registry: &Registry, sources: &Sources) -> Vec<(String, String, String)> {
+    let (_, manifest) = registry
+        .manifest("widgets", &sources.target_tag())
+        .expect("it is pushed");
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let layers = manifest["layers"].as_array().expect("layers are a list");
+    let layers = layers.iter().map(|layer| {
+        let annotations = &layer["annotations"];
+        (
+            text(&annotations["dev.cargo-oci.file"]),
+            text(&annotations["dev.cargo-oci.kind"]),
+            text(&layer["digest"]),
+        )
+    });
+    layers.collect()
+}
+
+#[test]
+fn a_readme_a_licence_and_the_crate_itself_go_along() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    let host = registry.host();
+    sources.write("README.md", "# widgets\n");
+    sources.write("docs/use.md", "use\n");
+    fs::write(sources.beside("LICENSE"), "do\n").unwrap();
+    sources.append(
+        "Cargo.toml",
+        "[package.metadata.oci]\ninclude = [\"README*\", \"../LICENSE\"]\nkinds = [\"bin\"]",
+    );
+    let missing = push(&home, &sources, host, &["--include", "NOTICE*"]).fails_with(2);
+    assert!(missing.at_once().stderr.contains("NOTICE*"));
+    assert!(!sources.is_touched(), "nothing was built");
+
+    push(&home, &sources, host, &["--crate"]).succeeds();
+    let crate_file = sources.path().join("target/package/widgets-1.2.3.crate");
+    let file = |name: &str, content: &[u8]| (name.to_owned(), "file".to_owned(), sha256(content));
+    let bin = |name: &str| {
+        (
+            name.to_owned(),
+            "bin".to_owned(),
+            sha256(&sources.built(name)),
+        )
+    };
+    let packaged = fs::read(&crate_file).unwrap();
+    let name = "widgets-1.2.3.crate".to_owned();
+    let mut expected = vec![
+        bin("round"),
+        bin("square"),
+        (name, "crate".to_owned(), sha256(&packaged)),
+        file("LICENSE", b"do\n"),
+        file("README.md", b"# widgets\n"),
+    ];
+    expected.sort();
+    let mut found = layers(&registry, &sources);
+    found.sort();
+    assert_eq!(found, expected);
+
+    // Without a build it is the same push, as long as the crate is there.
+    let again = push(&home, &sources, host, &["--crate", "--no-build"]).succeeds();
+    assert!(again.stderr.contains("Unchanged"), "{again}");
+    fs::remove_file(crate_file).unwrap();
+    push(&home, &sources, host, &["--crate", "--no-build"]).fails_with(2);
+
+    // The flag stands in for the key, and works for files that are handed in.
+    let handed = [
+        "--file=round=README.md",
+        "--include=docs/*",
+        "--tag=nightly",
+    ];
+    push(&home, &sources, host, &handed).succeeds();
+    home.cargo_oci(["pull", &format!("{host}/widgets:nightly"), "-o", "out"])
+        .succeeds();
+    let pulled = home.path().join("out/docs/use.md");
+    assert_eq!(fs::read_to_string(pulled).unwrap(), "use\n");
+    assert!(!home.path().join("out/README.md").exists());
+}
+
+#[test]
+fn the_index_waits_for_the_targets_of_the_release() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    let host = registry.host();
+    sources.write("made", "x");
+    let both = format!("{},{OTHER}", host_triple());
+    let one = |target: &str, more: &[&str]| {
+        let fixed = ["--file", "round=made", "--target", target];
+        push(&home, &sources, host, &[&fixed, more].concat())
+    };
+    let refused = one(OTHER, &["--targets-of-release", host_triple()]).fails_with(2);
+    assert!(
+        refused.stderr.contains("`--targets-of-release`"),
+        "{refused}"
+    );
+    let odd = one(OTHER, &["--targets-of-release", "linux"]).fails_with(2);
+    assert!(odd.stderr.contains("not a target triple"), "{odd}");
+
+    one(OTHER, &["--targets-of-release", &both]).succeeds();
+    assert_eq!(registry.tags("widgets"), [format!("1.2.3__{OTHER}")]);
+    let waits = one(OTHER, &["--floating"]).with("CARGO_OCI_TARGETS", both.replace(',', " "));
+    let waits = waits.succeeds();
+    assert!(waits.stderr.contains("not complete yet"), "{waits}");
+    one(
+        host_triple(),
+        &["--floating", "--targets-of-release", &both],
+    )
+    .succeeds();
+    let (_, index) = registry.manifest("widgets", "1.2.3").unwrap();
+    assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        registry.digest("widgets", "latest"),
+        registry.digest("widgets", "1.2.3")
+    );
+    one(OTHER, &["--floating"]).fails_with(2);
+}
+
+#[test]
+fn other_tools_build_with_the_same_flags() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let host = registry.host();
+    let bin = home.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    // Each notes how it was called, and lets cargo build; the one speaks of a directory of its container.
+    let tool = |name: &str, script: &str| {
+        let path = bin.join(name);
+        fs::write(
+            &path,
+            format!("#!/bin/sh\necho \"$@\" > \"$HOME/{name}\"\n{script}"),
+        )
+        .unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    tool(
+        "cross",
+        "cargo \"$@\" | sed \"s|$PWD/target/|/target/|g\"\n",
+    );
+    tool(
+        "cargo-zigbuild",
+        "shift\nset -- $(echo \"$@\" | sed 's/-gnu\\.2\\.17/-gnu/')\nexec cargo build \"$@\"\n",
+    );
+    let (_, path) = e2e::testbed::toolchain().remove(0);
+    let path = format!("{}:{}", bin.display(), path.to_string_lossy());
+    let mut digests = Vec::new();
+    let old = format!("{}.2.17", host_triple());
+    for (number, more) in [
+        vec!["--target", host_triple()],
+        vec!["--target", host_triple(), "--build-tool", "cross"],
+        vec!["--target", &old, "--build-tool", "zigbuild"],
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let sources = Sources::widgets();
+        let registry = format!("{host}/{number}");
+        let run = push(&home, &sources, &registry, &more);
+        let pushed = run.with("PATH", &path).succeeds();
+        digests.push(pushed.printed_digest());
+    }
+    assert_eq!(digests[1..], [digests[0].clone(), digests[0].clone()]);
+    let called = |name: &str| fs::read_to_string(home.path().join(name)).unwrap();
+    assert!(called("cross").starts_with("build "), "{}", called("cross"));
+    let zigbuild = called("cargo-zigbuild");
+    assert!(
+        zigbuild.starts_with("zigbuild ") && zigbuild.contains(&old),
+        "{zigbuild}"
+    );
+
+    let sources = Sources::widgets();
+    let missing = push(&home, &sources, host, &["--build-tool", "cross"]).fails_with(1);
+    assert!(missing.stderr.contains("cargo install cross"), "{missing}");
+}
