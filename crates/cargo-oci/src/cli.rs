@@ -10,9 +10,9 @@ use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand};
 use oci_registry::Resolve;
 
 use crate::command::{
-    Complaint, attach, blob, catalog, completions, config, copy, delete, export, index, inspect,
-    install, login, logout, man, manifest, pull, push, referrers, tag, tags, uninstall, verify,
-    whoami,
+    Complaint, attach, blob, catalog, completions, config, copy, delete, export, index, init,
+    inspect, install, login, logout, man, manifest, pull, push, referrers, tag, tags, uninstall,
+    verify, whoami,
 };
 use crate::message::MessageFormat;
 use crate::report::Error;
@@ -127,6 +127,7 @@ pub(crate) enum Command {
     Referrers(referrers::Flags),
     Verify(verify::Flags),
     Export(export::Flags),
+    Init(init::Flags),
     Install(install::Flags),
     Uninstall(uninstall::Flags),
     Login(login::Flags),

@@ -117,6 +117,7 @@ async fn dispatch(session: &Session, command: Command) -> Result<(), Error> {
         Command::Referrers(flags) => command::referrers::run(session, flags).await,
         Command::Verify(flags) => command::verify::run(session, flags).await,
         Command::Export(flags) => command::export::run(session, flags).await,
+        Command::Init(flags) => command::init::run(session, flags).await,
         Command::Install(flags) => command::install::run(session, flags).await,
         Command::Uninstall(flags) => command::uninstall::run(session, flags).await,
         Command::Login(flags) => command::login::run(session, flags).await,

@@ -103,6 +103,16 @@ pub(crate) fn source_repository(environment: &Environment) -> Option<String> {
     })
 }
 
+/// The URL that a work tree was cloned from, as far as git says so.
+pub(crate) async fn origin(environment: &Environment, directory: &Path) -> Option<String> {
+    let mut command = process::command(environment, "git");
+    command
+        .current_dir(directory)
+        .args(["remote", "get-url", "origin"]);
+    let url = process::capture(command).await.ok()?;
+    Some(url.trim().to_owned()).filter(|url| !url.is_empty())
+}
+
 /// A date that does not parse must not be silently another one.
 fn source_date_epoch(environment: &Environment) -> Result<Option<i64>, Error> {
     let text = environment.variable("SOURCE_DATE_EPOCH");

@@ -56,6 +56,14 @@ const TAKEN: [&str; 25] = [
 pub(crate) struct Selection(Build);
 
 impl Selection {
+    /// What this manifest names, or the one of the working directory, and no flag more.
+    pub(crate) fn of_manifest(path: Option<PathBuf>) -> Self {
+        Self(Build {
+            manifest_path: path,
+            ..Build::default()
+        })
+    }
+
     /// The profile; release unless another is named.
     pub(crate) fn profile(&self) -> &str {
         self.0.common.profile.as_deref().unwrap_or("release")

@@ -151,6 +151,12 @@ impl Settings {
         ))
     }
 
+    /// One of the tables that say anything, where there is one.
+    pub(crate) fn any_place(&self) -> Option<String> {
+        let place = self.places.values().next()?;
+        Some(format!("`{}` in `{}`", place.table, place.file.display()))
+    }
+
     /// Lays the table of one manifest over what is already known.
     fn read(&mut self, metadata: &Value, table: &'static str, file: &Path) -> Result<(), Error> {
         self.try_read(metadata, table, file)

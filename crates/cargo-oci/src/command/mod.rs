@@ -11,6 +11,7 @@ pub(crate) mod export;
 mod filter;
 mod find;
 pub(crate) mod index;
+pub(crate) mod init;
 pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod login;

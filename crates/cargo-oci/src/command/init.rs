@@ -1,0 +1,254 @@
+//! `cargo oci init`: proposes `[package.metadata.oci]` from what is there: CI, the git remote, the targets that are built.
+//!
+//! Owns what is looked at and what follows from it. It writes nothing: the proposal is for `Cargo.toml`, and whoever owns
+//! that reads it first.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use oci_package::TargetCfg;
+
+use crate::cargo::{self, Selection, Settings, Workspace};
+use crate::report::{self, Error};
+use crate::session::Session;
+
+/// Files that say which targets are built, relative to the workspace.
+const TELLING: [&str; 7] = [
+    ".github/workflows/*.yml",
+    ".github/workflows/*.yaml",
+    ".gitlab-ci.yml",
+    "rust-toolchain.toml",
+    ".cargo/config.toml",
+    "dist-workspace.toml",
+    "Cross.toml",
+];
+
+/// Propose the settings of a package, for its Cargo.toml
+///
+/// Looks at the variables of CI, at the git remote, and at the targets that workflows and configuration files name.
+/// Prints what could stand in Cargo.toml, and changes nothing.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  cargo oci init\n  cargo oci init >> Cargo.toml")]
+pub(crate) struct Flags {
+    /// Path to Cargo.toml
+    #[arg(long, value_name = "PATH")]
+    manifest_path: Option<PathBuf>,
+}
+
+/// Looks, and proposes.
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let selection = Selection::of_manifest(flags.manifest_path);
+    let workspace = Workspace::load(&session.cargo, &selection).await?;
+    let (table, file) = table(&workspace)?;
+    let registry = registry(session, &workspace.root).await;
+    let targets = targets(&workspace.root);
+    session.reporter.status(
+        "Proposing",
+        format_args!("`{table}` for `{}`", file.display()),
+    );
+    report::line(proposal(table, registry.as_ref(), &targets).trim_end())
+}
+
+/// Which table of which file the settings go into: the package's, or that of a workspace of several.
+fn table(workspace: &Workspace) -> Result<(&'static str, PathBuf), Error> {
+    for package in &workspace.members {
+        let settings = Settings::of(workspace, package)?;
+        if let Some(place) = settings.any_place() {
+            return Err(Error::usage(format!(
+                "failed to propose settings: {place} is there already"
+            ))
+            .help("`cargo oci push --dry-run` shows what it leads to"));
+        }
+    }
+    Ok(match &workspace.members[..] {
+        [package] => (
+            "package.metadata.oci",
+            package.manifest_path.clone().into_std_path_buf(),
+        ),
+        _ => ("workspace.metadata.oci", workspace.root.join("Cargo.toml")),
+    })
+}
+
+/// Something that follows from what was seen.
+#[derive(Debug, PartialEq, Eq)]
+struct Found {
+    value: String,
+    because: String,
+}
+
+/// The registry that goes with where the sources are.
+async fn registry(session: &Session, root: &Path) -> Option<Found> {
+    if let Some(image) = session.environment.var("CI_REGISTRY_IMAGE") {
+        return Some(Found {
+            value: image.to_ascii_lowercase(),
+            because: "`CI_REGISTRY_IMAGE`".to_owned(),
+        });
+    }
+    let (url, because) = match cargo::source_repository(&session.cargo) {
+        Some(url) => (url, "the project that CI runs for"),
+        None => (cargo::origin(&session.cargo, root).await?, "the git remote"),
+    };
+    let value = of_forge(&url)?;
+    let because = format!("{because}, `{}`", shown(&url));
+    Some(Found { value, because })
+}
+
+/// The registry that a forge has for the owner of a repository.
+fn of_forge(url: &str) -> Option<String> {
+    let (host, path) = host_and_path(url)?;
+    let path = path.to_ascii_lowercase();
+    let (owner, _) = path.split_once('/')?;
+    match host.to_ascii_lowercase().as_str() {
+        "github.com" => Some(format!("ghcr.io/{owner}")),
+        "gitlab.com" => Some(format!("registry.gitlab.com/{path}")),
+        "codeberg.org" => Some(format!("codeberg.org/{owner}")),
+        _ => None,
+    }
+}
+
+/// Host and path of `https://host/path.git`, `ssh://git@host:22/path` or `git@host:path`.
+fn host_and_path(url: &str) -> Option<(&str, &str)> {
+    let (host, path) = match url.split_once("://") {
+        Some((_, rest)) => rest.split_once('/')?,
+        None => url.split_once(':')?,
+    };
+    let host = host.rsplit('@').next()?;
+    let host = host.split(':').next()?;
+    let path = path.trim_matches('/');
+    Some((host, path.strip_suffix(".git").unwrap_or(path)))
+}
+
+/// A URL without what may be a password.
+fn shown(url: &str) -> String {
+    let shown = match (url.split_once("://"), url.split_once('@')) {
+        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
+        _ => url.to_owned(),
+    };
+    oci_registry::escape(&shown, 200)
+}
+
+/// The target triples that files name, in order, with the file that named it first.
+fn targets(root: &Path) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    let directory = glob::Pattern::escape(&root.to_string_lossy());
+    for pattern in TELLING {
+        let files = glob::glob(&format!("{directory}/{pattern}"));
+        for file in files.into_iter().flatten().flatten() {
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let because = file.strip_prefix(root).unwrap_or(&file).display();
+            for value in triples(&text) {
+                if !found.iter().any(|known| known.value == value) {
+                    let because = format!("`{because}`");
+                    found.push(Found { value, because });
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The words of a text that are target triples. What stands behind `#` is a comment in every one of these files.
+fn triples(text: &str) -> Vec<String> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let lines = text
+        .lines()
+        .map(|line| line.split('#').next().unwrap_or_default());
+    let words = lines.flat_map(|line| line.split(move |letter| !is_part(letter)));
+    words
+        .filter(|word| word.contains('-') && TargetCfg::builtin(word).is_some())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The table as TOML, with the reasons.
+fn proposal(table: &str, registry: Option<&Found>, targets: &[Found]) -> String {
+    let mut text = format!("\n[{table}]\n");
+    let _ = match registry {
+        Some(found) => writeln!(
+            text,
+            "# From {}.\nregistry = {}",
+            found.because,
+            quoted(&found.value)
+        ),
+        None => writeln!(
+            text,
+            "# Where packages go, each under its name.\n# registry = \"ghcr.io/OWNER\""
+        ),
+    };
+    if targets.is_empty() {
+        text.push_str("# What a release consists of: its index is written once, when all of them are there.\n# targets = [\"x86_64-unknown-linux-gnu\", \"aarch64-unknown-linux-gnu\"]\n");
+        return text;
+    }
+    let mut files: Vec<&str> = targets.iter().map(|found| found.because.as_str()).collect();
+    files.dedup();
+    let _ = writeln!(text, "# Named in {}.\ntargets = [", files.join(", "));
+    for found in targets {
+        let _ = writeln!(text, "    {},", quoted(&found.value));
+    }
+    text.push_str("]\n");
+    text
+}
+
+/// A string as TOML has it.
+fn quoted(text: &str) -> String {
+    toml::Value::from(text).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn forges_have_registries() {
+        for (url, expected) in [
+            ("https://github.com/Acme/Widgets.git", Some("ghcr.io/acme")),
+            ("git@github.com:acme/widgets.git", Some("ghcr.io/acme")),
+            ("ssh://git@github.com:22/acme/widgets", Some("ghcr.io/acme")),
+            (
+                "https://user:canary@gitlab.com/group/sub/widgets/",
+                Some("registry.gitlab.com/group/sub/widgets"),
+            ),
+            (
+                "https://codeberg.org/acme/widgets",
+                Some("codeberg.org/acme"),
+            ),
+            ("https://git.example.com/acme/widgets", None),
+            ("/srv/git/widgets", None),
+        ] {
+            assert_eq!(of_forge(url).as_deref(), expected, "{url}");
+        }
+        assert_eq!(shown("https://user:canary@a.b/c"), "https://a.b/c");
+    }
+
+    #[test]
+    fn triples_are_found_among_other_words() {
+        let text = "matrix: { target: [x86_64-unknown-linux-musl, 'aarch64-apple-darwin'] } # i686-pc-windows-msvc\n\
+            run: cargo build --target=x86_64-unknown-linux-musl --release-now\n";
+        assert_eq!(
+            triples(text),
+            [
+                "x86_64-unknown-linux-musl",
+                "aarch64-apple-darwin",
+                "x86_64-unknown-linux-musl"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_proposal_is_toml_with_its_reasons() {
+        let found = |value: &str, because: &str| Found {
+            value: value.to_owned(),
+            because: because.to_owned(),
+        };
+        let registry = found("ghcr.io/acme", "the git remote");
+        let targets = [found("a-b-c", "`ci.yml`"), found("d-e-f", "`ci.yml`")];
+        assert_eq!(
+            proposal("package.metadata.oci", Some(&registry), &targets),
+            "\n[package.metadata.oci]\n# From the git remote.\nregistry = \"ghcr.io/acme\"\n\
+             # Named in `ci.yml`.\ntargets = [\n    \"a-b-c\",\n    \"d-e-f\",\n]\n"
+        );
+        let nothing = proposal("package.metadata.oci", None, &[]);
+        assert!(toml::from_str::<toml::Table>(&nothing).is_ok(), "{nothing}");
+    }
+}

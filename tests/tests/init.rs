@@ -1,0 +1,76 @@
+//! `cargo oci init`, and what its proposal leads to.
+
+use std::fs;
+
+use e2e::program::Home;
+use e2e::sources::{Sources, host_triple};
+use serde_json::Value;
+
+#[test]
+fn a_proposal_from_the_remote_and_the_workflows_works_as_it_is() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    let git = |line: &str| {
+        let script = format!("git {line}");
+        home.bash(&script).within(sources.path()).succeeds();
+    };
+    git("init -q");
+    git("remote add origin https://me:canary@github.com/Acme/widgets.git");
+    sources.write(
+        ".github/workflows/release.yml",
+        &format!(
+            "jobs:\n  push:\n    strategy: {{ matrix: {{ target: [{}] }} }}\n",
+            host_triple()
+        ),
+    );
+    let init = home.cargo_oci(["init"]).within(sources.path());
+    let proposed = init.clone().succeeds();
+    assert!(!proposed.stdout.contains("canary"), "{proposed}");
+    assert!(
+        proposed.stdout.contains("`.github/workflows/release.yml`"),
+        "{proposed}"
+    );
+    let manifest = fs::read_to_string(sources.path().join("Cargo.toml")).unwrap();
+    assert!(!manifest.contains("metadata.oci"), "nothing is written");
+
+    sources.append("Cargo.toml", &proposed.stdout);
+    let arguments = ["metadata", "--no-deps", "--format-version=1"];
+    let metadata = home
+        .cargo(arguments)
+        .within(sources.path())
+        .succeeds()
+        .stdout;
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    let settings = &metadata["packages"][0]["metadata"]["oci"];
+    assert_eq!(settings["registry"], "ghcr.io/acme");
+    assert_eq!(settings["targets"], serde_json::json!([host_triple()]));
+    // What is declared is what a push goes by.
+    let push = home.cargo_oci([
+        "push",
+        "--target",
+        "s390x-unknown-linux-gnu",
+        "--file",
+        "x=Cargo.toml",
+    ]);
+    let refused = push.within(sources.path()).fails_with(2);
+    assert!(
+        refused.stderr.contains("not a declared target"),
+        "{refused}"
+    );
+    let again = init.fails_with(2);
+    assert!(again.stderr.contains("`package.metadata.oci`"), "{again}");
+}
+
+#[test]
+fn without_anything_to_see_the_lines_are_comments() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    let proposed = home.cargo_oci(["init"]).within(sources.path()).succeeds();
+    sources.append("Cargo.toml", &proposed.stdout);
+    let refused = home
+        .cargo_oci(["push"])
+        .within(sources.path())
+        .fails_with(2);
+    assert!(
+        refused.stderr.contains("no registry is configured"),
+        "{refused}"
+    );
+}
