@@ -107,9 +107,11 @@ impl AuthState {
     ];
 }
 
+type Tell = dyn Fn(&Step) + Send + Sync;
+
 /// Hears of every [`Step`], on whatever thread it is taken. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Observer(Option<Arc<dyn Fn(&Step) + Send + Sync>>);
+pub struct Observer(Option<Arc<Tell>>);
 
 impl Observer {
     /// Tells this function, which should be quick.

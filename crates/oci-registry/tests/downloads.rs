@@ -218,18 +218,22 @@ async fn content_that_is_wrong_twice_is_not_kept() {
     assert!(names(home.path()).is_empty(), "{:?}", names(home.path()));
 }
 
+/// Puts something where the beginning of a file would be kept, that leads to another file.
+#[cfg(unix)]
+type Prepare = fn(&Path, &Path);
+
 #[cfg(unix)]
 #[tokio::test]
 async fn what_others_could_have_put_there_is_left_alone() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let victim = tempfile::tempdir().unwrap();
     let target = victim.path().join("target");
-    let cases: [(&str, fn(&Path, &Path)); 4] = [
+    let cases: [(&str, Prepare); 4] = [
         ("a link in place of the file", |kept, target| {
-            symlink(target, kept).unwrap()
+            symlink(target, kept).unwrap();
         }),
         ("another name of a file", |kept, target| {
-            std::fs::hard_link(target, kept).unwrap()
+            std::fs::hard_link(target, kept).unwrap();
         }),
         ("a link in place of the directory", |kept, target| {
             let directory = kept.parent().unwrap();

@@ -23,7 +23,7 @@ pub(crate) struct Feed {
 
 #[derive(Debug)]
 enum Content {
-    Known(Blob),
+    Known(Box<Blob>),
     Unhashed(Arc<Unhashed>),
 }
 
@@ -46,7 +46,7 @@ impl fmt::Debug for Place {
 impl Feed {
     /// A blob, checked against its digest as it leaves.
     pub(crate) fn of_blob(blob: Blob) -> Arc<Self> {
-        Self::new(Content::Known(blob))
+        Self::new(Content::Known(Box::new(blob)))
     }
 
     /// A file whose digest is found as it leaves.

@@ -115,14 +115,13 @@ pub(super) async fn open_after(
     beginning: Beginning,
 ) -> crate::Result<BlobStream> {
     let mut download = Download::new(repository, descriptor, beginning.size());
-    let pieces = match download.segments().await? {
-        Some(segments) => segments,
-        None => {
-            if !download.is_answered && download.offset < download.size {
-                download.resume().await?;
-            }
-            download.into_stream()
+    let pieces = if let Some(segments) = download.segments().await? {
+        segments
+    } else {
+        if !download.is_answered && download.offset < download.size {
+            download.resume().await?;
         }
+        download.into_stream()
     };
     BlobStream::after(descriptor, beginning, pieces)
 }
@@ -195,7 +194,7 @@ impl Download {
             Opened::Segments(segments) => Ok(Some(segments)),
             Opened::Whole(response) => {
                 self.skip = self.offset;
-                self.begin(response);
+                self.begin(*response);
                 Ok(None)
             }
         }

@@ -70,7 +70,7 @@ pub(super) enum Opened {
     /// The rest of the blob in order.
     Segments(BoxStream<'static, crate::Result<Bytes>>),
     /// The whole blob: this registry knows no ranges.
-    Whole(Response),
+    Whole(Box<Response>),
 }
 
 /// A part of a blob, both ends within.
@@ -101,7 +101,7 @@ pub(super) async fn open(
         None => return Ok(Opened::Segments(futures_util::stream::empty().boxed())),
     };
     if first.status != StatusCode::PARTIAL_CONTENT {
-        return Ok(Opened::Whole(first));
+        return Ok(Opened::Whole(Box::new(first)));
     }
     let mut first = Some(first);
     let (repository, digest) = (repository.clone(), digest.clone());

@@ -4,6 +4,5 @@
 
 mod certificates;
 mod proxies;
-#[allow(dead_code, reason = "shared: no suite needs all of it")]
 #[path = "../scripted/mod.rs"]
 mod scripted;

@@ -7,7 +7,6 @@ mod cache;
 mod delete;
 mod digests;
 mod referrers;
-#[allow(dead_code, reason = "shared: no suite needs all of it")]
 #[path = "../scripted/mod.rs"]
 mod scripted;
 mod shelf;

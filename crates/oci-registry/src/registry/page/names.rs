@@ -127,7 +127,7 @@ impl Names {
         self.place = match (self.place, byte) {
             (Place::Document, b'{') => Place::Key { may_end: true },
             (Place::Key { .. }, b'"') => self.begin(byte, Place::WithinKey),
-            (Place::Key { may_end: true }, b'}') | (Place::AfterValue, b'}') => Place::End,
+            (Place::Key { may_end: true } | Place::AfterValue, b'}') => Place::End,
             (Place::Colon { is_list: true }, b':') => Place::List,
             (Place::Colon { is_list: false }, b':') => {
                 self.arrived.clear();
