@@ -156,6 +156,8 @@ struct Inner {
     path: PathBuf,
     format: ArchiveFormat,
     state: Mutex<State>,
+    /// Whether tags wait for [`Archive::finish`] as well.
+    waits: bool,
     /// Held by whoever writes the file.
     writing: tokio::sync::Mutex<()>,
 }
@@ -244,11 +246,27 @@ impl Archive {
         Ok(Self::of(path, format, state.unwrap_or_else(State::empty)))
     }
 
+    /// The same archive, whose file is written by [`Archive::finish`] only, and not anew for each tag. Until then the file
+    /// is what it was; if it never comes to that, nothing was pushed.
+    #[must_use]
+    pub fn written_once(self) -> Self {
+        let state = self.state().clone();
+        let Inner { path, format, .. } = &*self.0;
+        Self(Arc::new(Inner {
+            path: path.clone(),
+            format: format.clone(),
+            state: Mutex::new(state),
+            waits: true,
+            writing: tokio::sync::Mutex::new(()),
+        }))
+    }
+
     fn of(path: PathBuf, format: ArchiveFormat, state: State) -> Self {
         Self(Arc::new(Inner {
             path,
             format,
             state: Mutex::new(state),
+            waits: false,
             writing: tokio::sync::Mutex::new(()),
         }))
     }
@@ -353,6 +371,36 @@ impl Archive {
 }
 
 impl Inner {
+    /// Lets a tag name a manifest; `is_whole` when all that it names is here.
+    fn name(
+        &self,
+        state: &mut State,
+        manifest: &Manifest,
+        tag: &Tag,
+        is_whole: bool,
+    ) -> Result<(), Error> {
+        let ArchiveFormat::Docker(name) = &self.format else {
+            state.listing.put(manifest.descriptor(), tag);
+            return Ok(());
+        };
+        let path = &self.path;
+        let name = name.as_ref().with_context(|| NoNameSnafu {
+            path,
+            tag: tag.clone(),
+        })?;
+        let is_image = is_whole && state.images.put(manifest, name, tag);
+        let digest = manifest.digest();
+        ensure!(
+            is_image,
+            NotAnImageSnafu {
+                path,
+                digest: digest.clone()
+            }
+        );
+        state.images.list_in(&mut state.listing, manifest);
+        Ok(())
+    }
+
     /// Writes the archive beside its place and moves it there; what is now in it.
     fn write(&self, state: &State) -> Result<State, Error> {
         let path = &self.path;
@@ -664,10 +712,15 @@ impl Target for Archive {
         }
         if manifest.subject().is_some() {
             // Whoever reads the file finds it from its listing only.
-            let mut state = self.state();
-            let is_new = state.listing.add(manifest.descriptor());
-            state.is_ahead |= is_new;
+            self.list(manifest).await?;
         }
+        Ok(())
+    }
+
+    async fn list(&self, manifest: &Manifest) -> crate::Result<()> {
+        let mut state = self.state();
+        let is_new = state.listing.add(manifest.descriptor());
+        state.is_ahead |= is_new;
         Ok(())
     }
 
@@ -679,33 +732,19 @@ impl Target for Archive {
             self.has(&descriptor),
             self.no_manifest(&digest.clone().into())
         );
-        let mut state = self.state().clone();
-        match &self.0.format {
-            ArchiveFormat::Oci => {
-                state.listing.put(descriptor, tag);
-            }
-            ArchiveFormat::Docker(name) => {
-                let path = self.path();
-                let tag = tag.clone();
-                let name = name.as_ref().context(NoNameSnafu {
-                    path,
-                    tag: tag.clone(),
-                })?;
-                let is_whole = manifest
-                    .successors()
-                    .into_iter()
-                    .all(|successor| self.has(successor));
-                let is_image = is_whole && state.images.put(manifest, name, &tag);
-                ensure!(
-                    is_image,
-                    NotAnImageSnafu {
-                        path,
-                        digest: digest.clone()
-                    }
-                );
-                state.images.list_in(&mut state.listing, manifest);
-            }
+        let is_whole = manifest
+            .successors()
+            .into_iter()
+            .all(|successor| self.has(successor));
+        if self.0.waits {
+            // In place: what is pushed meanwhile is not to be lost.
+            let mut state = self.state();
+            self.0.name(&mut state, manifest, tag, is_whole)?;
+            state.is_ahead = true;
+            return Ok(());
         }
+        let mut state = self.state().clone();
+        self.0.name(&mut state, manifest, tag, is_whole)?;
         self.write(state).await
     }
 

@@ -302,6 +302,10 @@ impl<'a> Copy<'a> {
         if self.options.referrers {
             self.referrers(&graph).await?;
         }
+        if tags.is_empty() {
+            let listed = self.target.list(manifest).await;
+            listed.with_context(|_| self.written(&manifest.digest().clone().into()))?;
+        }
         for tag in wanting {
             let tagged = self.target.tag(manifest, tag).await;
             tagged.with_context(|_| self.written(&tag.clone().into()))?;

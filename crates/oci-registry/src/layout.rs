@@ -561,6 +561,11 @@ impl Target for Layout {
         );
         self.update(|listing| listing.put(descriptor, tag)).await
     }
+
+    async fn list(&self, manifest: &Manifest) -> crate::Result<()> {
+        let descriptor = manifest.descriptor();
+        self.update(|listing| listing.add(descriptor)).await
+    }
 }
 
 #[cfg(test)]
@@ -633,6 +638,28 @@ mod tests {
             }
         });
         nested.flatten().collect()
+    }
+
+    #[tokio::test]
+    async fn what_is_copied_without_a_tag_is_listed() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).await.unwrap();
+        let layers = vec![Blob::from_bytes(MediaType::OCTET_STREAM, "one")];
+        let packed = Packed::new("a/b".into(), Blob::empty(), layers, Annotations::new()).unwrap();
+        let digest = packed.manifest().digest().clone();
+        let source: std::sync::Arc<dyn Source> = std::sync::Arc::new(packed);
+        let root = Identifier::Digest(digest.clone());
+        crate::copy(&source, &root, &layout, crate::CopyOptions::default())
+            .await
+            .unwrap();
+        let listing = layout.read_listing().await.unwrap();
+        let listed: Vec<_> = listing
+            .manifests
+            .iter()
+            .map(|listed| &listed.digest)
+            .collect();
+        assert_eq!(listed, [&digest]);
+        assert!(tags(&layout).await.is_empty());
     }
 
     #[tokio::test]

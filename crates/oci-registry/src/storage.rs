@@ -180,6 +180,12 @@ pub trait Target: Source {
         self.tag(manifest, tag).await
     }
 
+    /// Lists a manifest that is here and gets no tag, where a place lists what it holds. Elsewhere its digest is enough.
+    async fn list(&self, manifest: &Manifest) -> Result<()> {
+        let _ = manifest;
+        Ok(())
+    }
+
     /// Makes what was pushed without a tag last. For places that write everything at once; to all others it means nothing.
     async fn finish(&self) -> Result<()> {
         Ok(())

@@ -193,6 +193,8 @@ async fn a_copy_without_a_tag_is_written_too() {
     let written = std::fs::metadata(&path).unwrap().modified().unwrap();
     let again = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
     assert_eq!(again.manifest(&root).await.unwrap(), manifest);
+    let listed: Vec<_> = again.state().listing.manifests.clone();
+    assert_eq!(listed[0].digest, *manifest.digest());
     assert!(tags(&again).await.is_empty());
     again.finish().await.unwrap();
     assert_eq!(
@@ -512,5 +514,29 @@ async fn a_blob_is_found_by_its_digest_alone() {
         assert_eq!(archive.find_blob(&digest).await.unwrap().size, 3);
         let absent = archive.find_blob(&Digest::sha256(b"two")).await;
         assert_eq!(absent.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+}
+
+#[tokio::test]
+async fn many_tags_are_written_at_once() {
+    for format in [ArchiveFormat::Oci, docker("acme/widgets")] {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("archive.tar");
+        let archive = Archive::create(&path, format.clone()).await.unwrap();
+        let archive = archive.written_once();
+        let one = push(&archive, "one", "1").await;
+        let two = push(&archive, "two", "2").await;
+        assert!(!path.exists());
+        assert_eq!(archive.manifest(&named("1")).await.unwrap(), one);
+        archive.finish().await.unwrap();
+        let opened = Archive::open(&path, format.clone()).await.unwrap();
+        assert_eq!(tags(&opened).await, ["1", "2"]);
+        assert_eq!(opened.manifest(&named("2")).await.unwrap(), two);
+        // A tag alone is something to be written, too.
+        let opened = opened.written_once();
+        opened.tag(&two, &"3".parse().unwrap()).await.unwrap();
+        opened.finish().await.unwrap();
+        let opened = Archive::open(&path, format).await.unwrap();
+        assert_eq!(tags(&opened).await, ["1", "2", "3"]);
     }
 }
