@@ -10,10 +10,10 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::future::{BoxFuture, FutureExt};
+use futures_util::future::{BoxFuture, Either, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 use snafu::{ResultExt, Snafu, ensure};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore};
 
 use crate::blob::{Blob, BlobStream, Content, Meter};
 use crate::digest::Digest;
@@ -212,6 +212,8 @@ struct Copy<'a> {
     options: &'a CopyOptions<'a>,
     /// Leave to move a blob.
     moving: Semaphore,
+    /// Indexes are written when no other manifest is: some registries do not find a manifest while it is written again.
+    writing: RwLock<()>,
     /// What was begun, manifests and blobs apart, so that nothing moves twice; whoever comes second waits for the first.
     begun: Mutex<HashMap<(Digest, bool), Once>>,
     /// The manifests whose referrers were asked for.
@@ -240,6 +242,7 @@ impl<'a> Copy<'a> {
             target,
             options,
             moving: Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
+            writing: RwLock::default(),
             begun: Mutex::default(),
             asked: Mutex::default(),
         }
@@ -255,6 +258,17 @@ impl<'a> Copy<'a> {
     fn written(&self, identifier: &Identifier) -> WriteSnafu<String> {
         WriteSnafu {
             place: self.target.describe(identifier),
+        }
+    }
+
+    /// Leave to write a manifest, for as long as it is kept.
+    async fn turn(
+        &self,
+        manifest: &Manifest,
+    ) -> Either<RwLockWriteGuard<'_, ()>, RwLockReadGuard<'_, ()>> {
+        match manifest.as_index() {
+            Some(_) => Either::Left(self.writing.write().await),
+            None => Either::Right(self.writing.read().await),
         }
     }
 
@@ -307,7 +321,9 @@ impl<'a> Copy<'a> {
             listed.with_context(|_| self.written(&manifest.digest().clone().into()))?;
         }
         for tag in wanting {
+            let turn = self.turn(manifest).await;
             let tagged = self.target.tag(manifest, tag).await;
+            drop(turn);
             tagged.with_context(|_| self.written(&tag.clone().into()))?;
             (self.options.observer)(CopyEvent::Tag(tag.clone(), manifest.descriptor()));
         }
@@ -394,6 +410,7 @@ impl<'a> Copy<'a> {
         if is_whole {
             if manifest.subject().is_some() {
                 // An earlier copy may have ended before its subject was told of it.
+                let _turn = self.turn(manifest).await;
                 let pushed = self.target.push_manifest(manifest).await;
                 pushed.with_context(|_| written())?;
             }
@@ -422,7 +439,9 @@ impl<'a> Copy<'a> {
             .collect();
         let blobs = stream::iter(blobs).buffer_unordered(concurrency);
         blobs.try_collect::<()>().await?;
+        let turn = self.turn(manifest).await;
         let pushed = self.target.push_manifest(manifest).await;
+        drop(turn);
         pushed.with_context(|_| written())?;
         (self.options.observer)(CopyEvent::Manifest(descriptor));
         Ok(())
