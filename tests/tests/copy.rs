@@ -3,7 +3,7 @@
 use e2e::layout::Layout;
 use e2e::messages::Schema;
 use e2e::program::Home;
-use e2e::recorder::Recorder;
+use e2e::recorder::{Recorded, Recorder};
 use e2e::registry::Registry;
 use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
@@ -51,7 +51,7 @@ fn what_is_there_is_not_sent() {
     let target = format!("{}/widgets", recorder.host());
     let copy = ["copy", "oci:out/widgets:1.2.3", &target];
     home.cargo_oci(copy).succeeds();
-    assert!(recorder.take().iter().any(|request| request.writes()));
+    assert!(recorder.take().iter().any(Recorded::writes));
     let outcome = home.cargo_oci(copy).succeeds();
     let requests = recorder.take();
     assert_eq!(requests.len(), 1, "{requests:?}");
@@ -201,8 +201,10 @@ fn what_cannot_be_copied_is_said_at_once() {
         assert!(outcome.stderr.starts_with("error: "), "{outcome}");
     }
     assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 3);
-    home.cargo_oci(["copy", "oci:here:1", "oci:there"])
+    let outcome = home
+        .cargo_oci(["copy", "oci:here:1", "oci:there"])
         .outcome();
+    assert_eq!(outcome.code, Some(4), "{outcome}");
     assert!(!home.path().join("there").exists());
 }
 
@@ -232,14 +234,15 @@ fn a_tag_is_set_without_moving_bytes() {
     assert!(outcome.stderr.contains(&mac), "what it named: {outcome}");
     let index = registry.digest("widgets", "1.2.3");
     assert_eq!(registry.digest("widgets", "latest"), index);
-    recorder.take();
+    let _ = recorder.take();
     home.cargo_oci(["tag", &format!("{place}:1.2.3"), "latest"])
         .succeeds();
     assert!(recorder.take().iter().all(|request| !request.writes()));
     home.cargo_oci(["tag", &format!("{place}:9.9.9"), "latest"])
         .fails_with(4);
     // A layout that is not there is not made.
-    home.cargo_oci(["tag", "oci:absent:1", "2"]).outcome();
+    let outcome = home.cargo_oci(["tag", "oci:absent:1", "2"]).outcome();
+    assert_eq!(outcome.code, Some(4), "{outcome}");
     assert!(!home.path().join("absent").exists());
 }
 

@@ -8,11 +8,12 @@ use e2e::require;
 
 /// The targets that the index under a tag lists.
 fn targets(registry: &Registry, tag: &str) -> Vec<String> {
-    let (_, index) = registry.manifest("widgets", tag).unwrap();
-    let entries = index["manifests"].as_array().unwrap().iter();
+    let index = registry.manifest("widgets", tag);
+    let (_, index) = index.expect("there is an index");
+    let entries = index["manifests"].as_array().into_iter().flatten();
     let target = |entry: &serde_json::Value| {
         let target = entry["annotations"]["dev.cargo-oci.target"].as_str();
-        target.unwrap().to_owned()
+        target.expect("an entry names its target").to_owned()
     };
     entries.map(target).collect()
 }
@@ -36,15 +37,15 @@ fn a_tag_goes_without_its_siblings() {
 
     // Without anybody to ask, and for show, nothing happens.
     let recorder = Recorder::before(registry.host());
-    let recorded = format!("{}/widgets:nightly", recorder.host());
-    home.cargo_oci(["delete", &recorded])
+    let asked_for = format!("{}/widgets:nightly", recorder.host());
+    home.cargo_oci(["delete", &asked_for])
         .fails_with(2)
         .at_once();
     assert!(recorder.take().is_empty());
     let shown = home
-        .cargo_oci(["delete", &recorded, "--dry-run"])
+        .cargo_oci(["delete", &asked_for, "--dry-run"])
         .succeeds();
-    assert_eq!(shown.stdout.trim_end(), recorded);
+    assert_eq!(shown.stdout.trim_end(), asked_for);
     assert!(recorder.take().iter().all(|request| !request.writes()));
 
     let outcome = home.cargo_oci(["delete", &nightly, "--yes"]).succeeds();
@@ -106,8 +107,6 @@ fn manifests_and_blobs_go_by_their_digests() {
     let blob = format!("{place}@{layer}");
     home.cargo_oci(["delete", "--blob", &blob, "--yes"])
         .succeeds();
-    home.cargo_oci(["delete", "--blob", &blob, "--yes"])
-        .outcome();
     home.cargo_oci(["blob", &blob]).fails_with(4);
     // The same in a layout.
     let blob = format!("oci:image@{layer}");

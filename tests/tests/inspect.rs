@@ -195,12 +195,12 @@ fn documents_are_attached_and_found_as_a_tree() {
         let index = registry.digest("widgets", "1.2.3").unwrap();
         assert_eq!(lines[0], format!("{place}@{index}"));
         assert_eq!(lines.len(), 4, "{shown}");
-        let of_list = lines
+        let line_of_list = lines
             .iter()
             .position(|line| line.ends_with(&format!("application/spdx+json  {list}")))
             .unwrap_or_else(|| panic!("{shown}"));
-        assert!(lines[of_list + 1].ends_with(&on_list), "{shown}");
-        assert!(lines[of_list + 1].contains("   └── "), "{shown}");
+        assert!(lines[line_of_list + 1].ends_with(&on_list), "{shown}");
+        assert!(lines[line_of_list + 1].contains("   └── "), "{shown}");
         let filter = ["--artifact-type", "application/vnd.acme.signature"];
         let shown = home.cargo_oci(["referrers", &version, filter[0], filter[1]]);
         let shown = shown.succeeds().stdout;

@@ -266,6 +266,17 @@ impl Session {
         })
     }
 
+    /// A place to copy to: as [`Session::target`], but an archive is written when everything is there, and only once.
+    pub(crate) async fn gathering(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
+        match location {
+            Location::Archive { file, format, .. } => {
+                let archive = Archive::create(self.resolve(file), format.clone()).await?;
+                Ok(Arc::new(archive.written_once()))
+            }
+            _ => self.target(location).await,
+        }
+    }
+
     /// A place to change that must be there already; nothing is made.
     pub(crate) async fn existing(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
         Ok(match location {

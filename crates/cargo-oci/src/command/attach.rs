@@ -137,7 +137,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         "Attaching",
         format_args!("{name} to {}", flags.reference.with(about.digest().clone())),
     );
-    let mut told = Told::begin(session, &whole);
+    let mut told = Told::begin(session, &whole, "Attached");
     let observer = |event| told.event(event);
     let options = CopyOptions {
         concurrency: session.concurrency,

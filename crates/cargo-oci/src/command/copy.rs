@@ -79,6 +79,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     } else {
         None
     };
+    let asked = flags.source.with(root.clone());
     let own_tag = own_tag(
         &flags.source,
         &root,
@@ -100,8 +101,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             ))
             .help("choose one with `--platform`"));
         }
-        let target = session.target(&place).await?;
-        let mut told = Told::new(session, &place, &flags.source.with(root.clone()), &tags);
+        let target = session.gathering(&place).await?;
+        let mut told = Told::new(session, &place, &asked, &tags);
         let observer = |event| told.event(event);
         let options = CopyOptions {
             tags,
@@ -125,7 +126,7 @@ async fn copy_all(
     flags: &Flags,
     place: &Location,
 ) -> Result<(), Error> {
-    let target: Arc<dyn Target> = session.target(place).await?;
+    let target: Arc<dyn Target> = session.gathering(place).await?;
     let mut told = Told::new(session, place, &flags.source, &[]);
     let observer = |event| told.event(event);
     let options = CopyOptions {
@@ -138,9 +139,9 @@ async fn copy_all(
     let copied = copied.map_err(|error| find::explain(error, &flags.source))?;
     let left_aside = told.end();
     if !left_aside.is_empty() && !flags.referrers {
+        let count = plural(left_aside.len(), "tag");
         session.reporter.note(format_args!(
-            "{} tags that keep lists of referrers were left aside: `--referrers` copies what they list",
-            left_aside.len()
+            "{count} left aside, which keep lists of referrers: `--referrers` copies what they list"
         ));
     }
     if copied.is_empty() {
@@ -249,10 +250,17 @@ fn own_tag(source: &Location, root: &Identifier, chosen: Option<&Manifest>) -> O
     Some(of_target.unwrap_or(tag))
 }
 
+fn plural(count: usize, noun: &str) -> String {
+    let s = if count == 1 { "" } else { "s" };
+    format!("{count} {noun}{s}")
+}
+
 /// What was told of a copy so far.
 pub(super) struct Told<'a> {
     session: &'a Session,
     place: &'a Location,
+    /// What is said of it when it is done.
+    done: &'static str,
     batch: Option<crate::progress::Batch>,
     tally: Mutex<Tally>,
 }
@@ -279,14 +287,15 @@ impl<'a> Told<'a> {
             "Copying",
             format_args!("{source} to {place}{}", tags.join(", ")),
         );
-        Self::begin(session, place)
+        Self::begin(session, place, "Copied")
     }
 
     /// Begins to tell of something that goes to a place, and was announced already.
-    pub(super) fn begin(session: &'a Session, place: &'a Location) -> Self {
+    pub(super) fn begin(session: &'a Session, place: &'a Location, done: &'static str) -> Self {
         Self {
             session,
             place,
+            done,
             batch: Some(session.reporter.batch("Copying", None)),
             tally: Mutex::default(),
         }
@@ -359,12 +368,8 @@ impl<'a> Told<'a> {
         if blobs + tally.manifests + tally.tags == 0 {
             self.session.reporter.status("Unchanged", self.place);
         } else {
-            let plural = |count: usize, noun: &str| {
-                let s = if count == 1 { "" } else { "s" };
-                format!("{count} {noun}{s}")
-            };
             self.session.reporter.status(
-                "Copied",
+                self.done,
                 format_args!(
                     "{} and {}, {} sent",
                     plural(tally.manifests, "manifest"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use oci_package::{Event, Member, PackageIndex, PackageTarget, ReleaseTag, tag};
-use oci_registry::{Delete, Digest, ErrorKind, Identifier, Location, Source, Tag};
+use oci_registry::{Delete, Digest, ErrorKind, Identifier, Location, Optional, Source, Tag};
 
 use super::{location, naming};
 use crate::message::{DeleteAction, FormatFlag, Message};
@@ -85,10 +85,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             .try_for_each(|doomed| doomed.say(session, DeleteAction::WouldDelete));
     }
     if is_asked {
-        for doomed in &doomed {
-            session.reporter.status("To delete", doomed.describe());
-        }
-        if !session.reporter.ask("Delete this?")? {
+        let all: Vec<_> = doomed.iter().map(Doomed::describe).collect();
+        let question = format!("Delete {}?", all.join("; and "));
+        if !session.reporter.ask(&question)? {
             session.reporter.status("Kept", "nothing was deleted");
             return Ok(());
         }
@@ -223,11 +222,14 @@ async fn warn_of_targets(
     let Ok(release) = ReleaseTag::new(tag.clone()) else {
         return Ok(());
     };
-    let targets = index.entries().map(|entry| release.target(entry.target()));
-    let targets: Vec<_> = targets
-        .flatten()
-        .map(|tag| location.with(tag).to_string())
-        .collect();
+    let mut targets = Vec::new();
+    for entry in index.entries() {
+        let Ok(tag) = release.target(entry.target()) else {
+            continue;
+        };
+        let held = place.resolve(&tag.clone().into()).await.optional()?;
+        targets.extend(held.map(|_| location.with(tag).to_string()));
+    }
     if !targets.is_empty() {
         session.reporter.note(format_args!(
             "the targets of `{location}` keep tags of their own, by which `pull` still finds them: {}",

@@ -69,12 +69,15 @@ pub(crate) async fn manifest(
     })
 }
 
-/// What a location names; without tag and digest, the highest release.
+/// What a location names; without tag and digest, the highest release, and of an archive the only tag that there is.
 pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Identifier, Error> {
     if let Some(identifier) = location.identifier() {
         return Ok(identifier);
     }
     let tags: Vec<Tag> = source.tags().try_collect().await?;
+    if let (Location::Archive { .. }, [only]) = (location, &tags[..]) {
+        return Ok(only.clone().into());
+    }
     match tag::highest(&tags) {
         Some((tag, _)) => Ok(tag.clone().into()),
         None => Err(Error::new(
