@@ -181,6 +181,54 @@ fn a_program_runs_here_or_is_not_installed() {
 }
 
 #[test]
+fn a_glibc_that_is_too_old_gets_what_needs_none() {
+    require!(DockerRegistry);
+    let musl = host_triple().replace("-gnu", "-musl");
+    if musl == host_triple() {
+        return;
+    }
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    let host = registry.host();
+    let push = |more: &[&str]| {
+        let arguments = ["push", "--registry", host].into_iter();
+        let run = home.cargo_oci(arguments.chain(more.iter().copied()));
+        run.within(sources.path()).succeeds().printed_digest()
+    };
+    let dynamic = push(&["--bin", "round"]);
+    // A machine whose glibc is of 2010.
+    let bin = home.path().join("old");
+    fs::create_dir(&bin).unwrap();
+    fs::write(bin.join("getconf"), "#!/bin/sh\necho glibc 2.11\n").unwrap();
+    fs::set_permissions(bin.join("getconf"), fs::Permissions::from_mode(0o755)).unwrap();
+    let (_, path) = e2e::testbed::toolchain().remove(0);
+    let path = format!("{}:{}", bin.display(), path.to_string_lossy());
+    let repository = format!("{host}/widgets");
+    let on_old = || install(&home, &[&repository]).with("PATH", &path);
+    on_old().fails_with(4);
+
+    home.cargo([
+        "build",
+        "--release",
+        "--bin",
+        "round",
+        "--target-dir",
+        "static",
+    ])
+    .with("RUSTFLAGS", "-Ctarget-feature=+crt-static")
+    .within(sources.path())
+    .succeeds();
+    let file = "round=static/release/round";
+    let fully_static = push(&["--file", file, "--target", &musl]);
+    assert_eq!(on_old().succeeds().printed_digest(), fully_static);
+    assert_eq!(says(&home, "round"), "round\n");
+    assert_eq!(
+        install(&home, &[&repository]).succeeds().printed_digest(),
+        dynamic
+    );
+    assert_eq!(says(&home, "round"), "round\n");
+}
+
+#[test]
 fn the_root_is_chosen_as_cargo_chooses_it_and_programs_are_told() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());

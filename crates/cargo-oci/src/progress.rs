@@ -161,22 +161,22 @@ struct Moving {
 impl Transfers {
     /// Lets every bar show what its meter says.
     fn look(&mut self) {
-        let mut passed = self.ended.1;
+        // What has come to its last byte counts as there, though it may still have to get its name.
+        let (mut whole, mut passed) = self.ended;
         for moving in &mut self.moving {
             let at = moving.meter.passed().min(moving.size);
             passed += at;
+            whole += usize::from(at == moving.size && at > 0);
             if at == 0 && moving.bar.is_none() {
                 continue;
             }
             let bar = moving.bar.get_or_insert_with(|| {
-                let bar = ProgressBar::new(moving.size);
-                let bar = match &self.total {
+                let bar = dressed(moving.size, at, self.verb);
+                bar.set_message(moving.name.clone());
+                match &self.total {
                     Some(total) => self.bars.insert_before(total, bar),
                     None => self.bars.add(bar),
-                };
-                dress(&bar, self.verb);
-                bar.set_message(moving.name.clone());
-                bar
+                }
             });
             bar.set_position(at);
         }
@@ -187,12 +187,10 @@ impl Transfers {
         if self.total.is_none() && !is_shown {
             return;
         }
-        let total = self.total.get_or_insert_with(|| {
-            let total = self.bars.add(ProgressBar::new(bytes));
-            dress(&total, "Total");
-            total
-        });
-        total.set_message(format!("{} of {count} files", self.ended.0));
+        let total = self
+            .total
+            .get_or_insert_with(|| self.bars.add(dressed(bytes, passed.min(bytes), "Total")));
+        total.set_message(format!("{whole} of {count} files"));
         total.set_position(passed.min(bytes));
     }
 
@@ -216,10 +214,15 @@ impl Transfers {
     }
 }
 
-fn dress(bar: &ProgressBar, verb: &'static str) {
+/// A bar that is not drawn yet. Its rate counts from here.
+fn dressed(size: u64, at: u64, verb: &'static str) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::hidden());
     let style = ProgressStyle::with_template(LINE).expect("the template is well-formed");
     bar.set_style(style.progress_chars("=> "));
     bar.set_prefix(verb);
+    bar.set_position(at);
+    bar.reset_eta();
+    bar
 }
 
 /// A terminal that is as wide as somebody says.
@@ -353,6 +356,8 @@ mod tests {
             "{text}"
         );
         while bytes.next().await.is_some() {}
+        lock(&batch.transfers).look();
+        assert!(drawn().contains("1 of 2 files"), "{}", drawn());
         batch.finish("a", 2 << 20);
         lock(&batch.transfers).look();
         let total = lock(&batch.transfers)
