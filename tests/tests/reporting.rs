@@ -181,6 +181,75 @@ fn github_is_told_what_later_steps_need() {
 }
 
 #[test]
+fn each_package_of_a_push_is_told_in_the_order_of_the_names() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    let (host, at) = (registry.host(), |name: &str| home.path().join(name));
+    sources.append("Cargo.toml", "members = [\"gadgets\"]");
+    sources.write(
+        "gadgets/Cargo.toml",
+        "[package]\nname = \"gadgets\"\nversion = \"2.0.0\"\nedition = \"2024\"\n",
+    );
+    sources.write(
+        "gadgets/src/main.rs",
+        "fn main() { println!(\"gadget\") }\n",
+    );
+    let all = ["--workspace", "--no-index"];
+    let mut run = push(&home, &sources, host, &all);
+    for variable in ["GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ARTIFACTS"] {
+        run = run.with(variable, at(variable));
+    }
+    let pushed = run.succeeds();
+    let names: Vec<_> = pushed.stdout.lines().collect();
+    let [first, second] = names[..] else {
+        panic!("a name for each package: {pushed}");
+    };
+    assert!(first.starts_with(&format!("{host}/gadgets@")), "{pushed}");
+    assert!(second.starts_with(&format!("{host}/widgets@")), "{pushed}");
+    let digests = [first, second].map(|name| name.split_once('@').unwrap().1);
+    let read = |name: &str| fs::read_to_string(at(name)).unwrap();
+    let lines = |values: [&str; 2]| {
+        format!(
+            "<<__end of output__\n{}\n__end of output__\n",
+            values.join("\n")
+        )
+    };
+    // Without an index there is no digest of one to tell.
+    assert_eq!(
+        read("GITHUB_OUTPUT"),
+        format!(
+            "reference{}digest{}index-digest{}",
+            lines([first, second]),
+            lines(digests),
+            lines(["", ""])
+        )
+    );
+    assert_eq!(
+        read("GITHUB_ARTIFACTS"),
+        format!("oci://{first}\noci://{second}\n")
+    );
+    let rows = read("GITHUB_STEP_SUMMARY");
+    let rows: Vec<_> = rows.lines().skip(2).collect();
+    assert!(rows[0].starts_with("| gadgets 2.0.0 |") && rows[1].starts_with("| widgets 1.2.3 |"));
+
+    let json = push(
+        &home,
+        &sources,
+        host,
+        &["--workspace", "--message-format=json"],
+    )
+    .succeeds();
+    let messages = Schema::documented().check(&json.stdout);
+    let finished = of(&messages, "oci-finished");
+    let told: Vec<_> = finished
+        .iter()
+        .map(|end| end["reference"].as_str().unwrap())
+        .collect();
+    assert_eq!(told, [first, second]);
+    assert!(finished.iter().all(|end| end["index-digest"].is_string()));
+}
+
+#[test]
 fn verbose_shows_the_requests_and_nothing_secret() {
     require!(DockerRegistry);
     let (registry, sources) = (Registry::with_passwords(), Sources::widgets());
