@@ -97,7 +97,8 @@ impl Home {
     /// `cargo-oci` with these arguments, at a terminal of its own, whose stdout is all that is shown there.
     #[must_use]
     pub fn cargo_oci_at_terminal(&self, arguments: &str) -> Run {
-        let line = format!("{} {arguments}", program("cargo-oci").display());
+        // An interrupt ends the program, and not the shell that it runs in.
+        let line = format!("trap : INT; {} {arguments}", program("cargo-oci").display());
         self.run(Path::new("/usr/bin/script"), ["-qec", &line, "/dev/null"])
     }
 

@@ -204,3 +204,22 @@ fn a_password_that_is_typed_is_not_shown() {
     assert!(!shown.stdout.contains(PASSWORD), "{shown}");
     assert!(config(&home).is_some());
 }
+
+#[test]
+fn an_interrupt_at_the_question_leaves_the_terminal_as_it_was() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::with_passwords(), Home::new());
+    let line = format!(
+        "login {} -u {USER}; echo \"code $?\"; stty -a",
+        registry.host()
+    );
+    let shown = home.cargo_oci_at_terminal(&line);
+    let shown = shown.answering(&[("Password or token", "\u{3}")]);
+    assert!(shown.stdout.contains("code 130"), "{shown}");
+    let after = shown.stdout.rsplit_once("code 130").unwrap().1;
+    assert!(
+        after.contains(" echo ") && !after.contains("-echo "),
+        "{shown}"
+    );
+    assert_eq!(config(&home), None);
+}

@@ -48,7 +48,7 @@ pub(crate) struct Flags {
 /// Asks, checks and keeps.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let name = &flags.registry;
-    let credential = ask(&flags)?;
+    let credential = ask(&flags).await?;
     let registry = session.registry_as(name, Given(credential.clone()))?;
     let pong = registry.ping().await?;
     let reporter = session.reporter;
@@ -81,7 +81,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 }
 
 /// The user name and password that a person types or a program sends.
-fn ask(flags: &Flags) -> Result<Credential, Error> {
+async fn ask(flags: &Flags) -> Result<Credential, Error> {
     let name = &flags.registry;
     let is_terminal = std::io::stdin().is_terminal();
     if !flags.password_stdin && !is_terminal {
@@ -90,21 +90,30 @@ fn ask(flags: &Flags) -> Result<Credential, Error> {
         ))
         .help("name the user with `--username` and send the password with `--password-stdin`"));
     }
-    let mut term = Term::stderr();
-    let username = match &flags.username {
-        Some(username) => username.clone(),
-        None => prompt(
-            &mut term,
-            &format!("Username for {name}: "),
-            Term::read_line,
-        )?,
-    };
-    let password = if flags.password_stdin {
-        sent()?
-    } else {
-        let question = format!("Password or token of {username} for {name}: ");
-        prompt(&mut term, &question, Term::read_secure_line)?
-    };
+    let (registry, username, is_sent) =
+        (name.clone(), flags.username.clone(), flags.password_stdin);
+    // Reading waits for a person, and an interrupt does not: the terminal is then left as it was.
+    let _terminal = Terminal::as_it_is();
+    let asked = tokio::task::spawn_blocking(move || {
+        let mut term = Term::stderr();
+        let username = match username {
+            Some(username) => username,
+            None => prompt(
+                &mut term,
+                &format!("Username for {registry}: "),
+                Term::read_line,
+            )?,
+        };
+        let password = if is_sent {
+            sent()?
+        } else {
+            let question = format!("Password or token of {username} for {registry}: ");
+            prompt(&mut term, &question, Term::read_secure_line)?
+        };
+        Ok::<_, Error>((username, password))
+    });
+    let asked = asked.await;
+    let (username, password) = asked.expect("asking does not panic and is not aborted")?;
     if username.is_empty() || username.contains(':') || password.is_empty() {
         return Err(Error::usage(format!(
             "failed to log in to `{name}`: a user name without `:` and a password are needed"
@@ -115,6 +124,32 @@ fn ask(flags: &Flags) -> Result<Credential, Error> {
         username,
         password: Secret::new(password),
     })
+}
+
+/// The terminal as it was before a person was asked, which it is again when this is dropped.
+struct Terminal {
+    #[cfg(unix)]
+    before: Option<rustix::termios::Termios>,
+}
+
+impl Terminal {
+    fn as_it_is() -> Self {
+        Self {
+            #[cfg(unix)]
+            before: rustix::termios::tcgetattr(std::io::stdin()).ok(),
+        }
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        #[cfg(unix)]
+        if let Some(before) = &self.before {
+            use rustix::termios::{OptionalActions, tcsetattr};
+            // A terminal that is gone wants nothing any more.
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
+        }
+    }
 }
 
 fn prompt(
