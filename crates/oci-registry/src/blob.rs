@@ -311,16 +311,27 @@ pub struct Beginning {
 }
 
 impl Beginning {
-    /// The first `size` bytes of a file, of what should become the content of this digest.
+    /// The first `size` bytes of a file, of what should become the content of this digest. The file is read through this
+    /// handle, which stands behind those bytes afterwards; `path` names it in errors.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::Io`] when the file cannot be read so far; [`ErrorKind::Unsupported`] when the digest's algorithm is
     /// unknown.
-    pub async fn of_file(digest: &Digest, path: &Path, size: u64) -> crate::Result<Self> {
+    pub async fn of_file(
+        digest: &Digest,
+        file: std::fs::File,
+        path: &Path,
+        size: u64,
+    ) -> crate::Result<Self> {
         let hasher = digest.verifier()?;
-        let hasher = file::hash_beginning(hasher, path.to_owned(), size).await?;
+        let hasher = file::hash_beginning(hasher, file, path.to_owned(), size).await?;
         Ok(Self { hasher, size })
+    }
+
+    /// The digest of these bytes, by the algorithm of the one that they were read for.
+    pub fn digest(self) -> Digest {
+        self.hasher.finish()
     }
 
     /// How many bytes there are.

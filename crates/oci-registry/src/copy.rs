@@ -202,8 +202,8 @@ pub async fn copy_all(
         .collect())
 }
 
-/// Something that is done once.
-type Once = Arc<OnceCell<()>>;
+/// Something that is done once, and the manifests that were come by.
+type Once = Arc<OnceCell<Vec<Digest>>>;
 
 /// One copy: what is shared by all that is copied in it.
 struct Copy<'a> {
@@ -216,8 +216,8 @@ struct Copy<'a> {
     writing: RwLock<()>,
     /// What was begun, manifests and blobs apart, so that nothing moves twice; whoever comes second waits for the first.
     begun: Mutex<HashMap<(Digest, bool), Once>>,
-    /// The manifests whose referrers were asked for.
-    asked: Mutex<HashSet<Digest>>,
+    /// The manifests whose referrers were begun; whoever comes second waits here, too.
+    asked: Mutex<HashMap<Digest, Once>>,
 }
 
 /// What is known of one artifact while it is copied.
@@ -225,6 +225,14 @@ struct Copy<'a> {
 struct Graph {
     /// Its manifests, as they are come by.
     manifests: Mutex<Vec<Digest>>,
+}
+
+impl Graph {
+    fn into_manifests(self) -> Vec<Digest> {
+        self.manifests
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -333,33 +341,43 @@ impl<'a> Copy<'a> {
     /// Copies what is about the manifests of a graph, and what is about that.
     async fn referrers(&self, graph: &Graph) -> Result<(), Error> {
         let mut subjects: VecDeque<Digest> = lock(&graph.manifests).drain(..).collect();
-        let mut count = subjects.len();
+        let (mut count, mut seen) = (subjects.len(), HashSet::new());
         while let Some(subject) = subjects.pop_front() {
-            if !lock(&self.asked).insert(subject.clone()) {
+            if !seen.insert(subject.clone()) {
                 continue;
             }
-            let place = || self.source.describe(&subject.clone().into());
-            let listed = self.source.referrers(&subject, None);
-            let listed: Vec<_> = listed
-                .try_collect()
-                .await
-                .with_context(|_| ListReferrersSnafu { place: place() })?;
-            for entry in listed {
-                let about = Identifier::Digest(entry.digest);
-                let read = self.source.manifest(&about).await.optional();
-                // A list may name what was deleted since.
-                let Some(manifest) = read.with_context(|_| ReadSnafu { place: place() })? else {
-                    continue;
-                };
-                let graph = Graph::default();
-                self.manifest(manifest, 0, false, &graph).await?;
-                let found = std::mem::take(&mut *lock(&graph.manifests));
-                count += found.len();
-                ensure!(count <= MAX_MANIFESTS, TooManySnafu { place: place() });
-                subjects.extend(found);
-            }
+            let once = Arc::clone(lock(&self.asked).entry(subject.clone()).or_default());
+            let found = once.get_or_try_init(|| self.about(&subject)).await?;
+            count += found.len();
+            ensure!(
+                count <= MAX_MANIFESTS,
+                TooManySnafu {
+                    place: self.source.describe(&subject.into())
+                }
+            );
+            subjects.extend(found.iter().cloned());
         }
         Ok(())
+    }
+
+    /// Copies what is about one manifest, and says which manifests that is made of.
+    async fn about(&self, subject: &Digest) -> Result<Vec<Digest>, Error> {
+        let place = || self.source.describe(&subject.clone().into());
+        let listed = self.source.referrers(subject, None);
+        let listed: Vec<_> = listed
+            .try_collect()
+            .await
+            .with_context(|_| ListReferrersSnafu { place: place() })?;
+        let graph = Graph::default();
+        for entry in listed {
+            let about = Identifier::Digest(entry.digest);
+            let read = self.source.manifest(&about).await.optional();
+            // A list may name what was deleted since.
+            if let Some(manifest) = read.with_context(|_| ReadSnafu { place: place() })? {
+                self.manifest(manifest, 0, false, &graph).await?;
+            }
+        }
+        Ok(graph.into_manifests())
     }
 
     /// What is done once for this content, whoever asks for it.
@@ -379,27 +397,30 @@ impl<'a> Copy<'a> {
         async move {
             let place = || self.source.describe(&manifest.digest().clone().into());
             ensure!(depth <= MAX_DEPTH, TooDeepSnafu { place: place() });
+            let once = self.once(manifest.digest(), true);
+            let below = once
+                .get_or_try_init(|| self.bring(&manifest, depth, is_whole))
+                .await?;
             let count = {
                 let mut manifests = lock(&graph.manifests);
                 manifests.push(manifest.digest().clone());
+                manifests.extend(below.iter().cloned());
                 manifests.len()
             };
             ensure!(count <= MAX_MANIFESTS, TooManySnafu { place: place() });
-            let once = self.once(manifest.digest(), true);
-            once.get_or_try_init(|| self.bring(&manifest, depth, is_whole, graph))
-                .await?;
             Ok(())
         }
         .boxed()
     }
 
+    /// Brings a manifest and all that it names, and says which manifests are below it.
     async fn bring(
         &self,
         manifest: &Manifest,
         depth: usize,
         is_whole: bool,
-        graph: &Graph,
-    ) -> Result<(), Error> {
+    ) -> Result<Vec<Digest>, Error> {
+        let graph = Graph::default();
         let identifier = Identifier::Digest(manifest.digest().clone());
         let descriptor = manifest.descriptor();
         let written = || self.written(&identifier);
@@ -415,7 +436,7 @@ impl<'a> Copy<'a> {
                 pushed.with_context(|_| written())?;
             }
             if !self.options.referrers {
-                return Ok(());
+                return Ok(Vec::new());
             }
         }
         // What an index names is a manifest and what a manifest names is a blob, whatever their media types say.
@@ -425,13 +446,13 @@ impl<'a> Copy<'a> {
         };
         let children: Vec<_> = children
             .into_iter()
-            .map(|child| self.child(child, depth, is_whole, graph))
+            .map(|child| self.child(child, depth, is_whole, &graph))
             .collect();
         let concurrency = self.options.concurrency.max(1);
         let children = stream::iter(children).buffer_unordered(concurrency);
         children.try_collect::<()>().await?;
         if is_whole {
-            return Ok(());
+            return Ok(graph.into_manifests());
         }
         let blobs: Vec<_> = blobs
             .into_iter()
@@ -444,7 +465,7 @@ impl<'a> Copy<'a> {
         drop(turn);
         pushed.with_context(|_| written())?;
         (self.options.observer)(CopyEvent::Manifest(descriptor));
-        Ok(())
+        Ok(graph.into_manifests())
     }
 
     /// Copies an entry of an index.
@@ -476,7 +497,11 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    async fn bring_blob(&self, descriptor: &Descriptor, owner: &Identifier) -> Result<(), Error> {
+    async fn bring_blob(
+        &self,
+        descriptor: &Descriptor,
+        owner: &Identifier,
+    ) -> Result<Vec<Digest>, Error> {
         let _leave = self.moving.acquire().await;
         let content = Borrowed {
             source: Arc::clone(self.source),
@@ -490,7 +515,7 @@ impl<'a> Copy<'a> {
         let pushed = self.target.push_blob(&blob).await;
         let delivery = pushed.with_context(|_| self.written(owner))?;
         (self.options.observer)(CopyEvent::Blob(descriptor.clone(), delivery));
-        Ok(())
+        Ok(Vec::new())
     }
 }
 
@@ -690,5 +715,59 @@ mod tests {
             (error.kind(), error.side()),
             (ErrorKind::NotFound, Some(Side::Source))
         );
+    }
+
+    /// A place that cannot tell what is about anything, after a while.
+    #[derive(Debug)]
+    struct Unsure(Memory);
+
+    #[async_trait::async_trait]
+    impl Source for Unsure {
+        async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
+            self.0.manifest(identifier).await
+        }
+
+        async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
+            self.0.blob(descriptor).await
+        }
+
+        fn tags(&self) -> crate::storage::TagStream {
+            self.0.tags()
+        }
+
+        fn referrers(
+            &self,
+            _: &Digest,
+            _: Option<&MediaType>,
+        ) -> crate::referrers::DescriptorStream {
+            let late = async {
+                for _ in 0..100 {
+                    tokio::task::yield_now().await;
+                }
+                let unsure = std::io::Error::other("unsure");
+                Err(crate::Error::new(ErrorKind::Network, unsure))
+            };
+            stream::once(late).boxed()
+        }
+
+        fn describe(&self, identifier: &Identifier) -> String {
+            self.0.describe(identifier)
+        }
+    }
+
+    #[tokio::test]
+    async fn no_tag_goes_before_what_is_about_it_whatever_other_tag_was_first() {
+        let (from, index) = index_of_two().await;
+        from.tag(&index, &"latest".parse().unwrap()).await.unwrap();
+        let from: Arc<dyn Source> = Arc::new(Unsure(from));
+        let to = Memory::new();
+        let options = CopyOptions {
+            referrers: true,
+            ..CopyOptions::default()
+        };
+        let error = copy_all(&from, &to, options).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Network);
+        let tags: Vec<Tag> = to.tags().try_collect().await.unwrap();
+        assert!(tags.is_empty(), "{tags:?}");
     }
 }

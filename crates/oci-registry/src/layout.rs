@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
 use crate::blob::{Blob, BlobStream};
@@ -53,6 +55,8 @@ enum Error {
     },
     #[snafu(display("failed to read `{}`: it has more than {limit} bytes", path.display()))]
     TooLarge { path: PathBuf, limit: u64 },
+    #[snafu(display("failed to read `{}`: it is not a file", path.display()))]
+    NotAFile { path: PathBuf },
     #[snafu(display("failed to read `{}`", path.display()))]
     Parse {
         path: PathBuf,
@@ -100,7 +104,9 @@ impl Failure for Error {
             Self::NoLayout { .. } | Self::NoManifest { .. } | Self::NoBlob { .. } => {
                 ErrorKind::NotFound
             }
-            Self::Parse { .. } | Self::TooLarge { .. } => ErrorKind::Protocol,
+            Self::Parse { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } => {
+                ErrorKind::Protocol
+            }
             Self::OtherVersion { .. } => ErrorKind::Unsupported,
             Self::Occupied { .. } => ErrorKind::InvalidInput,
             Self::WrongDigest { .. } => ErrorKind::Mismatch,
@@ -420,7 +426,8 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
 /// Reads a file that may be absent.
 async fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     match tokio::fs::metadata(path).await {
-        Ok(metadata) => ensure!(metadata.len() <= limit, TooLargeSnafu { path, limit }),
+        // Asked before it is opened: opening a pipe waits for someone to write.
+        Ok(metadata) => ensure!(metadata.is_file(), NotAFileSnafu { path }),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => {
             return Err(Error::Read {
@@ -429,10 +436,14 @@ async fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
             });
         }
     }
-    tokio::fs::read(path)
-        .await
-        .map(Some)
-        .context(ReadSnafu { path })
+    let mut bytes = Vec::new();
+    let read = async {
+        let file = tokio::fs::File::open(path).await?;
+        file.take(limit + 1).read_to_end(&mut bytes).await
+    };
+    read.await.context(ReadSnafu { path })?;
+    ensure!(bytes.len() as u64 <= limit, TooLargeSnafu { path, limit });
+    Ok(Some(bytes))
 }
 
 #[async_trait]

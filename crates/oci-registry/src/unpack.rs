@@ -14,7 +14,7 @@ use std::str::FromStr;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 
-use crate::blob::{Beginning, Blob, Meter};
+use crate::blob::{Beginning, Meter};
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::escape::is_active;
 use crate::manifest::Descriptor;
@@ -165,11 +165,31 @@ fn problem_of(part: &str) -> Option<&'static str> {
         .any(|planted| part.eq_ignore_ascii_case(planted))
     {
         Some("programs take commands from what is in there")
+    } else if is_staging(part) {
+        Some("it is where files are kept while they are fetched")
+    } else if is_short_name(part) {
+        Some("it may be another name of something else on some systems")
     } else if DEVICES.contains(&stem.as_str()) || is_port("com") || is_port("lpt") {
         Some("it is the name of a device on some systems")
     } else {
         None
     }
+}
+
+/// Whether a name is one of those that this module uses itself.
+fn is_staging(part: &str) -> bool {
+    let part = part.to_ascii_lowercase();
+    part == staging::KEPT || part.starts_with(staging::OWN)
+}
+
+/// Whether a name has the form that Windows gives long names in its old file systems: `GIT~1`, `CARGO~1.TOM`.
+fn is_short_name(part: &str) -> bool {
+    let stem = part.split('.').next().unwrap_or_default();
+    let number = stem.rsplit_once('~').map(|(_, number)| number);
+    stem.len() <= 8
+        && number.is_some_and(|number| {
+            !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+        })
 }
 
 impl fmt::Display for FileName {
@@ -369,14 +389,16 @@ async fn state(file: &Extract, path: &Path) -> crate::Result<State> {
             Ok(State::Other)
         }
         Ok(_) => {
-            let found = Blob::from_file(file.descriptor.media_type.clone(), path)
-                .await
-                .context(CompareSnafu { path })?;
-            Ok(if *found.digest() == file.descriptor.digest {
-                State::Same
-            } else {
-                State::Other
-            })
+            let Descriptor { digest, size, .. } = &file.descriptor;
+            let there = std::fs::File::open(path).context(WriteFileSnafu { path })?;
+            let found = Beginning::of_file(digest, there, path, *size).await;
+            Ok(
+                if found.context(CompareSnafu { path })?.digest() == *digest {
+                    State::Same
+                } else {
+                    State::Other
+                },
+            )
         }
     }
 }
@@ -421,7 +443,9 @@ async fn fetch_rest(
     let bytes = if staged.size == 0 {
         source.blob(&file.descriptor).await?
     } else {
-        let beginning = Beginning::of_file(&file.descriptor.digest, path, staged.size).await?;
+        let begun = staged.file.try_clone().context(WriteFileSnafu { path })?;
+        let digest = &file.descriptor.digest;
+        let beginning = Beginning::of_file(digest, begun, path, staged.size).await?;
         source.blob_after(&file.descriptor, beginning).await?
     };
     bytes.metered(meter).write_to(target, path).await
@@ -453,6 +477,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::blob::Blob;
     use crate::manifest::MediaType;
     use crate::memory::Memory;
     use crate::storage::Target;
@@ -495,6 +520,11 @@ mod tests {
             "a/",
             "a/../b",
             r"a\b",
+            ".oci-partial/sha256-x",
+            ".OCI-Partial",
+            ".partial-x/1",
+            "GIT~1/hooks/x",
+            "cargo~12.tom",
             "C:x",
             "con",
             "CON.txt",

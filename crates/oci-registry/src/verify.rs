@@ -145,7 +145,8 @@ pub async fn verify(
         size: descriptor.size,
     };
     let mut wrong = 0_usize;
-    let mut seen = HashSet::from([descriptor.digest]);
+    // A manifest and a blob of one digest are two things, and what two descriptors say of one thing are two claims.
+    let mut seen = HashSet::from([claim(&descriptor, true)]);
     let mut level = vec![manifest];
     for depth in 0.. {
         // A level of the graph at a time: the entries of all its indexes, and the blobs of all its manifests.
@@ -153,7 +154,7 @@ pub async fn verify(
         for manifest in &level {
             let is_index = manifest.as_index().is_some();
             for descriptor in manifest.successors() {
-                if seen.insert(descriptor.digest.clone()) {
+                if seen.insert(claim(descriptor, is_index)) {
                     pieces.push(piece(source, descriptor.clone(), is_index));
                 }
             }
@@ -209,6 +210,15 @@ pub async fn verify(
     Ok(verified)
 }
 
+/// What a descriptor says of the content that it names.
+fn claim(descriptor: &Descriptor, is_manifest: bool) -> (Digest, u64, Option<(MediaType, String)>) {
+    let of_manifest = is_manifest.then(|| {
+        let data = descriptor.data.clone().unwrap_or_default();
+        (descriptor.media_type.clone(), data)
+    });
+    (descriptor.digest.clone(), descriptor.size, of_manifest)
+}
+
 /// Whether a failure is one of the content, and not one of the way to it.
 fn is_about_content(kind: ErrorKind) -> bool {
     matches!(
@@ -251,6 +261,7 @@ async fn manifest(source: &dyn Source, descriptor: &Descriptor) -> crate::Result
             actual: actual.clone()
         }
     );
+    check_data(descriptor)?;
     Ok(manifest)
 }
 
@@ -258,6 +269,11 @@ async fn blob(source: &dyn Source, descriptor: &Descriptor) -> crate::Result<()>
     let mut content = source.blob(descriptor).await?;
     // A stream checks itself: what it ends with is the verdict.
     while content.try_next().await?.is_some() {}
+    check_data(descriptor)
+}
+
+/// Content that stands in the descriptor itself is what the descriptor names.
+fn check_data(descriptor: &Descriptor) -> crate::Result<()> {
     if let Some(data) = &descriptor.data {
         let held = STANDARD.decode(data).map(|bytes| {
             let mut hasher = descriptor.digest.verifier()?;
@@ -387,5 +403,44 @@ mod tests {
         layout.push_manifest(packed.manifest()).await.unwrap();
         let (_, wrong) = outcome(&layout, packed.manifest()).await;
         assert_eq!(wrong, [Digest::sha256(b"one")]);
+    }
+
+    #[tokio::test]
+    async fn what_is_a_blob_here_and_a_manifest_there_is_looked_at_as_both() {
+        let home = tempfile::tempdir().unwrap();
+        let (layout, index) = layout(home.path()).await;
+        let broken = index.as_index().unwrap().manifests[1].clone();
+        let inner = layout
+            .manifest(&broken.digest.clone().into())
+            .await
+            .unwrap();
+        // A manifest whose layer is the other manifest, byte for byte.
+        let disguise = Blob::from_bytes(MediaType::OCTET_STREAM, inner.bytes().clone());
+        let packed = Packed::new(
+            "a/b".into(),
+            Blob::empty(),
+            vec![disguise],
+            Annotations::new(),
+        )
+        .unwrap();
+        layout.push_manifest(packed.manifest()).await.unwrap();
+        let entries = vec![packed.manifest().descriptor(), broken.clone()];
+        let root = Manifest::from_index(Index::new(None, entries)).unwrap();
+        layout.push_manifest(&root).await.unwrap();
+        let root = root.digest().clone().into();
+        let layer = inner.as_image().unwrap().layers[0].digest.clone();
+        let path = home.path().join("blobs/sha256").join(layer.encoded());
+        std::fs::remove_file(path).unwrap();
+        let verified = verify(&layout, &root, VerifyOptions::default()).await;
+        assert_eq!(verified.unwrap_err().kind(), ErrorKind::Mismatch);
+        // And one entry that lies about what another one tells rightly.
+        let good = index.as_index().unwrap().manifests[0].clone();
+        let mut lie = good.clone();
+        lie.size += 1;
+        let root = Manifest::from_index(Index::new(None, vec![good, lie])).unwrap();
+        layout.push_manifest(&root).await.unwrap();
+        let root = root.digest().clone().into();
+        let verified = verify(&layout, &root, VerifyOptions::default()).await;
+        assert_eq!(verified.unwrap_err().kind(), ErrorKind::Mismatch);
     }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use futures_util::TryStreamExt;
 use oci_registry::{
-    Access, Beginning, Client, ClientOptions, Descriptor, Digest, Environment, ErrorKind, Extract,
-    MediaType, Source, UnpackOptions, unpack,
+    Access, Algorithm, Beginning, Client, ClientOptions, Descriptor, Digest, Environment,
+    ErrorKind, Extract, MediaType, Source, UnpackOptions, unpack,
 };
 use scripted::client::{Nobody, repository};
 use scripted::{Asked, Reply, Server};
@@ -293,6 +293,53 @@ async fn two_who_fetch_the_same_do_not_meet() {
     }
 }
 
+#[tokio::test]
+async fn a_byte_at_a_time_is_no_progress() {
+    for ranges in [true, false] {
+        let server = Server::start(move |asked, before| {
+            let whole = content();
+            if ranges {
+                ranged(asked, &whole).cut(1)
+            } else {
+                // Everything anew each time, and a byte more of it.
+                Reply::new(200).body(&whole).cut((2 << 20) + before)
+            }
+        })
+        .await;
+        let stream = repository(&server, Nobody, Access::Pull)
+            .blob(&descriptor(&content()))
+            .await
+            .unwrap();
+        let error = stream.read_to_end(10 << 20).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Network);
+        assert!(
+            server.asked().len() <= 7,
+            "{} requests",
+            server.asked().len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_is_there_is_known_by_any_algorithm() {
+    let home = tempfile::tempdir().unwrap();
+    let server = Server::start(|_, _| Reply::new(200).body("content")).await;
+    let digest = Algorithm::Sha512.digest(b"content");
+    let file = Extract {
+        descriptor: Descriptor::new(MediaType::OCTET_STREAM, digest, 7),
+        name: "file".parse().unwrap(),
+        executable: false,
+    };
+    let repository = repository(&server, Nobody, Access::Pull);
+    for _ in 0..2 {
+        let files = [file.clone()];
+        unpack(&repository, &files, home.path(), UnpackOptions::default())
+            .await
+            .unwrap();
+    }
+    assert_eq!(server.asked().len(), 1);
+}
+
 // ---- over several connections
 
 /// A repository whose blobs are fetched over three connections.
@@ -398,9 +445,14 @@ async fn what_was_begun_is_gone_on_with_over_many_connections() {
             }
         })
         .await;
-        let beginning = Beginning::of_file(&descriptor.digest, &begun, 3 << 20)
-            .await
-            .unwrap();
+        let beginning = Beginning::of_file(
+            &descriptor.digest,
+            std::fs::File::open(&begun).unwrap(),
+            &begun,
+            3 << 20,
+        )
+        .await
+        .unwrap();
         let stream = wide(&server)
             .blob_after(&descriptor, beginning)
             .await

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 
 use oci_registry::{
     Access, Blob, Client, ClientOptions, Credential, CredentialProvider, CredentialRequest, Delete,
-    Delivery, Environment, ErrorKind, Identifier, Lookup, MediaType, Observer, Secret, Source,
-    Step, Tag, Target,
+    Delivery, Digest, Environment, ErrorKind, Identifier, Lookup, MediaType, Observer, Secret,
+    Source, Step, Tag, Target,
 };
 use scripted::client::{CANARY, Me, Nobody, client, repository};
 use scripted::{Reply, Server};
@@ -192,7 +192,9 @@ async fn a_mount_asks_for_one_token_of_both_repositories() {
         _ if asked.target.starts_with("/token") => Reply::new(200).body(r#"{"token":"t"}"#),
         None => Reply::new(401).header("WWW-Authenticate", "Bearer realm=\"/token\""),
         _ if asked.method == "HEAD" => Reply::new(404),
-        _ => Reply::new(201).header("Location", "/blob"),
+        _ => Reply::new(201)
+            .header("Location", "/blob")
+            .header("Docker-Content-Digest", Digest::sha256(b"x")),
     })
     .await;
     let origin = format!("{}/acme/gadgets", server.host()).parse().unwrap();

@@ -421,6 +421,24 @@ async fn a_registry_that_does_not_say_how_is_asked_at_its_front_page_once() {
 }
 
 #[tokio::test]
+async fn two_who_are_turned_away_at_once_are_both_let_in() {
+    let manifest = packed("x").manifest().clone();
+    let answer = manifest.clone();
+    let server = Server::start(move |asked, _| {
+        match (asked.target.as_str(), asked.header("authorization")) {
+            ("/v2/", _) => Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\""),
+            (_, Some(_)) => served(&answer),
+            _ => Reply::new(401),
+        }
+    })
+    .await;
+    let repository = repository(&server, Me, Access::Pull);
+    let (one, two) = (tag("1"), tag("2"));
+    let (one, two) = tokio::join!(repository.manifest(&one), repository.manifest(&two));
+    assert_eq!((one.unwrap(), two.unwrap()), (manifest.clone(), manifest));
+}
+
+#[tokio::test]
 async fn nobody_is_told_where_was_looked() {
     let server =
         Server::start(|_, _| Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\"")).await;

@@ -368,7 +368,11 @@ async fn every_way_of_not_mounting_is_survived() {
         let server = Server::start(move |asked, _| match asked.method.as_str() {
             "HEAD" => Reply::new(404),
             "POST" if asked.target.contains("mount=") => {
-                Reply::new(status).header("Location", "/upload/mount")
+                let (_, digest) = asked.target.split_once("mount=").unwrap();
+                let digest = digest.split('&').next().unwrap().replace("%3A", ":");
+                Reply::new(status)
+                    .header("Location", "/upload/mount")
+                    .header("Docker-Content-Digest", digest)
             }
             "POST" => Reply::new(202).header("Location", "/upload/own"),
             _ => Reply::new(201),
@@ -710,8 +714,10 @@ async fn a_mount_without_a_name_is_tried_until_it_is_refused() {
     push_known(&repository, &shelf, content(10)).await.unwrap();
     push_known(&repository, &shelf, content(20)).await.unwrap();
     assert_eq!(count(&server, "POST"), 3);
-    let (server, _) = registry(|_, asked, _| {
-        (asked.method == "POST").then(|| Reply::new(201).header("Location", "/blob"))
+    let (server, _) = registry(|_, asked, before| match asked.method.as_str() {
+        "POST" => Some(Reply::new(201).header("Location", "/blob")),
+        "HEAD" if before > 0 => Some(Reply::new(200)),
+        _ => None,
     })
     .await;
     let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "somewhere else already");
@@ -720,7 +726,113 @@ async fn a_mount_without_a_name_is_tried_until_it_is_refused() {
         repository.push_blob(&blob).await.unwrap(),
         Delivery::Mounted
     );
-    assert_eq!(server.asked().len(), 2);
+    assert_eq!(server.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn a_mount_is_believed_when_it_is_seen() {
+    let (server, shelf) = registry(|_, asked, _| {
+        let is_mount = asked.target.contains("mount=");
+        is_mount.then(|| Reply::new(201).header("Location", "/upload/mount"))
+    })
+    .await;
+    let repository = repository(&server, Nobody, Access::Push);
+    let pushed = push_known(&repository, &shelf, content(10)).await;
+    assert_eq!(pushed.unwrap(), Delivery::Uploaded);
+}
+
+// ---- what strangers say
+
+#[tokio::test]
+async fn who_was_sent_elsewhere_comes_back_as_nobody() {
+    let target = Arc::new(Mutex::new(String::new()));
+    let place = Arc::clone(&target);
+    // The storage points back at something of the registry that we may delete.
+    let storage = Server::start(move |_, _| {
+        let place = place.lock().unwrap().clone();
+        Reply::new(202).header("Location", place)
+    })
+    .await;
+    let upload = format!("http://{}/upload", storage.host());
+    let server = Server::start(move |asked, _| {
+        match (asked.header("authorization"), asked.method.as_str()) {
+            (None, _) => Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\""),
+            (_, "HEAD") => Reply::new(404),
+            (_, "POST") => Reply::new(202).header("Location", &upload),
+            _ => Reply::new(202),
+        }
+    })
+    .await;
+    let prize = format!("http://{}/v2/acme/prod/manifests/latest", server.host());
+    target.lock().unwrap().clone_from(&prize);
+    let (_home, path, _) = large_file();
+    let client = client(Me);
+    let reference = format!("{}/acme/widgets", server.host()).parse().unwrap();
+    let repository = client.repository(&reference, Access::Push).unwrap();
+    let pushed = repository
+        .push_file(MediaType::OCTET_STREAM, &path, &Meter::default())
+        .await;
+    pushed.unwrap_err();
+    client.cancel_uploads().await;
+    let there: Vec<_> = server
+        .asked()
+        .into_iter()
+        .filter(|asked| asked.target.contains("/prod/"))
+        .collect();
+    assert!(!there.is_empty());
+    assert!(
+        there
+            .iter()
+            .all(|asked| asked.header("authorization").is_none())
+    );
+    assert!(
+        storage
+            .asked()
+            .iter()
+            .all(|asked| asked.header("authorization").is_none())
+    );
+}
+
+#[tokio::test]
+async fn an_answer_before_the_end_is_no_success() {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    // It says yes to a PATCH at once, and reads no more of it.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(stream);
+                loop {
+                    let mut head = Vec::new();
+                    while !head.ends_with(b"\r\n\r\n") {
+                        if stream.read_until(b'\n', &mut head).await.unwrap_or(0) == 0 {
+                            return;
+                        }
+                    }
+                    let is = |method: &[u8]| head.starts_with(method);
+                    let status = if is(b"HEAD") || is(b"GET") { 404 } else { 202 };
+                    let reply = format!(
+                        "HTTP/1.1 {status} Early\r\nLocation: /upload\r\nContent-Length: 0\r\n\r\n"
+                    );
+                    if stream.write_all(reply.as_bytes()).await.is_err() {
+                        return;
+                    }
+                    if is(b"PATCH") {
+                        return std::future::pending().await;
+                    }
+                }
+            });
+        }
+    });
+    let (_home, path, _) = large_file();
+    let reference = format!("{host}/acme/widgets").parse().unwrap();
+    let repository = client(Nobody).repository(&reference, Access::Push).unwrap();
+    let pushed = repository
+        .push_file(MediaType::OCTET_STREAM, &path, &Meter::default())
+        .await;
+    assert_eq!(pushed.unwrap_err().kind(), ErrorKind::Network);
+    server.abort();
 }
 
 #[tokio::test]

@@ -186,6 +186,18 @@ struct VariableEntry {
     auth: Option<String>,
 }
 
+/// Whether a key of docker's file stands for a whole registry: its name, or a URL of it.
+pub(super) fn is_key_of(key: &str, registry: &RegistryName) -> bool {
+    let path = key
+        .trim_start_matches("https://")
+        .trim_start_matches("http://");
+    let rest = path
+        .split_once('/')
+        .map(|(_, rest)| rest.trim_end_matches('/'));
+    let is_whole = matches!(rest, None | Some("" | "v1" | "v2"));
+    is_whole && hub_as_one(hostname(key)) == hub_as_one(registry.as_str())
+}
+
 impl AuthFile {
     /// Reads `config.json` or `auth.json`.
     pub(crate) fn parse(bytes: &[u8], place: &str) -> Result<Self, Error> {

@@ -123,6 +123,7 @@ impl CredentialStore {
                 is_readable: false,
             };
             self.helpers.keep(helper, key, place, pair).await?;
+            document.remove(registry);
             document.set(key, IndexMap::new());
             document.write(path, place)?;
             return Ok(kept);
@@ -131,7 +132,7 @@ impl CredentialStore {
         if self.notes.can_be_kept() && self.keyring.store(registry, credential).await.is_ok() {
             self.notes.add(registry).await?;
             // An older one in the file would be found before it.
-            if document.remove(key) {
+            if document.remove(registry) {
                 document.write(path, place)?;
             }
             return Ok(Kept {
@@ -139,6 +140,7 @@ impl CredentialStore {
                 is_readable: false,
             });
         }
+        document.remove(registry);
         document.set(key, entry(credential));
         document.write(path, place)?;
         Ok(Kept {
@@ -159,7 +161,7 @@ impl CredentialStore {
             let mut document = Document::read(path, place).await?;
             let key = docker_key(registry);
             let helper = document.parsed.docker_helper(registry).map(str::to_owned);
-            let has_entry = document.remove(key);
+            let has_entry = document.remove(registry);
             if let Some(helper) = helper {
                 let found = self.helpers.look(&helper, key, place, true).await?.found;
                 if found.is_some() {
@@ -256,9 +258,13 @@ impl Document {
         self.auths().insert(key.to_owned(), Value::Table(entry));
     }
 
-    /// Says whether there was an entry.
-    fn remove(&mut self, key: &str) -> bool {
-        self.auths().shift_remove(key).is_some()
+    /// Removes the entries of a registry under all its names, those of single repositories excepted; says whether there
+    /// were any.
+    fn remove(&mut self, registry: &RegistryName) -> bool {
+        let before = self.auths().len();
+        self.auths()
+            .retain(|key, _| !file::is_key_of(key, registry));
+        self.auths().len() < before
     }
 
     fn write(&self, path: &std::path::Path, place: &str) -> Result<(), Error> {

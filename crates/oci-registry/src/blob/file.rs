@@ -4,12 +4,12 @@
 //! handed over in pieces through a short channel, so that they overlap with the network and memory stays small.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{BoxStream, StreamExt};
+use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use snafu::{OptionExt, ResultExt, ensure};
 use tokio::sync::{mpsc, oneshot};
 
@@ -57,15 +57,16 @@ pub(super) async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
     .await
 }
 
-/// Lets a hasher see the first `size` bytes of a file.
+/// Lets a hasher see the first `size` bytes of a file, through this handle: the file may be locked for all others.
 pub(super) async fn hash_beginning(
     mut hasher: Hasher,
+    mut file: File,
     path: PathBuf,
     size: u64,
 ) -> Result<Hasher, Error> {
     blocking(move || {
         let mut seen = 0;
-        let (file, _) = open(&path)?;
+        file.rewind().context(ReadFileSnafu { path: &path })?;
         each_piece(file.take(size), &path, |piece| {
             hasher.update(piece);
             seen += piece.len() as u64;
@@ -212,11 +213,20 @@ impl Unhashed {
             read(self.path.clone(), Algorithm::Sha256.hasher(), self.size).await?;
         *self.outcome() = Outcome::Reading(outcome);
         let (path, size, mut seen) = (self.path.clone(), self.size, 0);
-        let bounded = pieces.map(move |piece| {
+        // An end that comes too early is told from one that comes when it should.
+        let ended = stream::once(async { Ok(Bytes::new()) });
+        let pieces = pieces.map_ok(Some).chain(ended.map_ok(|_: Bytes| None));
+        let bounded = pieces.map(move |piece: crate::Result<Option<Bytes>>| {
             let piece = piece?;
-            seen += piece.len() as u64;
-            ensure!(seen <= size, ChangedFileSnafu { path: path.clone() });
-            Ok(piece)
+            let is_right = match &piece {
+                Some(piece) => {
+                    seen += piece.len() as u64;
+                    seen <= size
+                }
+                None => seen == size,
+            };
+            ensure!(is_right, ChangedFileSnafu { path: path.clone() });
+            Ok(piece.unwrap_or_default())
         });
         Ok(self.meter.watch(bounded.boxed()))
     }

@@ -142,6 +142,11 @@ impl Progress {
         self.state().failure.take()
     }
 
+    /// Whether everything has left.
+    pub(super) fn is_finished(&self) -> bool {
+        self.state().finished
+    }
+
     pub(super) fn sent(&self) -> u64 {
         self.state().sent
     }

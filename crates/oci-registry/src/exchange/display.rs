@@ -20,6 +20,11 @@ impl From<&Url> for ShownUrl {
         let mut shown = format!("{}{}", url.origin().ascii_serialization(), url.path());
         for (at, (key, value)) in url.query_pairs().enumerate() {
             shown.push(if at == 0 { '?' } else { '&' });
+            // A key alone may be a signature as well as a value may.
+            if value.is_empty() && !HARMLESS.contains(&key.as_ref()) {
+                shown.push('…');
+                continue;
+            }
             shown.push_str(&key);
             shown.push('=');
             shown.push_str(if HARMLESS.contains(&key.as_ref()) {

@@ -54,6 +54,9 @@ const CONNECT: Duration = Duration::from_secs(30);
 /// How long an answer may take after the last byte of a large body: registries hash and move whole layers then.
 const FINALISE: Duration = Duration::from_mins(10);
 
+/// How long a document that is held in memory may take to arrive.
+const DOCUMENT: Duration = Duration::from_mins(10);
+
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
     #[snafu(display("failed to set up the HTTP client"))]
@@ -309,6 +312,8 @@ pub(crate) struct Request {
     pub(crate) replay: bool,
     /// Whether a redirect may lead to another origin.
     roams: bool,
+    /// Whether someone else than the server chose where this goes: then it goes as nobody, wherever that is.
+    pub(crate) is_stranger: bool,
 }
 
 impl Request {
@@ -322,6 +327,7 @@ impl Request {
             authorization: None,
             replay: true,
             roams: true,
+            is_stranger: false,
         }
     }
 
@@ -344,6 +350,13 @@ impl Request {
         self
     }
 
+    /// A request that goes as nobody when it was someone else than the server who chose its URL.
+    #[must_use]
+    pub(crate) fn as_stranger(mut self, is_stranger: bool) -> Self {
+        self.is_stranger = is_stranger;
+        self
+    }
+
     /// A request that is sent once: its outcome, when unknown, is for the caller to find out.
     #[must_use]
     pub(crate) fn once(mut self) -> Self {
@@ -360,6 +373,8 @@ pub(crate) struct Response {
     pub(crate) met: Met,
     /// Where the request went first.
     pub(crate) asked: Origin,
+    /// Whether all of the request had left when the answer came.
+    pub(crate) is_sent: bool,
     inner: reqwest::Response,
     statistics: std::sync::Arc<Statistics>,
 }
@@ -402,7 +417,17 @@ impl Response {
         Ok(self.read(limit).await?.0)
     }
 
+    /// Reads a document, which is small, and so takes no longer than [`DOCUMENT`].
     async fn read(self, limit: usize) -> Result<(Bytes, bool), Error> {
+        let (url, method) = (self.shown(), Method::GET);
+        let read = tokio::time::timeout(DOCUMENT, self.read_all(limit)).await;
+        read.unwrap_or_else(|_| {
+            let after = DOCUMENT;
+            IdleSnafu { method, url, after }.fail()
+        })
+    }
+
+    async fn read_all(self, limit: usize) -> Result<(Bytes, bool), Error> {
         let mut bytes = BytesMut::new();
         let mut stream = self.into_stream();
         while let Some(piece) = stream.next().await {
@@ -482,9 +507,10 @@ impl Exchange {
         &self.settings.observer
     }
 
-    fn connections(&self, url: &Url) -> Result<&Connections, Error> {
+    /// The connections for a URL; `is_home` unless someone else than the server chose it.
+    fn connections(&self, url: &Url, is_home: bool) -> Result<&Connections, Error> {
         let home = self.settings.home.as_ref();
-        let is_home = home.is_none_or(|home| *home == Origin::of(url));
+        let is_home = home.is_none_or(|home| is_home && *home == Origin::of(url));
         let cell = if is_home {
             &self.client
         } else {
@@ -499,6 +525,11 @@ impl Exchange {
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .retry(reqwest::retry::never())
+            // Bytes come as they are, whatever features of the HTTP library others have asked for.
+            .no_gzip()
+            .no_brotli()
+            .no_deflate()
+            .no_zstd()
             .no_proxy()
             .connect_timeout(CONNECT);
         let builder = connection::configure(builder, &self.settings, is_home)?;
@@ -562,7 +593,7 @@ impl Exchange {
     async fn follow(&self, request: &Request) -> Result<Response, Error> {
         let mut url = request.url.clone();
         let home = Origin::of(&url);
-        let mut is_home = true;
+        let mut is_home = !request.is_stranger;
         for _ in 0..=MAX_REDIRECTS {
             // Who has been elsewhere comes back as a stranger: elsewhere chose where to.
             is_home &= Origin::of(&url) == home;
@@ -610,7 +641,7 @@ impl Exchange {
 
     /// Sends a request to one URL and waits for the head of the answer.
     async fn once(&self, request: &Request, url: &Url, is_home: bool) -> Result<Response, Error> {
-        let connections = self.connections(url)?;
+        let connections = self.connections(url, is_home)?;
         let shown = || ShownUrl::from(url);
         let mut headers = request.headers.clone();
         if let Some((origin, authorization)) = &request.authorization
@@ -692,6 +723,7 @@ impl Exchange {
                 class,
             },
             asked: Origin::of(&request.url),
+            is_sent: progress.is_finished(),
             inner,
             statistics: std::sync::Arc::clone(&self.statistics),
         })

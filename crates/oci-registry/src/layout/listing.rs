@@ -3,6 +3,7 @@
 //! Others write there too, and may say more than is known here. What is not changed is kept as it was written, to the
 //! byte: members of the document, entries, and the members of an entry whose tag is taken away.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
 
@@ -269,10 +270,10 @@ impl<'de> Deserialize<'de> for Members {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
-                let mut members = Members::default();
+                let (mut members, mut keys) = (Members::default(), HashSet::new());
                 while let Some(key) = map.next_key::<String>()? {
                     // Of two members of one name, programs take this one or that.
-                    if members.get(&key).is_some() {
+                    if !keys.insert(key.clone()) {
                         let key = key.escape_debug();
                         return Err(A::Error::custom(format_args!("`{key}` is there twice")));
                     }

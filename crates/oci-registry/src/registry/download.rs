@@ -3,10 +3,13 @@
 //! Bytes already passed on are never passed on again: a connection that breaks is followed by a request for the rest, and
 //! a registry that sends everything instead has its beginning dropped. The digest of the whole is the judge.
 
+use std::time::Duration;
+
 use bytes::{Buf, Bytes};
 use futures_util::stream::{BoxStream, StreamExt};
 use http::{HeaderValue, Method, StatusCode, header};
 use snafu::{ResultExt, Snafu};
+use tokio::time::Instant;
 
 use super::ranges::{self, Opened};
 use super::repository::Repository;
@@ -19,6 +22,10 @@ use crate::manifest::Descriptor;
 
 /// How often in a row a download may break off without a byte between.
 const MAX_FAILURES: u32 = 5;
+
+/// How much must have come between two breaks, in bytes, or how much time gone by, for them not to add up.
+const PROGRESS: u64 = 1 << 20;
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -86,6 +93,11 @@ struct Download {
     /// Whether there has been a body.
     is_answered: bool,
     failures: u32,
+    /// How much has come since the last break, and when that was.
+    since: u64,
+    broke: Option<Instant>,
+    /// How much has come in vain, from a registry that begins anew each time.
+    dropped: u64,
 }
 
 /// Opens a blob. The first request is answered when this returns.
@@ -177,6 +189,9 @@ impl Download {
             body: futures_util::stream::empty().boxed(),
             is_answered: false,
             failures: 0,
+            since: 0,
+            broke: None,
+            dropped: 0,
         }
     }
 
@@ -225,11 +240,12 @@ impl Download {
                         .min(piece.len());
                     piece.advance(drop);
                     self.skip -= drop as u64;
+                    self.dropped += drop as u64;
                     if piece.is_empty() {
                         continue;
                     }
                     self.offset += piece.len() as u64;
-                    self.failures = 0;
+                    self.since += piece.len() as u64;
                     return Ok(Some(piece));
                 }
                 None if self.offset >= self.size => return Ok(None),
@@ -247,8 +263,15 @@ impl Download {
                 Some(Err(_)) if self.offset == self.size => return Ok(None),
                 Some(Err(error)) => error.into(),
             };
+            // A connection that brings a byte and ends is as good as one that brings none.
+            let is_progress = self.since >= PROGRESS
+                || self.since > 0 && self.broke.is_none_or(|broke| broke.elapsed() >= PATIENCE);
+            if is_progress {
+                self.failures = 0;
+            }
+            (self.since, self.broke) = (0, Some(Instant::now()));
             self.failures += 1;
-            if self.failures > MAX_FAILURES {
+            if self.failures > MAX_FAILURES || self.dropped > self.size {
                 return Err(failure);
             }
             tokio::time::sleep(exchange::backoff(self.failures)).await;

@@ -25,7 +25,7 @@ use crate::storage::{Delivery, Source, TagStream, Target};
 use crate::transport::{Answer, Transport};
 
 /// The header in which registries name what they serve or took.
-const CONTENT_DIGEST: &str = "docker-content-digest";
+pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
 
 /// The header in which a registry with lists of referrers names the subject of the manifest that it took.
 const SUBJECT: &str = "oci-subject";
@@ -200,6 +200,11 @@ impl Repository {
     /// The uploads to this registry.
     pub(super) fn uploads(&self) -> &Uploads {
         &self.uploads
+    }
+
+    /// Whether an answer came from the registry itself.
+    pub(super) fn is_home(&self, response: &Response) -> bool {
+        self.transport.is_home(response)
     }
 
     /// Who hears of what is done.

@@ -10,6 +10,7 @@
 //! into another session: what arrived of it cannot be told. Whether content whose answer was lost has arrived is asked
 //! before it is sent again. The states of this machine are those of [`UploadState`].
 
+use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +19,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use snafu::{IntoError, OptionExt, ResultExt, Snafu};
 use url::Url;
 
-use super::repository::{Repository, api_name};
+use super::repository::{CONTENT_DIGEST, Repository, api_name};
 use super::response;
 use crate::auth::scope::Scope;
 use crate::blob::feed::Feed;
@@ -41,6 +42,9 @@ const MAX_FAILURES: u32 = 5;
 /// costs more than the bytes.
 pub(super) const STREAM_FROM: u64 = 8 << 20;
 
+/// How much further a session must have come, in bytes, for its failures not to add up.
+const PROGRESS: u64 = 1 << 20;
+
 /// The sizes of chunks that are tried, in bytes. Amazon's registries want at least 5 MiB, GitHub's takes at most 4.
 const CHUNKS: [u64; 3] = [8 << 20, 4 << 20, 1 << 20];
 
@@ -57,20 +61,25 @@ enum Error {
     NoLocation,
     #[snafu(display("failed to send {what}"))]
     Send { what: String, source: crate::Error },
+    #[snafu(display("the registry answered before it had read all of {what}"))]
+    Early { what: String },
 }
 
 impl Error {
     fn cause(&self) -> Option<&crate::Error> {
         match self {
             Self::Start { source, .. } | Self::Send { source, .. } => Some(source),
-            Self::NoLocation | Self::Location { .. } => None,
+            Self::NoLocation | Self::Location { .. } | Self::Early { .. } => None,
         }
     }
 }
 
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
-        self.cause().map_or(ErrorKind::Protocol, crate::Error::kind)
+        match self {
+            Self::Early { .. } => ErrorKind::Network,
+            _ => self.cause().map_or(ErrorKind::Protocol, crate::Error::kind),
+        }
     }
 
     fn help(&self) -> Vec<String> {
@@ -102,10 +111,26 @@ struct Habits {
 }
 
 /// The uploads to one registry: how it takes content, and which sessions are open.
-#[derive(Debug)]
 pub(super) struct Uploads {
     habits: Mutex<Habits>,
-    open: Mutex<Vec<(Url, Scope)>>,
+    open: Mutex<Vec<Open>>,
+}
+
+/// A session as it must be known to be cancelled.
+struct Open {
+    url: Url,
+    scope: Scope,
+    is_home: bool,
+}
+
+impl fmt::Debug for Uploads {
+    /// Without the URLs: they may be signed.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Uploads")
+            .field("habits", &*self.habits())
+            .field("open", &self.open().len())
+            .finish()
+    }
 }
 
 impl Default for Uploads {
@@ -132,10 +157,11 @@ impl Uploads {
     /// Tells the registry that nothing more comes for all sessions that are open.
     pub(super) async fn cancel(&self, transport: &Transport) {
         let open = std::mem::take(&mut *self.open());
-        let cancelled = open.into_iter().map(|(url, scope)| async move {
-            let _ = transport
-                .send(Request::new(Method::DELETE, url).once(), &scope)
-                .await;
+        let cancelled = open.into_iter().map(|open| async move {
+            let request = Request::new(Method::DELETE, open.url)
+                .once()
+                .as_stranger(!open.is_home);
+            let _ = transport.send(request, &open.scope).await;
         });
         futures_util::future::join_all(cancelled).await;
     }
@@ -144,7 +170,7 @@ impl Uploads {
         self.habits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn open(&self) -> MutexGuard<'_, Vec<(Url, Scope)>> {
+    fn open(&self) -> MutexGuard<'_, Vec<Open>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -158,6 +184,17 @@ struct Session {
     least: u64,
     /// Whether it broke off, and was continued where the registry said.
     is_continued: bool,
+    /// Whether it was the registry itself, and nobody else, who said where it goes on. Others could name any place of the
+    /// registry, which must not be asked there as us.
+    is_home: bool,
+}
+
+impl Session {
+    fn request(&self, method: Method) -> Request {
+        Request::new(method, self.url.clone())
+            .once()
+            .as_stranger(!self.is_home)
+    }
 }
 
 /// The blob that is sent.
@@ -289,7 +326,15 @@ impl Upload<'_> {
             None => self.repository.send(request(url)).await,
         };
         let mounted = match asked {
-            Ok(answer) if answer.response.status == StatusCode::CREATED => Mount::Mounted,
+            // Some registries answer every wish so: it is there when they name it, or when they show it.
+            Ok(answer) if answer.response.status == StatusCode::CREATED => {
+                let is_named = answer.response.header(CONTENT_DIGEST) == Some(digest.as_str());
+                if is_named || self.repository.has_blob(digest).await? {
+                    Mount::Mounted
+                } else {
+                    Mount::Refused
+                }
+            }
             Ok(answer) if answer.response.status == StatusCode::ACCEPTED => {
                 let session = self.session(&answer)?;
                 session.map_or(Mount::Refused, Mount::Session)
@@ -304,7 +349,25 @@ impl Upload<'_> {
 
     /// Goes from session to session and from part to part, until the blob is there. `None` when the registry wants to
     /// know the digest first.
-    async fn run(&self, mut session: Option<Session>) -> crate::Result<Option<Sent>> {
+    async fn run(&self, session: Option<Session>) -> crate::Result<Option<Sent>> {
+        let mut last = None;
+        let sent = self.go_through(session, &mut last).await;
+        if let (Err(error), Some(url)) = (&sent, last) {
+            match error.kind() {
+                // It has not been heard for a while, and need not be waited for.
+                ErrorKind::Network => self.over(&url),
+                _ => self.cancel(&url).await,
+            }
+        }
+        sent
+    }
+
+    /// As [`Upload::run`]; leaves the session that was used last in `last`.
+    async fn go_through(
+        &self,
+        mut session: Option<Session>,
+        last: &mut Option<Url>,
+    ) -> crate::Result<Option<Sent>> {
         let mut course = Course {
             failures: 0,
             furthest: 0,
@@ -320,6 +383,7 @@ impl Upload<'_> {
                     .context(StartSnafu { what: &self.what })?,
             };
             let url = current.url.clone();
+            *last = Some(url.clone());
             let next = self.advance(current, &course).await;
             match next.context(SendSnafu { what: &self.what })? {
                 Next::Done(sent) => {
@@ -420,10 +484,14 @@ impl Upload<'_> {
             offset: 0,
             least: least.filter(|least| *least <= MAX_LEAST).unwrap_or(0),
             is_continued: false,
+            is_home: self.repository.is_home(&answer.response),
         });
         if let Some(session) = &session {
-            let scope = self.repository.scope().clone();
-            self.uploads().open().push((session.url.clone(), scope));
+            self.uploads().open().push(Open {
+                url: session.url.clone(),
+                scope: self.repository.scope().clone(),
+                is_home: session.is_home,
+            });
         }
         Ok(session)
     }
@@ -437,13 +505,13 @@ impl Upload<'_> {
     ) -> crate::Result<Next> {
         let part = self.feed.part(session.offset, length);
         let end = session.offset + part.length();
-        let mut request = Request::new(Method::PATCH, session.url.clone())
+        let mut request = session
+            .request(Method::PATCH)
             .header(
                 header::CONTENT_TYPE,
                 HeaderValue::from_static("application/octet-stream"),
             )
-            .body(Body::Part(part))
-            .once();
+            .body(Body::Part(part));
         let is_placed = session.offset > 0 || sending != Sending::Stream;
         if is_placed {
             let range = format!("{}-{}", session.offset, end.saturating_sub(1));
@@ -456,9 +524,14 @@ impl Upload<'_> {
         };
         let status = answer.response.status;
         if status.is_success() {
+            self.moved(&mut session, &answer)?;
+            if !answer.response.is_sent {
+                // It cannot have taken what it did not read.
+                let early = EarlySnafu { what: &self.what }.build();
+                return Ok(Next::Broken(session, sending, early.into()));
+            }
             // What was sent is what counts: some registries answer with the range of an earlier request.
             session.offset = end;
-            self.moved(&mut session, location(&answer)?);
             return Ok(Next::GoOn(session));
         }
         let is_renewed = answer.renewed;
@@ -509,12 +582,17 @@ impl Upload<'_> {
                 HeaderValue::from_static("application/octet-stream"),
             )
             .body(body)
-            .once();
+            .once()
+            .as_stranger(!session.is_home);
         let answer = match self.answer(request).await? {
             Ok(answer) => answer,
             Err(error) => return Ok(Next::Broken(session, sending, error)),
         };
         let status = answer.response.status;
+        if status.is_success() && !answer.response.is_sent {
+            let early = EarlySnafu { what: &self.what }.build();
+            return Ok(Next::Broken(session, sending, early.into()));
+        }
         if status.is_success() {
             return Ok(Next::Done((digest, Delivery::Uploaded)));
         }
@@ -562,7 +640,9 @@ impl Upload<'_> {
             _ if course.may_continue => self.held(&mut session).await,
             _ => None,
         };
-        if let Some(held) = held.filter(|held| *held > course.furthest) {
+        // A registry that lets a byte through at a time is as good as one that lets none through.
+        let is_further = |held: &u64| *held >= course.furthest.saturating_add(PROGRESS);
+        if let Some(held) = held.filter(is_further) {
             (course.furthest, course.failures) = (held, 1);
         }
         // A chunk that is refused although it stands where it should is too large.
@@ -591,7 +671,7 @@ impl Upload<'_> {
     /// "0-0" is said of none as well as of one.
     async fn held(&self, session: &mut Session) -> Option<u64> {
         self.enter(UploadState::Recovering);
-        let request = Request::new(Method::GET, session.url.clone());
+        let request = session.request(Method::GET);
         let answer = self.repository.send(request).await.ok()?;
         if !answer.response.status.is_success() {
             return None;
@@ -603,8 +683,7 @@ impl Upload<'_> {
             .parse()
             .ok()?;
         let held = last.checked_add(1)?;
-        let location = location(&answer).ok()?;
-        self.moved(session, location);
+        self.moved(session, &answer).ok()?;
         (held > 1 && held <= self.feed.size()).then_some(held)
     }
 
@@ -641,30 +720,40 @@ impl Upload<'_> {
         file.digest().await
     }
 
-    /// Follows a session to where it goes on.
-    fn moved(&self, session: &mut Session, location: Option<Url>) {
-        let Some(location) = location else { return };
+    /// Follows a session to where an answer says that it goes on.
+    fn moved(&self, session: &mut Session, answer: &Answer) -> Result<(), Error> {
+        let Some(location) = location(answer)? else {
+            return Ok(());
+        };
+        session.is_home &= self.repository.is_home(&answer.response);
         let old = std::mem::replace(&mut session.url, location);
-        for (url, _) in self.uploads().open().iter_mut() {
-            if *url == old {
-                *url = session.url.clone();
+        for open in self.uploads().open().iter_mut() {
+            if open.url == old {
+                open.url = session.url.clone();
+                open.is_home = session.is_home;
             }
         }
+        Ok(())
     }
 
     /// Forgets a session.
     fn over(&self, session: &Url) {
-        self.uploads().open().retain(|(url, _)| url != session);
+        self.uploads().open().retain(|open| open.url != *session);
     }
 
     /// Tells the registry that a session is over. Many do not want to know.
     async fn cancel(&self, session: &Url) {
         self.enter(UploadState::Cancelling);
-        self.over(session);
-        let _ = self
-            .repository
-            .send(Request::new(Method::DELETE, session.clone()).once())
-            .await;
+        let open = {
+            let mut all = self.uploads().open();
+            let at = all.iter().position(|open| open.url == *session);
+            at.map(|at| all.swap_remove(at))
+        };
+        let is_home = open.is_some_and(|open| open.is_home);
+        let request = Request::new(Method::DELETE, session.clone())
+            .once()
+            .as_stranger(!is_home);
+        let _ = self.repository.send(request).await;
     }
 
     fn uploads(&self) -> &Uploads {

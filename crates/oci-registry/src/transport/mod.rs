@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use http::HeaderValue;
 use snafu::{ResultExt, Snafu};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, OnceCell};
 use url::Url;
 
 use crate::auth::challenge::Challenge;
@@ -127,13 +127,13 @@ pub(crate) struct Transport {
     origin: Origin,
     provider: Arc<dyn CredentialProvider>,
     state: Mutex<State>,
+    /// What the front page demands, once it was asked.
+    front: OnceCell<Option<(Challenge, Met)>>,
 }
 
 #[derive(Default)]
 struct State {
     demand: Option<Demand>,
-    /// Whether the front page has been asked what the registry demands.
-    has_asked_how: bool,
     /// What was found, by the scope that it was looked for.
     lookups: HashMap<Scope, Lookup>,
     tokens: HashMap<Scope, Token>,
@@ -178,6 +178,7 @@ impl Transport {
             origin,
             provider,
             state: Mutex::default(),
+            front: OnceCell::new(),
         }
     }
 
@@ -200,16 +201,15 @@ impl Transport {
 
     /// Sends a request with the authorisation that this scope needs, and answers a challenge once.
     pub(crate) async fn send(&self, mut request: Request, scope: &Scope) -> crate::Result<Answer> {
-        let is_ours = Origin::of(&request.url) == self.origin;
+        let is_ours = Origin::of(&request.url) == self.origin && !request.is_stranger;
         let used = if is_ours {
             self.known(scope).await?
         } else {
             None
         };
         let response = self.exchange_as(&mut request, used.clone()).await?;
-        let is_turned_away = response.status == http::StatusCode::UNAUTHORIZED
-            && response.asked == self.origin
-            && Origin::of(&response.met.url) == self.origin;
+        let is_turned_away =
+            response.status == http::StatusCode::UNAUTHORIZED && is_ours && self.is_home(&response);
         let header = if is_turned_away {
             match self.challenge(&response).await? {
                 Some((challenge, met)) => {
@@ -261,18 +261,19 @@ impl Transport {
         if let Some(challenge) = Challenge::pick(&response.headers) {
             return Ok(Some((challenge, response.met.clone())));
         }
-        {
-            let mut state = self.state.lock().await;
-            if state.demand.is_some() || state.has_asked_how {
-                return Ok(None);
-            }
-            state.has_asked_how = true;
-        }
-        self.enter(AuthState::AskingHow);
-        let front = Request::new(http::Method::GET, self.url("/v2/")).within_origin();
-        let front = self.exchange.send(&front).await?;
-        let challenge = Challenge::pick(&front.headers);
-        Ok(challenge.map(|challenge| (challenge, front.met)))
+        let asked = self.front.get_or_try_init(|| async {
+            self.enter(AuthState::AskingHow);
+            let front = Request::new(http::Method::GET, self.url("/v2/")).within_origin();
+            let front = self.exchange.send(&front).await?;
+            let challenge = Challenge::pick(&front.headers);
+            Ok::<_, crate::Error>(challenge.map(|challenge| (challenge, front.met)))
+        });
+        Ok(asked.await?.clone())
+    }
+
+    /// Whether an answer came from the registry itself.
+    pub(crate) fn is_home(&self, response: &Response) -> bool {
+        response.asked == self.origin && Origin::of(&response.met.url) == self.origin
     }
 
     fn enter(&self, state: AuthState) {

@@ -19,6 +19,9 @@ use crate::manifest::Descriptor;
 /// The directory, within the one that is written to, that keeps what was begun.
 pub(super) const KEPT: &str = ".oci-partial";
 
+/// How the names of directories begin that go with the call that made them.
+pub(super) const OWN: &str = ".partial-";
+
 /// What is smaller, in bytes, is fetched anew as quickly.
 const KEEP_FROM: u64 = 1 << 20;
 
@@ -54,7 +57,7 @@ impl Staging {
     fn own(&self) -> Result<&Path, Error> {
         if self.own.get().is_none() {
             let own = tempfile::Builder::new()
-                .prefix(".partial-")
+                .prefix(OWN)
                 .tempdir_in(&self.directory);
             let own = own.context(MakeDirectorySnafu {
                 path: &self.directory,
