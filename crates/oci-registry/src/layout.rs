@@ -37,10 +37,15 @@ pub(crate) const VERSION: &str = "1.0.0";
 /// Largest `index.json` read, in bytes.
 pub(crate) const MAX_INDEX: u64 = 64 << 20;
 
+/// How deep below a directory layouts are looked for: deeper than names of repositories are nested.
+const MAX_DEPTH: usize = 16;
+
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("failed to open the layout `{}`: there is no `oci-layout` in it", directory.display()))]
     NoLayout { directory: PathBuf },
+    #[snafu(display("failed to find layouts in `{}`: it is not there", directory.display()))]
+    NoDirectory { directory: PathBuf },
     #[snafu(display("refused to make a layout in `{}`: `{}` and perhaps more is there", directory.display(), found.escape_debug()))]
     Occupied { directory: PathBuf, found: String },
     #[snafu(display("failed to make the layout `{}`", directory.display()))]
@@ -101,9 +106,10 @@ impl Failure for Error {
 
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoLayout { .. } | Self::NoManifest { .. } | Self::NoBlob { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::NoLayout { .. }
+            | Self::NoDirectory { .. }
+            | Self::NoManifest { .. }
+            | Self::NoBlob { .. } => ErrorKind::NotFound,
             Self::Parse { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } => {
                 ErrorKind::Protocol
             }
@@ -207,6 +213,31 @@ impl Layout {
         let layout = Self::open(directory).await?;
         layout.update(|_| false).await?;
         Ok(layout)
+    }
+
+    /// The layouts below a directory, as `push` makes one for each package: sorted, and without those that are within
+    /// another one. Links are not followed.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] when the directory is not there; [`ErrorKind::Io`] when one cannot be read.
+    pub async fn below(directory: impl Into<PathBuf>) -> crate::Result<Vec<Self>> {
+        let directory = directory.into();
+        let search = tokio::task::spawn_blocking(move || {
+            let mut found = Vec::new();
+            let is_there = search(&directory, 0, &mut found)?;
+            ensure!(is_there, NoDirectorySnafu { directory });
+            Ok::<_, Error>(found)
+        });
+        let mut found = match search.await {
+            Ok(found) => found?,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        found.sort();
+        Ok(found
+            .into_iter()
+            .map(|directory| Self { directory })
+            .collect())
     }
 
     /// The layout's directory.
@@ -328,6 +359,31 @@ impl Layout {
         persist(temporary, &path).context(WriteSnafu { path })?;
         Ok(())
     }
+}
+
+/// Looks for layouts in a directory; whether it is there.
+fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<bool, Error> {
+    let failed = |source| Error::Read {
+        path: directory.to_owned(),
+        source,
+    };
+    if directory.join("oci-layout").is_file() {
+        found.push(directory.to_owned());
+        return Ok(true);
+    }
+    let entries = match std::fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(failed(error)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(failed)?;
+        let is_directory = entry.file_type().map_err(failed)?.is_dir();
+        if is_directory && depth < MAX_DEPTH {
+            search(&entry.path(), depth + 1, found)?;
+        }
+    }
+    Ok(true)
 }
 
 /// Refuses to make a layout among other things. What an interrupted attempt left is none of them.
@@ -649,6 +705,28 @@ mod tests {
             }
         });
         nested.flatten().collect()
+    }
+
+    #[tokio::test]
+    async fn layouts_are_found_below_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        for name in ["widgets", "acme/tools", "acme/tools/within"] {
+            Layout::create(at(name)).await.unwrap();
+        }
+        std::fs::create_dir(at("empty")).unwrap();
+        std::fs::write(at("file"), "").unwrap();
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(at("widgets"), at("link")).unwrap();
+        let found = Layout::below(directory.path()).await.unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|layout| layout.directory().to_owned())
+            .collect();
+        assert_eq!(found, [at("acme/tools"), at("widgets")]);
+        assert!(Layout::below(at("empty")).await.unwrap().is_empty());
+        let error = Layout::below(at("absent")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
     }
 
     #[tokio::test]
