@@ -150,6 +150,19 @@ fn lists_are_ordered_and_filtered() {
     assert_eq!(catalog(&[]), format!("{copy}\n{place}\n"));
     assert_eq!(catalog(&["--include", "team-a/*"]), format!("{copy}\n"));
     assert_eq!(catalog(&["--exclude", "team-a/*"]), format!("{place}\n"));
+
+    // A directory of layouts is a registry, too.
+    for name in ["team-a/tools", "widgets"] {
+        let layout = format!("oci:out/{name}");
+        home.cargo_oci(["copy", &format!("{place}:1.2.3"), &layout])
+            .succeeds();
+    }
+    let shown = home.cargo_oci(["catalog", "oci:out"]).succeeds().stdout;
+    assert_eq!(shown, "oci:out/team-a/tools\noci:out/widgets\n");
+    let shown = home.cargo_oci(["catalog", "oci:out", "--include", "team-a/*"]);
+    assert_eq!(shown.succeeds().stdout, "oci:out/team-a/tools\n");
+    let outcome = home.cargo_oci(["catalog", "oci:absent"]).outcome();
+    assert_eq!(outcome.code, Some(4), "{outcome}");
 }
 
 #[test]

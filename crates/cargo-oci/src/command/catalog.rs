@@ -1,34 +1,69 @@
-//! `cargo oci catalog`: the repositories of a registry.
+//! `cargo oci catalog`: the repositories of a registry, or the layouts in a directory.
+
+use std::path::PathBuf;
 
 use clap::Args;
 use futures_util::TryStreamExt;
-use oci_registry::RegistryName;
+use oci_registry::{Layout, Location, RegistryName};
 
+use super::Complaint;
 use super::filter::Filter;
-use super::registry;
 use crate::report::{self, Error};
 use crate::session::Session;
 
 /// List the repositories of a registry
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo oci catalog registry.example.com\n  cargo oci catalog registry.example.com --include 'team-a/*'\n  cargo oci catalog 127.0.0.1:5000"
+    after_help = "Examples:\n  cargo oci catalog registry.example.com\n  cargo oci catalog registry.example.com --include 'team-a/*'\n  cargo oci catalog oci:target/oci"
 )]
 pub(crate) struct Flags {
-    /// The registry, HOST[:PORT]
-    #[arg(value_name = "REGISTRY", value_parser = registry)]
-    registry: RegistryName,
+    /// The registry, HOST[:PORT], or a directory with layouts in it, oci:DIR
+    #[arg(value_name = "REGISTRY", value_parser = shelf)]
+    shelf: Shelf,
 
     #[command(flatten)]
     filter: Filter,
 }
 
+/// Where repositories are.
+#[derive(Debug, Clone)]
+enum Shelf {
+    Registry(RegistryName),
+    Directory(PathBuf),
+}
+
+fn shelf(text: &str) -> Result<Shelf, Complaint> {
+    match text.strip_prefix("oci:") {
+        Some(directory) if !directory.is_empty() => Ok(Shelf::Directory(directory.into())),
+        _ => text.parse().map(Shelf::Registry).map_err(Complaint::from),
+    }
+}
+
 /// Lists, a name a line, as the pages arrive.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let mut names = session.registry(&flags.registry)?.catalog();
-    while let Some(name) = names.try_next().await? {
-        if flags.filter.passes(name.as_str()) {
-            report::line(format_args!("{}/{name}", flags.registry))?;
+    match flags.shelf {
+        Shelf::Registry(registry) => {
+            let mut names = session.registry(&registry)?.catalog();
+            while let Some(name) = names.try_next().await? {
+                if flags.filter.passes(name.as_str()) {
+                    report::line(format_args!("{registry}/{name}"))?;
+                }
+            }
+        }
+        Shelf::Directory(directory) => {
+            let base = session.resolve(&directory);
+            for layout in Layout::below(&base).await? {
+                let name = layout.directory().strip_prefix(&base);
+                let name = name.unwrap_or(layout.directory());
+                if flags.filter.passes(&name.to_string_lossy()) {
+                    // As it was written: relative to where the command was typed.
+                    let shown = directory.join(name).components().collect();
+                    report::line(Location::Layout {
+                        directory: shown,
+                        identifier: None,
+                    })?;
+                }
+            }
         }
     }
     Ok(())

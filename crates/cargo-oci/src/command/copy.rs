@@ -367,7 +367,7 @@ impl<'a> Told<'a> {
         let blobs = uploaded + mounted + existed;
         if blobs + tally.manifests + tally.tags == 0 {
             self.session.reporter.status("Unchanged", self.place);
-        } else {
+        } else if blobs + tally.manifests > 0 {
             self.session.reporter.status(
                 self.done,
                 format_args!(
