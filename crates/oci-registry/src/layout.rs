@@ -99,6 +99,7 @@ impl Failure for Error {
     fn help(&self) -> Vec<String> {
         match self {
             Self::NoLayout { directory } => layouts_below(directory),
+            Self::NoDirectory { .. } => vec!["check the path".into()],
             Self::Occupied { .. } => vec!["name a directory that is new or empty".into()],
             _ => Vec::new(),
         }
@@ -137,7 +138,7 @@ fn layouts_below(directory: &Path) -> Vec<String> {
     names.sort();
     names.truncate(10);
     if names.is_empty() {
-        Vec::new()
+        vec!["a layout is a directory with a file `oci-layout` in it: check the path".into()]
     } else {
         vec![format!("there is a layout at {}", names.join(", "))]
     }

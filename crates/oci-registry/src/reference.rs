@@ -299,7 +299,17 @@ fn check_component(text: &str) -> Result<(), Problem> {
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Box<str>);
 
-text_newtype!(Tag, "tag", check_tag, no_help);
+text_newtype!(Tag, "tag", check_tag, tag_help);
+
+/// What was probably meant by a text that is no tag.
+#[expect(clippy::unnecessary_wraps, reason = "one of several of this form")]
+fn tag_help(text: &str) -> Option<String> {
+    Some(if text.parse::<Digest>().is_ok() {
+        "this is a digest, and a tag is a name such as `1.2.3` or `latest`".to_owned()
+    } else {
+        "a tag is a name such as `1.2.3` or `latest`, without a repository before it".to_owned()
+    })
+}
 
 fn check_tag(text: &str) -> Result<String, Problem> {
     if text.is_empty() {
