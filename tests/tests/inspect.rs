@@ -161,8 +161,7 @@ fn lists_are_ordered_and_filtered() {
     assert_eq!(shown, "oci:out/team-a/tools\noci:out/widgets\n");
     let shown = home.cargo_oci(["catalog", "oci:out", "--include", "team-a/*"]);
     assert_eq!(shown.succeeds().stdout, "oci:out/team-a/tools\n");
-    let outcome = home.cargo_oci(["catalog", "oci:absent"]).outcome();
-    assert_eq!(outcome.code, Some(4), "{outcome}");
+    home.cargo_oci(["catalog", "oci:absent"]).fails_with(4);
 }
 
 #[test]
