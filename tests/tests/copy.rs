@@ -280,4 +280,14 @@ fn programs_are_told_as_it_is_documented() {
     let deleted = messages.last().unwrap();
     assert_eq!(deleted["action"], "deleted");
     assert_eq!(deleted["reference"], "oci:copy:latest");
+    let remove = ["index", "remove", "oci:out/widgets:1.2.3", MAC];
+    let outcome = home
+        .cargo_oci(remove.iter().chain(&["--message-format", "json"]).copied())
+        .succeeds();
+    let messages = Schema::documented().check(&outcome.stdout);
+    let of = |reason: &str| messages.iter().find(|message| message["reason"] == reason);
+    let tag = format!("oci:out/widgets:{}", target_tag(MAC));
+    assert_eq!(of("oci-delete").unwrap()["reference"], tag);
+    assert_eq!(of("oci-index").unwrap()["targets"][0], ARM);
+    assert!(of("oci-finished").is_some());
 }

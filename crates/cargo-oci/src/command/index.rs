@@ -1,12 +1,12 @@
 //! `cargo oci index`: an index edited by hand, or assembled from the tags of its targets.
 
 use clap::{Args, Subcommand};
-use oci_package::{AddOptions, Event, Member, ReleaseTag};
-use oci_registry::{CopyOptions, Digest, Location, Manifest, Tag};
+use oci_package::{AddOptions, Event, Member, ReleaseTag, annotation};
+use oci_registry::{CopyOptions, Descriptor, Digest, Location, Manifest, Tag};
 
 use super::copy::Told;
 use super::{Complaint, find, location, naming};
-use crate::message::{FormatFlag, Message, MessageFormat, TagAction};
+use crate::message::{DeleteAction, FormatFlag, Message, MessageFormat, TagAction};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -175,11 +175,18 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
     let observer = |event: Event<'_>| told(session, &flags.index, &event);
     let removed = oci_package::remove(&*place, &tag, &flags.members, &observer).await?;
     for tag in &removed.tags {
-        let name = flags.index.with(tag.clone());
-        session.reporter.status("Deleted", name);
+        let (_, target) = oci_package::tag::split(tag);
+        let is_its = |entry: &&Descriptor| entry.annotation(annotation::TARGET) == target;
+        if let Some(entry) = removed.entries.iter().find(is_its) {
+            session.reporter.tell(&Message::Delete {
+                reference: flags.index.with(tag.clone()).to_string(),
+                action: DeleteAction::Deleted,
+                digest: &entry.digest,
+            });
+        }
     }
     for entry in &removed.entries {
-        let target = entry.annotation(oci_package::annotation::TARGET);
+        let target = entry.annotation(annotation::TARGET);
         let platform = entry.platform.as_ref().map(ToString::to_string);
         let name = target.or(platform.as_deref()).unwrap_or("an entry");
         session
