@@ -56,6 +56,7 @@
 //! | `referrers` | what a list of manifests about a manifest says, and the tag that keeps it |
 //! | `storage` | [`Source`] and [`Target`]; [`Delete`] for places that let go |
 //! | `copy`, `pack`, `unpack` | artifacts from place to place, out of files and back |
+//! | `bundle` | several files as one tar stream, and back |
 //! | `export` | the root filesystem of an image |
 //! | `verify` | whether all of an artifact is there, and is what its names say |
 //! | `memory`, `layout`, `archive`, `registry` | the places: RAM, a directory, a file, a host |
@@ -88,6 +89,7 @@ pub mod quirks {}
 mod archive;
 mod auth;
 mod blob;
+mod bundle;
 mod cache;
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
@@ -122,6 +124,7 @@ pub use auth::keyring::Keyring;
 pub use auth::store::{CredentialStore, Kept};
 pub use auth::{Anonymous, Credential, CredentialProvider, CredentialRequest, Lookup, Secret};
 pub use blob::{Beginning, Blob, BlobStream, Content, Meter};
+pub use bundle::{Bundle, Bundled, bundle};
 pub use cache::Cache;
 pub use copy::{CopyEvent, CopyOptions, copy, copy_all};
 pub use digest::{Algorithm, Digest, Hasher};
