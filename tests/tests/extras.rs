@@ -190,3 +190,85 @@ fn other_tools_build_with_the_same_flags() {
     let missing = push(&home, &sources, host, &["--build-tool", "cross"]).fails_with(1);
     assert!(missing.stderr.contains("cargo install cross"), "{missing}");
 }
+
+#[test]
+fn an_archive_is_a_directory_for_everybody() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    let host = registry.host();
+    sources.write("docs/use.md", "use\n");
+    let more = ["--archive", "--include", "docs/*", "--bins"];
+    let pushed = push(&home, &sources, host, &more).succeeds();
+    let again = push(&home, &sources, host, &more).succeeds();
+    assert_eq!(again.stdout, pushed.stdout);
+    assert!(again.stderr.contains("Unchanged"), "{again}");
+    let [(file, kind, digest)] = &layers(&registry, &sources)[..] else {
+        panic!("there is one layer: {pushed}");
+    };
+    assert_eq!((file.as_str(), kind.as_str()), ("widgets.tar", "archive"));
+
+    // Any tar reads it.
+    fs::write(
+        home.path().join("layer.tar"),
+        registry.blob("widgets", digest),
+    )
+    .unwrap();
+    let list = home
+        .bash("tar --numeric-owner -tvf layer.tar")
+        .with("TZ", "UTC");
+    let list = list.succeeds().stdout;
+    let lines: Vec<_> = list
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>())
+        .collect();
+    let shown: Vec<_> = lines
+        .iter()
+        .map(|line| (line[0], line[1], line[3], line[5]))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("drwxr-xr-x", "0/0", "1970-01-01", "docs/"),
+            ("-rw-r--r--", "0/0", "1970-01-01", "docs/use.md"),
+            ("-rwxr-xr-x", "0/0", "1970-01-01", "round"),
+            ("-rwxr-xr-x", "0/0", "1970-01-01", "square"),
+        ]
+    );
+
+    // And we make the directory again, or keep the stream, or install what is in it.
+    let reference = format!("{host}/widgets");
+    let pull = |more: &[&str]| {
+        let arguments = ["pull", &reference, "-o"].into_iter();
+        home.cargo_oci(arguments.chain(more.iter().copied()))
+    };
+    pull(&["out"]).succeeds();
+    let out = home.path().join("out");
+    assert_eq!(fs::read(out.join("round")).unwrap(), sources.built("round"));
+    assert_eq!(
+        fs::read_to_string(out.join("docs/use.md")).unwrap(),
+        "use\n"
+    );
+    let permissions = fs::metadata(out.join("round")).unwrap().permissions();
+    assert_eq!(permissions.mode() & 0o111, 0o111);
+    assert_eq!(
+        fs::read_dir(&out).unwrap().count(),
+        3,
+        "nothing else is left"
+    );
+    fs::write(out.join("round"), "mine").unwrap();
+    pull(&["out"]).fails_with(5);
+    pull(&["titled", "--titles"]).succeeds();
+    let title = format!("titled/widgets-1.2.3-{}.tar", host_triple());
+    assert_eq!(sha256(&fs::read(home.path().join(title)).unwrap()), *digest);
+    home.cargo_oci(["install", &reference]).succeeds();
+    let bin = home.path().join(".cargo/bin");
+    assert_eq!(
+        fs::read(bin.join("square")).unwrap(),
+        sources.built("square")
+    );
+    let list = home.cargo(["install", "--list"]).succeeds();
+    assert!(list.stdout.contains("    round\n    square\n"), "{list}");
+
+    // What was released as an archive is not released as files.
+    push(&home, &sources, host, &["--include", "docs/*", "--bins"]).fails_with(5);
+}

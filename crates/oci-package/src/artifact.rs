@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_registry::{
-    Annotations, Blob, Delivery, Digest, ErrorKind, FileName, Manifest, MediaType, Packed, Target,
+    Annotations, Blob, Bundled, Delivery, Digest, ErrorKind, FileName, Manifest, MediaType, Packed,
+    Target, bundle,
 };
 use snafu::{ResultExt, Snafu, ensure};
 
@@ -66,6 +67,11 @@ enum Error {
         file: FileName,
         source: oci_registry::Error,
     },
+    #[snafu(display("failed to pack the files of `{package}` into one archive"))]
+    WriteArchive {
+        package: String,
+        source: oci_registry::Error,
+    },
     #[snafu(display("failed to write the manifest of `{package}` for `{target}`"))]
     WriteManifest {
         package: String,
@@ -83,7 +89,9 @@ impl Failure for Error {
             | Self::SameTitle { .. }
             | Self::ReservedAnnotation { .. } => ErrorKind::InvalidInput,
             Self::ReadProgram { .. } => ErrorKind::Io,
-            Self::PackFile { source, .. } | Self::WriteManifest { source, .. } => source.kind(),
+            Self::PackFile { source, .. }
+            | Self::WriteArchive { source, .. }
+            | Self::WriteManifest { source, .. } => source.kind(),
         }
     }
 
@@ -105,7 +113,9 @@ impl Failure for Error {
 
     fn registry_error(&self) -> Option<&oci_registry::Error> {
         match self {
-            Self::PackFile { source, .. } | Self::WriteManifest { source, .. } => Some(source),
+            Self::PackFile { source, .. }
+            | Self::WriteArchive { source, .. }
+            | Self::WriteManifest { source, .. } => Some(source),
             _ => None,
         }
     }
@@ -124,6 +134,9 @@ pub struct PackOptions {
     pub annotations: Annotations,
     /// Where large files are sent while they are read for their digests, when they are known to be needed there.
     pub send_ahead: Option<Arc<dyn Target>>,
+    /// Whether the files become one layer, a tar stream of a directory with its modes, instead of one each. Nothing is
+    /// sent ahead then.
+    pub archive: bool,
 }
 
 /// A package for one target triple, ready to be published: the blobs, and the manifest that names them.
@@ -186,7 +199,7 @@ pub async fn pack(
         return Err(ReservedAnnotationSnafu { key }.build().into());
     }
 
-    let ahead = options.send_ahead.as_ref();
+    let ahead = options.send_ahead.as_ref().filter(|_| !options.archive);
     let loading = named.iter().map(|named| load(named, ahead)).collect();
     let loaded = concurrent::all(FILES_AT_ONCE, loading).await?;
 
@@ -215,7 +228,11 @@ pub async fn pack(
         .iter()
         .filter_map(|file| Some((file.layer.digest().clone(), file.delivery?)));
     let sent_ahead = sent_ahead.collect();
-    let layers = loaded.into_iter().map(|file| file.layer).collect();
+    let layers = if options.archive {
+        vec![archive(&package.name, &naming, &named).await?]
+    } else {
+        loaded.into_iter().map(|file| file.layer).collect()
+    };
     let packed =
         Packed::new(media::PACKAGE_TARGET, config, layers, annotations).with_context(|_| {
             WriteManifestSnafu {
@@ -290,6 +307,36 @@ fn is_reserved(key: &str) -> bool {
     key == annotation::TITLE || key == annotation::VERSION || key.starts_with(annotation::PREFIX)
 }
 
+/// All files as one layer.
+async fn archive(package: &str, naming: &Naming<'_>, named: &[Named<'_>]) -> crate::Result<Blob> {
+    let kind = Kind::Archive;
+    let name = format!("{package}.tar").parse::<FileName>();
+    let name = name.context(WriteArchiveSnafu { package })?;
+    let title = naming.title(&name, kind)?;
+    let files = named.iter().map(|named| Bundled {
+        name: named.file.clone(),
+        path: named.source.path.clone(),
+        executable: named.kind.is_executable(),
+    });
+    let media_type = kind.media_type().map(MediaType::new_static);
+    let media_type = media_type.unwrap_or(MediaType::OCTET_STREAM);
+    let bundled = bundle(media_type, files.collect()).await;
+    let mut layer = bundled.context(WriteArchiveSnafu { package })?;
+    annotate(&mut layer, &title, &name, kind);
+    Ok(layer)
+}
+
+fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: Kind) {
+    let mut add = |key: &str, value: &str| {
+        let annotations = &mut layer.descriptor_mut().annotations;
+        annotations.insert(key.to_owned(), value.to_owned());
+    };
+    add(annotation::TITLE, title.as_str());
+    add(annotation::FILE, file.as_str());
+    add(annotation::KIND, kind.as_str());
+    add(annotation::MODE, config::mode(kind));
+}
+
 /// A file that was read: its layer, and what it needs.
 struct Loaded {
     layer: Blob,
@@ -320,14 +367,7 @@ async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate:
             .map(|layer| (layer, None)),
     };
     let (mut layer, delivery) = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
-    let mut annotate = |key: &str, value: &str| {
-        let annotations = &mut layer.descriptor_mut().annotations;
-        annotations.insert(key.to_owned(), value.to_owned());
-    };
-    annotate(annotation::TITLE, named.title.as_str());
-    annotate(annotation::FILE, file.as_str());
-    annotate(annotation::KIND, kind.as_str());
-    annotate(annotation::MODE, config::mode(kind));
+    annotate(&mut layer, &named.title, file, kind);
 
     let elf = if is_loaded_by_the_system(kind) {
         let opened = path.clone();
@@ -506,6 +546,54 @@ mod tests {
                 ("LICENSE", Kind::File, false)
             ]
         );
+    }
+
+    #[tokio::test]
+    async fn an_archive_is_one_layer_and_the_config_still_names_the_files() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [
+            file(
+                directory.path(),
+                "widgets",
+                Kind::Bin,
+                &program(None, &[], &[]),
+            ),
+            file(directory.path(), "README.md", Kind::File, b"# widgets\n"),
+        ];
+        let options = PackOptions {
+            archive: true,
+            ..PackOptions::default()
+        };
+        let artifact = pack(&package(), &build(MUSL), &files, &options)
+            .await
+            .unwrap();
+        let read = target::files(artifact.manifest()).unwrap();
+        let [archive] = &read[..] else {
+            panic!("{read:?}");
+        };
+        assert_eq!(archive.name.as_str(), "widgets.tar");
+        let title = archive.title.as_ref().unwrap();
+        assert_eq!(
+            title.as_str(),
+            "widgets-1.2.3-x86_64-unknown-linux-musl.tar"
+        );
+        assert_eq!(
+            (archive.kind, archive.is_executable),
+            (Kind::Archive, false)
+        );
+        assert_eq!(
+            archive.descriptor.media_type,
+            "application/vnd.oci.image.layer.v1.tar".into()
+        );
+        let annotations = artifact.manifest().annotations();
+        assert_eq!(annotations[annotation::LIBC], "static");
+        let mut blobs = artifact.packed().blobs();
+        let config = blobs.next().unwrap().open().await.unwrap();
+        let config = config.read_to_end(10_000).await.unwrap();
+        let config = String::from_utf8(config.to_vec()).unwrap();
+        for file in ["widgets-1.2.3-x86_64-unknown-linux-musl", "README.md"] {
+            assert!(config.contains(file), "{config}");
+        }
     }
 
     #[tokio::test]

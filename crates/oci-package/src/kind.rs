@@ -33,11 +33,13 @@ pub enum Kind {
     Wasm,
     /// Any other file that was named by hand.
     File,
+    /// All files in one tar stream.
+    Archive,
 }
 
 impl Kind {
     /// Every kind, in the order in which they are listed.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Bin,
         Self::Cdylib,
         Self::Staticlib,
@@ -48,6 +50,7 @@ impl Kind {
         Self::Crate,
         Self::Wasm,
         Self::File,
+        Self::Archive,
     ];
 
     /// The word in annotations, configs, flags and settings.
@@ -63,6 +66,7 @@ impl Kind {
             Self::Crate => "crate",
             Self::Wasm => "wasm",
             Self::File => "file",
+            Self::Archive => "archive",
         }
     }
 
@@ -79,6 +83,8 @@ impl Kind {
             Self::Crate => Some("application/vnd.cargo-oci.crate"),
             Self::Wasm => Some("application/wasm"),
             Self::File => None,
+            // Those who want a directory know this one.
+            Self::Archive => Some("application/vnd.oci.image.layer.v1.tar"),
         }
     }
 
@@ -100,7 +106,7 @@ impl Kind {
 
     /// Whether `cargo build` writes files of this kind; the others are named by hand or made otherwise.
     pub const fn is_built(self) -> bool {
-        !matches!(self, Self::Crate | Self::File)
+        !matches!(self, Self::Crate | Self::File | Self::Archive)
     }
 }
 
@@ -164,6 +170,7 @@ mod tests {
             let expected = match kind {
                 Kind::Wasm => Some("application/wasm".to_owned()),
                 Kind::File => None,
+                Kind::Archive => Some("application/vnd.oci.image.layer.v1.tar".to_owned()),
                 other => Some(format!("application/vnd.cargo-oci.{other}")),
             };
             assert_eq!(kind.media_type(), expected.as_deref());
@@ -184,7 +191,7 @@ mod tests {
             ["bin", "cdylib", "staticlib", "wasm"]
         );
         assert_eq!(words(Kind::is_executable), ["bin", "example"]);
-        assert_eq!(words(|kind| !kind.is_built()), ["crate", "file"]);
+        assert_eq!(words(|kind| !kind.is_built()), ["crate", "file", "archive"]);
     }
 
     #[test]
@@ -193,7 +200,7 @@ mod tests {
         assert_eq!(
             error.to_string(),
             "unknown kind `dylib`, expected one of `bin`, `cdylib`, `staticlib`, `rlib`, `proc-macro`, \
-             `example`, `debuginfo`, `crate`, `wasm`, `file`"
+             `example`, `debuginfo`, `crate`, `wasm`, `file`, `archive`"
         );
     }
 }

@@ -124,6 +124,21 @@ pub struct PackageFile {
 }
 
 impl PackageFile {
+    /// A file of an archive ([`Kind::Archive`]), which says of each no more than its name and whether it is a program.
+    pub fn of_archive(file: &Extract) -> Self {
+        Self {
+            name: file.name.clone(),
+            title: None,
+            kind: if file.executable {
+                Kind::Bin
+            } else {
+                Kind::File
+            },
+            is_executable: file.executable,
+            descriptor: file.descriptor.clone(),
+        }
+    }
+
     /// What is written to disk for it.
     pub fn to_extract(&self) -> Extract {
         Extract {

@@ -14,6 +14,7 @@ use oci_registry::{
 };
 use semver::{Comparator, Op, Version, VersionReq};
 
+use super::contents::{self, Group};
 use super::{find, location};
 use crate::cargo::{self, Installed, Record};
 use crate::message::{FileAction, FormatFlag, Message};
@@ -76,10 +77,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let root = release(&*source, &flags).await?;
     let manifest = choose(session, &*source, &root, &flags).await?;
     let name = flags.repository.with(manifest.digest().clone());
-    let programs = programs(&manifest, &name)?;
-    let record = record(session, &flags, &root, &manifest, &programs)?;
-
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
+    let files = oci_package::files(&manifest)?;
+    let bin = install_root.join("bin");
+    let groups = contents::open(session, source, files, &bin).await?;
+    let groups = programs(groups, &name)?;
+    let record = record(session, &flags, &root, &manifest, &groups)?;
+
     let reporter = session.reporter;
     let waiting = move |path: &Path| {
         reporter.status(
@@ -93,15 +97,11 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     let shown = format!("{} v{}", record.name, record.version);
     reporter.status("Installing", format_args!("{shown} ({name})"));
-    let is_changed = place(
-        session,
-        &*source,
-        &programs,
-        &installed,
-        &record,
-        flags.force,
-    )
-    .await?;
+    let mut is_changed = false;
+    for (source, programs) in &groups {
+        let (installed, record) = (&installed, &record);
+        is_changed |= place(session, &**source, programs, installed, record, flags.force).await?;
+    }
     installed.record(&record)?;
     let list: Vec<_> = record
         .programs
@@ -179,12 +179,15 @@ async fn machines(session: &Session) -> Vec<Wanted> {
     machines.map(Wanted::Machine).collect()
 }
 
-/// The programs of an artifact.
-fn programs(manifest: &Manifest, name: &Location) -> Result<Vec<PackageFile>, Error> {
-    let files = oci_package::files(manifest)?.into_iter();
+/// The programs among the files of an artifact.
+fn programs(groups: Vec<Group>, name: &Location) -> Result<Vec<Group>, Error> {
     let is_program =
         |file: &PackageFile| file.kind == Kind::Bin && !file.name.as_str().contains('/');
-    let programs: Vec<_> = files.filter(is_program).collect();
+    let programs = groups.into_iter().map(|(source, mut files)| {
+        files.retain(is_program);
+        (source, files)
+    });
+    let programs: Vec<_> = programs.filter(|(_, files)| !files.is_empty()).collect();
     if programs.is_empty() {
         return Err(Error::new(
             ErrorKind::NotFound,
@@ -201,7 +204,7 @@ fn record(
     flags: &Flags,
     root: &Identifier,
     manifest: &Manifest,
-    programs: &[PackageFile],
+    groups: &[Group],
 ) -> Result<Record, Error> {
     let package = PackageTarget::read(manifest);
     let package = package.as_ref();
@@ -231,7 +234,11 @@ fn record(
         name: oci_registry::escape(&name, 200),
         version: version.to_string(),
         source,
-        programs: programs.iter().map(|file| file.name.to_string()).collect(),
+        programs: groups
+            .iter()
+            .flat_map(|(_, files)| files)
+            .map(|file| file.name.to_string())
+            .collect(),
         version_req: flags.version.as_ref().map(ToString::to_string),
         target: package.map(|package| package.target.clone()),
         profile: package.and_then(|package| package.profile.clone()),

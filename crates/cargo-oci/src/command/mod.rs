@@ -5,6 +5,7 @@ pub(crate) mod blob;
 pub(crate) mod catalog;
 pub(crate) mod completions;
 pub(crate) mod config;
+mod contents;
 pub(crate) mod copy;
 pub(crate) mod delete;
 pub(crate) mod export;

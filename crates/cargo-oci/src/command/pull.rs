@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use clap::Args;
-use oci_registry::{Extract, Location, Meter, UnpackOptions, unpack};
+use oci_package::PackageFile;
+use oci_registry::{Extract, Location, Meter, Source, UnpackOptions, unpack};
 
+use super::contents;
 use super::find::{self, Selector};
 use super::location;
 use crate::message::{FileAction, FormatFlag, Message};
@@ -52,15 +54,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let wanted = flags.selector.wanted_or_machine();
     let manifest = find::manifest(&*source, &flags.reference, &root, Some(&wanted)).await?;
     let name = flags.reference.with(manifest.digest().clone());
-    let mut files = Vec::new();
-    for file in oci_package::files(&manifest)? {
-        let titled = file.title.filter(|_| flags.titles);
-        files.push(Extract {
-            name: titled.unwrap_or(file.name),
-            descriptor: file.descriptor,
-            executable: file.is_executable,
-        });
-    }
+    let files = oci_package::files(&manifest)?;
     if files.is_empty() {
         return Err(Error::new(
             oci_registry::ErrorKind::NotFound,
@@ -77,6 +71,34 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             .status("Pulling", format_args!("{asked} ({})", manifest.digest()));
     }
     let directory = session.resolve(&flags.output);
+    let groups = if flags.titles {
+        vec![(source, files)]
+    } else {
+        contents::open(session, source, files, &directory).await?
+    };
+    for (source, files) in groups {
+        let extract = |file: PackageFile| {
+            let titled = file.title.filter(|_| flags.titles);
+            Extract {
+                name: titled.unwrap_or(file.name),
+                descriptor: file.descriptor,
+                executable: file.is_executable,
+            }
+        };
+        let files: Vec<_> = files.into_iter().map(extract).collect();
+        write(session, &*source, &files, &directory, flags.force).await?;
+    }
+    session.finished(&name, manifest.digest(), None)
+}
+
+/// Writes files of one place into a directory, and tells of each.
+async fn write(
+    session: &Session,
+    source: &dyn Source,
+    files: &[Extract],
+    directory: &Path,
+    replace: bool,
+) -> Result<(), Error> {
     let bytes = files.iter().map(|file| file.descriptor.size).sum();
     let batch = session
         .reporter
@@ -102,12 +124,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         session.reporter.tell(&message);
     };
     let options = UnpackOptions {
-        replace: flags.force,
+        replace,
         concurrency: session.concurrency,
         started: &started,
         observer: &observer,
     };
-    unpack(&*source, &files, &directory, options)
+    unpack(source, files, directory, options)
         .await
         .map_err(|error| {
             let is_occupied = error.kind() == oci_registry::ErrorKind::Conflict;
@@ -117,7 +139,5 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             } else {
                 error
             }
-        })?;
-    drop(batch);
-    session.finished(&name, manifest.digest(), None)
+        })
 }

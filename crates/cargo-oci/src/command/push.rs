@@ -103,6 +103,10 @@ pub(crate) struct Flags {
     #[arg(long = "crate")]
     crate_file: bool,
 
+    /// Publish the files as one tar, for those who want a directory with its modes
+    #[arg(long)]
+    archive: bool,
+
     /// Build with this program
     #[arg(long, value_name = "TOOL", value_enum, default_value_t, hide_default_value = true, conflicts_with_all = ["file", "messages", "no_build"])]
     build_tool: BuildTool,

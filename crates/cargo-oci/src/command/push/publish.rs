@@ -42,6 +42,7 @@ pub(super) async fn all(
                 names: subject.names.clone(),
                 annotations: subject.annotations.clone(),
                 send_ahead: ahead.and_then(|ahead| ahead.wanting(&tag)),
+                archive: subject.archive,
             };
             let build = build(output, found, &provenance, flags, toolchain)?;
             let facts = super::subject::facts(session, subject.package);

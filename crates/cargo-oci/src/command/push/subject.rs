@@ -14,7 +14,7 @@ use crate::report::Error;
 use crate::session::Session;
 
 /// Keys that this version reads and cannot honour. What is asked for and not done would be worse than a refusal.
-const UNSUPPORTED_KEYS: [&str; 2] = ["tags", "archive"];
+const UNSUPPORTED_KEYS: [&str; 1] = ["tags"];
 
 /// A package that is to be published, and how.
 pub(super) struct Subject<'a> {
@@ -28,6 +28,8 @@ pub(super) struct Subject<'a> {
     pub(super) declared: Option<Declared>,
     /// Patterns of further files, relative to the package.
     pub(super) include: Vec<String>,
+    /// Whether the files become one tar.
+    pub(super) archive: bool,
 }
 
 impl Subject<'_> {
@@ -168,6 +170,7 @@ fn subject<'a>(
         floating,
         declared,
         include,
+        archive: flags.archive || settings.archive == Some(true),
     })
 }
 
