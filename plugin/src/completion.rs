@@ -29,7 +29,7 @@ use crate::lookup::{Found, Lookup};
 use crate::settings::Settings;
 
 /// How long the shell is kept waiting for a list that has just been asked for, and for each list only once.
-const BUDGET: Duration = Duration::from_millis(400);
+const BUDGET: Duration = Duration::from_millis(300);
 
 /// How long a list may take to arrive when nobody waits for it any more.
 const LIMIT: Duration = Duration::from_secs(10);

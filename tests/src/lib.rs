@@ -14,6 +14,8 @@
 //! | [`recorder`] | a proxy that names every request that passes |
 //! | [`narrows`] | a slow way to a registry, and how much passed |
 //! | [`program`] | a home of its own for a program, and its run |
+//! | [`terminal`] | a program in a terminal, and Ctrl-C |
+//! | [`stock`] | fifty repositories of small artifacts, of which everything is known |
 //! | [`sources`] | crates to push, in a directory of their own |
 //! | [`release`] | what stands in a registry already: a package for two targets, an image |
 //! | [`layout`] | OCI layout directories, read without our own code |
@@ -35,6 +37,8 @@ pub mod recorder;
 pub mod registry;
 pub mod release;
 pub mod sources;
+pub mod stock;
+pub mod terminal;
 pub mod testbed;
 pub mod token;
 

@@ -120,6 +120,12 @@ impl Home {
         self.run(&Part::Nu.path(), options)
     }
 
+    /// A script for a real Nushell that has nothing but itself.
+    #[must_use]
+    pub fn bare_nu(&self, script: &str) -> Run {
+        self.run(&Part::Nu.path(), ["-n", "--no-std-lib", "-c", script])
+    }
+
     /// What a Nushell pipeline gives, as JSON.
     ///
     /// # Panics
@@ -178,10 +184,10 @@ impl Home {
 /// A program about to run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    program: PathBuf,
-    arguments: Vec<OsString>,
-    directory: PathBuf,
-    environment: Vec<(OsString, OsString)>,
+    pub(crate) program: PathBuf,
+    pub(crate) arguments: Vec<OsString>,
+    pub(crate) directory: PathBuf,
+    pub(crate) environment: Vec<(OsString, OsString)>,
     input: String,
 }
 
@@ -332,7 +338,7 @@ impl Run {
         self.outcome().fails_with(code)
     }
 
-    fn line(&self) -> String {
+    pub(crate) fn line(&self) -> String {
         let name = self
             .program
             .file_name()

@@ -267,17 +267,43 @@ impl Registry {
         tags
     }
 
+    /// Gives what a tag names further tags, many at once and without a request for each.
+    ///
+    /// # Panics
+    ///
+    /// If the tag is not there.
+    pub fn multiply_tag(
+        &self,
+        repository: &str,
+        tag: &str,
+        names: impl IntoIterator<Item = String>,
+    ) {
+        let digest = self.digest(repository, tag).expect("the tag is there");
+        let (algorithm, encoded) = digest.split_once(':').expect("a digest");
+        for name in names {
+            let tag = self.tag_directory(repository, &name);
+            for link in ["current", &format!("index/{algorithm}/{encoded}")] {
+                let link = tag.join(link);
+                fs::create_dir_all(&link).expect("a directory for a tag");
+                fs::write(link.join("link"), &digest).expect("a tag");
+            }
+        }
+    }
+
     /// Takes a tag away and leaves its manifest, which this registry offers no request for.
     ///
     /// # Panics
     ///
     /// If the tag is not there.
     pub fn forget_tag(&self, repository: &str, tag: &str) {
-        let repositories = self
-            .data
-            .path()
-            .join("storage/docker/registry/v2/repositories");
-        let tag: PathBuf = [repository, "_manifests/tags", tag].iter().collect();
-        fs::remove_dir_all(repositories.join(tag)).expect("the tag is there");
+        fs::remove_dir_all(self.tag_directory(repository, tag)).expect("the tag is there");
+    }
+
+    fn tag_directory(&self, repository: &str, tag: &str) -> PathBuf {
+        let repositories = "storage/docker/registry/v2/repositories";
+        let inside: PathBuf = [repositories, repository, "_manifests/tags", tag]
+            .iter()
+            .collect();
+        self.data.path().join(inside)
     }
 }

@@ -80,7 +80,7 @@ impl PluginCommand for Tags {
                 result: None,
             },
             Example {
-                example: "oci tags ghcr.io/acme/widgets --long | where 'aarch64-apple-darwin' in targets | get name",
+                example: "oci tags ghcr.io/acme/widgets --long | where targets has aarch64-apple-darwin | get name",
                 description: "The tags that have something for a target",
                 result: None,
             },

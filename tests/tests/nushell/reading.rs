@@ -1,4 +1,4 @@
-//! The plugin in a real Nushell, against a real registry.
+//! Tags, manifests and catalogs of what `cargo oci push` published; errors and credentials.
 
 use e2e::loopback::{DeadHost, send};
 use e2e::program::Home;

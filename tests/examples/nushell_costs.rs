@@ -1,0 +1,226 @@
+//! What the Nushell plugin costs, as a person at the shell notices it: the first row, all rows, a second look, Ctrl-C, the
+//! Tab key, and a call that does nothing.
+//!
+//! ```console
+//! $ cargo build -p nu_plugin_oci && cargo run -p e2e --example nushell_costs
+//! ```
+//!
+//! Compare within one run only: it measures this machine and this build as well.
+
+#![expect(clippy::print_stdout, reason = "a table is what it is run for")]
+
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use e2e::loopback::{Body, Server, body};
+use e2e::program::{Home, Run};
+use e2e::recorder::Recorder;
+use e2e::registry::Registry;
+use e2e::stock::{self, Release};
+use e2e::terminal::Terminal;
+use e2e::testbed::{Part, is_there};
+use hyper::Response;
+use serde_json::Value;
+
+fn main() {
+    if !is_there(&[Part::DockerRegistry, Part::Nu]) {
+        return;
+    }
+    println!("| what | how long | |");
+    println!("| --- | ---: | --- |");
+    listing();
+    details();
+    calls();
+    interrupts();
+    completion();
+}
+
+fn row(what: &str, took: Duration, note: &str) {
+    println!("| {what} | {took:.1?} | {note} |");
+}
+
+/// 10,000 tags, beside what the shell itself makes of the same URL.
+fn listing() {
+    let registry = Registry::open();
+    stock::put_releases(&registry, "many", &[Release::new("many", 0, 0)]);
+    registry.multiply_tag("many", "1.0.0", (1..10_000).map(|at| format!("2.{at}.0")));
+    let host = registry.host();
+    let script = format!(
+        "let url = 'http://{host}/v2/many/tags/list'; \
+         let median = {{|work| do $work; 1..9 | each {{ timeit $work }} | math median }}; \
+         {{ \
+           get_first: (do $median {{ http get $url | get tags | first }}), \
+           get_all: (do $median {{ http get $url | get tags | each {{|tag| $tag }} | length }}), \
+           first: (do $median {{ oci tags {host}/many | first }}), \
+           all: (do $median {{ oci tags {host}/many | length }}), \
+         }}"
+    );
+    let took = Home::new().nu_value(&script);
+    let time = |key: &str| Duration::from_nanos(took[key].as_u64().expect("a duration"));
+    let ratio = |ours: &str, shells: &str| {
+        format!(
+            "{:.2} of `http get`",
+            time(ours).as_secs_f64() / time(shells).as_secs_f64()
+        )
+    };
+    row(
+        "`http get URL`, first of 10,000 tags",
+        time("get_first"),
+        "",
+    );
+    row("`http get URL`, all of them", time("get_all"), "");
+    row(
+        "`oci tags`, first row of 10,000",
+        time("first"),
+        &ratio("first", "get_first"),
+    );
+    row(
+        "`oci tags`, all rows",
+        time("all"),
+        &ratio("all", "get_all"),
+    );
+}
+
+/// `oci tags --long` on 1,000 tags, which name a manifest each.
+fn details() {
+    let registry = Registry::open();
+    let releases: Vec<_> = (0..1000).map(|at| Release::new("long", at, at)).collect();
+    stock::put_releases(&registry, "long", &releases);
+    let (home, recorder) = (Home::new(), Recorder::before(registry.host()));
+    let observed = Home::new();
+    for what in ["cold", "again, from the cache on disk"] {
+        let began = Instant::now();
+        let count = home.nu_value(&format!(
+            "oci tags {}/long --long | length",
+            registry.host()
+        ));
+        let took = began.elapsed();
+        assert_eq!(count, 1000);
+        let _ = recorder.take();
+        let count = observed.nu_value(&format!(
+            "oci tags {}/long --long | length",
+            recorder.host()
+        ));
+        assert_eq!(count, 1000);
+        let requests = recorder.take();
+        let bodies = requests
+            .iter()
+            .filter(|request| request.method == "GET")
+            .count();
+        let note = format!("{} requests, {bodies} of them GET", requests.len());
+        row(
+            &format!("`oci tags --long`, 1,000 tags, {what}"),
+            took,
+            &note,
+        );
+    }
+}
+
+/// What the first call of a shell costs, and one of many.
+fn calls() {
+    let home = Home::new();
+    let median = |run: &dyn Fn() -> Run| {
+        let mut times: Vec<_> = (0..21)
+            .map(|_| {
+                let began = Instant::now();
+                run().succeeds();
+                began.elapsed()
+            })
+            .collect();
+        times.sort();
+        times[times.len() / 2]
+    };
+    let nothing = median(&|| home.bare_nu("42"));
+    let known = median(&|| home.nu("42"));
+    let called = median(&|| home.nu("oci reference a.b/c"));
+    row("`nu -c 42`", nothing, "");
+    row(
+        "with `--plugins`, beyond that",
+        known.saturating_sub(nothing),
+        "the plugin is started for its signatures",
+    );
+    row(
+        "with the first call as well, beyond that",
+        called.saturating_sub(nothing),
+        "`oci reference a.b/c`",
+    );
+    let warm = home.nu_value(
+        "oci reference a.b/c; 1..501 | each { timeit { oci reference a.b/c } } | math median",
+    );
+    let warm = Duration::from_nanos(warm.as_u64().expect("a duration"));
+    row("a further call", warm, "the same");
+}
+
+/// A registry with one page of tags, that answers nothing else.
+fn hanging() -> (Server, Receiver<String>) {
+    let (tell, told) = mpsc::channel();
+    let tell = Arc::new(Mutex::new(tell));
+    let server = Server::start(move |request| {
+        let tell = Arc::clone(&tell);
+        async move {
+            let uri = request.uri().to_string();
+            if uri.starts_with("/v2/some/tags/list") && !uri.contains("last=") {
+                let mut answer: Response<Body> = Response::new(body(r#"{"tags":["1.0.0"]}"#));
+                let next = "</v2/some/tags/list?last=1.0.0>; rel=\"next\"";
+                answer
+                    .headers_mut()
+                    .insert("Link", next.parse().expect("a header"));
+                return answer;
+            }
+            let _ = tell.lock().expect("nobody panics here").send(uri);
+            std::future::pending().await
+        }
+    });
+    (server, told)
+}
+
+/// How long the shell takes to come back after Ctrl-C, the end of its own process included.
+fn interrupts() {
+    let home = Home::new();
+    for (what, script) in [
+        ("a value", "oci manifest NAME:1.0.0"),
+        ("a stream", "oci tags NAME | each {|tag| print $tag.name }"),
+        ("a stream at length", "oci tags NAME --long | print"),
+    ] {
+        let mut times: Vec<_> = (0..9)
+            .map(|_| {
+                let (server, waiting) = hanging();
+                let script = script.replace("NAME", &format!("{}/some", server.host()));
+                let terminal = Terminal::start(&home.nu(&script));
+                let waited = waiting.recv_timeout(Duration::from_mins(1));
+                waited.expect("a request is left without an answer");
+                let pressed = terminal.interrupt();
+                terminal.end().1.duration_since(pressed)
+            })
+            .collect();
+        times.sort();
+        let note = format!("at most {:.1?}; the registry hangs", times[8]);
+        row(
+            &format!("from Ctrl-C to the end of `nu`, {what}"),
+            times[4],
+            &note,
+        );
+    }
+}
+
+/// The Tab key at a registry that hangs, and a call beside it.
+fn completion() {
+    let (server, _waiting) = hanging();
+    let host = server.host();
+    let script = format!(
+        "oci reference a.b/c; let complete = {{|| r#'oci tags {host}/'# | commandline complete | length }}; \
+         let beside = [{{|| timeit $complete }} {{|| sleep 100ms; timeit {{ oci reference a.b/c }} }}] \
+           | par-each --keep-order {{|work| do $work }}; \
+         {{first: $beside.0, call: $beside.1, again: (timeit $complete)}}"
+    );
+    let took: Value = Home::new().nu_value(&script);
+    let time = |key: &str| Duration::from_nanos(took[key].as_u64().expect("a duration"));
+    row("the Tab key, at a registry that hangs", time("first"), "");
+    row("the Tab key once more", time("again"), "");
+    row(
+        "a call begun 0.1 s after the first",
+        time("call"),
+        "calls come in by the thread that completes",
+    );
+}

@@ -1,0 +1,196 @@
+//! A registry with many small artifacts in it, of which everything is known beforehand.
+//!
+//! Fifty repositories of five teams, `team-a/app-0` to `team-e/app-9`, with forty tags each: the releases `1.0.0` to
+//! `1.3.7`, one an hour; `latest`, which names what `1.3.7` names; and `nightly`, an index of `1.0.0` for `linux/amd64` and
+//! `1.0.1` for `linux/arm64`.
+
+use hyper::{Method, Request};
+use jiff::{Timestamp, ToSpan as _};
+use serde_json::{Value, json};
+
+use crate::loopback::send;
+use crate::registry::Registry;
+use crate::sha256;
+
+/// How many repositories there are.
+pub const REPOSITORIES: usize = 50;
+/// How many releases each of them has; two tags more than releases.
+pub const RELEASES: usize = 38;
+/// How large the layer of a release is, in bytes: by turns.
+pub const LAYERS: [usize; 3] = [1_000, 20_000, 300_000];
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// One release.
+#[derive(Clone, Debug)]
+pub struct Release {
+    /// `team-a/app-0`.
+    pub repository: String,
+    /// `1.0.0`.
+    pub version: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// How large its layer is.
+    pub layer: usize,
+}
+
+/// The name of a repository by its number.
+#[must_use]
+pub fn repository(number: usize) -> String {
+    let team = char::from(b"abcde"[number / 10]);
+    format!("team-{team}/app-{}", number % 10)
+}
+
+/// The releases of a repository, the oldest first.
+#[must_use]
+pub fn releases(number: usize) -> Vec<Release> {
+    let first = number * RELEASES;
+    let release = |at: usize| Release::new(&repository(number), at, first + at);
+    (0..RELEASES).map(release).collect()
+}
+
+impl Release {
+    /// The release of this number of a repository, so many hours after the first of all.
+    #[must_use]
+    pub fn new(repository: &str, number: usize, hours: usize) -> Self {
+        let first: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a date");
+        Self {
+            repository: repository.to_owned(),
+            version: format!("1.{}.{}", number / 10, number % 10),
+            created: first + i64::try_from(hours).expect("few").hours(),
+            layer: LAYERS[number % LAYERS.len()],
+        }
+    }
+
+    /// The bytes of the layer of a release, which are the same for all of one size.
+    fn content(size: usize) -> Vec<u8> {
+        std::iter::repeat_n(b'x', size).collect()
+    }
+
+    /// The manifest as it is pushed.
+    #[must_use]
+    pub fn manifest(&self) -> Vec<u8> {
+        let layer = Self::content(self.layer);
+        let manifest = json!({
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "artifactType": "application/vnd.acme.app",
+            "config": {
+                "mediaType": "application/vnd.oci.empty.v1+json",
+                "digest": sha256(b"{}"),
+                "size": 2,
+            },
+            "layers": [{
+                "mediaType": "text/plain",
+                "digest": sha256(&layer),
+                "size": layer.len(),
+                "annotations": {"org.opencontainers.image.title": "app.txt"},
+            }],
+            "annotations": {
+                "org.opencontainers.image.title": self.repository.rsplit('/').next(),
+                "org.opencontainers.image.version": self.version,
+                "org.opencontainers.image.created": self.created.to_string(),
+            },
+        });
+        manifest.to_string().into_bytes()
+    }
+
+    /// The digest of the manifest.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        sha256(&self.manifest())
+    }
+}
+
+/// Puts everything into an open registry.
+pub fn fill(registry: &Registry) {
+    // Two at a time are what the machines of CI have.
+    std::thread::scope(|scope| {
+        for half in 0..2 {
+            scope.spawn(move || {
+                for number in (0..REPOSITORIES).filter(|number| number % 2 == half) {
+                    fill_repository(registry, number);
+                }
+            });
+        }
+    });
+}
+
+/// Puts the releases of one repository into an open registry.
+pub fn put_releases(registry: &Registry, repository: &str, releases: &[Release]) {
+    put_blob(registry, repository, b"{}");
+    for size in LAYERS {
+        put_blob(registry, repository, &Release::content(size));
+    }
+    for release in releases {
+        let (tag, manifest) = (&release.version, release.manifest());
+        put_manifest(registry, repository, tag, MANIFEST, manifest);
+    }
+}
+
+fn fill_repository(registry: &Registry, number: usize) {
+    let (name, releases) = (repository(number), releases(number));
+    put_releases(registry, &name, &releases);
+    let last = &releases[RELEASES - 1];
+    put_manifest(registry, &name, "latest", MANIFEST, last.manifest());
+    let entry = |release: &Release, architecture: &str| -> Value {
+        json!({
+            "mediaType": MANIFEST,
+            "digest": release.digest(),
+            "size": release.manifest().len(),
+            "platform": {"os": "linux", "architecture": architecture},
+        })
+    };
+    let index = json!({
+        "schemaVersion": 2,
+        "mediaType": INDEX,
+        "manifests": [entry(&releases[0], "amd64"), entry(&releases[1], "arm64")],
+    });
+    put_manifest(
+        registry,
+        &name,
+        "nightly",
+        INDEX,
+        index.to_string().into_bytes(),
+    );
+}
+
+/// Pushes a blob.
+///
+/// # Panics
+///
+/// If the registry does not take it.
+pub fn put_blob(registry: &Registry, repository: &str, content: &[u8]) {
+    let started = registry.request(Method::POST, &format!("/v2/{repository}/blobs/uploads/"));
+    let location = started.headers()["Location"]
+        .to_str()
+        .expect("a URL is ASCII");
+    let sign = if location.contains('?') { '&' } else { '?' };
+    let put = Request::put(format!("{location}{sign}digest={}", sha256(content)))
+        .header("Content-Length", content.len())
+        .body(content.to_vec());
+    let answer = send(put.expect("a request"));
+    assert_eq!(answer.status(), 201, "{}", registry.log());
+}
+
+/// Pushes a manifest under a tag.
+///
+/// # Panics
+///
+/// If the registry does not take it.
+pub fn put_manifest(
+    registry: &Registry,
+    repository: &str,
+    tag: &str,
+    media_type: &str,
+    document: Vec<u8>,
+) {
+    let host = registry.host();
+    let put = Request::put(format!("http://{host}/v2/{repository}/manifests/{tag}"))
+        .header("Content-Type", media_type)
+        .header("Content-Length", document.len())
+        .body(document);
+    let answer = send(put.expect("a request"));
+    assert_eq!(answer.status(), 201, "{}", registry.log());
+}

@@ -1,0 +1,103 @@
+//! A program in a terminal of its own: what it shows, and Ctrl-C.
+
+use std::io::{Read as _, Write as _};
+use std::process::ExitStatus;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use pty_process::Size;
+use pty_process::blocking::{Command, Pty};
+
+use crate::program::Run;
+
+/// No program in a terminal takes so long for anything.
+const LIMIT: Duration = Duration::from_mins(1);
+
+/// A terminal and the program in it, which is hung up on when this value goes.
+#[derive(Debug)]
+pub struct Terminal {
+    line: String,
+    keyboard: Keyboard,
+    /// What was shown so far.
+    screen: Arc<Mutex<String>>,
+    ended: Receiver<(ExitStatus, Instant)>,
+}
+
+/// The end of a terminal that a person sits at.
+struct Keyboard(Arc<Pty>);
+
+impl std::fmt::Debug for Keyboard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keyboard")
+    }
+}
+
+impl Terminal {
+    /// Starts a program in a terminal of 80 columns.
+    #[must_use]
+    pub fn start(run: &Run) -> Self {
+        let (pty, slave) = pty_process::blocking::open().expect("a terminal");
+        pty.resize(Size::new(24, 80))
+            .expect("a terminal has a size");
+        let command = Command::new(&run.program)
+            .args(&run.arguments)
+            .current_dir(&run.directory)
+            .env_clear()
+            .envs(run.environment.iter().map(|(name, value)| (name, value)))
+            .env("TERM", "xterm");
+        let line = run.line();
+        let mut child = command
+            .spawn(slave)
+            .unwrap_or_else(|error| panic!("`{line}` did not start: {error}"));
+        let (pty, screen) = (Arc::new(pty), Arc::<Mutex<String>>::default());
+        let (seen, shown) = (Arc::clone(&pty), Arc::clone(&screen));
+        // Both end with the program, at the latest when the terminal is gone.
+        std::thread::spawn(move || {
+            let mut piece = [0; 4096];
+            while let Ok(count @ 1..) = (&*seen).read(&mut piece) {
+                let mut text = shown.lock().unwrap_or_else(PoisonError::into_inner);
+                text.push_str(&String::from_utf8_lossy(&piece[..count]));
+            }
+        });
+        let (tell, ended) = mpsc::channel();
+        std::thread::spawn(move || {
+            if let Ok(status) = child.wait() {
+                let _ = tell.send((status, Instant::now()));
+            }
+        });
+        Self {
+            line,
+            keyboard: Keyboard(pty),
+            screen,
+            ended,
+        }
+    }
+
+    /// Presses Ctrl-C.
+    #[must_use]
+    pub fn interrupt(&self) -> Instant {
+        (&*self.keyboard.0)
+            .write_all(b"\x03")
+            .expect("a key can be pressed");
+        Instant::now()
+    }
+
+    /// Waits until the program has ended, and says how, when, and what was shown.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end.
+    #[must_use]
+    pub fn end(self) -> (Option<i32>, Instant, String) {
+        let ended = self.ended.recv_timeout(LIMIT);
+        let text = self.screen.lock();
+        let text = text.unwrap_or_else(PoisonError::into_inner).clone();
+        match ended {
+            Ok((status, when)) => (status.code(), when, text),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                panic!("`{}` did not end: {text}", self.line)
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The plugin in a real Nushell, against a real registry.
+
+mod patience;
+mod questions;
+mod reading;
+mod writing;

@@ -1,0 +1,117 @@
+//! Copies, tags and deletions, of what `cargo oci push` published.
+
+use e2e::program::Home;
+use e2e::registry::Registry;
+use e2e::require;
+use e2e::sources::{Sources, host_triple};
+use serde_json::json;
+
+fn stocked() -> (Registry, Sources) {
+    let (registry, sources) = (Registry::open(), Sources::widgets());
+    Home::new()
+        .cargo_oci(["push", "--registry", registry.host()])
+        .within(sources.path())
+        .succeeds();
+    (registry, sources)
+}
+
+#[test]
+fn a_release_moves_between_registries_and_back_into_files() {
+    require!(DockerRegistry, Nu);
+    let ((from, sources), to) = (stocked(), Registry::open());
+    let home = Home::new();
+    let copied = home.nu_value(&format!(
+        "oci tags {}/widgets | oci copy {}/mirror/ | sort-by reference",
+        from.host(),
+        to.host()
+    ));
+    let row = |tag: &str| {
+        json!({
+            "reference": format!("{}/mirror/widgets:{tag}", to.host()),
+            "action": "copied",
+            "digest": from.digest("widgets", tag),
+        })
+    };
+    let target_tag = sources.target_tag();
+    assert_eq!(copied, json!([row("1.2.3"), row(&target_tag)]));
+    for tag in ["1.2.3", &target_tag] {
+        assert_eq!(
+            to.digest("mirror/widgets", tag),
+            from.digest("widgets", tag)
+        );
+    }
+    let files = home.nu_value(&format!(
+        "oci pull {}/mirror/widgets --output bin | where kind == bin | get path",
+        to.host()
+    ));
+    let bin = home.path().join("bin");
+    assert_eq!(files, json!([bin.join("round"), bin.join("square")]));
+    let round = std::fs::read(bin.join("round")).expect("a program");
+    assert_eq!(round, sources.built("round"));
+    // It can be run, too.
+    let run = home.nu("^bin/round; 'ran'").succeeds();
+    assert!(run.stdout.contains("ran"), "{run}");
+}
+
+#[test]
+fn a_page_about_a_release_says_what_the_package_says() {
+    require!(DockerRegistry, Nu);
+    let (registry, _) = stocked();
+    let page = Home::new().nu_value(&format!(
+        "oci inspect {}/widgets | {{name: $in.name, version: $in.version, targets: $in.targets.target}}",
+        registry.host()
+    ));
+    let expected = json!({"name": "widgets", "version": "1.2.3", "targets": [host_triple()]});
+    assert_eq!(page, expected);
+    let config = Home::new().nu_value(&format!(
+        "oci config {}/widgets | select name version target",
+        registry.host()
+    ));
+    let expected = json!({"name": "widgets", "version": "1.2.3", "target": host_triple()});
+    assert_eq!(config, expected);
+}
+
+#[test]
+fn the_last_target_that_goes_takes_the_index_along() {
+    require!(DockerRegistry, Nu);
+    let (registry, sources) = stocked();
+    let tag = sources.target_tag();
+    let home = Home::new();
+    let rows = |flag: &str| {
+        home.nu_value(&format!(
+            "oci delete {}/widgets:{tag} {flag} | select action",
+            registry.host()
+        ))
+    };
+    let would = json!([{"action": "would delete"}, {"action": "would change"}]);
+    assert_eq!(rows("--dry-run"), would);
+    assert_eq!(registry.tags("widgets").len(), 2);
+    assert_eq!(
+        rows(""),
+        json!([{"action": "deleted"}, {"action": "deleted"}])
+    );
+    assert_eq!(registry.tags("widgets"), [""; 0]);
+}
+
+#[test]
+fn the_credential_in_use_is_named() {
+    require!(DockerRegistry, Nu);
+    let registry = Registry::with_passwords();
+    let home = Home::of_user(registry.host());
+    let row = home.nu_value(&format!(
+        "oci ping {} | select authenticated credential_source",
+        registry.host()
+    ));
+    let place = home.docker_config().join("config.json");
+    let expected = json!({
+        "authenticated": true,
+        "credential_source": format!("docker config `{}`", place.display()),
+    });
+    assert_eq!(row, expected);
+    let stranger =
+        Home::new().nu_value(&format!("oci ping {} | get authenticated", registry.host()));
+    assert_eq!(stranger, false);
+    let other = Home::logged_in(registry.host(), "carol", "wrong");
+    let code = other.nu_error_code(&format!("oci ping {}", registry.host()));
+    assert_eq!(code, "oci::unauthenticated");
+}
