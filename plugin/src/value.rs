@@ -5,10 +5,9 @@
 
 use chrono::DateTime;
 use nu_protocol::{Record, Span, Type, Value, record};
-use oci_package::{Details, Summary, annotation};
+use oci_package::{Details, InspectedTarget, Inspection, Summary, annotation};
 use oci_registry::{Annotations, Descriptor, Digest, Identifier, Manifest, Platform, Reference};
 
-use crate::lookup::Found;
 use crate::place::Place;
 
 /// The columns of a table or record, with their types.
@@ -187,27 +186,18 @@ pub(crate) fn file_columns() -> Columns {
 
 /// The columns of what a release page shows.
 pub(crate) fn release_columns() -> Columns {
-    let mut release: Columns = DESCRIBED
-        .iter()
-        .map(|(name, _)| ((*name).to_owned(), nullable(Type::String)))
-        .collect();
-    release.extend(columns([
+    columns([
+        ("name", nullable(Type::String)),
+        ("version", nullable(Type::String)),
+        ("description", nullable(Type::String)),
+        ("licenses", nullable(Type::String)),
+        ("source", nullable(Type::String)),
+        ("revision", nullable(Type::String)),
         ("created", nullable(Type::Date)),
         ("targets", table(target_columns())),
         ("reference", Type::String),
-    ]));
-    release
+    ])
 }
-
-/// The columns that are annotations, with their keys.
-const DESCRIBED: [(&str, &str); 6] = [
-    ("name", annotation::TITLE),
-    ("version", annotation::VERSION),
-    ("description", annotation::DESCRIPTION),
-    ("licenses", annotation::LICENSES),
-    ("source", annotation::SOURCE),
-    ("revision", annotation::REVISION),
-];
 
 fn target_columns() -> Columns {
     columns([
@@ -220,56 +210,40 @@ fn target_columns() -> Columns {
     ])
 }
 
-/// What a release page shows of a manifest about which this is said.
-pub(crate) fn release(found: &Found, said: &Annotations, summary: &Summary, span: Span) -> Value {
-    let Found {
-        place, manifest, ..
-    } = found;
-    let mut record: Record = DESCRIBED
-        .iter()
-        .map(|(name, key)| ((*name).to_owned(), text(said.get(*key), span)))
-        .collect();
-    let targets = if let Some(index) = manifest.as_index() {
-        // Documents about a neighbour are no targets.
-        let is_target = |entry: &&Descriptor| {
-            entry.annotation(annotation::TARGET).is_some()
-                || entry.platform.as_ref().is_none_or(is_known)
-        };
-        let rows = index.manifests.iter().filter(is_target).map(|entry| {
-            let platform = entry.platform.as_ref();
-            target(place, entry, platform, stated_size(entry), span)
-        });
-        rows.collect()
-    } else {
-        let mut itself = manifest.descriptor();
-        itself.annotations.clone_from(manifest.annotations());
-        let platform = summary.platforms.first();
-        vec![target(place, &itself, platform, summary.size, span)]
+/// What a release page shows.
+pub(crate) fn release(place: &Place, said: &Inspection, span: Span) -> Value {
+    // Documents about a neighbour are no targets.
+    let is_target = |target: &&InspectedTarget| {
+        target.target.is_some() || target.platform.as_ref().is_none_or(is_known)
     };
-    let created = said.get(annotation::CREATED).or(summary.created.as_ref());
-    record.push("created", date(created.map(String::as_str), span));
-    record.push("targets", Value::list(targets, span));
-    record.push(
-        "reference",
-        text(Some(place.reference(manifest.digest().clone())), span),
-    );
+    let targets = said.targets.iter().filter(is_target);
+    let targets = targets.map(|offered| target(place, offered, span));
+    let record = record! {
+        "name" => text(said.name.as_ref(), span),
+        "version" => text(said.version.as_ref(), span),
+        "description" => text(said.description.as_ref(), span),
+        "licenses" => text(said.licenses.as_ref(), span),
+        "source" => text(said.source.as_ref(), span),
+        "revision" => text(said.revision.as_ref(), span),
+        "created" => date(said.created.as_deref(), span),
+        "targets" => Value::list(targets.collect(), span),
+        "reference" => text(Some(place.reference(said.digest.clone())), span),
+    };
     Value::record(record, span)
 }
 
-fn target(
-    place: &Place,
-    descriptor: &Descriptor,
-    platform: Option<&Platform>,
-    bytes: Option<u64>,
-    span: Span,
-) -> Value {
+fn target(place: &Place, target: &InspectedTarget, span: Span) -> Value {
+    let platform = target
+        .platform
+        .as_ref()
+        .filter(|platform| is_known(platform));
     let row = record! {
-        "target" => text(descriptor.annotation(annotation::TARGET), span),
-        "platform" => text(platform.filter(|platform| is_known(platform)), span),
-        "glibc" => text(descriptor.annotation(annotation::GLIBC), span),
-        "size" => size(bytes, span),
-        "reference" => reference_of(place, descriptor, span),
-        "digest" => text(Some(&descriptor.digest), span),
+        "target" => text(target.target.as_ref(), span),
+        "platform" => text(platform, span),
+        "glibc" => text(target.glibc, span),
+        "size" => size(target.size, span),
+        "reference" => text(Some(place.reference(target.digest.clone())), span),
+        "digest" => text(Some(&target.digest), span),
     };
     Value::record(row, span)
 }

@@ -67,7 +67,7 @@
 //! | Is it what lies in a directory? | [`compare`] |
 //! | Under which tag? | [`ReleaseTag`], [`tag`], [`repository_name`] |
 //! | Who sends it, and what if others do too? | [`publish`], [`plan`], [`assemble`], [`float()`] |
-//! | Who edits an index? | [`add`], [`remove`] |
+//! | Who edits an index? | [`add`], [`remove`]; [`listed`] finds what is in one |
 //! | Which one is for this machine? | [`choose`], [`find`] |
 //! | What does a triple mean to everyone else? | [`platform`], [`Libc`], [`Elf`] |
 //!
@@ -109,9 +109,9 @@ pub use name::{NameTemplate, repository_name};
 pub use package::{Build, File, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
 pub use release::{
-    AddOptions, Event, Floated, Member, Note, Observer, Plan, PlannedTag, PublishOptions,
-    Published, PublishedTag, Removed, TagAction, add, assemble, float, plan, publish, removable,
-    remove,
+    AddOptions, Event, Floated, Listed, Member, Note, Observer, Plan, PlannedTag, PublishOptions,
+    Published, PublishedTag, Removed, TagAction, add, assemble, float, listed, plan, publish,
+    removable, remove,
 };
 pub use summary::Summary;
 pub use tag::ReleaseTag;

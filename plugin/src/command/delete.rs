@@ -7,8 +7,7 @@ use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
-use oci_package::{Member, tag};
-use oci_registry::{Digest, Error, ErrorKind, Identifier, Location, Optional, Source, Tag};
+use oci_registry::{Digest, ErrorKind, Identifier, Location, Source};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
@@ -51,7 +50,8 @@ impl PluginCommand for Delete {
 
     fn extra_description(&self) -> &'static str {
         "A tag goes alone: the manifest that it names stays, with its other tags. A digest is a manifest, which goes with \
-         every tag that names it, or a blob. Of a package, the tag of a target takes its entry out of the index as well.\n\n\
+         every tag that names it, or a blob. Of a package, the tag or manifest of a target takes its entry out of the index \
+         as well.\n\n\
          A row for each thing that was done: `action` is `deleted`, or `changed` for such an index; with --dry-run \
          `would delete` or `would change`. Many registries have deletion turned off; that is the error `oci::unsupported`, \
          and nothing is done."
@@ -122,6 +122,15 @@ impl Deleting {
                 )),
             );
         };
+        if let Location::Registry(reference) = &asked.name
+            && let (Some(tag), Some(digest)) = (reference.tag(), reference.digest())
+        {
+            let message =
+                format!("refused to delete `{reference}`: it names both a tag and a digest");
+            let advice =
+                format!("leave `@{digest}` out to delete the tag, `:{tag}` to delete the manifest");
+            return Err(report::invalid(message, "names two things", at).with_help(advice));
+        }
         let place = Place::open_to_delete(self.lookup.client(), &asked.name, self.lookup.base());
         let Some(place) = place.await.map_err(|error| error.at(at))? else {
             let message = format!(
@@ -131,61 +140,68 @@ impl Deleting {
             let kind = ErrorKind::Unsupported;
             return Err(report::new(kind, message, "is in an archive", at));
         };
-        let done = match identifier {
-            Identifier::Tag(tag) => self.delete_tag(&place, &tag, at).await?,
-            Identifier::Digest(digest) => {
-                let done = self.delete_content(&place, &digest).await;
-                vec![done.map_err(|error| error.at(at))?]
-            }
-        };
+        let done = self.delete_named(&place, &identifier, at).await?;
         Ok(stream::iter(done.into_iter().map(Ok)).boxed())
     }
 
-    async fn delete_tag(
+    async fn delete_named(
         &self,
         place: &Place<Shelf>,
-        tag: &Tag,
+        named: &Identifier,
         at: Span,
     ) -> Result<Vec<Value>, LabeledError> {
         let content = &**place.content();
-        let named = Identifier::Tag(tag.clone());
-        let held = Source::resolve(content, &named).await;
-        let digest = held.map_err(|error| error.at(at))?.digest;
-        let deleted = self.row(place, &named, "delete", Some(&digest));
-        let Some((index, member)) = entry_of(content, tag).await.map_err(|error| error.at(at))?
-        else {
-            if !self.is_dry {
-                let done = content.delete_tag(tag).await;
-                done.map_err(|error| error.at(at))?;
+        let held = Source::resolve(content, named).await;
+        let held = match (held, named) {
+            (Err(error), Identifier::Digest(digest)) if error.kind() == ErrorKind::NotFound => {
+                let done = self.delete_blob(place, digest).await;
+                return Ok(vec![done.map_err(|error| error.at(at))?]);
             }
-            return Ok(vec![deleted]);
+            (held, _) => held.map_err(|error| error.at(at))?,
         };
-        let of_index = Identifier::Tag(index.clone());
-        if self.is_dry {
-            return Ok(vec![deleted, self.row(place, &of_index, "change", None)]);
+        let digest = &held.digest;
+        let listed = oci_package::listed(content, named).await;
+        let listed = listed.map_err(|error| error.at(at))?;
+        let mut done = Vec::new();
+        if let Some(listed) = &listed {
+            // The tags go before the entry: the one that was named, or those of the manifest that was.
+            let tags = listed.tags.iter().cloned().map(Identifier::Tag);
+            done.extend(tags.map(|tag| self.row(place, &tag, "delete", Some(digest))));
+            let index = Identifier::Tag(listed.index.clone());
+            done.push(if self.is_dry {
+                self.row(place, &index, "change", None)
+            } else {
+                let members = std::slice::from_ref(&listed.member);
+                let removed = oci_package::remove(content, &listed.index, members, &|_| {}).await;
+                match &removed.map_err(|error| error.at(at))?.index {
+                    Some(left) => self.row(place, &index, "change", Some(left.digest())),
+                    None => self.row(place, &index, "delete", None),
+                }
+            });
         }
-        let removed = oci_package::remove(content, &index, &[member], &|_| {}).await;
-        let removed = removed.map_err(|error| error.at(at))?;
-        let changed = match &removed.index {
-            Some(left) => self.row(place, &of_index, "change", Some(left.digest())),
-            None => self.row(place, &of_index, "delete", None),
+        let deleted = match named {
+            // That was done with the entry.
+            Identifier::Tag(_) if listed.is_some() => return Ok(done),
+            _ if self.is_dry => Ok(()),
+            Identifier::Tag(tag) => content.delete_tag(tag).await,
+            Identifier::Digest(digest) => content.delete_manifest(digest).await,
         };
-        Ok(vec![deleted, changed])
+        deleted.map_err(|error| error.at(at))?;
+        done.push(self.row(place, named, "delete", Some(digest)));
+        Ok(done)
     }
 
-    async fn delete_content(&self, place: &Place<Shelf>, digest: &Digest) -> Result<Value, Error> {
+    async fn delete_blob(
+        &self,
+        place: &Place<Shelf>,
+        digest: &Digest,
+    ) -> oci_registry::Result<Value> {
         let content = &**place.content();
-        let named = Identifier::Digest(digest.clone());
-        let is_manifest = Source::resolve(content, &named).await.optional()?.is_some();
-        if !is_manifest {
-            Source::find_blob(content, digest).await?;
+        Source::find_blob(content, digest).await?;
+        if !self.is_dry {
+            content.delete_blob(digest).await?;
         }
-        match (self.is_dry, is_manifest) {
-            (true, _) => {}
-            (false, true) => content.delete_manifest(digest).await?,
-            (false, false) => content.delete_blob(digest).await?,
-        }
-        Ok(self.row(place, &named, "delete", Some(digest)))
+        Ok(self.row(place, &digest.clone().into(), "delete", Some(digest)))
     }
 
     fn row(
@@ -202,20 +218,4 @@ impl Deleting {
         };
         value::action(place.reference(named.clone()), &action, digest, self.span)
     }
-}
-
-/// The entry that goes with the tag of a target, and the tag of the index that it is in.
-async fn entry_of(content: &Shelf, tag: &Tag) -> Result<Option<(Tag, Member)>, Error> {
-    let (release, Some(target)) = tag::split(tag) else {
-        return Ok(None);
-    };
-    let Ok(index) = release.parse::<Tag>() else {
-        return Ok(None);
-    };
-    let held = Source::manifest(content, &index.clone().into())
-        .await
-        .optional()?;
-    let held = held.as_ref().and_then(oci_package::PackageIndex::read);
-    let is_entry = held.is_some_and(|held| held.entry(target).is_some());
-    Ok(is_entry.then(|| (index, Member::Target(target.to_owned()))))
 }

@@ -6,7 +6,6 @@ use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
-use oci_package::{Concurrency, Survey};
 use oci_registry::{Cache, Location};
 
 use crate::OciPlugin;
@@ -88,7 +87,6 @@ impl PluginCommand for Inspect {
         let release = Arc::new(Release {
             cache: surroundings.cache(),
             lookup: Lookup::new(plugin, surroundings).choosing(call)?,
-            concurrency: Concurrency::new(settings.concurrency),
             span: call.head,
         });
         plugin.runtime.each(
@@ -108,20 +106,15 @@ impl PluginCommand for Inspect {
 struct Release {
     lookup: Lookup,
     cache: Option<Cache>,
-    concurrency: Concurrency,
     span: Span,
 }
 
 impl Release {
     async fn show(&self, asked: &Subject<Location>) -> Result<Value, LabeledError> {
-        let at = asked.span;
         let found = self.lookup.find(asked).await?;
         let source = found.place.cached_by(self.cache.as_ref());
-        let survey = Survey::new(source, self.concurrency.clone());
-        let said = survey.annotations(&found.manifest).await;
-        let said = said.map_err(|error| error.at(at))?;
-        let summary = survey.summary(&found.manifest).await;
-        let summary = summary.map_err(|error| error.at(at))?;
-        Ok(value::release(&found, &said, &summary, self.span))
+        let said = oci_package::inspect(&source, &found.manifest).await;
+        let said = said.map_err(|error| error.at(asked.span))?;
+        Ok(value::release(&found.place, &said, self.span))
     }
 }

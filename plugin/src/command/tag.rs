@@ -66,7 +66,7 @@ impl PluginCommand for Tag {
                 result: None,
             },
             Example {
-                example: "oci catalog registry.acme.dev | get reference | each { $in + ':nightly' } | oci tag last-night --dry-run",
+                example: "oci catalog registry.acme.dev | where name starts-with team-a/ | oci tags | where name == nightly | oci tag last-night --dry-run",
                 description: "See what tagging many repositories would do",
                 result: None,
             },

@@ -12,6 +12,9 @@ use oci_registry::{
 use crate::scripted::{Answer, Registry};
 use crate::{Directory, INDEX, cell, columns, eval, eval_in, manifest, shell, texts};
 
+/// The artifact type of what `cargo oci push` publishes for a target.
+const PACKAGE_TARGET: &str = "application/vnd.cargo-oci.package-target.v1";
+
 fn annotations(pairs: &[(&str, &str)]) -> Annotations {
     let pairs = pairs.iter();
     pairs
@@ -61,8 +64,7 @@ pub(crate) async fn release(layout: Layout) {
             "application/x".into(),
             r#"{"rustc":"1.95.0","name":"widgets"}"#,
         );
-        let packed =
-            Packed::new("application/y".into(), config, layers, of_target.clone()).unwrap();
+        let packed = Packed::new(PACKAGE_TARGET.into(), config, layers, of_target.clone()).unwrap();
         let manifest = push(&layout, packed).await;
         let mut entry = manifest.descriptor();
         entry.annotations = annotations(&[
@@ -224,7 +226,13 @@ fn a_release_page_has_everything_in_its_column() {
     );
     assert_eq!(texts(targets, "platform"), ["linux/amd64", "linux/arm64"]);
     let first = &targets.as_list().unwrap()[0];
-    assert_eq!(*cell(first, "size"), Value::test_filesize(60));
+    let content = [
+        r#"{"rustc":"1.95.0","name":"widgets"}"#,
+        "program of x86_64-unknown-linux-musl",
+        "MIT",
+    ];
+    let size = i64::try_from(content.concat().len()).unwrap();
+    assert_eq!(*cell(first, "size"), Value::test_filesize(size));
     // What a target's row names is a release page, too, with a row for itself.
     let pages = eval_in(
         &mut shell,

@@ -212,12 +212,36 @@ fn a_tag_is_deleted_alone_and_a_digest_with_its_tags() {
     assert!(tags.as_list().unwrap().is_empty());
     for (source, code) in [
         ("oci delete oci:a", "oci::invalid_input"),
+        (
+            "oci delete a.b/c:1@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+            "oci::invalid_input",
+        ),
         ("oci delete oci:a:none", "oci::not_found"),
         ("oci delete oci-archive:a.tar:1", "oci::unsupported"),
     ] {
         let error = eval_in(&mut shell, source).unwrap_err();
         assert_eq!(error.code.as_deref(), Some(code), "{source}");
     }
+}
+
+#[test]
+fn the_manifest_of_a_target_takes_its_entry_along() {
+    let directory = Directory::new("delete-manifest");
+    directory.layout("a", release);
+    let mut shell = directory.shell();
+    let index = eval_in(&mut shell, "oci manifest oci:a:1.0.0").unwrap();
+    let digest = texts(cell(&index, "manifests"), "digest")[0].to_owned();
+    let source = format!("oci delete oci:a@{digest}");
+    let rows = eval_in(&mut shell, &format!("{source} --dry-run")).unwrap();
+    assert_eq!(done(&rows), ["1.0.0 would change", "digest would delete"]);
+    let rows = eval_in(&mut shell, &source).unwrap();
+    assert_eq!(done(&rows), ["1.0.0 changed", "digest deleted"]);
+    let left = eval_in(&mut shell, "oci manifest oci:a:1.0.0").unwrap();
+    assert_eq!(
+        texts(cell(&left, "manifests"), "target"),
+        ["aarch64-unknown-linux-musl"]
+    );
+    assert!(eval_in(&mut shell, &format!("oci manifest oci:a@{digest}")).is_err());
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use clap::Args;
-use oci_package::{Event, Member, PackageIndex, PackageTarget, ReleaseTag, tag};
+use oci_package::{Event, Member, PackageIndex, ReleaseTag};
 use oci_registry::{Delete, Digest, ErrorKind, Identifier, Location, Optional, Source, Tag};
 
 use super::{location, naming};
@@ -129,13 +129,13 @@ async fn find(session: &Session, location: &Location, is_blob: bool) -> Result<D
                 .resolve(&digest.clone().into())
                 .await
                 .map_err(|error| hint(error, location))?;
-            let target = target_of_manifest(&*place, &digest).await?;
+            let target = target_of(&*place, &digest.clone().into()).await?;
             (target.unwrap_or(What::Manifest), digest)
         }
         Identifier::Tag(tag) => {
             let resolved = place.resolve(&tag.clone().into()).await;
             let resolved = resolved.map_err(|error| hint(error, location))?;
-            let target = target_of_tag(&*place, &tag).await?;
+            let target = target_of(&*place, &tag.clone().into()).await?;
             if resolved.media_type.is_index() {
                 warn_of_targets(session, &*place, location, &tag).await?;
             }
@@ -162,50 +162,15 @@ fn hint(error: oci_registry::Error, location: &Location) -> Error {
     }
 }
 
-/// The target of a package that a tag is for, when the index of its version lists it.
-async fn target_of_tag(place: &dyn Source, tag: &Tag) -> Result<Option<What>, Error> {
-    let (version, Some(target)) = tag::split(tag) else {
-        return Ok(None);
-    };
-    let Ok(release) = ReleaseTag::parse(version) else {
-        return Ok(None);
-    };
-    let member = Member::Target(target.to_owned());
-    listed_target(place, release.index(), member, false).await
-}
-
-/// The target of a package that a manifest is for, when the index of its version lists it.
-async fn target_of_manifest(place: &dyn Source, digest: &Digest) -> Result<Option<What>, Error> {
-    // What cannot be read can be deleted all the same.
-    let Ok(manifest) = place.manifest(&digest.clone().into()).await else {
-        return Ok(None);
-    };
-    let version = PackageTarget::read(&manifest).and_then(|package| package.version);
-    let Some(Ok(release)) = version.map(|version| ReleaseTag::of_version(&version)) else {
-        return Ok(None);
-    };
-    listed_target(place, release.index(), Member::Digest(digest.clone()), true).await
-}
-
-async fn listed_target(
-    place: &dyn Source,
-    index: &Tag,
-    member: Member,
-    with_manifest: bool,
-) -> Result<Option<What>, Error> {
-    match oci_package::removable(place, index, std::slice::from_ref(&member)).await {
-        Ok((_, tags)) => Ok(Some(What::Target {
-            index: index.clone(),
-            member,
-            tags,
-            with_manifest,
-        })),
-        // There is no such index, or it does not list the target, or is none.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
-            Ok(None)
-        }
-        Err(error) => Err(error.into()),
-    }
+/// The target of a package that something is, when the index of its version lists it.
+async fn target_of(place: &dyn Source, named: &Identifier) -> Result<Option<What>, Error> {
+    let listed = oci_package::listed(place, named).await?;
+    Ok(listed.map(|listed| What::Target {
+        index: listed.index,
+        member: listed.member,
+        tags: listed.tags,
+        with_manifest: matches!(named, Identifier::Digest(_)),
+    }))
 }
 
 /// Readers who miss the index of a version find its targets under their own tags.

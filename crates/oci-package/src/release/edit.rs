@@ -306,6 +306,63 @@ pub struct Removed {
     pub index: Option<Manifest>,
 }
 
+/// The entry of a package's index that something is.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Listed {
+    /// The tag of the index, which is the version's.
+    pub index: Tag,
+    /// The entry in it.
+    pub member: Member,
+    /// The tags that go with it.
+    pub tags: Vec<Tag>,
+}
+
+/// Finds the entry that the tag of a target stands for, or that the manifest of this digest is; nothing where it is no
+/// entry of any index of its version.
+///
+/// # Errors
+///
+/// What the source fails with; a manifest that cannot be read is no entry.
+pub async fn listed(place: &dyn Source, named: &Identifier) -> crate::Result<Option<Listed>> {
+    let (release, member) = match named {
+        Identifier::Tag(tag) => match crate::tag::split(tag) {
+            (release, Some(target)) => (
+                ReleaseTag::parse(release),
+                Member::Target(target.to_owned()),
+            ),
+            (_, None) => return Ok(None),
+        },
+        Identifier::Digest(digest) => {
+            let manifest = place.manifest(named).await.ok();
+            let package = manifest.as_ref().and_then(PackageTarget::read);
+            match package.and_then(|package| package.version) {
+                Some(version) => (
+                    ReleaseTag::of_version(&version),
+                    Member::Digest(digest.clone()),
+                ),
+                None => return Ok(None),
+            }
+        }
+    };
+    let Ok(release) = release else {
+        return Ok(None);
+    };
+    let index = release.index().clone();
+    match removable(place, &index, std::slice::from_ref(&member)).await {
+        Ok((_, tags)) => Ok(Some(Listed {
+            index,
+            member,
+            tags,
+        })),
+        // There is no such index, or it does not list it, or is none.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Finds out what [`remove`] would take out, reading only: the entries, and the tags that go with them.
 ///
 /// # Errors

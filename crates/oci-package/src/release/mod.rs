@@ -35,7 +35,7 @@ use snafu::ResultExt;
 use crate::artifact::Artifact;
 use crate::concurrent;
 use crate::tag::ReleaseTag;
-pub use edit::{AddOptions, Member, Removed, add, removable, remove};
+pub use edit::{AddOptions, Listed, Member, Removed, add, listed, removable, remove};
 use error::LookForBlobSnafu;
 pub use event::{Event, Note, Observer};
 pub use floating::{Floated, float};
