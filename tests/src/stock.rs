@@ -19,8 +19,10 @@ pub const RELEASES: usize = 38;
 /// How large the layer of a release is, in bytes: by turns.
 pub const LAYERS: [usize; 3] = [1_000, 20_000, 300_000];
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+/// The media type of a manifest.
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+/// The media type of an index.
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
 /// One release.
 #[derive(Clone, Debug)]

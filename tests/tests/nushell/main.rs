@@ -1,5 +1,6 @@
 //! The plugin in a real Nushell, against a real registry.
 
+mod examples;
 mod patience;
 mod questions;
 mod reading;
