@@ -131,8 +131,17 @@ impl PluginCommand for Copy {
                 .with_help("leave the tag out: every source keeps its own"));
         }
         let surroundings = Surroundings::read(engine, &settings)?;
+        let lookup = Lookup::new(plugin, surroundings).choosing(call)?;
+        if let Some(span) = call
+            .get_flag_span("all-tags")
+            .filter(|_| all_tags && lookup.chooses())
+        {
+            let message = "failed to copy all tags: one manifest of an index is no tag";
+            return Err(report::invalid(message, "copies whole tags", span)
+                .with_help("leave --target and --platform out, or --all-tags"));
+        }
         let copying = Arc::new(Copying {
-            lookup: Lookup::new(plugin, surroundings).choosing(call)?,
+            lookup,
             target,
             all_tags,
             referrers: call.has_flag("referrers")?,

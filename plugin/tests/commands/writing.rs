@@ -122,6 +122,11 @@ fn a_copy_that_cannot_be_meant_is_refused_where_it_stands() {
             "oci:a:1",
         ),
         (
+            "oci copy oci:a oci:c --all-tags --platform linux/amd64",
+            "oci::invalid_input",
+            "--all-tags",
+        ),
+        (
             "oci copy oci:a:1 mirror.example/",
             "oci::invalid_input",
             "oci:a:1",

@@ -159,3 +159,43 @@ fn the_users_credentials_are_used() {
         assert_eq!(Home::new().nu_error_code(&tags), "oci::unauthenticated");
     }
 }
+
+#[test]
+fn settings_come_from_the_configuration_and_flags_go_first() {
+    require!(DockerRegistry, Nu);
+    let registry = Registry::open();
+    let (home, host) = (Home::new(), registry.host());
+    let configured = "$env.config.plugins.oci = {plain-http: false, retries: 0};";
+    let ping = format!("oci ping {host}");
+    assert_eq!(home.nu_value(&format!("{ping} | get reference")), host);
+    // TLS, which this registry does not speak.
+    let code = home.nu_error_code(&format!("{configured} {ping}"));
+    assert_eq!(code, "oci::network");
+    let reached = format!("do {{ {configured} {ping} --plain-http }} | get reference");
+    assert_eq!(home.nu_value(&reached), host);
+    let misspelt = format!("$env.config.plugins.oci = {{retry: 0}}; {ping}");
+    assert_eq!(home.nu_error_code(&misspelt), "oci::invalid_input");
+}
+
+#[test]
+fn the_tab_key_completes_part_by_part() {
+    require!(DockerRegistry, Nu);
+    let (registry, sources) = stocked();
+    let host = registry.host();
+    let home = Home::of_user(host);
+    let offered = |typed: &str| {
+        home.nu_value(&format!(
+            "r#'{typed}'# | commandline complete --detailed | get value | sort"
+        ))
+    };
+    let name = format!("{host}/widgets");
+    assert_eq!(offered("oci ping "), json!([host]));
+    assert_eq!(offered("oci tags "), json!([format!("{host}/")]));
+    assert_eq!(offered(&format!("oci tags {host}/w")), json!([name]));
+    let tags = ["1.2.3".to_owned(), sources.target_tag()].map(|tag| format!("{name}:{tag}"));
+    assert_eq!(offered(&format!("oci manifest {name}:")), json!(tags));
+    assert_eq!(offered(&format!("oci copy {name}:")), json!(tags));
+    let targets = offered(&format!("oci manifest {name}:1.2.3 --target "));
+    assert_eq!(targets, json!([host_triple()]));
+    assert_eq!(offered(&format!("oci tags {host}/none:")), json!([]));
+}
