@@ -9,7 +9,7 @@ use std::sync::Mutex;
 
 use oci_package::{
     AddOptions, Build, File, Kind, Member, PackOptions, Package, PackageIndex, PublishOptions,
-    ReleaseTag, add, pack, publish, removable, remove,
+    ReleaseTag, add, listed, pack, publish, removable, remove,
 };
 use oci_registry::{
     Annotations, Blob, Delete, Descriptor, Digest, ErrorKind, Identifier, ImageManifest, Index,
@@ -97,6 +97,37 @@ async fn a_target_leaves_with_its_tag() {
     push(&memory, "x86_64-unknown-linux-musl", "musl").await;
     let left = targets(&memory, "1.2.3").await.unwrap();
     assert_eq!(left, [GNU, "x86_64-unknown-linux-musl"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_target_is_known_as_an_entry_by_its_tag_and_by_its_manifest() {
+    let memory = Memory::new();
+    let gnu = push(&memory, GNU, "gnu").await;
+    let of_target = tag(&format!("1.2.3__{GNU}"));
+    for named in [of_target.clone().into(), gnu.digest().clone().into()] {
+        let found = listed(&memory, &named).await.unwrap().unwrap();
+        assert_eq!(found.index, tag("1.2.3"));
+        assert_eq!(found.tags, [of_target.clone()]);
+        let (entries, _) = removable(&memory, &found.index, &[found.member])
+            .await
+            .unwrap();
+        assert_eq!(entries[0].digest, *gnu.digest(), "{named}");
+    }
+    // A tag that is none of a target, one of a target that the index does not list, an index, an image, and nothing.
+    let other = tag(&format!("1.2.3__{MAC}"));
+    memory.tag(&gnu, &other).await.unwrap();
+    let index = memory.resolve(&tag("1.2.3").into()).await.unwrap();
+    let image = image(&memory, "linux", "amd64").await;
+    for named in [
+        Identifier::Tag(tag("1.2.3")),
+        other.into(),
+        index.digest.into(),
+        image.digest().clone().into(),
+        Digest::sha256(b"nothing").into(),
+    ] {
+        let found = listed(&memory, &named).await.unwrap();
+        assert!(found.is_none(), "{named}: {found:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
