@@ -6,6 +6,7 @@
 //! itself has to stop.
 
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::OnceLock;
 
 use futures_util::future::ready;
@@ -25,8 +26,9 @@ use crate::input::{Asked, Subject};
 /// Rows on their way, of any table.
 pub(crate) type Rows = BoxStream<'static, Result<Value, LabeledError>>;
 
-/// How many rows are made before one is taken. The engine takes up to a hundred more by itself.
-const AHEAD: usize = 16;
+/// How many rows are handed over together when they are there: each time a thread has to wake. So many more are made
+/// before one is taken, and the engine takes up to a hundred by itself.
+const TOGETHER: usize = 16;
 
 /// The threads of asynchronous work, started when first needed.
 #[derive(Debug, Default)]
@@ -58,10 +60,11 @@ impl Runtime {
     ) -> Result<PipelineData, LabeledError> {
         let stop = CancellationToken::new();
         let handler = on_interrupt(engine, &stop)?;
-        let (sender, mut receiver) = mpsc::channel(AHEAD);
+        let (sender, mut receiver) = mpsc::channel(1);
         self.start()?
             .spawn(stop.clone().run_until_cancelled_owned(send(rows, sender)));
-        let mut first = receiver.blocking_recv().transpose()?;
+        let mut made = receiver.blocking_recv().unwrap_or_default().into_iter();
+        let mut first = made.next().transpose()?;
         if stop.is_cancelled() {
             return Err(interrupted(span));
         }
@@ -70,17 +73,17 @@ impl Runtime {
         let mut is_told = false;
         let rows = std::iter::from_fn(move || {
             let _held = &held;
-            let row = match first.take() {
-                Some(row) => Ok(row),
-                None => match receiver.blocking_recv() {
-                    Some(row) => row,
-                    // A table that was cut short says so; it is not to be taken for a whole one.
-                    None if stop.is_cancelled() && !is_told => {
-                        is_told = true;
-                        Err(interrupted(span))
-                    }
-                    None => return None,
-                },
+            if made.len() == 0 && first.is_none() {
+                made = receiver.blocking_recv().unwrap_or_default().into_iter();
+            }
+            let row = match first.take().map(Ok).or_else(|| made.next()) {
+                Some(row) => row,
+                // A table that was cut short says so; it is not to be taken for a whole one.
+                None if stop.is_cancelled() && !is_told => {
+                    is_told = true;
+                    Err(interrupted(span))
+                }
+                None => return None,
             };
             Some(row.unwrap_or_else(|error| Value::error(error.into(), span)))
         });
@@ -198,11 +201,11 @@ fn begin<T: Send + 'static>(
 }
 
 /// Sends rows up to the first error, and that as well.
-async fn send(mut rows: Rows, sender: mpsc::Sender<Result<Value, LabeledError>>) {
+async fn send(rows: Rows, sender: mpsc::Sender<Vec<Result<Value, LabeledError>>>) {
     let work = async {
-        while let Some(row) = rows.next().await {
-            let is_last = row.is_err();
-            if sender.send(row).await.is_err() || is_last {
+        let mut rows = pin!(up_to_error(rows).ready_chunks(TOGETHER));
+        while let Some(made) = rows.next().await {
+            if sender.send(made).await.is_err() {
                 break;
             }
         }
@@ -211,8 +214,18 @@ async fn send(mut rows: Rows, sender: mpsc::Sender<Result<Value, LabeledError>>)
         // Without a word the table would look complete.
         let error = LabeledError::new("failed to make the next row: this is a bug of the plugin");
         // Nobody is there to be told when this fails.
-        let _ = sender.send(Err(error)).await;
+        let _ = sender.send(vec![Err(error)]).await;
     }
+}
+
+/// Ends with the first error, and never asks for what would come behind it: asking may do something.
+fn up_to_error(rows: Rows) -> impl Stream<Item = Result<Value, LabeledError>> + Send {
+    stream::unfold(Some(rows), |rows| async {
+        let mut rows = rows?;
+        let row = rows.next().await?;
+        let rest = row.is_ok().then_some(rows);
+        Some((row, rest))
+    })
 }
 
 fn on_interrupt(
@@ -231,4 +244,32 @@ fn on_interrupt(
 
 fn interrupted(span: Span) -> LabeledError {
     ShellError::Interrupted { span }.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn nothing_is_asked_for_behind_an_error() {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let rows = stream::iter(0..5).then(move |at| {
+            count.fetch_add(1, Ordering::Relaxed);
+            ready(match at {
+                2 => Err(LabeledError::new("no")),
+                _ => Ok(Value::test_int(at)),
+            })
+        });
+        let (sender, mut receiver) = mpsc::channel(1);
+        send(rows.boxed(), sender).await;
+        let made = receiver.recv().await.unwrap();
+        assert_eq!(made.len(), 3, "{made:?}");
+        assert!(made[2].is_err());
+        assert!(receiver.recv().await.is_none());
+        assert_eq!(asked.load(Ordering::Relaxed), 3);
+    }
 }
