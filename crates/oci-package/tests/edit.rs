@@ -107,7 +107,7 @@ async fn a_target_is_known_as_an_entry_by_its_tag_and_by_its_manifest() {
     for named in [of_target.clone().into(), gnu.digest().clone().into()] {
         let found = listed(&memory, &named).await.unwrap().unwrap();
         assert_eq!(found.index, tag("1.2.3"));
-        assert_eq!(found.tags, [of_target.clone()]);
+        assert_eq!(found.tags, std::slice::from_ref(&of_target));
         let (entries, _) = removable(&memory, &found.index, &[found.member])
             .await
             .unwrap();

@@ -9,9 +9,9 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use oci_registry::{
-    Access, Blob, Client, ClientOptions, Credential, CredentialProvider, CredentialRequest, Delete,
-    Delivery, Digest, Environment, ErrorKind, Identifier, Lookup, MediaType, Observer, Secret,
-    Source, Step, Tag, Target,
+    Access, Annotations, Blob, Client, ClientOptions, Credential, CredentialProvider,
+    CredentialRequest, Delete, Delivery, Digest, Environment, ErrorKind, Identifier, Lookup,
+    MediaType, Observer, Secret, Source, Step, Tag, Target,
 };
 use scripted::client::{CANARY, Me, Nobody, client, repository};
 use scripted::{Reply, Server};
@@ -95,11 +95,8 @@ async fn an_answer_with_bare_line_ends_is_an_answer() {
 #[tokio::test]
 async fn docker_hub_answers_under_another_name_and_keeps_its_own_in_a_library() {
     let server = Server::start(|_, _| Reply::new(404)).await;
-    let (_, port) = server
-        .host()
-        .rsplit_once(':')
-        .map(|(_, port)| ((), port.to_owned()))
-        .unwrap();
+    let host = server.host();
+    let (_, port) = host.rsplit_once(':').unwrap();
     let ask = async |name: &str| {
         let mut options = ClientOptions::new(Environment::default());
         options.credentials = Arc::new(Nobody);
@@ -260,7 +257,7 @@ async fn every_success_is_a_success() {
         let empty = Blob::empty();
         repository.push_blob(&empty).await.unwrap();
         let packed =
-            oci_registry::Packed::new("a/b".into(), empty.clone(), vec![], Default::default());
+            oci_registry::Packed::new("a/b".into(), empty.clone(), vec![], Annotations::new());
         repository
             .push_manifest(packed.unwrap().manifest())
             .await
@@ -308,10 +305,10 @@ async fn what_a_server_warns_of_is_passed_on_once() {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let mut options = ClientOptions::new(Environment::default());
     options.credentials = Arc::new(Nobody);
-    let hears = Arc::clone(&heard);
+    let telling = Arc::clone(&heard);
     options.observer = Observer::new(move |step| {
         if let Step::Warning { from, text } = step {
-            hears.lock().unwrap().push(format!("{from}: {text}"));
+            telling.lock().unwrap().push(format!("{from}: {text}"));
         }
     });
     let reference = format!("{}/a", server.host()).parse().unwrap();

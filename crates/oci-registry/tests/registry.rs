@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use futures_util::TryStreamExt;
 use oci_registry::{
     Access, Annotations, Blob, Client, ClientOptions, Delivery, Descriptor, Digest, Environment,
-    Error, ErrorKind, Identifier, Manifest, MediaType, Packed, Source, Tag, Target,
+    Error, ErrorKind, Identifier, Manifest, MediaType, Observer, Packed, Source, Step, Tag, Target,
 };
 use scripted::client::{CANARY, Me, Nobody, client, repository};
 use scripted::{Asked, Reply, Server};
@@ -178,6 +178,73 @@ async fn a_wait_of_a_day_is_not_waited_for() {
         error.help()
     );
     assert_eq!(server.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_wait_that_is_asked_of_one_is_kept_by_all() {
+    let manifest = packed("x").manifest().clone();
+    let answer = manifest.clone();
+    let server = Server::start(move |_, before| match before {
+        0 => Reply::new(429).header("Retry-After", 1),
+        _ => served(&answer),
+    })
+    .await;
+    let repository = repository(&server, Nobody, Access::Pull);
+    let one = Identifier::Digest(manifest.digest().clone());
+    let began = std::time::Instant::now();
+    let first = async { repository.manifest(&one).await.unwrap() };
+    let second = async {
+        while server.asked().is_empty() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        // Long enough for the first to have read its answer, and too short to have waited.
+        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        repository.manifest(&tag("1")).await.unwrap();
+        began.elapsed()
+    };
+    let (_, waited) = tokio::join!(first, second);
+    assert!(waited.as_millis() >= 1000, "{waited:?}");
+    assert_eq!(server.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn every_request_is_told_and_nothing_secret_with_it() {
+    let server = Server::start(|asked, _| match asked.target.as_str() {
+        "/there?sig=canary-5f3a" => Reply::new(404),
+        _ => Reply::new(307).header("Location", "/there?sig=canary-5f3a"),
+    })
+    .await;
+    let told = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let hears = std::sync::Arc::clone(&told);
+    let mut options = ClientOptions::new(Environment::default());
+    options.credentials = std::sync::Arc::new(Nobody);
+    options.observer = Observer::new(move |step| {
+        if let Step::Request {
+            method,
+            url,
+            status,
+            ..
+        } = step
+        {
+            hears
+                .lock()
+                .unwrap()
+                .push(format!("{method} {url} {status:?}"));
+        }
+    });
+    let reference = format!("{}/a", server.host()).parse().unwrap();
+    let repository = Client::new(options)
+        .repository(&reference, Access::Pull)
+        .unwrap();
+    repository.manifest(&tag("1")).await.unwrap_err();
+    let host = server.host();
+    assert_eq!(
+        *told.lock().unwrap(),
+        [
+            format!("GET http://{host}/v2/a/manifests/1 Some(307)"),
+            format!("GET http://{host}/there?sig=… Some(404)"),
+        ]
+    );
 }
 
 #[tokio::test]

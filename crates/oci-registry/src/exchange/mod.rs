@@ -352,7 +352,7 @@ impl Request {
 
     /// A request that goes as nobody when it was someone else than the server who chose its URL.
     #[must_use]
-    pub(crate) fn as_stranger(mut self, is_stranger: bool) -> Self {
+    pub(crate) fn for_stranger(mut self, is_stranger: bool) -> Self {
         self.is_stranger = is_stranger;
         self
     }

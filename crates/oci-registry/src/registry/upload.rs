@@ -160,7 +160,7 @@ impl Uploads {
         let cancelled = open.into_iter().map(|open| async move {
             let request = Request::new(Method::DELETE, open.url)
                 .once()
-                .as_stranger(!open.is_home);
+                .for_stranger(!open.is_home);
             let _ = transport.send(request, &open.scope).await;
         });
         futures_util::future::join_all(cancelled).await;
@@ -193,7 +193,7 @@ impl Session {
     fn request(&self, method: Method) -> Request {
         Request::new(method, self.url.clone())
             .once()
-            .as_stranger(!self.is_home)
+            .for_stranger(!self.is_home)
     }
 }
 
@@ -583,7 +583,7 @@ impl Upload<'_> {
             )
             .body(body)
             .once()
-            .as_stranger(!session.is_home);
+            .for_stranger(!session.is_home);
         let answer = match self.answer(request).await? {
             Ok(answer) => answer,
             Err(error) => return Ok(Next::Broken(session, sending, error)),
@@ -752,7 +752,7 @@ impl Upload<'_> {
         let is_home = open.is_some_and(|open| open.is_home);
         let request = Request::new(Method::DELETE, session.clone())
             .once()
-            .as_stranger(!is_home);
+            .for_stranger(!is_home);
         let _ = self.repository.send(request).await;
     }
 
