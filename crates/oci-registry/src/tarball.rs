@@ -236,6 +236,11 @@ impl<R: Skip> Reader<R> {
                         .map_err(|problem| strange(problem).build())?;
                 }
                 b'g' => {
+                    // To some programs the name before it is its own.
+                    ensure!(
+                        !has_any,
+                        strange("a header for all entries stands between one and its name")
+                    );
                     let records = self.extension(size, at)?;
                     let mut global = Extended::default();
                     parse_pax(&records, &mut global).map_err(|problem| strange(problem).build())?;
@@ -810,6 +815,14 @@ mod tests {
             (
                 "names for all",
                 vec![raw(b'g', "g", 10, b"10 path=b\n"), raw(b'0', "a", 0, b"")],
+            ),
+            (
+                "a header for all in between",
+                vec![
+                    raw(b'L', "l", 2, b"b\0"),
+                    raw(b'g', "g", 12, b"12 comment=\n"),
+                    raw(b'0', "a", 0, b""),
+                ],
             ),
             (
                 "sparse",
