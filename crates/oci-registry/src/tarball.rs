@@ -14,6 +14,9 @@ use crate::error::{ErrorKind, Failure};
 /// The unit of tar.
 const BLOCK: usize = 512;
 
+/// Numbers from here on are refused, wherever they stand.
+const LARGEST: u64 = 1 << 62;
+
 /// Largest extended header or long name read, in bytes.
 const MAX_EXTENDED: u64 = 1 << 20;
 
@@ -219,7 +222,7 @@ impl<R: Skip> Reader<R> {
             let size = header
                 .entry_size()
                 .ok()
-                .filter(|size| *size < 1 << 62)
+                .filter(|size| *size < LARGEST)
                 .context(strange("a size is no number"))?;
             let kind = header.as_old().linkflag[0];
             let is_old = header.as_ustar().is_none() && header.as_gnu().is_none();
@@ -401,6 +404,11 @@ fn entry(header: &tar::Header, size: u64, extended: Extended, at: u64) -> Result
         kind == Kind::File || size == 0,
         strange("it has content, and is no file")
     );
+    let owner = |number: Option<u64>| {
+        let number = number.unwrap_or_default();
+        ensure!(number < LARGEST, strange("its owner is beyond all numbers"));
+        Ok(number)
+    };
     let number = |value: Option<u32>| value.unwrap_or_default();
     let device = (
         number(header.device_major().ok().flatten()),
@@ -415,9 +423,14 @@ fn entry(header: &tar::Header, size: u64, extended: Extended, at: u64) -> Result
             .ok()
             .with_context(|| strange("its mode is no number"))?
             & 0o7777,
-        uid: extended.uid.or(header.uid().ok()).unwrap_or_default(),
-        gid: extended.gid.or(header.gid().ok()).unwrap_or_default(),
-        mtime: extended.mtime.or(header.mtime().ok()).unwrap_or_default(),
+        uid: owner(extended.uid.or(header.uid().ok()))?,
+        gid: owner(extended.gid.or(header.gid().ok()))?,
+        // A moment before 1970 looks like one beyond all time.
+        mtime: extended
+            .mtime
+            .or(header.mtime().ok())
+            .filter(|seconds| *seconds < LARGEST)
+            .unwrap_or_default(),
         device,
         attributes: extended.attributes,
         path,
@@ -478,7 +491,7 @@ fn parse_pax(mut bytes: &[u8], extended: &mut Extended) -> Result<(), &'static s
 fn decimal(digits: &[u8]) -> Option<u64> {
     let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     let digits = std::str::from_utf8(digits).ok().filter(|_| is_plain)?;
-    digits.parse().ok().filter(|number| *number < 1 << 62)
+    digits.parse().ok().filter(|number| *number < LARGEST)
 }
 
 /// Writes entries one after the other.
@@ -816,6 +829,7 @@ mod tests {
                 "names for all",
                 vec![raw(b'g', "g", 10, b"10 path=b\n"), raw(b'0', "a", 0, b"")],
             ),
+            ("an owner beyond all numbers", vec![owned_by(u64::MAX)]),
             (
                 "a header for all in between",
                 vec![
@@ -854,6 +868,18 @@ mod tests {
             let error = read(&parts.concat()).expect_err(why);
             assert_eq!(error.kind(), ErrorKind::Protocol, "{why}: {error}");
         }
+    }
+
+    /// An entry whose owner is written as GNU writes large numbers.
+    fn owned_by(uid: u64) -> Vec<u8> {
+        let mut header = tar::Header::new_gnu();
+        header.as_old_mut().linkflag = [b'0'];
+        header.as_old_mut().name[0] = b'a';
+        header.set_mode(0o644);
+        header.set_uid(uid);
+        header.set_size(0);
+        header.set_cksum();
+        header.as_bytes().to_vec()
     }
 
     #[test]
