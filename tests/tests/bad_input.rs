@@ -136,3 +136,33 @@ fn no_registry_there() {
         .fails_with(6);
     assert!(!output.exists() || std::fs::read_dir(&output).unwrap().next().is_none());
 }
+
+#[test]
+fn a_directory_to_verify_that_is_not_there() {
+    let refused = Home::new()
+        .cargo_oci(["verify", "127.0.0.1:1/widgets:1", "nothere"])
+        .fails_with(2)
+        .at_once();
+    assert!(
+        refused.stderr.contains("`nothere` is not a directory"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_registry_with_a_path() {
+    for verb in [
+        ["catalog", "127.0.0.1:5000/acme"],
+        ["login", "127.0.0.1:5000/acme"],
+    ] {
+        let refused = Home::new().cargo_oci(verb).fails_with(2).at_once();
+        assert!(
+            refused.stderr.contains("a registry has no path"),
+            "{refused}"
+        );
+        assert!(
+            refused.stderr.contains("write `127.0.0.1:5000`"),
+            "{refused}"
+        );
+    }
+}

@@ -236,3 +236,16 @@ fn an_index_is_assembled_from_the_tags_of_its_targets() {
     let absent = format!("{}/widgets:9.9.9", registry.host());
     home.cargo_oci(["index", "assemble", &absent]).fails_with(4);
 }
+
+#[test]
+fn an_interrupt_at_the_question_is_no_answer() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let tag = registry.digest("widgets", "1.2.3");
+    let line = format!("delete {}/widgets:1.2.3; echo \"code $?\"", registry.host());
+    let shown = home.cargo_oci_at_terminal(&line);
+    let shown = shown.answering(&[("[y/N]", "\u{3}")]);
+    assert!(shown.stdout.contains("code 130"), "{shown}");
+    assert_eq!(registry.digest("widgets", "1.2.3"), tag);
+}

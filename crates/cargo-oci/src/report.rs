@@ -396,15 +396,19 @@ impl Reporter {
     }
 
     /// Asks whoever sits at the terminal; anything but a yes is a no.
-    pub(crate) fn ask(self, question: &str) -> Result<bool, Error> {
+    pub(crate) async fn ask(self, question: &str) -> Result<bool, Error> {
         let question = oci_registry::escape(question, LONGEST_LINE);
-        let mut answer = String::new();
-        self.0.progress.suspend(|| {
-            let mut stderr = anstream::stderr().lock();
-            write!(stderr, "{question} [y/N] ")?;
-            stderr.flush()?;
-            std::io::stdin().read_line(&mut answer)
-        })?;
+        // On a thread of its own, so that Ctrl-C is heard while nobody answers.
+        let asked = tokio::task::spawn_blocking(move || {
+            self.0.progress.suspend(|| {
+                let (mut stderr, mut answer) = (anstream::stderr().lock(), String::new());
+                write!(stderr, "{question} [y/N] ")?;
+                stderr.flush()?;
+                drop(stderr);
+                std::io::stdin().read_line(&mut answer).map(|_| answer)
+            })
+        });
+        let answer = asked.await.expect("asking does not panic")?;
         let answer = answer.trim().to_ascii_lowercase();
         Ok(matches!(answer.as_str(), "y" | "yes"))
     }

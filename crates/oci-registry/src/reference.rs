@@ -172,6 +172,11 @@ fn check_registry(text: &str) -> Result<String, Problem> {
     if text.len() > MAX_NAME {
         return Err(("longer than 255 characters", beyond(text, MAX_NAME)));
     }
+    if let Some(at) = text.find('/')
+        && !text.contains("://")
+    {
+        return Err(("a registry has no path", at..text.len()));
+    }
     let (host, port) = split_port(text);
     if let Some(port) = port {
         let span = host.len() + 1..text.len();

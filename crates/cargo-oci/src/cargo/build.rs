@@ -183,8 +183,27 @@ async fn build_one(
     let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
     let finished = reader.read(BufReader::new(stdout), line).await?;
     let status = child.wait().await.context(RunSnafu { command: shown })?;
+    if is_interrupted(status) {
+        // Whoever pressed Ctrl-C meant us as well, and says so in a moment.
+        tokio::time::sleep(INTERRUPTION).await;
+    }
     ensure!(finished && status.success(), BuildSnafu);
     Ok(())
+}
+
+/// How long after a child's the signal may come that ends this process as well.
+const INTERRUPTION: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// Whether a signal ended the child that a terminal sends to all programs in front of it.
+#[cfg(unix)]
+fn is_interrupted(status: std::process::ExitStatus) -> bool {
+    use std::os::unix::process::ExitStatusExt;
+    matches!(status.signal(), Some(1 | 2 | 15))
+}
+
+#[cfg(not(unix))]
+fn is_interrupted(_: std::process::ExitStatus) -> bool {
+    false
 }
 
 /// What a saved stream of cargo's messages says was written, by the same rules as [`build`].

@@ -87,7 +87,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     if is_asked {
         let all: Vec<_> = doomed.iter().map(Doomed::describe).collect();
         let question = format!("Delete {}?", all.join("; and "));
-        if !session.reporter.ask(&question)? {
+        if !session.reporter.ask(&question).await? {
             session.reporter.status("Kept", "nothing was deleted");
             return Ok(());
         }

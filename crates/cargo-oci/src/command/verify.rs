@@ -35,6 +35,21 @@ pub(crate) struct Flags {
 
 /// Reads everything, and says what is wrong.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    if let Some(directory) = &flags.directory
+        && !session.resolve(directory).is_dir()
+    {
+        let message = format!(
+            "failed to compare files with those of `{}`: `{}` is not a directory",
+            flags.reference,
+            directory.display()
+        );
+        let help = format!(
+            "`cargo oci pull {} --output {}` makes it",
+            flags.reference,
+            directory.display()
+        );
+        return Err(Error::usage(message).help(help));
+    }
     let source = session.source(&flags.reference).await?;
     let root = find::root(&*source, &flags.reference).await?;
     let wanted = flags.selector.wanted();
