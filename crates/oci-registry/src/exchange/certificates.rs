@@ -164,7 +164,7 @@ mod tests {
             let variables = variables
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-            let environment = Environment::new(variables, Some("/home/me".into()), "/work".into());
+            let environment = Environment::new(variables, Some("/home/me".into()), "/there".into());
             let folders = folders(&environment).into_iter();
             folders
                 .map(|path| path.display().to_string())
@@ -184,7 +184,7 @@ mod tests {
         );
         assert_eq!(
             of(&[("XDG_CONFIG_HOME", "/x"), ("DOCKER_CONFIG", "d")]),
-            [&["/x/containers/certs.d", "/work/d/certs.d"][..], &machine].concat()
+            [&["/x/containers/certs.d", "/there/d/certs.d"][..], &machine].concat()
         );
         assert_eq!(
             super::folders(&Environment::default()),
