@@ -12,12 +12,14 @@
 //! | [`token`] | the token server beside it |
 //! | [`aws`] | a stand-in for AWS, which gives passwords for a registry |
 //! | [`recorder`] | a proxy that names every request that passes |
+//! | [`weather`] | a way to a registry that answers late, or lists tags late |
 //! | [`narrows`] | a slow way to a registry, and how much passed |
 //! | [`program`] | a home of its own for a program, and its run |
 //! | [`terminal`] | a program in a terminal, and Ctrl-C |
 //! | [`stock`] | fifty repositories of small artifacts, of which everything is known |
 //! | [`sources`] | crates to push, in a directory of their own |
 //! | [`release`] | what stands in a registry already: a package for two targets, an image |
+//! | [`matrix`] | eight jobs that publish one version at once |
 //! | [`layout`] | OCI layout directories, read without our own code |
 //! | [`messages`] | the documented schema of JSON messages, to hold lines against |
 //!
@@ -29,6 +31,7 @@
 pub mod aws;
 pub mod layout;
 pub mod loopback;
+pub mod matrix;
 pub mod messages;
 pub mod narrows;
 mod process;
@@ -41,6 +44,7 @@ pub mod stock;
 pub mod terminal;
 pub mod testbed;
 pub mod token;
+pub mod weather;
 
 use sha2::Digest as _;
 

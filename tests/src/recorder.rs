@@ -26,6 +26,8 @@ pub struct Recorded {
     pub path: String,
     /// The status of the answer.
     pub status: u16,
+    /// The digest that the answer names (`Docker-Content-Digest`).
+    pub digest: Option<String>,
 }
 
 impl Recorded {
@@ -62,10 +64,13 @@ impl Recorder {
                     |answer| answer.map(BodyExt::boxed),
                 );
                 let status = answer.status().as_u16();
+                let digest = answer.headers().get("Docker-Content-Digest");
+                let digest = digest.and_then(|digest| Some(digest.to_str().ok()?.to_owned()));
                 lock(&record).push(Recorded {
                     method,
                     path,
                     status,
+                    digest,
                 });
                 answer
             }

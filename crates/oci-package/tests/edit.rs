@@ -285,6 +285,35 @@ async fn what_is_added_to_a_package_gets_its_tag_and_stays_released() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_is_added_at_once_stays_while_the_list_of_tags_is_behind() {
+    for index in ["1.2.3", "collection"] {
+        let rig = Rig::new();
+        rig.lists_late(std::time::Duration::from_secs(3));
+        let triples = [GNU, MAC, "s390x-unknown-linux-gnu"];
+        let mut adding = Vec::new();
+        for target in triples {
+            let manifest = push(&rig.memory(), target, target).await;
+            rig.memory()
+                .delete_tag(&tag(&format!("1.2.3__{target}")))
+                .await
+                .unwrap();
+            let rig = rig.clone();
+            adding.push(async move {
+                let options = AddOptions::default();
+                add(&rig, &tag(index), &[manifest], &options, &|_| {}).await
+            });
+        }
+        rig.memory().delete_tag(&tag("1.2.3")).await.unwrap();
+        for added in futures_util::future::join_all(adding).await {
+            added.unwrap();
+        }
+        let mut held = targets(&rig, index).await.unwrap();
+        held.sort();
+        assert_eq!(held, [MAC, triples[2], GNU], "{index}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn anybodys_index_is_made_added_to_and_taken_from() {
     let memory = Memory::new();
     let arm = image(&memory, "linux", "arm64").await;

@@ -6,6 +6,7 @@ mod rig;
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use oci_package::{
     Artifact, Build, Event, File, Floated, Kind, Note, PackOptions, Package, PackageIndex,
@@ -448,7 +449,10 @@ const TRIPLES: [&str; 8] = [
 
 /// So many writers publish at once, each request taking its own time; every one succeeds, and the index holds all.
 async fn race(tag: &'static str, writers: usize, seed: u64, options: PublishOptions) {
-    let rig = Rig::with_latency(seed);
+    race_at(Rig::with_latency(seed), tag, writers, seed, options).await;
+}
+
+async fn race_at(rig: Rig, tag: &'static str, writers: usize, seed: u64, options: PublishOptions) {
     let mut artifacts = Vec::new();
     for target in &TRIPLES[..writers] {
         artifacts.push(artifact(Made { target, ..MADE }).await);
@@ -486,6 +490,15 @@ async fn no_entry_is_lost_when_two_or_eight_publish_at_once() {
     for seed in 0..25 {
         race("1.2.3", 8, seed, PublishOptions::default()).await;
         race("nightly", 8, seed, PublishOptions::default()).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_entry_is_lost_while_the_list_of_tags_is_behind() {
+    for seed in 0..25 {
+        let rig = Rig::with_latency(seed);
+        rig.lists_late(Duration::from_secs(3));
+        race_at(rig, "1.2.3", 8, seed, PublishOptions::default()).await;
     }
 }
 
@@ -550,6 +563,42 @@ async fn the_last_of_the_declared_targets_writes_the_index_once() {
     rig.forget_calls();
     push_with(&gnu, &rig, "1.2.3", &options).await.0.unwrap();
     assert_eq!(rig.calls().len(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn declared_targets_that_are_there_at_the_same_moment_leave_the_index_to_one() {
+    let rig = Rig::new();
+    // Each request takes a moment, so that everybody has looked before anybody writes.
+    rig.takes(Duration::from_millis(20));
+    let options = PublishOptions {
+        declared: Some(TRIPLES.map(str::to_owned).into()),
+        ..PublishOptions::default()
+    };
+    let mut writers = Vec::new();
+    for target in TRIPLES {
+        let artifact = artifact(Made { target, ..MADE }).await;
+        let (rig, options) = (rig.clone(), options.clone());
+        writers.push(async move {
+            push_with(&artifact, &rig, "1.2.3", &options)
+                .await
+                .0
+                .unwrap()
+        });
+    }
+    let published = futures_util::future::join_all(writers).await;
+    let complete = published
+        .iter()
+        .filter_map(|published| published.tags[0].index.as_ref());
+    assert!(
+        complete.clone().count() > 1,
+        "several found everything there"
+    );
+    for index in complete {
+        assert_eq!(entries(index).len(), TRIPLES.len());
+    }
+    let calls = rig.writes();
+    let of_index = calls.iter().filter(|call| *call == "tag 1.2.3");
+    assert_eq!(of_index.count(), 1, "{calls:#?}");
 }
 
 #[tokio::test(start_paused = true)]

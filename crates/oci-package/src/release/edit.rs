@@ -81,6 +81,9 @@ impl Failure for Error {
             }
             Self::Contested { .. } => vec!["run it again when no other writer is at work".into()],
             Self::Foreign { .. } => vec!["add it to an index of its own".into()],
+            Self::NoIndex { .. } => {
+                vec!["list the tags of the repository to see what is there".into()]
+            }
             _ => Vec::new(),
         }
     }
@@ -214,7 +217,14 @@ pub async fn add(
         }
         index.manifests.len() > before
     };
-    let edited = edit(to, tag, put, observer).await?;
+    let edited = edit(
+        to,
+        tag,
+        put,
+        &seed(added.iter().map(Manifest::digest)),
+        observer,
+    )
+    .await?;
     edited.ok_or_else(|| NoIndexSnafu { name }.build().into())
 }
 
@@ -251,10 +261,17 @@ async fn add_targets(
         let tag = publication.tag;
         publications.push((own, decision.action, target, tag));
     }
-    let seed = Digest::sha256(b"add");
-    let mut writer = Writer::new(to, &release, &options, observer, seed);
+    let mut writer = Writer::new(
+        to,
+        &release,
+        &options,
+        observer,
+        seed(added.iter().map(Manifest::digest)),
+    );
     for (own, action, target, tag) in &mut publications {
-        if *action != TagAction::Keep {
+        if *action == TagAction::Keep {
+            writer.set.insert(tag.clone());
+        } else {
             let mut claim = Claim {
                 own,
                 target,
@@ -267,6 +284,12 @@ async fn add_targets(
     let written = writer.converge(None).await?;
     let name = || writer.name(tag);
     written.ok_or_else(|| NoIndexSnafu { name: name() }.build().into())
+}
+
+/// What tells the waits of one who edits these entries from those of others.
+fn seed<'a>(edited: impl IntoIterator<Item = &'a Digest>) -> Digest {
+    let digests: String = edited.into_iter().map(Digest::as_str).collect();
+    Digest::sha256(digests.as_bytes())
 }
 
 /// What names a manifest in an index of anybody's.
@@ -440,6 +463,7 @@ pub async fn remove(
         delete_tag(from, tag).await?;
     }
     let digests: BTreeSet<_> = entries.iter().map(|entry| entry.digest.clone()).collect();
+    let seed = seed(&digests);
     let held = read(target, tag).await?;
     let is_package = held
         .as_ref()
@@ -447,7 +471,6 @@ pub async fn remove(
     let index = match ReleaseTag::new(tag.clone()) {
         Ok(release) if is_package => {
             let options = PublishOptions::default();
-            let seed = Digest::sha256(b"remove");
             let mut writer = Writer::new(target, &release, &options, observer, seed);
             writer.last_index = held.map(|held| held.digest().clone());
             let leaving = entries.iter();
@@ -472,7 +495,7 @@ pub async fn remove(
                     .retain(|entry| !digests.contains(&entry.digest));
                 index.manifests.len() < before
             };
-            let edited = edit(target, tag, take, observer).await?;
+            let edited = edit(target, tag, take, &seed, observer).await?;
             if edited.is_none() {
                 delete_tag(from, tag).await?;
             }
@@ -509,13 +532,14 @@ async fn edit(
     to: &dyn Target,
     tag: &Tag,
     change: impl Fn(&mut Index) -> bool,
+    seed: &Digest,
     observer: &Observer<'_>,
 ) -> crate::Result<Option<Manifest>> {
     let identifier = Identifier::Tag(tag.clone());
     let name = || to.describe(&identifier);
     for round in 0..=MAX_ROUNDS {
         if round > 0 {
-            super::pause(&Digest::sha256(name().as_bytes()), round, round > 1).await;
+            super::pause(seed, round, round > 1).await;
         }
         let held = read(to, tag).await?;
         let mut index = match &held {

@@ -283,6 +283,8 @@ struct Writer<'a> {
     known: BTreeMap<Digest, Manifest>,
     /// Manifests that an index held and the registry has no more.
     gone: BTreeSet<Digest>,
+    /// Tags of targets that this writer knows to be set, whether or not the registry lists them yet.
+    set: BTreeSet<Tag>,
     /// Targets whose entries leave the index, unless somebody publishes them anew.
     leaving: BTreeSet<String>,
     /// What others added to the index, and leaves it.
@@ -310,6 +312,7 @@ impl<'a> Writer<'a> {
             observer,
             known: BTreeMap::new(),
             gone: BTreeSet::new(),
+            set: BTreeSet::new(),
             leaving: BTreeSet::new(),
             leaving_others: BTreeSet::new(),
             is_list_mentioned: false,

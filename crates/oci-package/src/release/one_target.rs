@@ -335,6 +335,7 @@ impl Writer<'_> {
             });
             claim.own.manifest = held;
         }
+        self.set.insert(tag.clone());
         self.know([claim.own.manifest.clone()]);
         Ok(true)
     }

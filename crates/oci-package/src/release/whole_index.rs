@@ -5,6 +5,8 @@
 //! Why entries are not lost: every writer sets the tag of its own target before it lists the tags, and after it wrote an
 //! index it lists them again. Take the last index that is ever written. Its writer's late look saw every tag that was set
 //! until then, or there would have been a later index; and whoever set a tag after that look had yet to look for himself.
+//! A registry that lists tags late changes nothing of that: every writer counts what it set itself, and what the index
+//! holds stays in it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use oci_registry::{Digest, ErrorKind, Identifier, Manifest, Optional as _, Tag};
 use snafu::{IntoError, ResultExt};
+use tokio::time::Instant;
 
 use super::error::{IndexImmutableSnafu, LookSnafu, RoundsExhaustedSnafu, WriteIndexSnafu};
 use super::one_target::Claim;
@@ -62,9 +65,20 @@ impl Writer<'_> {
                     rounds: round - 1,
                 });
             }
+            let began = Instant::now();
             let Some(view) = self.look(claim.as_mut()).await? else {
                 return Ok(None);
             };
+            if let (1, None, Some(declared)) = (round, &view.held, &self.options.declared) {
+                let own = claim.as_ref().map(|claim| claim.target);
+                await_turn(declared, own, began.elapsed()).await;
+                if let Some(held) = self.read(self.tag.index()).await? {
+                    if held == view.wanted {
+                        return Ok(Some(held));
+                    }
+                    continue;
+                }
+            }
             if view.held.as_ref() == Some(&view.wanted) {
                 return Ok(Some(view.wanted));
             }
@@ -223,7 +237,7 @@ impl Writer<'_> {
         release(manifest) == release(own)
     }
 
-    /// The tags of all targets: the declared ones, else those that the registry lists.
+    /// The tags of all targets: the declared ones, else those that the registry lists, and those that it will list.
     async fn list(&mut self) -> crate::Result<BTreeSet<Tag>> {
         if let Some(declared) = &self.options.declared {
             return declared
@@ -233,8 +247,8 @@ impl Writer<'_> {
         }
         let tags = self.to.tags();
         let tags = tags.try_filter(|tag| std::future::ready(self.tag.target_of(tag).is_some()));
-        match tags.try_collect().await {
-            Ok(tags) => Ok(tags),
+        match tags.try_collect::<BTreeSet<_>>().await {
+            Ok(tags) => Ok(&tags | &self.set),
             Err(error) => {
                 if !self.is_list_mentioned {
                     self.note(Note::TagsUnlisted {
@@ -242,7 +256,7 @@ impl Writer<'_> {
                     });
                     self.is_list_mentioned = true;
                 }
-                Ok(BTreeSet::new())
+                Ok(self.set.clone())
             }
         }
     }
@@ -340,6 +354,19 @@ impl Writer<'_> {
         let seed = Digest::sha256(format!("{} {}", self.seed, self.tag).as_bytes());
         pause(&seed, round, is_contended).await;
     }
+}
+
+/// Lets one of those write the index who found at the same moment that all declared targets are there: each waits for the
+/// ones whose targets sort before its own, as long as a look at everything took and half of that, at most a second in all.
+///
+/// Two who write after all do no harm, since both write the same.
+async fn await_turn(declared: &BTreeSet<String>, own: Option<&str>, look: Duration) {
+    let before = declared
+        .iter()
+        .position(|target| Some(target.as_str()) == own);
+    let before = before.and_then(|before| u32::try_from(before).ok());
+    let turn = (look + look / 2) * before.unwrap_or_default();
+    tokio::time::sleep(turn.min(Duration::from_secs(1))).await;
 }
 
 /// Waits until other writers are done with what they are at; longer when one was seen, and for each seed another while.

@@ -1,6 +1,6 @@
 //! A target for tests: memory behind a network that takes its time, and behind whoever else is at work.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -12,6 +12,7 @@ use oci_registry::{
     Access, Blob, BlobStream, Client, ClientOptions, Delivery, Descriptor, Digest, Environment,
     Error, Identifier, Manifest, Memory, Packed, Result, Source, Tag, TagStream, Target,
 };
+use tokio::time::Instant;
 
 type Before = Box<dyn Fn(&str) -> Result<()> + Send + Sync>;
 type After = Box<dyn Fn(&str) + Send + Sync>;
@@ -32,6 +33,12 @@ struct State {
     after: Mutex<Option<After>>,
     /// The state of the generator of latencies; none without latency.
     random: Mutex<Option<u64>>,
+    /// How long a request takes, and its answer, in any case.
+    time: Mutex<Duration>,
+    /// By how much the list of tags is behind.
+    is_behind: Mutex<Duration>,
+    /// When each tag was set.
+    set: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl Rig {
@@ -48,6 +55,16 @@ impl Rig {
         let rig = Self::new();
         *lock(&rig.state.random) = Some(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         rig
+    }
+
+    /// From now on, lets each request and each answer take so long.
+    pub(crate) fn takes(&self, time: Duration) {
+        *lock(&self.state.time) = time;
+    }
+
+    /// From now on, lists a tag only so long after it was set.
+    pub(crate) fn lists_late(&self, by: Duration) {
+        *lock(&self.state.is_behind) = by;
     }
 
     /// What is behind the network.
@@ -109,6 +126,10 @@ impl Rig {
 
     /// Mostly short, now and then long: what order things happen in is decided by the few that are slow.
     async fn latency(&self) {
+        let time = *lock(&self.state.time);
+        if !time.is_zero() {
+            tokio::time::sleep(time).await;
+        }
         let milliseconds = lock(&self.state.random).as_mut().map(|random| {
             *random ^= *random << 13;
             *random ^= *random >> 7;
@@ -137,6 +158,11 @@ impl Rig {
 
     fn is_hidden(&self, name: &str) -> bool {
         lock(&self.state.hidden).contains(name)
+    }
+
+    fn is_recent(&self, tag: &Tag) -> bool {
+        let set = lock(&self.state.set).get(tag.as_str()).copied();
+        set.is_some_and(|set| set.elapsed() < *lock(&self.state.is_behind))
     }
 
     async fn find(&self, identifier: &Identifier) -> Result<Manifest> {
@@ -216,8 +242,10 @@ impl Source for Rig {
             }
         };
         let rig = self.clone();
-        let visible =
-            move |tag: &Result<Tag>| !tag.as_ref().is_ok_and(|tag| rig.is_hidden(tag.as_str()));
+        let visible = move |tag: &Result<Tag>| {
+            let is_invisible = |tag: &Tag| rig.is_hidden(tag.as_str()) || rig.is_recent(tag);
+            !tag.as_ref().is_ok_and(is_invisible)
+        };
         list.into_stream()
             .flat_map(futures_util::stream::iter)
             .filter(move |tag| std::future::ready(visible(tag)))
@@ -270,6 +298,7 @@ impl Target for Rig {
         let set = async {
             self.memory.tag(manifest, tag).await?;
             lock(&self.state.hidden).remove(tag.as_str());
+            lock(&self.state.set).insert(tag.to_string(), Instant::now());
             Ok(())
         };
         self.request(format!("tag {tag}"), set).await

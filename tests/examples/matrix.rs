@@ -1,0 +1,77 @@
+//! Eight jobs of a matrix publish one version at once, again and again, in three kinds of weather and three ways of working.
+//!
+//! ```console
+//! $ cargo build -p cargo-oci-artifact && cargo run -p e2e --example matrix 20
+//! ```
+//!
+//! The number is that of the rounds of each kind. It prints a line for each kind, and ends with 1 if a job failed or an
+//! entry was lost; what went wrong is on stderr.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "lines are what it is run for"
+)]
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use e2e::matrix::{Matrix, TARGETS, Work};
+use e2e::testbed::{Part, is_there};
+use e2e::weather::Weather;
+
+fn main() -> ExitCode {
+    let rounds = std::env::args().nth(1);
+    let Ok(rounds) = rounds.as_deref().unwrap_or("20").parse::<usize>() else {
+        eprintln!("error: the number of rounds is not a number");
+        return ExitCode::from(2);
+    };
+    if !is_there(&[Part::DockerRegistry]) {
+        return ExitCode::FAILURE;
+    }
+    println!(
+        "| work | weather | rounds | jobs that failed | entries lost | rounds by writes of the index | most contents of one index | s a round |"
+    );
+    println!("| --- | --- | ---: | ---: | ---: | --- | ---: | ---: |");
+    let mut is_whole = true;
+    for work in [Work::Push, Work::PushDeclared, Work::IndexAdd] {
+        for weather in [Weather::Fair, Weather::Slow, Weather::StaleLists] {
+            is_whole &= run(work, weather, rounds);
+        }
+    }
+    if is_whole {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Runs so many rounds of one kind and prints their line; whether nothing was lost.
+fn run(work: Work, weather: Weather, rounds: usize) -> bool {
+    let matrix = Matrix::new(weather);
+    let began = Instant::now();
+    let (mut failed, mut lost, mut contents) = (0, 0, 0);
+    let mut writes = BTreeMap::<usize, usize>::new();
+    for number in 1..=rounds {
+        let round = matrix.round(work, number);
+        if !round.is_whole() {
+            eprintln!("{work:?}, {weather:?}, round {number}: {round:#?}");
+        }
+        failed += round.failures.len();
+        lost += round.lost.len();
+        contents = contents.max(round.index_puts.len());
+        *writes.entry(round.writes()).or_default() += 1;
+    }
+    let writes: Vec<_> = writes
+        .into_iter()
+        .map(|(writes, rounds)| format!("{writes}: {rounds}"))
+        .collect();
+    let (jobs, seconds) = (rounds * TARGETS.len(), began.elapsed().as_secs_f64());
+    println!(
+        "| {work:?} | {weather:?} | {rounds} | {failed} of {jobs} | {lost} of {jobs} | {} | {contents} | {:.1} |",
+        writes.join(", "),
+        seconds / f64::from(u32::try_from(rounds.max(1)).unwrap_or(u32::MAX)),
+    );
+    failed == 0 && lost == 0
+}
