@@ -111,6 +111,12 @@ impl Home {
         run
     }
 
+    /// `oras` with these arguments.
+    #[must_use]
+    pub fn oras<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
+        self.run(&Part::Oras.path(), arguments)
+    }
+
     /// A script for a real Nushell that has the plugin and nothing else.
     #[must_use]
     pub fn nu(&self, script: &str) -> Run {

@@ -15,6 +15,8 @@ pub enum Part {
     Nu,
     /// A client written by others.
     Skopeo,
+    /// Another one, in another language.
+    Oras,
     /// A stand-in for AWS.
     Moto,
     /// The sources of a published crate.
@@ -29,6 +31,7 @@ impl Part {
             Self::DockerRegistry => "bin/docker-registry",
             Self::Nu => "bin/nu",
             Self::Skopeo => "bin/skopeo",
+            Self::Oras => "bin/oras",
             Self::Moto => "bin/moto_server",
             Self::Shellharden => "crates/shellharden",
         };
