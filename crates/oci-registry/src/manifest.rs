@@ -1,30 +1,32 @@
-//! Manifests: the documents that name content (image-spec, `manifest.md`, `image-index.md`, `descriptor.md`).
+//! Manifests: the documents that name content (image-spec, `manifest.md`, `image-index.md`).
 //!
-//! Owns [`Manifest`], exact bytes first and a parsed view second, and the few structs of that view. A manifest is never
-//! serialised again: what was received is what is passed on. What is built here is serialised once, keys in the order of
-//! the structs, annotations sorted.
+//! Owns [`Manifest`], exact bytes first and a parsed view second, and the structs of that view. What they name content by
+//! is [`descriptor`]'s and [`media_type`]'s. A manifest is never serialised again: what was received is what is passed on.
+//! What is built here is serialised once, keys in the order of the structs, annotations sorted.
 
-use std::borrow::Cow;
+mod descriptor;
+mod media_type;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use snafu::{ResultExt, Snafu, ensure};
+
+pub(crate) use descriptor::null_is_empty;
+pub use descriptor::{Annotations, Descriptor, Platform};
+pub use media_type::MediaType;
 
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
-use crate::escape::escape;
 
 /// Largest manifest that is read, in bytes.
 pub(crate) const MAX_READ: usize = 8 << 20;
 
 /// Largest manifest that is written, in bytes: what every registry must take (distribution-spec, "Pushing manifests").
 pub(crate) const MAX_WRITE: usize = 4 << 20;
-
-/// Annotations: plain texts by key, sorted.
-pub type Annotations = BTreeMap<String, String>;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -81,227 +83,6 @@ impl Failure for Error {
             Self::Schema1 { .. } => vec!["push the image again with a current client".into()],
             _ => Vec::new(),
         }
-    }
-}
-
-/// The kind of some content, an open set: `application/vnd.oci.image.manifest.v1+json`.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct MediaType(Cow<'static, str>);
-
-impl MediaType {
-    /// An OCI image manifest, which is also the manifest of any other artifact.
-    pub const MANIFEST: Self = Self::new_static("application/vnd.oci.image.manifest.v1+json");
-    /// An OCI index.
-    pub const INDEX: Self = Self::new_static("application/vnd.oci.image.index.v1+json");
-    /// Docker's image manifest, schema 2.
-    pub const DOCKER_MANIFEST: Self =
-        Self::new_static("application/vnd.docker.distribution.manifest.v2+json");
-    /// Docker's manifest list.
-    pub const DOCKER_LIST: Self =
-        Self::new_static("application/vnd.docker.distribution.manifest.list.v2+json");
-    /// An OCI image's configuration.
-    pub const IMAGE_CONFIG: Self = Self::new_static("application/vnd.oci.image.config.v1+json");
-    /// Docker's image configuration.
-    pub const DOCKER_IMAGE_CONFIG: Self =
-        Self::new_static("application/vnd.docker.container.image.v1+json");
-    /// The empty JSON object, where something has to be and nothing is to be said.
-    pub const EMPTY: Self = Self::new_static("application/vnd.oci.empty.v1+json");
-    /// Bytes of no known kind.
-    pub const OCTET_STREAM: Self = Self::new_static("application/octet-stream");
-
-    /// The media types of all documents that name further content.
-    pub const MANIFESTS: [Self; 4] = [
-        Self::MANIFEST,
-        Self::INDEX,
-        Self::DOCKER_MANIFEST,
-        Self::DOCKER_LIST,
-    ];
-
-    /// A media type known when the program is compiled.
-    pub const fn new_static(text: &'static str) -> Self {
-        Self(Cow::Borrowed(text))
-    }
-
-    /// The media type as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether content of this type is a manifest or index, to be fetched and sent as such.
-    pub fn is_manifest(&self) -> bool {
-        Self::MANIFESTS.contains(self)
-    }
-
-    /// Whether content of this type is an index.
-    pub fn is_index(&self) -> bool {
-        *self == Self::INDEX || *self == Self::DOCKER_LIST
-    }
-
-    /// Whether content of this type is an image's configuration, OCI's or Docker's.
-    pub fn is_image_config(&self) -> bool {
-        *self == Self::IMAGE_CONFIG || *self == Self::DOCKER_IMAGE_CONFIG
-    }
-
-    /// Whether content of this type is a layer of an image: a tar stream, compressed or not (image-spec, `layer.md`).
-    pub(crate) fn is_layer(&self) -> bool {
-        let kind = [
-            "application/vnd.oci.image.layer.",
-            "application/vnd.docker.image.rootfs.",
-        ]
-        .iter()
-        .find_map(|prefix| self.0.strip_prefix(prefix));
-        let kind = kind.map(|kind| {
-            kind.trim_start_matches("nondistributable.")
-                .trim_start_matches("foreign.")
-        });
-        matches!(
-            kind,
-            Some(
-                "v1.tar"
-                    | "v1.tar+gzip"
-                    | "v1.tar+zstd"
-                    | "diff.tar"
-                    | "diff.tar.gzip"
-                    | "diff.tar.zstd"
-            )
-        )
-    }
-
-    /// The media type of a `Content-Type` header, its parameters ignored.
-    pub fn from_content_type(header: &str) -> Self {
-        header
-            .split(';')
-            .next()
-            .unwrap_or_default()
-            .trim()
-            .to_ascii_lowercase()
-            .into()
-    }
-}
-
-impl From<String> for MediaType {
-    fn from(text: String) -> Self {
-        Self(text.into())
-    }
-}
-
-impl From<&str> for MediaType {
-    fn from(text: &str) -> Self {
-        text.to_owned().into()
-    }
-}
-
-impl fmt::Display for MediaType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&escape(&self.0, 255))
-    }
-}
-
-impl fmt::Debug for MediaType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// What some content needs to run, in Go's names (image-spec, `image-index.md`).
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Platform {
-    /// `amd64`, `arm64`, …
-    #[serde(default)]
-    pub architecture: String,
-    /// `linux`, `darwin`, …
-    #[serde(default)]
-    pub os: String,
-    /// The version of the operating system, for those that care.
-    #[serde(
-        rename = "os.version",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub os_version: Option<String>,
-    /// What the operating system must offer, such as `libc.glibc`.
-    #[serde(
-        rename = "os.features",
-        default,
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "Vec::is_empty"
-    )]
-    pub os_features: Vec<String>,
-    /// `v7` and the like, for arm.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub variant: Option<String>,
-}
-
-impl fmt::Display for Platform {
-    /// `os/architecture[/variant]`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.os, self.architecture)?;
-        match &self.variant {
-            Some(variant) => write!(f, "/{variant}"),
-            None => Ok(()),
-        }
-    }
-}
-
-/// Names content by kind, digest and size, and says a little about it (image-spec, `descriptor.md`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Descriptor {
-    /// What kind of content it is.
-    #[serde(rename = "mediaType")]
-    pub media_type: MediaType,
-    /// The content's digest.
-    pub digest: Digest,
-    /// The content's size in bytes.
-    #[serde(deserialize_with = "size")]
-    pub size: u64,
-    /// Other places of the content. Never followed.
-    #[serde(
-        default,
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "Vec::is_empty"
-    )]
-    pub urls: Vec<String>,
-    /// What kind of artifact a manifest is.
-    #[serde(
-        rename = "artifactType",
-        default,
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub artifact_type: Option<MediaType>,
-    /// What the content needs to run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub platform: Option<Platform>,
-    /// What else is said about it.
-    #[serde(
-        default,
-        deserialize_with = "null_is_empty",
-        skip_serializing_if = "Annotations::is_empty"
-    )]
-    pub annotations: Annotations,
-    /// The content itself in base64, for small content.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub data: Option<String>,
-}
-
-impl Descriptor {
-    /// A descriptor that says no more than it must.
-    pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
-        Self {
-            media_type,
-            digest,
-            size,
-            urls: Vec::new(),
-            artifact_type: None,
-            platform: None,
-            annotations: Annotations::new(),
-            data: None,
-        }
-    }
-
-    /// The annotation under this key.
-    pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.get(key).map(String::as_str)
     }
 }
 
@@ -724,23 +505,8 @@ fn write(document: Document) -> Result<Manifest, Error> {
     })
 }
 
-/// Some registries and writers send `null` for an empty list or map.
-pub(crate) fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
-    deserializer: D,
-) -> Result<T, D::Error> {
-    Option::deserialize(deserializer).map(Option::unwrap_or_default)
-}
-
-/// A size is an `int64` that is not negative.
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    let size = i64::deserialize(deserializer)?;
-    u64::try_from(size).map_err(|_| serde::de::Error::custom("a size is not negative"))
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     const DIGEST: &str = "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
@@ -898,45 +664,5 @@ mod tests {
         let written = Manifest::from_index(silent.as_index().unwrap().clone()).unwrap();
         assert_eq!(written.media_type(), &MediaType::INDEX);
         assert_eq!(written, silent);
-    }
-
-    #[test]
-    fn platforms_use_the_dotted_keys() {
-        let platform: Platform = serde_json::from_str(
-            r#"{"architecture":"arm","os":"linux","os.features":["libc.musl"],"variant":"v7"}"#,
-        )
-        .unwrap();
-        assert_eq!(platform.to_string(), "linux/arm/v7");
-        assert!(
-            serde_json::to_string(&platform)
-                .unwrap()
-                .contains(r#""os.features":["libc.musl"]"#)
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn a_content_type_is_a_media_type_without_its_parameters(header in "\\PC*", parameter in "[a-z]{1,5}=[a-z\"]{0,5}") {
-            let media_type = MediaType::from_content_type(&header);
-            let text = media_type.as_str();
-            prop_assert!(!text.contains(';') && text == text.trim() && text == text.to_ascii_lowercase());
-            prop_assert_eq!(&MediaType::from_content_type(text), &media_type);
-            let more = format!("{header}; {parameter}");
-            prop_assert_eq!(MediaType::from_content_type(&more), media_type.clone());
-            prop_assert!(!media_type.to_string().contains(crate::escape::is_active));
-        }
-
-        #[test]
-        fn platforms_read_back(
-            words in proptest::array::uniform2("\\PC{0,8}"),
-            more in proptest::array::uniform2(proptest::option::of("\\PC{0,8}")),
-            os_features in proptest::collection::vec("\\PC{0,8}", 0..3),
-        ) {
-            let [architecture, os] = words;
-            let [os_version, variant] = more;
-            let platform = Platform { architecture, os, os_version, os_features, variant };
-            let text = serde_json::to_string(&platform).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Platform>(&text).unwrap(), platform);
-        }
     }
 }

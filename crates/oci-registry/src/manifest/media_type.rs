@@ -1,0 +1,148 @@
+//! Media types: what kind some content is, by names that this crate knows and by any other.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::escape::escape;
+
+/// The kind of some content, an open set: `application/vnd.oci.image.manifest.v1+json`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct MediaType(Cow<'static, str>);
+
+impl MediaType {
+    /// An OCI image manifest, which is also the manifest of any other artifact.
+    pub const MANIFEST: Self = Self::new_static("application/vnd.oci.image.manifest.v1+json");
+    /// An OCI index.
+    pub const INDEX: Self = Self::new_static("application/vnd.oci.image.index.v1+json");
+    /// Docker's image manifest, schema 2.
+    pub const DOCKER_MANIFEST: Self =
+        Self::new_static("application/vnd.docker.distribution.manifest.v2+json");
+    /// Docker's manifest list.
+    pub const DOCKER_LIST: Self =
+        Self::new_static("application/vnd.docker.distribution.manifest.list.v2+json");
+    /// An OCI image's configuration.
+    pub const IMAGE_CONFIG: Self = Self::new_static("application/vnd.oci.image.config.v1+json");
+    /// Docker's image configuration.
+    pub const DOCKER_IMAGE_CONFIG: Self =
+        Self::new_static("application/vnd.docker.container.image.v1+json");
+    /// The empty JSON object, where something has to be and nothing is to be said.
+    pub const EMPTY: Self = Self::new_static("application/vnd.oci.empty.v1+json");
+    /// Bytes of no known kind.
+    pub const OCTET_STREAM: Self = Self::new_static("application/octet-stream");
+
+    /// The media types of all documents that name further content.
+    pub const MANIFESTS: [Self; 4] = [
+        Self::MANIFEST,
+        Self::INDEX,
+        Self::DOCKER_MANIFEST,
+        Self::DOCKER_LIST,
+    ];
+
+    /// A media type known when the program is compiled.
+    pub const fn new_static(text: &'static str) -> Self {
+        Self(Cow::Borrowed(text))
+    }
+
+    /// The media type as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether content of this type is a manifest or index, to be fetched and sent as such.
+    pub fn is_manifest(&self) -> bool {
+        Self::MANIFESTS.contains(self)
+    }
+
+    /// Whether content of this type is an index.
+    pub fn is_index(&self) -> bool {
+        *self == Self::INDEX || *self == Self::DOCKER_LIST
+    }
+
+    /// Whether content of this type is an image's configuration, OCI's or Docker's.
+    pub fn is_image_config(&self) -> bool {
+        *self == Self::IMAGE_CONFIG || *self == Self::DOCKER_IMAGE_CONFIG
+    }
+
+    /// Whether content of this type is a layer of an image: a tar stream, compressed or not (image-spec, `layer.md`).
+    pub(crate) fn is_layer(&self) -> bool {
+        let kind = [
+            "application/vnd.oci.image.layer.",
+            "application/vnd.docker.image.rootfs.",
+        ]
+        .iter()
+        .find_map(|prefix| self.0.strip_prefix(prefix));
+        let kind = kind.map(|kind| {
+            kind.trim_start_matches("nondistributable.")
+                .trim_start_matches("foreign.")
+        });
+        matches!(
+            kind,
+            Some(
+                "v1.tar"
+                    | "v1.tar+gzip"
+                    | "v1.tar+zstd"
+                    | "diff.tar"
+                    | "diff.tar.gzip"
+                    | "diff.tar.zstd"
+            )
+        )
+    }
+
+    /// The media type of a `Content-Type` header, its parameters ignored.
+    pub fn from_content_type(header: &str) -> Self {
+        header
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_ascii_lowercase()
+            .into()
+    }
+}
+
+impl From<String> for MediaType {
+    fn from(text: String) -> Self {
+        Self(text.into())
+    }
+}
+
+impl From<&str> for MediaType {
+    fn from(text: &str) -> Self {
+        text.to_owned().into()
+    }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&escape(&self.0, 255))
+    }
+}
+
+impl fmt::Debug for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_content_type_is_a_media_type_without_its_parameters(header in "\\PC*", parameter in "[a-z]{1,5}=[a-z\"]{0,5}") {
+            let media_type = MediaType::from_content_type(&header);
+            let text = media_type.as_str();
+            prop_assert!(!text.contains(';') && text == text.trim() && text == text.to_ascii_lowercase());
+            prop_assert_eq!(&MediaType::from_content_type(text), &media_type);
+            let more = format!("{header}; {parameter}");
+            prop_assert_eq!(MediaType::from_content_type(&more), media_type.clone());
+            prop_assert!(!media_type.to_string().contains(crate::escape::is_active));
+        }
+    }
+}
