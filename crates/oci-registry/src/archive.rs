@@ -7,145 +7,40 @@
 //! What is pushed waits beside the file until a tag is set, or [`Archive::finish`]. Then the whole archive is written
 //! anew, flushed and moved to its place: entries sorted, owned by nobody, without times, so that the same content gives
 //! the same file. A docker archive is a layout too, and keeps manifests as they are; beside them lies the
-//! `manifest.json` that Docker reads.
+//! `manifest.json` that Docker reads. How the file is read and written is [`state`]'s.
 
 mod docker;
+mod error;
 mod index;
+mod state;
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use snafu::{OptionExt, ResultExt, Snafu, ensure};
+use snafu::{OptionExt, ResultExt, ensure};
 
-use self::docker::Images;
-use self::index::{Span, Spans};
+use self::error::{
+    AmbiguousSnafu, Error, NoArchiveSnafu, NoBlobSnafu, NoManifestSnafu, NoNameSnafu,
+    NotAnImageSnafu, ReadSnafu, StrangeSnafu, WriteSnafu, WrongDigestSnafu,
+};
+use self::index::Span;
+use self::state::{State, Stored};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure, Optional};
-use crate::layout::{self, Listing, Marker};
+use crate::error::Optional;
+use crate::layout;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{ArchiveFormat, Identifier, Location, Tag};
 use crate::referrers::{self, DescriptorStream};
 use crate::storage::{Delivery, Source, TagStream, Target};
-use crate::tarball::{self, Entry, Writer};
 
 /// How much of a blob is read at once.
 const PIECE: usize = 256 << 10;
-
-#[derive(Debug, Snafu)]
-enum Error {
-    #[snafu(display("failed to find the archive `{}`", path.display()))]
-    NoArchive { path: PathBuf },
-    #[snafu(display("failed to read the archive `{}`", path.display()))]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[snafu(display("failed to read the archive `{}`", path.display()))]
-    ReadTar {
-        path: PathBuf,
-        source: tarball::Error,
-    },
-    #[snafu(display("refused the archive `{}`: {problem}", path.display()))]
-    Strange {
-        path: PathBuf,
-        problem: &'static str,
-    },
-    #[snafu(display("refused the archive `{}`: the entry `{}` {problem}", path.display(), name.escape_debug()))]
-    StrangeEntry {
-        path: PathBuf,
-        name: String,
-        problem: &'static str,
-    },
-    #[snafu(display("failed to read the archive `{}`: it is compressed as a whole", path.display()))]
-    Compressed { path: PathBuf },
-    #[snafu(display("failed to read `{name}` of the archive `{}`", path.display()))]
-    Parse {
-        path: PathBuf,
-        name: &'static str,
-        source: serde_json::Error,
-    },
-    #[snafu(display("failed to write the archive `{}`", path.display()))]
-    Write {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[snafu(display("failed to write the archive `{}`", path.display()))]
-    WriteTar {
-        path: PathBuf,
-        source: tarball::Error,
-    },
-    #[snafu(display("refused to replace the archive `{}`: somebody else has changed it", path.display()))]
-    Changed { path: PathBuf },
-    #[snafu(display("failed to find the manifest `{identifier}` in the archive `{}`", path.display()))]
-    NoManifest {
-        path: PathBuf,
-        identifier: Identifier,
-    },
-    #[snafu(display("failed to find the blob {digest} in the archive `{}`", path.display()))]
-    NoBlob { path: PathBuf, digest: Digest },
-    #[snafu(display("refused a manifest of the archive `{}`: it should have digest {expected}, and has {actual}", path.display()))]
-    WrongDigest {
-        path: PathBuf,
-        expected: Digest,
-        actual: Digest,
-    },
-    #[snafu(display("failed to choose between the images with the tag `{tag}` in the archive `{}`", path.display()))]
-    Ambiguous { path: PathBuf, tag: Tag },
-    #[snafu(display("failed to tag `{tag}` in the archive `{}`: its images have names, and none is given", path.display()))]
-    NoName { path: PathBuf, tag: Tag },
-    #[snafu(display("refused to tag {digest} in the archive `{}`: docker archives hold images, and this is none", path.display()))]
-    NotAnImage { path: PathBuf, digest: Digest },
-}
-
-impl Failure for Error {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::NoArchive { .. } | Self::NoManifest { .. } | Self::NoBlob { .. } => {
-                ErrorKind::NotFound
-            }
-            Self::Strange { .. } | Self::StrangeEntry { .. } | Self::Parse { .. } => {
-                ErrorKind::Protocol
-            }
-            Self::Compressed { .. } => ErrorKind::Unsupported,
-            Self::Changed { .. } => ErrorKind::Conflict,
-            Self::WrongDigest { .. } => ErrorKind::Mismatch,
-            Self::Ambiguous { .. } | Self::NoName { .. } | Self::NotAnImage { .. } => {
-                ErrorKind::InvalidInput
-            }
-            Self::Read { .. } | Self::Write { .. } => ErrorKind::Io,
-            Self::ReadTar { source, .. } | Self::WriteTar { source, .. } => source.kind(),
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        let file = |path: &Path| path.display().to_string();
-        match self {
-            Self::Compressed { path } => {
-                vec![format!("decompress `{}` first", file(path))]
-            }
-            Self::Ambiguous { path, tag } | Self::NoName { path, tag } => {
-                vec![format!("write `docker-archive:{}:NAME:{tag}`", file(path))]
-            }
-            Self::NotAnImage { path, .. } => vec![
-                "of an index, copy the image of one platform".into(),
-                format!(
-                    "or write `oci-archive:{}`, which holds anything",
-                    file(path)
-                ),
-            ],
-            Self::Changed { .. } => vec!["run it again".into()],
-            _ => Vec::new(),
-        }
-    }
-}
 
 /// A repository in one file. Clones share it.
 #[derive(Debug, Clone)]
@@ -162,64 +57,12 @@ struct Inner {
     writing: tokio::sync::Mutex<()>,
 }
 
-/// What is in the archive, and what will be.
-#[derive(Debug, Clone)]
-struct State {
-    stored: BTreeMap<Digest, Stored>,
-    listing: Listing,
-    images: Images,
-    /// Whether something is listed that the file does not list.
-    is_ahead: bool,
-    /// The file that was read; none before the first is written.
-    version: Option<Version>,
-}
-
-/// Where a blob or manifest is.
-#[derive(Debug, Clone)]
-enum Stored {
-    /// In the archive.
-    Packed(Arc<File>, Span),
-    /// In a file of its own, which goes with the last who knows of it.
-    Waiting(Arc<tempfile::TempPath>, u64),
-    /// In memory: a manifest.
-    Held(Bytes),
-}
-
-impl Stored {
-    fn size(&self) -> u64 {
-        match self {
-            Self::Packed(_, span) => span.size,
-            Self::Waiting(_, size) => *size,
-            Self::Held(bytes) => bytes.len() as u64,
-        }
-    }
-
-    /// Reads it from its first byte, in the order of the archive.
-    fn open(&self) -> std::io::Result<Box<dyn Read + '_>> {
-        Ok(match self {
-            Self::Packed(file, span) => Box::new(index::Section::new(file, *span)),
-            Self::Waiting(path, _) => Box::new(File::open(&**path)?),
-            Self::Held(bytes) => Box::new(&bytes[..]),
-        })
-    }
-}
-
-/// What tells one version of a file from the next.
-#[derive(Debug, Clone, PartialEq)]
-struct Version(u64, SystemTime);
-
-impl Version {
-    fn of(file: &std::fs::Metadata) -> std::io::Result<Self> {
-        Ok(Self(file.len(), file.modified()?))
-    }
-}
-
 impl Archive {
     /// Opens an archive that is there.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when there is no file; [`ErrorKind::Protocol`] when it is no archive of this format, or
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no file; [`ErrorKind::Protocol`](crate::ErrorKind::Protocol) when it is no archive of this format, or
     /// holds what it should not.
     pub async fn open(path: impl Into<PathBuf>, format: ArchiveFormat) -> crate::Result<Self> {
         let path = path.into();
@@ -281,7 +124,7 @@ impl Archive {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`] when somebody else has changed the file; [`ErrorKind::Io`] when it cannot be written. The
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when somebody else has changed the file; [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be written. The
     /// file is then what it was.
     pub async fn finish(&self) -> crate::Result<()> {
         let _writing = self.0.writing.lock().await;
@@ -318,7 +161,7 @@ impl Archive {
             return Ok(());
         }
         let inner = Arc::clone(&self.0);
-        let written = blocking(move || inner.write(&state)).await?;
+        let written = blocking(move || state.write(&inner.path, &inner.format)).await?;
         let mut now = self.state();
         let since = std::mem::replace(&mut *now, written);
         for (digest, stored) in since.stored {
@@ -400,158 +243,6 @@ impl Inner {
         state.images.list_in(&mut state.listing, manifest);
         Ok(())
     }
-
-    /// Writes the archive beside its place and moves it there; what is now in it.
-    fn write(&self, state: &State) -> Result<State, Error> {
-        let path = &self.path;
-        let entries = self.entries(state);
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
-        let temporary = layout::new_temporary(directory).context(WriteSnafu { path })?;
-        let mut writer = Writer::new(std::io::BufWriter::with_capacity(
-            PIECE,
-            temporary.as_file(),
-        ));
-        for (name, stored) in &entries {
-            let mut content = stored.open().context(WriteSnafu { path })?;
-            let entry = Entry::file(name, stored.size());
-            writer
-                .entry(&entry, &mut content)
-                .context(WriteTarSnafu { path })?;
-        }
-        writer.finish().context(WriteTarSnafu { path })?;
-        temporary
-            .as_file()
-            .sync_all()
-            .context(WriteSnafu { path })?;
-        let file = temporary
-            .as_file()
-            .try_clone()
-            .context(WriteSnafu { path })?;
-        let spans = index::read(&file, path, &self.format)?;
-        let found = match std::fs::metadata(path) {
-            Ok(metadata) => Some(Version::of(&metadata).context(ReadSnafu { path })?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(source) => {
-                return Err(Error::Read {
-                    path: path.clone(),
-                    source,
-                });
-            }
-        };
-        ensure!(found == state.version, ChangedSnafu { path });
-        layout::persist(temporary, path).context(WriteSnafu { path })?;
-        let metadata = file.metadata().context(ReadSnafu { path })?;
-        Ok(State {
-            stored: packed(&Arc::new(file), &spans),
-            listing: state.listing.clone(),
-            images: state.images.clone(),
-            is_ahead: false,
-            version: Some(Version::of(&metadata).context(ReadSnafu { path })?),
-        })
-    }
-
-    /// All that the archive is to hold, by name.
-    fn entries(&self, state: &State) -> BTreeMap<String, Stored> {
-        let blobs = state.stored.iter();
-        let mut entries: BTreeMap<_, _> = blobs
-            .map(|(digest, stored)| (blob_name(digest), stored.clone()))
-            .collect();
-        let marker = Marker {
-            version: layout::VERSION.to_owned(),
-        };
-        let mut hold = |name: &str, bytes: Vec<u8>| {
-            entries.insert(name.to_owned(), Stored::Held(bytes.into()));
-        };
-        hold("oci-layout", layout::json(&marker));
-        hold("index.json", layout::json(&state.listing));
-        if let ArchiveFormat::Docker(_) = self.format {
-            hold("manifest.json", state.images.to_json());
-        }
-        entries
-    }
-}
-
-impl State {
-    fn empty() -> Self {
-        Self {
-            stored: BTreeMap::new(),
-            listing: Listing::empty(),
-            images: Images::default(),
-            is_ahead: false,
-            version: None,
-        }
-    }
-
-    /// Reads what is in a file that may be absent.
-    fn read(path: &Path, format: &ArchiveFormat) -> Result<Option<Self>, Error> {
-        let file = match File::open(path) {
-            Ok(file) => Arc::new(file),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => {
-                return Err(Error::Read {
-                    path: path.to_owned(),
-                    source,
-                });
-            }
-        };
-        let metadata = file.metadata().context(ReadSnafu { path })?;
-        let problem = "it is not a file";
-        ensure!(metadata.is_file(), StrangeSnafu { path, problem });
-        let version = Version::of(&metadata).context(ReadSnafu { path })?;
-        let spans = index::read(&file, path, format)?;
-        let mut state = Self {
-            stored: packed(&file, &spans),
-            version: Some(version),
-            ..Self::empty()
-        };
-        let document = |name: &'static str| index::document(&file, &spans, name, path);
-        if let Some(bytes) = document("index.json")? {
-            let name = "index.json";
-            state.listing = serde_json::from_slice(&bytes).context(ParseSnafu { path, name })?;
-        }
-        match format {
-            ArchiveFormat::Oci => {
-                let name = "oci-layout";
-                let problem = "there is no `oci-layout` in it";
-                let bytes = document(name)?.context(StrangeSnafu { path, problem })?;
-                let marker: Marker =
-                    serde_json::from_slice(&bytes).context(ParseSnafu { path, name })?;
-                let problem = "it is a layout of another version";
-                ensure!(
-                    marker.version == layout::VERSION,
-                    StrangeSnafu { path, problem }
-                );
-            }
-            ArchiveFormat::Docker(_) => {
-                let problem = "there is no `manifest.json` in it";
-                let bytes = document("manifest.json")?.context(StrangeSnafu { path, problem })?;
-                docker::read(&bytes, &file, &spans, &mut state, path)?;
-            }
-        }
-        Ok(Some(state))
-    }
-}
-
-/// Where the blobs of a layout are in its archive.
-fn packed(file: &Arc<File>, spans: &Spans) -> BTreeMap<Digest, Stored> {
-    let blobs = spans.iter().filter_map(|(name, span)| {
-        let digest = digest_of(name)?;
-        Some((digest, Stored::Packed(Arc::clone(file), *span)))
-    });
-    blobs.collect()
-}
-
-fn blob_name(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm_name(), digest.encoded())
-}
-
-/// What the name of an entry says that its content is.
-fn digest_of(name: &str) -> Option<Digest> {
-    let (algorithm, encoded) = name.strip_prefix("blobs/")?.split_once('/')?;
-    format!("{algorithm}:{encoded}").parse().ok()
 }
 
 /// Runs work on files beside the runtime's own threads.
@@ -686,10 +377,7 @@ impl Target for Archive {
             return Ok(Delivery::Existed);
         }
         let path = self.path();
-        let directory = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent,
-            _ => Path::new("."),
-        };
+        let directory = state::directory_of(path);
         let made = tokio::fs::create_dir_all(directory).await;
         made.context(WriteSnafu { path: directory })?;
         let waiting = layout::new_temporary(directory).context(WriteSnafu { path: directory })?;

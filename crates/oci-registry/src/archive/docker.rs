@@ -13,8 +13,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use snafu::{OptionExt, ResultExt};
 
+use super::error::{Error, ParseSnafu, ReadSnafu, StrangeEntrySnafu};
 use super::index::{Section, Span, Spans};
-use super::{Error, ParseSnafu, ReadSnafu, State, Stored, StrangeEntrySnafu, blob_name, digest_of};
+use super::state::{State, Stored, blob_name, digest_of};
 use crate::digest::{Algorithm, Digest};
 use crate::layout::{self, Listed, Listing};
 use crate::manifest::{

@@ -7,7 +7,9 @@ use std::path::Path;
 
 use snafu::{ResultExt, ensure};
 
-use super::{CompressedSnafu, Error, ReadSnafu, ReadTarSnafu, StrangeEntrySnafu, StrangeSnafu};
+use super::error::{
+    CompressedSnafu, Error, ReadSnafu, ReadTarSnafu, StrangeEntrySnafu, StrangeSnafu,
+};
 use crate::layout;
 use crate::reference::ArchiveFormat;
 use crate::tarball::{Kind, Reader, Seekable};

@@ -4,6 +4,7 @@ use futures_util::TryStreamExt;
 
 use super::*;
 use crate::copy::{CopyOptions, copy};
+use crate::error::ErrorKind;
 use crate::manifest::{Annotations, ImageManifest, Index, MediaType};
 use crate::memory::Memory;
 use crate::reference::ImageName;

@@ -1,0 +1,119 @@
+//! What can be wrong with an archive, and what to do about it.
+
+use std::path::{Path, PathBuf};
+
+use snafu::Snafu;
+
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Failure};
+use crate::reference::{Identifier, Tag};
+use crate::tarball;
+
+#[derive(Debug, Snafu)]
+#[snafu(visibility(pub(super)))]
+pub(super) enum Error {
+    #[snafu(display("failed to find the archive `{}`", path.display()))]
+    NoArchive { path: PathBuf },
+    #[snafu(display("failed to read the archive `{}`", path.display()))]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to read the archive `{}`", path.display()))]
+    ReadTar {
+        path: PathBuf,
+        source: tarball::Error,
+    },
+    #[snafu(display("refused the archive `{}`: {problem}", path.display()))]
+    Strange {
+        path: PathBuf,
+        problem: &'static str,
+    },
+    #[snafu(display("refused the archive `{}`: the entry `{}` {problem}", path.display(), name.escape_debug()))]
+    StrangeEntry {
+        path: PathBuf,
+        name: String,
+        problem: &'static str,
+    },
+    #[snafu(display("failed to read the archive `{}`: it is compressed as a whole", path.display()))]
+    Compressed { path: PathBuf },
+    #[snafu(display("failed to read `{name}` of the archive `{}`", path.display()))]
+    Parse {
+        path: PathBuf,
+        name: &'static str,
+        source: serde_json::Error,
+    },
+    #[snafu(display("failed to write the archive `{}`", path.display()))]
+    Write {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to write the archive `{}`", path.display()))]
+    WriteTar {
+        path: PathBuf,
+        source: tarball::Error,
+    },
+    #[snafu(display("refused to replace the archive `{}`: somebody else has changed it", path.display()))]
+    Changed { path: PathBuf },
+    #[snafu(display("failed to find the manifest `{identifier}` in the archive `{}`", path.display()))]
+    NoManifest {
+        path: PathBuf,
+        identifier: Identifier,
+    },
+    #[snafu(display("failed to find the blob {digest} in the archive `{}`", path.display()))]
+    NoBlob { path: PathBuf, digest: Digest },
+    #[snafu(display("refused a manifest of the archive `{}`: it should have digest {expected}, and has {actual}", path.display()))]
+    WrongDigest {
+        path: PathBuf,
+        expected: Digest,
+        actual: Digest,
+    },
+    #[snafu(display("failed to choose between the images with the tag `{tag}` in the archive `{}`", path.display()))]
+    Ambiguous { path: PathBuf, tag: Tag },
+    #[snafu(display("failed to tag `{tag}` in the archive `{}`: its images have names, and none is given", path.display()))]
+    NoName { path: PathBuf, tag: Tag },
+    #[snafu(display("refused to tag {digest} in the archive `{}`: docker archives hold images, and this is none", path.display()))]
+    NotAnImage { path: PathBuf, digest: Digest },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NoArchive { .. } | Self::NoManifest { .. } | Self::NoBlob { .. } => {
+                ErrorKind::NotFound
+            }
+            Self::Strange { .. } | Self::StrangeEntry { .. } | Self::Parse { .. } => {
+                ErrorKind::Protocol
+            }
+            Self::Compressed { .. } => ErrorKind::Unsupported,
+            Self::Changed { .. } => ErrorKind::Conflict,
+            Self::WrongDigest { .. } => ErrorKind::Mismatch,
+            Self::Ambiguous { .. } | Self::NoName { .. } | Self::NotAnImage { .. } => {
+                ErrorKind::InvalidInput
+            }
+            Self::Read { .. } | Self::Write { .. } => ErrorKind::Io,
+            Self::ReadTar { source, .. } | Self::WriteTar { source, .. } => source.kind(),
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        let file = |path: &Path| path.display().to_string();
+        match self {
+            Self::Compressed { path } => {
+                vec![format!("decompress `{}` first", file(path))]
+            }
+            Self::Ambiguous { path, tag } | Self::NoName { path, tag } => {
+                vec![format!("write `docker-archive:{}:NAME:{tag}`", file(path))]
+            }
+            Self::NotAnImage { path, .. } => vec![
+                "of an index, copy the image of one platform".into(),
+                format!(
+                    "or write `oci-archive:{}`, which holds anything",
+                    file(path)
+                ),
+            ],
+            Self::Changed { .. } => vec!["run it again".into()],
+            _ => Vec::new(),
+        }
+    }
+}

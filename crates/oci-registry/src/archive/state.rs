@@ -1,0 +1,235 @@
+//! What is in an archive: read from its file, and written to it as a whole.
+//!
+//! Owns the entries that make an archive of each format, where the content of each is, and how one file takes the place of
+//! another.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use snafu::{OptionExt, ResultExt, ensure};
+
+use super::PIECE;
+use super::docker::{self, Images};
+use super::error::{
+    ChangedSnafu, Error, ParseSnafu, ReadSnafu, StrangeSnafu, WriteSnafu, WriteTarSnafu,
+};
+use super::index::{self, Span, Spans};
+use crate::digest::Digest;
+use crate::layout::{self, Listing, Marker};
+use crate::reference::ArchiveFormat;
+use crate::tarball::{Entry, Writer};
+
+/// What is in the archive, and what will be.
+#[derive(Debug, Clone)]
+pub(super) struct State {
+    pub(super) stored: BTreeMap<Digest, Stored>,
+    pub(super) listing: Listing,
+    pub(super) images: Images,
+    /// Whether something is listed that the file does not list.
+    pub(super) is_ahead: bool,
+    /// The file that was read; none before the first is written.
+    pub(super) version: Option<Version>,
+}
+
+/// Where a blob or manifest is.
+#[derive(Debug, Clone)]
+pub(super) enum Stored {
+    /// In the archive.
+    Packed(Arc<File>, Span),
+    /// In a file of its own, which goes with the last who knows of it.
+    Waiting(Arc<tempfile::TempPath>, u64),
+    /// In memory: a manifest.
+    Held(Bytes),
+}
+
+impl Stored {
+    /// In bytes.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Packed(_, span) => span.size,
+            Self::Waiting(_, size) => *size,
+            Self::Held(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Reads it from its first byte, in the order of the archive.
+    pub(super) fn open(&self) -> std::io::Result<Box<dyn Read + '_>> {
+        Ok(match self {
+            Self::Packed(file, span) => Box::new(index::Section::new(file, *span)),
+            Self::Waiting(path, _) => Box::new(File::open(&**path)?),
+            Self::Held(bytes) => Box::new(&bytes[..]),
+        })
+    }
+}
+
+/// What tells one version of a file from the next.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Version(u64, SystemTime);
+
+impl Version {
+    fn of(file: &std::fs::Metadata) -> std::io::Result<Self> {
+        Ok(Self(file.len(), file.modified()?))
+    }
+}
+
+impl State {
+    /// That of an archive which is not there yet.
+    pub(super) fn empty() -> Self {
+        Self {
+            stored: BTreeMap::new(),
+            listing: Listing::empty(),
+            images: Images::default(),
+            is_ahead: false,
+            version: None,
+        }
+    }
+
+    /// Reads what is in a file that may be absent.
+    pub(super) fn read(path: &Path, format: &ArchiveFormat) -> Result<Option<Self>, Error> {
+        let file = match File::open(path) {
+            Ok(file) => Arc::new(file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => {
+                return Err(Error::Read {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        let metadata = file.metadata().context(ReadSnafu { path })?;
+        let problem = "it is not a file";
+        ensure!(metadata.is_file(), StrangeSnafu { path, problem });
+        let version = Version::of(&metadata).context(ReadSnafu { path })?;
+        let spans = index::read(&file, path, format)?;
+        let mut state = Self {
+            stored: packed(&file, &spans),
+            version: Some(version),
+            ..Self::empty()
+        };
+        let document = |name: &'static str| index::document(&file, &spans, name, path);
+        if let Some(bytes) = document("index.json")? {
+            let name = "index.json";
+            state.listing = serde_json::from_slice(&bytes).context(ParseSnafu { path, name })?;
+        }
+        match format {
+            ArchiveFormat::Oci => {
+                let name = "oci-layout";
+                let problem = "there is no `oci-layout` in it";
+                let bytes = document(name)?.context(StrangeSnafu { path, problem })?;
+                let marker: Marker =
+                    serde_json::from_slice(&bytes).context(ParseSnafu { path, name })?;
+                let problem = "it is a layout of another version";
+                ensure!(
+                    marker.version == layout::VERSION,
+                    StrangeSnafu { path, problem }
+                );
+            }
+            ArchiveFormat::Docker(_) => {
+                let problem = "there is no `manifest.json` in it";
+                let bytes = document("manifest.json")?.context(StrangeSnafu { path, problem })?;
+                docker::read(&bytes, &file, &spans, &mut state, path)?;
+            }
+        }
+        Ok(Some(state))
+    }
+
+    /// Writes the archive beside its place and moves it there; what is now in it.
+    pub(super) fn write(&self, path: &Path, format: &ArchiveFormat) -> Result<Self, Error> {
+        let entries = self.entries(format);
+        let temporary = layout::new_temporary(directory_of(path)).context(WriteSnafu { path })?;
+        let mut writer = Writer::new(std::io::BufWriter::with_capacity(
+            PIECE,
+            temporary.as_file(),
+        ));
+        for (name, stored) in &entries {
+            let mut content = stored.open().context(WriteSnafu { path })?;
+            let entry = Entry::file(name, stored.size());
+            writer
+                .entry(&entry, &mut content)
+                .context(WriteTarSnafu { path })?;
+        }
+        writer.finish().context(WriteTarSnafu { path })?;
+        temporary
+            .as_file()
+            .sync_all()
+            .context(WriteSnafu { path })?;
+        let file = temporary
+            .as_file()
+            .try_clone()
+            .context(WriteSnafu { path })?;
+        let spans = index::read(&file, path, format)?;
+        let found = match std::fs::metadata(path) {
+            Ok(metadata) => Some(Version::of(&metadata).context(ReadSnafu { path })?),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(source) => {
+                return Err(Error::Read {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        ensure!(found == self.version, ChangedSnafu { path });
+        layout::persist(temporary, path).context(WriteSnafu { path })?;
+        let metadata = file.metadata().context(ReadSnafu { path })?;
+        Ok(Self {
+            stored: packed(&Arc::new(file), &spans),
+            listing: self.listing.clone(),
+            images: self.images.clone(),
+            is_ahead: false,
+            version: Some(Version::of(&metadata).context(ReadSnafu { path })?),
+        })
+    }
+
+    /// All that the archive is to hold, by name.
+    fn entries(&self, format: &ArchiveFormat) -> BTreeMap<String, Stored> {
+        let blobs = self.stored.iter();
+        let mut entries: BTreeMap<_, _> = blobs
+            .map(|(digest, stored)| (blob_name(digest), stored.clone()))
+            .collect();
+        let marker = Marker {
+            version: layout::VERSION.to_owned(),
+        };
+        let mut hold = |name: &str, bytes: Vec<u8>| {
+            entries.insert(name.to_owned(), Stored::Held(bytes.into()));
+        };
+        hold("oci-layout", layout::json(&marker));
+        hold("index.json", layout::json(&self.listing));
+        if let ArchiveFormat::Docker(_) = format {
+            hold("manifest.json", self.images.to_json());
+        }
+        entries
+    }
+}
+
+/// The directory of an archive, where what will be in it waits.
+pub(super) fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    }
+}
+
+/// Where the blobs of a layout are in its archive.
+fn packed(file: &Arc<File>, spans: &Spans) -> BTreeMap<Digest, Stored> {
+    let blobs = spans.iter().filter_map(|(name, span)| {
+        let digest = digest_of(name)?;
+        Some((digest, Stored::Packed(Arc::clone(file), *span)))
+    });
+    blobs.collect()
+}
+
+/// The name of a blob's entry.
+pub(super) fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm_name(), digest.encoded())
+}
+
+/// What the name of an entry says that its content is.
+pub(super) fn digest_of(name: &str) -> Option<Digest> {
+    let (algorithm, encoded) = name.strip_prefix("blobs/")?.split_once('/')?;
+    format!("{algorithm}:{encoded}").parse().ok()
+}
