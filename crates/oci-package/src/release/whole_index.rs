@@ -357,7 +357,7 @@ impl Writer<'_> {
 }
 
 /// Lets one of those write the index who found at the same moment that all declared targets are there: each waits for the
-/// ones whose targets sort before its own, as long as a look at everything took and half of that, at most a second in all.
+/// ones whose targets sort before its own, twice as long as its look at everything took, and at most a second in all.
 ///
 /// Two who write after all do no harm, since both write the same.
 async fn await_turn(declared: &BTreeSet<String>, own: Option<&str>, look: Duration) {
@@ -365,7 +365,7 @@ async fn await_turn(declared: &BTreeSet<String>, own: Option<&str>, look: Durati
         .iter()
         .position(|target| Some(target.as_str()) == own);
     let before = before.and_then(|before| u32::try_from(before).ok());
-    let turn = (look + look / 2) * before.unwrap_or_default();
+    let turn = look * 2 * before.unwrap_or_default();
     tokio::time::sleep(turn.min(Duration::from_secs(1))).await;
 }
 
