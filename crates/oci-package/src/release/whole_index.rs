@@ -71,12 +71,15 @@ impl Writer<'_> {
             };
             if let (1, None, Some(declared)) = (round, &view.held, &self.options.declared) {
                 let own = claim.as_ref().map(|claim| claim.target);
-                await_turn(declared, own, began.elapsed()).await;
-                if let Some(held) = self.read(self.tag.index()).await? {
-                    if held == view.wanted {
-                        return Ok(Some(held));
+                let turn = turn(declared, own, began.elapsed());
+                if !turn.is_zero() {
+                    tokio::time::sleep(turn).await;
+                    if let Some(held) = self.read(self.tag.index()).await? {
+                        if held == view.wanted {
+                            return Ok(Some(held));
+                        }
+                        continue;
                     }
-                    continue;
                 }
             }
             if view.held.as_ref() == Some(&view.wanted) {
@@ -356,17 +359,17 @@ impl Writer<'_> {
     }
 }
 
-/// Lets one of those write the index who found at the same moment that all declared targets are there: each waits for the
-/// ones whose targets sort before its own, twice as long as its look at everything took, and at most a second in all.
+/// How long one waits who found that all declared targets are there, so that of those who find it at the same moment one
+/// writes the index: for the ones whose targets sort before its own, twice as long as its look at everything took, and at
+/// most a second in all.
 ///
 /// Two who write after all do no harm, since both write the same.
-async fn await_turn(declared: &BTreeSet<String>, own: Option<&str>, look: Duration) {
+fn turn(declared: &BTreeSet<String>, own: Option<&str>, look: Duration) -> Duration {
     let before = declared
         .iter()
         .position(|target| Some(target.as_str()) == own);
     let before = before.and_then(|before| u32::try_from(before).ok());
-    let turn = look * 2 * before.unwrap_or_default();
-    tokio::time::sleep(turn.min(Duration::from_secs(1))).await;
+    (look * 2 * before.unwrap_or_default()).min(Duration::from_secs(1))
 }
 
 /// Waits until other writers are done with what they are at; longer when one was seen, and for each seed another while.
