@@ -4,7 +4,8 @@
 //! $ cargo build -p cargo-oci-artifact && cargo run -p e2e --example matrix 20
 //! ```
 //!
-//! The number is that of the rounds of each kind. It prints a line for each kind, and ends with 1 if a job failed or an
+//! The number is that of the rounds of each kind; a way of working after it (`Push`, `PushDeclared`, `IndexAdd`) leaves out
+//! the others. It prints a line for each kind, and ends with 1 if a job failed or an
 //! entry was lost; what went wrong is on stderr.
 
 #![expect(
@@ -22,11 +23,23 @@ use e2e::testbed::{Part, is_there};
 use e2e::weather::Weather;
 
 fn main() -> ExitCode {
-    let rounds = std::env::args().nth(1);
+    let mut arguments = std::env::args().skip(1);
+    let rounds = arguments.next();
     let Ok(rounds) = rounds.as_deref().unwrap_or("20").parse::<usize>() else {
         eprintln!("error: the number of rounds is not a number");
         return ExitCode::from(2);
     };
+    let only = arguments.next();
+    let works = [Work::Push, Work::PushDeclared, Work::IndexAdd];
+    let is_wanted = |work: &Work| {
+        only.as_ref()
+            .is_none_or(|only| format!("{work:?}") == *only)
+    };
+    let works: Vec<_> = works.into_iter().filter(is_wanted).collect();
+    if works.is_empty() {
+        eprintln!("error: the way of working is none of Push, PushDeclared and IndexAdd");
+        return ExitCode::from(2);
+    }
     if !is_there(&[Part::DockerRegistry]) {
         return ExitCode::FAILURE;
     }
@@ -35,7 +48,7 @@ fn main() -> ExitCode {
     );
     println!("| --- | --- | ---: | ---: | ---: | --- | ---: | ---: |");
     let mut is_whole = true;
-    for work in [Work::Push, Work::PushDeclared, Work::IndexAdd] {
+    for work in works {
         for weather in [Weather::Fair, Weather::Slow, Weather::StaleLists] {
             is_whole &= run(work, weather, rounds);
         }
