@@ -6,6 +6,7 @@
 
 pub(crate) mod body;
 pub(crate) mod certificates;
+pub(crate) mod class;
 mod connection;
 pub(crate) mod display;
 pub(crate) mod origin;
@@ -33,9 +34,10 @@ use crate::error::{ErrorKind, Failure};
 use crate::escape::escape;
 use crate::journal::{Observer, Step};
 use body::{Body, Progress};
+use class::Class;
 pub use connection::Resolve;
 use display::ShownUrl;
-use origin::{Class, Met, Origin};
+use origin::{Met, Origin};
 use pace::{IDLE, Receiving};
 use proxy::Proxies;
 use retry::Pauses;
@@ -711,7 +713,7 @@ impl Exchange {
         let address = inner
             .remote_addr()
             .filter(|_| !connections.proxies.take(url))
-            .map(|address| Class::of(address.ip()));
+            .map(|address| Class::reached(address.ip()));
         let class = address
             .or_else(|| Class::shown_by(url))
             .unwrap_or(Class::Public);

@@ -4,12 +4,11 @@
 //! credential belongs to an [`Origin`]; a server may not point to a place that is more inner than the one it was itself
 //! reached at, nor from https to http.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use http::uri::Scheme;
 use snafu::{IntoError, Snafu, ensure};
-use url::{Host, Url};
+use url::Url;
 
+use super::class::Class;
 use super::display::ShownUrl;
 use crate::error::{ErrorKind, Failure};
 
@@ -50,76 +49,6 @@ pub(crate) enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         ErrorKind::Protocol
-    }
-}
-
-/// How far inside an address is. The order is the rule: a server may name only what is no more inner than itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Class {
-    Public,
-    Private,
-    LinkLocal,
-    Loopback,
-}
-
-impl std::fmt::Display for Class {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Public => "public",
-            Self::Private => "private",
-            Self::LinkLocal => "link-local",
-            Self::Loopback => "loopback",
-        })
-    }
-}
-
-impl Class {
-    pub(crate) fn of(address: IpAddr) -> Self {
-        match address {
-            IpAddr::V4(address) => Self::of_v4(address),
-            IpAddr::V6(address) => Self::of_v6(address),
-        }
-    }
-
-    fn of_v4(address: Ipv4Addr) -> Self {
-        let [a, b, ..] = address.octets();
-        match (a, b) {
-            // "This host" reaches this machine on many systems.
-            (0 | 127, _) => Self::Loopback,
-            (169, 254) => Self::LinkLocal,
-            // Carrier-grade NAT is as inner as the private ranges.
-            (10, _) | (192, 168) | (172, 16..=31) | (100, 64..=127) => Self::Private,
-            _ => Self::Public,
-        }
-    }
-
-    fn of_v6(address: Ipv6Addr) -> Self {
-        if let Some(mapped) = address.to_ipv4_mapped() {
-            return Self::of_v4(mapped);
-        }
-        match address.segments() {
-            [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Self::Loopback,
-            // An IPv4 address behind a translator, or in the retired compatible form.
-            [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0, high, low] => {
-                let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
-                Self::of_v4(Ipv4Addr::new(a, b, c, d))
-            }
-            [0xfe80..=0xfebf, ..] => Self::LinkLocal,
-            [0xfc00..=0xfdff, ..] => Self::Private,
-            _ => Self::Public,
-        }
-    }
-
-    /// The class that a URL itself shows: that of an address literal, or of a name that means this machine.
-    pub(crate) fn shown_by(url: &Url) -> Option<Self> {
-        match url.host()? {
-            Host::Ipv4(address) => Some(Self::of_v4(address)),
-            Host::Ipv6(address) => Some(Self::of_v6(address)),
-            Host::Domain(name) => {
-                let name = name.trim_end_matches('.');
-                (name == "localhost" || name.ends_with(".localhost")).then_some(Self::Loopback)
-            }
-        }
     }
 }
 
@@ -245,6 +174,12 @@ mod tests {
             "https://[64:ff9b::7f00:1]/",
             "https://100.64.0.1/",
             "https://[::127.0.0.1]/",
+            "https://[64:ff9b:1::808:808]/",
+            "https://[2002:a9fe:a9fe::]/",
+            "https://[2001:0:808:808::f5ff:fffe]/",
+            "https://198.18.0.1/",
+            "https://240.0.0.1/",
+            "https://192.0.0.8/",
         ] {
             assert!(
                 matches!(public.resolve(inner), Err(Error::Inward { .. })),

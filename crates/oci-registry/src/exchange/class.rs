@@ -1,0 +1,199 @@
+//! How far inside an address is.
+//!
+//! Owns the one table of addresses that are not everybody's (IANA, "Special-Purpose Address Registries"), and what stands
+//! behind the forms of IPv6 that carry an IPv4 address. The standard library has no whole table yet that is stable.
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use url::{Host, Url};
+
+/// How far inside an address is. The order is the rule: a server may name only what is no more inner than itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Class {
+    Public,
+    Private,
+    LinkLocal,
+    Loopback,
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Public => "public",
+            Self::Private => "private",
+            Self::LinkLocal => "link-local",
+            Self::Loopback => "loopback",
+        })
+    }
+}
+
+/// Some addresses lead through a translator or tunnel, and where to is for that to know.
+struct Bounds {
+    /// As far outside as it may lead.
+    outermost: Class,
+    /// As far inside as it may lead.
+    innermost: Class,
+}
+
+impl From<Class> for Bounds {
+    fn from(class: Class) -> Self {
+        Self {
+            outermost: class,
+            innermost: class,
+        }
+    }
+}
+
+impl Class {
+    /// The class of a server that was reached at this address: it is given no more than it certainly is.
+    pub(crate) fn reached(address: IpAddr) -> Self {
+        bounds(address).outermost
+    }
+
+    /// The class of an address that a server names: it is taken for all that it could be.
+    fn named(address: IpAddr) -> Self {
+        bounds(address).innermost
+    }
+
+    /// The class that a URL itself shows: that of an address literal, or of a name that means this machine.
+    pub(crate) fn shown_by(url: &Url) -> Option<Self> {
+        match url.host()? {
+            Host::Ipv4(address) => Some(Self::named(address.into())),
+            Host::Ipv6(address) => Some(Self::named(address.into())),
+            Host::Domain(name) => {
+                let name = name.trim_end_matches('.');
+                (name == "localhost" || name.ends_with(".localhost")).then_some(Self::Loopback)
+            }
+        }
+    }
+}
+
+fn bounds(address: IpAddr) -> Bounds {
+    match address {
+        IpAddr::V4(address) => v4(address).into(),
+        IpAddr::V6(address) => v6(address),
+    }
+}
+
+fn v4(address: Ipv4Addr) -> Class {
+    match address.octets() {
+        // "This host" reaches this machine on many systems.
+        [0 | 127, ..] => Class::Loopback,
+        // Clouds keep the credentials of a machine there. Broadcasts and the first group of multicasts stay on the link too.
+        [169, 254, ..] | [224, 0, 0, _] | [255, 255, 255, 255] => Class::LinkLocal,
+        // The private ranges, and what carriers (100.64/10), protocols (192.0.0/24), benchmarks (198.18/15) and
+        // documentation have for themselves. What is reserved (240/4) serves some as one more private range.
+        [10 | 224..=255, ..]
+        | [172, 16..=31, ..]
+        | [192, 168, ..]
+        | [100, 64..=127, ..]
+        | [192, 0, 0 | 2, _]
+        | [198, 18 | 19, ..]
+        | [198, 51, 100, _]
+        | [203, 0, 113, _] => Class::Private,
+        _ => Class::Public,
+    }
+}
+
+fn v6(address: Ipv6Addr) -> Bounds {
+    let carried = |high: u16, low: u16| {
+        let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
+        v4(Ipv4Addr::new(a, b, c, d))
+    };
+    let class = match address.segments() {
+        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Class::Loopback,
+        // IPv4 that is mapped, in the retired compatible form, translated (RFC 2765), behind a translator that everybody
+        // knows (RFC 6052), or at the end of a 6to4 tunnel.
+        [0, 0, 0, 0, 0, 0xffff | 0, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
+        | [0x2002, high, low, ..] => carried(high, low),
+        // A translator of this network's own, which may read the address in several ways (RFC 8215).
+        [0x64, 0xff9b, 1, ..] => {
+            return Bounds {
+                outermost: Class::Public,
+                innermost: Class::Loopback,
+            };
+        }
+        // Teredo: by way of one IPv4 address to another, which is written upside down.
+        [0x2001, 0, high, low, _, _, to_high, to_low] => {
+            return Bounds {
+                outermost: Class::Public,
+                innermost: carried(high, low).max(carried(!to_high, !to_low)),
+            };
+        }
+        // Unicast and, in the scopes up to the link's, multicast.
+        [0xfe80..=0xfebf, ..] => Class::LinkLocal,
+        [first @ 0xff00..=0xffff, ..] if first & 0xf <= 2 => Class::LinkLocal,
+        // What protocols (2001::/23) and documentation have for themselves.
+        [0x2001, 0x1..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Class::Private,
+        [0x2000..=0x3fff, ..] => Class::Public,
+        // Nothing else is everybody's: unique local, site-local, discarded, segments, not given out.
+        _ => Class::Private,
+    };
+    class.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(address: &str) -> Class {
+        Class::named(address.parse().unwrap())
+    }
+
+    fn reached(address: &str) -> Class {
+        Class::reached(address.parse().unwrap())
+    }
+
+    const LOOPBACK: &str = "\
+        0.0.0.0 0.255.255.255 127.0.0.1 127.255.255.255 :: ::1 ::127.0.0.1 ::ffff:127.0.0.1 \
+        ::ffff:0:127.0.0.1 64:ff9b::127.0.0.1 2002:7f00:1::1";
+    const LINK_LOCAL: &str = "\
+        169.254.0.0 169.254.169.254 224.0.0.1 255.255.255.255 ::169.254.169.254 ::ffff:169.254.169.254 \
+        64:ff9b::169.254.169.254 2002:a9fe:a9fe:: fe80::1 febf::1 ff01::1 ff02::1 ff12::1";
+    const PRIVATE: &str = "\
+        10.0.0.0 10.255.255.255 100.64.0.0 100.127.255.255 172.16.0.0 172.31.255.255 192.0.0.0 192.0.0.255 \
+        192.0.2.1 192.168.0.0 192.168.255.255 198.18.0.0 198.19.255.255 198.51.100.1 203.0.113.1 239.1.1.1 \
+        240.0.0.0 255.255.255.254 ::10.0.0.1 ::ffff:10.0.0.1 ::ffff:0:198.18.0.1 64:ff9b::100.64.0.1 \
+        2002:c0a8:1::1 100::1 2001:2::1 2001:20::1 2001:1ff::1 2001:db8::1 3fff::1 3fff:fff::1 5f00::1 \
+        fc00:: fdff:ffff::1 fec0::1 feff::1 ff05::1 ff0e::1 64:ff9b:2::1 1::1";
+    const PUBLIC: &str = "\
+        1.0.0.0 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 169.253.255.255 \
+        169.255.0.0 172.15.255.255 172.32.0.0 192.0.1.0 192.167.255.255 192.169.0.0 198.17.255.255 \
+        198.20.0.0 223.255.255.255 ::ffff:8.8.8.8 64:ff9b::8.8.8.8 2002:808:808::1 2001:200::1 \
+        2001:4860:4860::8888 2600::1 3fff:1000::1";
+
+    #[test]
+    fn every_special_range_has_its_class_up_to_its_edges() {
+        for (class, addresses) in [
+            (Class::Loopback, LOOPBACK),
+            (Class::LinkLocal, LINK_LOCAL),
+            (Class::Private, PRIVATE),
+            (Class::Public, PUBLIC),
+        ] {
+            for address in addresses.split_whitespace() {
+                assert_eq!(named(address), class, "{address}");
+                assert_eq!(reached(address), class, "{address}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_a_translator_or_tunnel_leads_is_told_in_nobody_s_favour() {
+        for address in ["64:ff9b:1::8.8.8.8", "64:ff9b:1:a00:0:100::"] {
+            assert_eq!(named(address), Class::Loopback, "{address}");
+            assert_eq!(reached(address), Class::Public, "{address}");
+        }
+        // A server at 8.8.8.8, and clients at 10.0.0.1 and 9.9.9.9; a server at 127.0.0.1.
+        for (address, class) in [
+            ("2001:0:808:808:0:0:f5ff:fffe", Class::Private),
+            ("2001:0:808:808:0:0:f6f6:f6f6", Class::Public),
+            ("2001:0:7f00:1:0:0:f6f6:f6f6", Class::Loopback),
+        ] {
+            assert_eq!(named(address), class, "{address}");
+            assert_eq!(reached(address), Class::Public, "{address}");
+        }
+    }
+}
