@@ -18,16 +18,11 @@ use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore
 use crate::blob::{Blob, BlobStream, Content, Meter};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Optional, RegistryError, Side};
+use crate::graph::{Budget, Excess, MAX_DEPTH, MAX_MANIFESTS};
 use crate::manifest::{Descriptor, Manifest};
 use crate::reference::{Identifier, Tag};
 use crate::referrers;
 use crate::storage::{Delivery, Source, Target};
-
-/// Indexes within indexes deeper than this are refused.
-pub(crate) const MAX_DEPTH: usize = 4;
-
-/// Graphs of more manifests than this are refused.
-pub(crate) const MAX_MANIFESTS: usize = 10_000;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -43,8 +38,8 @@ enum Error {
         "refused to copy `{place}`: its indexes are nested more than {MAX_DEPTH} deep"
     ))]
     TooDeep { place: String },
-    #[snafu(display("refused to copy `{place}`: it has more than {MAX_MANIFESTS} manifests"))]
-    TooMany { place: String },
+    #[snafu(display("refused to copy `{place}`: it has {excess}"))]
+    TooMany { place: String, excess: Excess },
     #[snafu(display(
         "refused `{place}`: its size is {actual}, and it was announced with {expected}"
     ))]
@@ -220,14 +215,24 @@ struct Copy<'a> {
     asked: Mutex<HashMap<Digest, Once>>,
 }
 
-/// What is known of one artifact while it is copied.
+/// What is known of one artifact, or of a part of it, while it is copied.
 #[derive(Default)]
 struct Graph {
     /// Its manifests, as they are come by.
     manifests: Mutex<Vec<Digest>>,
+    /// How large the whole may still be.
+    budget: Arc<Budget>,
 }
 
 impl Graph {
+    /// A part of it, whose manifests are noted apart.
+    fn part(&self) -> Self {
+        Self {
+            manifests: Mutex::default(),
+            budget: Arc::clone(&self.budget),
+        }
+    }
+
     fn into_manifests(self) -> Vec<Digest> {
         self.manifests
             .into_inner()
@@ -347,12 +352,13 @@ impl<'a> Copy<'a> {
                 continue;
             }
             let once = Arc::clone(lock(&self.asked).entry(subject.clone()).or_default());
-            let found = once.get_or_try_init(|| self.about(&subject)).await?;
+            let found = once.get_or_try_init(|| self.about(&subject, graph)).await?;
             count += found.len();
             ensure!(
                 count <= MAX_MANIFESTS,
                 TooManySnafu {
-                    place: self.source.describe(&subject.into())
+                    place: self.source.describe(&subject.into()),
+                    excess: Excess::Manifests
                 }
             );
             subjects.extend(found.iter().cloned());
@@ -361,14 +367,14 @@ impl<'a> Copy<'a> {
     }
 
     /// Copies what is about one manifest, and says which manifests that is made of.
-    async fn about(&self, subject: &Digest) -> Result<Vec<Digest>, Error> {
+    async fn about(&self, subject: &Digest, graph: &Graph) -> Result<Vec<Digest>, Error> {
         let place = || self.source.describe(&subject.clone().into());
         let listed = self.source.referrers(subject, None);
         let listed: Vec<_> = listed
             .try_collect()
             .await
             .with_context(|_| ListReferrersSnafu { place: place() })?;
-        let graph = Graph::default();
+        let graph = graph.part();
         for entry in listed {
             let about = Identifier::Digest(entry.digest);
             let read = self.source.manifest(&about).await.optional();
@@ -399,7 +405,7 @@ impl<'a> Copy<'a> {
             ensure!(depth <= MAX_DEPTH, TooDeepSnafu { place: place() });
             let once = self.once(manifest.digest(), true);
             let below = once
-                .get_or_try_init(|| self.bring(&manifest, depth, is_whole))
+                .get_or_try_init(|| self.bring(&manifest, depth, is_whole, graph))
                 .await?;
             let count = {
                 let mut manifests = lock(&graph.manifests);
@@ -407,7 +413,13 @@ impl<'a> Copy<'a> {
                 manifests.extend(below.iter().cloned());
                 manifests.len()
             };
-            ensure!(count <= MAX_MANIFESTS, TooManySnafu { place: place() });
+            ensure!(
+                count <= MAX_MANIFESTS,
+                TooManySnafu {
+                    place: place(),
+                    excess: Excess::Manifests
+                }
+            );
             Ok(())
         }
         .boxed()
@@ -419,8 +431,9 @@ impl<'a> Copy<'a> {
         manifest: &Manifest,
         depth: usize,
         is_whole: bool,
+        graph: &Graph,
     ) -> Result<Vec<Digest>, Error> {
-        let graph = Graph::default();
+        let graph = graph.part();
         let identifier = Identifier::Digest(manifest.digest().clone());
         let descriptor = manifest.descriptor();
         let written = || self.written(&identifier);
@@ -438,6 +451,10 @@ impl<'a> Copy<'a> {
             if !self.options.referrers {
                 return Ok(Vec::new());
             }
+        }
+        if let Err(excess) = graph.budget.announce(manifest) {
+            let place = self.source.describe(&identifier);
+            return TooManySnafu { place, excess }.fail();
         }
         // What an index names is a manifest and what a manifest names is a blob, whatever their media types say.
         let (children, blobs) = match manifest.as_index() {

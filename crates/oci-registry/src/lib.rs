@@ -103,6 +103,7 @@ mod export;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
+mod graph;
 mod journal;
 mod layout;
 mod manifest;

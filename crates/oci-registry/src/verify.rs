@@ -3,17 +3,17 @@
 //! Goes through the graph from its root, as a copy does, and reads every byte; what is wrong is told, and the rest is
 //! checked all the same. A network that fails is a failure of the check, and says nothing about the content.
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures_util::stream::{FuturesOrdered, StreamExt, TryStreamExt};
 use snafu::{ResultExt, Snafu, ensure};
 
-use crate::copy::{MAX_DEPTH, MAX_MANIFESTS};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::graph::{Budget, Excess, MAX_DEPTH};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::reference::Identifier;
 use crate::storage::Source;
@@ -32,8 +32,8 @@ enum Error {
         "refused to verify `{place}`: its indexes are nested more than {MAX_DEPTH} deep"
     ))]
     TooDeep { place: String },
-    #[snafu(display("refused to verify `{place}`: it has more than {MAX_MANIFESTS} manifests"))]
-    TooMany { place: String },
+    #[snafu(display("refused to verify `{place}`: it has {excess}"))]
+    TooMany { place: String, excess: Excess },
     #[snafu(display("its size is {actual}, and it was announced with {expected}"))]
     WrongSize { expected: u64, actual: u64 },
     #[snafu(display("it is `{actual}`, and was announced as `{expected}`"))]
@@ -145,58 +145,39 @@ pub async fn verify(
         size: descriptor.size,
     };
     let mut wrong = 0_usize;
-    // A manifest and a blob of one digest are two things, and what two descriptors say of one thing are two claims.
-    let mut seen = HashSet::from([claim(&descriptor, true)]);
-    let mut level = vec![manifest];
-    for depth in 0.. {
-        // A level of the graph at a time: the entries of all its indexes, and the blobs of all its manifests.
-        let mut pieces = Vec::new();
-        for manifest in &level {
-            let is_index = manifest.as_index().is_some();
-            for descriptor in manifest.successors() {
-                if seen.insert(claim(descriptor, is_index)) {
-                    pieces.push(piece(source, descriptor.clone(), is_index));
-                }
-            }
+    let mut ahead = Ahead::new(&descriptor);
+    ahead.add(&manifest, 0, place)?;
+    let mut checks = FuturesOrdered::new();
+    loop {
+        while checks.len() < options.concurrency.max(1)
+            && let Some(piece) = ahead.next()
+        {
+            checks.push_back(check(source, piece));
         }
-        if pieces.is_empty() {
+        let Some((piece, outcome)) = checks.next().await else {
             break;
-        }
-        ensure!(depth <= MAX_DEPTH, TooDeepSnafu { place: place() });
-        let checks = stream::iter(pieces).buffered(options.concurrency.max(1));
-        let mut checks = std::pin::pin!(checks);
-        let mut next = Vec::new();
-        while let Some(check) = checks.next().await {
-            let Piece {
-                descriptor,
-                is_manifest,
-                outcome,
-            } = check;
-            *(if is_manifest {
-                &mut verified.manifests
-            } else {
-                &mut verified.blobs
-            }) += 1;
-            ensure!(
-                verified.manifests <= MAX_MANIFESTS,
-                TooManySnafu { place: place() }
-            );
-            match outcome {
-                Ok(manifest) => {
-                    verified.size = verified.size.saturating_add(descriptor.size);
-                    (options.observer)(VerifyEvent::Good(&descriptor));
-                    next.extend(manifest);
-                }
-                Err(error) if is_about_content(error.kind()) => {
-                    wrong += 1;
-                    (options.observer)(VerifyEvent::Wrong(&descriptor, &error));
-                }
-                Err(source) => {
-                    return Err(source).context(ReadSnafu { place: place() })?;
+        };
+        *(if piece.depth.is_some() {
+            &mut verified.manifests
+        } else {
+            &mut verified.blobs
+        }) += 1;
+        match outcome {
+            Ok(manifest) => {
+                verified.size = verified.size.saturating_add(piece.descriptor.size);
+                (options.observer)(VerifyEvent::Good(&piece.descriptor));
+                if let (Some(manifest), Some(depth)) = (manifest, piece.depth) {
+                    ahead.add(&manifest, depth, place)?;
                 }
             }
+            Err(error) if is_about_content(error.kind()) => {
+                wrong += 1;
+                (options.observer)(VerifyEvent::Wrong(&piece.descriptor, &error));
+            }
+            Err(source) => {
+                return Err(source).context(ReadSnafu { place: place() })?;
+            }
         }
-        level = next;
     }
     let count = verified.manifests + verified.blobs;
     ensure!(
@@ -211,7 +192,9 @@ pub async fn verify(
 }
 
 /// What a descriptor says of the content that it names.
-fn claim(descriptor: &Descriptor, is_manifest: bool) -> (Digest, u64, Option<(MediaType, String)>) {
+type Claim = (Digest, u64, Option<(MediaType, String)>);
+
+fn claim(descriptor: &Descriptor, is_manifest: bool) -> Claim {
     let of_manifest = is_manifest.then(|| {
         let data = descriptor.data.clone().unwrap_or_default();
         (descriptor.media_type.clone(), data)
@@ -227,25 +210,77 @@ fn is_about_content(kind: ErrorKind) -> bool {
     )
 }
 
-/// A piece that was looked at: with its manifest, if it is a good one.
+/// A piece of an artifact.
 struct Piece {
     descriptor: Descriptor,
-    is_manifest: bool,
-    outcome: crate::Result<Option<Manifest>>,
+    /// How many indexes lead to it, when it is a manifest.
+    depth: Option<usize>,
 }
 
-/// What an index names is a manifest and what a manifest names is a blob, whatever their media types say.
-async fn piece(source: &dyn Source, descriptor: Descriptor, is_manifest: bool) -> Piece {
-    let outcome = if is_manifest {
-        manifest(source, &descriptor).await.map(Some)
-    } else {
-        blob(source, &descriptor).await.map(|()| None)
-    };
-    Piece {
-        descriptor,
-        is_manifest,
-        outcome,
+/// What is still to be looked at: manifests before blobs, so that what is too large is refused before much of it is read,
+/// and deep ones first, so that no more than a way from the root to a leaf is held.
+struct Ahead {
+    manifests: Vec<Piece>,
+    blobs: VecDeque<Piece>,
+    /// A manifest and a blob of one digest are two things, and what two descriptors say of one thing are two claims.
+    seen: HashSet<Claim>,
+    budget: Budget,
+}
+
+impl Ahead {
+    fn new(root: &Descriptor) -> Self {
+        Self {
+            manifests: Vec::new(),
+            blobs: VecDeque::new(),
+            seen: HashSet::from([claim(root, true)]),
+            budget: Budget::default(),
+        }
     }
+
+    /// Adds what a manifest names. What an index names is a manifest and what a manifest names is a blob, whatever their
+    /// media types say.
+    fn add(
+        &mut self,
+        manifest: &Manifest,
+        depth: usize,
+        place: impl Fn() -> String,
+    ) -> Result<(), Error> {
+        if let Err(excess) = self.budget.announce(manifest) {
+            let place = place();
+            return TooManySnafu { place, excess }.fail();
+        }
+        let depth = manifest.as_index().map(|_| depth + 1);
+        let mut fresh = Vec::new();
+        for descriptor in manifest.successors() {
+            if self.seen.insert(claim(descriptor, depth.is_some())) {
+                let descriptor = descriptor.clone();
+                fresh.push(Piece { descriptor, depth });
+            }
+        }
+        match depth {
+            Some(depth) => {
+                let is_in_reach = depth <= MAX_DEPTH || fresh.is_empty();
+                ensure!(is_in_reach, TooDeepSnafu { place: place() });
+                self.manifests.extend(fresh.into_iter().rev());
+            }
+            None => self.blobs.extend(fresh),
+        }
+        Ok(())
+    }
+
+    fn next(&mut self) -> Option<Piece> {
+        self.manifests.pop().or_else(|| self.blobs.pop_front())
+    }
+}
+
+/// Looks at a piece, and returns its manifest if it is a good one.
+async fn check(source: &dyn Source, piece: Piece) -> (Piece, crate::Result<Option<Manifest>>) {
+    let outcome = if piece.depth.is_some() {
+        manifest(source, &piece.descriptor).await.map(Some)
+    } else {
+        blob(source, &piece.descriptor).await.map(|()| None)
+    };
+    (piece, outcome)
 }
 
 async fn manifest(source: &dyn Source, descriptor: &Descriptor) -> crate::Result<Manifest> {

@@ -1,0 +1,226 @@
+//! Graphs that are larger than any artifact: refused, before they cost much.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use oci_registry::{
+    BlobStream, CopyOptions, Descriptor, ErrorKind, Identifier, Manifest, MediaType, Memory,
+    Source, TagStream, VerifyOptions, copy, verify,
+};
+
+/// As large as a manifest that every registry takes.
+const SIZE: usize = 4 << 20;
+
+/// A place where every index names further indexes, and every image as many layers as fit, all of them new.
+#[derive(Debug, Default)]
+struct Endless {
+    /// How many entries an index has; none for images in place of indexes below the root.
+    entries: usize,
+    /// Whether what the root names are images.
+    is_flat: bool,
+    /// How large what is named says it is.
+    size: usize,
+    asked: AtomicU64,
+}
+
+impl Endless {
+    fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
+    /// A document of exactly the size that its descriptor says.
+    fn write(&self, number: u64) -> Manifest {
+        let is_image = self.is_flat && number > 0;
+        let (kind, key) = if is_image {
+            (MediaType::MANIFEST, "layers")
+        } else {
+            (MediaType::INDEX, "manifests")
+        };
+        let mut text = format!(r#"{{"schemaVersion":2,"mediaType":"{}","#, kind.as_str());
+        let entry = |at: usize| {
+            let (kind, size) = match (is_image, self.is_flat) {
+                (true, _) => (MediaType::OCTET_STREAM, 1),
+                (false, true) => (MediaType::MANIFEST, self.size),
+                (false, false) => (MediaType::INDEX, self.size),
+            };
+            let digest = format!("sha256:{number:032x}{at:032x}");
+            let kind = kind.as_str();
+            format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}"#)
+        };
+        if is_image {
+            write!(text, r#""config":{},"#, entry(0)).unwrap();
+        }
+        write!(text, r#""{key}":["#).unwrap();
+        for at in 1..=self.entries {
+            text.push_str(if at == 1 { "" } else { "," });
+            text.push_str(&entry(at));
+        }
+        text.push(']');
+        let pad = self.size.saturating_sub(text.len() + r#","x":""}"#.len());
+        write!(text, r#","x":"{}"}}"#, " ".repeat(pad)).unwrap();
+        Manifest::parse(Bytes::from(text), None).unwrap()
+    }
+}
+
+#[async_trait::async_trait]
+impl Source for Endless {
+    async fn manifest(&self, _: &Identifier) -> oci_registry::Result<Manifest> {
+        Ok(self.write(self.asked.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> oci_registry::Result<BlobStream> {
+        let absent = std::io::Error::other(descriptor.digest.to_string());
+        Err(oci_registry::Error::new(ErrorKind::NotFound, absent))
+    }
+
+    fn tags(&self) -> TagStream {
+        futures_util::stream::empty().boxed()
+    }
+
+    fn describe(&self, _: &Identifier) -> String {
+        "endless".into()
+    }
+}
+
+fn root() -> Identifier {
+    Identifier::Tag("1".parse().unwrap())
+}
+
+/// How both refuse a graph, and how many documents they have asked for until then.
+async fn refusals(endless: impl Fn() -> Endless) -> [(String, u64); 2] {
+    let source = Arc::new(endless());
+    let verified = verify(&*source, &root(), VerifyOptions::default()).await;
+    let verified = (verified.unwrap_err(), source.asked());
+    let source = Arc::new(endless());
+    let from: Arc<dyn Source> = source.clone();
+    let copied = copy(&from, &root(), &Memory::new(), CopyOptions::default()).await;
+    let copied = (copied.unwrap_err(), source.asked());
+    [verified, copied].map(|(error, asked)| {
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
+        (error.to_string(), asked)
+    })
+}
+
+/// The most memory that this process has had, in bytes, where the system tells.
+fn peak() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    Some(kibibytes << 10)
+}
+
+#[tokio::test]
+async fn an_index_of_too_many_is_refused_before_any_of_them_is_asked_for() {
+    let wide = || Endless {
+        entries: 20_000,
+        size: SIZE,
+        ..Endless::default()
+    };
+    for (error, asked) in refusals(wide).await {
+        assert!(
+            error.ends_with("it has more than 10000 manifests"),
+            "{error}"
+        );
+        assert_eq!(asked, 1);
+    }
+}
+
+#[tokio::test]
+async fn manifests_that_are_too_much_together_are_refused_before_any_of_them_is_asked_for() {
+    let heavy = || Endless {
+        entries: 40,
+        size: SIZE,
+        ..Endless::default()
+    };
+    for (error, asked) in refusals(heavy).await {
+        assert!(
+            error.ends_with("it has more than 128 MiB of manifests"),
+            "{error}"
+        );
+        assert_eq!(asked, 1);
+    }
+}
+
+#[tokio::test]
+async fn indexes_of_indexes_end_somewhere() {
+    let deep = || Endless {
+        entries: 1,
+        size: 1000,
+        ..Endless::default()
+    };
+    for (error, asked) in refusals(deep).await {
+        assert!(error.ends_with("nested more than 4 deep"), "{error}");
+        assert!(asked <= 6, "{asked}");
+    }
+    let broad = || Endless {
+        entries: 100,
+        size: 20_000,
+        ..Endless::default()
+    };
+    for (error, asked) in refusals(broad).await {
+        assert!(error.starts_with("refused to"), "{error}");
+        assert!(asked <= 200, "{asked}");
+    }
+}
+
+#[tokio::test]
+async fn the_largest_graph_that_is_not_refused_at_once_does_not_fill_the_memory() {
+    let before = peak();
+    let fat = Endless {
+        entries: 29,
+        is_flat: true,
+        size: SIZE,
+        ..Endless::default()
+    };
+    let fat = Fat(fat);
+    let error = verify(&fat, &root(), VerifyOptions::default())
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().ends_with("it has more than 200000 blobs"),
+        "{error}"
+    );
+    if let (Some(before), Some(after)) = (before, peak()) {
+        let grown = after.saturating_sub(before) >> 20;
+        assert!(grown < 400, "{grown} MiB");
+    }
+}
+
+/// The same with as many layers in each image as there is room for.
+#[derive(Debug)]
+struct Fat(Endless);
+
+#[async_trait::async_trait]
+impl Source for Fat {
+    async fn manifest(&self, identifier: &Identifier) -> oci_registry::Result<Manifest> {
+        if self.0.asked() == 0 {
+            return self.0.manifest(identifier).await;
+        }
+        let full = Endless {
+            entries: 25_000,
+            is_flat: true,
+            size: SIZE,
+            asked: AtomicU64::default(),
+        };
+        Ok(full.write(self.0.asked.fetch_add(1, Ordering::Relaxed)))
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> oci_registry::Result<BlobStream> {
+        self.0.blob(descriptor).await
+    }
+
+    fn tags(&self) -> TagStream {
+        self.0.tags()
+    }
+
+    fn describe(&self, identifier: &Identifier) -> String {
+        self.0.describe(identifier)
+    }
+}
