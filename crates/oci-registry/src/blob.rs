@@ -15,7 +15,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
-use futures_util::stream::{BoxStream, Stream, StreamExt};
+use futures_util::stream::{BoxStream, Stream, StreamExt, TryStreamExt};
 use snafu::Snafu;
 use tokio::sync::oneshot;
 
@@ -389,6 +389,15 @@ impl BlobStream {
             (check.hasher, check.seen) = (beginning.hasher, beginning.size);
         }
         Ok(stream)
+    }
+
+    /// The same stream, where failures to get its bytes become others. What is wrong with the bytes is still told as it is.
+    pub(crate) fn map_failures(
+        mut self,
+        change: impl Fn(crate::Error) -> crate::Error + Send + 'static,
+    ) -> Self {
+        self.inner = self.inner.map_err(change).boxed();
+        self
     }
 
     /// What follows the first bytes of this stream.

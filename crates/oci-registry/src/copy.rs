@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::future::{BoxFuture, Either, FutureExt};
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use snafu::{ResultExt, Snafu, ensure};
+use snafu::{IntoError, ResultExt, Snafu, ensure};
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore};
 
 use crate::blob::{Blob, BlobStream, Content, Meter};
@@ -520,17 +520,28 @@ impl<'a> Copy<'a> {
         owner: &Identifier,
     ) -> Result<Vec<Digest>, Error> {
         let _leave = self.moving.acquire().await;
+        let failure = Arc::new(Mutex::new(None));
         let content = Borrowed {
             source: Arc::clone(self.source),
             descriptor: descriptor.clone(),
+            failure: Arc::clone(&failure),
         };
         let blob = Blob::from_content(descriptor.clone(), Arc::new(content))
             .with_origin(self.source.origin().cloned());
         let meter = Meter::default();
         let blob = blob.metered(&meter);
         (self.options.observer)(CopyEvent::BlobStarted(descriptor.clone(), meter));
-        let pushed = self.target.push_blob(&blob).await;
-        let delivery = pushed.with_context(|_| self.written(owner))?;
+        let delivery = match self.target.push_blob(&blob).await {
+            Ok(delivery) => delivery,
+            Err(error) => {
+                let own = lock(&failure).take().filter(|_| Relayed::is_behind(&error));
+                let place = || self.source.describe(&descriptor.digest.clone().into());
+                return Err(match own {
+                    Some(source) => ReadSnafu { place: place() }.into_error(source),
+                    None => self.written(owner).into_error(error),
+                });
+            }
+        };
         (self.options.observer)(CopyEvent::Blob(descriptor.clone(), delivery));
         Ok(Vec::new())
     }
@@ -541,16 +552,56 @@ impl<'a> Copy<'a> {
 struct Borrowed {
     source: Arc<dyn Source>,
     descriptor: Descriptor,
+    /// What the source failed with the last time, for the one who asks which end it was.
+    failure: Arc<Mutex<Option<crate::Error>>>,
 }
 
 impl Content for Borrowed {
     fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
         async move {
-            let opened = self.source.blob(&self.descriptor).await;
-            let place = || self.source.describe(&self.descriptor.digest.clone().into());
-            Ok(opened.with_context(|_| ReadSnafu { place: place() })?)
+            let failure = Arc::clone(&self.failure);
+            lock(&failure).take();
+            let relay = move |error| {
+                let relayed = Relayed::of(&error);
+                *lock(&failure) = Some(error);
+                relayed
+            };
+            match self.source.blob(&self.descriptor).await {
+                Ok(stream) => Ok(stream.map_failures(relay)),
+                Err(error) => Err(relay(error)),
+            }
         }
         .boxed()
+    }
+}
+
+/// Stands for a failure of the source on its way through the target: of the same kind, and known again.
+#[derive(Debug, Snafu)]
+#[snafu(display("{words}"))]
+struct Relayed {
+    words: String,
+    source: Mark,
+}
+
+/// Where a failure comes from.
+#[derive(Debug, Snafu)]
+#[snafu(display("the source failed"))]
+struct Mark;
+
+impl Relayed {
+    fn of(error: &crate::Error) -> crate::Error {
+        let words = error.to_string();
+        let relayed = Self {
+            words,
+            source: Mark,
+        };
+        crate::Error::new(error.kind(), relayed)
+    }
+
+    fn is_behind(error: &crate::Error) -> bool {
+        let first: &(dyn std::error::Error + 'static) = error;
+        let mut chain = std::iter::successors(Some(first), |error| error.source());
+        chain.any(<dyn std::error::Error>::is::<Mark>)
     }
 }
 

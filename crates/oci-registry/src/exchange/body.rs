@@ -9,8 +9,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt};
 
+use tokio::time::Instant;
+
 use super::pace::Sending;
 use crate::blob::feed::Part;
+
+/// How often at most is looked whether content still does not come.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The content of a request.
 #[derive(Debug, Clone)]
@@ -72,7 +77,10 @@ fn watch(
         move |state| async move {
             let (mut pieces, mut held, progress) = state;
             loop {
-                let next = match pieces.next().await {
+                progress.wait_for_content();
+                let next = pieces.next().await;
+                progress.has_content();
+                let next = match next {
                     Some(Ok(piece)) => piece,
                     Some(Err(error)) => return Err(progress.fail(error)),
                     None if held.is_empty() => return Ok(None),
@@ -99,6 +107,8 @@ pub(super) struct Progress(Arc<Mutex<State>>);
 #[derive(Debug)]
 struct State {
     pace: Sending,
+    /// Since when there has been nothing to send, because the content is slow itself.
+    waiting: Option<Instant>,
     sent: u64,
     finished: bool,
     failure: Option<crate::Error>,
@@ -108,6 +118,7 @@ impl Progress {
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
             pace: Sending::new(),
+            waiting: None,
             sent: 0,
             finished: false,
             failure: None,
@@ -116,6 +127,18 @@ impl Progress {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What content takes to come is no fault of the one it is sent to.
+    fn wait_for_content(&self) {
+        self.state().waiting = Some(Instant::now());
+    }
+
+    fn has_content(&self) {
+        let mut state = self.state();
+        if let Some(waiting) = state.waiting.take() {
+            state.pace.postpone(waiting.elapsed());
+        }
     }
 
     fn moved(&self, bytes: usize) -> u64 {
@@ -151,18 +174,23 @@ impl Progress {
         self.state().sent
     }
 
-    /// Returns when too little has moved for too long: `idle` while there is something to send, `finalise` after it.
+    /// Returns when too little has moved for too long: `idle` while there is something to send, `finalise` after it. The
+    /// time that content takes to come does not count: whoever reads it watches over that.
     pub(super) async fn idle(&self, idle: Duration, finalise: Duration) -> Duration {
         loop {
-            let (since, limit) = {
+            let (idled, limit, is_waiting) = {
                 let state = self.state();
                 let limit = if state.finished { finalise } else { idle };
-                (state.pace.since(), limit)
+                let until = state.waiting.unwrap_or_else(Instant::now);
+                let idled = until.saturating_duration_since(state.pace.since());
+                (idled, limit, state.waiting.is_some())
             };
-            if since.elapsed() >= limit {
+            if idled >= limit && !is_waiting {
                 return limit;
             }
-            tokio::time::sleep_until(since + limit).await;
+            // When the wait for content will end is not known here.
+            let rest = limit.saturating_sub(idled).max(LOOK);
+            tokio::time::sleep(rest).await;
         }
     }
 }
@@ -191,5 +219,30 @@ mod tests {
         assert_eq!(watch.await.unwrap(), Duration::from_secs(100));
         assert_eq!(start.elapsed().as_secs(), 145);
         assert_eq!(progress.sent(), 5000);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn content_that_is_slow_itself_makes_nobody_idle() {
+        let progress = Progress::new();
+        let start = tokio::time::Instant::now();
+        let slow = async {
+            // Each piece takes longer to come than the one it is sent to may take.
+            for _ in 0..3 {
+                progress.wait_for_content();
+                tokio::time::sleep(Duration::from_secs(50)).await;
+                progress.has_content();
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                progress.moved(1);
+            }
+            std::future::pending::<()>().await;
+        };
+        let idle = progress.idle(Duration::from_secs(20), Duration::from_secs(20));
+        let idled = tokio::select! {
+            idled = idle => idled,
+            () = slow => unreachable!("it waits for ever"),
+        };
+        assert_eq!(idled, Duration::from_secs(20));
+        // Twelve of 162 seconds were the other side's, and eight more are.
+        assert_eq!(start.elapsed().as_secs(), 170);
     }
 }

@@ -40,6 +40,11 @@ impl Sending {
         *self = Self::new();
     }
 
+    /// Leaves out a time that does not count.
+    pub(super) fn postpone(&mut self, time: Duration) {
+        self.since += time;
+    }
+
     pub(super) fn since(&self) -> Instant {
         self.since
     }

@@ -1,0 +1,125 @@
+//! Copies whose source is slow, fails, or does not have everything.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod scripted;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use oci_registry::{
+    Access, BlobStream, CopyOptions, Descriptor, Digest, ErrorKind, Identifier, ImageManifest,
+    Manifest, MediaType, Side, Source, TagStream, copy,
+};
+use scripted::client::{Nobody, repository};
+use scripted::{Asked, Reply, Server};
+
+const CONTENT: [&[u8]; 2] = [b"one and ", b"two"];
+
+/// What comes in place of the second half of the content.
+#[derive(Debug, Clone, Copy)]
+enum Then {
+    /// The second half, after so long.
+    After(Duration),
+    Failure,
+}
+
+/// An artifact of one blob, which does not come at once.
+#[derive(Debug)]
+struct Slow {
+    manifest: Manifest,
+    then: Then,
+}
+
+impl Slow {
+    fn new(then: Then) -> Self {
+        let content = CONTENT.concat();
+        let (digest, size) = (Digest::sha256(&content), content.len() as u64);
+        let config = Descriptor::new(MediaType::OCTET_STREAM, digest, size);
+        let manifest = Manifest::from_image(ImageManifest::new("a/b".into(), config)).unwrap();
+        Self { manifest, then }
+    }
+}
+
+#[async_trait::async_trait]
+impl Source for Slow {
+    async fn manifest(&self, _: &Identifier) -> oci_registry::Result<Manifest> {
+        Ok(self.manifest.clone())
+    }
+
+    async fn blob(&self, descriptor: &Descriptor) -> oci_registry::Result<BlobStream> {
+        let [first, second] = CONTENT.map(|piece| Ok(Bytes::from_static(piece)));
+        let then = self.then;
+        let rest = stream::once(async move {
+            match then {
+                Then::After(time) => {
+                    // Nothing else moves meanwhile, so the clock may run.
+                    tokio::time::pause();
+                    tokio::time::sleep(time).await;
+                    tokio::time::resume();
+                    second
+                }
+                Then::Failure => {
+                    let failure = std::io::Error::other("it stood still");
+                    Err(oci_registry::Error::new(ErrorKind::Network, failure))
+                }
+            }
+        });
+        BlobStream::new(descriptor, stream::iter([first]).chain(rest).boxed())
+    }
+
+    fn tags(&self) -> TagStream {
+        stream::empty().boxed()
+    }
+
+    fn describe(&self, identifier: &Identifier) -> String {
+        format!("slow:{identifier}")
+    }
+}
+
+/// A registry that takes whatever it is sent.
+async fn taker() -> Server {
+    Server::start(|asked: &Asked, before| match asked.method.as_str() {
+        "HEAD" => Reply::new(404),
+        "POST" => Reply::new(202).header("Location", format!("/upload/{before}")),
+        "PUT" if asked.target.contains("/manifests/") => {
+            let digest = Digest::sha256(&asked.body);
+            Reply::new(201).header("Docker-Content-Digest", digest)
+        }
+        _ => Reply::new(201),
+    })
+    .await
+}
+
+async fn copied(then: Then) -> (oci_registry::Result<Manifest>, Vec<String>) {
+    let server = taker().await;
+    let target = repository(&server, Nobody, Access::Push);
+    let slow = Slow::new(then);
+    let root = Identifier::Digest(slow.manifest.digest().clone());
+    let source: Arc<dyn Source> = Arc::new(slow);
+    let outcome = copy(&source, &root, &target, CopyOptions::default()).await;
+    let puts = server.lines().into_iter();
+    let puts = puts.filter(|line| line.starts_with("PUT /upload"));
+    (outcome, puts.collect())
+}
+
+#[tokio::test]
+async fn a_source_that_takes_its_time_makes_the_target_no_idler() {
+    let (outcome, puts) = copied(Then::After(Duration::from_mins(5))).await;
+    outcome.unwrap();
+    assert_eq!(puts.len(), 1, "{puts:?}");
+}
+
+#[tokio::test]
+async fn a_source_that_fails_under_way_is_the_one_that_failed() {
+    let (outcome, _) = copied(Then::Failure).await;
+    let error = outcome.unwrap_err();
+    assert_eq!(error.side(), Some(Side::Source), "{error:?}");
+    assert_eq!(error.kind(), ErrorKind::Network);
+    let digest = Digest::sha256(&CONTENT.concat());
+    assert_eq!(error.to_string(), format!("failed to read `slow:{digest}`"));
+    let cause = std::error::Error::source(&error).unwrap();
+    assert_eq!(cause.to_string(), "it stood still");
+}
