@@ -21,7 +21,7 @@ use crate::elf::Elf;
 use crate::error::Failure;
 use crate::kind::Kind;
 use crate::media;
-use crate::name::{NameTemplate, Naming, first_clash, fold};
+use crate::name::{NameTemplate, Naming, first_clash};
 use crate::package::{Build, File, Package};
 use crate::platform::{self, GlibcVersion, Libc};
 
@@ -277,7 +277,7 @@ fn name_files<'a>(
     });
     let mut named = named.collect::<crate::Result<Vec<_>>>()?;
     named.sort_by(|a, b| (a.kind, &a.file).cmp(&(b.kind, &b.file)));
-    if let Some((first, second)) = first_clash(&named, |file| fold(&file.file)) {
+    if let Some((first, second)) = first_clash(&named, |file| file.file.folded()) {
         let (first, second) = (first.file.clone(), second.file.clone());
         return Err(SameFileSnafu {
             package,
@@ -287,7 +287,7 @@ fn name_files<'a>(
         .build()
         .into());
     }
-    if let Some((first, second)) = first_clash(&named, |file| fold(&file.title)) {
+    if let Some((first, second)) = first_clash(&named, |file| file.title.folded()) {
         let title = first.title.clone();
         let (first, second) = (first.file.clone(), second.file.clone());
         return Err(SameTitleSnafu {

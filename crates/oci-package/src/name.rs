@@ -246,12 +246,6 @@ fn last_part(file: &FileName) -> &str {
     file.as_str().rsplit('/').next().unwrap_or_default()
 }
 
-/// Under which one key names go that one directory of some machine cannot hold at once: file systems that ignore letter
-/// case take `Demo` and `demo` for one file.
-pub(crate) fn fold(name: &FileName) -> String {
-    name.as_str().to_lowercase()
-}
-
 /// What linkers and cargo put behind a name. Not every dot begins an extension: `tool-1.5` is a whole name.
 const EXTENSIONS: [&str; 18] = [
     "exe", "dll", "so", "dylib", "lib", "a", "rlib", "rmeta", "wasm", "js", "efi", "pdb", "dwp",

@@ -15,7 +15,7 @@ use crate::annotation;
 use crate::error::Failure;
 use crate::kind::Kind;
 use crate::media;
-use crate::name::{first_clash, fold};
+use crate::name::first_clash;
 use crate::platform::{self, GlibcVersion, Libc};
 
 #[derive(Debug, Snafu)]
@@ -158,7 +158,7 @@ pub fn files(manifest: &Manifest) -> crate::Result<Vec<PackageFile>> {
     let layers = manifest.as_image().map_or(&[][..], |image| &image.layers);
     let files = layers.iter().filter_map(|layer| file(layer).transpose());
     let files = files.collect::<Result<Vec<_>, Error>>()?;
-    if let Some((first, second)) = first_clash(&files, |file| fold(&file.name)) {
+    if let Some((first, second)) = first_clash(&files, |file| file.name.folded()) {
         let (first, second) = (first.name.clone(), second.name.clone());
         return Err(SameNameSnafu { first, second }.build().into());
     }

@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
+use icu_normalizer::DecomposingNormalizerBorrowed as DecomposingNormalizer;
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 
 use crate::blob::{Beginning, Meter};
@@ -101,9 +102,10 @@ impl FileName {
         &self.0
     }
 
-    /// What the name is on systems that do not tell upper from lower case.
-    fn folded(&self) -> String {
-        self.0.to_lowercase()
+    /// What the name is on systems that tell neither upper from lower case, nor a letter with its accent from the two of
+    /// them, and pass over what is not seen: names that are the same here may be one file.
+    pub fn folded(&self) -> String {
+        fold(&self.0)
     }
 
     fn path_in(&self, directory: &Path) -> PathBuf {
@@ -111,6 +113,28 @@ impl FileName {
             .split('/')
             .fold(directory.to_owned(), |path, part| path.join(part))
     }
+}
+
+fn fold(name: &str) -> String {
+    let decomposed = DecomposingNormalizer::new_nfd();
+    // Some letters have several small forms, so the way leads by their capital.
+    let capitals = decomposed.normalize(name).to_uppercase();
+    let folded = capitals.to_lowercase();
+    let seen = folded
+        .chars()
+        .filter(|character| !is_passed_over(*character));
+    decomposed.normalize_iter(seen).collect()
+}
+
+/// Whether a character is nothing to file systems that compare by what is seen (Unicode, "`Default_Ignorable_Code_Point`").
+fn is_passed_over(character: char) -> bool {
+    matches!(
+        character,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fff8}' | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 impl FromStr for FileName {
@@ -133,6 +157,7 @@ impl FromStr for FileName {
 
 /// Why a part of a name is not a plain name everywhere.
 fn problem_of(part: &str) -> Option<&'static str> {
+    let folded = fold(part);
     let stem = part
         .split('.')
         .next()
@@ -160,12 +185,9 @@ fn problem_of(part: &str) -> Option<&'static str> {
         Some("it holds characters that are no part of names on some systems")
     } else if part.ends_with(['.', ' ']) || part.starts_with(' ') {
         Some("it starts or ends with what some systems drop")
-    } else if PLANTED
-        .iter()
-        .any(|planted| part.eq_ignore_ascii_case(planted))
-    {
+    } else if PLANTED.contains(&folded.as_str()) {
         Some("programs take commands from what is in there")
-    } else if is_staging(part) {
+    } else if is_staging(&folded) {
         Some("it is where files are kept while they are fetched")
     } else if is_short_name(part) {
         Some("it may be another name of something else on some systems")
@@ -176,10 +198,9 @@ fn problem_of(part: &str) -> Option<&'static str> {
     }
 }
 
-/// Whether a name is one of those that this module uses itself.
-fn is_staging(part: &str) -> bool {
-    let part = part.to_ascii_lowercase();
-    part == staging::KEPT || part.starts_with(staging::OWN)
+/// Whether a name, folded, is one of those that this module uses itself.
+fn is_staging(folded: &str) -> bool {
+    folded == staging::KEPT || folded.starts_with(staging::OWN)
 }
 
 /// Whether a name has the form that Windows gives long names in its old file systems: `GIT~1`, `CARGO~1.TOM`.
@@ -330,7 +351,7 @@ fn sync_directory(path: &Path) {
     }
 }
 
-/// Refuses names that are one on a system that folds case, and a file where another needs a directory.
+/// Refuses names that are one on some systems, and a file where another needs a directory.
 fn check_clashes(files: &[Extract]) -> Result<(), Error> {
     let mut names: BTreeMap<String, &FileName> = BTreeMap::new();
     for file in files {
@@ -539,6 +560,8 @@ mod tests {
             " a",
             "a?",
             ".git/hooks/pre-commit",
+            ".g\u{206a}it/config",
+            ".oci-part\u{131}al/x",
             "x/.Cargo/config.toml",
             &long,
             "aux .c",
@@ -650,7 +673,20 @@ mod tests {
     #[tokio::test]
     async fn clashes_are_refused() {
         let home = tempfile::tempdir().unwrap();
-        for clash in [["a", "a"], ["a", "A"], ["a/b", "a"], ["A", "a/b"]] {
+        for clash in [
+            ["a", "a"],
+            ["a", "A"],
+            ["a/b", "a"],
+            ["A", "a/b"],
+            // With the accent in the letter and behind it.
+            ["caf\u{e9}", "cafe\u{301}"],
+            ["CAF\u{c9}/x", "cafe\u{301}"],
+            ["\u{1e69}", "s\u{307}\u{323}"],
+            ["\u{3c3}", "\u{3c2}"],
+            ["stra\u{df}e", "STRASSE"],
+            ["\u{212a}", "k"],
+            ["a\u{fe0f}", "a"],
+        ] {
             let (memory, files) = artifact(&[(clash[0], "1"), (clash[1], "2")]).await;
             let error = unpack(&memory, &files, home.path(), UnpackOptions::default())
                 .await
