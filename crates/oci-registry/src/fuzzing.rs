@@ -27,6 +27,7 @@ use crate::escape::{escape, is_active};
 use crate::exchange::class::Class;
 use crate::exchange::origin::{Met, Origin};
 use crate::exchange::retry;
+use crate::exchange::secrets::Secrets;
 use crate::export::tree::{Limits, Tree};
 use crate::layout::{self, Listed, Listing};
 use crate::manifest::{Descriptor, Manifest, MediaType};
@@ -278,6 +279,7 @@ pub fn link(data: &[u8]) {
             .parse()
             .expect("a URL"),
         class: Class::Public,
+        secrets: Secrets::default(),
     };
     match met.resolve_same_origin(&target) {
         Ok(url) => assert_eq!(Origin::of(&url), Origin::of(&met.url)),
@@ -696,7 +698,7 @@ pub fn error_body(data: &[u8]) {
     let Some((first, body)) = data.split_first() else {
         return;
     };
-    let errors = response::parse(body);
+    let errors = response::parse(body, &Secrets::default());
     assert!(errors.len() <= 20);
     for error in &errors {
         for words in [&error.code, &error.message, &error.detail] {

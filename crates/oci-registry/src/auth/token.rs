@@ -12,7 +12,6 @@ use url::Url;
 
 use super::{Credential, Secret};
 use crate::error::{ErrorKind, Failure};
-use crate::escape::escape;
 use crate::exchange::body::Body;
 use crate::exchange::display::ShownUrl;
 use crate::exchange::origin::Origin;
@@ -125,26 +124,6 @@ struct Listed {
     message: Option<String>,
 }
 
-/// Whether a text repeats a secret, in any form it was sent in.
-fn mentions(text: &str, credential: Option<&Credential>) -> bool {
-    let Some(credential) = credential else {
-        return false;
-    };
-    let secret = match credential {
-        Credential::Basic { password, .. } => password.expose(),
-        Credential::Identity(secret) | Credential::Registry(secret) => secret.expose(),
-    };
-    let encoded: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
-    let basic = credential
-        .basic()
-        .and_then(|header| header.to_str().ok().map(|text| text[6..].to_owned()));
-    let forms = [Some(secret.to_owned()), Some(encoded), basic];
-    forms
-        .into_iter()
-        .flatten()
-        .any(|form| !form.is_empty() && text.contains(&form))
-}
-
 #[derive(Deserialize)]
 struct Answer {
     #[serde(default)]
@@ -166,7 +145,7 @@ pub(crate) async fn fetch(
     scopes: &[String],
     credential: Option<&Credential>,
 ) -> Result<Token, Error> {
-    let shown = ShownUrl::from(realm);
+    let shown = exchange.shown(realm);
     if let Some(Credential::Identity(secret)) = credential {
         let response = ask_by_post(exchange, realm, service, scopes, secret)
             .await
@@ -175,7 +154,7 @@ pub(crate) async fn fetch(
             })?;
         // Some token servers know only the older way (distribution, "OAuth2", and what registries do).
         if !matches!(response.status.as_u16(), 400 | 401 | 404 | 405) {
-            return read(response, shown, credential).await;
+            return read(response, shown).await;
         }
     }
     let mut url = realm.clone();
@@ -189,7 +168,7 @@ pub(crate) async fn fetch(
         }
         query.append_pair("client_id", CLIENT_ID);
     }
-    let mut request = Request::new(Method::GET, url).within_origin();
+    let mut request = Request::new(Method::GET, url).private();
     // Token servers take an identity token as the password of this well-known user.
     let basic = match credential {
         Some(Credential::Identity(secret)) => Credential::Basic {
@@ -203,7 +182,7 @@ pub(crate) async fn fetch(
     let response = exchange.send(&request).await.context(AskSnafu {
         realm: shown.clone(),
     })?;
-    read(response, shown, credential).await
+    read(response, shown).await
 }
 
 async fn ask_by_post(
@@ -226,16 +205,13 @@ async fn ask_by_post(
             HeaderValue::from_static("application/x-www-form-urlencoded"),
         )
         .body(Body::Bytes(Bytes::from(form)))
-        .within_origin();
+        .private();
+    exchange.secrets().note(secret.expose());
     exchange.send(&request).await
 }
 
-async fn read(
-    response: Response,
-    realm: ShownUrl,
-    credential: Option<&Credential>,
-) -> Result<Token, Error> {
-    let status = response.status;
+async fn read(response: Response, realm: ShownUrl) -> Result<Token, Error> {
+    let (status, secrets) = (response.status, response.secrets());
     if !status.is_success() {
         // Only what is meant for people is quoted: a body may echo what was sent, and that was a credential.
         let body = response.beginning(MAX_ANSWER).await.unwrap_or_default();
@@ -248,9 +224,7 @@ async fn read(
         let words = listed
             .chain([refusal.error_description, refusal.details])
             .flatten();
-        let words = words
-            .map(|words| escape(&words, 300))
-            .find(|words| !mentions(words, credential));
+        let words = words.map(|words| secrets.escape(&words, 300)).next();
         let words = words.unwrap_or_default();
         return RefusedSnafu {
             realm,
@@ -273,6 +247,7 @@ async fn read(
     let token = token
         .filter(|token| HeaderValue::from_str(token).is_ok())
         .context(UnreadableSnafu { realm })?;
+    secrets.note(&token);
     let lifetime = answer
         .expires_in
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());

@@ -4,9 +4,10 @@
 
 use std::fmt;
 
+use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::escape::escape;
+use super::secrets::Secrets;
 
 /// Query parameters that say what is asked for and can hold no secret.
 const HARMLESS: [&str; 6] = ["n", "last", "digest", "mount", "from", "scope"];
@@ -15,9 +16,14 @@ const HARMLESS: [&str; 6] = ["n", "last", "digest", "mount", "from", "scope"];
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ShownUrl(String);
 
-impl From<&Url> for ShownUrl {
-    fn from(url: &Url) -> Self {
-        let mut shown = format!("{}{}", url.origin().ascii_serialization(), url.path());
+impl ShownUrl {
+    /// A URL that may be a server's choice: without what has been noted as a secret, too.
+    pub(crate) fn new(url: &Url, secrets: &Secrets) -> Self {
+        let path = percent_decode_str(url.path()).decode_utf8_lossy();
+        let hidden = secrets.hide(&path);
+        // As it is written, unless that hides something.
+        let path = if *path == hidden { url.path() } else { &hidden };
+        let mut shown = format!("{}{path}", url.origin().ascii_serialization());
         for (at, (key, value)) in url.query_pairs().enumerate() {
             shown.push(if at == 0 { '?' } else { '&' });
             // A key alone may be a signature as well as a value may.
@@ -33,11 +39,9 @@ impl From<&Url> for ShownUrl {
                 "…"
             });
         }
-        Self(escape(&shown, 1000))
+        Self(secrets.escape(&shown, 1000))
     }
-}
 
-impl ShownUrl {
     /// The URL without the marks that it has within a sentence.
     pub(crate) fn bare(&self) -> &str {
         &self.0
@@ -65,10 +69,18 @@ mod tests {
         let url: Url = "https://u:canary@a.b/v2/x?n=10&X-Signature=canary&digest=sha256:1#canary"
             .parse()
             .unwrap();
+        let shown = ShownUrl::new(&url, &Secrets::default());
         assert_eq!(
-            ShownUrl::from(&url).to_string(),
+            shown.to_string(),
             "`https://a.b/v2/x?n=10&X-Signature=…&digest=sha256:1`"
         );
-        assert!(!format!("{:?}", ShownUrl::from(&url)).contains("canary"));
+        assert!(!format!("{shown:?}").contains("canary"));
+        let secrets = Secrets::default();
+        secrets.note("Canary-1");
+        let url: Url = "https://canary-1.b/Canary%2D1/x/%63anary-1?n=Canary-1"
+            .parse()
+            .unwrap();
+        let shown = ShownUrl::new(&url, &secrets).to_string();
+        assert!(!shown.to_lowercase().contains("canary"), "{shown}");
     }
 }

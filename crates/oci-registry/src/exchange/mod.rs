@@ -13,6 +13,7 @@ pub(crate) mod origin;
 mod pace;
 mod proxy;
 pub(crate) mod retry;
+pub(crate) mod secrets;
 mod warning;
 
 use std::fmt;
@@ -42,6 +43,7 @@ use pace::{IDLE, Receiving};
 use proxy::Proxies;
 use retry::Pauses;
 pub(crate) use retry::{backoff, is_transient};
+use secrets::Secrets;
 use warning::Heard;
 
 /// What this program calls itself.
@@ -292,6 +294,7 @@ pub(crate) struct Exchange {
     elsewhere: OnceLock<Connections>,
     pauses: std::sync::Arc<Pauses>,
     warnings: Heard,
+    secrets: Secrets,
     statistics: std::sync::Arc<Statistics>,
 }
 
@@ -312,10 +315,20 @@ pub(crate) struct Request {
     pub(crate) authorization: Option<(Origin, HeaderValue)>,
     /// Whether the request may be sent again after an unknown outcome.
     pub(crate) replay: bool,
-    /// Whether a redirect may lead to another origin.
-    roams: bool,
+    reach: Reach,
     /// Whether someone else than the server chose where this goes: then it goes as nobody, wherever that is.
     pub(crate) is_stranger: bool,
+}
+
+/// How far a request goes, and what comes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// A redirect may lead to another origin.
+    Anywhere,
+    /// Redirects are followed only on the server it was meant for.
+    WithinOrigin,
+    /// As within the origin, and nothing in the answer is passed on: it holds a secret.
+    Private,
 }
 
 impl Request {
@@ -328,7 +341,7 @@ impl Request {
             body,
             authorization: None,
             replay: true,
-            roams: true,
+            reach: Reach::Anywhere,
             is_stranger: false,
         }
     }
@@ -348,7 +361,7 @@ impl Request {
     /// A request that follows redirects only on the server it was meant for.
     #[must_use]
     pub(crate) fn within_origin(mut self) -> Self {
-        self.roams = false;
+        self.reach = Reach::WithinOrigin;
         self
     }
 
@@ -356,6 +369,13 @@ impl Request {
     #[must_use]
     pub(crate) fn for_stranger(mut self, is_stranger: bool) -> Self {
         self.is_stranger = is_stranger;
+        self
+    }
+
+    /// A request whose answer is a secret: it stays on the server, and nothing in the answer is passed on.
+    #[must_use]
+    pub(crate) fn private(mut self) -> Self {
+        self.reach = Reach::Private;
         self
     }
 
@@ -375,6 +395,8 @@ pub(crate) struct Response {
     pub(crate) met: Met,
     /// Where the request went first.
     pub(crate) asked: Origin,
+    /// Whether someone else than the server that was asked chose where it came from, even if that is the same server.
+    pub(crate) is_stranger: bool,
     /// Whether all of the request had left when the answer came.
     pub(crate) is_sent: bool,
     inner: reqwest::Response,
@@ -393,7 +415,12 @@ impl fmt::Debug for Response {
 impl Response {
     /// The URL the answer came from, as it may be shown.
     pub(crate) fn shown(&self) -> ShownUrl {
-        ShownUrl::from(&self.met.url)
+        ShownUrl::new(&self.met.url, &self.met.secrets)
+    }
+
+    /// What has been sent and must not be shown, whoever repeats it.
+    pub(crate) fn secrets(&self) -> Secrets {
+        self.met.secrets.clone()
     }
 
     /// A header as text, absent when empty or no text.
@@ -486,6 +513,7 @@ impl Exchange {
             elsewhere: OnceLock::new(),
             pauses: std::sync::Arc::default(),
             warnings: Heard::default(),
+            secrets: Secrets::default(),
             statistics: std::sync::Arc::default(),
         }
     }
@@ -496,6 +524,7 @@ impl Exchange {
         change(&mut settings);
         Self {
             pauses: std::sync::Arc::clone(&self.pauses),
+            secrets: self.secrets.clone(),
             statistics: std::sync::Arc::clone(&self.statistics),
             ..Self::new(self.environment.clone(), settings)
         }
@@ -503,6 +532,16 @@ impl Exchange {
 
     pub(crate) fn statistics(&self) -> &Statistics {
         &self.statistics
+    }
+
+    /// What has been sent and must not be shown, whoever repeats it.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        &self.secrets
+    }
+
+    /// A URL as it may be shown.
+    pub(crate) fn shown(&self, url: &Url) -> ShownUrl {
+        ShownUrl::new(url, &self.secrets)
     }
 
     pub(crate) fn observer(&self) -> &Observer {
@@ -602,11 +641,18 @@ impl Exchange {
             let outcome = self.once(request, &url, is_home).await;
             self.settings.observer.tell(|| Step::Request {
                 method: request.method.to_string(),
-                url: ShownUrl::from(&url).bare().to_owned(),
+                url: self.shown(&url).bare().to_owned(),
                 status: outcome.as_ref().ok().map(|answer| answer.status.as_u16()),
             });
             let response = outcome?;
-            for text in self.warnings.news(&Origin::of(&url), &response.headers) {
+            let warnings = if request.reach == Reach::Private {
+                Vec::new()
+            } else {
+                let origin = Origin::of(&url);
+                self.warnings
+                    .news(&origin, &response.headers, &self.secrets)
+            };
+            for text in warnings {
                 let from = url.host_str().unwrap_or_default().to_owned();
                 self.settings.observer.tell(|| Step::Warning { from, text });
             }
@@ -628,7 +674,7 @@ impl Exchange {
             let Some(location) = response.header(header::LOCATION.as_str()) else {
                 return RedirectNowhereSnafu { url: shown }.fail();
             };
-            let next = if request.roams {
+            let next = if request.reach == Reach::Anywhere {
                 response.met.resolve(location)
             } else {
                 response.met.resolve_same_origin(location)
@@ -636,7 +682,7 @@ impl Exchange {
             url = next.context(RedirectSnafu { url: shown })?;
         }
         RedirectLoopSnafu {
-            url: ShownUrl::from(&request.url),
+            url: self.shown(&request.url),
         }
         .fail()
     }
@@ -644,12 +690,13 @@ impl Exchange {
     /// Sends a request to one URL and waits for the head of the answer.
     async fn once(&self, request: &Request, url: &Url, is_home: bool) -> Result<Response, Error> {
         let connections = self.connections(url, is_home)?;
-        let shown = || ShownUrl::from(url);
+        let shown = || self.shown(url);
         let mut headers = request.headers.clone();
         if let Some((origin, authorization)) = &request.authorization
             && is_home
             && *origin == Origin::of(url)
         {
+            self.secrets.note_header(authorization);
             headers.insert(header::AUTHORIZATION, authorization.clone());
         }
         let progress = Progress::new();
@@ -723,7 +770,9 @@ impl Exchange {
             met: Met {
                 url: url.clone(),
                 class,
+                secrets: self.secrets.clone(),
             },
+            is_stranger: !is_home,
             asked: Origin::of(&request.url),
             is_sent: progress.is_finished(),
             inner,

@@ -10,6 +10,7 @@ use url::Url;
 
 use super::class::Class;
 use super::display::ShownUrl;
+use super::secrets::Secrets;
 use crate::error::{ErrorKind, Failure};
 
 /// Why a URL that a server gave is not requested.
@@ -67,6 +68,8 @@ impl Origin {
 pub(crate) struct Met {
     pub(crate) url: Url,
     pub(crate) class: Class,
+    /// What must not be shown of what it says.
+    pub(crate) secrets: Secrets,
 }
 
 impl Met {
@@ -81,7 +84,7 @@ impl Met {
         ensure!(
             Origin::of(&url) == Origin::of(&self.url),
             OffOriginSnafu {
-                url: ShownUrl::from(&url)
+                url: ShownUrl::new(&url, &self.secrets)
             }
         );
         self.check(url)
@@ -105,14 +108,14 @@ impl Met {
                 .take(200)
                 .collect::<String>();
             NotAUrlSnafu {
-                text: text.escape_debug().to_string(),
+                text: self.secrets.hide(&text).escape_debug().to_string(),
             }
             .into_error(source)
         })
     }
 
     fn check(&self, url: Url) -> Result<Url, Error> {
-        let shown = || ShownUrl::from(&url);
+        let shown = || ShownUrl::new(&url, &self.secrets);
         let is_http = url.scheme() == Scheme::HTTP.as_str();
         ensure!(
             is_http || url.scheme() == Scheme::HTTPS.as_str(),
@@ -150,6 +153,7 @@ mod tests {
         Met {
             url: url.parse().unwrap(),
             class,
+            secrets: Secrets::default(),
         }
     }
 

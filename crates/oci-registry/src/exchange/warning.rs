@@ -8,7 +8,8 @@ use std::sync::{Mutex, PoisonError};
 use http::{HeaderMap, header};
 
 use super::origin::Origin;
-use crate::escape::{escape, is_active};
+use super::secrets::Secrets;
+use crate::escape::is_active;
 
 /// How many bytes of warnings an answer may hold.
 const MAX_SIZE: usize = 4096;
@@ -21,14 +22,20 @@ const MAX_WARNINGS: usize = 100;
 pub(super) struct Heard(Mutex<HashSet<(Origin, String)>>);
 
 impl Heard {
-    /// The warnings in an answer that are new.
-    pub(super) fn news(&self, origin: &Origin, headers: &HeaderMap) -> Vec<String> {
+    /// The warnings in an answer that are new, without secrets.
+    pub(super) fn news(
+        &self,
+        origin: &Origin,
+        headers: &HeaderMap,
+        secrets: &Secrets,
+    ) -> Vec<String> {
         if !headers.contains_key(header::WARNING) {
             return Vec::new();
         }
         let mut heard = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut fresh = Vec::new();
         for text in all(headers) {
+            let text = secrets.escape(&text, MAX_SIZE);
             if heard.len() < MAX_WARNINGS && heard.insert((origin.clone(), text.clone())) {
                 fresh.push(text);
             }
@@ -61,7 +68,7 @@ fn parse(value: &str) -> Option<String> {
         }
     }
     let is_shown = !text.is_empty() && !text.contains(is_active);
-    is_shown.then(|| escape(&text, MAX_SIZE))
+    is_shown.then_some(text)
 }
 
 #[cfg(test)]
@@ -94,6 +101,8 @@ mod tests {
     #[test]
     fn each_is_heard_once_and_not_without_end() {
         let heard = Heard::default();
+        let news =
+            |origin: &Origin, headers: &HeaderMap| heard.news(origin, headers, &Secrets::default());
         let origin = Origin::of(&"https://a.b/".parse().unwrap());
         let with = |texts: &[String]| {
             let mut headers = HeaderMap::new();
@@ -107,19 +116,15 @@ mod tests {
         };
         let (one, two) = ("one".to_owned(), "two".to_owned());
         let both = [one.clone(), two.clone(), one.clone()];
-        assert_eq!(heard.news(&origin, &with(&both)), [one.clone(), two]);
-        assert!(heard.news(&origin, &with(&both)).is_empty());
+        assert_eq!(news(&origin, &with(&both)), [one.clone(), two]);
+        assert!(news(&origin, &with(&both)).is_empty());
         let other = Origin::of(&"https://c.d/".parse().unwrap());
-        assert_eq!(heard.news(&other, &with(&both[..1])), [one]);
+        assert_eq!(news(&other, &with(&both[..1])), [one]);
         let long = ["a".repeat(3000), "b".repeat(3000)];
-        assert_eq!(heard.news(&origin, &with(&long)).len(), 1);
+        assert_eq!(news(&origin, &with(&long)).len(), 1);
         for at in 0..200 {
-            heard.news(&origin, &with(&[at.to_string()]));
+            news(&origin, &with(&[at.to_string()]));
         }
-        assert!(
-            heard
-                .news(&origin, &with(&["after all".to_owned()]))
-                .is_empty()
-        );
+        assert!(news(&origin, &with(&["after all".to_owned()])).is_empty());
     }
 }

@@ -20,7 +20,9 @@ use crate::auth::challenge::is_insufficient;
 use crate::auth::scope::Scope;
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::exchange::display::ShownUrl;
-use crate::exchange::{self, Request, Response, origin};
+use crate::exchange::origin::{self, Origin};
+use crate::exchange::secrets::Secrets;
+use crate::exchange::{self, Request, Response};
 use crate::transport::{Answer, Transport};
 use names::Names;
 
@@ -75,31 +77,45 @@ impl Failure for Error {
 
 /// The way from page to page: never off the registry, never to the same page twice, and never without end.
 pub(super) struct Trail {
-    next: Option<Url>,
+    next: Option<Step>,
     seen: HashSet<Url>,
+    secrets: Secrets,
+}
+
+/// A page to ask for.
+pub(super) struct Step {
+    pub(super) url: Url,
+    /// Whether someone else than the registry chose it: then it is asked for as nobody.
+    pub(super) is_stranger: bool,
 }
 
 impl Trail {
     /// The way that begins at this page.
-    pub(super) fn new(first: Url) -> Self {
+    pub(super) fn new(first: Url, secrets: &Secrets) -> Self {
+        let is_stranger = false;
         Self {
-            next: Some(first),
+            next: Some(Step {
+                url: first,
+                is_stranger,
+            }),
             seen: HashSet::new(),
+            secrets: secrets.clone(),
         }
     }
 
     /// The page to ask for now, if there is one more.
-    pub(super) fn step(&mut self) -> crate::Result<Option<Url>> {
-        let Some(url) = self.next.take() else {
+    pub(super) fn step(&mut self) -> crate::Result<Option<Step>> {
+        let Some(step) = self.next.take() else {
             return Ok(None);
         };
-        let shown = ShownUrl::from(&url);
+        let url = &step.url;
+        let shown = ShownUrl::new(url, &self.secrets);
         ensure!(
             self.seen.len() < MAX_PAGES,
             EndlessSnafu { url: shown.clone() }
         );
         ensure!(self.seen.insert(url.clone()), LoopSnafu { url: shown });
-        Ok(Some(url))
+        Ok(Some(step))
     }
 
     /// Whether no page came before the one that was asked for last.
@@ -107,14 +123,18 @@ impl Trail {
         self.seen.len() == 1
     }
 
-    /// Learns from a page which one comes next.
+    /// Learns from a page which one comes next: on the server that the page came from, wherever the first one was asked for.
+    /// Who was led elsewhere once is a stranger from there on, even where that leads back to the registry.
     pub(super) fn learn(&mut self, page: &Response) -> crate::Result<()> {
         let link = next_link(&page.headers);
         let next = link.map(|link| page.met.resolve_same_origin(&link));
         let next = next
             .transpose()
             .context(NextPageSnafu { url: page.shown() });
-        self.next = next?;
+        self.next = next?.map(|url| Step {
+            is_stranger: page.is_stranger || Origin::of(&url) != page.asked,
+            url,
+        });
         Ok(())
     }
 }
@@ -131,6 +151,7 @@ struct Pages {
 /// A page on its way.
 struct Arriving {
     url: Url,
+    is_stranger: bool,
     body: BoxStream<'static, Result<Bytes, exchange::Error>>,
     reader: Names,
     names: VecDeque<String>,
@@ -148,9 +169,9 @@ pub(super) fn stream(
     let mut first = transport.url(path);
     first.query_pairs_mut().append_pair("n", PAGE);
     let pages = Pages {
+        trail: Trail::new(first, transport.secrets()),
         transport,
         scope,
-        trail: Trail::new(first),
         names: VecDeque::new(),
         arriving: None,
     };
@@ -169,8 +190,8 @@ impl Pages {
             }
             if let Some(page) = self.arriving.take() {
                 self.arriving = self.read(page).await?;
-            } else if let Some(url) = self.trail.step()? {
-                self.arriving = Some(self.open(url, HashSet::new(), 0).await?);
+            } else if let Some(step) = self.trail.step()? {
+                self.arriving = Some(self.open(step, HashSet::new(), 0).await?);
             } else {
                 return Ok(None);
             }
@@ -179,7 +200,7 @@ impl Pages {
 
     /// Reads a piece of a page; nothing is left of it at its end.
     async fn read(&mut self, mut page: Arriving) -> crate::Result<Option<Arriving>> {
-        let url = ShownUrl::from(&page.url);
+        let url = ShownUrl::new(&page.url, self.transport.secrets());
         match page.body.next().await {
             Some(Ok(piece)) => {
                 let fed = page.reader.feed(&piece, &mut page.names);
@@ -200,18 +221,26 @@ impl Pages {
             Some(Err(_)) => {
                 let failures = page.failures + 1;
                 tokio::time::sleep(exchange::backoff(failures)).await;
-                Ok(Some(self.open(page.url, page.given, failures).await?))
+                let step = Step {
+                    url: page.url,
+                    is_stranger: page.is_stranger,
+                };
+                Ok(Some(self.open(step, page.given, failures).await?))
             }
         }
     }
 
     async fn open(
         &mut self,
-        mut url: Url,
+        step: Step,
         given: HashSet<String>,
         failures: u32,
     ) -> crate::Result<Arriving> {
-        let mut answer = self.ask(url.clone()).await?;
+        let Step {
+            mut url,
+            is_stranger,
+        } = step;
+        let mut answer = self.ask(url.clone(), is_stranger).await?;
         let is_refused = matches!(
             answer.response.status,
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE
@@ -219,7 +248,7 @@ impl Pages {
         if is_refused && self.trail.is_first() {
             // Some registries refuse a page of this size; without a size they choose their own.
             url.set_query(None);
-            answer = self.ask(url.clone()).await?;
+            answer = self.ask(url.clone(), is_stranger).await?;
         }
         let status = answer.response.status;
         if !status.is_success() {
@@ -235,6 +264,7 @@ impl Pages {
         self.trail.learn(&answer.response)?;
         Ok(Arriving {
             url,
+            is_stranger,
             body: answer.response.into_stream(),
             reader: Names::new(),
             names: VecDeque::new(),
@@ -243,10 +273,9 @@ impl Pages {
         })
     }
 
-    async fn ask(&mut self, url: Url) -> crate::Result<Answer> {
-        self.transport
-            .send(Request::new(Method::GET, url), &self.scope)
-            .await
+    async fn ask(&mut self, url: Url, is_stranger: bool) -> crate::Result<Answer> {
+        let request = Request::new(Method::GET, url).for_stranger(is_stranger);
+        self.transport.send(request, &self.scope).await
     }
 }
 

@@ -14,9 +14,8 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use snafu::{IntoError, ResultExt, Snafu, ensure};
-use url::Url;
 
-use super::page::Trail;
+use super::page::{Step, Trail};
 use super::repository::Repository;
 use super::response;
 use crate::digest::Digest;
@@ -127,10 +126,10 @@ pub(super) fn list(
             .append_pair("artifactType", artifact_type.as_str());
     }
     let listing = Listing {
+        trail: Trail::new(first, repository.secrets()),
         repository,
         subject,
         artifact_type,
-        trail: Trail::new(first),
         entries: VecDeque::new(),
         seen: HashSet::new(),
     };
@@ -162,18 +161,19 @@ impl Listing {
                     return Ok(Some(entry));
                 }
             }
-            let Some(url) = self.trail.step()? else {
+            let Some(step) = self.trail.step()? else {
                 return Ok(None);
             };
-            self.entries = self.page(url).await?.into();
+            self.entries = self.page(step).await?.into();
         }
     }
 
     /// The entries of one page; instead of the first, the entries that clients keep where the registry has no list.
-    async fn page(&mut self, url: Url) -> crate::Result<Vec<Descriptor>> {
+    async fn page(&mut self, step: Step) -> crate::Result<Vec<Descriptor>> {
         let accepted = HeaderValue::from_static("application/vnd.oci.image.index.v1+json");
-        let request = Request::new(Method::GET, url)
+        let request = Request::new(Method::GET, step.url)
             .header(header::ACCEPT, accepted)
+            .for_stranger(step.is_stranger)
             .within_origin();
         let answer = match self.repository.send(request).await {
             Ok(answer) => answer,

@@ -16,6 +16,7 @@ use crate::blob::{Beginning, Blob, BlobStream, Meter};
 use crate::digest::{Algorithm, Digest};
 use crate::error::{ErrorKind, Failure, Optional, RegistryError};
 use crate::exchange::body::Body;
+use crate::exchange::secrets::Secrets;
 use crate::exchange::{Request, Response};
 use crate::journal::Observer;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
@@ -205,6 +206,11 @@ impl Repository {
     /// Whether an answer came from the registry itself.
     pub(super) fn is_home(&self, response: &Response) -> bool {
         self.transport.is_home(response)
+    }
+
+    /// What has been sent and must not be shown, whoever repeats it.
+    pub(super) fn secrets(&self) -> &Secrets {
+        self.transport.secrets()
     }
 
     /// Who hears of what is done.

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use snafu::Snafu;
 
 use crate::error::{ErrorKind, Failure, RegistryError};
-use crate::escape::escape;
 use crate::exchange::display::ShownUrl;
+use crate::exchange::secrets::Secrets;
 use crate::reference::RegistryName;
 use crate::transport::{Account, Answer};
 
@@ -80,10 +80,11 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
         .header("content-type")
         .is_some_and(|kind| kind.starts_with("text/plain"));
     // A body that cannot be read changes nothing about what the status said.
+    let secrets = response.secrets();
     let body = response.beginning(MAX_BODY).await.unwrap_or_default();
-    let errors = parse(&body);
+    let errors = parse(&body, &secrets);
     let text = if is_plain {
-        without_secrets(&escape(&String::from_utf8_lossy(&body), 300))
+        without_secrets(&secrets.escape(&String::from_utf8_lossy(&body), 300))
     } else {
         String::new()
     };
@@ -100,7 +101,8 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
     .into()
 }
 
-/// A text without the words that could be a credential echoed back: long ones that are no words of any language.
+/// A text without the words that could be a credential echoed back in a form of the server's own: long ones that are no
+/// words of any language.
 pub(crate) fn without_secrets(text: &str) -> String {
     let is_token = |word: &&str| {
         word.len() >= 16
@@ -160,19 +162,20 @@ struct Entry {
     detail: serde_json::Value,
 }
 
-pub(crate) fn parse(body: &[u8]) -> Vec<RegistryError> {
+/// Reads the errors in a body, without what must not be shown of them.
+pub(crate) fn parse(body: &[u8], secrets: &Secrets) -> Vec<RegistryError> {
     let Ok(body) = serde_json::from_slice::<Body>(body) else {
         return Vec::new();
     };
     let shown = |value: serde_json::Value| match value {
         serde_json::Value::Null => String::new(),
-        serde_json::Value::String(text) => escape(&text, MAX_SHOWN),
-        other => escape(&other.to_string(), MAX_SHOWN),
+        serde_json::Value::String(text) => secrets.escape(&text, MAX_SHOWN),
+        other => secrets.escape(&other.to_string(), MAX_SHOWN),
     };
     let entries = body.errors.into_iter().take(20);
     let read = entries.map(|entry| RegistryError {
         code: shown(entry.code),
-        message: escape(&entry.message.unwrap_or_default(), MAX_SHOWN),
+        message: secrets.escape(&entry.message.unwrap_or_default(), MAX_SHOWN),
         detail: shown(entry.detail),
     });
     read.collect()
@@ -185,7 +188,7 @@ mod tests {
     #[test]
     fn error_bodies_are_read_in_all_their_forms() {
         let body = br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m","detail":[{"a":1}]},{"code":"X"},{"code":7}]}"#;
-        let errors = parse(body);
+        let errors = parse(body, &Secrets::default());
         assert_eq!(errors[0].detail, r#"[{"a":1}]"#);
         assert_eq!(words(&errors, "unused"), " DENIED: no\\u{1b}[31m; X; 7");
         for body in [
@@ -196,7 +199,7 @@ mod tests {
             b"\xff\xfe",
             br#"{"errors":{}}"#,
         ] {
-            assert!(parse(body).is_empty());
+            assert!(parse(body, &Secrets::default()).is_empty());
         }
         assert_eq!(words(&[], "plain"), ": plain");
     }

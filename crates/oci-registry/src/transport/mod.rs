@@ -20,6 +20,7 @@ use crate::auth::token::{self, Token};
 use crate::auth::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::exchange::origin::{self, Met, Origin};
+use crate::exchange::secrets::Secrets;
 use crate::exchange::{self, Exchange, Request, Response};
 use crate::journal::{AuthState, Observer, Step};
 use crate::reference::RegistryName;
@@ -271,9 +272,16 @@ impl Transport {
         Ok(asked.await?.clone())
     }
 
-    /// Whether an answer came from the registry itself.
+    /// What has been sent and must not be shown, whoever repeats it.
+    pub(crate) fn secrets(&self) -> &Secrets {
+        self.exchange.secrets()
+    }
+
+    /// Whether an answer came from the registry itself, and nobody else chose which one.
     pub(crate) fn is_home(&self, response: &Response) -> bool {
-        response.asked == self.origin && Origin::of(&response.met.url) == self.origin
+        response.asked == self.origin
+            && Origin::of(&response.met.url) == self.origin
+            && !response.is_stranger
     }
 
     fn enter(&self, state: AuthState) {
