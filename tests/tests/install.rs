@@ -204,7 +204,9 @@ fn a_glibc_that_is_too_old_gets_what_needs_none() {
     let path = format!("{}:{}", bin.display(), path.to_string_lossy());
     let repository = format!("{host}/widgets");
     let on_old = || install(&home, &[&repository]).with("PATH", &path);
+    let pull = |directory: &str| home.cargo_oci(["pull", &repository, "--output", directory]);
     on_old().fails_with(4);
+    pull("refused").with("PATH", &path).fails_with(4);
 
     home.cargo([
         "build",
@@ -220,6 +222,13 @@ fn a_glibc_that_is_too_old_gets_what_needs_none() {
     let file = "round=static/release/round";
     let fully_static = push(&["--file", file, "--target", &musl]);
     assert_eq!(on_old().succeeds().printed_digest(), fully_static);
+    let pulled = pull("old-machine").with("PATH", &path).succeeds();
+    assert_eq!(
+        pulled.printed_digest(),
+        fully_static,
+        "as `install` chooses"
+    );
+    assert_eq!(pull("new-machine").succeeds().printed_digest(), dynamic);
     assert_eq!(says(&home, "round"), "round\n");
     assert_eq!(
         install(&home, &[&repository]).succeeds().printed_digest(),

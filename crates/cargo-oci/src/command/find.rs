@@ -5,9 +5,11 @@ use futures_util::TryStreamExt;
 use oci_package::{Machine, Wanted, tag};
 use oci_registry::{ErrorKind, Identifier, Location, Manifest, Platform, Side, Source, Tag};
 
+use crate::cargo;
 use crate::report::Error;
+use crate::session::Session;
 
-/// The target that this program was built for, which this machine evidently runs.
+/// The target that this program was built for, which a machine runs that says nothing of itself.
 const BUILT_FOR: &str = env!("BUILT_FOR");
 
 /// For what a manifest is wanted.
@@ -32,16 +34,45 @@ impl Selector {
         let target = self.target.clone().map(Wanted::Target);
         target.or_else(|| self.platform.clone().map(Wanted::Platform))
     }
+}
 
-    /// What was asked for, else what runs on this machine.
-    pub(crate) fn wanted_or_machine(&self) -> Wanted {
-        self.wanted().unwrap_or_else(|| {
-            Wanted::Machine(Machine {
-                target: BUILT_FOR.to_owned(),
-                glibc: None,
-            })
-        })
+/// The manifest that was asked for, else the best for this machine: what needs a newer glibc than it has gives way to
+/// what needs none.
+pub(crate) async fn for_use(
+    session: &Session,
+    source: &dyn Source,
+    location: &Location,
+    root: &Identifier,
+    asked: Option<Wanted>,
+) -> Result<Manifest, Error> {
+    let candidates = match asked {
+        Some(asked) => vec![asked],
+        None => machines(session).await,
+    };
+    let (last, better) = candidates.split_last().expect("there is always one");
+    let mut refusal = None;
+    for wanted in better {
+        match manifest(source, location, root, Some(wanted)).await {
+            Err(error) if error.is_not_found() => refusal = refusal.or(Some(error)),
+            settled => return settled,
+        }
     }
+    match manifest(source, location, root, Some(last)).await {
+        Err(error) if error.is_not_found() => Err(refusal.unwrap_or(error)),
+        settled => settled,
+    }
+}
+
+/// What this machine can be asked for as, the best first.
+async fn machines(session: &Session) -> Vec<Wanted> {
+    let mut machines = cargo::machines(&session.cargo).await;
+    if machines.is_empty() {
+        machines.push(Machine {
+            target: BUILT_FOR.to_owned(),
+            glibc: None,
+        });
+    }
+    machines.into_iter().map(Wanted::Machine).collect()
 }
 
 /// The manifest that is wanted of a place.

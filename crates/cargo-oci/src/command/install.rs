@@ -2,22 +2,18 @@
 //!
 //! Owns the order of things: which release, which target, whose files are in the way, the programs, the record.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use clap::Args;
 use futures_util::TryStreamExt;
 use oci_package::{Kind, PackageFile, PackageTarget, Wanted, tag};
-use oci_registry::{
-    ErrorKind, Extract, Identifier, Location, Manifest, Meter, Source, Tag, UnpackOptions, unpack,
-};
+use oci_registry::{ErrorKind, Extract, Identifier, Location, Manifest, Source, Tag};
 use semver::{Comparator, Op, Version, VersionReq};
 
-use super::contents::{self, Group};
+use super::contents::{self, Group, Placing};
 use super::{find, location};
 use crate::cargo::{self, Installed, Record};
-use crate::message::{FileAction, FormatFlag, Message};
+use crate::message::{FileAction, FormatFlag};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -75,7 +71,8 @@ fn requirement(text: &str) -> Result<VersionReq, semver::Error> {
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.source(&flags.repository).await?;
     let root = release(&*source, &flags).await?;
-    let manifest = choose(session, &*source, &root, &flags).await?;
+    let asked = flags.target.clone().map(Wanted::Target);
+    let manifest = find::for_use(session, &*source, &flags.repository, &root, asked).await?;
     let name = flags.repository.with(manifest.digest().clone());
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
     let files = oci_package::files(&manifest)?;
@@ -153,32 +150,6 @@ async fn release(source: &dyn Source, flags: &Flags) -> Result<Identifier, Error
     }
 }
 
-/// The manifest for the target that was asked for, else the best for this machine.
-async fn choose(
-    session: &Session,
-    source: &dyn Source,
-    root: &Identifier,
-    flags: &Flags,
-) -> Result<Manifest, Error> {
-    let wanted = match &flags.target {
-        Some(target) => vec![Wanted::Target(target.clone())],
-        None => machines(session).await,
-    };
-    let mut refusal = None;
-    for wanted in &wanted {
-        match find::manifest(source, &flags.repository, root, Some(wanted)).await {
-            Err(error) if error.is_not_found() => refusal = refusal.or(Some(error)),
-            settled => return settled,
-        }
-    }
-    Err(refusal.unwrap_or_else(|| Error::usage("failed to tell what runs on this machine")))
-}
-
-async fn machines(session: &Session) -> Vec<Wanted> {
-    let machines = cargo::machines(&session.cargo).await.into_iter();
-    machines.map(Wanted::Machine).collect()
-}
-
 /// The programs among the files of an artifact.
 fn programs(groups: Vec<Group>, name: &Location) -> Result<Vec<Group>, Error> {
     let is_program =
@@ -254,50 +225,20 @@ async fn place(
     record: &Record,
     force: bool,
 ) -> Result<bool, Error> {
-    let bytes = programs.iter().map(|file| file.descriptor.size).sum();
-    let batch = session
-        .reporter
-        .batch("Installing", Some((programs.len(), bytes)));
-    let fetched = Mutex::new(BTreeSet::new());
-    let fetched = || fetched.lock().unwrap_or_else(PoisonError::into_inner);
-    let started = |file: &Extract, meter: &Meter| {
-        let name = file.name.as_str();
-        fetched().insert(name.to_owned());
-        batch.start(name, name, file.descriptor.size, meter);
+    let extract = |file: &PackageFile| Extract {
+        executable: true,
+        ..file.to_extract()
     };
-    let observer = |file: &Extract, path: &Path| {
-        let name = file.name.as_str();
-        let action = if fetched().contains(name) {
-            FileAction::Installed
-        } else {
-            FileAction::Exists
-        };
-        batch.finish(name, file.descriptor.size);
-        let here = session.environment.current_dir();
-        let message = Message::file(path, here, action, true, &file.descriptor);
-        session.reporter.tell(&message);
-    };
-    let is_own = |file: &&PackageFile| force || installed.is_own(file.name.as_str(), record);
-    let (own, new): (Vec<_>, Vec<_>) = programs.iter().partition(is_own);
+    let files: Vec<_> = programs.iter().map(extract).collect();
+    let placing = Placing::begin(session, "Installing", FileAction::Installed, &files);
+    let is_own = |file: &Extract| force || installed.is_own(file.name.as_str(), record);
+    let (own, new): (Vec<_>, Vec<_>) = files.into_iter().partition(is_own);
     // What must not be in the way goes first: should it be after all, nothing has changed.
     for (files, replace) in [(new, false), (own, true)] {
-        let files: Vec<_> = files
-            .into_iter()
-            .map(|file| Extract {
-                executable: true,
-                ..file.to_extract()
-            })
-            .collect();
-        let options = UnpackOptions {
-            replace,
-            concurrency: session.concurrency,
-            started: &started,
-            observer: &observer,
-        };
-        unpack(source, &files, &installed.bin(), options).await?;
+        let bin = installed.bin();
+        placing.write(source, &files, &bin, replace).await?;
     }
-    let is_changed = !fetched().is_empty();
-    Ok(is_changed)
+    Ok(placing.has_changed())
 }
 
 /// As cargo warns.

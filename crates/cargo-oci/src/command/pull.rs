@@ -1,17 +1,15 @@
 //! `cargo oci pull`: the files of an artifact, into a directory.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 
 use clap::Args;
 use oci_package::PackageFile;
-use oci_registry::{Extract, Location, Meter, Source, UnpackOptions, unpack};
+use oci_registry::{Extract, Location, Source};
 
-use super::contents;
+use super::contents::{self, Placing};
 use super::find::{self, Selector};
 use super::location;
-use crate::message::{FileAction, FormatFlag, Message};
+use crate::message::{FileAction, FormatFlag};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -51,8 +49,8 @@ pub(crate) struct Flags {
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.source(&flags.reference).await?;
     let root = find::root(&*source, &flags.reference).await?;
-    let wanted = flags.selector.wanted_or_machine();
-    let manifest = find::manifest(&*source, &flags.reference, &root, Some(&wanted)).await?;
+    let asked = flags.selector.wanted();
+    let manifest = find::for_use(session, &*source, &flags.reference, &root, asked).await?;
     let name = flags.reference.with(manifest.digest().clone());
     let files = oci_package::files(&manifest)?;
     if files.is_empty() {
@@ -99,37 +97,9 @@ async fn write(
     directory: &Path,
     replace: bool,
 ) -> Result<(), Error> {
-    let bytes = files.iter().map(|file| file.descriptor.size).sum();
-    let batch = session
-        .reporter
-        .batch("Pulling", Some((files.len(), bytes)));
-    let fetched = Mutex::new(BTreeSet::new());
-    let fetched = || fetched.lock().unwrap_or_else(PoisonError::into_inner);
-    let started = |file: &Extract, meter: &Meter| {
-        let name = file.name.as_str();
-        fetched().insert(name.to_owned());
-        batch.start(name, name, file.descriptor.size, meter);
-    };
-    let observer = |file: &Extract, path: &Path| {
-        let name = file.name.as_str();
-        let action = if fetched().contains(name) {
-            FileAction::Pulled
-        } else {
-            FileAction::Exists
-        };
-        batch.finish(name, file.descriptor.size);
-        let here = session.environment.current_dir();
-        let (executable, content) = (file.executable, &file.descriptor);
-        let message = Message::file(path, here, action, executable, content);
-        session.reporter.tell(&message);
-    };
-    let options = UnpackOptions {
-        replace,
-        concurrency: session.concurrency,
-        started: &started,
-        observer: &observer,
-    };
-    unpack(source, files, directory, options)
+    let placing = Placing::begin(session, "Pulling", FileAction::Pulled, files);
+    placing
+        .write(source, files, directory, replace)
         .await
         .map_err(|error| {
             let is_occupied = error.kind() == oci_registry::ErrorKind::Conflict;

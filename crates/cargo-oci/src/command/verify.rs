@@ -86,9 +86,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         ),
     );
     if let Some(directory) = &flags.directory {
-        let wanted = flags.selector.wanted_or_machine();
+        let asked = flags.selector.wanted();
         let found = Identifier::Digest(digest.clone());
-        let manifest = find::manifest(&*source, &flags.reference, &found, Some(&wanted)).await?;
+        let manifest = find::for_use(session, &*source, &flags.reference, &found, asked).await?;
         let directory = session.resolve(directory);
         let compared = oci_package::compare(&manifest, &directory).await?;
         let name = flags.reference.with(manifest.digest().clone());
