@@ -102,7 +102,7 @@ pub(crate) struct Settings {
     pub(crate) annotations: BTreeMap<String, String>,
     /// `kinds`: which of the built files are published; never one that no build writes.
     pub(crate) kinds: Option<Vec<Kind>>,
-    /// `tags`: tags in place of the version.
+    /// `tags`: tags in place of the version; none for the version itself.
     pub(crate) tags: Option<Vec<String>>,
     /// `floating`: whether tags like `1.2` and `latest` move along.
     pub(crate) floating: Option<bool>,

@@ -51,9 +51,9 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "REGISTRY")]
     registry: Option<String>,
 
-    /// Publish under this tag instead of the version; such a tag may move
+    /// Publish under this tag instead of the version, or under several; such a tag may move
     #[arg(long, value_name = "TAG")]
-    tag: Option<String>,
+    tag: Vec<String>,
 
     /// Replace the files of a released version
     #[arg(long)]
@@ -191,20 +191,16 @@ async fn places(
 ) -> Result<Places, Error> {
     let mut places = Places::new();
     for subject in subjects.iter().filter(|subject| subject.may_have_files()) {
-        let Destination { repository, tag } = &subject.destination;
+        let Destination { repository, tags } = &subject.destination;
         let Location::Registry(_) = repository else {
             continue;
         };
-        let target_tags = targets
-            .iter()
-            .map(|target| tag.target(target))
-            .collect::<Result<_, _>>()?;
-        let ahead = Ahead::ask(
-            session.target(repository).await?,
-            tag.index().clone(),
-            target_tags,
-        )
-        .await?;
+        let target_tags = subject
+            .destination
+            .target_tags(targets.iter().map(String::as_str))?;
+        let indexes = tags.iter().map(|tag| tag.index().clone()).collect();
+        let target = session.target(repository).await?;
+        let ahead = Ahead::ask(target, indexes, target_tags).await?;
         places.insert(subject.package.id.clone(), Arc::new(ahead));
     }
     Ok(places)

@@ -27,28 +27,34 @@ pub(super) struct Ahead {
 type Answers<T> = Mutex<HashMap<Identifier, T>>;
 
 impl Ahead {
-    /// Asks what `index` names, and whether each of `targets` names anything.
+    /// Asks what each of `indexes` names, and whether each of `targets` names anything.
     ///
     /// # Errors
     ///
     /// Anything but "it is there" and "it is not".
     pub(super) async fn ask(
         target: Arc<dyn Target>,
-        index: Tag,
+        indexes: Vec<Tag>,
         targets: Vec<Tag>,
     ) -> Result<Self> {
-        let index = Identifier::Tag(index);
+        let ask_index = async |tag: Tag| {
+            let identifier = Identifier::Tag(tag);
+            let answer = target.manifest(&identifier).await;
+            (identifier, answer)
+        };
         let ask_target = async |tag: Tag| {
             let identifier = Identifier::Tag(tag);
             let answer = target.resolve(&identifier).await;
             (identifier, answer)
         };
         let targets = futures_util::future::join_all(targets.into_iter().map(ask_target));
-        let (manifest, resolved) =
-            futures_util::future::join(target.manifest(&index), targets).await;
+        let indexes = futures_util::future::join_all(indexes.into_iter().map(ask_index));
+        let (indexes, resolved) = futures_util::future::join(indexes, targets).await;
         let mut manifests = HashMap::new();
-        if let Some(manifest) = manifest.optional()? {
-            manifests.insert(index, manifest);
+        for (asked, answer) in indexes {
+            if let Some(manifest) = answer.optional()? {
+                manifests.insert(asked, manifest);
+            }
         }
         let (mut found, mut absent) = (HashMap::new(), HashSet::new());
         for (asked, answer) in resolved {
@@ -69,10 +75,10 @@ impl Ahead {
         })
     }
 
-    /// The target itself, when `tag` named nothing there: whatever is to be named so will have to be sent.
-    pub(super) fn wanting(&self, tag: &Tag) -> Option<Arc<dyn Target>> {
-        self.absent
-            .contains(&Identifier::Tag(tag.clone()))
+    /// The target itself, when one of `tags` named nothing there: whatever is to be named so will have to be sent.
+    pub(super) fn wanting_any(&self, tags: &[Tag]) -> Option<Arc<dyn Target>> {
+        tags.iter()
+            .any(|tag| self.absent.contains(&Identifier::Tag(tag.clone())))
             .then(|| Arc::clone(&self.target))
     }
 }
@@ -173,12 +179,16 @@ mod tests {
         put(&first, &version).await;
         let asked = Ahead::ask(
             Arc::new(memory.clone()),
-            version.clone(),
+            vec![version.clone()],
             vec![target.clone()],
         )
         .await;
         let ahead = asked.expect("memory");
-        assert!(ahead.wanting(&target).is_some() && ahead.wanting(&version).is_none());
+        let wanting = |tags: &[&Tag]| {
+            let tags: Vec<_> = tags.iter().copied().cloned().collect();
+            ahead.wanting_any(&tags).is_some()
+        };
+        assert!(wanting(&[&version, &target]) && !wanting(&[&version]));
         put(&second, &version).await;
         put(&second, &target).await;
         let version = version.into();

@@ -1,13 +1,14 @@
 //! Where a package goes: which repository, under which tag.
 //!
 //! Owns the precedence: the reference on the command line, `--registry`, `CARGO_OCI_REGISTRY`, the package's metadata,
-//! the workspace's. There is no silent default.
+//! the workspace's. There is no silent default of where; of what it is called there the default is the version.
 
+use std::fmt;
 use std::path::Path;
 
 use cargo_metadata::Package;
 use oci_package::{ReleaseTag, repository_name};
-use oci_registry::{Identifier, Location, RepositoryName};
+use oci_registry::{Identifier, Location, RepositoryName, Tag};
 
 use crate::cargo::Settings;
 use crate::report::Error;
@@ -16,11 +17,39 @@ use crate::session::Session;
 /// The variable that names a registry.
 const VARIABLE: &str = "CARGO_OCI_REGISTRY";
 
-/// The repository of a package, and the tag its version gets there.
+/// The repository of a package, and the tags it is published under there: its version's, or others in its place.
 #[derive(Debug, Clone)]
 pub(super) struct Destination {
     pub(super) repository: Location,
-    pub(super) tag: ReleaseTag,
+    /// At least one, none twice.
+    pub(super) tags: Vec<ReleaseTag>,
+}
+
+impl Destination {
+    /// The tags of these targets, under all tags of the destination.
+    pub(super) fn target_tags<'t>(
+        &self,
+        targets: impl IntoIterator<Item = &'t str>,
+    ) -> Result<Vec<Tag>, Error> {
+        let mut all = Vec::new();
+        for target in targets {
+            for tag in &self.tags {
+                all.push(tag.target(target)?);
+            }
+        }
+        Ok(all)
+    }
+}
+
+/// `REPOSITORY:TAG`, and further tags behind it.
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.repository.whole_repository().fmt(f)?;
+        for (at, tag) in self.tags.iter().enumerate() {
+            write!(f, "{}:{tag}", if at == 0 { "" } else { ", " })?;
+        }
+        Ok(())
+    }
 }
 
 /// What the command line says about the destination.
@@ -28,7 +57,7 @@ pub(super) struct Destination {
 pub(super) struct Asked<'a> {
     pub(super) reference: Option<&'a Location>,
     pub(super) registry: Option<&'a str>,
-    pub(super) tag: Option<&'a str>,
+    pub(super) tags: &'a [String],
 }
 
 /// Decides where a package goes.
@@ -46,23 +75,47 @@ pub(super) fn of(
             None,
         ),
     };
-    let tag = match (tag_in_reference, asked.tag) {
+    let tags = match (tag_in_reference, asked.tags) {
         (Some(Identifier::Digest(digest)), _) => {
             return Err(Error::usage(format!(
                 "failed to push to `{digest}`: a digest follows from the content"
             ))
             .help("name a tag, or nothing for the version"));
         }
-        (Some(Identifier::Tag(_)), Some(_)) => {
+        (Some(Identifier::Tag(_)), [_, ..]) => {
             return Err(Error::usage(
                 "failed to choose a tag: the reference names one, and so does `--tag`",
-            ));
+            )
+            .help("name all tags with `--tag`"));
         }
-        (Some(Identifier::Tag(tag)), None) => ReleaseTag::new(tag)?,
-        (None, Some(tag)) => ReleaseTag::parse(tag)?,
-        (None, None) => ReleaseTag::of_version(&package.version)?,
+        (Some(Identifier::Tag(tag)), []) => vec![ReleaseTag::new(tag)?],
+        (None, []) => by_settings(package, settings)?,
+        (None, tags) => parsed(tags)?,
     };
-    Ok(Destination { repository, tag })
+    Ok(Destination { repository, tags })
+}
+
+fn parsed(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
+    let mut tags = Vec::new();
+    for text in texts {
+        let tag = ReleaseTag::parse(text)?;
+        if !tags.contains(&tag) {
+            tags.push(tag);
+        }
+    }
+    Ok(tags)
+}
+
+/// The tags that a manifest names in place of the version, else the version's.
+fn by_settings(package: &Package, settings: &Settings) -> Result<Vec<ReleaseTag>, Error> {
+    match &settings.tags {
+        // An empty list takes back what the workspace says.
+        Some(tags) if !tags.is_empty() => parsed(tags).map_err(|error| {
+            let place = settings.place("tags").unwrap_or_default();
+            error.help(format!("it comes from {place}"))
+        }),
+        _ => Ok(vec![ReleaseTag::of_version(&package.version)?]),
+    }
 }
 
 fn by_registry(

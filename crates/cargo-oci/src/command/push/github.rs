@@ -23,7 +23,7 @@ pub(super) struct Published {
     pub(super) version: String,
     pub(super) target: String,
     pub(super) location: Location,
-    pub(super) tag: Tag,
+    pub(super) tags: Vec<Tag>,
     pub(super) digest: Digest,
     pub(super) index: Option<Digest>,
     /// The bytes of its config and files.
@@ -101,7 +101,11 @@ fn summary(published: &[Published]) -> String {
         let cells = [
             format!("{} {}", one.package, one.version),
             one.target.clone(),
-            code(&one.location.with(one.tag.clone()).to_string()),
+            one.tags
+                .iter()
+                .map(|tag| code(&one.location.with(tag.clone()).to_string()))
+                .collect::<Vec<_>>()
+                .join(", "),
             Size(one.size).to_string(),
             code(one.digest.as_str()),
         ];
@@ -144,7 +148,7 @@ mod tests {
             version: "1.2.3".into(),
             target: target.into(),
             location: location.parse().expect("a location"),
-            tag: "1.2.3".parse().expect("a tag"),
+            tags: vec!["1.2.3".parse().expect("a tag")],
             digest: Digest::sha256(target.as_bytes()),
             index: index.then(|| Digest::sha256(b"index")),
             size: 1536,

@@ -48,8 +48,7 @@ pub(super) async fn of(
     artifact: &Artifact,
     options: &PublishOptions,
 ) -> Result<Plan, Error> {
-    let Destination { repository, tag } = &subject.destination;
-    let tags = std::slice::from_ref(tag);
+    let Destination { repository, tags } = &subject.destination;
     let plan = oci_package::plan(artifact, place, tags, options, &|_| ()).await?;
     let blobs = plan.blobs.into_iter().map(|(descriptor, is_there)| Blob {
         action: if is_there { "exists" } else { "upload" },

@@ -36,12 +36,12 @@ pub(super) async fn all(
                 continue;
             };
             let provenance = provenances.get(&found.id).cloned().unwrap_or_default();
-            let tag = subject.destination.tag.target(&output.target)?;
+            let tags = subject.destination.target_tags([output.target.as_str()])?;
             let ahead = places.get(&found.id).filter(|_| !flags.dry_run);
             let options = PackOptions {
                 names: subject.names.clone(),
                 annotations: subject.annotations.clone(),
-                send_ahead: ahead.and_then(|ahead| ahead.wanting(&tag)),
+                send_ahead: ahead.and_then(|ahead| ahead.wanting_any(&tags)),
                 archive: subject.archive,
             };
             let build = build(output, found, &provenance, flags, toolchain)?;
@@ -173,23 +173,20 @@ async fn publish(
     options: &PublishOptions,
     published: &mut Vec<Published>,
 ) -> Result<(), Error> {
-    let Destination { repository, tag } = &subject.destination;
+    let Destination { repository, tags } = &subject.destination;
     let (reporter, target) = (session.reporter, artifact.target());
     let package = subject.package;
     reporter.status(
         "Pushing",
         format_args!(
             "{} v{} ({target}) to {}",
-            package.name,
-            package.version,
-            repository.with(tag.index().clone())
+            package.name, package.version, subject.destination
         ),
     );
     let sizes = artifact.packed().blobs().map(oci_registry::Blob::size);
     let (count, bytes) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
     let batch = reporter.batch("Uploading", Some((count, bytes)));
     let observer = |event: Event<'_>| tell(reporter, repository, &batch, event);
-    let tags = std::slice::from_ref(tag);
     let done = oci_package::publish(artifact, place, tags, options, &observer).await?;
     drop(batch);
     let manifest = &done.manifest;
@@ -201,7 +198,7 @@ async fn publish(
             target: Some(target),
             size: manifest.bytes().len() as u64,
             digest: manifest.digest(),
-            known_as: repository.with(tag.index().clone()).to_string(),
+            known_as: subject.destination.to_string(),
         });
     }
     let index = done.tags.first().and_then(|done| done.index.as_ref());
@@ -210,13 +207,16 @@ async fn publish(
         version: package.version.to_string(),
         target: target.to_owned(),
         location: repository.clone(),
-        tag: tag.index().clone(),
+        tags: tags.iter().map(|tag| tag.index().clone()).collect(),
         digest: manifest.digest().clone(),
         index: index.map(|index| index.digest().clone()),
         size: bytes,
     });
     if subject.floating {
-        match index.filter(|index| is_complete(index, subject)) {
+        // Of the tags, only that of a version is followed.
+        let released = done.tags.iter().find(|done| done.tag.is_released());
+        let released = released.and_then(|done| done.index.as_ref());
+        match released.filter(|index| is_complete(index, subject)) {
             Some(index) => float(session, place, repository, index).await?,
             None => reporter.note("the release is not complete yet: no tag follows it"),
         }

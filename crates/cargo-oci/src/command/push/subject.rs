@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use cargo_metadata::Package;
-use oci_package::{Kind, NameTemplate};
-use oci_registry::Annotations;
+use oci_package::{Kind, NameTemplate, ReleaseTag};
+use oci_registry::{Annotations, Location};
 
 use super::Flags;
 use super::declared::Declared;
@@ -12,9 +12,6 @@ use super::destination::{self, Asked, Destination};
 use crate::cargo::{self, Settings, Workspace};
 use crate::report::Error;
 use crate::session::Session;
-
-/// Keys that this version reads and cannot honour. What is asked for and not done would be worse than a refusal.
-const UNSUPPORTED_KEYS: [&str; 1] = ["tags"];
 
 /// A package that is to be published, and how.
 pub(super) struct Subject<'a> {
@@ -113,17 +110,10 @@ fn subject<'a>(
     settings: &Settings,
     flags: &Flags,
 ) -> Result<Subject<'a>, Error> {
-    for key in UNSUPPORTED_KEYS {
-        if let Some(place) = settings.place(key) {
-            return Err(Error::usage(format!(
-                "failed to honour {place}: this version of cargo-oci does not support it"
-            )));
-        }
-    }
     let asked = Asked {
         reference: flags.reference.as_ref(),
         registry: flags.registry.as_deref(),
-        tag: flags.tag.as_deref(),
+        tags: &flags.tag,
     };
     let destination = destination::of(session, &workspace.root, package, settings, asked)?;
     let names = match &settings.name_template {
@@ -137,12 +127,17 @@ fn subject<'a>(
         ([], Some(kinds)) => kinds.iter().copied().collect(),
         (kinds, _) => kinds.iter().copied().collect(),
     };
-    let is_version = destination.tag.is_released();
+    let is_version = destination.tags.iter().any(ReleaseTag::is_released);
     if flags.floating && !is_version {
-        return Err(Error::usage(format!(
-            "failed to let tags follow `{}`: only versions are followed",
-            destination.tag.index()
-        )));
+        let error = Error::usage(format!(
+            "failed to let tags follow `{destination}`: only versions are followed"
+        ));
+        return Err(match settings.place("tags") {
+            Some(place) if flags.reference.as_ref().is_none_or(names_no_tag) => {
+                error.help(format!("the tag comes from {place}"))
+            }
+            _ => error.help("leave the tag out, to publish the version"),
+        });
     }
     let floating =
         (flags.floating || settings.floating == Some(true)) && is_version && !flags.no_index;
@@ -172,6 +167,10 @@ fn subject<'a>(
         include,
         archive: flags.archive || settings.archive == Some(true),
     })
+}
+
+fn names_no_tag(reference: &Location) -> bool {
+    reference.identifier().is_none()
 }
 
 /// Refuses targets that a release was declared not to have.
