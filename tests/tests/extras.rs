@@ -255,9 +255,15 @@ fn an_archive_is_a_directory_for_everybody() {
         3,
         "nothing else is left"
     );
+    // What is in the archive is verified where it was unpacked, and the archive where it was not.
+    let verify = |directory: &str| home.cargo_oci(["verify", &reference, directory]);
+    verify("out").succeeds();
     fs::write(out.join("round"), "mine").unwrap();
+    let wrong = verify("out").fails_with(7);
+    assert!(wrong.stderr.contains("1 of 3 files"), "{wrong}");
     pull(&["out"]).fails_with(5);
     pull(&["titled", "--titles"]).succeeds();
+    verify("titled").succeeds();
     let title = format!("titled/widgets-1.2.3-{}.tar", host_triple());
     assert_eq!(sha256(&fs::read(home.path().join(title)).unwrap()), *digest);
     home.cargo_oci(["install", &reference]).succeeds();

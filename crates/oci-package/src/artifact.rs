@@ -67,6 +67,18 @@ enum Error {
         file: FileName,
         source: oci_registry::Error,
     },
+    #[snafu(display("failed to read the directory `{}`", path.display()))]
+    ReadDirectory {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to pack `{}`", path.display()))]
+    PackDirectory {
+        path: PathBuf,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("failed to pack `{}`: it is neither a file nor a directory", path.display()))]
+    NotAFile { path: PathBuf },
     #[snafu(display("failed to pack the files of `{package}` into one archive"))]
     WriteArchive {
         package: String,
@@ -87,9 +99,11 @@ impl Failure for Error {
             | Self::TooManyFiles { .. }
             | Self::SameFile { .. }
             | Self::SameTitle { .. }
-            | Self::ReservedAnnotation { .. } => ErrorKind::InvalidInput,
-            Self::ReadProgram { .. } => ErrorKind::Io,
+            | Self::ReservedAnnotation { .. }
+            | Self::NotAFile { .. } => ErrorKind::InvalidInput,
+            Self::ReadProgram { .. } | Self::ReadDirectory { .. } => ErrorKind::Io,
             Self::PackFile { source, .. }
+            | Self::PackDirectory { source, .. }
             | Self::WriteArchive { source, .. }
             | Self::WriteManifest { source, .. } => source.kind(),
         }
@@ -114,6 +128,7 @@ impl Failure for Error {
     fn registry_error(&self) -> Option<&oci_registry::Error> {
         match self {
             Self::PackFile { source, .. }
+            | Self::PackDirectory { source, .. }
             | Self::WriteArchive { source, .. }
             | Self::WriteManifest { source, .. } => Some(source),
             _ => None,
@@ -253,7 +268,12 @@ struct Named<'a> {
     title: FileName,
     kind: Kind,
     source: &'a File,
+    /// Whether it is a directory, which is published as a tar of what is in it.
+    is_directory: bool,
 }
+
+/// What the name of a directory's tar ends with.
+const TAR: &str = ".tar";
 
 /// Names the files, in the order of the layers: by kind, then by name.
 fn name_files<'a>(
@@ -267,12 +287,19 @@ fn name_files<'a>(
     ensure!(count <= MAX_LAYERS, TooManyFilesSnafu { package, count });
     let named = files.iter().map(|source| {
         let kind = source.kind;
-        let file = naming.file(&source.name, kind)?;
+        // The symbols of a Mac's program (`widgets.dSYM`) are the only thing of several files that a build writes as one.
+        let is_directory = kind == Kind::Debuginfo && source.path.is_dir();
+        let mut file = naming.file(&source.name, kind)?;
+        if is_directory {
+            let named = format!("{file}{TAR}").parse();
+            file = named.with_context(|_| PackFileSnafu { file: file.clone() })?;
+        }
         Ok(Named {
             title: naming.title(&file, kind)?,
             file,
             kind,
             source,
+            is_directory,
         })
     });
     let mut named = named.collect::<crate::Result<Vec<_>>>()?;
@@ -313,17 +340,58 @@ async fn archive(package: &str, naming: &Naming<'_>, named: &[Named<'_>]) -> cra
     let name = format!("{package}.tar").parse::<FileName>();
     let name = name.context(WriteArchiveSnafu { package })?;
     let title = naming.title(&name, kind)?;
-    let files = named.iter().map(|named| Bundled {
-        name: named.file.clone(),
-        path: named.source.path.clone(),
-        executable: named.kind.is_executable(),
-    });
-    let media_type = kind.media_type().map(MediaType::new_static);
-    let media_type = media_type.unwrap_or(MediaType::OCTET_STREAM);
-    let bundled = bundle(media_type, files.collect()).await;
+    let mut files = Vec::new();
+    for named in named {
+        if named.is_directory {
+            files.extend(directory(&named.source.name, &named.source.path).await?);
+        } else {
+            files.push(Bundled {
+                name: named.file.clone(),
+                path: named.source.path.clone(),
+                executable: named.kind.is_executable(),
+            });
+        }
+    }
+    let bundled = bundle(media::TAR, files).await;
     let mut layer = bundled.context(WriteArchiveSnafu { package })?;
     annotate(&mut layer, &title, &name, kind);
     Ok(layer)
+}
+
+/// All files in a directory, under its name; it may itself be a link, as cargo makes one.
+async fn directory(name: &FileName, path: &Path) -> crate::Result<Vec<Bundled>> {
+    let (name, path) = (name.clone(), path.to_owned());
+    let walk = tokio::task::spawn_blocking(move || walk(&name, path));
+    Ok(walk.await.expect("walking a directory does not panic")?)
+}
+
+fn walk(name: &FileName, path: PathBuf) -> Result<Vec<Bundled>, Error> {
+    let mut files = Vec::new();
+    let mut waiting = vec![(name.to_string(), path)];
+    while let Some((name, path)) = waiting.pop() {
+        let entries = std::fs::read_dir(&path).context(ReadDirectorySnafu { path: &path })?;
+        for entry in entries {
+            let entry = entry.context(ReadDirectorySnafu { path: &path })?;
+            let found = entry
+                .file_type()
+                .context(ReadDirectorySnafu { path: &path })?;
+            let (name, path) = (
+                format!("{name}/{}", entry.file_name().to_string_lossy()),
+                entry.path(),
+            );
+            if found.is_dir() {
+                waiting.push((name, path));
+                continue;
+            }
+            ensure!(found.is_file(), NotAFileSnafu { path });
+            files.push(Bundled {
+                name: name.parse().context(PackDirectorySnafu { path: &path })?,
+                path,
+                executable: false,
+            });
+        }
+    }
+    Ok(files)
 }
 
 fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: Kind) {
@@ -348,6 +416,18 @@ struct Loaded {
 
 async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate::Result<Loaded> {
     let (file, kind, path) = (&named.file, named.kind, &named.source.path);
+    if named.is_directory {
+        let files = directory(&named.source.name, path).await?;
+        let layer = bundle(media::TAR, files).await;
+        let mut layer = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
+        annotate(&mut layer, &named.title, file, kind);
+        return Ok(Loaded {
+            layer,
+            delivery: None,
+            libc: None,
+            glibc: None,
+        });
+    }
     let media_type = named.source.media_type.clone();
     let media_type = media_type.or_else(|| kind.media_type().map(MediaType::new_static));
     let media_type = media_type.unwrap_or_else(|| media::of_file_name(file.as_str()));
@@ -479,6 +559,96 @@ mod tests {
         // This digest is a promise to everyone who published before: it changes with the major version, or never.
         let golden = "sha256:dbe138d598711485b6cb624e05a1b9cac8960dd5df4ec0cf0c4026771c12d939";
         assert_eq!(digests, [golden, golden]);
+    }
+
+    /// A `widgets.dSYM` as dsymutil makes one, behind a link as cargo makes one.
+    #[cfg(unix)]
+    fn symbols(home: &Path) -> File {
+        let real = home.join("deps/widgets-0123.dSYM/Contents");
+        std::fs::create_dir_all(real.join("Resources/DWARF")).unwrap();
+        std::fs::write(real.join("Info.plist"), "plist").unwrap();
+        std::fs::write(real.join("Resources/DWARF/widgets-0123"), "symbols").unwrap();
+        let link = home.join("widgets.dSYM");
+        std::os::unix::fs::symlink(home.join("deps/widgets-0123.dSYM"), &link).unwrap();
+        File::new("widgets.dSYM".parse().unwrap(), Kind::Debuginfo, link)
+    }
+
+    /// The names of the files in the tar that is an artifact's first layer.
+    #[cfg(unix)]
+    async fn names_in(artifact: &Artifact, home: &Path) -> Vec<String> {
+        let layer = &artifact.manifest().as_image().unwrap().layers[0];
+        let meter = oci_registry::Meter::default();
+        let bundle = oci_registry::Bundle::fetch(artifact.packed(), layer, home, &meter).await;
+        let bundle = bundle.unwrap();
+        let names = bundle.files().iter().map(|file| file.name.to_string());
+        names.collect()
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_directory_of_symbols_is_one_tar_that_is_the_same_everywhere() {
+        let mac = build("aarch64-apple-darwin");
+        let mut digests = Vec::new();
+        for _ in 0..2 {
+            let home = tempfile::tempdir().unwrap();
+            let artifact = packed(&mac, &[symbols(home.path())]).await;
+            let image = artifact.manifest().as_image().unwrap().clone();
+            let [layer] = &image.layers[..] else {
+                panic!("one directory is one layer")
+            };
+            assert_eq!(layer.media_type, media::TAR);
+            let title = "widgets-1.2.3-aarch64-apple-darwin.dSYM.tar";
+            assert_eq!(layer.annotation(annotation::TITLE), Some(title));
+            assert_eq!(layer.annotation(annotation::FILE), Some("widgets.dSYM.tar"));
+            assert_eq!(layer.annotation(annotation::KIND), Some("debuginfo"));
+            let files = target::files(artifact.manifest()).unwrap();
+            assert!(files[0].is_bundle());
+            assert_eq!(
+                files[0].bundled_directory().as_deref(),
+                Some("widgets.dSYM/")
+            );
+            assert_eq!(
+                names_in(&artifact, home.path()).await,
+                [
+                    "widgets.dSYM/Contents/Info.plist",
+                    "widgets.dSYM/Contents/Resources/DWARF/widgets-0123"
+                ]
+            );
+            digests.push(artifact.manifest().digest().clone());
+
+            // In an archive its files are among the others.
+            let options = PackOptions {
+                archive: true,
+                ..PackOptions::default()
+            };
+            std::fs::write(home.path().join("program"), "program").unwrap();
+            let program = File::new(
+                "widgets".parse().unwrap(),
+                Kind::Bin,
+                home.path().join("program"),
+            );
+            let link = home.path().join("widgets.dSYM");
+            let symbols = File::new("widgets.dSYM".parse().unwrap(), Kind::Debuginfo, link);
+            let archive = pack(&package(), &mac, &[program, symbols], &options)
+                .await
+                .unwrap();
+            assert_eq!(names_in(&archive, home.path()).await.len(), 3);
+        }
+        assert_eq!(digests[0], digests[1]);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_link_in_a_directory_of_symbols_is_not_followed() {
+        let home = tempfile::tempdir().unwrap();
+        let symbols = symbols(home.path());
+        let inside = home.path().join("deps/widgets-0123.dSYM/link");
+        std::os::unix::fs::symlink("/etc/hostname", &inside).unwrap();
+        let mac = build("aarch64-apple-darwin");
+        let refused = pack(&package(), &mac, &[symbols], &PackOptions::default()).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        assert!(refused.to_string().contains("link"), "{refused}");
     }
 
     #[tokio::test]

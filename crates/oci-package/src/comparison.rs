@@ -1,17 +1,18 @@
 //! The files of an artifact held against a directory: whether what lies there is what was published.
 //!
-//! Owns where a file may lie, under cargo's name or under its title, and what is to be said when it is another one. Files
+//! Owns where a file may lie, under cargo's name or under its title, and what is to be said when it is another one. What
+//! is in an archive is for whoever opened it to hand over. Files
 //! that the artifact does not name are nobody's concern.
 
 use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use oci_registry::{Digest, ErrorKind, FileName, Manifest};
+use oci_registry::{Digest, ErrorKind, FileName};
 use snafu::{ResultExt, Snafu};
 
 use crate::error::Failure;
-use crate::target::{PackageFile, files};
+use crate::target::PackageFile;
 
 /// How much of a file is read at once.
 const PIECE: usize = 256 << 10;
@@ -68,16 +69,16 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// Compares the files of an artifact with those of a directory, in the order of its layers. Each may lie there under the
-/// name that cargo gave it or under its title.
+/// Compares files of an artifact with those of a directory, in their order. Each may lie there under the name that cargo
+/// gave it or under its title.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Io`] when a file cannot be read; as [`files`] for names that are not safe.
-pub async fn compare(manifest: &Manifest, directory: &Path) -> crate::Result<Vec<Comparison>> {
+/// [`ErrorKind::Io`] when a file cannot be read.
+pub async fn compare(files: &[PackageFile], directory: &Path) -> crate::Result<Vec<Comparison>> {
     let mut compared = Vec::new();
-    for file in files(manifest)? {
-        let directory = directory.to_owned();
+    for file in files {
+        let (file, directory) = (file.clone(), directory.to_owned());
         let one = tokio::task::spawn_blocking(move || compare_file(&file, &directory));
         match one.await {
             Ok(one) => compared.push(one?),
@@ -165,7 +166,8 @@ mod tests {
         write("two-1.0", "two");
         std::fs::create_dir(directory.path().join("examples")).unwrap();
         write("examples/three", "three");
-        let compared = compare(packed.manifest(), directory.path()).await.unwrap();
+        let files = crate::files(packed.manifest()).unwrap();
+        let compared = compare(&files, directory.path()).await.unwrap();
         let name = |text: &str| text.parse::<FileName>().unwrap();
         assert_eq!(
             compared,
@@ -177,7 +179,7 @@ mod tests {
             ]
         );
         std::fs::create_dir(directory.path().join("four")).unwrap();
-        let error = compare(packed.manifest(), directory.path()).await;
+        let error = compare(&files, directory.path()).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Io);
     }
 }

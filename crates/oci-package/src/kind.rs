@@ -25,7 +25,7 @@ pub enum Kind {
     ProcMacro,
     /// A program of `examples/`.
     Example,
-    /// Symbols split off a program or library (`.dwp`, `.pdb`, `.dSYM`).
+    /// Symbols split off a program or library (`.dwp`, `.pdb`, `.dSYM`; the last is a directory, and its layer a tar).
     Debuginfo,
     /// The source package that `cargo package` makes (`.crate`).
     Crate,

@@ -11,6 +11,8 @@ pub const PACKAGE_TARGET: MediaType =
     MediaType::new_static("application/vnd.cargo-oci.package-target.v1");
 /// The media type of the config document.
 pub const CONFIG: MediaType = MediaType::new_static("application/vnd.cargo-oci.config.v1+json");
+/// A tar of several files: of all of an archive, or of a directory. Those who want a directory know this one.
+pub const TAR: MediaType = MediaType::new_static("application/vnd.oci.image.layer.v1.tar");
 
 /// The ordinary media type of a file, by its name.
 ///

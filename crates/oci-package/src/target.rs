@@ -139,6 +139,22 @@ impl PackageFile {
         }
     }
 
+    /// Whether it is a tar of files rather than one: an archive of all, or a directory of symbols.
+    pub fn is_bundle(&self) -> bool {
+        match self.kind {
+            Kind::Archive => true,
+            Kind::Debuginfo => self.descriptor.media_type == media::TAR,
+            _ => false,
+        }
+    }
+
+    /// What the names of the files in it begin with, where it is a directory's tar: `widgets.dSYM/`.
+    pub fn bundled_directory(&self) -> Option<String> {
+        let is_directory = self.kind == Kind::Debuginfo && self.is_bundle();
+        let directory = self.name.as_str().strip_suffix(".tar")?;
+        is_directory.then(|| format!("{directory}/"))
+    }
+
     /// What is written to disk for it.
     pub fn to_extract(&self) -> Extract {
         Extract {

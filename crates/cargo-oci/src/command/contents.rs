@@ -1,12 +1,12 @@
-//! The files of an artifact, whether each is a layer of its own or all of them are in an archive, and their way into a
+//! The files of an artifact, whether each is a layer of its own or several are in a tar, and their way into a
 //! directory.
 
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use oci_package::{Kind, PackageFile};
-use oci_registry::{Bundle, Extract, Meter, Source, UnpackOptions, unpack};
+use oci_package::PackageFile;
+use oci_registry::{Bundle, ErrorKind, Extract, Meter, Source, UnpackOptions, unpack};
 
 use crate::message::{FileAction, Message};
 use crate::progress::Batch;
@@ -16,23 +16,25 @@ use crate::session::Session;
 /// Files that come from one place.
 pub(super) type Group = (Arc<dyn Source>, Vec<PackageFile>);
 
-/// Opens the archives among the files: what is in one comes from it instead. They are fetched into this directory for as
-/// long as their groups are there.
+/// Opens the archives among the files, and the tars of directories: what is in one comes from it instead. They are
+/// fetched into this directory for as long as their groups are there.
 pub(super) async fn open(
     session: &Session,
     source: Arc<dyn Source>,
     files: Vec<PackageFile>,
     directory: &Path,
 ) -> Result<Vec<Group>, Error> {
-    let is_archive = |file: &PackageFile| file.kind == Kind::Archive;
-    let (archives, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(is_archive);
+    let (bundles, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(PackageFile::is_bundle);
     let mut groups = Vec::new();
-    for archive in archives {
+    for file in bundles {
         let batch = session.reporter.batch("Fetching", None);
-        let (content, meter) = (&archive.descriptor, Meter::default());
-        let name = archive.name.as_str();
+        let (content, meter) = (&file.descriptor, Meter::default());
+        let name = file.name.as_str();
         batch.start(name, name, content.size, &meter);
         let bundle = Bundle::fetch(&*source, content, directory, &meter).await?;
+        if let Some(directory) = file.bundled_directory() {
+            check(&bundle, &directory, &file)?;
+        }
         let files = bundle.files().iter().map(PackageFile::of_archive).collect();
         groups.push((Arc::new(bundle) as Arc<dyn Source>, files));
     }
@@ -40,6 +42,25 @@ pub(super) async fn open(
         groups.push((source, plain));
     }
     Ok(groups)
+}
+
+/// A directory's tar holds what is in the directory, and nothing that would lie beside it.
+fn check(bundle: &Bundle, directory: &str, file: &PackageFile) -> Result<(), Error> {
+    let outside = bundle
+        .files()
+        .iter()
+        .find(|extract| !extract.name.as_str().starts_with(directory));
+    match outside {
+        None => Ok(()),
+        Some(extract) => Err(Error::new(
+            ErrorKind::Mismatch,
+            format!(
+                "refused `{}` ({}): `{}` in it does not lie in `{directory}`",
+                file.name, file.descriptor.digest, extract.name
+            ),
+        )
+        .help("`--titles` gets it as it is, without unpacking it")),
+    }
 }
 
 /// Files on their way into a directory. Each is told of when it is in its place.

@@ -75,7 +75,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let manifest = find::for_use(session, &*source, &flags.repository, &root, asked).await?;
     let name = flags.repository.with(manifest.digest().clone());
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
-    let files = oci_package::files(&manifest)?;
+    let mut files = oci_package::files(&manifest)?;
+    // Programs are files of their own, or in an archive.
+    files.retain(|file| matches!(file.kind, Kind::Bin | Kind::Archive));
     let bin = install_root.join("bin");
     let groups = contents::open(session, source, files, &bin).await?;
     let groups = programs(groups, &name)?;

@@ -1,13 +1,14 @@
 //! `cargo oci verify`: whether an artifact is what its names say, and whether a directory holds what it holds.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
-use oci_package::Comparison;
-use oci_registry::{ErrorKind, Identifier, Location, VerifyEvent, VerifyOptions};
+use oci_package::{Comparison, PackageFile};
+use oci_registry::{ErrorKind, Identifier, Location, Manifest, Source, VerifyEvent, VerifyOptions};
 
 use super::find::{self, Selector};
-use super::location;
+use super::{contents, location};
 use crate::report::{self, Error, Size};
 use crate::session::Session;
 
@@ -90,7 +91,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let found = Identifier::Digest(digest.clone());
         let manifest = find::for_use(session, &*source, &flags.reference, &found, asked).await?;
         let directory = session.resolve(directory);
-        let compared = oci_package::compare(&manifest, &directory).await?;
+        let compared = compare(session, &source, &manifest, &directory).await?;
         let name = flags.reference.with(manifest.digest().clone());
         let is_same = |compared: &&Comparison| matches!(compared, Comparison::Same(_));
         let same = compared.iter().filter(is_same).count();
@@ -123,4 +124,31 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         }
     }
     report::line(flags.reference.with(digest.clone()))
+}
+
+/// Compares the files of an artifact with a directory, which may hold an archive as it is or what is in it.
+async fn compare(
+    session: &Session,
+    source: &Arc<dyn Source>,
+    manifest: &Manifest,
+    directory: &Path,
+) -> Result<Vec<Comparison>, Error> {
+    let is_unpacked = |file: &PackageFile| {
+        let mut names = std::iter::once(&file.name).chain(&file.title);
+        file.is_bundle() && !names.any(|name| directory.join(name.as_str()).exists())
+    };
+    let files = oci_package::files(manifest)?;
+    let (unpacked, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(is_unpacked);
+    let mut compared = oci_package::compare(&plain, directory).await?;
+    if !unpacked.is_empty() {
+        let scratch = tempfile::tempdir().map_err(|error| {
+            Error::of_file("failed to make a directory for temporary files", error)
+                .help("name another place for them with `TMPDIR`")
+        })?;
+        let groups = contents::open(session, Arc::clone(source), unpacked, scratch.path()).await?;
+        for (_, files) in &groups {
+            compared.extend(oci_package::compare(files, directory).await?);
+        }
+    }
+    Ok(compared)
 }

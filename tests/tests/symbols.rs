@@ -1,0 +1,113 @@
+//! Symbols that are split off a program, from a saved message stream: those of a Mac are a directory.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use e2e::program::Home;
+use e2e::sources::Sources;
+use serde_json::{Value, json};
+
+const MAC: &str = "aarch64-apple-darwin";
+
+/// What cargo leaves for a Mac: the program, and a link to the directory of its symbols.
+fn build(sources: &Sources) {
+    let release = format!("target/{MAC}/release");
+    sources.write(&format!("{release}/round"), "a program of a Mac");
+    let real = format!("{release}/deps/round-0123.dSYM/Contents");
+    sources.write(&format!("{real}/Info.plist"), "<plist/>");
+    sources.write(&format!("{real}/Resources/DWARF/round-0123"), "symbols");
+    let link = sources.path().join(&release).join("round.dSYM");
+    symlink("deps/round-0123.dSYM", link).expect("a link");
+}
+
+/// The messages that cargo writes for it.
+fn messages(home: &Home, sources: &Sources) -> String {
+    let metadata = home.cargo(["metadata", "--format-version=1", "--no-deps"]);
+    let metadata = metadata.within(sources.path()).succeeds().stdout;
+    let metadata: Value = serde_json::from_str(&metadata).expect("metadata is JSON");
+    let package = &metadata["packages"][0];
+    let target = package["targets"].as_array().expect("a list of targets");
+    let target = target.iter().find(|target| target["name"] == "round");
+    let release = sources.path().join("target").join(MAC).join("release");
+    let path = |name: &str| release.join(name).to_str().expect("text").to_owned();
+    let artifact = json!({
+        "reason": "compiler-artifact",
+        "package_id": package["id"],
+        "manifest_path": package["manifest_path"],
+        "target": target.expect("the program"),
+        "profile": {"opt_level": "3", "debuginfo": 2, "debug_assertions": false,
+            "overflow_checks": false, "test": false},
+        "features": [],
+        "filenames": [path("round"), path("round.dSYM")],
+        "executable": path("round"),
+        "fresh": false,
+    });
+    let end = json!({"reason": "build-finished", "success": true});
+    format!("{artifact}\n{end}\n")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()))
+}
+
+#[test]
+fn a_directory_of_symbols_goes_as_a_tar_and_comes_back_as_a_directory() {
+    let home = Home::new();
+    let mut names = Vec::new();
+    for _ in 0..2 {
+        let sources = Sources::widgets();
+        build(&sources);
+        let stream = messages(&home, &sources);
+        let arguments = ["push", "--registry", "oci:out", "--kind=bin,debuginfo"];
+        let more = ["--target", MAC, "--messages", "-"];
+        let push = home.cargo_oci(arguments.iter().chain(&more).copied());
+        let pushed = push.within(sources.path()).reading(&stream).succeeds();
+        names.push(pushed.printed_digest());
+
+        let reference = "oci:out/widgets:1.2.3";
+        let run = |arguments: &[&str]| {
+            let run = home.cargo_oci(arguments.iter().copied());
+            run.within(sources.path())
+        };
+        let pull = ["pull", reference, "--target", MAC, "--output"];
+        run(&[&pull[..], &["pulled"]].concat()).succeeds();
+        let pulled = sources.path().join("pulled");
+        assert_eq!(read(&pulled.join("round")), "a program of a Mac");
+        let contents = pulled.join("round.dSYM/Contents");
+        assert_eq!(read(&contents.join("Info.plist")), "<plist/>");
+        let dwarf = contents.join("Resources/DWARF/round-0123");
+        assert_eq!(read(&dwarf), "symbols");
+        let verify = ["verify", reference, "pulled", "--target", MAC];
+        run(&verify).succeeds();
+        fs::write(&dwarf, "others").unwrap();
+        run(&verify).fails_with(7);
+
+        // Other clients write the tar under a name that says what it is.
+        run(&[&pull[..], &["titled", "--titles"]].concat()).succeeds();
+        let tar = format!("titled/round-1.2.3-{MAC}.dSYM.tar");
+        let bytes = fs::read(sources.path().join(tar)).unwrap();
+        assert_eq!(&bytes[257..262], b"ustar");
+        run(&["verify", reference, "titled", "--target", MAC]).succeeds();
+
+        // Whoever installs programs wants no symbols.
+        let root = ["install", reference, "--target", MAC, "--root", "root"];
+        run(&root).succeeds();
+        let installed = fs::read_dir(sources.path().join("root/bin")).unwrap();
+        assert_eq!(installed.count(), 1);
+
+        // What the build left is the same push.
+        let again = run(&[
+            "push",
+            "--no-build",
+            "--registry=oci:out",
+            "--kind=bin,debuginfo",
+            "--target",
+            MAC,
+            "--bin=round",
+        ]);
+        let again = again.succeeds();
+        assert_eq!(again.printed_digest(), names[0], "{again}");
+    }
+    assert_eq!(names[0], names[1], "the same everywhere");
+}
