@@ -108,10 +108,40 @@ fn the_highest_release_is_installed_and_cargo_knows_it() {
     assert!(!bin(&home, "round").exists() && !bin(&home, "square").exists());
     assert_eq!(list(&home), "");
     install(&home, &[&format!("{repository}:1.9.0")]).succeeds();
-    home.cargo_oci(["uninstall", &repository]).succeeds();
+    // A package's name is no repository, and which one it was is known.
+    let named = home.cargo_oci(["uninstall", "widgets"]).fails_with(2);
+    let advice = format!("`cargo oci uninstall {repository}`");
+    assert!(named.stderr.contains(&advice), "{named}");
+    let other = home.cargo_oci(["uninstall", &format!("{host}/gadgets")]);
+    let other = other.fails_with(4);
+    assert!(
+        other
+            .stderr
+            .contains(&format!("`widgets` from `{repository}`")),
+        "{other}"
+    );
+    let removed = home.cargo_oci(["uninstall", &repository, "--message-format=json"]);
+    let told = Schema::documented().check(&removed.succeeds().stdout);
+    let gone: Vec<_> = told.iter().map(|message| &message["path"]).collect();
+    assert_eq!(
+        gone,
+        [
+            &bin(&home, "round").to_str().unwrap(),
+            &bin(&home, "square").to_str().unwrap()
+        ]
+    );
+    assert_eq!(
+        (&told[0]["package"], &told[0]["version"]),
+        (&"widgets".into(), &"1.9.0".into())
+    );
     assert!(!bin(&home, "round").exists() && !bin(&home, "square").exists());
     assert_eq!(list(&home), "");
     home.cargo_oci(["uninstall", &repository]).fails_with(4);
+    let unknown = home.cargo_oci(["uninstall", "widgets"]).fails_with(2);
+    assert!(
+        unknown.stderr.contains("`cargo uninstall widgets`"),
+        "{unknown}"
+    );
 }
 
 #[test]

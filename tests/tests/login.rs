@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use e2e::messages::Schema;
 use e2e::program::Home;
 use e2e::registry::{PASSWORD, Registry, USER};
 use e2e::require;
@@ -117,6 +118,58 @@ fn a_registry_that_asks_nobody_cannot_check_and_says_so() {
     assert!(
         logged_in.stderr.contains("could not be checked"),
         "{logged_in}"
+    );
+    let who = home.cargo_oci(["whoami", registry.host()]).succeeds();
+    assert_eq!(who.stdout, format!("{USER}\n"));
+    assert!(who.stderr.contains("asks nobody"), "{who}");
+}
+
+#[test]
+fn nobody_is_somebody_where_none_is_asked_and_a_dead_host_is_no_question_of_credentials() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let who = home.cargo_oci(["whoami", registry.host()]).succeeds();
+    assert_eq!(who.stdout, "<anonymous>\n");
+    assert!(who.stderr.contains("asks nobody"), "{who}");
+    home.cargo_oci(["whoami", "127.0.0.1:1", "--retries=0"])
+        .fails_with(6);
+
+    // Where one is needed, each place is named once.
+    let registry = Registry::with_passwords();
+    let nobody = home.cargo_oci(["whoami", registry.host()]).fails_with(3);
+    let file = home.docker_config().join("config.json");
+    let count = nobody.stderr.matches(file.to_str().unwrap()).count();
+    assert_eq!(count, 1, "{nobody}");
+}
+
+#[test]
+fn programs_are_told_where_was_looked_and_what_is_used() {
+    require!(DockerRegistry);
+    let registry = Registry::with_passwords();
+    let (host, home) = (registry.host(), Home::of_user(registry.host()));
+    let who = home.cargo_oci(["whoami", host, "--message-format=json"]);
+    let told = Schema::documented().check(&who.succeeds().stdout);
+    let (last, places) = told.split_last().unwrap();
+    let source = format!(
+        "docker config `{}`",
+        home.docker_config().join("config.json").display()
+    );
+    assert_eq!(places[0]["username"], Value::Null);
+    assert_eq!(places[0]["used"], false);
+    assert_eq!(places[1]["source"], source);
+    assert_eq!(places[1]["username"], USER);
+    assert_eq!(places[1]["used"], true);
+    assert_eq!(
+        *last,
+        json!({"reason": "oci-identity", "registry": host, "username": USER, "source": source, "demanded": true})
+    );
+    let open = Registry::open();
+    let who = home.cargo_oci(["whoami", open.host(), "--message-format=json"]);
+    let told = Schema::documented().check(&who.succeeds().stdout);
+    let last = told.last().unwrap();
+    assert_eq!(
+        (&last["username"], &last["demanded"]),
+        (&Value::Null, &json!(false))
     );
 }
 

@@ -149,6 +149,8 @@ impl Command {
             Self::Index(flags) => flags.message_format(),
             Self::Attach(flags) => flags.format.message_format,
             Self::Install(flags) => flags.format.message_format,
+            Self::Uninstall(flags) => flags.format.message_format,
+            Self::Whoami(flags) => flags.format.message_format,
             _ => MessageFormat::Human,
         }
     }

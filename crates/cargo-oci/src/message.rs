@@ -95,6 +95,29 @@ pub(crate) enum Message<'a> {
         #[serde(skip)]
         shown: String,
     },
+    /// A program that was installed is gone.
+    #[serde(rename = "oci-removed")]
+    Removed {
+        path: String,
+        package: &'a str,
+        version: &'a str,
+    },
+    /// A place was asked for a credential.
+    #[serde(rename = "oci-credential")]
+    Credential {
+        registry: String,
+        source: &'a str,
+        username: Option<&'a str>,
+        used: bool,
+    },
+    /// As whom a registry knows us.
+    #[serde(rename = "oci-identity")]
+    Identity {
+        registry: String,
+        username: Option<&'a str>,
+        source: Option<&'a str>,
+        demanded: bool,
+    },
     /// Something worth knowing that is no failure.
     #[serde(rename = "oci-warning")]
     Warning { message: String },
@@ -255,7 +278,25 @@ impl<'a> Message<'a> {
                 };
                 (verb, format!("{shown} ({})", Size(*size)))
             }
+            Self::Removed { path, .. } => ("Removing", path.clone()),
+            Self::Credential {
+                source,
+                username,
+                used,
+                ..
+            } => match username {
+                None => ("Nothing", format!("in {source}")),
+                Some(who) if *used => ("Using", format!("{who} of {source}")),
+                Some(who) => ("Not used", format!("{who} of {source}")),
+            },
+            Self::Identity {
+                registry,
+                username: Some(_),
+                demanded: true,
+                ..
+            } => ("Accepted", format!("by {registry}")),
             Self::Manifest { .. }
+            | Self::Identity { .. }
             | Self::Warning { .. }
             | Self::Error { .. }
             | Self::Finished { .. } => return None,

@@ -343,6 +343,11 @@ impl Reporter {
         } else {
             self.write(&reference);
         }
+        self.end()
+    }
+
+    /// Nothing more is said on stdout; whether all of it could be written.
+    pub(crate) fn end(self) -> Result<(), Error> {
         let unwritten = self.0.unwritten.lock();
         match unwritten.unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error.into()),

@@ -501,11 +501,13 @@ async fn a_ping_tells_which_credential_was_taken() {
     };
     let known = ping(Some("right")).await.unwrap();
     assert_eq!(known.credential_source.as_deref(), Some("a test"));
+    assert!(!known.is_stranger);
     assert!(known.latency > std::time::Duration::ZERO);
     // Challenge, answer, and the request whose time is taken.
     assert_eq!(server.lines(), ["GET /v2/"; 3]);
     let stranger = ping(None).await.unwrap();
     assert_eq!(stranger.credential_source, None);
+    assert!(stranger.is_stranger);
     let error = ping(Some(CANARY)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
     assert!(error.to_string().ends_with(&format!("`{name}`")), "{error}");

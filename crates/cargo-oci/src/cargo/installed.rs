@@ -168,6 +168,16 @@ fn parts(key: &str) -> Option<(&str, &str)> {
     Some((name, source.strip_prefix('(')?.strip_suffix(')')?))
 }
 
+/// A package that is installed.
+#[derive(Clone, Debug)]
+pub(crate) struct Package {
+    /// How its record is called.
+    pub(crate) key: String,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) programs: BTreeSet<String>,
+}
+
 /// What is installed in a root. Nobody else changes it while this is there.
 #[derive(Debug)]
 pub(crate) struct Installed {
@@ -276,13 +286,35 @@ impl Installed {
         Some(key)
     }
 
-    /// The records of what came from this source: how they are called, and their programs.
-    pub(crate) fn of_source(&self, source: &str) -> Vec<(String, BTreeSet<String>)> {
-        let records = self.records.v1.iter();
-        let records = records.filter(|(key, _)| parts(key).is_some_and(|(_, its)| its == source));
-        records
-            .map(|(key, programs)| (key.clone(), programs.clone()))
-            .collect()
+    /// What came from this source.
+    pub(crate) fn of_source(&self, source: &str) -> Vec<Package> {
+        let packages = self.records.v1.iter().filter_map(|(key, programs)| {
+            let (name, its) = parts(key)?;
+            let version = key.split(' ').nth(1)?;
+            (its == source).then(|| Package {
+                key: key.clone(),
+                name: name.to_owned(),
+                version: version.to_owned(),
+                programs: programs.clone(),
+            })
+        });
+        packages.collect()
+    }
+
+    /// The packages that came from registries and directories of ours: the name of each, and where it came from as a
+    /// person would write it.
+    pub(crate) fn of_repositories(&self) -> Vec<(String, String)> {
+        let packages = self.records.v1.keys().filter_map(|key| {
+            let (name, source) = parts(key)?;
+            let place = source.strip_prefix("registry+")?;
+            if let Some(repository) = place.strip_prefix("oci://") {
+                return Some((name.to_owned(), repository.to_owned()));
+            }
+            let path = Url::parse(place).ok()?.to_file_path().ok()?;
+            let kind = if path.is_file() { "oci-archive" } else { "oci" };
+            Some((name.to_owned(), format!("{kind}:{}", path.display())))
+        });
+        packages.collect()
     }
 
     /// Records a package whose programs are in their places, and removes those of its earlier version that it has no more.
@@ -455,7 +487,7 @@ mod tests {
         assert_eq!(installed.owner("else"), Some("else 1.0.0 (path+file:///x)"));
         let found = installed.of_source("registry+oci://a.b/widgets");
         assert_eq!(found.len(), 1);
-        installed.remove(&found[0].0).unwrap();
+        installed.remove(&found[0].key).unwrap();
         assert!(!scratch.path().join("root/bin/mine").exists());
         let details = fs::read_to_string(scratch.path().join("root/.crates2.json")).unwrap();
         assert_eq!(details, r#"{"installs":{}}"#);

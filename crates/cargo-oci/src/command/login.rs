@@ -26,7 +26,7 @@ const PLACE: &str = "what was typed";
 /// Check a credential at a registry, and keep it
 ///
 /// It is kept where docker's tools find it too: by the credential helper that docker's configuration names, else in the
-/// keyring of the operating system, else, with a warning, in docker's configuration itself.
+/// keyring of the operating system, else, in clear text and with a warning, in docker's configuration itself.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci login ghcr.io\n  cargo oci login registry.example.com --username carol --password-stdin < token.txt"

@@ -4,27 +4,43 @@ use clap::Args;
 use oci_registry::{Credential, CredentialChain, CredentialRequest, ErrorKind, RegistryName};
 
 use super::registry;
+use crate::message::{FormatFlag, Message};
 use crate::report::{self, Error};
 use crate::session::Session;
 
+/// What stands for a user name where none is needed.
+const NOBODY: &str = "<anonymous>";
+
 /// Show which credential is used for a registry, and where it was found
 ///
-/// Prints the user name. Every place where credentials are looked for is told in the order in which they are asked; the
-/// first one that has a credential is the one used. The registry is asked whether it takes it.
+/// Prints the user name, or `<anonymous>` where the registry asks nobody for one. Every place where credentials are looked
+/// for is told in the order in which they are asked; the first one that has a credential is the one used. The registry is
+/// asked whether it takes it.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  cargo oci whoami ghcr.io")]
+#[command(
+    after_help = "Examples:\n  cargo oci whoami ghcr.io\n  cargo oci whoami ghcr.io --message-format json"
+)]
 pub(crate) struct Flags {
     /// The registry, HOST[:PORT]
     #[arg(value_name = "REGISTRY", value_parser = registry)]
     registry: RegistryName,
+
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
+}
+
+/// What one place has.
+struct Answer {
+    source: String,
+    username: Option<String>,
 }
 
 /// Asks every place, and then the registry.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let (name, reporter) = (&flags.registry, session.reporter);
     let chain = CredentialChain::new(&session.environment, []);
+    let mut answers: Vec<Answer> = Vec::new();
     let mut used = None;
-    let mut looked_in = Vec::new();
     for answer in chain.ask_all(&CredentialRequest::new(name)).await {
         let lookup = match answer {
             Ok(lookup) => lookup,
@@ -35,41 +51,59 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 continue;
             }
         };
-        looked_in.extend(lookup.looked_in.iter().cloned());
         match lookup.found {
-            None => reporter.status(
-                "Nothing",
-                format_args!("in {}", lookup.looked_in.join(", ")),
-            ),
-            Some((credential, place)) => {
-                let who = user(&credential);
-                if used.is_none() {
-                    reporter.status("Using", format_args!("{who} of {place}"));
-                    used = Some(who);
-                } else {
-                    reporter.status("Not used", format_args!("{who} of {place}"));
-                }
+            None => answers.extend(lookup.looked_in.into_iter().map(|source| Answer {
+                source,
+                username: None,
+            })),
+            Some((credential, source)) => {
+                used = used.or(Some(answers.len()));
+                answers.push(Answer {
+                    source,
+                    username: Some(user(&credential)),
+                });
             }
         }
     }
-    let Some(who) = used else {
-        let places = looked_in.join(", ");
+    let pong = session.registry(name)?.ping().await?;
+    if used.is_none() && pong.is_stranger {
+        let places: Vec<_> = answers
+            .iter()
+            .map(|answer| answer.source.as_str())
+            .collect();
         return Err(Error::new(
             ErrorKind::Unauthenticated,
             format!("failed to find a credential for `{name}`"),
         )
-        .help(format!("looked in: {places}"))
+        .help(format!("looked in: {}", places.join(", ")))
         .help(format!(
             "log in with `cargo oci login {name}`, or set `DOCKER_AUTH_CONFIG`"
         )));
-    };
-    let pong = session.registry(name)?.ping().await?;
-    if pong.credential_source.is_some() {
-        reporter.status("Accepted", format_args!("by {name}"));
-    } else {
+    }
+    for (at, answer) in answers.iter().enumerate() {
+        reporter.tell(&Message::Credential {
+            registry: name.to_string(),
+            source: &answer.source,
+            username: answer.username.as_deref(),
+            used: used == Some(at),
+        });
+    }
+    let used = used.map(|at| &answers[at]);
+    let demanded = pong.credential_source.is_some();
+    if !demanded {
         reporter.note(format_args!("`{name}` asks nobody for a credential"));
     }
-    report::line(who)
+    let username = used.and_then(|used| used.username.as_deref());
+    reporter.tell(&Message::Identity {
+        registry: name.to_string(),
+        username,
+        source: used.map(|used| used.source.as_str()),
+        demanded,
+    });
+    if reporter.is_json() {
+        return reporter.end();
+    }
+    report::line(username.unwrap_or(NOBODY))
 }
 
 /// How a credential is told from others.

@@ -39,6 +39,8 @@ impl Failure for Reach {
 pub struct Pong {
     /// Where the credential was found that the registry took; none where it demanded none, or there was none to show.
     pub credential_source: Option<String>,
+    /// Whether it demanded a credential and there was none to show.
+    pub is_stranger: bool,
     /// How long the registry took to answer a request, over a connection that was there and with an authorisation that was
     /// at hand.
     pub latency: Duration,
@@ -66,12 +68,14 @@ impl Registry {
         let asked = Instant::now();
         self.knock().await?;
         let latency = asked.elapsed();
-        let credential_source = match self.transport.account(&Scope::Known).await {
-            Account::Credential { place } => Some(place),
-            Account::Unasked | Account::Anonymous { .. } => None,
+        let (credential_source, is_stranger) = match self.transport.account(&Scope::Known).await {
+            Account::Credential { place } => (Some(place), false),
+            Account::Unasked => (None, false),
+            Account::Anonymous { .. } => (None, true),
         };
         Ok(Pong {
             credential_source,
+            is_stranger,
             latency,
         })
     }
