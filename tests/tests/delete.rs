@@ -1,5 +1,6 @@
 //! `cargo oci delete` and `cargo oci index`: what goes, what stays, and who is asked.
 
+use e2e::messages::Schema;
 use e2e::program::Home;
 use e2e::recorder::Recorder;
 use e2e::registry::Registry;
@@ -85,10 +86,48 @@ fn a_target_leaves_the_index_of_its_version() {
     assert_eq!(registry.digest("widgets", &mac), None);
     assert_eq!(targets(&registry, "1.2.3"), [ARM]);
 
-    // With the last target, the index goes.
+    // With the last target, the index goes, and that is said before and after.
     let of_arm = format!("{place}:{}", target_tag(ARM));
-    home.cargo_oci(["delete", &of_arm, "--yes"]).succeeds();
+    let index = format!("{place}:1.2.3");
+    let named = registry.digest("widgets", "1.2.3").unwrap();
+    let arm = registry.digest("widgets", &target_tag(ARM)).unwrap();
+    let expected = format!("{index}\n{of_arm}\n");
+    let shown = home.cargo_oci(["delete", &of_arm, "--dry-run"]).succeeds();
+    assert_eq!(shown.stdout, expected);
+    let asked = home.cargo_oci_at_terminal(&format!("delete {of_arm}"));
+    let asked = asked.answering(&[("[y/N]", "n\n")]);
+    assert!(
+        asked
+            .stdout
+            .contains(&format!("and {index}, in which nothing is left then?")),
+        "{asked}"
+    );
+    let delete = ["delete", &of_arm, "--yes", "--message-format=json"];
+    let outcome = home.cargo_oci(delete).succeeds();
+    let told = Schema::documented().check(&outcome.stdout);
+    let gone: Vec<_> = told
+        .iter()
+        .filter(|message| message["reason"] == "oci-delete")
+        .map(|message| [&message["reference"], &message["digest"]])
+        .collect();
+    assert_eq!(gone, [[&index, &named], [&of_arm, &arm]]);
     assert_eq!(registry.digest("widgets", "1.2.3"), None);
+}
+
+#[test]
+fn all_targets_of_a_version_at_once_are_the_last_ones() {
+    let home = Home::new();
+    let _release = Release::push(&home, "oci:out");
+    let place = "oci:out/widgets";
+    let all = [MAC, ARM].map(|target| format!("{place}:{}", target_tag(target)));
+    let expected = format!("{}\n{place}:1.2.3\n{}\n", all[0], all[1]);
+    let delete = |flag: &str| {
+        home.cargo_oci(["delete", &all[0], &all[1], flag])
+            .succeeds()
+    };
+    assert_eq!(delete("--dry-run").stdout, expected);
+    assert_eq!(delete("--yes").stdout, expected);
+    assert_eq!(home.cargo_oci(["tags", place]).succeeds().stdout, "");
 }
 
 #[test]
@@ -190,7 +229,16 @@ fn an_index_is_added_to_and_taken_from() {
         .cargo_oci(["index", "remove", &index, ARM])
         .fails_with(4);
     assert!(outcome.stderr.contains(MAC), "what there is: {outcome}");
-    home.cargo_oci(["index", "remove", &index, MAC]).succeeds();
+    let last = ["index", "remove", &index, MAC, "--message-format=json"];
+    let outcome = home.cargo_oci(last).succeeds();
+    let told = Schema::documented().check(&outcome.stdout);
+    let gone: Vec<_> = told
+        .iter()
+        .filter(|message| message["reason"] == "oci-delete")
+        .map(|message| &message["reference"])
+        .collect();
+    let place = format!("{}/widgets", registry.host());
+    assert_eq!(gone, [&format!("{place}:{}", target_tag(MAC)), &index]);
     assert_eq!(registry.digest("widgets", "1.2.3"), None);
     home.cargo_oci(["index", "add", "oci:out/widgets", &of(MAC)])
         .fails_with(2)

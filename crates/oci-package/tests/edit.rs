@@ -8,12 +8,12 @@ mod rig;
 use std::sync::Mutex;
 
 use oci_package::{
-    AddOptions, Build, File, Kind, Member, PackOptions, Package, PackageIndex, PublishOptions,
-    ReleaseTag, add, listed, pack, publish, removable, remove,
+    AddOptions, Build, Event, File, Kind, Member, Note, PackOptions, Package, PackageIndex,
+    PublishOptions, ReleaseTag, add, listed, pack, publish, removable, remove,
 };
 use oci_registry::{
     Annotations, Blob, Delete, Descriptor, Digest, ErrorKind, Identifier, ImageManifest, Index,
-    Manifest, MediaType, Memory, Optional, Packed, Source, Tag, Target,
+    Manifest, MediaType, Memory, Optional, Packed, Platform, Source, Tag, Target,
 };
 use rig::Rig;
 
@@ -108,6 +108,8 @@ async fn a_target_is_known_as_an_entry_by_its_tag_and_by_its_manifest() {
         let found = listed(&memory, &named).await.unwrap().unwrap();
         assert_eq!(found.index, tag("1.2.3"));
         assert_eq!(found.tags, std::slice::from_ref(&of_target));
+        assert_eq!(found.entries, std::slice::from_ref(gnu.digest()));
+        assert_eq!(found.others, []);
         let (entries, _) = removable(&memory, &found.index, &[found.member])
             .await
             .unwrap();
@@ -135,8 +137,11 @@ async fn with_the_last_target_the_index_goes() {
     let memory = Memory::new();
     let gnu = push(&memory, GNU, "gnu").await;
     let wanted = members(&[gnu.digest().as_str()]);
+    let index = memory.resolve(&tag("1.2.3").into()).await.unwrap().digest;
     let removed = remove(&memory, &tag("1.2.3"), &wanted, &|_| {}).await;
-    assert!(removed.unwrap().index.is_none());
+    let removed = removed.unwrap();
+    assert!(removed.index.is_none());
+    assert_eq!(removed.gone, Some(index));
     assert!(tags(&memory).await.is_empty());
 }
 
@@ -340,6 +345,130 @@ async fn anybodys_index_is_made_added_to_and_taken_from() {
     assert_eq!(left.as_index().unwrap().manifests[0].digest, *amd.digest());
     assert!(take(amd.digest().as_str()).await.is_none());
     assert!(tags(&memory).await.is_empty());
+}
+
+/// An image for this platform that differs from others by a label.
+async fn labelled(to: &dyn Target, architecture: &str, label: &str) -> Manifest {
+    let config = format!(
+        r#"{{"os":"linux","architecture":"{architecture}","config":{{"Labels":{{"a":"{label}"}}}}}}"#
+    );
+    let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, config);
+    to.push_blob(&config).await.unwrap();
+    let mut image = ImageManifest::new(MediaType::EMPTY, config.descriptor().clone());
+    image.artifact_type = None;
+    let image = Manifest::from_image(image).unwrap();
+    to.push_manifest(&image).await.unwrap();
+    image
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_image_takes_the_place_of_the_one_for_its_platform_and_of_nothing_else() {
+    let memory = Memory::new();
+    let old = labelled(&memory, "arm64", "old").await;
+    let amd = labelled(&memory, "amd64", "amd").await;
+    let attestation = labelled(&memory, "unknown", "about").await;
+    let platform = |os: &str, architecture: &str, variant: Option<&str>| Platform {
+        os: os.into(),
+        architecture: architecture.into(),
+        os_version: None,
+        os_features: Vec::new(),
+        variant: variant.map(str::to_owned),
+    };
+    // As builders write it: a variant that goes without saying, and what is about an image.
+    let listed = |manifest: &Manifest, platform: Platform, said: &str| {
+        let mut entry = manifest.descriptor();
+        entry.platform = Some(platform);
+        entry.annotations.insert("org.example".into(), said.into());
+        entry
+    };
+    let mut index = Index::new(
+        None,
+        vec![
+            listed(&old, platform("linux", "arm64", Some("v8")), "old"),
+            listed(&amd, platform("linux", "amd64", None), "amd"),
+            listed(&attestation, platform("unknown", "unknown", None), "about"),
+        ],
+    );
+    index.annotations.insert("org.example".into(), "all".into());
+    let index = Manifest::from_index(index).unwrap();
+    memory.push_manifest(&index).await.unwrap();
+    memory.tag(&index, &tag("images")).await.unwrap();
+
+    let new = labelled(&memory, "arm64", "new").await;
+    let notes = Mutex::new(Vec::new());
+    let observer = |event: Event<'_>| {
+        if let Event::Note(note) = event {
+            notes.lock().unwrap().push(note);
+        }
+    };
+    let options = AddOptions::default();
+    let added = [new.clone(), amd.clone()];
+    let edited = add(&memory, &tag("images"), &added, &options, &observer).await;
+    let edited = edited.unwrap();
+    let edited = edited.as_index().unwrap();
+    let before = index.as_index().unwrap();
+    assert_eq!(edited.annotations, before.annotations);
+    assert_eq!(edited.manifests.len(), 3);
+    assert_eq!(edited.manifests[0].digest, *new.digest());
+    assert_eq!(edited.manifests[1..], before.manifests[1..]);
+    let replaced = Note::EntryReplaced {
+        entry: "`linux/arm64/v8`".into(),
+        digest: old.digest().clone(),
+    };
+    assert_eq!(*notes.lock().unwrap(), [replaced]);
+
+    // Of two for one platform nobody says which is meant.
+    let third = labelled(&memory, "arm64", "third").await;
+    let both = [old, third];
+    let refused = add(&memory, &tag("images"), &both, &options, &observer).await;
+    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let held = memory.manifest(&tag("images").into()).await.unwrap();
+    assert_eq!(held.as_index().unwrap(), edited);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_replaces_an_entry_after_us_has_the_last_word() {
+    let rig = Rig::new();
+    let memory = rig.memory();
+    let [first, ours, theirs] = [
+        labelled(&memory, "amd64", "first").await,
+        labelled(&memory, "amd64", "ours").await,
+        labelled(&memory, "amd64", "theirs").await,
+    ];
+    let options = AddOptions::default();
+    let images = tag("images");
+    add(&memory, &images, &[first], &options, &|_| {})
+        .await
+        .unwrap();
+    let once = Mutex::new(true);
+    rig.after({
+        let (memory, images) = (memory.clone(), images.clone());
+        let mut entry = theirs.descriptor();
+        entry.platform = Some(oci_package::platform::parse("linux/amd64").unwrap());
+        let other = Manifest::from_index(Index::new(None, vec![entry])).unwrap();
+        move |call| {
+            if call == "tag images" && std::mem::take(&mut *once.lock().unwrap()) {
+                rig::now(async {
+                    memory.push_manifest(&other).await.unwrap();
+                    memory.tag(&other, &images).await.unwrap();
+                });
+            }
+        }
+    });
+    let notes = Mutex::new(Vec::new());
+    let observer = |event: Event<'_>| {
+        if let Event::Note(note) = event {
+            notes.lock().unwrap().push(note);
+        }
+    };
+    let index = add(&rig, &images, &[ours], &options, &observer)
+        .await
+        .unwrap();
+    let digests = index.successors();
+    let digests: Vec<_> = digests.iter().map(|entry| &entry.digest).collect();
+    assert_eq!(digests, [theirs.digest()]);
+    let last = notes.lock().unwrap().pop();
+    assert_eq!(last, Some(Note::LaterWriter { tag: images }));
 }
 
 #[tokio::test(start_paused = true)]

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use clap::Args;
-use oci_package::{Event, Member, PackageIndex, ReleaseTag};
+use oci_package::{Event, Listed, PackageIndex, ReleaseTag};
 use oci_registry::{Delete, Digest, ErrorKind, Identifier, Location, Optional, Source, Tag};
 
 use super::{location, naming};
@@ -15,7 +15,8 @@ use crate::session::Session;
 /// Delete tags, manifests and blobs
 ///
 /// By a tag, the tag alone goes: what it named keeps its digest and its other tags. By a digest, the manifest goes with
-/// every tag that names it. The tag of one target of a package takes the target's entry out of the index of its version.
+/// every tag that names it. The tag of one target of a package takes the target's entry out of the index of its version,
+/// and with the last entry the index goes.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci delete ghcr.io/acme/widgets:nightly\n  cargo oci delete registry.example.com/widgets@sha256:DIGEST --dry-run\n  cargo oci delete registry.example.com/widgets:1.2.3__x86_64-unknown-linux-gnu --yes\n  cargo oci delete --blob oci:widgets@sha256:DIGEST"
@@ -51,13 +52,13 @@ struct Doomed {
 
 enum What {
     Tag(Tag),
-    /// A target of a package: its tags, and its entry in the index under this one.
+    /// A target of a package: its tags, and its entry in the index of its version.
     Target {
-        index: Tag,
-        member: Member,
-        tags: Vec<Tag>,
+        listed: Box<Listed>,
         /// Whether the manifest goes as well.
         with_manifest: bool,
+        /// Whether it is the last one in the index, which then goes as well.
+        is_last: bool,
     },
     Manifest,
     Blob,
@@ -79,6 +80,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     for location in &flags.references {
         doomed.push(find(session, location, flags.blob).await?);
     }
+    find_last(&mut doomed);
     if flags.dry_run {
         return doomed
             .iter()
@@ -92,11 +94,38 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             return Ok(());
         }
     }
-    for doomed in doomed {
+    for mut doomed in doomed {
         doomed.delete(session).await?;
         doomed.say(session, DeleteAction::Deleted)?;
     }
     Ok(())
+}
+
+/// Finds out which entry is the last one of its index, when those before it are gone.
+fn find_last(doomed: &mut [Doomed]) {
+    for at in 0..doomed.len() {
+        let (before, [this, ..]) = doomed.split_at_mut(at) else {
+            continue;
+        };
+        let place = this.location.whole_repository();
+        let What::Target {
+            listed, is_last, ..
+        } = &mut this.what
+        else {
+            continue;
+        };
+        let is_gone = |digest: &Digest| {
+            before.iter().any(|before| match &before.what {
+                What::Target { listed: other, .. } => {
+                    other.index == listed.index
+                        && other.entries.contains(digest)
+                        && before.location.whole_repository() == place
+                }
+                _ => false,
+            })
+        };
+        *is_last = listed.others.iter().all(is_gone);
+    }
 }
 
 /// What cannot be is said before anything is asked.
@@ -166,10 +195,9 @@ fn hint(error: oci_registry::Error, location: &Location) -> Error {
 async fn target_of(place: &dyn Source, named: &Identifier) -> Result<Option<What>, Error> {
     let listed = oci_package::listed(place, named).await?;
     Ok(listed.map(|listed| What::Target {
-        index: listed.index,
-        member: listed.member,
-        tags: listed.tags,
+        listed: Box::new(listed),
         with_manifest: matches!(named, Identifier::Digest(_)),
+        is_last: false,
     }))
 }
 
@@ -205,19 +233,23 @@ async fn warn_of_targets(
 }
 
 impl Doomed {
-    /// The names that go, the most important last.
-    fn names(&self) -> Vec<Location> {
+    /// The names that go with what each names, the one that was asked for last.
+    fn names(&self) -> Vec<(Location, &Digest)> {
+        let own = &self.digest;
         match &self.what {
             What::Target {
-                tags,
+                listed,
                 with_manifest,
-                ..
+                is_last,
             } => {
-                let tags = tags.iter().map(|tag| self.location.with(tag.clone()));
-                let manifest = self.location.with(self.digest.clone());
-                tags.chain(with_manifest.then_some(manifest)).collect()
+                let index = self.location.with(listed.index.clone());
+                let index = is_last.then_some((index, &listed.index_digest));
+                let tags = listed.tags.iter();
+                let tags = tags.map(|tag| (self.location.with(tag.clone()), own));
+                let manifest = with_manifest.then(|| (self.location.with(own.clone()), own));
+                index.into_iter().chain(tags).chain(manifest).collect()
             }
-            What::Tag(_) | What::Manifest | What::Blob => vec![self.location.clone()],
+            What::Tag(_) | What::Manifest | What::Blob => vec![(self.location.clone(), own)],
         }
     }
 
@@ -227,31 +259,46 @@ impl Doomed {
         } = self;
         match &self.what {
             What::Tag(_) => format!("the tag {location}, which names {digest}"),
-            What::Target { index, .. } => {
-                let names: Vec<_> = self.names().iter().map(ToString::to_string).collect();
-                let index = location.with(index.clone());
-                format!("{}, and its entry in {index}", names.join(" and "))
+            What::Target {
+                listed, is_last, ..
+            } => {
+                let index = location.with(listed.index.clone());
+                let names = self.names();
+                let names = names.iter().map(|(name, _)| name.to_string());
+                let names: Vec<_> = names.filter(|name| *name != index.to_string()).collect();
+                let names = names.join(" and ");
+                if *is_last {
+                    format!("{names}, and {index}, in which nothing is left then")
+                } else {
+                    format!("{names}, and its entry in {index}")
+                }
             }
             What::Manifest => format!("the manifest {location}, and every tag that names it"),
             What::Blob => format!("the blob {location}"),
         }
     }
 
-    async fn delete(&self, session: &Session) -> Result<(), Error> {
-        match &self.what {
+    /// Deletes, and finds out what else went.
+    async fn delete(&mut self, session: &Session) -> Result<(), Error> {
+        match &mut self.what {
             What::Tag(tag) => Ok(self.place.delete_tag(tag).await?),
             What::Manifest => Ok(self.place.delete_manifest(&self.digest).await?),
             What::Blob => Ok(self.place.delete_blob(&self.digest).await?),
             What::Target {
-                index,
-                member,
+                listed,
                 with_manifest,
-                ..
+                is_last,
             } => {
                 let observer =
                     |event: Event<'_>| super::index::told(session, &self.location, &event);
-                let members = std::slice::from_ref(member);
-                oci_package::remove(&*self.place, index, members, &observer).await?;
+                let members = std::slice::from_ref(&listed.member);
+                let place = &*self.place;
+                let removed = oci_package::remove(place, &listed.index, members, &observer).await?;
+                // Others may have published, or deleted, since it was looked at.
+                *is_last = removed.gone.is_some();
+                if let Some(gone) = removed.gone {
+                    listed.index_digest = gone;
+                }
                 if *with_manifest {
                     self.place.delete_manifest(&self.digest).await?;
                 }
@@ -262,11 +309,11 @@ impl Doomed {
 
     /// Tells what is gone, or would be, and names it.
     fn say(&self, session: &Session, action: DeleteAction) -> Result<(), Error> {
-        for name in self.names() {
+        for (name, digest) in self.names() {
             session.reporter.tell(&Message::Delete {
                 reference: name.to_string(),
                 action,
-                digest: &self.digest,
+                digest,
             });
             if !session.reporter.is_json() {
                 report::line(name)?;

@@ -31,6 +31,9 @@ enum Verb {
 }
 
 /// Add manifests to an index, which is made when it is not there
+///
+/// In the index of a package each gets the tag of its target, under the rule that what was released stays. In any other
+/// index, each takes the place of what is there for the very same platform, and comes last where there is nothing.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci index add ghcr.io/acme/widgets:1.2.3 oci:out/widgets:1.2.3__aarch64-apple-darwin\n  cargo oci index add registry.example.com/image:1 sha256:DIGEST"
@@ -200,7 +203,14 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
         "nothing is left of `{}`: its tag went too",
         flags.index
     ));
-    Ok(())
+    if let Some(gone) = &removed.gone {
+        session.reporter.tell(&Message::Delete {
+            reference: flags.index.with(tag).to_string(),
+            action: DeleteAction::Deleted,
+            digest: gone,
+        });
+    }
+    session.reporter.end()
 }
 
 async fn assemble(session: &Session, flags: Assemble) -> Result<(), Error> {

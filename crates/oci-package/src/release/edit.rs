@@ -2,39 +2,32 @@
 //!
 //! The index of a package follows from the tags of its targets, so an edit of it begins with them: what is added gets
 //! its tag first, under the same rule that what was released stays, and what is taken out loses its tag first. Then the
-//! index is written as a publication writes it. An index of anybody else is read, changed and written, and looked at
-//! again a moment later: what another writer overwrote meanwhile is done once more.
+//! index is written as a publication writes it. How an index of anybody else is changed is [`foreign_index`]'s to know.
 
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
 use oci_registry::{
-    Delete, Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, MediaType, Optional as _,
-    Platform, Source, Tag, Target,
+    Delete, Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, Optional as _, Platform,
+    Source, Tag, Target,
 };
 use snafu::{ResultExt, Snafu, ensure};
 
-use super::error::{LookSnafu, WriteIndexSnafu};
+use super::error::LookSnafu;
 use super::one_target::{Claim, OneTarget, Own};
-use super::whole_index::MAX_ROUNDS;
-use super::{Event, Observer, PublishOptions, TagAction, Writer};
+use super::{Observer, PublishOptions, TagAction, Writer, foreign_index};
 use crate::annotation;
 use crate::error::Failure;
-use crate::index::{Entry, PackageIndex};
+use crate::index::PackageIndex;
 use crate::platform;
 use crate::tag::ReleaseTag;
 use crate::target::PackageTarget;
-
-/// Largest image config that is read for its platform, in bytes.
-const MAX_CONFIG: usize = 1 << 20;
 
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("failed to find the index `{name}`"))]
     NoIndex { name: String },
-    #[snafu(display("refused to change `{name}`: it is not an index"))]
-    NotAnIndex { name: String },
     #[snafu(display("failed to find `{member}` in the index `{name}`"))]
     NoMember {
         name: String,
@@ -45,18 +38,9 @@ enum Error {
         "refused to add {digest} to `{name}`: it is not a package for one target, and the index is one of a package"
     ))]
     Foreign { name: String, digest: Digest },
-    #[snafu(display(
-        "failed to change the index `{name}`: other writers changed it in each of {MAX_ROUNDS} rounds"
-    ))]
-    Contested { name: String },
     #[snafu(display("failed to take the tag `{name}` away"))]
     DeleteTag {
         name: String,
-        source: oci_registry::Error,
-    },
-    #[snafu(display("failed to read the config of {digest}"))]
-    ReadConfig {
-        digest: Digest,
         source: oci_registry::Error,
     },
 }
@@ -65,9 +49,8 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoIndex { .. } | Self::NoMember { .. } => ErrorKind::NotFound,
-            Self::NotAnIndex { .. } | Self::Foreign { .. } => ErrorKind::InvalidInput,
-            Self::Contested { .. } => ErrorKind::Conflict,
-            Self::DeleteTag { source, .. } | Self::ReadConfig { source, .. } => source.kind(),
+            Self::Foreign { .. } => ErrorKind::InvalidInput,
+            Self::DeleteTag { source, .. } => source.kind(),
         }
     }
 
@@ -76,10 +59,6 @@ impl Failure for Error {
             Self::NoMember { offered, .. } if !offered.is_empty() => {
                 vec![format!("there are {}", offered.join(", "))]
             }
-            Self::NotAnIndex { .. } => {
-                vec!["name the tag of an index, such as the version of a package".into()]
-            }
-            Self::Contested { .. } => vec!["run it again when no other writer is at work".into()],
             Self::Foreign { .. } => vec!["add it to an index of its own".into()],
             Self::NoIndex { .. } => {
                 vec!["list the tags of the repository to see what is there".into()]
@@ -90,7 +69,7 @@ impl Failure for Error {
 
     fn registry_error(&self) -> Option<&oci_registry::Error> {
         match self {
-            Self::DeleteTag { source, .. } | Self::ReadConfig { source, .. } => Some(source),
+            Self::DeleteTag { source, .. } => Some(source),
             _ => None,
         }
     }
@@ -154,7 +133,7 @@ impl Member {
 }
 
 /// How a person would call an entry.
-fn name_of(entry: &Descriptor) -> String {
+pub(super) fn name_of(entry: &Descriptor) -> String {
     let target = entry
         .annotation(annotation::TARGET)
         .map(|target| target.escape_debug().to_string());
@@ -173,7 +152,8 @@ pub struct AddOptions {
 /// Adds manifests, which must be there, to the index under a tag, and returns the index.
 ///
 /// The index of a package gets an entry for the target of each, and the tag of that target; so does a new index when all
-/// of them are packages for one target. To any other index, those whose digest it does not list yet are added at its end.
+/// of them are packages for one target. In any other index, each takes the place of what is there for the very same
+/// platform, else comes last; one that is listed already stays as it is.
 ///
 /// # Errors
 ///
@@ -203,28 +183,8 @@ pub async fn add(
         }
         return add_targets(to, tag, added, options, observer).await;
     }
-    let mut entries = Vec::new();
-    for manifest in added {
-        entries.push(entry(to, manifest).await?);
-    }
-    let put = |index: &mut Index| {
-        let before = index.manifests.len();
-        for entry in &entries {
-            let is_listed = |listed: &Descriptor| listed.digest == entry.digest;
-            if !index.manifests.iter().any(is_listed) {
-                index.manifests.push(entry.clone());
-            }
-        }
-        index.manifests.len() > before
-    };
-    let edited = edit(
-        to,
-        tag,
-        put,
-        &seed(added.iter().map(Manifest::digest)),
-        observer,
-    )
-    .await?;
+    let seed = seed(added.iter().map(Manifest::digest));
+    let edited = foreign_index::put(to, tag, added, &seed, observer).await?;
     edited.ok_or_else(|| NoIndexSnafu { name }.build().into())
 }
 
@@ -292,31 +252,6 @@ fn seed<'a>(edited: impl IntoIterator<Item = &'a Digest>) -> Digest {
     Digest::sha256(digests.as_bytes())
 }
 
-/// What names a manifest in an index of anybody's.
-async fn entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Descriptor> {
-    if let Some(entry) = Entry::of_manifest(manifest) {
-        return Ok(entry.descriptor().clone());
-    }
-    let mut entry = manifest.descriptor();
-    let config = manifest.as_image().map(|image| &image.config);
-    let config = config
-        .filter(|config| config.media_type.is_image_config() && config.size <= MAX_CONFIG as u64);
-    if let Some(config) = config {
-        let digest = &config.digest;
-        let context = || ReadConfigSnafu {
-            digest: digest.clone(),
-        };
-        let blob = to.blob(config).await.with_context(|_| context())?;
-        let read = blob.read_to_end(MAX_CONFIG).await;
-        let bytes = read.with_context(|_| context())?;
-        // A config that names no platform is one for none.
-        entry.platform = serde_json::from_slice::<Platform>(&bytes)
-            .ok()
-            .filter(|platform| !platform.os.is_empty());
-    }
-    Ok(entry)
-}
-
 /// What was taken out of an index.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -327,6 +262,8 @@ pub struct Removed {
     pub tags: Vec<Tag>,
     /// The index; none when nothing was left of it, and its tag went too.
     pub index: Option<Manifest>,
+    /// The digest of the index whose tag went, where it did.
+    pub gone: Option<Digest>,
 }
 
 /// The entry of a package's index that something is.
@@ -339,6 +276,12 @@ pub struct Listed {
     pub member: Member,
     /// The tags that go with it.
     pub tags: Vec<Tag>,
+    /// The digest of the index.
+    pub index_digest: Digest,
+    /// The digests of what the index lists for this entry.
+    pub entries: Vec<Digest>,
+    /// The digests of what it lists besides: with the last of them, the index goes too.
+    pub others: Vec<Digest>,
 }
 
 /// Finds the entry that the tag of a target stands for, or that the manifest of this digest is; nothing where it is no
@@ -372,11 +315,14 @@ pub async fn listed(place: &dyn Source, named: &Identifier) -> crate::Result<Opt
         return Ok(None);
     };
     let index = release.index().clone();
-    match removable(place, &index, std::slice::from_ref(&member)).await {
-        Ok((_, tags)) => Ok(Some(Listed {
+    match look(place, &index, std::slice::from_ref(&member)).await {
+        Ok(found) => Ok(Some(Listed {
             index,
             member,
-            tags,
+            tags: found.tags,
+            index_digest: found.index,
+            entries: digests(&found.entries),
+            others: digests(&found.others),
         })),
         // There is no such index, or it does not list it, or is none.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
@@ -396,13 +342,28 @@ pub async fn removable(
     tag: &Tag,
     members: &[Member],
 ) -> crate::Result<(Vec<Descriptor>, Vec<Tag>)> {
+    let found = look(from, tag, members).await?;
+    Ok((found.entries, found.tags))
+}
+
+fn digests(entries: &[Descriptor]) -> Vec<Digest> {
+    entries.iter().map(|entry| entry.digest.clone()).collect()
+}
+
+/// What would leave an index, and what would stay.
+struct Found {
+    index: Digest,
+    entries: Vec<Descriptor>,
+    others: Vec<Descriptor>,
+    tags: Vec<Tag>,
+}
+
+async fn look(from: &dyn Source, tag: &Tag, members: &[Member]) -> crate::Result<Found> {
     let name = from.describe(&tag.clone().into());
     let Some(held) = read(from, tag).await? else {
         return Err(NoIndexSnafu { name }.build().into());
     };
-    let Some(index) = held.as_index() else {
-        return Err(NotAnIndexSnafu { name }.build().into());
-    };
+    let index = foreign_index::of(&held, &name)?;
     for member in members {
         let is_there = index.manifests.iter().any(|entry| member.is(entry));
         let offered = || index.manifests.iter().map(name_of).collect();
@@ -415,8 +376,9 @@ pub async fn removable(
             }
         );
     }
-    let mut entries = index.manifests.clone();
-    entries.retain(|entry| members.iter().any(|member| member.is(entry)));
+    let entries = index.manifests.iter().cloned();
+    let (entries, others): (Vec<_>, Vec<_>) =
+        entries.partition(|entry| members.iter().any(|member| member.is(entry)));
     let mut tags = Vec::new();
     if let (Some(_), Ok(release)) = (PackageIndex::read(&held), ReleaseTag::new(tag.clone())) {
         for entry in &entries {
@@ -436,7 +398,12 @@ pub async fn removable(
             }
         }
     }
-    Ok((entries, tags))
+    Ok(Found {
+        index: held.digest().clone(),
+        entries,
+        others,
+        tags,
+    })
 }
 
 fn offered_once(mut offered: Vec<String>) -> Vec<String> {
@@ -465,6 +432,7 @@ pub async fn remove(
     let digests: BTreeSet<_> = entries.iter().map(|entry| entry.digest.clone()).collect();
     let seed = seed(&digests);
     let held = read(target, tag).await?;
+    let last = held.as_ref().map(|held| held.digest().clone());
     let is_package = held
         .as_ref()
         .is_some_and(|held| PackageIndex::read(held).is_some());
@@ -495,17 +463,19 @@ pub async fn remove(
                     .retain(|entry| !digests.contains(&entry.digest));
                 index.manifests.len() < before
             };
-            let edited = edit(target, tag, take, &seed, observer).await?;
+            let edited = foreign_index::edit(target, tag, take, &seed, observer).await?;
             if edited.is_none() {
                 delete_tag(from, tag).await?;
             }
             edited
         }
     };
+    let gone = last.filter(|_| index.is_none());
     Ok(Removed {
         entries,
         tags,
         index,
+        gone,
     })
 }
 
@@ -518,60 +488,10 @@ async fn delete_tag(from: &dyn Delete, tag: &Tag) -> crate::Result<()> {
     Ok(())
 }
 
-async fn read(from: &dyn Source, tag: &Tag) -> crate::Result<Option<Manifest>> {
+pub(super) async fn read(from: &dyn Source, tag: &Tag) -> crate::Result<Option<Manifest>> {
     let identifier = Identifier::Tag(tag.clone());
     let read = from.manifest(&identifier).await.optional();
     Ok(read.with_context(|_| LookSnafu {
         name: from.describe(&identifier),
     })?)
-}
-
-/// Changes an index of anybody's until the change is seen to stay; `change` says whether there was anything to change.
-/// `None` when nothing would be left of it, and it was left alone.
-async fn edit(
-    to: &dyn Target,
-    tag: &Tag,
-    change: impl Fn(&mut Index) -> bool,
-    seed: &Digest,
-    observer: &Observer<'_>,
-) -> crate::Result<Option<Manifest>> {
-    let identifier = Identifier::Tag(tag.clone());
-    let name = || to.describe(&identifier);
-    for round in 0..=MAX_ROUNDS {
-        if round > 0 {
-            super::pause(seed, round, round > 1).await;
-        }
-        let held = read(to, tag).await?;
-        let mut index = match &held {
-            Some(held) => match held.as_index() {
-                Some(index) => index.clone(),
-                None => return Err(NotAnIndexSnafu { name: name() }.build().into()),
-            },
-            None => Index::new(None, Vec::new()),
-        };
-        if !change(&mut index) {
-            return Ok(held);
-        }
-        if index.manifests.is_empty() {
-            return Ok(None);
-        }
-        if round == MAX_ROUNDS {
-            break;
-        }
-        index.media_type.get_or_insert(MediaType::INDEX);
-        let wanted = Manifest::from_index(index);
-        let wanted = wanted.with_context(|_| WriteIndexSnafu { name: name() })?;
-        let pushed = to.push_manifest(&wanted).await;
-        pushed.with_context(|_| WriteIndexSnafu { name: name() })?;
-        let tagged = to.tag_once(&wanted, tag).await;
-        match tagged {
-            Ok(()) => observer(Event::Index(tag, &wanted)),
-            // Whether it arrived shows when the index is looked at again.
-            Err(error) if error.kind() == ErrorKind::Network => {}
-            Err(error) => {
-                return Err(error).with_context(|_| WriteIndexSnafu { name: name() })?;
-            }
-        }
-    }
-    Err(ContestedSnafu { name: name() }.build().into())
 }

@@ -53,6 +53,13 @@ pub enum Note {
         /// The digest of the manifest that is gone.
         digest: Digest,
     },
+    /// An entry of an index of anybody's gave way to one for the same platform.
+    EntryReplaced {
+        /// What it was for, as a person would call it.
+        entry: String,
+        /// The digest of the manifest that the index lists no more.
+        digest: Digest,
+    },
     /// Another writer was seen, or the registry hesitated: the index is looked at and written again.
     IndexAgain {
         /// The tag of the index.
@@ -85,6 +92,9 @@ impl fmt::Display for Note {
                     f,
                     "the entry for `{target}` left the index: {digest} is not there any more"
                 )
+            }
+            Self::EntryReplaced { entry, digest } => {
+                write!(f, "the entry for {entry} was {digest}, and is replaced")
             }
             Self::IndexAgain { tag, rounds } => {
                 write!(

@@ -13,7 +13,7 @@
 //! | 4. the late look, after we wrote | list, GET `VERSION` | [`whole_index`] |
 //!
 //! An index that is edited by hand goes the same way ([`edit`]): what is added gets its tag first, what is taken out loses
-//! its tag first.
+//! its tag first. An index of anybody's is changed as it is ([`foreign_index`]).
 //!
 //! Owns the order of requests and what to do when others are at work. How a request is made, retried and authorised is
 //! the core's; nothing is printed, the [`Observer`] is told.
@@ -22,6 +22,7 @@ mod edit;
 mod error;
 mod event;
 mod floating;
+mod foreign_index;
 mod one_target;
 mod whole_index;
 

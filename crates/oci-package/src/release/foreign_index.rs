@@ -1,0 +1,254 @@
+//! An index of anybody's: read, changed and written, and looked at again a moment later. What another writer overwrote
+//! meanwhile is done once more.
+//!
+//! Owns what stands for what in such an index: one entry for a platform, with all that is said of it. What the index says
+//! of itself and of other entries stays, word for word.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use oci_registry::{
+    Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, MediaType, Platform, Tag, Target,
+};
+use snafu::{OptionExt, ResultExt, Snafu};
+
+use super::edit::{name_of, read};
+use super::error::WriteIndexSnafu;
+use super::whole_index::MAX_ROUNDS;
+use super::{Event, Note, Observer};
+use crate::annotation;
+use crate::error::Failure;
+use crate::index::Entry;
+
+/// Largest image config that is read for its platform, in bytes.
+const MAX_CONFIG: usize = 1 << 20;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("refused to change `{name}`: it is not an index"))]
+    NotAnIndex { name: String },
+    #[snafu(display(
+        "refused to add both {first} and {second} to `{name}`: they are for the same platform, {platform}"
+    ))]
+    SamePlatform {
+        name: String,
+        first: Digest,
+        second: Digest,
+        platform: String,
+    },
+    #[snafu(display(
+        "failed to change the index `{name}`: other writers changed it in each of {MAX_ROUNDS} rounds"
+    ))]
+    Contested { name: String },
+    #[snafu(display("failed to read the config of {digest}"))]
+    ReadConfig {
+        digest: Digest,
+        source: oci_registry::Error,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::NotAnIndex { .. } | Self::SamePlatform { .. } => ErrorKind::InvalidInput,
+            Self::Contested { .. } => ErrorKind::Conflict,
+            Self::ReadConfig { source, .. } => source.kind(),
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NotAnIndex { .. } => {
+                vec!["name the tag of an index, such as the version of a package".into()]
+            }
+            Self::SamePlatform { .. } => vec!["add the one that clients are to get".into()],
+            Self::Contested { .. } => vec!["run it again when no other writer is at work".into()],
+            Self::ReadConfig { .. } => Vec::new(),
+        }
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        match self {
+            Self::ReadConfig { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// The index that a manifest is.
+pub(super) fn of<'a>(held: &'a Manifest, name: &str) -> crate::Result<&'a Index> {
+    Ok(held.as_index().context(NotAnIndexSnafu { name })?)
+}
+
+/// Puts manifests, which must be there, into the index under a tag: each in the place of what is there for the same
+/// platform, else at the end.
+pub(super) async fn put(
+    to: &dyn Target,
+    tag: &Tag,
+    added: &[Manifest],
+    seed: &Digest,
+    observer: &Observer<'_>,
+) -> crate::Result<Option<Manifest>> {
+    let mut entries: Vec<Descriptor> = Vec::new();
+    for manifest in added {
+        let entry = entry(to, manifest).await?;
+        let before = entries.iter().find(|before| stands_for(before, &entry));
+        if let Some(before) = before.filter(|before| before.digest != entry.digest) {
+            return Err(SamePlatformSnafu {
+                name: to.describe(&tag.clone().into()),
+                first: before.digest.clone(),
+                second: entry.digest.clone(),
+                platform: name_of(&entry),
+            }
+            .build()
+            .into());
+        }
+        entries.push(entry);
+    }
+    // What was there when we began may be replaced; what another writer put there later is his, and stays.
+    let replaceable: Mutex<Option<BTreeSet<Digest>>> = Mutex::default();
+    let change = |index: &mut Index| {
+        let mut replaceable = replaceable.lock().unwrap_or_else(PoisonError::into_inner);
+        let listed = index.manifests.iter().map(|entry| entry.digest.clone());
+        let replaceable = replaceable.get_or_insert_with(|| listed.collect());
+        let mut is_changed = false;
+        for entry in &entries {
+            is_changed |= put_entry(index, entry, replaceable, tag, observer);
+        }
+        is_changed
+    };
+    edit(to, tag, change, seed, observer).await
+}
+
+/// Puts one entry into an index, and says whether that changed it.
+fn put_entry(
+    index: &mut Index,
+    entry: &Descriptor,
+    replaceable: &BTreeSet<Digest>,
+    tag: &Tag,
+    observer: &Observer<'_>,
+) -> bool {
+    let entries = &mut index.manifests;
+    if entries.iter().any(|listed| listed.digest == entry.digest) {
+        return false;
+    }
+    let Some(at) = entries.iter().position(|listed| stands_for(listed, entry)) else {
+        entries.push(entry.clone());
+        return true;
+    };
+    if !replaceable.contains(&entries[at].digest) {
+        observer(Event::Note(Note::LaterWriter { tag: tag.clone() }));
+        return false;
+    }
+    let old = std::mem::replace(&mut entries[at], entry.clone());
+    observer(Event::Note(Note::EntryReplaced {
+        entry: name_of(&old),
+        digest: old.digest,
+    }));
+    true
+}
+
+/// Whether two entries are for the same clients. What names no platform is for nobody else's, and stands for itself.
+fn stands_for(one: &Descriptor, other: &Descriptor) -> bool {
+    if one.digest == other.digest {
+        return true;
+    }
+    let key = |entry: &Descriptor| {
+        let platform = entry.platform.clone().filter(is_known)?;
+        let target = entry.annotation(annotation::TARGET).map(str::to_owned);
+        Some((normal(platform), target, entry.artifact_type.clone()))
+    };
+    matches!((key(one), key(other)), (Some(one), Some(other)) if one == other)
+}
+
+/// Builders list what is about an image, and no image, as being for `unknown/unknown`.
+fn is_known(platform: &Platform) -> bool {
+    let is_known = |word: &str| !word.is_empty() && word != "unknown";
+    is_known(&platform.os) && is_known(&platform.architecture)
+}
+
+/// A platform in the one form of the several that mean the same.
+fn normal(mut platform: Platform) -> Platform {
+    let is_implied = |variant: &mut String| {
+        matches!(
+            (platform.architecture.as_str(), variant.as_str()),
+            ("arm64", "v8") | ("amd64", "v1")
+        )
+    };
+    platform.variant.take_if(is_implied);
+    platform.os_features.sort();
+    platform
+}
+
+/// What names a manifest in an index of anybody's.
+async fn entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Descriptor> {
+    if let Some(entry) = Entry::of_manifest(manifest) {
+        return Ok(entry.descriptor().clone());
+    }
+    let mut entry = manifest.descriptor();
+    let config = manifest.as_image().map(|image| &image.config);
+    let config = config
+        .filter(|config| config.media_type.is_image_config() && config.size <= MAX_CONFIG as u64);
+    if let Some(config) = config {
+        let digest = &config.digest;
+        let context = || ReadConfigSnafu {
+            digest: digest.clone(),
+        };
+        let blob = to.blob(config).await.with_context(|_| context())?;
+        let read = blob.read_to_end(MAX_CONFIG).await;
+        let bytes = read.with_context(|_| context())?;
+        // A config that names no platform is one for none.
+        entry.platform = serde_json::from_slice::<Platform>(&bytes)
+            .ok()
+            .filter(|platform| !platform.os.is_empty());
+    }
+    Ok(entry)
+}
+
+/// Changes an index of anybody's until the change is seen to stay; `change` says whether there was anything to change, and
+/// `seed` tells its writer's waits from another's.
+/// `None` when nothing would be left of it, and it was left alone.
+pub(super) async fn edit(
+    to: &dyn Target,
+    tag: &Tag,
+    change: impl Fn(&mut Index) -> bool,
+    seed: &Digest,
+    observer: &Observer<'_>,
+) -> crate::Result<Option<Manifest>> {
+    let identifier = Identifier::Tag(tag.clone());
+    let name = || to.describe(&identifier);
+    for round in 0..=MAX_ROUNDS {
+        if round > 0 {
+            super::pause(seed, round, round > 1).await;
+        }
+        let held = read(to, tag).await?;
+        let mut index = match &held {
+            Some(held) => of(held, &name())?.clone(),
+            None => Index::new(None, Vec::new()),
+        };
+        if !change(&mut index) {
+            return Ok(held);
+        }
+        if index.manifests.is_empty() {
+            return Ok(None);
+        }
+        if round == MAX_ROUNDS {
+            break;
+        }
+        index.media_type.get_or_insert(MediaType::INDEX);
+        let wanted = Manifest::from_index(index);
+        let wanted = wanted.with_context(|_| WriteIndexSnafu { name: name() })?;
+        let pushed = to.push_manifest(&wanted).await;
+        pushed.with_context(|_| WriteIndexSnafu { name: name() })?;
+        let tagged = to.tag_once(&wanted, tag).await;
+        match tagged {
+            Ok(()) => observer(Event::Index(tag, &wanted)),
+            // Whether it arrived shows when the index is looked at again.
+            Err(error) if error.kind() == ErrorKind::Network => {}
+            Err(error) => {
+                return Err(error).with_context(|_| WriteIndexSnafu { name: name() })?;
+            }
+        }
+    }
+    Err(ContestedSnafu { name: name() }.build().into())
+}
