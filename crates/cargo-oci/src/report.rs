@@ -82,6 +82,11 @@ impl Error {
         self.kind == name(oci_registry::ErrorKind::NotFound)
     }
 
+    /// Whether it says what could be done.
+    pub(crate) fn has_help(&self) -> bool {
+        !self.help.is_empty()
+    }
+
     /// The same failure with a piece of advice.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {

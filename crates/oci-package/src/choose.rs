@@ -50,7 +50,7 @@ impl Failure for Error {
                     .iter()
                     .map(|offer| format!("`{}`", offer.escape_debug()))
                     .collect();
-                vec![format!("there are {}", offered.join(", "))]
+                vec![format!("choose from what is there: {}", offered.join(", "))]
             }
             _ => Vec::new(),
         }
@@ -557,13 +557,19 @@ mod tests {
             error.to_string(),
             format!("failed to find `{MUSL}` in `memory:1.0.0`")
         );
-        assert_eq!(error.help(), [format!("there are `{GNU}`")]);
+        assert_eq!(
+            error.help(),
+            [format!("choose from what is there: `{GNU}`")]
+        );
         let error = found(&mac_tag, Wanted::Target(GNU.into()))
             .await
             .unwrap_err();
         assert_eq!(
             (error.kind(), error.help()),
-            (ErrorKind::NotFound, vec![format!("there are `{MAC}`")])
+            (
+                ErrorKind::NotFound,
+                vec![format!("choose from what is there: `{MAC}`")]
+            )
         );
         let error = found("3.0.0", machine(GNU, None)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);

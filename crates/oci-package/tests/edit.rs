@@ -156,7 +156,10 @@ async fn what_is_not_there_is_said_with_what_is() {
     };
     assert_eq!(
         outcome("1.2.3", MAC).await,
-        (ErrorKind::NotFound, vec![format!("there are `{GNU}`")])
+        (
+            ErrorKind::NotFound,
+            vec![format!("choose from what is there: `{GNU}`")]
+        )
     );
     assert_eq!(outcome("9.9.9", GNU).await.0, ErrorKind::NotFound);
     memory.tag(&gnu, &tag("single")).await.unwrap();

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Args;
 use oci_package::{PackageTarget, ReleaseTag};
 use oci_registry::{
-    ArchiveFormat, CopyEvent, CopyOptions, Delivery, Identifier, Location, Manifest, Source, Tag,
-    Target,
+    ArchiveFormat, CopyEvent, CopyOptions, Delivery, Identifier, Location, Manifest, Side, Source,
+    Tag, Target,
 };
 
 use super::find::{self, Selector};
-use super::{location, naming};
+use super::{location, missing, naming};
 use crate::message::{FormatFlag, ManifestAction, Message, TagAction};
 use crate::report::{Error, Size};
 use crate::session::Session;
@@ -111,7 +111,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             observer: &observer,
         };
         let copied = oci_registry::copy(&source, &root, &*target, options).await;
-        let manifest = copied.map_err(|error| find::explain(error, &flags.source))?;
+        let manifest = match copied {
+            Ok(manifest) => manifest,
+            Err(error) => {
+                return Err(missing::explain_source(&*source, &flags.source, error).await);
+            }
+        };
         told.end();
         let name = place.with(manifest.digest().clone());
         session.finished(&name, manifest.digest(), None)?;
@@ -136,7 +141,10 @@ async fn copy_all(
         ..CopyOptions::default()
     };
     let copied = oci_registry::copy_all(source, &*target, options).await;
-    let copied = copied.map_err(|error| find::explain(error, &flags.source))?;
+    let copied = copied.map_err(|error| match error.side() {
+        Some(Side::Target) => error.into(),
+        _ => missing::repository(error.into(), &flags.source),
+    })?;
     let left_aside = told.end();
     if !left_aside.is_empty() && !flags.referrers {
         let count = plural(left_aside.len(), "tag");

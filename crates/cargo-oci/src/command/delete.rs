@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use oci_package::{Event, Listed, PackageIndex, ReleaseTag};
-use oci_registry::{Delete, Digest, ErrorKind, Identifier, Location, Optional, Source, Tag};
+use oci_registry::{Delete, Digest, Identifier, Location, Optional, Source, Tag};
 
-use super::{location, naming};
+use super::{location, missing, naming};
 use crate::message::{DeleteAction, FormatFlag, Message};
 use crate::report::{self, Error};
 use crate::session::Session;
@@ -154,16 +154,20 @@ async fn find(session: &Session, location: &Location, is_blob: bool) -> Result<D
             (What::Blob, digest)
         }
         Identifier::Digest(digest) => {
-            place
-                .resolve(&digest.clone().into())
-                .await
-                .map_err(|error| hint(error, location))?;
+            if let Err(error) = place.resolve(&digest.clone().into()).await {
+                return Err(missing::explain(&*place, location, error.into()).await);
+            }
             let target = target_of(&*place, &digest.clone().into()).await?;
             (target.unwrap_or(What::Manifest), digest)
         }
         Identifier::Tag(tag) => {
             let resolved = place.resolve(&tag.clone().into()).await;
-            let resolved = resolved.map_err(|error| hint(error, location))?;
+            let resolved = match resolved {
+                Ok(resolved) => resolved,
+                Err(error) => {
+                    return Err(missing::explain(&*place, location, error.into()).await);
+                }
+            };
             let target = target_of(&*place, &tag.clone().into()).await?;
             if resolved.media_type.is_index() {
                 warn_of_targets(session, &*place, location, &tag).await?;
@@ -177,18 +181,6 @@ async fn find(session: &Session, location: &Location, is_blob: bool) -> Result<D
         what,
         digest,
     })
-}
-
-/// What is not there may be there under another name.
-fn hint(error: oci_registry::Error, location: &Location) -> Error {
-    let is_absent = error.kind() == ErrorKind::NotFound;
-    let error = Error::from(error);
-    if is_absent {
-        let place = location.whole_repository();
-        error.help(format!("`cargo oci tags {place}` lists what is there"))
-    } else {
-        error
-    }
 }
 
 /// The target of a package that something is, when the index of its version lists it.

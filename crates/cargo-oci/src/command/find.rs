@@ -3,8 +3,9 @@
 use clap::Args;
 use futures_util::TryStreamExt;
 use oci_package::{Machine, Wanted, tag};
-use oci_registry::{ErrorKind, Identifier, Location, Manifest, Platform, Side, Source, Tag};
+use oci_registry::{ErrorKind, Identifier, Location, Manifest, Platform, Source, Tag};
 
+use super::missing;
 use crate::cargo;
 use crate::report::Error;
 use crate::session::Session;
@@ -49,18 +50,15 @@ pub(crate) async fn for_use(
         Some(asked) => vec![asked],
         None => machines(session).await,
     };
-    let (last, better) = candidates.split_last().expect("there is always one");
     let mut refusal = None;
-    for wanted in better {
-        match manifest(source, location, root, Some(wanted)).await {
+    for wanted in &candidates {
+        match fetch(source, root, Some(wanted)).await {
             Err(error) if error.is_not_found() => refusal = refusal.or(Some(error)),
             settled => return settled,
         }
     }
-    match manifest(source, location, root, Some(last)).await {
-        Err(error) if error.is_not_found() => Err(refusal.unwrap_or(error)),
-        settled => settled,
-    }
+    let refusal = refusal.expect("there is always a candidate");
+    Err(missing::explain(source, location, refusal).await)
 }
 
 /// What this machine can be asked for as, the best first.
@@ -82,21 +80,20 @@ pub(crate) async fn manifest(
     root: &Identifier,
     wanted: Option<&Wanted>,
 ) -> Result<Manifest, Error> {
-    let found = match wanted {
-        Some(wanted) => oci_package::find(source, root, wanted)
-            .await
-            .map_err(|error| (error.kind(), Error::from(error))),
-        None => source
-            .manifest(root)
-            .await
-            .map_err(|error| (error.kind(), Error::from(error))),
-    };
-    found.map_err(|(kind, error)| match kind {
-        ErrorKind::NotFound => error.help(format!(
-            "`cargo oci tags {}` lists what is there",
-            location.whole_repository()
-        )),
-        _ => error,
+    match fetch(source, root, wanted).await {
+        Err(error) => Err(missing::explain(source, location, error).await),
+        found => found,
+    }
+}
+
+async fn fetch(
+    source: &dyn Source,
+    root: &Identifier,
+    wanted: Option<&Wanted>,
+) -> Result<Manifest, Error> {
+    Ok(match wanted {
+        Some(wanted) => oci_package::find(source, root, wanted).await?,
+        None => source.manifest(root).await?,
     })
 }
 
@@ -105,7 +102,8 @@ pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Ide
     if let Some(identifier) = location.identifier() {
         return Ok(identifier);
     }
-    let tags: Vec<Tag> = source.tags().try_collect().await?;
+    let tags: oci_registry::Result<Vec<Tag>> = source.tags().try_collect().await;
+    let tags = tags.map_err(|error| missing::repository(error.into(), location))?;
     if let (Location::Archive { .. }, [only]) = (location, &tags[..]) {
         return Ok(only.clone().into());
     }
@@ -115,21 +113,11 @@ pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Ide
             ErrorKind::NotFound,
             format!("failed to find a release in `{location}`"),
         )
-        .help(format!(
-            "none of its {} tags is a version: name a tag",
-            tags.len()
-        ))),
-    }
-}
-
-/// What is missing at the source can be looked for there.
-pub(super) fn explain(error: oci_registry::Error, source: &Location) -> Error {
-    let is_absent = error.kind() == ErrorKind::NotFound && error.side() != Some(Side::Target);
-    let error = Error::from(error);
-    if is_absent {
-        let place = source.whole_repository();
-        error.help(format!("`cargo oci tags {place}` lists what is there"))
-    } else {
-        error
+        .help(match tags.len() {
+            0 => "push something: it is empty".to_owned(),
+            count => format!(
+                "name a tag: none of its {count} is a version, as `cargo oci tags {location}` shows"
+            ),
+        })),
     }
 }

@@ -5,7 +5,7 @@ use oci_package::{AddOptions, Event, Member, ReleaseTag, annotation};
 use oci_registry::{CopyOptions, Descriptor, Digest, Location, Manifest, Tag};
 
 use super::copy::Told;
-use super::{Complaint, find, location, naming};
+use super::{Complaint, find, location, missing, naming};
 use crate::message::{DeleteAction, FormatFlag, Message, MessageFormat, TagAction};
 use crate::report::Error;
 use crate::session::Session;
@@ -161,7 +161,10 @@ async fn add(session: &Session, flags: Add) -> Result<(), Error> {
             ..CopyOptions::default()
         };
         let copied = oci_registry::copy(&source, &root, &*target, options).await;
-        manifests.push(copied.map_err(|error| find::explain(error, &location))?);
+        manifests.push(match copied {
+            Ok(copied) => copied,
+            Err(error) => return Err(missing::explain_source(&*source, &location, error).await),
+        });
         told.end();
     }
     let options = AddOptions {
@@ -176,7 +179,11 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
     let tag = naming::index(&flags.index)?;
     let place = session.deletable(&flags.index).await?;
     let observer = |event: Event<'_>| told(session, &flags.index, &event);
-    let removed = oci_package::remove(&*place, &tag, &flags.members, &observer).await?;
+    let removed = oci_package::remove(&*place, &tag, &flags.members, &observer).await;
+    let removed = match removed {
+        Ok(removed) => removed,
+        Err(error) => return Err(missing::explain(&*place, &flags.index, error.into()).await),
+    };
     for tag in &removed.tags {
         let (_, target) = oci_package::tag::split(tag);
         let is_its = |entry: &&Descriptor| entry.annotation(annotation::TARGET) == target;
@@ -219,16 +226,10 @@ async fn assemble(session: &Session, flags: Assemble) -> Result<(), Error> {
     let target = session.existing(&flags.index).await?;
     let observer = |event: Event<'_>| told(session, &flags.index, &event);
     let index = oci_package::assemble(&*target, &release, &observer).await;
-    let index = index.map_err(|error| {
-        let is_absent = error.kind() == oci_registry::ErrorKind::NotFound;
-        let error = Error::from(error);
-        if is_absent {
-            let place = flags.index.whole_repository();
-            error.help(format!("`cargo oci tags {place}` lists what is there"))
-        } else {
-            error
-        }
-    })?;
+    let index = match index {
+        Ok(index) => index,
+        Err(error) => return Err(missing::explain(&*target, &flags.index, error.into()).await),
+    };
     finished(session, &flags.index, &index)
 }
 

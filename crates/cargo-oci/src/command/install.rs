@@ -11,7 +11,7 @@ use oci_registry::{ErrorKind, Extract, Identifier, Location, Manifest, Source, T
 use semver::{Comparator, Op, Version, VersionReq};
 
 use super::contents::{self, Group, Placing};
-use super::{find, location};
+use super::{find, location, missing};
 use crate::cargo::{self, Installed, Record};
 use crate::message::{FileAction, FormatFlag};
 use crate::report::Error;
@@ -132,7 +132,8 @@ async fn release(source: &dyn Source, flags: &Flags) -> Result<Identifier, Error
         ))
         .help("leave one of them out"));
     }
-    let tags: Vec<Tag> = source.tags().try_collect().await?;
+    let tags: oci_registry::Result<Vec<Tag>> = source.tags().try_collect().await;
+    let tags = tags.map_err(|error| missing::repository(error.into(), &flags.repository))?;
     let allowed = tags
         .iter()
         .filter(|tag| tag::version(tag).is_some_and(|version| requirement.matches(&version)));
@@ -146,7 +147,7 @@ async fn release(source: &dyn Source, flags: &Flags) -> Result<Identifier, Error
             ),
         )
         .help(format!(
-            "`cargo oci tags {}` lists what is there",
+            "see what is there with `cargo oci tags {}`",
             flags.repository
         ))),
     }

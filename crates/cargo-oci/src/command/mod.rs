@@ -19,6 +19,7 @@ pub(crate) mod login;
 pub(crate) mod logout;
 pub(crate) mod man;
 pub(crate) mod manifest;
+mod missing;
 mod naming;
 mod output;
 pub(crate) mod pull;

@@ -43,7 +43,7 @@ pub(super) fn given(location: &Location, verb: &str) -> Result<Identifier, Error
             "failed to {verb}: `{location}` names neither a tag nor a digest"
         ))
         .help(format!(
-            "write for example `{}`; `cargo oci tags {location}` lists what is there",
+            "write for example `{}`, and see what is there with `cargo oci tags {location}`",
             tagged(location)
         ))
     })

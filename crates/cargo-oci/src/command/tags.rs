@@ -6,7 +6,7 @@ use oci_package::{Concurrency, Details, Survey};
 use oci_registry::{Cache, Location, Tag, escape};
 
 use super::filter::{self, Filter};
-use super::{location, naming};
+use super::{location, missing, naming};
 use crate::report::{self, Error, Size};
 use crate::session::Session;
 
@@ -37,16 +37,18 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     naming::whole(&flags.repository, "list tags")?;
     let source = session.source(&flags.repository).await?;
     let filter = flags.filter;
+    let explain = |error: oci_registry::Error| missing::repository(error.into(), &flags.repository);
     let tags = source.tags();
     let mut tags = tags.try_filter(|tag| std::future::ready(filter.passes(tag.as_str())));
     if !flags.long && !flags.semver {
-        while let Some(tag) = tags.try_next().await? {
+        while let Some(tag) = tags.try_next().await.map_err(explain)? {
             report::line(tag)?;
         }
         return Ok(());
     }
     // Names are cheap, and their longest makes the column.
-    let mut tags: Vec<Tag> = tags.try_collect().await?;
+    let tags: oci_registry::Result<Vec<Tag>> = tags.try_collect().await;
+    let mut tags = tags.map_err(explain)?;
     if flags.semver {
         filter::by_version(&mut tags);
     }

@@ -8,7 +8,7 @@ use oci_package::{Comparison, PackageFile};
 use oci_registry::{ErrorKind, Identifier, Location, Manifest, Source, VerifyEvent, VerifyOptions};
 
 use super::find::{self, Selector};
-use super::{contents, location};
+use super::{contents, location, missing};
 use crate::report::{self, Error, Size};
 use crate::session::Session;
 
@@ -75,7 +75,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         observer: &observer,
     };
     let verified = oci_registry::verify(&*source, &root, options).await;
-    let verified = verified.map_err(|error| find::explain(error, &flags.reference))?;
+    let verified = match verified {
+        Ok(verified) => verified,
+        Err(error) => return Err(missing::explain_source(&*source, &flags.reference, error).await),
+    };
     let digest = verified.manifest.digest();
     reporter.status(
         "Verified",

@@ -57,7 +57,7 @@ impl Failure for Error {
     fn help(&self) -> Vec<String> {
         match self {
             Self::NoMember { offered, .. } if !offered.is_empty() => {
-                vec![format!("there are {}", offered.join(", "))]
+                vec![format!("choose from what is there: {}", offered.join(", "))]
             }
             Self::Foreign { .. } => vec!["add it to an index of its own".into()],
             Self::NoIndex { .. } => {

@@ -1,0 +1,118 @@
+//! What is said of names that are not there: what is there instead.
+
+use e2e::program::Home;
+use e2e::recorder::Recorder;
+use e2e::registry::Registry;
+use e2e::release::{ARM, MAC, Release, target_tag};
+use e2e::require;
+
+/// All verbs that read, with a reference in the place of `{}`.
+const READERS: [&str; 9] = [
+    "pull {} --output out",
+    "install {} --root out",
+    "inspect {}",
+    "manifest {}",
+    "config {}",
+    "verify {}",
+    "referrers {}",
+    "export {} --output out",
+    "copy {} oci:copied",
+];
+
+fn reading(verb: &str, reference: &str) -> Vec<String> {
+    let words = verb.split(' ').map(|word| word.replace("{}", reference));
+    words.collect()
+}
+
+#[test]
+fn a_repository_that_is_not_there_is_to_be_looked_for_in_the_catalog() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let host = registry.host();
+    let _release = Release::push(&home, host);
+    let advice = format!("`widgts`: `cargo oci catalog {host}`");
+    for tag in ["", ":1.2.3"] {
+        let reference = format!("{host}/widgts{tag}");
+        for verb in READERS {
+            let refused = home.cargo_oci(reading(verb, &reference)).fails_with(4);
+            assert!(refused.stderr.contains(&advice), "{refused}");
+        }
+    }
+    let whole = format!("{host}/widgts");
+    let target = format!("{host}/widgts:{}", target_tag(MAC));
+    let index = format!("{host}/widgts:1.2.3");
+    for line in [
+        &["tags", &whole][..],
+        &["copy", &whole, "oci:copied", "--all-tags"],
+        &["install", &whole, "--version=1"],
+        &["tag", &index, "stable"],
+        &["delete", &target, "--yes"],
+        &["index", "remove", &index, MAC],
+        &["index", "assemble", &index],
+        &[
+            "attach",
+            &index,
+            "--artifact-type=a/b",
+            ".docker/config.json",
+        ],
+    ] {
+        let home = Home::of_user(host);
+        let refused = home.cargo_oci(line.iter().copied()).fails_with(4);
+        assert!(refused.stderr.contains(&advice), "{refused}");
+    }
+}
+
+#[test]
+fn a_tag_that_was_meant_is_named_and_costs_one_request_where_something_failed() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let _release = Release::push(&home, registry.host());
+    let recorder = Recorder::before(registry.host());
+    let place = format!("{}/widgets", recorder.host());
+    let near = format!("a tag with a similar name exists: `{place}:1.2.3`");
+    let look = format!("see what is there with `cargo oci tags {place}`");
+    for verb in READERS {
+        let reference = format!("{place}:1.2.4");
+        let refused = home.cargo_oci(reading(verb, &reference)).fails_with(4);
+        assert!(refused.stderr.contains(&near), "{refused}");
+        assert!(refused.stderr.contains(&look), "{refused}");
+        let lists = recorder.take();
+        let lists = lists
+            .iter()
+            .filter(|request| request.path.contains("/tags/list"));
+        assert_eq!(lists.count(), 1, "{verb}");
+    }
+    // Nothing near, nothing guessed.
+    let far = home.cargo_oci(["manifest", &format!("{place}:nightly")]);
+    let far = far.fails_with(4);
+    assert!(!far.stderr.contains("similar"), "{far}");
+    assert!(far.stderr.contains(&look), "{far}");
+
+    // A target that is not there is answered by those that are, without a further question.
+    let _ = recorder.take();
+    let pull = ["pull", &format!("{place}:1.2.3"), "--target", "x-y-z"];
+    let other = home.cargo_oci(pull).fails_with(4);
+    let offered = format!("choose from what is there: `{MAC}`, `{ARM}`");
+    assert!(other.stderr.contains(&offered), "{other}");
+    let requests = recorder.take();
+    assert!(
+        requests
+            .iter()
+            .all(|request| !request.path.contains("/tags/list")),
+        "{requests:#?}"
+    );
+}
+
+#[test]
+fn in_a_layout_it_is_the_same() {
+    let home = Home::new();
+    let _release = Release::push(&home, "oci:out");
+    let refused = home.cargo_oci(["pull", "oci:out/widgets:1.2.4"]);
+    let refused = refused.fails_with(4);
+    assert!(
+        refused.stderr.contains("exists: `oci:out/widgets:1.2.3`"),
+        "{refused}"
+    );
+    let tags = home.cargo_oci(["tags", "oci:out/widgts"]).fails_with(4);
+    assert!(tags.stderr.contains("check the path"), "{tags}");
+}
