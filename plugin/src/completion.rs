@@ -1,8 +1,9 @@
 //! Names for the Tab key: registries, repositories, tags; and the targets and platforms of an index.
 //!
-//! Owns what is offered for a half-typed name, and the lists that it is taken from. The shell asks on the one thread that
-//! all calls come in by, so an answer is due at once, whatever the network does: what is not there within [`BUDGET`] goes
-//! on being fetched, and is there the next time. Whatever goes wrong offers nothing.
+//! Owns what is offered for a half-typed name, and the lists that it is taken from. An answer is due soon, whatever the
+//! network does: what is not there within [`BUDGET`], or when another call of the shell waits, goes on being fetched, and
+//! is there the next time. A registry that was waited for in vain is not waited for again, and one that never answered is
+//! left alone for a while. Whatever goes wrong offers nothing.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -28,13 +29,14 @@ use crate::input::Subject;
 use crate::lookup::{Found, Lookup};
 use crate::settings::Settings;
 
-/// How long the shell is kept waiting for a list that has just been asked for, and for each list only once.
-const BUDGET: Duration = Duration::from_millis(300);
+/// How long the shell is kept waiting for a list that has just been asked for, and for each list only once: as long as a
+/// registry far away takes for a login and a page.
+const BUDGET: Duration = Duration::from_millis(500);
 
 /// How long a list may take to arrive when nobody waits for it any more.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// How long a list is offered before it is asked for again; also an empty one, of a registry that has none.
+/// How long a list is offered before it is asked for again; also an empty one, of a registry that has none or is silent.
 const FRESH: Duration = Duration::from_secs(30);
 
 /// How many names are taken of a list.
@@ -77,6 +79,8 @@ pub(crate) fn complete(
     argument: &ArgType<'_>,
     kind: impl Fn(usize) -> Option<Kind>,
 ) -> Option<Vec<DynamicSuggestion>> {
+    // First of all, and of every command's: they are counted.
+    let gives_way = plugin.calls.begin_completion();
     let position = |position: usize| call.call.positional_iter().nth(position);
     let offer = match argument {
         ArgType::Positional(at) => {
@@ -92,7 +96,7 @@ pub(crate) fn complete(
             }
         }
     };
-    let names = names(plugin, engine, &offer.list).unwrap_or_default();
+    let names = names(plugin, engine, &offer.list, gives_way).unwrap_or_default();
     let suggestions = names.into_iter().map(|name| DynamicSuggestion {
         value: format!("{}{name}{}", offer.before, offer.after),
         append_whitespace: offer.is_whole,
@@ -210,6 +214,20 @@ impl List {
         format!("{self:?}")
     }
 
+    /// The registry that is asked for it, where one is.
+    fn registry(&self) -> Option<&RegistryName> {
+        match self {
+            Self::Registries => None,
+            Self::Repositories(registry) => Some(registry),
+            Self::Tags(location) | Self::Targets(location) | Self::Platforms(location) => {
+                match location {
+                    Location::Registry(reference) => Some(reference.registry()),
+                    Location::Layout { .. } | Location::Archive { .. } => None,
+                }
+            }
+        }
+    }
+
     /// The names as they come; nothing when anything is amiss.
     async fn fetch(self, lookup: Lookup, environment: Environment) -> Option<Names> {
         Some(match self {
@@ -276,14 +294,36 @@ struct Kept {
 /// A list on its way, or one that has come.
 #[derive(Clone)]
 struct Coming {
+    registry: Option<RegistryName>,
     asked: Instant,
+    /// Until when it is waited for.
+    patience: Instant,
     progress: watch::Receiver<Progress>,
+}
+
+impl Coming {
+    /// Whether nothing more of it will come.
+    fn is_over(&self) -> bool {
+        self.progress.borrow().is_over
+    }
+
+    /// Whether it is still on its way when it should have been here.
+    fn is_late(&self) -> bool {
+        self.asked.elapsed() >= BUDGET && !self.is_over()
+    }
+
+    /// Whether nothing at all came of it, and that not long ago.
+    fn was_given_up(&self) -> bool {
+        self.asked.elapsed() < FRESH && self.progress.borrow().is_given_up
+    }
 }
 
 #[derive(Debug, Clone, Default)]
 struct Progress {
     names: Vec<String>,
     is_over: bool,
+    /// Whether it is over because there was no answer.
+    is_given_up: bool,
 }
 
 impl fmt::Debug for Completions {
@@ -293,7 +333,12 @@ impl fmt::Debug for Completions {
 }
 
 /// The names of a list, or as many as have come in time; none when anything is amiss.
-fn names(plugin: &OciPlugin, engine: &EngineInterface, list: &List) -> Option<Vec<String>> {
+fn names(
+    plugin: &OciPlugin,
+    engine: &EngineInterface,
+    list: &List,
+    gives_way: impl Future<Output = ()>,
+) -> Option<Vec<String>> {
     let settings = Settings::of_configuration(engine).ok()?;
     let surroundings = Surroundings::read(engine, &settings).ok()?;
     let environment = surroundings.environment();
@@ -305,9 +350,16 @@ fn names(plugin: &OciPlugin, engine: &EngineInterface, list: &List) -> Option<Ve
     });
     let mut progress = coming.progress;
     runtime.block_on(async {
-        let over = progress.wait_for(|progress| progress.is_over);
+        let over = async {
+            // Nobody gives up a list without a word.
+            let _ = progress.wait_for(|progress| progress.is_over).await;
+        };
         // Late is as good as never: what has come by then is taken.
-        let _ = tokio::time::timeout_at(coming.asked + BUDGET, over).await;
+        tokio::select! {
+            () = over => {}
+            () = tokio::time::sleep_until(coming.patience) => {}
+            () = gives_way => {}
+        }
     });
     let names = progress.borrow().names.clone();
     Some(names)
@@ -338,16 +390,29 @@ impl Completions {
         }
         // Until the new one is there, the old one does.
         let old = before.map(|coming| coming.progress.borrow().names.clone());
+        let registry = list.registry();
+        let others = kept.lists.values();
+        let others =
+            others.filter(|other| registry.is_some() && other.registry.as_ref() == registry);
+        let (is_late, is_silent) = others.fold((false, false), |(late, silent), other| {
+            (late || other.is_late(), silent || other.was_given_up())
+        });
         let (sender, progress) = watch::channel(Progress {
             names: old.unwrap_or_default(),
-            is_over: false,
+            is_over: is_silent,
+            is_given_up: false,
         });
-        tokio::spawn(fill(fetch(), sender));
+        let asked = Instant::now();
         let coming = Coming {
-            asked: Instant::now(),
+            registry: registry.cloned(),
+            asked,
+            patience: if is_late { asked } else { asked + BUDGET },
             progress,
         };
-        kept.lists.insert(key, coming.clone());
+        if !is_silent {
+            tokio::spawn(fill(fetch(), sender));
+            kept.lists.insert(key, coming.clone());
+        }
         coming
     }
 }
@@ -368,8 +433,9 @@ async fn fill(fetch: impl Future<Output = Option<Names>>, sender: watch::Sender<
             });
         }
     };
-    let _ = tokio::time::timeout(LIMIT, work).await;
+    let done = tokio::time::timeout(LIMIT, work).await;
     sender.send_modify(|progress| {
+        progress.is_given_up = done.is_err() && names.is_empty();
         if !names.is_empty() {
             progress.names = names;
         }
@@ -435,13 +501,9 @@ mod tests {
         let (list, nobody) = (List::Registries, Surroundings::default);
         let second = Duration::from_secs(1);
         let first = completions.coming(nobody(), &list, || slow(second, &["a", "b"]));
-        let mut progress = first.progress.clone();
-        let over = progress.wait_for(|progress| progress.is_over);
-        assert!(
-            tokio::time::timeout_at(first.asked + BUDGET, over)
-                .await
-                .is_err()
-        );
+        assert_eq!(first.patience, first.asked + BUDGET);
+        tokio::time::sleep_until(first.patience).await;
+        assert!(first.is_late());
         assert!(first.progress.borrow().names.is_empty());
         tokio::time::sleep(3 * second).await;
         let again = completions.coming(nobody(), &list, || slow(second, &["not asked for"]));
@@ -464,7 +526,38 @@ mod tests {
             slow(hour, &["never"])
         });
         tokio::time::sleep(LIMIT * 2).await;
-        let progress = coming.progress.borrow();
-        assert!(progress.is_over && progress.names.is_empty());
+        assert!(coming.is_over() && coming.progress.borrow().names.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_hangs_is_waited_for_once_and_then_left_alone() {
+        let completions = Completions::default();
+        let hour = Duration::from_hours(1);
+        let ask = |list: &str, pause| {
+            let list = match list.parse() {
+                Ok(registry) => List::Repositories(registry),
+                Err(_) => List::Tags(list.parse().unwrap()),
+            };
+            completions.coming(Surroundings::default(), &list, || slow(pause, &["name"]))
+        };
+        let first = ask("a.b", hour);
+        // Others of it are, as long as it is not known to be late.
+        let beside = ask("a.b/beside", hour);
+        assert_eq!(beside.patience, beside.asked + BUDGET);
+        tokio::time::sleep(BUDGET).await;
+        let late = ask("a.b/late", hour);
+        assert_eq!(late.patience, late.asked);
+        let elsewhere = ask("c.d/late", hour);
+        assert_eq!(elsewhere.patience, elsewhere.asked + BUDGET);
+        tokio::time::sleep(LIMIT).await;
+        assert!(first.was_given_up());
+        let silent = ask("a.b/more", Duration::ZERO);
+        assert!(silent.is_over());
+        // After a while it may be back.
+        tokio::time::sleep(FRESH).await;
+        let again = ask("a.b/more", Duration::ZERO);
+        assert!(!again.is_over());
+        tokio::time::sleep(BUDGET).await;
+        assert_eq!(again.progress.borrow().names, ["name"]);
     }
 }

@@ -1,7 +1,7 @@
 //! `nu_plugin_oci`: OCI registries as Nushell tables.
 //!
 //! A front end over `oci-registry` and `oci-package`, and nothing more: what it knows itself is Nushell. A library, so
-//! that tests can serve the plugin within their own process; the program is three lines.
+//! that tests can serve the plugin within their own process; the program is one.
 //!
 //! | room | owns |
 //! | --- | --- |
@@ -15,6 +15,7 @@
 //! | `completion` | names for the Tab key: registries, repositories, tags |
 //! | `value`, `json` | values of the core, and documents of anybody, as values of Nushell |
 //! | `report` | errors of the core as errors of Nushell |
+//! | `serve` | the line to the shell |
 
 mod command;
 mod completion;
@@ -25,14 +26,20 @@ mod lookup;
 mod place;
 mod report;
 mod runtime;
+mod serve;
 mod settings;
 mod value;
+
+use std::sync::Arc;
 
 use nu_plugin::{Plugin, PluginCommand};
 
 use completion::Completions;
 use connection::Connections;
 use runtime::Runtime;
+use serve::Calls;
+
+pub use serve::serve;
 
 /// The plugin. Making one costs nothing: threads and connections come with the first command that needs them.
 #[derive(Debug, Default)]
@@ -40,6 +47,7 @@ pub struct OciPlugin {
     runtime: Runtime,
     connections: Connections,
     completions: Completions,
+    calls: Arc<Calls>,
 }
 
 impl Plugin for OciPlugin {

@@ -22,13 +22,14 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::input::{Asked, Subject};
+use crate::serve;
 
 /// Rows on their way, of any table.
 pub(crate) type Rows = BoxStream<'static, Result<Value, LabeledError>>;
 
-/// How many rows are handed over together when they are there: each time a thread has to wake. So many more are made
-/// before one is taken, and the engine takes up to a hundred by itself.
-const TOGETHER: usize = 16;
+/// How many rows are handed over together when they are there, to this thread and from it to the shell: each time somebody
+/// has to wake. So many more are made before one is taken, and the engine takes up to a hundred by itself.
+const TOGETHER: usize = 64;
 
 /// The threads of asynchronous work, started when first needed.
 #[derive(Debug, Default)]
@@ -73,10 +74,14 @@ impl Runtime {
         let mut is_told = false;
         let rows = std::iter::from_fn(move || {
             let _held = &held;
-            if made.len() == 0 && first.is_none() {
+            let is_first = first.is_some();
+            if made.len() == 0 && !is_first {
                 made = receiver.blocking_recv().unwrap_or_default().into_iter();
             }
-            let row = match first.take().map(Ok).or_else(|| made.next()) {
+            let row = first.take().map(Ok).or_else(|| made.next());
+            // The first goes out at once: it may be all that is wanted.
+            serve::next_row_is_at_hand(!is_first && made.len() > 0);
+            let row = match row {
                 Some(row) => row,
                 // A table that was cut short says so; it is not to be taken for a whole one.
                 None if stop.is_cancelled() && !is_told => {

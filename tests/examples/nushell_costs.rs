@@ -2,13 +2,16 @@
 //! Tab key, and a call that does nothing.
 //!
 //! ```console
-//! $ cargo build -p nu_plugin_oci && cargo run -p e2e --example nushell_costs
+//! $ cargo build --release -p nu_plugin_oci --bins --examples
+//! $ NU_PLUGIN_OCI=target/release/nu_plugin_oci cargo run -p e2e --example nushell_costs
 //! ```
 //!
-//! Compare within one run only: it measures this machine and this build as well.
+//! Without the variable it takes the plugin that lies beside it, built as it is built itself. Compare within one run only: it
+//! measures this machine and this build as well.
 
 #![expect(clippy::print_stdout, reason = "a table is what it is run for")]
 
+use std::fmt::Write as _;
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -19,7 +22,7 @@ use e2e::recorder::Recorder;
 use e2e::registry::Registry;
 use e2e::stock::{self, Release};
 use e2e::terminal::Terminal;
-use e2e::testbed::{Part, is_there};
+use e2e::testbed::{Part, is_there, plugin};
 use hyper::Response;
 use serde_json::Value;
 
@@ -27,6 +30,7 @@ fn main() {
     if !is_there(&[Part::DockerRegistry, Part::Nu]) {
         return;
     }
+    println!("With `{}`:\n", plugin().display());
     println!("| what | how long | |");
     println!("| --- | ---: | --- |");
     listing();
@@ -40,46 +44,84 @@ fn row(what: &str, took: Duration, note: &str) {
     println!("| {what} | {took:.1?} | {note} |");
 }
 
-/// 10,000 tags, beside what the shell itself makes of the same URL.
+/// 10,000 tags, beside what the shell itself makes of the same URL, and beside a plugin that has nothing to ask.
 fn listing() {
     let registry = Registry::open();
     stock::put_releases(&registry, "many", &[Release::new("many", 0, 0)]);
     registry.multiply_tag("many", "1.0.0", (1..10_000).map(|at| format!("2.{at}.0")));
     let host = registry.host();
+    let measured = [
+        (
+            "get_first",
+            format!("http get http://{host}/v2/many/tags/list | get tags | first"),
+        ),
+        (
+            "get_all",
+            format!(
+                "http get http://{host}/v2/many/tags/list | get tags | each {{|tag| $tag }} | length"
+            ),
+        ),
+        ("first", format!("oci tags {host}/many | first")),
+        ("all", format!("oci tags {host}/many | length")),
+        ("made_up_first", "rows 10000 | first".to_owned()),
+        ("made_up", "rows 10000 | length".to_owned()),
+    ];
+    let rows = plugin().with_file_name("examples/nu_plugin_rows");
+    let plugins: Vec<_> = [plugin()]
+        .into_iter()
+        .chain(rows.exists().then_some(rows))
+        .collect();
+    let measured: Vec<_> = measured.into_iter().take(2 * plugins.len() + 2).collect();
+    // In turns: what this machine does meanwhile hits all alike.
+    let turn: Vec<_> = measured
+        .iter()
+        .map(|(name, pipeline)| format!("{name}: (timeit {{ {pipeline} }})"))
+        .collect();
     let script = format!(
-        "let url = 'http://{host}/v2/many/tags/list'; \
-         let median = {{|work| do $work; 1..9 | each {{ timeit $work }} | math median }}; \
-         {{ \
-           get_first: (do $median {{ http get $url | get tags | first }}), \
-           get_all: (do $median {{ http get $url | get tags | each {{|tag| $tag }} | length }}), \
-           first: (do $median {{ oci tags {host}/many | first }}), \
-           all: (do $median {{ oci tags {host}/many | length }}), \
-         }}"
+        "1..15 | each {{ {{ {} }} }} | skip 1 | math median",
+        turn.join(", ")
     );
-    let took = Home::new().nu_value(&script);
+    let took = Home::new()
+        .nu_with(&plugins, &format!("{script} | to json --raw"))
+        .succeeds();
+    let took: Value = serde_json::from_str(&took.stdout).expect("JSON");
     let time = |key: &str| Duration::from_nanos(took[key].as_u64().expect("a duration"));
-    let ratio = |ours: &str, shells: &str| {
-        format!(
-            "{:.2} of `http get`",
-            time(ours).as_secs_f64() / time(shells).as_secs_f64()
-        )
-    };
+    let ratio = |ours: &str, other: &str| time(ours).as_secs_f64() / time(other).as_secs_f64();
+    let to_get = |ours: &str, get: &str| format!("{:.2} of `http get`", ratio(ours, get));
     row(
         "`http get URL`, first of 10,000 tags",
         time("get_first"),
         "",
     );
     row("`http get URL`, all of them", time("get_all"), "");
-    row(
-        "`oci tags`, first row of 10,000",
-        time("first"),
-        &ratio("first", "get_first"),
-    );
+    let is_there = took.get("made_up").is_some();
+    let to_both = |ours: &str, get: &str, made_up: &str| {
+        let mut note = to_get(ours, get);
+        if is_there {
+            let _ = write!(note, ", {:.2} of made-up rows", ratio(ours, made_up));
+        }
+        note
+    };
+    let note = to_both("first", "get_first", "made_up_first");
+    row("`oci tags`, first row of 10,000", time("first"), &note);
     row(
         "`oci tags`, all rows",
         time("all"),
-        &ratio("all", "get_all"),
+        &to_both("all", "get_all", "made_up"),
     );
+    if is_there {
+        let note = to_get("made_up_first", "get_first");
+        row(
+            "made-up rows of another plugin, first",
+            time("made_up_first"),
+            &note,
+        );
+        row(
+            "made-up rows, all 10,000",
+            time("made_up"),
+            &to_get("made_up", "get_all"),
+        );
+    }
 }
 
 /// `oci tags --long` on 1,000 tags, which name a manifest each.
@@ -204,23 +246,27 @@ fn interrupts() {
     }
 }
 
-/// The Tab key at a registry that hangs, and a call beside it.
+/// The Tab key at a registry that hangs, alone and with a call beside it.
 fn completion() {
-    let (server, _waiting) = hanging();
-    let host = server.host();
+    let ((alone, _), (beside, _)) = (hanging(), hanging());
     let script = format!(
-        "oci reference a.b/c; let complete = {{|| r#'oci tags {host}/'# | commandline complete | length }}; \
-         let beside = [{{|| timeit $complete }} {{|| sleep 100ms; timeit {{ oci reference a.b/c }} }}] \
+        "oci reference a.b/c; \
+         let complete = {{|host| timeit {{ $'oci tags ($host)/' | commandline complete }} }}; \
+         let alone = [(do $complete {0}) (do $complete {0})]; \
+         let beside = [{{|| do $complete {1} }} {{|| sleep 100ms; timeit {{ oci reference a.b/c }} }}] \
            | par-each --keep-order {{|work| do $work }}; \
-         {{first: $beside.0, call: $beside.1, again: (timeit $complete)}}"
+         {{first: $alone.0, again: $alone.1, interrupted: $beside.0, call: $beside.1}}",
+        alone.host(),
+        beside.host(),
     );
     let took: Value = Home::new().nu_value(&script);
     let time = |key: &str| Duration::from_nanos(took[key].as_u64().expect("a duration"));
     row("the Tab key, at a registry that hangs", time("first"), "");
     row("the Tab key once more", time("again"), "");
     row(
-        "a call begun 0.1 s after the first",
-        time("call"),
-        "calls come in by the thread that completes",
+        "the Tab key, with another call 0.1 s later",
+        time("interrupted"),
+        "it gives way",
     );
+    row("that other call", time("call"), "`oci reference a.b/c`");
 }

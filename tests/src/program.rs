@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::loopback::block_on;
 use crate::registry::{PASSWORD, USER};
-use crate::testbed::{Part, program, toolchain};
+use crate::testbed::{Part, plugin, program, toolchain};
 
 /// No run of a test takes so long; a build of a crate without dependencies takes a few seconds.
 const LIMIT: Duration = Duration::from_mins(2);
@@ -120,8 +120,15 @@ impl Home {
     /// A script for a real Nushell that has the plugin and nothing else.
     #[must_use]
     pub fn nu(&self, script: &str) -> Run {
+        self.nu_with(&[plugin()], script)
+    }
+
+    /// A script for a real Nushell that has these plugins and nothing else.
+    #[must_use]
+    pub fn nu_with(&self, plugins: &[PathBuf], script: &str) -> Run {
         // Nu splits the list itself, and knows no quotes in it.
-        let plugins = format!("[{}]", program("nu_plugin_oci").display());
+        let plugins: Vec<_> = plugins.iter().map(|path| path.to_string_lossy()).collect();
+        let plugins = format!("[{}]", plugins.join(", "));
         let options = ["-n", "--no-std-lib", "--plugins", &plugins, "-c", script];
         self.run(&Part::Nu.path(), options)
     }

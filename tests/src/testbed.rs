@@ -94,6 +94,21 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
+/// The Nushell plugin: the one that `NU_PLUGIN_OCI` names, such as one built to be fast, else as [`program`].
+///
+/// # Panics
+///
+/// If it was not built.
+#[must_use]
+pub fn plugin() -> PathBuf {
+    let Some(named) = variable("NU_PLUGIN_OCI") else {
+        return program("nu_plugin_oci");
+    };
+    let plugin = std::path::absolute(named).expect("a path");
+    assert!(plugin.is_file(), "`{}` is not there", plugin.display());
+    plugin
+}
+
 /// The root of this repository.
 #[must_use]
 pub fn repository() -> &'static Path {

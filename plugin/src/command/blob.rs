@@ -11,6 +11,7 @@ use nu_protocol::{
 use oci_registry::{BlobStream, Descriptor, ErrorKind, Identifier, Location};
 
 use crate::OciPlugin;
+use crate::completion::completes;
 use crate::connection::Surroundings;
 use crate::input::{Asked, Subject};
 use crate::lookup::Lookup;
@@ -80,6 +81,8 @@ impl PluginCommand for Blob {
             },
         ]
     }
+
+    completes!(|_| None);
 
     fn run(
         &self,

@@ -4,6 +4,7 @@ use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand, SimplePluginComma
 use nu_protocol::{Category, LabeledError, Signature, Type, Value};
 
 use crate::OciPlugin;
+use crate::completion::completes;
 
 /// The parent of all other commands.
 pub(crate) struct Oci;
@@ -32,6 +33,8 @@ impl SimplePluginCommand for Oci {
     fn search_terms(&self) -> Vec<&str> {
         super::search_terms(&[])
     }
+
+    completes!(|_| None);
 
     fn run(
         &self,

@@ -7,6 +7,7 @@ use nu_protocol::{
 use oci_registry::Digest;
 
 use crate::OciPlugin;
+use crate::completion::completes;
 use crate::input::Asked;
 use crate::value;
 
@@ -73,6 +74,8 @@ impl PluginCommand for Reference {
             },
         ]
     }
+
+    completes!(|_| None);
 
     fn run(
         &self,
