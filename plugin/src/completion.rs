@@ -342,7 +342,8 @@ fn names(
     let settings = Settings::of_configuration(engine).ok()?;
     let surroundings = Surroundings::read(engine, &settings).ok()?;
     let environment = surroundings.environment();
-    let lookup = Lookup::new(plugin, surroundings.clone());
+    let client = plugin.connections.client(&surroundings);
+    let lookup = Lookup::new(client, surroundings.current_dir());
     let runtime = plugin.runtime.start().ok()?;
     let _inside = runtime.enter();
     let coming = plugin.completions.coming(surroundings, list, || {

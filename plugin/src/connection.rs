@@ -40,13 +40,13 @@ impl fmt::Debug for Connections {
 
 impl Connections {
     /// A client for what the shell is like now.
-    pub(crate) fn client(&self, surroundings: Surroundings) -> Client {
+    pub(crate) fn client(&self, surroundings: &Surroundings) -> Client {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some((same, client)) if *same == surroundings => client.clone(),
+            Some((same, client)) if same == surroundings => client.clone(),
             _ => {
                 let client = Client::new(surroundings.options());
-                *last = Some((surroundings, client.clone()));
+                *last = Some((surroundings.clone(), client.clone()));
                 client
             }
         }
@@ -80,11 +80,6 @@ impl Surroundings {
     /// Where relative paths are meant from.
     pub(crate) fn current_dir(&self) -> &Path {
         &self.current_dir
-    }
-
-    /// What a path means from there.
-    pub(crate) fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
-        self.current_dir.join(path)
     }
 
     /// What has been read before, by whoever has this home directory.

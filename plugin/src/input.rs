@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
-use nu_plugin::{EngineInterface, EvaluatedCall};
+use nu_plugin::EngineInterface;
 use nu_protocol::{LabeledError, PipelineData, Span, Value};
 use tokio::sync::mpsc;
 
@@ -38,17 +38,8 @@ pub(crate) enum Asked<T> {
 }
 
 impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Asked<T> {
-    /// Reads the arguments of a call, else its input.
-    pub(crate) fn read(
-        engine: &EngineInterface,
-        call: &EvaluatedCall,
-        input: PipelineData,
-    ) -> Result<Self, LabeledError> {
-        Self::of(engine, call.head, &call.positional, input)
-    }
-
     /// Reads these arguments of a call, else its input.
-    pub(crate) fn of(
+    pub(crate) fn read(
         engine: &EngineInterface,
         head: Span,
         arguments: &[Value],

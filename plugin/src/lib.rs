@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `command` | one file per command: its signature, its examples, its rows |
 //! | `input` | what a command is asked about, from arguments or the pipeline |
+//! | `session` | a call of a command: what it begins with and ends in |
 //! | `settings` | flags, and their defaults in `$env.config.plugins.oci` |
 //! | `connection` | the client, kept warm while the shell's surroundings stay as they are |
 //! | `place` | a repository, a layout directory or an archive, opened |
@@ -27,6 +28,7 @@ mod place;
 mod report;
 mod runtime;
 mod serve;
+mod session;
 mod settings;
 mod value;
 

@@ -11,8 +11,6 @@ use nu_protocol::{LabeledError, Signature, Span, Spanned, SyntaxShape};
 use oci_package::{Machine, Wanted, platform, tag};
 use oci_registry::{Client, Identifier, Location, Manifest, Tag};
 
-use crate::OciPlugin;
-use crate::connection::Surroundings;
 use crate::input::Subject;
 use crate::place::Place;
 use crate::report::{self, Report};
@@ -40,11 +38,11 @@ pub(crate) struct Found {
 }
 
 impl Lookup {
-    /// A lookup of this call, with nothing wanted in particular.
-    pub(crate) fn new(plugin: &OciPlugin, surroundings: Surroundings) -> Self {
+    /// A lookup with nothing wanted in particular; relative paths are meant from `base`.
+    pub(crate) fn new(client: Client, base: &Path) -> Self {
         Self {
-            base: surroundings.current_dir().to_owned(),
-            client: plugin.connections.client(surroundings),
+            client,
+            base: base.to_owned(),
             wanted: None,
         }
     }

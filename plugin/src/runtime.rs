@@ -28,8 +28,8 @@ use crate::serve;
 pub(crate) type Rows = BoxStream<'static, Result<Value, LabeledError>>;
 
 /// How many rows are handed over together when they are there, to this thread and from it to the shell: each time somebody
-/// has to wake. So many more are made before one is taken, and the engine takes up to a hundred by itself.
-const TOGETHER: usize = 64;
+/// has to wake. Twice as many more are made before one is taken, and the engine takes up to a hundred by itself.
+const TOGETHER: usize = 32;
 
 /// The threads of asynchronous work, started when first needed.
 #[derive(Debug, Default)]

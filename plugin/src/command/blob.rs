@@ -12,10 +12,10 @@ use oci_registry::{BlobStream, Descriptor, ErrorKind, Identifier, Location};
 
 use crate::OciPlugin;
 use crate::completion::completes;
-use crate::connection::Surroundings;
-use crate::input::{Asked, Subject};
+use crate::input::Subject;
 use crate::lookup::Lookup;
 use crate::report::{self, Report};
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
@@ -91,9 +91,8 @@ impl PluginCommand for Blob {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let asked = Asked::<Location>::read(engine, call, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
+        let session = Session::open(plugin, engine, call)?;
+        let asked = session.asked::<Location>(input)?;
         let output: Option<Spanned<PathBuf>> = call.get_flag("output")?;
         if let Some(output) = output.as_ref().filter(|_| asked.is_list()) {
             return Err(report::invalid(
@@ -104,25 +103,16 @@ impl PluginCommand for Blob {
             .with_help("use `each`, with a name for each of them"));
         }
         let output = output.map(|output| Output {
-            path: surroundings.resolve(output.item),
+            path: session.resolve(output.item),
             span: output.span,
         });
-        let fetching = Arc::new(Fetching {
-            lookup: Lookup::new(plugin, surroundings),
+        let fetching = Fetching {
+            lookup: session.lookup(),
             output,
             replaces: call.has_flag("force")?,
             span: call.head,
-        });
-        plugin.runtime.each(
-            engine,
-            call.head,
-            asked,
-            settings.concurrency,
-            move |asked| {
-                let fetching = Arc::clone(&fetching);
-                async move { fetching.fetch(&asked).await }
-            },
-        )
+        };
+        session.values(asked, fetching, Fetching::fetch)
     }
 }
 
@@ -141,7 +131,7 @@ struct Output {
 }
 
 impl Fetching {
-    async fn fetch(&self, asked: &Subject<Location>) -> Result<Value, LabeledError> {
+    async fn fetch(self: Arc<Self>, asked: Subject<Location>) -> Result<Value, LabeledError> {
         let at = asked.span;
         let Some(Identifier::Digest(digest)) = asked.name.identifier() else {
             let message = format!("failed to fetch a blob of `{}`", asked.name);
@@ -151,7 +141,7 @@ impl Fetching {
         if let Some(output) = self.output.as_ref().filter(|_| !self.replaces) {
             output.must_be_absent(&output.path)?;
         }
-        let place = self.lookup.place(asked).await?;
+        let place = self.lookup.place(&asked).await?;
         let descriptor = place.content().find_blob(&digest).await;
         let descriptor = descriptor.map_err(|error| error.at(at))?;
         let is_too_large = descriptor.size > MAX_VALUE as u64;

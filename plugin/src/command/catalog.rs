@@ -10,10 +10,10 @@ use oci_registry::{Client, Reference, RegistryName, RepositoryName};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::{Asked, Subject};
+use crate::input::Subject;
 use crate::report::Report;
 use crate::runtime::Rows;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
@@ -77,15 +77,12 @@ impl PluginCommand for Catalog {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let asked = Asked::<RegistryName>::read(engine, call, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
-        let (client, span) = (plugin.connections.client(surroundings), call.head);
-        plugin
-            .runtime
-            .each_table(engine, span, asked, settings.concurrency, move |asked| {
-                ready(rows(&client, &asked, span))
-            })
+        let session = Session::open(plugin, engine, call)?;
+        let asked = session.asked::<RegistryName>(input)?;
+        let (client, span) = (session.client(), session.span());
+        session.rows(asked, client, move |client, asked| {
+            ready(rows(&client, &asked, span))
+        })
     }
 }
 

@@ -1,7 +1,5 @@
 //! `oci config`: the document that a manifest names as its config.
 
-use std::sync::Arc;
-
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value,
@@ -10,10 +8,10 @@ use oci_registry::{ErrorKind, Location};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::{Asked, Subject};
+use crate::input::Subject;
 use crate::lookup::{Found, Lookup};
 use crate::report::Report;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::{json, report, value};
 
@@ -80,18 +78,13 @@ impl PluginCommand for Config {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let asked = Asked::<Location>::read(engine, call, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
-        let lookup = Lookup::new(plugin, surroundings).choosing(call)?;
-        let lookup = Arc::new(lookup.for_machine());
+        let session = Session::open(plugin, engine, call)?;
+        let asked = session.asked::<Location>(input)?;
+        let lookup = session.choosing_lookup()?.for_machine();
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        plugin
-            .runtime
-            .each(engine, span, asked, settings.concurrency, move |asked| {
-                let lookup = Arc::clone(&lookup);
-                async move { show(&lookup.find(&asked).await?, &asked, is_raw, span).await }
-            })
+        session.values(asked, lookup, move |lookup, asked| async move {
+            show(&lookup.find(&asked).await?, &asked, is_raw, span).await
+        })
     }
 }
 

@@ -18,12 +18,12 @@ use tokio::sync::mpsc;
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::{self, Asked, Subject};
+use crate::input::{self, Subject};
 use crate::lookup::{Found, Lookup};
 use crate::place::Place;
 use crate::report::{self, Report};
 use crate::runtime::{self, Rows};
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
@@ -108,7 +108,7 @@ impl PluginCommand for Copy {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
+        let session = Session::open(plugin, engine, call)?;
         let (sources, target) = match call.positional.as_slice() {
             [target] => (&[][..], target),
             [source, target] => (std::slice::from_ref(source), target),
@@ -121,7 +121,7 @@ impl PluginCommand for Copy {
             }
         };
         let target = input::subject::<Destination>(engine, target)?;
-        let asked = Asked::<Location>::of(engine, call.head, sources, input)?;
+        let asked = session.asked_by::<Location>(sources, input)?;
         let all_tags = call.has_flag("all-tags")?;
         let tag = target.name.tag();
         if let Some(tag) = tag.filter(|_| asked.is_list() || all_tags) {
@@ -130,8 +130,7 @@ impl PluginCommand for Copy {
             return Err(report::invalid(message, "names one tag", target.span)
                 .with_help("leave the tag out: every source keeps its own"));
         }
-        let surroundings = Surroundings::read(engine, &settings)?;
-        let lookup = Lookup::new(plugin, surroundings).choosing(call)?;
+        let lookup = session.choosing_lookup()?;
         if let Some(span) = call
             .get_flag_span("all-tags")
             .filter(|_| all_tags && lookup.chooses())
@@ -140,23 +139,18 @@ impl PluginCommand for Copy {
             return Err(report::invalid(message, "copies whole tags", span)
                 .with_help("leave --target and --platform out, or --all-tags"));
         }
-        let copying = Arc::new(Copying {
+        let copying = Copying {
             lookup,
             target,
             all_tags,
             referrers: call.has_flag("referrers")?,
             is_dry: call.has_flag("dry-run")?,
-            concurrency: settings.concurrency,
+            concurrency: session.concurrency(),
             given: Mutex::default(),
             span: call.head,
-        });
-        // One after another: what several have in common is sent once.
-        plugin
-            .runtime
-            .each_table(engine, call.head, asked, 1, move |asked| {
-                let copying = Arc::clone(&copying);
-                async move { copying.copy(&asked).await }
-            })
+        };
+        // What several have in common is sent once.
+        session.rows_in_turn(asked, copying, Copying::copy)
     }
 }
 
@@ -210,9 +204,9 @@ struct Copying {
 }
 
 impl Copying {
-    async fn copy(&self, asked: &Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn copy(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
         if !self.all_tags {
-            let row = self.copy_one(asked).await?;
+            let row = self.copy_one(&asked).await?;
             return Ok(stream::iter([Ok(row)]).boxed());
         }
         if let Some(identifier) = asked.name.identifier() {
@@ -220,8 +214,8 @@ impl Copying {
             return Err(report::invalid(message, "names one manifest", asked.span)
                 .with_help(format!("leave `{identifier}` out")));
         }
-        let source = self.lookup.place(asked).await?;
-        let target = self.location(asked)?;
+        let source = self.lookup.place(&asked).await?;
+        let target = self.location(&asked)?;
         if self.is_dry {
             self.compare_all(&source, &target, asked.span).await
         } else {

@@ -11,12 +11,12 @@ use oci_registry::{Digest, ErrorKind, Identifier, Location, Source};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::{Asked, Subject};
+use crate::input::Subject;
 use crate::lookup::Lookup;
 use crate::place::{Place, Shelf};
 use crate::report::{self, Report};
 use crate::runtime::Rows;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
@@ -85,21 +85,14 @@ impl PluginCommand for Delete {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let asked = Asked::<Location>::read(engine, call, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
-        let deleting = Arc::new(Deleting {
-            lookup: Lookup::new(plugin, surroundings),
+        let session = Session::open(plugin, engine, call)?;
+        let asked = session.asked::<Location>(input)?;
+        let deleting = Deleting {
+            lookup: session.lookup(),
             is_dry: call.has_flag("dry-run")?,
             span: call.head,
-        });
-        // One after another: what is stopped half-way has done the first half.
-        plugin
-            .runtime
-            .each_table(engine, call.head, asked, 1, move |asked| {
-                let deleting = Arc::clone(&deleting);
-                async move { deleting.delete(&asked).await }
-            })
+        };
+        session.rows_in_turn(asked, deleting, Deleting::delete)
     }
 }
 
@@ -111,7 +104,7 @@ struct Deleting {
 }
 
 impl Deleting {
-    async fn delete(&self, asked: &Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn delete(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
         let at = asked.span;
         let Some(identifier) = asked.name.identifier() else {
             let message = format!("refused to delete `{}`", asked.name);

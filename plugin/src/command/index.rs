@@ -1,7 +1,5 @@
 //! `oci index`: the document of an index, as it is.
 
-use std::sync::Arc;
-
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value,
@@ -10,9 +8,9 @@ use oci_registry::{ErrorKind, Location};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::{Asked, Subject};
-use crate::lookup::{Found, Lookup};
+use crate::input::Subject;
+use crate::lookup::Found;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::{json, report, value};
 
@@ -74,17 +72,13 @@ impl PluginCommand for Index {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let asked = Asked::<Location>::read(engine, call, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
-        let lookup = Arc::new(Lookup::new(plugin, surroundings));
+        let session = Session::open(plugin, engine, call)?;
+        let asked = session.asked::<Location>(input)?;
+        let lookup = session.lookup();
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        plugin
-            .runtime
-            .each(engine, span, asked, settings.concurrency, move |asked| {
-                let lookup = Arc::clone(&lookup);
-                async move { show(&lookup.find(&asked).await?, &asked, is_raw, span) }
-            })
+        session.values(asked, lookup, move |lookup, asked| async move {
+            show(&lookup.find(&asked).await?, &asked, is_raw, span)
+        })
     }
 }
 

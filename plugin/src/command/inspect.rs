@@ -10,10 +10,10 @@ use oci_registry::{Cache, Location};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::{Asked, Subject};
+use crate::input::Subject;
 use crate::lookup::Lookup;
 use crate::report::Report;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
@@ -81,24 +81,14 @@ impl PluginCommand for Inspect {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let asked = Asked::<Location>::read(engine, call, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
-        let release = Arc::new(Release {
-            cache: surroundings.cache(),
-            lookup: Lookup::new(plugin, surroundings).choosing(call)?,
+        let session = Session::open(plugin, engine, call)?;
+        let asked = session.asked::<Location>(input)?;
+        let release = Release {
+            cache: session.cache(),
+            lookup: session.choosing_lookup()?,
             span: call.head,
-        });
-        plugin.runtime.each(
-            engine,
-            call.head,
-            asked,
-            settings.concurrency,
-            move |asked| {
-                let release = Arc::clone(&release);
-                async move { release.show(&asked).await }
-            },
-        )
+        };
+        session.values(asked, release, Release::show)
     }
 }
 
@@ -110,8 +100,8 @@ struct Release {
 }
 
 impl Release {
-    async fn show(&self, asked: &Subject<Location>) -> Result<Value, LabeledError> {
-        let found = self.lookup.find(asked).await?;
+    async fn show(self: Arc<Self>, asked: Subject<Location>) -> Result<Value, LabeledError> {
+        let found = self.lookup.find(&asked).await?;
         let source = found.place.cached_by(self.cache.as_ref());
         let said = oci_package::inspect(&source, &found.manifest).await;
         let said = said.map_err(|error| error.at(asked.span))?;

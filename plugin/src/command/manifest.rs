@@ -1,16 +1,13 @@
 //! `oci manifest`: what a reference names.
 
-use std::sync::Arc;
-
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Category, Example, LabeledError, PipelineData, Signature, SyntaxShape, Type};
 use oci_registry::Location;
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::Asked;
 use crate::lookup::{Found, Lookup};
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
@@ -85,25 +82,19 @@ impl PluginCommand for Manifest {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let asked = Asked::<Location>::read(engine, call, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
-        let lookup = Arc::new(Lookup::new(plugin, surroundings).choosing(call)?);
+        let session = Session::open(plugin, engine, call)?;
+        let asked = session.asked::<Location>(input)?;
+        let lookup = session.choosing_lookup()?;
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        plugin
-            .runtime
-            .each(engine, span, asked, settings.concurrency, move |asked| {
-                let lookup = Arc::clone(&lookup);
-                async move {
-                    let Found {
-                        place, manifest, ..
-                    } = lookup.find(&asked).await?;
-                    Ok(if is_raw {
-                        value::document(manifest.bytes(), span)
-                    } else {
-                        value::manifest(&place, &manifest, span)
-                    })
-                }
+        session.values(asked, lookup, move |lookup, asked| async move {
+            let Found {
+                place, manifest, ..
+            } = lookup.find(&asked).await?;
+            Ok(if is_raw {
+                value::document(manifest.bytes(), span)
+            } else {
+                value::manifest(&place, &manifest, span)
             })
+        })
     }
 }

@@ -8,9 +8,8 @@ use oci_registry::RegistryName;
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::Asked;
 use crate::report::Report;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
@@ -76,29 +75,23 @@ impl PluginCommand for Ping {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let asked = Asked::<RegistryName>::read(engine, call, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
-        let (client, span) = (plugin.connections.client(surroundings), call.head);
-        plugin
-            .runtime
-            .each(engine, span, asked, settings.concurrency, move |asked| {
-                let client = client.clone();
-                async move {
-                    let at = asked.span;
-                    let registry = client.registry(&asked.name);
-                    let registry = registry.map_err(|error| error.at(at))?;
-                    let pong = registry.ping().await.map_err(|error| error.at(at))?;
-                    let source = pong.credential_source;
-                    let latency = i64::try_from(pong.latency.as_nanos()).unwrap_or(i64::MAX);
-                    let row = record! {
-                        "reference" => Value::string(asked.name.as_str(), span),
-                        "authenticated" => Value::bool(source.is_some(), span),
-                        "credential_source" => value::text(source, span),
-                        "latency" => Value::duration(latency, span),
-                    };
-                    Ok(Value::record(row, span))
-                }
-            })
+        let session = Session::open(plugin, engine, call)?;
+        let asked = session.asked::<RegistryName>(input)?;
+        let (client, span) = (session.client(), session.span());
+        session.values(asked, client, move |client, asked| async move {
+            let at = asked.span;
+            let registry = client.registry(&asked.name);
+            let registry = registry.map_err(|error| error.at(at))?;
+            let pong = registry.ping().await.map_err(|error| error.at(at))?;
+            let source = pong.credential_source;
+            let latency = i64::try_from(pong.latency.as_nanos()).unwrap_or(i64::MAX);
+            let row = record! {
+                "reference" => Value::string(asked.name.as_str(), span),
+                "authenticated" => Value::bool(source.is_some(), span),
+                "credential_source" => value::text(source, span),
+                "latency" => Value::duration(latency, span),
+            };
+            Ok(Value::record(row, span))
+        })
     }
 }

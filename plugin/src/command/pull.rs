@@ -12,11 +12,11 @@ use oci_registry::{ErrorKind, Extract, Location, UnpackOptions, unpack};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::{Asked, Subject};
+use crate::input::Subject;
 use crate::lookup::{Found, Lookup};
 use crate::report::{self, Report};
 use crate::runtime::Rows;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
@@ -94,27 +94,20 @@ impl PluginCommand for Pull {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let asked = Asked::<Location>::read(engine, call, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
+        let session = Session::open(plugin, engine, call)?;
+        let asked = session.asked::<Location>(input)?;
         let output: Option<PathBuf> = call.get_flag("output")?;
-        let directory = surroundings.resolve(output.unwrap_or_default());
-        let lookup = Lookup::new(plugin, surroundings).choosing(call)?;
-        let pulling = Arc::new(Pulling {
-            lookup: lookup.for_machine(),
+        let directory = session.resolve(output.unwrap_or_default());
+        let pulling = Pulling {
+            lookup: session.choosing_lookup()?.for_machine(),
             directory,
             uses_titles: call.has_flag("titles")?,
             replaces: call.has_flag("force")?,
-            concurrency: settings.concurrency,
+            concurrency: session.concurrency(),
             span: call.head,
-        });
-        // One after another: the files of all go to one directory.
-        plugin
-            .runtime
-            .each_table(engine, call.head, asked, 1, move |asked| {
-                let pulling = Arc::clone(&pulling);
-                async move { pulling.pull(&asked).await }
-            })
+        };
+        // The files of all go to one directory.
+        session.rows_in_turn(asked, pulling, Pulling::pull)
     }
 }
 
@@ -129,11 +122,11 @@ struct Pulling {
 }
 
 impl Pulling {
-    async fn pull(&self, asked: &Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn pull(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
         let at = asked.span;
         let Found {
             place, manifest, ..
-        } = self.lookup.find(asked).await?;
+        } = self.lookup.find(&asked).await?;
         let files = oci_package::files(&manifest).map_err(|error| error.at(at))?;
         if files.is_empty() {
             let name = place.reference(manifest.digest().clone());

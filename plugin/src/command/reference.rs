@@ -84,7 +84,8 @@ impl PluginCommand for Reference {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let asked = Asked::<oci_registry::Reference>::read(engine, call, input)?;
+        let asked =
+            Asked::<oci_registry::Reference>::read(engine, call.head, &call.positional, input)?;
         let span = call.head;
         plugin
             .runtime

@@ -10,11 +10,11 @@ use oci_registry::{Cache, Descriptor, Identifier, Location, MediaType, Optional,
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::{Asked, Subject};
+use crate::input::Subject;
 use crate::lookup::{Found, Lookup};
 use crate::report::Report;
 use crate::runtime::{self, Rows};
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
@@ -80,28 +80,18 @@ impl PluginCommand for Referrers {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let asked = Asked::<Location>::read(engine, call, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
+        let session = Session::open(plugin, engine, call)?;
+        let asked = session.asked::<Location>(input)?;
         let artifact_type: Option<String> = call.get_flag("artifact-type")?;
-        let listing = Arc::new(Listing {
+        let listing = Listing {
             artifact_type: artifact_type.map(MediaType::from),
-            cache: surroundings.cache(),
-            lookup: Lookup::new(plugin, surroundings).choosing(call)?,
-            concurrency: Concurrency::new(settings.concurrency),
-            at_once: settings.concurrency,
+            cache: session.cache(),
+            lookup: session.choosing_lookup()?,
+            concurrency: Concurrency::new(session.concurrency()),
+            at_once: session.concurrency(),
             span: call.head,
-        });
-        plugin.runtime.each_table(
-            engine,
-            call.head,
-            asked,
-            settings.concurrency,
-            move |asked| {
-                let listing = Arc::clone(&listing);
-                async move { listing.rows(&asked).await }
-            },
-        )
+        };
+        session.rows(asked, listing, Listing::rows)
     }
 }
 
@@ -117,17 +107,17 @@ struct Listing {
 }
 
 impl Listing {
-    async fn rows(&self, asked: &Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn rows(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
         let (at, span) = (asked.span, self.span);
         let (place, subject) = match asked.name.identifier() {
             // It need not be there itself.
             Some(Identifier::Digest(digest)) if !self.lookup.chooses() => {
-                (self.lookup.place(asked).await?, digest)
+                (self.lookup.place(&asked).await?, digest)
             }
             _ => {
                 let Found {
                     place, manifest, ..
-                } = self.lookup.find(asked).await?;
+                } = self.lookup.find(&asked).await?;
                 let digest = manifest.digest().clone();
                 (place, digest)
             }

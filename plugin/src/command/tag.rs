@@ -11,12 +11,12 @@ use oci_registry::{Location, Manifest, Optional, Target};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::{self, Asked, Subject};
+use crate::input::{self, Subject};
 use crate::lookup::{Found, Lookup};
 use crate::place::Place;
 use crate::report::{self, Report};
 use crate::runtime::Rows;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
@@ -82,7 +82,7 @@ impl PluginCommand for Tag {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
+        let session = Session::open(plugin, engine, call)?;
         let arguments = call.positional.as_slice();
         // No tag has either of these, and no reference has none of them.
         let is_reference = |argument: &&Value| {
@@ -104,20 +104,14 @@ impl PluginCommand for Tag {
         let tags: Result<Vec<Subject<oci_registry::Tag>>, _> =
             tags.iter().map(|tag| input::subject(engine, tag)).collect();
         let tags = tags?;
-        let asked = Asked::<Location>::of(engine, call.head, references, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
-        let tagging = Arc::new(Tagging {
-            lookup: Lookup::new(plugin, surroundings).choosing(call)?,
+        let asked = session.asked_by::<Location>(references, input)?;
+        let tagging = Tagging {
+            lookup: session.choosing_lookup()?,
             tags,
             is_dry: call.has_flag("dry-run")?,
             span: call.head,
-        });
-        plugin
-            .runtime
-            .each_table(engine, call.head, asked, 1, move |asked| {
-                let tagging = Arc::clone(&tagging);
-                async move { tagging.tag(&asked).await }
-            })
+        };
+        session.rows_in_turn(asked, tagging, Tagging::tag)
     }
 }
 
@@ -130,10 +124,10 @@ struct Tagging {
 }
 
 impl Tagging {
-    async fn tag(self: &Arc<Self>, asked: &Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn tag(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
         let Found {
             place, manifest, ..
-        } = self.lookup.find(asked).await?;
+        } = self.lookup.find(&asked).await?;
         let target = if self.is_dry {
             None
         } else {
@@ -141,9 +135,8 @@ impl Tagging {
             let target = Place::open_to_write(client, &asked.name, base).await;
             Some(target.map_err(|error| error.at(asked.span))?)
         };
-        let tagging = Arc::clone(self);
-        let work = Arc::new((tagging, place, target, manifest));
-        let rows = stream::iter(0..self.tags.len()).then(move |at| {
+        let work = Arc::new((self, place, target, manifest));
+        let rows = stream::iter(0..work.0.tags.len()).then(move |at| {
             let work = Arc::clone(&work);
             async move {
                 let (tagging, place, target, manifest) = &*work;

@@ -1,6 +1,5 @@
 //! `oci tags`: the tags of a repository, and what they name.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt};
@@ -10,15 +9,15 @@ use nu_protocol::{
     record,
 };
 use oci_package::{Concurrency, Survey};
-use oci_registry::{Cache, Client, Location, Tag};
+use oci_registry::{Cache, Location, Tag};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
-use crate::connection::Surroundings;
-use crate::input::{Asked, Subject};
-use crate::place::Place;
+use crate::input::Subject;
+use crate::lookup::Lookup;
 use crate::report::{self, Report};
 use crate::runtime::Rows;
+use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
@@ -101,35 +100,23 @@ impl PluginCommand for Tags {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let asked = Asked::<Location>::read(engine, call, input)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
-        let listing = Arc::new(Listing {
-            base: surroundings.current_dir().to_owned(),
-            cache: surroundings.cache(),
-            client: plugin.connections.client(surroundings),
+        let session = Session::open(plugin, engine, call)?;
+        let asked = session.asked::<Location>(input)?;
+        let listing = Listing {
+            lookup: session.lookup(),
+            cache: session.cache(),
             is_long: call.has_flag("long")?,
             names_repository: asked.is_list(),
-            concurrency: Concurrency::new(settings.concurrency),
+            concurrency: Concurrency::new(session.concurrency()),
             span: call.head,
-        });
-        plugin.runtime.each_table(
-            engine,
-            call.head,
-            asked,
-            settings.concurrency,
-            move |asked| {
-                let listing = Arc::clone(&listing);
-                async move { listing.rows(&asked).await }
-            },
-        )
+        };
+        session.rows(asked, listing, Listing::rows)
     }
 }
 
 /// How this call lists tags.
 struct Listing {
-    client: Client,
-    base: PathBuf,
+    lookup: Lookup,
     is_long: bool,
     names_repository: bool,
     cache: Option<Cache>,
@@ -140,7 +127,7 @@ struct Listing {
 
 impl Listing {
     /// The rows of one repository.
-    async fn rows(&self, asked: &Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn rows(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
         let at = asked.span;
         if let Some(identifier) = asked.name.identifier() {
             let message = format!("failed to list the tags of `{}`", asked.name);
@@ -153,8 +140,7 @@ impl Listing {
                 ),
             );
         }
-        let place = Place::open(&self.client, &asked.name, &self.base);
-        let place = place.await.map_err(|error| error.at(at))?;
+        let place = self.lookup.place(&asked).await?;
         let tags = place.content().tags();
         let source = place.cached_by(self.cache.as_ref());
         let (span, names_repository) = (self.span, self.names_repository);
