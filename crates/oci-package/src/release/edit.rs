@@ -60,9 +60,6 @@ impl Failure for Error {
                 vec![format!("choose from what is there: {}", offered.join(", "))]
             }
             Self::Foreign { .. } => vec!["add it to an index of its own".into()],
-            Self::NoIndex { .. } => {
-                vec!["list the tags of the repository to see what is there".into()]
-            }
             _ => Vec::new(),
         }
     }
