@@ -110,15 +110,40 @@ pub(super) async fn registries(
     file.map(|file| file.registries()).unwrap_or_default()
 }
 
-/// Gives a file this content at once, readable for its owner only. A link stays, and what it leads to is replaced.
-pub(super) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let path = behind_links(path)?;
+/// Keeps others out of a file while it is read and replaced: others of this program, since docker's own tools keep nobody
+/// out. Where there are no such locks, as on some network file systems, the last one to write wins as it does with docker.
+pub(super) struct Turn(#[expect(dead_code, reason = "held")] Option<std::fs::File>);
+
+impl Turn {
+    pub(super) async fn wait(path: &Path) -> Self {
+        let path = path.to_owned();
+        let lock = tokio::task::spawn_blocking(move || {
+            let path = behind_links(&path)?;
+            let directory = own_directory(&path)?;
+            // The file is replaced, and its lock would go with it.
+            let directory = std::fs::File::open(directory)?;
+            directory.lock()?;
+            Ok::<_, std::io::Error>(directory)
+        });
+        Self(lock.await.ok().and_then(Result::ok))
+    }
+}
+
+/// The directory of a file, made for nobody but its owner where it is not there.
+fn own_directory(path: &Path) -> std::io::Result<&Path> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.create(directory)?;
+    Ok(directory)
+}
+
+/// Gives a file this content at once, readable for its owner only. A link stays, and what it leads to is replaced.
+pub(super) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let path = behind_links(path)?;
+    let directory = own_directory(&path)?;
     // Made with mode 0600 where there are modes.
     let mut staged = tempfile::NamedTempFile::new_in(directory)?;
     staged.write_all(content)?;

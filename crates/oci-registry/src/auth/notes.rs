@@ -67,16 +67,24 @@ impl Notes {
     }
 
     pub(super) async fn add(&self, registry: &RegistryName) -> crate::Result<()> {
-        let mut names = self.read().await?;
-        if names.insert(registry.clone()) {
-            self.write(&names)?;
-        }
-        Ok(())
+        self.change(|names| names.insert(registry.clone())).await
     }
 
     pub(super) async fn remove(&self, registry: &RegistryName) -> crate::Result<()> {
+        self.change(|names| names.remove(registry)).await
+    }
+
+    /// Changes them while no other process of this program does.
+    async fn change(
+        &self,
+        change: impl FnOnce(&mut BTreeSet<RegistryName>) -> bool,
+    ) -> crate::Result<()> {
+        let _turn = match &self.path {
+            Some(path) => Some(file::Turn::wait(path).await),
+            None => None,
+        };
         let mut names = self.read().await?;
-        if names.remove(registry) {
+        if change(&mut names) {
             self.write(&names)?;
         }
         Ok(())

@@ -115,7 +115,7 @@ impl CredentialStore {
             Credential::Registry(_) => return Err(Error::Fleeting.into()),
         };
         let (path, place) = self.file.as_ref().context(HomelessSnafu)?;
-        let mut document = Document::read(path, place).await?;
+        let document = Document::read(path, place).await?;
         let key = docker_key(registry);
         if let Some(helper) = document.parsed.docker_helper(registry) {
             let kept = Kept {
@@ -123,26 +123,31 @@ impl CredentialStore {
                 is_readable: false,
             };
             self.helpers.keep(helper, key, place, pair).await?;
-            document.remove(registry);
-            document.set(key, IndexMap::new());
-            document.write(path, place)?;
+            let leave = |document: &mut Document| {
+                document.remove(registry);
+                document.set(key, IndexMap::new());
+                true
+            };
+            Document::change(path, place, leave).await?;
             return Ok(kept);
         }
         #[cfg(feature = "keyring")]
         if self.notes.can_be_kept() && self.keyring.store(registry, credential).await.is_ok() {
             self.notes.add(registry).await?;
             // An older one in the file would be found before it.
-            if document.remove(registry) {
-                document.write(path, place)?;
-            }
+            let remove = |document: &mut Document| document.remove(registry);
+            Document::change(path, place, remove).await?;
             return Ok(Kept {
                 place: keyring::PLACE.to_owned(),
                 is_readable: false,
             });
         }
-        document.remove(registry);
-        document.set(key, entry(credential));
-        document.write(path, place)?;
+        let put = |document: &mut Document| {
+            document.remove(registry);
+            document.set(key, entry(credential));
+            true
+        };
+        Document::change(path, place, put).await?;
         Ok(Kept {
             place: place.clone(),
             is_readable: true,
@@ -158,10 +163,10 @@ impl CredentialStore {
     pub async fn forget(&self, registry: &RegistryName) -> crate::Result<Vec<String>> {
         let mut places = Vec::new();
         if let Some((path, place)) = &self.file {
-            let mut document = Document::read(path, place).await?;
+            let document = Document::read(path, place).await?;
             let key = docker_key(registry);
             let helper = document.parsed.docker_helper(registry).map(str::to_owned);
-            let has_entry = document.remove(registry);
+            let has_entry = document.has(registry);
             if let Some(helper) = helper {
                 let found = self.helpers.look(&helper, key, place, true).await?.found;
                 if found.is_some() {
@@ -172,7 +177,8 @@ impl CredentialStore {
                 places.push(place.clone());
             }
             if has_entry {
-                document.write(path, place)?;
+                let remove = |document: &mut Document| document.remove(registry);
+                Document::change(path, place, remove).await?;
             }
         }
         #[cfg(feature = "keyring")]
@@ -243,6 +249,29 @@ impl Document {
             keys.insert(key, value);
         }
         Ok(Self { parsed, keys })
+    }
+
+    /// Changes a file while no other process of this program does; `change` says whether there was anything to change.
+    async fn change(
+        path: &std::path::Path,
+        place: &str,
+        change: impl FnOnce(&mut Self) -> bool,
+    ) -> crate::Result<()> {
+        let _turn = file::Turn::wait(path).await;
+        let mut document = Self::read(path, place).await?;
+        if change(&mut document) {
+            document.write(path, place)?;
+        }
+        Ok(())
+    }
+
+    /// Whether there is an entry that [`Document::remove`] would remove.
+    fn has(&self, registry: &RegistryName) -> bool {
+        let mut entries = match self.keys.get(AUTHS) {
+            Some(Value::Table(entries)) => entries.keys(),
+            _ => return false,
+        };
+        entries.any(|key| file::is_key_of(key, registry))
     }
 
     fn auths(&mut self) -> &mut IndexMap<String, Value> {
@@ -327,6 +356,33 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), CONFIG);
         let again = store(&home).forget(&name("a.b:5000")).await.unwrap();
         assert_eq!(again, [""; 0]);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn those_who_log_in_at_once_are_all_kept() {
+        let home = Home::new().file(".docker/config.json", CONFIG);
+        let names: Vec<_> = (0..20).map(|at| name(&format!("r{at}.example"))).collect();
+        let credential = Credential::from_pair("carol", "pass:word");
+        let kept = names.iter().map(|name| {
+            let store = store(&home);
+            let credential = &credential;
+            async move { store.keep(name, credential).await.unwrap() }
+        });
+        futures_util::future::join_all(kept).await;
+        let path = home.path().join(".docker/config.json");
+        let written = std::fs::read_to_string(&path).unwrap();
+        let missing: Vec<_> = names
+            .iter()
+            .filter(|name| !written.contains(name.as_str()))
+            .collect();
+        assert!(missing.is_empty(), "{missing:?}");
+        let forgotten = names.iter().map(|name| {
+            let store = store(&home);
+            async move { store.forget(name).await.unwrap() }
+        });
+        futures_util::future::join_all(forgotten).await;
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), CONFIG);
     }
 
     #[tokio::test]

@@ -66,7 +66,9 @@ pub(crate) fn folders(environment: &Environment) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The folder of a host and port, where there is one. What may not be looked into is passed over, as podman does.
+/// The folder of a host and port, where there is one. What may not be looked into is an error, since nobody can tell what
+/// is in there; but for the machine's own folders, which some systems keep for their administrator: they are passed over,
+/// as podman does.
 pub(crate) fn find(folders: &[PathBuf], host: &str) -> Result<Option<PathBuf>, Error> {
     // The file systems of Windows know no colon in a name, and docker leaves it out there.
     let name = if cfg!(windows) {
@@ -79,7 +81,7 @@ pub(crate) fn find(folders: &[PathBuf], host: &str) -> Result<Option<PathBuf>, E
         match std::fs::metadata(&own) {
             Ok(metadata) if metadata.is_dir() => return Ok(Some(own)),
             Ok(_) => {}
-            Err(error) if is_absent(error.kind()) => {}
+            Err(error) if is_absent(error.kind()) || is_passed_over(folder, error.kind()) => {}
             Err(source) => {
                 let folder = folder.clone();
                 return Err(Error::Find { folder, source });
@@ -90,10 +92,12 @@ pub(crate) fn find(folders: &[PathBuf], host: &str) -> Result<Option<PathBuf>, E
 }
 
 fn is_absent(kind: IoErrorKind) -> bool {
-    matches!(
-        kind,
-        IoErrorKind::NotFound | IoErrorKind::NotADirectory | IoErrorKind::PermissionDenied
-    )
+    matches!(kind, IoErrorKind::NotFound | IoErrorKind::NotADirectory)
+}
+
+fn is_passed_over(folder: &Path, kind: IoErrorKind) -> bool {
+    let is_of_the_machine = OF_THE_MACHINE.iter().any(|own| folder == Path::new(own));
+    is_of_the_machine && kind == IoErrorKind::PermissionDenied
 }
 
 /// What the folder of a registry holds.
@@ -225,6 +229,40 @@ mod tests {
         };
         assert_eq!(list(home.path()).unwrap(), expected);
         assert_eq!(list(&path("absent")).unwrap(), Held::default());
+    }
+
+    #[test]
+    fn only_the_machine_s_folders_may_be_closed() {
+        let (denied, home) = (IoErrorKind::PermissionDenied, tempfile::tempdir().unwrap());
+        assert!(!is_absent(denied));
+        assert!(is_passed_over(Path::new("/etc/docker/certs.d"), denied));
+        assert!(!is_passed_over(home.path(), denied));
+        let other = IoErrorKind::Other;
+        assert!(!is_passed_over(Path::new("/etc/docker/certs.d"), other));
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            let closed = home.path().join("certs.d");
+            write(&closed.join("a.b/ca.crt"));
+            let set = |path: &Path, mode| {
+                std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+            };
+            set(&closed.join("a.b"), 0o000);
+            let listed = list(&closed.join("a.b"));
+            set(&closed, 0o000);
+            let found = find(std::slice::from_ref(&closed), "a.b");
+            set(&closed, 0o700);
+            set(&closed.join("a.b"), 0o700);
+            // An administrator is kept out of nothing.
+            if rustix::process::geteuid().is_root() {
+                return;
+            }
+            let shown = closed.display().to_string();
+            for error in [listed.unwrap_err(), found.unwrap_err()] {
+                assert_eq!(error.kind(), ErrorKind::Io);
+                assert!(error.to_string().contains(&shown), "{error}");
+            }
+        }
     }
 
     #[test]
