@@ -91,6 +91,8 @@ enum Error {
     },
     #[snafu(display("failed to find the blob {digest} in the layout `{}`", directory.display()))]
     NoBlob { directory: PathBuf, digest: Digest },
+    #[snafu(display("refused to delete {digest} in the layout `{}` as a blob: it is a manifest there", directory.display()))]
+    AManifest { directory: PathBuf, digest: Digest },
     #[snafu(display("refused `{}`: its content has digest {actual}", path.display()))]
     WrongDigest { path: PathBuf, actual: Digest },
 }
@@ -100,6 +102,7 @@ impl Failure for Error {
         match self {
             Self::NoLayout { directory } => layouts_below(directory),
             Self::NoDirectory { .. } => vec!["check the path".into()],
+            Self::AManifest { .. } => vec!["delete it as a manifest".into()],
             Self::Occupied { .. } => vec!["name a directory that is new or empty".into()],
             _ => Vec::new(),
         }
@@ -110,7 +113,8 @@ impl Failure for Error {
             Self::NoLayout { .. }
             | Self::NoDirectory { .. }
             | Self::NoManifest { .. }
-            | Self::NoBlob { .. } => ErrorKind::NotFound,
+            | Self::NoBlob { .. }
+            | Self::AManifest { .. } => ErrorKind::NotFound,
             Self::Parse { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } => {
                 ErrorKind::Protocol
             }

@@ -1,9 +1,11 @@
 //! Taking content away from a layout: first from `index.json`, then its file, so that nothing listed is missing.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use snafu::ensure;
 
-use super::{Error, Layout, Listing, NoBlobSnafu, NoManifestSnafu};
+use super::{AManifestSnafu, Error, Layout, Listing, NoBlobSnafu, NoManifestSnafu};
 use crate::digest::Digest;
 use crate::reference::Tag;
 use crate::storage::Delete;
@@ -18,6 +20,27 @@ impl Listing {
 }
 
 impl Layout {
+    /// Whether `index.json`, or an index that it leads to, lists this as a manifest. What is missing leads to nothing.
+    async fn leads_to(&self, digest: &Digest) -> crate::Result<bool> {
+        let listing = self.read_listing().await?;
+        let listed = listing.manifests.into_iter();
+        let mut ahead: Vec<_> = listed.map(|listed| listed.into_descriptor()).collect();
+        let mut seen = HashSet::new();
+        while let Some(next) = ahead.pop() {
+            if next.digest == *digest {
+                return Ok(true);
+            }
+            if !next.media_type.is_index() || !seen.insert(next.digest.clone()) {
+                continue;
+            }
+            let read = self.read_manifest(&next.digest, Some(&next.media_type));
+            if let Some(manifest) = read.await? {
+                ahead.extend(manifest.successors().into_iter().cloned());
+            }
+        }
+        Ok(false)
+    }
+
     /// Removes the file of some content; whether it was there.
     async fn remove(&self, digest: &Digest) -> Result<bool, Error> {
         let path = self.blob_path(digest);
@@ -69,13 +92,54 @@ impl Delete for Layout {
     }
 
     async fn delete_blob(&self, digest: &Digest) -> crate::Result<()> {
-        let listing = self.read_listing().await?;
-        // Manifests have files as blobs have; one that is listed is none to be taken away as a blob.
-        let mut listed = listing.manifests.iter();
-        let is_manifest = listed.any(|listed| listed.digest == *digest);
-        let is_gone = !is_manifest && self.remove(digest).await?;
+        // Manifests have files as blobs have, and are none to be taken away as a blob.
+        let is_manifest = self.leads_to(digest).await?;
         let (directory, digest) = (self.directory.clone(), digest.clone());
+        ensure!(!is_manifest, AManifestSnafu { directory, digest });
+        let is_gone = self.remove(&digest).await?;
         ensure!(is_gone, NoBlobSnafu { directory, digest });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::Blob;
+    use crate::error::ErrorKind;
+    use crate::manifest::{Annotations, Index, Manifest, MediaType};
+    use crate::pack::Packed;
+    use crate::storage::{Source, Target};
+
+    #[tokio::test]
+    async fn a_manifest_that_an_index_lists_is_no_blob_to_delete() {
+        let home = tempfile::tempdir().unwrap();
+        let layout = Layout::create(home.path()).await.unwrap();
+        let layer = Blob::from_bytes(MediaType::OCTET_STREAM, "content");
+        let inner = Packed::new("a/b".into(), Blob::empty(), vec![layer], Annotations::new());
+        let inner = inner.unwrap();
+        for blob in inner.blobs() {
+            layout.push_blob(blob).await.unwrap();
+        }
+        let inner = inner.manifest().clone();
+        layout.push_manifest(&inner).await.unwrap();
+        let mut root = inner.descriptor();
+        for _ in 0..2 {
+            let index = Manifest::from_index(Index::new(None, vec![root])).unwrap();
+            layout.push_manifest(&index).await.unwrap();
+            layout.tag(&index, &"1".parse().unwrap()).await.unwrap();
+            root = index.descriptor();
+        }
+        let error = layout.delete_blob(inner.digest()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains("it is a manifest"), "{error}");
+        assert!(
+            layout
+                .manifest(&inner.digest().clone().into())
+                .await
+                .is_ok()
+        );
+        let layer = inner.as_image().unwrap().layers[0].digest.clone();
+        layout.delete_blob(&layer).await.unwrap();
     }
 }
