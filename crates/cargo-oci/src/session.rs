@@ -178,6 +178,9 @@ impl Session {
             Step::Warning { from, text } => {
                 reporter.note(format_args!("`{from}` says: {text}"));
             }
+            Step::Ignored { from, what } => {
+                reporter.note(format_args!("ignored what `{from}` asks for: {what}"));
+            }
             _ => {}
         });
         let directory = environment.current_dir().to_owned();

@@ -26,6 +26,13 @@ pub enum Step {
         /// What it said, without anything that a terminal would act on.
         text: String,
     },
+    /// A server asks for something that cannot be meant, and it is not done; told once.
+    Ignored {
+        /// The host that asks for it.
+        from: String,
+        /// What it asks for, without anything that a terminal would act on.
+        what: String,
+    },
     /// An upload is in this state.
     Upload(UploadState),
     /// The authorisation of a request is in this state.

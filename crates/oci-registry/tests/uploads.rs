@@ -10,7 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oci_registry::{
-    Access, Blob, Delivery, Digest, ErrorKind, MediaType, Meter, Repository, Target,
+    Access, Blob, Client, ClientOptions, Delivery, Digest, Environment, ErrorKind, MediaType,
+    Meter, Observer, Repository, Step, Target,
 };
 use scripted::client::{Me, Nobody, client, repository};
 use scripted::{Asked, Reply, Server};
@@ -625,13 +626,34 @@ async fn the_least_size_of_chunks_is_honoured_as_far_as_it_makes_sense() {
             _ => None,
         })
         .await;
-        let repository = repository(&server, Nobody, Access::Push);
+        let ignored = Arc::new(Mutex::new(Vec::new()));
+        let mut options = ClientOptions::new(Environment::default());
+        options.credentials = Arc::new(Nobody);
+        options.observer = Observer::new({
+            let ignored = Arc::clone(&ignored);
+            move |step| {
+                if let Step::Ignored { from, what } = step {
+                    ignored.lock().unwrap().push(format!("{from} {what}"));
+                }
+            }
+        });
+        let reference = format!("{}/acme/widgets", server.host()).parse().unwrap();
+        let client = Client::new(options);
+        let repository = client.repository(&reference, Access::Push).unwrap();
         push_known(&repository, &shelf, content(11 << 20))
             .await
             .unwrap();
         let asked = server.asked();
         let chunk = asked.iter().find(|asked| asked.method == "PATCH").unwrap();
         assert_eq!(chunk.body.len(), first, "{least}");
+        let ignored = ignored.lock().unwrap();
+        let is_ignored = matches!(least, "4611686018427387904" | "much");
+        assert_eq!(ignored.len(), usize::from(is_ignored), "{ignored:?}");
+        let says = format!("127.0.0.1 `OCI-Chunk-Min-Length: {least}`");
+        assert!(
+            ignored.iter().all(|told| told.starts_with(&says)),
+            "{ignored:?}"
+        );
     }
 }
 

@@ -12,6 +12,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::TryStreamExt;
@@ -28,7 +29,7 @@ use crate::blob::{Blob, Meter};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::exchange::body::Body;
-use crate::exchange::{self, Request, origin};
+use crate::exchange::{self, Request, Response, origin};
 use crate::journal::{Step, UploadState};
 use crate::manifest::MediaType;
 use crate::reference::RepositoryName;
@@ -47,6 +48,9 @@ const PROGRESS: u64 = 1 << 20;
 
 /// The sizes of chunks that are tried, in bytes. Amazon's registries want at least 5 MiB, GitHub's takes at most 4.
 const CHUNKS: [u64; 3] = [8 << 20, 4 << 20, 1 << 20];
+
+/// The header in which a registry says how large chunks have to be.
+const LEAST: &str = "OCI-Chunk-Min-Length";
 
 /// The largest minimum for chunks that is honoured, in bytes. Chunks are not held in memory, so this may be much.
 const MAX_LEAST: u64 = 1 << 30;
@@ -114,6 +118,8 @@ struct Habits {
 pub(super) struct Uploads {
     habits: Mutex<Habits>,
     open: Mutex<Vec<Open>>,
+    /// Whether a wish of the registry was ignored and that was told.
+    has_ignored: AtomicBool,
 }
 
 /// A session as it must be known to be cancelled.
@@ -143,6 +149,7 @@ impl Default for Uploads {
         Self {
             habits: Mutex::new(habits),
             open: Mutex::default(),
+            has_ignored: AtomicBool::new(false),
         }
     }
 }
@@ -477,12 +484,17 @@ impl Upload<'_> {
 
     /// The session that an answer opens.
     fn session(&self, answer: &Answer) -> Result<Option<Session>, Error> {
-        let least = answer.response.header("OCI-Chunk-Min-Length");
-        let least = least.and_then(|least| least.parse().ok());
+        let least = answer.response.header(LEAST).map_or(0, |asked| {
+            let least = asked.parse().ok().filter(|least| *least <= MAX_LEAST);
+            least.unwrap_or_else(|| {
+                self.ignore(&answer.response, asked);
+                0
+            })
+        });
         let session = location(answer)?.map(|url| Session {
             url,
             offset: 0,
-            least: least.filter(|least| *least <= MAX_LEAST).unwrap_or(0),
+            least,
             is_continued: false,
             is_home: self.repository.is_home(&answer.response),
         });
@@ -758,6 +770,18 @@ impl Upload<'_> {
 
     fn uploads(&self) -> &Uploads {
         self.repository.uploads()
+    }
+
+    /// Tells, once, that chunks will not be as large as the registry wants them.
+    fn ignore(&self, response: &Response, asked: &str) {
+        if self.uploads().has_ignored.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let asked = response.secrets().escape(asked, 100);
+        let from = response.met.url.host_str().unwrap_or_default().to_owned();
+        let what = format!("`{LEAST}: {asked}`, which is no number of bytes up to {MAX_LEAST}");
+        let tell = || Step::Ignored { from, what };
+        self.repository.observer().tell(tell);
     }
 
     fn enter(&self, state: UploadState) {
