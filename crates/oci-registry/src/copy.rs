@@ -98,6 +98,9 @@ pub enum CopyEvent {
     BlobStarted(Descriptor, Meter),
     /// A blob is at the target.
     Blob(Descriptor, Delivery),
+    /// A blob that may not be passed on is not at the source, and was left out
+    /// ([`MediaType::is_nondistributable`](crate::MediaType::is_nondistributable)).
+    Skipped(Descriptor),
     /// A manifest is at the target, under its digest.
     Manifest(Descriptor),
     /// A tag of the target names the manifest.
@@ -141,7 +144,8 @@ impl fmt::Debug for CopyOptions<'_> {
     }
 }
 
-/// Copies the artifact that `root` names, with everything it needs, and returns its manifest.
+/// Copies the artifact that `root` names, with everything it needs, and returns its manifest. Layers that may not be passed
+/// on are copied where the source has them, and left out where it does not; other places that they name are not asked.
 ///
 /// # Errors
 ///
@@ -520,6 +524,16 @@ impl<'a> Copy<'a> {
         owner: &Identifier,
     ) -> Result<Vec<Digest>, Error> {
         let _leave = self.moving.acquire().await;
+        if descriptor.media_type.is_nondistributable() {
+            let found = self.source.blob(descriptor).await.optional();
+            let found = found.with_context(|_| ReadSnafu {
+                place: self.source.describe(&descriptor.digest.clone().into()),
+            })?;
+            if found.is_none() {
+                (self.options.observer)(CopyEvent::Skipped(descriptor.clone()));
+                return Ok(Vec::new());
+            }
+        }
         let failure = Arc::new(Mutex::new(None));
         let content = Borrowed {
             source: Arc::clone(self.source),

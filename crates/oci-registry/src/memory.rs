@@ -151,7 +151,7 @@ impl Target for Memory {
         if let Some(missing) = manifest
             .successors()
             .into_iter()
-            .find(|successor| !state.has(successor))
+            .find(|successor| !state.has(successor) && !successor.media_type.is_nondistributable())
         {
             let (digest, missing) = (manifest.digest().clone(), missing.digest.clone());
             return Err(MissingSuccessorSnafu { digest, missing }.build().into());

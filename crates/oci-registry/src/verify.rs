@@ -78,6 +78,9 @@ impl Failure for Error {
 pub enum VerifyEvent<'a> {
     /// It is what its descriptor says.
     Good(&'a Descriptor),
+    /// It is not there, and need not be: it is a layer that may not be passed on
+    /// ([`MediaType::is_nondistributable`]).
+    Skipped(&'a Descriptor),
     /// It is not there, or is something else.
     Wrong(&'a Descriptor, &'a crate::Error),
 }
@@ -117,6 +120,8 @@ pub struct Verified {
     pub manifests: usize,
     /// How many blobs there are.
     pub blobs: usize,
+    /// How many layers are not there and need not be. They are counted nowhere else.
+    pub skipped: usize,
     /// The bytes of all of them.
     pub size: u64,
 }
@@ -142,6 +147,7 @@ pub async fn verify(
         manifest: manifest.clone(),
         manifests: 1,
         blobs: 0,
+        skipped: 0,
         size: descriptor.size,
     };
     let mut wrong = 0_usize;
@@ -157,6 +163,13 @@ pub async fn verify(
         let Some((piece, outcome)) = checks.next().await else {
             break;
         };
+        let may_be_absent =
+            piece.depth.is_none() && piece.descriptor.media_type.is_nondistributable();
+        if may_be_absent && matches!(&outcome, Err(error) if error.kind() == ErrorKind::NotFound) {
+            verified.skipped += 1;
+            (options.observer)(VerifyEvent::Skipped(&piece.descriptor));
+            continue;
+        }
         *(if piece.depth.is_some() {
             &mut verified.manifests
         } else {

@@ -4,14 +4,15 @@
 
 mod scripted;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use oci_registry::{
-    Access, BlobStream, CopyOptions, Descriptor, Digest, ErrorKind, Identifier, ImageManifest,
-    Manifest, MediaType, Side, Source, TagStream, copy,
+    Access, Archive, ArchiveFormat, Blob, BlobStream, CopyEvent, CopyOptions, Delete, Descriptor,
+    Digest, ErrorKind, Identifier, ImageManifest, Layout, Manifest, MediaType, Memory, Side,
+    Source, TagStream, Target, VerifyOptions, copy, verify,
 };
 use scripted::client::{Nobody, repository};
 use scripted::{Asked, Reply, Server};
@@ -122,4 +123,101 @@ async fn a_source_that_fails_under_way_is_the_one_that_failed() {
     assert_eq!(error.to_string(), format!("failed to read `slow:{digest}`"));
     let cause = std::error::Error::source(&error).unwrap();
     assert_eq!(cause.to_string(), "it stood still");
+}
+
+// ---- layers that may not be passed on
+
+const KINDS: [&str; 2] = [
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+];
+
+/// An image with a layer of this kind, which is there or not.
+async fn with_layer(kind: &str, is_there: bool) -> (Memory, Manifest) {
+    let memory = Memory::new();
+    let layer = Blob::from_bytes(kind.into(), "licensed");
+    let config = Blob::empty();
+    memory.push_blob(&config).await.unwrap();
+    if is_there {
+        memory.push_blob(&layer).await.unwrap();
+    }
+    let mut image = ImageManifest::new("a/b".into(), config.descriptor().clone());
+    let mut descriptor = layer.descriptor().clone();
+    descriptor.urls = vec!["http://127.0.0.1:1/never/asked".into()];
+    image.layers = vec![descriptor];
+    let manifest = Manifest::from_image(image).unwrap();
+    memory.push_manifest(&manifest).await.unwrap();
+    (memory, manifest)
+}
+
+#[tokio::test]
+async fn a_layer_that_may_not_be_passed_on_is_left_out_where_it_is_not_there() {
+    for (kind, is_there) in KINDS
+        .into_iter()
+        .flat_map(|kind| [(kind, false), (kind, true)])
+    {
+        let (memory, manifest) = with_layer(kind, is_there).await;
+        let source: Arc<dyn Source> = Arc::new(memory);
+        let home = tempfile::tempdir().unwrap();
+        let layout = Layout::create(home.path().join("layout")).await.unwrap();
+        let format = ArchiveFormat::Oci;
+        let archive = Archive::create(home.path().join("archive"), format)
+            .await
+            .unwrap();
+        let server = taker().await;
+        let registry = repository(&server, Nobody, Access::Push);
+        let plain = Memory::new();
+        let targets: [&dyn Target; 4] = [&layout, &archive, &registry, &plain];
+        let root = Identifier::Digest(manifest.digest().clone());
+        for (number, target) in targets.into_iter().enumerate() {
+            let skipped = Mutex::new(Vec::new());
+            let observer = |event: CopyEvent| {
+                if let CopyEvent::Skipped(blob) = event {
+                    skipped.lock().unwrap().push(blob);
+                }
+            };
+            let tags = vec!["1".parse().unwrap()];
+            let options = CopyOptions {
+                tags,
+                observer: &observer,
+                ..CopyOptions::default()
+            };
+            copy(&source, &root, target, options).await.unwrap();
+            let layer = manifest.as_image().unwrap().layers[0].clone();
+            let expected = if is_there { vec![] } else { vec![layer] };
+            assert_eq!(skipped.into_inner().unwrap(), expected, "{number}");
+            if number == 2 {
+                continue;
+            }
+            let verified = verify(target, &root, VerifyOptions::default())
+                .await
+                .unwrap();
+            let (there, absent) = if is_there { (2, 0) } else { (1, 1) };
+            assert_eq!(
+                (verified.blobs, verified.skipped),
+                (there, absent),
+                "{number}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_layer_that_only_names_other_places_must_be_there() {
+    let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let (memory, manifest) = with_layer(kind, true).await;
+    let layer = &manifest.as_image().unwrap().layers[0].digest;
+    memory.delete_blob(layer).await.unwrap();
+    let root = Identifier::Digest(manifest.digest().clone());
+    let error = verify(&memory, &root, VerifyOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Mismatch);
+    let source: Arc<dyn Source> = Arc::new(memory);
+    let copied = copy(&source, &root, &Memory::new(), CopyOptions::default()).await;
+    let error = copied.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.side()),
+        (ErrorKind::NotFound, Some(Side::Source))
+    );
 }

@@ -362,6 +362,11 @@ impl<'a> Told<'a> {
                     digest: &manifest.digest,
                 });
             }
+            CopyEvent::Skipped(blob) => {
+                let why =
+                    "the source does not have it, and it is a layer that may not be passed on";
+                reporter.status("Skipped", format_args!("{}: {why}", blob.digest));
+            }
             CopyEvent::LeftAside(tag) => self.tally().left_aside.push(tag),
             _ => {}
         }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use oci_package::{Comparison, PackageFile};
-use oci_registry::{ErrorKind, Identifier, Location, Manifest, Source, VerifyEvent, VerifyOptions};
+use oci_registry::{
+    Descriptor, ErrorKind, Identifier, Location, Manifest, Source, VerifyEvent, VerifyOptions,
+};
 
 use super::find::{self, Selector};
 use super::{contents, location, missing};
@@ -62,12 +64,20 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         None => root,
     };
     let reporter = session.reporter;
-    let observer = |event: VerifyEvent<'_>| {
-        if let VerifyEvent::Wrong(piece, error) = event {
-            let name = piece.annotation(oci_package::annotation::TITLE);
-            let name = name.map_or_else(String::new, |name| format!("{name}, "));
-            reporter.status("Wrong", format_args!("{name}{}: {error}", piece.digest));
+    let name = |piece: &Descriptor| {
+        let title = piece.annotation(oci_package::annotation::TITLE);
+        let title = title.map_or_else(String::new, |title| format!("{title}, "));
+        format!("{title}{}", piece.digest)
+    };
+    let observer = |event: VerifyEvent<'_>| match event {
+        VerifyEvent::Wrong(piece, error) => {
+            reporter.status("Wrong", format_args!("{}: {error}", name(piece)));
         }
+        VerifyEvent::Skipped(piece) => {
+            let why = "it is not there, and is a layer that may not be passed on";
+            reporter.status("Skipped", format_args!("{}: {why}", name(piece)));
+        }
+        _ => {}
     };
     reporter.status("Verifying", flags.reference.with(root.clone()));
     let options = VerifyOptions {

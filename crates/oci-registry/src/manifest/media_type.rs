@@ -91,6 +91,17 @@ impl MediaType {
         )
     }
 
+    /// Whether content of this type may be kept from places that would pass it on, and is often only where its licence
+    /// lets it be (image-spec, `layer.md`, "Non-Distributable Layers").
+    pub fn is_nondistributable(&self) -> bool {
+        [
+            "application/vnd.oci.image.layer.nondistributable.",
+            "application/vnd.docker.image.rootfs.foreign.",
+        ]
+        .iter()
+        .any(|prefix| self.0.starts_with(prefix))
+    }
+
     /// The media type of a `Content-Type` header, its parameters ignored.
     pub fn from_content_type(header: &str) -> Self {
         header
