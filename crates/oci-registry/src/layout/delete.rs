@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use snafu::ensure;
 
-use super::{AManifestSnafu, Error, Layout, Listing, NoBlobSnafu, NoManifestSnafu};
+use super::{AManifestSnafu, Error, Layout, Listed, Listing, NoBlobSnafu, NoManifestSnafu};
 use crate::digest::Digest;
 use crate::reference::Tag;
 use crate::storage::Delete;
@@ -24,7 +24,7 @@ impl Layout {
     async fn leads_to(&self, digest: &Digest) -> crate::Result<bool> {
         let listing = self.read_listing().await?;
         let listed = listing.manifests.into_iter();
-        let mut ahead: Vec<_> = listed.map(|listed| listed.into_descriptor()).collect();
+        let mut ahead: Vec<_> = listed.map(Listed::into_descriptor).collect();
         let mut seen = HashSet::new();
         while let Some(next) = ahead.pop() {
             if next.digest == *digest {
