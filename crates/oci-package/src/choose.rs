@@ -6,16 +6,23 @@
 
 use std::fmt;
 
+use futures_util::future::{BoxFuture, FutureExt};
 use oci_registry::{
     Descriptor, ErrorKind, Identifier, Index, Manifest, Optional as _, Platform, Source, Tag,
 };
-use snafu::{ResultExt, Snafu};
+use snafu::{ResultExt, Snafu, ensure};
 
 use crate::annotation;
 use crate::error::Failure;
 use crate::platform::{self, GlibcVersion, Libc};
 use crate::tag::ReleaseTag;
 use crate::target::PackageTarget;
+
+/// How deep indexes within an index are looked into, as deep as they are copied.
+const MAX_DEPTH: usize = 4;
+
+/// How many indexes within an index are looked into.
+const MAX_INDEXES: usize = 32;
 
 /// How many tags are asked for at most where an index does not help.
 const MAX_FALLBACKS: usize = 4;
@@ -27,6 +34,10 @@ enum Error {
         name: String,
         source: oci_registry::Error,
     },
+    #[snafu(display(
+        "gave up looking for `{wanted}` in `{name}`: it has more than {MAX_INDEXES} indexes, or they are nested more than {MAX_DEPTH} deep"
+    ))]
+    Maze { name: String, wanted: String },
     #[snafu(display("failed to find `{wanted}` in `{name}`"))]
     NotOffered {
         name: String,
@@ -39,6 +50,7 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::ReadManifest { source, .. } => source.kind(),
+            Self::Maze { .. } => ErrorKind::Protocol,
             Self::NotOffered { .. } => ErrorKind::NotFound,
         }
     }
@@ -59,7 +71,7 @@ impl Failure for Error {
     fn registry_error(&self) -> Option<&oci_registry::Error> {
         match self {
             Self::ReadManifest { source, .. } => Some(source),
-            Self::NotOffered { .. } => None,
+            Self::Maze { .. } | Self::NotOffered { .. } => None,
         }
     }
 }
@@ -145,7 +157,8 @@ pub fn fallback_tags(tag: &Tag, wanted: &Wanted) -> Vec<Tag> {
         .collect()
 }
 
-/// Fetches the manifest that `identifier` names, or of an index the one that fits best.
+/// Fetches the manifest that `identifier` names, or of an index the one that fits best. An entry that is an index itself
+/// is looked into: the one that fits, and where none does those that do not say what they are for, in their order.
 ///
 /// Where there is no index under a tag, or it lists nothing that fits, the tags of single targets are asked. A manifest
 /// that is named directly is returned for whatever machine it is; only a target or platform that was asked for is held
@@ -163,16 +176,17 @@ pub async fn find(
     let offered = match &root {
         Ok(root) => match root.as_index() {
             Some(index) => {
-                if let Some(entry) = choose(index, wanted)
-                    && let Some(manifest) = read(source, &entry.digest.clone().into()).await?
-                {
+                let mut search = Search {
+                    source,
+                    name: source.describe(identifier),
+                    wanted,
+                    indexes: 0,
+                    offered: Vec::new(),
+                };
+                if let Some(manifest) = search.within(index, 0).await? {
                     return Ok(manifest);
                 }
-                index
-                    .manifests
-                    .iter()
-                    .filter_map(|entry| Offer::of_entry(entry).name())
-                    .collect()
+                search.offered
             }
             None => match PackageTarget::read(root) {
                 Some(package)
@@ -210,6 +224,58 @@ pub async fn find(
     }
     .build()
     .into())
+}
+
+/// A search through an index and the indexes within it.
+struct Search<'a> {
+    source: &'a dyn Source,
+    name: String,
+    wanted: &'a Wanted,
+    /// How many indexes were looked into.
+    indexes: usize,
+    /// What there is, as far as was looked.
+    offered: Vec<String>,
+}
+
+impl Search<'_> {
+    fn within<'b>(
+        &'b mut self,
+        index: &'b Index,
+        depth: usize,
+    ) -> BoxFuture<'b, crate::Result<Option<Manifest>>> {
+        async move {
+            let names = index.manifests.iter();
+            let names = names.filter(|entry| !entry.media_type.is_index());
+            self.offered
+                .extend(names.filter_map(|entry| Offer::of_entry(entry).name()));
+            let fitting = choose(index, self.wanted);
+            let silent = index.manifests.iter().filter(|entry| {
+                entry.media_type.is_index() && Offer::of_entry(entry).name().is_none()
+            });
+            for entry in fitting.into_iter().chain(silent) {
+                let read = read(self.source, &entry.digest.clone().into()).await?;
+                let Some(manifest) = read else {
+                    continue;
+                };
+                let Some(inner) = manifest.as_index() else {
+                    return Ok(Some(manifest));
+                };
+                self.indexes += 1;
+                ensure!(
+                    depth < MAX_DEPTH && self.indexes <= MAX_INDEXES,
+                    MazeSnafu {
+                        name: &self.name,
+                        wanted: self.wanted.to_string()
+                    }
+                );
+                if let Some(found) = self.within(inner, depth + 1).await? {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        }
+        .boxed()
+    }
 }
 
 async fn read(source: &dyn Source, identifier: &Identifier) -> crate::Result<Option<Manifest>> {
@@ -574,5 +640,95 @@ mod tests {
         let error = found("3.0.0", machine(GNU, None)).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert_eq!(error.to_string(), "failed to read `memory:3.0.0`");
+    }
+
+    #[tokio::test]
+    async fn indexes_within_an_index_are_looked_into() {
+        let (gnu, mac) = (manifest(GNU, "glibc", None), manifest(MAC, "", None));
+        let windows = manifest("x86_64-pc-windows-msvc", "", None);
+        let inner = index(std::slice::from_ref(&mac));
+        // One that says what it is for, one that says nothing, and one that promises what it does not have.
+        let named = |inner: &Manifest, text: &str| {
+            let platform = Some(platform::parse(text).unwrap());
+            Descriptor {
+                platform,
+                ..inner.descriptor()
+            }
+        };
+        let linux = index(std::slice::from_ref(&gnu));
+        let silent = Index::new(
+            None,
+            vec![index(std::slice::from_ref(&windows)).descriptor()],
+        );
+        let silent = Manifest::from_index(silent).unwrap();
+        let entries = vec![
+            named(&linux, "linux/amd64"),
+            named(&linux, "linux/riscv64"),
+            inner.descriptor(),
+            silent.descriptor(),
+        ];
+        let root = Manifest::from_index(Index::new(None, entries)).unwrap();
+        let memory = memory(&[("gnu", &gnu), ("mac", &mac), ("windows", &windows)]).await;
+        for index in [
+            &inner,
+            &linux,
+            &index(std::slice::from_ref(&windows)),
+            &silent,
+            &root,
+        ] {
+            memory.push_manifest(index).await.unwrap();
+        }
+        let root = root.digest().clone().into();
+        let found = async |text: &str| {
+            find(
+                &memory,
+                &root,
+                &Wanted::Platform(platform::parse(text).unwrap()),
+            )
+            .await
+        };
+        assert_eq!(found("linux/amd64").await.unwrap(), gnu);
+        assert_eq!(found("darwin/arm64").await.unwrap(), mac);
+        assert_eq!(found("windows/amd64").await.unwrap(), windows);
+        let target = Wanted::Target(MAC.into());
+        assert_eq!(find(&memory, &root, &target).await.unwrap(), mac);
+        let error = found("linux/riscv64").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        let help = error.help().concat();
+        assert!(help.contains(GNU) && help.contains(MAC), "{help}");
+    }
+
+    #[tokio::test]
+    async fn a_maze_of_indexes_is_left() {
+        let memory = memory(&[]).await;
+        let find_in = async |root: &Manifest| {
+            let root = root.digest().clone().into();
+            let wanted = Wanted::Platform(platform::parse("linux/amd64").unwrap());
+            find(&memory, &root, &wanted).await.unwrap_err()
+        };
+        let mut root = Manifest::from_index(Index::new(None, Vec::new())).unwrap();
+        for depth in 0..6 {
+            memory.push_manifest(&root).await.unwrap();
+            let expected = if depth <= MAX_DEPTH {
+                ErrorKind::NotFound
+            } else {
+                ErrorKind::Protocol
+            };
+            assert_eq!(find_in(&root).await.kind(), expected, "{depth}");
+            root = Manifest::from_index(Index::new(None, vec![root.descriptor()])).unwrap();
+        }
+        let mut entries = Vec::new();
+        for number in 0..=MAX_INDEXES {
+            let mut index = Index::new(None, Vec::new());
+            index
+                .annotations
+                .insert("number".into(), number.to_string());
+            let index = Manifest::from_index(index).unwrap();
+            memory.push_manifest(&index).await.unwrap();
+            entries.push(index.descriptor());
+        }
+        let root = Manifest::from_index(Index::new(None, entries)).unwrap();
+        memory.push_manifest(&root).await.unwrap();
+        assert_eq!(find_in(&root).await.kind(), ErrorKind::Protocol);
     }
 }
