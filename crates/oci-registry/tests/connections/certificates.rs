@@ -11,7 +11,7 @@ use oci_registry::{
     Access, Anonymous, Client, ClientOptions, Descriptor, Digest, Environment, Error, ErrorKind,
     MediaType, RegistryOptions, Repository, Source,
 };
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
@@ -23,19 +23,19 @@ use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 const TAGS: &str = r#"{"name":"acme/widgets","tags":["1"]}"#;
 
 /// An authority and all that it has signed.
-struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    certificate: rcgen::Certificate,
+    pub(crate) certificate: rcgen::Certificate,
 }
 
 /// A certificate and its key.
-struct Pair {
-    certificate: rcgen::Certificate,
-    key: KeyPair,
+pub(crate) struct Pair {
+    pub(crate) certificate: rcgen::Certificate,
+    pub(crate) key: KeyPair,
 }
 
 impl Authority {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
@@ -46,9 +46,15 @@ impl Authority {
         }
     }
 
-    fn sign(&self, name: &str) -> Pair {
+    pub(crate) fn sign(&self, name: &str) -> Pair {
+        self.sign_until(name, 4096)
+    }
+
+    /// A certificate for a name, up to a year.
+    fn sign_until(&self, name: &str, year: i32) -> Pair {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
         Pair {
             certificate: params.signed_by(&key, &self.issuer).unwrap(),
             key,
@@ -90,7 +96,12 @@ impl Drop for Server {
 
 impl Server {
     async fn start(authority: &Authority, clients: Clients, answer: String) -> Self {
-        let Pair { certificate, key } = authority.sign("127.0.0.1");
+        Self::with(authority.sign("127.0.0.1"), authority, clients, answer).await
+    }
+
+    /// A server with this certificate.
+    async fn with(pair: Pair, authority: &Authority, clients: Clients, answer: String) -> Self {
+        let Pair { certificate, key } = pair;
         let provider = Arc::new(default_provider());
         let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
         let config = config.with_safe_default_protocol_versions().unwrap();
@@ -380,4 +391,51 @@ async fn a_port_that_speaks_no_tls_is_told_as_such_and_not_tried_in_plain_text()
     assert_eq!(beginnings.len(), 1);
     assert_eq!(beginnings[0][..2], [0x16, 0x03], "a handshake of TLS");
     server.abort();
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_host_or_another_time_is_refused_at_once() {
+    let authority = Authority::new();
+    let for_other = authority.sign("registry.example");
+    let expired = authority.sign_until("127.0.0.1", 2020);
+    for (pair, word) in [(for_other, "not valid for name"), (expired, "expired")] {
+        let server = Server::with(pair, &authority, Clients::Anybody, ok(TAGS)).await;
+        let folders = Folders::new();
+        folders.file(&server.host(), "ca.crt", &authority.certificate.pem());
+        let error = tags(options(folders.0.path()), &server.host())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Network);
+        let text = told(&error);
+        assert!(text.contains(word) && text.contains("--ca-file"), "{text}");
+        assert_eq!(server.connections(), 1, "{text}");
+        assert!(server.shown().is_empty(), "nothing was asked");
+    }
+}
+
+#[tokio::test]
+async fn a_handshake_that_is_cut_is_tried_again() {
+    let authority = Authority::new();
+    let server = Server::start(&authority, Clients::Anybody, ok(TAGS)).await;
+    let folders = Folders::new();
+    // What cuts the first two, in the middle of the handshake.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let host = listener.local_addr().unwrap().to_string();
+    folders.file(&host, "ca.crt", &authority.certificate.pem());
+    let behind = server.host();
+    let cuts = tokio::spawn(async move {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut beginning = [0; 5];
+            stream.read_exact(&mut beginning).await.unwrap();
+            stream.write_all(&[0x16, 0x03, 0x03, 0x00]).await.unwrap();
+        }
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut behind = tokio::net::TcpStream::connect(behind).await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut behind).await;
+    });
+    let found = tags(options(folders.0.path()), &host).await;
+    assert_eq!(found.unwrap(), ["1"]);
+    assert_eq!(server.connections(), 1);
+    cuts.abort();
 }
