@@ -301,6 +301,18 @@ impl Run {
     ///
     /// As [`Run::outcome`], and if it ends before it is time.
     pub fn stopped_by(self, signal: &str, mut is_time: impl FnMut() -> bool) -> Outcome {
+        self.stopped_by_each([(signal, &mut is_time)])
+    }
+
+    /// Runs the program, and sends it these signals, each as soon as it is its time.
+    ///
+    /// # Panics
+    ///
+    /// As [`Run::stopped_by`].
+    pub fn stopped_by_each<const N: usize>(
+        self,
+        signals: [(&str, &mut dyn FnMut() -> bool); N],
+    ) -> Outcome {
         let mut command = tokio::process::Command::new(&self.program);
         command
             .args(&self.arguments)
@@ -317,20 +329,22 @@ impl Run {
             let id = child.id().expect("a child that was just started");
             let ended = child.wait_with_output();
             tokio::pin!(ended);
-            loop {
-                let tick = tokio::time::sleep(std::time::Duration::from_millis(5));
-                tokio::select! {
-                    output = &mut ended => panic!("`{line}` ended before it was time: {output:?}"),
-                    () = tick => {}
+            for (signal, is_time) in signals {
+                loop {
+                    let tick = tokio::time::sleep(std::time::Duration::from_millis(5));
+                    tokio::select! {
+                        output = &mut ended => panic!("`{line}` ended before it was time: {output:?}"),
+                        () = tick => {}
+                    }
+                    if is_time() {
+                        break;
+                    }
                 }
-                if is_time() {
-                    break;
-                }
+                let sent = std::process::Command::new("/bin/kill")
+                    .args(["-s", signal, &id.to_string()])
+                    .status();
+                assert!(sent.expect("a signal can be sent").success());
             }
-            let sent = std::process::Command::new("/bin/kill")
-                .args(["-s", signal, &id.to_string()])
-                .status();
-            assert!(sent.expect("a signal can be sent").success());
             tokio::time::timeout(LIMIT, ended).await
         });
         let output = output

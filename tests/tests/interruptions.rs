@@ -2,12 +2,20 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use e2e::loopback::{Body, Server, body};
 use e2e::narrows::Narrows;
 use e2e::program::{Home, Run};
 use e2e::registry::Registry;
 use e2e::require;
 use e2e::sources::Sources;
+use e2e::testbed::program;
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+use hyper::{Method, Request, Response};
 
 /// The size of a file that takes a while, in bytes.
 const LARGE: u64 = 24 << 20;
@@ -113,4 +121,115 @@ fn a_push_that_was_stopped_leaves_nothing_half_and_can_be_done_again() {
             registry.tags("widgets")
         );
     }
+}
+
+/// A registry that takes content and then says no more, neither to what it took nor to a farewell.
+fn speechless(taken: &Arc<AtomicUsize>, left: &Arc<AtomicUsize>) -> Server {
+    let (taken, left) = (Arc::clone(taken), Arc::clone(left));
+    Server::start(move |request: Request<Incoming>| {
+        let (taken, left) = (Arc::clone(&taken), Arc::clone(&left));
+        async move {
+            let answer = |status: u16| {
+                let answer = Response::builder().status(status);
+                answer
+                    .header("location", "/v2/upload")
+                    .body(body(""))
+                    .expect("an answer")
+            };
+            match request.method() {
+                &Method::PUT | &Method::PATCH => {
+                    let _: Result<_, _> = request.into_body().collect().await;
+                    taken.fetch_add(1, Ordering::SeqCst);
+                    std::future::pending::<Response<Body>>().await
+                }
+                &Method::DELETE => {
+                    left.fetch_add(1, Ordering::SeqCst);
+                    std::future::pending().await
+                }
+                &Method::POST => answer(202),
+                _ => answer(404),
+            }
+        }
+    })
+}
+
+#[test]
+fn who_interrupts_twice_does_not_wait_for_a_farewell() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    let (taken, left) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
+    let server = speechless(&taken, &left);
+    let mut since = None;
+    let stopped = push(&home, &sources, &server.host()).stopped_by_each([
+        ("INT", &mut || taken.load(Ordering::SeqCst) > 0),
+        ("INT", &mut || {
+            let is_leaving = left.load(Ordering::SeqCst) > 0;
+            since = is_leaving.then(Instant::now);
+            is_leaving
+        }),
+    ]);
+    assert_eq!(stopped.code, Some(130), "{stopped}");
+    // Who interrupts once waits two seconds for it.
+    let waited = since.expect("it was left").elapsed();
+    assert!(
+        waited < Duration::from_millis(1500),
+        "{waited:?}: {stopped}"
+    );
+}
+
+/// The same with no file larger than this, in KiB: as a disk that is full by then.
+fn on_a_full_disk(home: &Home, limit: u32, arguments: &[&str]) -> Run {
+    let arguments: Vec<_> = arguments
+        .iter()
+        .map(|argument| format!("'{argument}'"))
+        .collect();
+    let (program, arguments) = (program("cargo-oci"), arguments.join(" "));
+    let program = program.display();
+    home.bash(&format!(
+        "trap '' XFSZ; ulimit -f {limit}; exec '{program}' {arguments}"
+    ))
+}
+
+#[test]
+fn a_full_disk_is_told_and_leaves_nothing_half() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    push(&home, &sources, registry.host()).succeeds();
+    let expected = fs::read(sources.beside("large")).unwrap();
+    let reference = format!("{}/widgets:1.2.3", registry.host());
+
+    let directory = sources.beside("pulled");
+    let output = directory.to_str().unwrap();
+    let pull = ["pull", &reference, "--output", output];
+    let full = on_a_full_disk(&home, 8 << 10, &pull).outcome();
+    assert_eq!(full.code, Some(1), "{full}");
+    assert!(full.stderr.contains("failed to write `"), "{full}");
+    assert!(full.stderr.contains("File too large"), "{full}");
+    assert!(names(&directory).iter().all(|name| name == ".oci-partial"));
+    home.cargo_oci(pull).succeeds();
+    assert_eq!(names(&directory), ["large"]);
+    assert!(fs::read(directory.join("large")).unwrap() == expected);
+
+    let layout = sources.beside("layout");
+    let to = format!("oci:{}:1", layout.display());
+    let copy = ["copy", &reference, &to];
+    let full = on_a_full_disk(&home, 8 << 10, &copy).outcome();
+    assert_eq!(full.code, Some(1), "{full}");
+    assert!(full.stderr.contains("File too large"), "{full}");
+    let blobs = fs::read_dir(layout.join("blobs/sha256")).expect("the layout was made");
+    for blob in blobs {
+        let blob = blob.expect("it can be read");
+        let name = blob.file_name().to_string_lossy().into_owned();
+        assert!(blob.metadata().unwrap().len() < 8 << 20, "{name}");
+        assert!(!name.starts_with(".partial-"), "{name}");
+    }
+    home.cargo_oci(copy).succeeds();
+    home.cargo_oci(["verify", &to]).succeeds();
+
+    let archive = sources.beside("archive.tar");
+    let to = format!("oci-archive:{}", archive.display());
+    let copy = ["copy", &reference, &to];
+    let full = on_a_full_disk(&home, 8 << 10, &copy).outcome();
+    assert_eq!(full.code, Some(1), "{full}");
+    assert!(!archive.exists(), "{full}");
+    home.cargo_oci(copy).succeeds();
 }
