@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::loopback::{Body, Server, body};
+use e2e::messages::Schema;
 use e2e::narrows::Narrows;
 use e2e::program::{Home, Run};
 use e2e::registry::Registry;
@@ -232,4 +233,45 @@ fn a_full_disk_is_told_and_leaves_nothing_half() {
     assert_eq!(full.code, Some(1), "{full}");
     assert!(!archive.exists(), "{full}");
     home.cargo_oci(copy).succeeds();
+}
+
+/// A package whose build waits, for a minute at most, to be stopped.
+fn waiting() -> Sources {
+    let sources = Sources::widgets();
+    let script = "fn main() {\n    std::fs::write(\"begun\", \"\").unwrap();\n    \
+        eprintln!(\"waiting\");\n    \
+        std::thread::park_timeout(std::time::Duration::from_secs(60));\n}\n";
+    sources.write("build.rs", script);
+    sources
+}
+
+#[test]
+fn ctrl_c_during_a_build_is_an_interrupt_and_no_failed_build() {
+    let (home, sources) = (Home::new(), waiting());
+    let run = home.cargo_oci_at_terminal("push -vv --registry oci:out; echo \"code $?\"");
+    let shown = run.within(sources.path());
+    let shown = shown.answering(&[("[widgets 1.2.3] waiting", "\u{3}")]);
+    assert!(shown.stdout.contains("code 130"), "{shown}");
+    assert!(
+        !sources.path().join("out").exists(),
+        "nothing was published"
+    );
+}
+
+#[test]
+fn who_is_told_to_end_during_a_build_says_so_where_no_terminal_does() {
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let (home, sources) = (Home::new(), waiting());
+        let begun = sources.path().join("begun");
+        let push = home.cargo_oci(["push", "--registry=oci:out", "--message-format=json"]);
+        let stopped = push.within(sources.path());
+        let stopped = stopped.stopped_by(signal, || begun.exists());
+        assert_eq!(stopped.code, Some(code), "{stopped}");
+        let last = stopped.stderr.lines().last();
+        assert_eq!(last, Some("error: interrupted"), "{stopped}");
+        let told = Schema::documented().check(&stopped.stdout);
+        let error = told.last().unwrap();
+        assert_eq!(error["kind"], "interrupted");
+        assert_eq!(error["code"], code);
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io::Write;
+use std::io::{IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -25,6 +25,9 @@ const SIGNALLED: u8 = 128;
 
 /// How many characters of one line are shown; a stranger's text may be part of any.
 const LONGEST_LINE: usize = 4000;
+
+/// What is said where somebody asked to stop.
+const INTERRUPTED: &str = "interrupted";
 
 /// What cargo exits with when it fails.
 const BUILD_FAILED: u8 = 101;
@@ -67,13 +70,15 @@ impl Error {
         }
     }
 
-    /// Stopped by this signal.
+    /// Stopped by this signal. A terminal shows that it was; a log has to be told.
     pub(crate) fn interrupted(signal: u8) -> Self {
+        let is_shown = std::io::stderr().is_terminal();
+        let words: Box<dyn StdError + Send + Sync> = Box::new(Words(INTERRUPTED.to_owned()));
         Self {
             exit: SIGNALLED + signal,
-            kind: "interrupted",
+            kind: INTERRUPTED,
             help: Vec::new(),
-            cause: None,
+            cause: (!is_shown).then_some(words),
         }
     }
 
@@ -467,7 +472,7 @@ impl Error {
         let mut causes = self.cause.iter().flat_map(|cause| causes(cause.as_ref()));
         let message = causes.next().unwrap_or_else(|| match self.exit {
             BUILD_FAILED => "cargo failed to build".to_owned(),
-            _ => "interrupted".to_owned(),
+            _ => INTERRUPTED.to_owned(),
         });
         Message::Error {
             kind: self.kind,
