@@ -53,7 +53,80 @@ fn nothing_to_push() {
         .cargo_oci(["push", "--registry", "oci:out"])
         .within(Sources::plain_library().path())
         .fails_with(2);
-    assert!(outcome.stderr.contains("plain"), "{outcome}");
+    let count = outcome.stderr.matches("nothing to push").count();
+    assert_eq!(count, 1, "it is said once: {outcome}");
+    assert!(outcome.stderr.contains("`plain`"), "{outcome}");
+    assert!(outcome.stderr.contains("`--kind rlib`"), "{outcome}");
+}
+
+#[test]
+fn a_directory_without_a_package() {
+    let home = Home::new();
+    for verb in [&["push", "--registry=oci:out"][..], &["init"]] {
+        let refused = home.cargo_oci(verb.iter().copied());
+        let refused = refused.fails_with(2).at_once();
+        assert!(refused.stderr.contains("`--manifest-path`"), "{refused}");
+    }
+    let elsewhere = [
+        "push",
+        "--registry=oci:out",
+        "--manifest-path=no/Cargo.toml",
+    ];
+    let refused = home.cargo_oci(elsewhere).fails_with(2).at_once();
+    assert!(
+        refused
+            .stderr
+            .contains("check the path behind `--manifest-path`"),
+        "{refused}"
+    );
+    let sources = Sources::widgets();
+    sources.append("Cargo.toml", "[[[");
+    let broken = home.cargo_oci(["init"]).within(sources.path());
+    let broken = broken.fails_with(2).at_once();
+    assert!(broken.stderr.contains("mend what cargo"), "{broken}");
+}
+
+#[test]
+fn files_where_directories_belong_and_the_other_way_round() {
+    let home = Home::new();
+    std::fs::write(home.path().join("file"), "mine").unwrap();
+    let dead = "127.0.0.1:1/widgets:1";
+    let refused = home.cargo_oci(["pull", dead, "--output=file"]);
+    let refused = refused.fails_with(2).at_once();
+    assert!(
+        refused
+            .stderr
+            .contains("into `file`: it is not a directory"),
+        "{refused}"
+    );
+    let kind = "--artifact-type=a/b";
+    for line in [
+        &["attach", dead, "nothere.txt"][..],
+        &["attach", dead, "nothere.txt:text/plain"],
+        &["attach", dead, "file", "tmp", kind],
+    ] {
+        let refused = home.cargo_oci(line.iter().copied());
+        let refused = refused.fails_with(2).at_once();
+        assert!(
+            refused.stderr.contains("there is no such file"),
+            "{refused}"
+        );
+    }
+    let unknown = home.cargo_oci(["attach", dead, "file"]);
+    let unknown = unknown.fails_with(2).at_once();
+    assert!(unknown.stderr.contains("`--artifact-type`"), "{unknown}");
+    for verb in ["tags", "pull", "inspect"] {
+        let absent = home.cargo_oci([verb, "oci-archive:nothere.tar"]);
+        let absent = absent.fails_with(4).at_once();
+        assert!(absent.stderr.contains("check the path"), "{absent}");
+    }
+    home.cargo_oci(["man", "--output=file"]).fails_with(1);
+    home.cargo_oci(["uninstall", "a.b/c", "--root=file"])
+        .fails_with(1);
+    assert_eq!(
+        std::fs::read_to_string(home.path().join("file")).unwrap(),
+        "mine"
+    );
 }
 
 #[test]

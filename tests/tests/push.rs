@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use e2e::messages::Schema;
 use e2e::program::Home;
 use e2e::recorder::Recorder;
 use e2e::registry::Registry;
@@ -275,6 +276,45 @@ fn a_dry_run_changes_nothing() {
         "{requests:#?}"
     );
     assert_eq!(registry.tags(REPOSITORY), [""; 0]);
+}
+
+#[test]
+fn a_dry_run_of_what_would_be_refused_shows_it_and_ends_so() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    sources.write("made", "first");
+    let push = |more: &[&str]| {
+        let fixed = ["push", "--file=round=made", "--registry=oci:out"];
+        let run = home.cargo_oci(fixed.iter().chain(more).copied());
+        run.within(sources.path())
+    };
+    let first = push(&[]).succeeds().printed_digest();
+    sources.write("made", "second");
+    let schema = Schema::documented();
+    let plan = |outcome: &e2e::program::Outcome| {
+        let plans = schema.check(&outcome.stdout);
+        assert_eq!(plans.len(), 1, "{outcome}");
+        let actions = plans[0]["tags"].as_array().unwrap().iter();
+        let actions = actions.map(|tag| tag["action"].as_str().unwrap().to_owned());
+        (actions.collect::<Vec<_>>(), plans[0].clone())
+    };
+    let refused = push(&["--dry-run"]).fails_with(5);
+    assert!(
+        refused.stderr.contains("`round` has other content"),
+        "{refused}"
+    );
+    let (actions, shown) = plan(&refused);
+    assert_eq!(actions, ["refuse", "write"]);
+    assert_ne!(shown["digest"], first);
+    let allowed = push(&["--dry-run", "--overwrite"]).succeeds();
+    let (actions, overwritten) = plan(&allowed);
+    assert_eq!(actions, ["replace", "write"]);
+    assert_eq!(overwritten["manifest"], shown["manifest"]);
+    // Nothing has changed, and what the plan says is what a push does.
+    sources.write("made", "first");
+    assert_eq!(push(&[]).succeeds().printed_digest(), first);
+    sources.write("made", "second");
+    let done = push(&["--overwrite"]).succeeds();
+    assert_eq!(shown["digest"], done.printed_digest());
 }
 
 #[test]

@@ -132,9 +132,25 @@ impl StdError for FileFailure {
 }
 
 /// The advice of a room below, which knows of no command of ours to log in with.
-fn advice(help: Vec<String>) -> Vec<String> {
+fn advice(help: Vec<String>, kind: oci_registry::ErrorKind) -> Vec<String> {
     let ours = |help: String| help.replace("`docker login ", "`cargo oci login ");
-    help.into_iter().map(ours).collect()
+    let help: Vec<_> = help.into_iter().map(ours).collect();
+    match next_step(kind) {
+        Some(step) if help.is_empty() => vec![step.to_owned()],
+        _ => help,
+    }
+}
+
+/// What to do next where nobody knows better.
+fn next_step(kind: oci_registry::ErrorKind) -> Option<&'static str> {
+    use oci_registry::ErrorKind;
+    match kind {
+        ErrorKind::Io => Some("check the path, its permissions, and the room that is left"),
+        ErrorKind::Mismatch => Some("try again; if it stays so, what is stored there is damaged"),
+        ErrorKind::Network | ErrorKind::RateLimited => Some("try again later"),
+        ErrorKind::Protocol => Some("see what is asked and answered with `-v`"),
+        _ => None,
+    }
 }
 
 impl From<oci_registry::Error> for Error {
@@ -142,7 +158,7 @@ impl From<oci_registry::Error> for Error {
         Self {
             exit: error.kind().exit_code(),
             kind: name(error.kind()),
-            help: advice(error.help()),
+            help: advice(error.help(), error.kind()),
             cause: Some(Box::new(error)),
         }
     }
@@ -153,7 +169,7 @@ impl From<oci_package::Error> for Error {
         Self {
             exit: error.kind().exit_code(),
             kind: name(error.kind()),
-            help: advice(error.help()),
+            help: advice(error.help(), error.kind()),
             cause: Some(Box::new(error)),
         }
     }

@@ -29,7 +29,7 @@ impl Failure for Error {
     }
 
     fn help(&self) -> Vec<String> {
-        vec!["dates are written as in RFC 3339, `2026-03-14T15:09:26Z`".into()]
+        vec!["write the date as RFC 3339 does: `2026-03-14T15:09:26Z`".into()]
     }
 }
 

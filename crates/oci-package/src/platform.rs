@@ -31,7 +31,7 @@ impl Failure for Error {
     fn help(&self) -> Vec<String> {
         match self {
             Self::UnknownTarget { .. } => {
-                vec!["`rustc --print target-list` lists the targets that rustc knows".into()]
+                vec!["see the targets that rustc knows with `rustc --print target-list`".into()]
             }
             Self::ParsePlatform { .. } => {
                 vec!["write for example `linux/amd64` or `linux/arm/v7`".into()]

@@ -67,6 +67,7 @@ impl Fault for Error {
             Self::Occupied { .. } => {
                 Some("pass `--force` to replace it, or choose another `--root`".to_owned())
             }
+            Self::Open { .. } => Some("name another directory with `--root`".to_owned()),
             _ => None,
         }
     }

@@ -42,6 +42,9 @@ impl Fault for Error {
     }
 
     fn help(&self) -> Option<String> {
+        if let Self::Ask { source } = self {
+            return source.refusal().map(|words| advice(words).to_owned());
+        }
         let Self::UnknownPackage {
             specification,
             known,
@@ -54,6 +57,17 @@ impl Fault for Error {
             Some(near) => format!("a package with a similar name exists: `{near}`"),
             None => format!("the packages of the workspace are `{}`", known.join("`, `")),
         })
+    }
+}
+
+/// What to do about what `cargo metadata` says.
+fn advice(words: &str) -> &'static str {
+    if words.contains("could not find `Cargo.toml`") {
+        "run it in the directory of a package, or name one with `--manifest-path`"
+    } else if words.contains("manifest path") {
+        "check the path behind `--manifest-path`"
+    } else {
+        "mend what cargo complains of: `cargo metadata` says when it is right"
     }
 }
 
@@ -368,5 +382,7 @@ mod tests {
             "{story}"
         );
         assert!(story.contains("could not find `Cargo.toml`"), "{story}");
+        let help = error.help().unwrap();
+        assert!(help.contains("`--manifest-path`"), "{help}");
     }
 }

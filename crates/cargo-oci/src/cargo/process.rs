@@ -35,7 +35,15 @@ pub(super) enum Error {
 impl Error {
     /// The program ran and refused; the reason is in its own words.
     pub(super) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Fail { .. })
+        self.refusal().is_some()
+    }
+
+    /// The words of a program that ran and refused.
+    pub(super) fn refusal(&self) -> Option<&str> {
+        match self {
+            Self::Fail { source, .. } => Some(&source.words),
+            _ => None,
+        }
     }
 }
 

@@ -103,6 +103,17 @@ impl Document {
 /// Packs the documents, and pushes them.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let root = naming::given(&flags.reference, "attach")?;
+    if let Some(file) = flags
+        .files
+        .iter()
+        .find(|file| !session.resolve(&file.path).is_file())
+    {
+        let shown = file.path.display();
+        return Err(Error::usage(format!(
+            "failed to attach `{shown}`: there is no such file"
+        ))
+        .help("check the path; a media type stands behind it, as in `results.xml:application/xml`"));
+    }
     let known = flags.files.first().and_then(Document::known_type);
     let Some(artifact_type) = flags.artifact_type.clone().or(known) else {
         return Err(Error::usage(

@@ -37,7 +37,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let Some(digest) = naming::digest(&flags.reference) else {
         let name = format!("failed to fetch `{}`: a blob has a digest", flags.reference);
         return Err(Error::usage(name).help(format!(
-            "`cargo oci manifest {}` shows the digests of its blobs",
+            "find the digests of its blobs with `cargo oci manifest {}`",
             flags.reference
         )));
     };
@@ -47,7 +47,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let error = Error::from(error);
         if is_absent {
             error.help(format!(
-                "if it is the digest of a manifest, `cargo oci manifest {}` shows it",
+                "if it is the digest of a manifest, look at it with `cargo oci manifest {}`",
                 flags.reference
             ))
         } else {

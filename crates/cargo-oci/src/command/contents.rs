@@ -59,7 +59,7 @@ fn check(bundle: &Bundle, directory: &str, file: &PackageFile) -> Result<(), Err
                 file.name, file.descriptor.digest, extract.name
             ),
         )
-        .help("`--titles` gets it as it is, without unpacking it")),
+        .help("pass `--titles` to get it as it is, and unpack nothing")),
     }
 }
 

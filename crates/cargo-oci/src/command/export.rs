@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use oci_registry::{ExportOptions, Location};
+use oci_registry::{ErrorKind, ExportOptions, Location};
 
 use super::find::{self, Selector};
 use super::location;
@@ -48,7 +48,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     if let Some(path) = flags.output {
         let unfinished = Unfinished::begin(session.resolve(&path))?;
         let file = tokio::fs::File::from_std(unfinished.file()?);
-        oci_registry::export(&*source, &manifest, file, options).await?;
+        let exported = oci_registry::export(&*source, &manifest, file, options).await;
+        exported.map_err(|error| explain(error, &name))?;
         unfinished.finish()?;
         session.reporter.status("Exported", path.display());
         return session.finished(&name, manifest.digest(), None);
@@ -59,9 +60,21 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             // A reader that has seen enough is no failure.
             std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()
         } else {
-            Error::from(error)
+            explain(error, &name)
         }
     })
+}
+
+/// What has no filesystem may have files.
+fn explain(error: oci_registry::Error, name: &Location) -> Error {
+    let is_none = error.kind() == ErrorKind::Unsupported;
+    let error = Error::from(error);
+    if is_none && !error.has_help() {
+        return error.help(format!(
+            "get the files of what is no image with `cargo oci pull {name}`"
+        ));
+    }
+    error
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {

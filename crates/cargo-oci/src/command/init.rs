@@ -58,7 +58,7 @@ fn table(workspace: &Workspace) -> Result<(&'static str, PathBuf), Error> {
             return Err(Error::usage(format!(
                 "failed to propose settings: {place} is there already"
             ))
-            .help("`cargo oci push --dry-run` shows what it leads to"));
+            .help("see what it leads to with `cargo oci push --dry-run`"));
         }
     }
     Ok(match &workspace.members[..] {

@@ -167,7 +167,7 @@ fn programs(groups: Vec<Group>, name: &Location) -> Result<Vec<Group>, Error> {
             ErrorKind::NotFound,
             format!("failed to install `{name}`: it holds no program"),
         )
-        .help(format!("`cargo oci pull {name}` gets its files")));
+        .help(format!("get its files with `cargo oci pull {name}`")));
     }
     Ok(programs)
 }
@@ -195,7 +195,7 @@ fn record(
             ErrorKind::Unsupported,
             format!("failed to install `{}`: it does not say of which package and version it is", flags.repository),
         )
-        .help("only packages that `cargo oci push` published can be installed; `cargo oci pull` gets the files of others"));
+        .help("get its files with `cargo oci pull`: only what `cargo oci push` published can be installed"));
     };
     let here = session.environment.current_dir();
     let Some(source) = cargo::source_of(&flags.repository, here) else {

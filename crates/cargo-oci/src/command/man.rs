@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory};
 use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
 use oci_registry::ErrorKind;
 
 use crate::cli::Cli;
@@ -51,7 +52,7 @@ pub(crate) fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             "failed to find a manual page: there is no verb `{}`",
             flags.verb.unwrap_or_default()
         ))
-        .help("`cargo oci help` lists the verbs")),
+        .help("see the verbs with `cargo oci help`")),
     }
 }
 
@@ -83,13 +84,31 @@ fn add(command: &clap::Command, name: String, pages: &mut Vec<(String, Vec<u8>)>
     }
 }
 
-fn page(command: clap::Command, name: &str) -> Vec<u8> {
+fn page(mut command: clap::Command, name: &str) -> Vec<u8> {
     let mut page = Vec::new();
+    let usage = command.render_usage().to_string();
+    let has_verbs = command.has_subcommands();
     let man = Man::new(command)
         .title(name.to_uppercase())
         .source(concat!("cargo-oci ", env!("CARGO_PKG_VERSION")))
         .manual("Cargo OCI Manual");
-    man.render(&mut page).expect("memory takes it");
+    // The flags of a verb stand in a section of their own: a synopsis of forty would say nothing.
+    let mut synopsis = Roff::new();
+    synopsis.control("SH", ["SYNOPSIS"]);
+    synopsis.text([roman(usage.trim_start_matches("Usage: "))]);
+    let mut render = || {
+        man.render_title(&mut page)?;
+        man.render_name_section(&mut page)?;
+        synopsis.to_writer(&mut page)?;
+        man.render_description_section(&mut page)?;
+        man.render_options_section(&mut page)?;
+        if has_verbs {
+            man.render_subcommands_section(&mut page)?;
+        }
+        man.render_extra_section(&mut page)?;
+        man.render_version_section(&mut page)
+    };
+    render().expect("memory takes it");
     page
 }
 
@@ -116,5 +135,8 @@ mod tests {
         for part in ["CARGO-OCI-PUSH", "\\-\\-registry", "Examples:"] {
             assert!(push.contains(part), "{part}: {push}");
         }
+        let synopsis = push.split(".SH SYNOPSIS\n").nth(1).expect("a synopsis");
+        let synopsis = synopsis.lines().next().expect("a line");
+        assert_eq!(synopsis, "cargo oci push [OPTIONS] [REFERENCE]");
     }
 }

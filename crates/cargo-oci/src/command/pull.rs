@@ -47,6 +47,14 @@ pub(crate) struct Flags {
 
 /// Fetches, verifies and writes.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let directory = session.resolve(&flags.output);
+    if directory.exists() && !directory.is_dir() {
+        let shown = flags.output.display();
+        return Err(Error::usage(format!(
+            "failed to pull into `{shown}`: it is not a directory"
+        ))
+        .help("name a directory with `--output`; the files in it get their own names"));
+    }
     let source = session.source(&flags.reference).await?;
     let root = find::root(&*source, &flags.reference).await?;
     let asked = flags.selector.wanted();
@@ -58,7 +66,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             oci_registry::ErrorKind::NotFound,
             format!("failed to pull `{name}`: none of its layers is a file"),
         )
-        .help(format!("`cargo oci manifest {name}` shows what it holds")));
+        .help(format!(
+            "see what it holds with `cargo oci manifest {name}`"
+        )));
     }
     let asked = flags.reference.with(root);
     if asked == name {
@@ -68,7 +78,6 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             .reporter
             .status("Pulling", format_args!("{asked} ({})", manifest.digest()));
     }
-    let directory = session.resolve(&flags.output);
     let groups = if flags.titles {
         vec![(source, files)]
     } else {

@@ -24,7 +24,7 @@ pub(crate) struct Flags {
     #[arg(long, short)]
     long: bool,
 
-    /// In the order of versions, the highest first, each with the tags of its targets; other tags come last
+    /// In the order of versions, the highest first, each with the tags of its targets; tags that are no versions come last, by name
     #[arg(long)]
     semver: bool,
 

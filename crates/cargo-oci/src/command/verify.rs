@@ -121,7 +121,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 ErrorKind::NotFound,
                 format!("failed to compare `{name}`: none of its layers is a file"),
             )
-            .help(format!("`cargo oci manifest {name}` shows what it holds")));
+            .help(format!(
+                "see what it holds with `cargo oci manifest {name}`"
+            )));
         }
         if same < compared.len() {
             let shown = directory.display();
@@ -133,7 +135,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                     compared.len()
                 ),
             )
-            .help(format!("`cargo oci pull {name}` brings them")));
+            .help(format!("get them with `cargo oci pull {name}`")));
         }
     }
     report::line(flags.reference.with(digest.clone()))

@@ -99,6 +99,9 @@ impl Failure for Error {
     fn help(&self) -> Vec<String> {
         let file = |path: &Path| path.display().to_string();
         match self {
+            Self::NoArchive { .. } => {
+                vec!["check the path; an archive is a file, and is written by a copy to it".into()]
+            }
             Self::Compressed { path } => {
                 vec![format!("decompress `{}` first", file(path))]
             }

@@ -29,7 +29,7 @@ pub(super) fn included(subjects: &[Subject<'_>]) -> Result<Extra, Error> {
                     "failed to include `{pattern}` with `{}`: {error}",
                     subject.package.name
                 ))
-                .help("patterns are relative to the directory of the package, such as `README*` and `LICENSE-*`")
+                .help("write patterns relative to the directory of the package, such as `README*` and `LICENSE-*`")
             })?;
             paths.extend(found);
         }

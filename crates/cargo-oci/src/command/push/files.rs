@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 
-use cargo_metadata::PackageId;
+use cargo_metadata::{CrateType, PackageId};
 use oci_package::Kind;
 
 use super::Flags;
@@ -46,6 +46,30 @@ pub(super) async fn built(
         )
         .await?
     };
+    if outputs.iter().all(|output| output.packages.is_empty()) {
+        let names: Vec<_> = subjects
+            .iter()
+            .map(|subject| subject.package.name.as_str())
+            .collect();
+        let names = names.join("`, `");
+        return Err(if flags.messages.is_some() {
+            let profile = flags.selection.profile();
+            Error::usage(format!(
+                "nothing to push: the messages name no file of `{names}` in the profile `{profile}`"
+            ))
+            .help("name another profile with `--profile`, or other kinds of files with `--kind`")
+        } else {
+            let error = Error::usage(format!(
+                "nothing to push: `{names}` built no file of the wanted kinds"
+            ));
+            match other_kinds(subjects).as_deref() {
+                Some(kinds) => error.help(format!(
+                    "pass `--kind {kinds}`: by default programs, C libraries and WebAssembly are pushed"
+                )),
+                None => error.help("select a package with programs or libraries with `--package`"),
+            }
+        });
+    }
     for subject in subjects {
         let is_there = |output: &Output| {
             output
@@ -60,24 +84,30 @@ pub(super) async fn built(
             ));
         }
     }
-    if outputs.iter().all(|output| output.packages.is_empty()) {
-        let names: Vec<_> = subjects
-            .iter()
-            .map(|subject| subject.package.name.as_str())
-            .collect();
-        let names = names.join("`, `");
-        return Err(if flags.messages.is_some() {
-            let profile = flags.selection.profile();
-            Error::usage(format!(
-                "nothing to push: the messages name no file of `{names}` in the profile `{profile}`"
-            ))
-            .help("name another profile with `--profile`, or other kinds of files with `--kind`")
-        } else {
-            Error::usage(format!("nothing to push: `{names}` built no file of the wanted kinds"))
-                .help("programs, C libraries and WebAssembly are pushed by default; name others with `--kind`")
-        });
-    }
     Ok(outputs)
+}
+
+/// The kinds of files that the packages have and nobody wanted, as `--kind` takes them.
+fn other_kinds(subjects: &[Subject<'_>]) -> Option<String> {
+    let mut kinds = BTreeSet::new();
+    for subject in subjects {
+        for target in &subject.package.targets {
+            kinds.extend(kinds_of(target).filter(|kind| !subject.kinds.contains(kind)));
+        }
+    }
+    let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
+    (!kinds.is_empty()).then(|| kinds.join(","))
+}
+
+/// The kinds of the files that cargo writes for a target; an example is only built where it is asked for.
+fn kinds_of(target: &cargo_metadata::Target) -> impl Iterator<Item = Kind> {
+    let crate_types = target.crate_types.iter().map(|kind| match kind {
+        CrateType::Lib => "rlib".to_owned(),
+        other => other.to_string(),
+    });
+    let is_example = target.is_example();
+    let kinds = crate_types.filter_map(|kind| kind.parse::<Kind>().ok());
+    kinds.filter(move |kind| !is_example && kind.is_built())
 }
 
 /// How cargo is to talk: as we do.

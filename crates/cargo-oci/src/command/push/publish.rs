@@ -75,6 +75,7 @@ async fn show(
     flags: &Flags,
 ) -> Result<(), Error> {
     let mut plans = Vec::new();
+    let mut refusals = None;
     for (subject, artifact) in artifacts {
         let repository = &subject.destination.repository;
         let place: Arc<dyn Target> = match places.get(&subject.package.id) {
@@ -82,9 +83,13 @@ async fn show(
             None => session.prospective_target(repository).await?,
         };
         let options = options(session, subject, flags);
-        plans.push(plan::of(&*place, subject, artifact, &options).await?);
+        let (plan, refusal) = plan::of(&*place, subject, artifact, &options).await?;
+        plans.push(plan);
+        refusals = refusals.or(refusal);
     }
-    report::line(plan::show(&plans))
+    report::line(plan::show(&plans))?;
+    // A push would end so, before anything is sent.
+    refusals.map_or(Ok(()), Err)
 }
 
 /// Publishes one after the other, and notes each that is there.

@@ -189,7 +189,7 @@ pub(super) fn check_targets(subjects: &[Subject<'_>], targets: &[String]) -> Res
             ))
             .help(format!("add it to {}", declared.place))
             .help(format!(
-                "the declared targets are {}",
+                "or choose from the declared targets: {}",
                 declared.targets.join(", ")
             )));
         }
