@@ -91,6 +91,31 @@ fn files_where_directories_belong_and_the_other_way_round() {
     let home = Home::new();
     std::fs::write(home.path().join("file"), "mine").unwrap();
     let dead = "127.0.0.1:1/widgets:1";
+    let sources = Sources::widgets();
+    for (line, code, said) in [
+        (
+            &["--file=round=nothere"][..],
+            1,
+            "there is no file `nothere`",
+        ),
+        (
+            &["--messages=nothere", "--no-index"],
+            1,
+            "json-render-diagnostics",
+        ),
+        (&["--annotation=dev.cargo-oci.x=y"], 2, "leave it out"),
+        (
+            &["--annotation=org.opencontainers.image.title=x"],
+            2,
+            "leave it out",
+        ),
+    ] {
+        let push = ["push", "--registry=oci:out"].iter().chain(line).copied();
+        let refused = home.cargo_oci(push).within(sources.path());
+        let refused = refused.fails_with(code).at_once();
+        assert!(refused.stderr.contains(said), "{refused}");
+    }
+    assert!(!sources.is_touched(), "nothing was built");
     let refused = home.cargo_oci(["pull", dead, "--output=file"]);
     let refused = refused.fails_with(2).at_once();
     assert!(

@@ -5,6 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use e2e::program::Home;
+use e2e::recorder::Recorder;
 use e2e::registry::Registry;
 use e2e::require;
 use e2e::sources::{Sources, host_triple};
@@ -57,6 +58,38 @@ fn pull_brings_the_files_back() {
         found[0].2 = false;
         assert_eq!(found, expected, "of `{reference}`");
     }
+}
+
+#[test]
+fn of_many_files_only_some_are_fetched() {
+    require!(DockerRegistry);
+    let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
+    home.cargo_oci(["push", "--registry", registry.host()])
+        .within(sources.path())
+        .succeeds();
+    let recorder = Recorder::before(registry.host());
+    let reference = format!("{}/widgets:1.2.3", recorder.host());
+    let pull = |more: &[&str]| {
+        let arguments = ["pull", &reference, "--output"].into_iter();
+        home.cargo_oci(arguments.chain(more.iter().copied()))
+    };
+    let names = |directory: &str| {
+        let files = files(&home.path().join(directory));
+        files.into_iter().map(|(name, ..)| name).collect::<Vec<_>>()
+    };
+    pull(&["some", "--include=r*", "--include=*.so"]).succeeds();
+    assert_eq!(names("some"), ["libshapes.so", "round"]);
+    let blobs = recorder.take();
+    let blobs = blobs
+        .iter()
+        .filter(|request| request.path.contains("/blobs/"));
+    assert_eq!(blobs.count(), 2, "what is not wanted is not fetched");
+    let title = format!("square-1.2.3-{}", host_triple());
+    pull(&["titled", "--titles", "--include=square-*"]).succeeds();
+    assert_eq!(names("titled"), [title]);
+    let refused = pull(&["none", "--include=*.exe"]).fails_with(4);
+    assert!(refused.stderr.contains("`round`, `square`"), "{refused}");
+    assert!(!home.path().join("none").exists());
 }
 
 #[test]

@@ -118,6 +118,12 @@ impl Failure for Error {
                         .into(),
                 ]
             }
+            Self::ReservedAnnotation { .. } => {
+                vec![
+                    "leave it out: name, version and `dev.cargo-oci.*` follow from the package"
+                        .into(),
+                ]
+            }
             Self::SameTitle { .. } => {
                 vec!["set a `name-template` that tells them apart, such as `{bin}-{kind}-{version}-{target}{ext}`".into()]
             }
@@ -209,10 +215,7 @@ pub async fn pack(
         exe_suffix: target.cfg.exe_suffix(),
     };
     let named = name_files(package, &naming, files)?;
-    let reserved = options.annotations.keys().find(|key| is_reserved(key));
-    if let Some(key) = reserved {
-        return Err(ReservedAnnotationSnafu { key }.build().into());
-    }
+    check_annotations(&options.annotations)?;
 
     let ahead = options.send_ahead.as_ref().filter(|_| !options.archive);
     let loading = named.iter().map(|named| load(named, ahead)).collect();
@@ -327,6 +330,18 @@ fn name_files<'a>(
         .into());
     }
     Ok(named)
+}
+
+/// Refuses annotations that nobody may add, before anything is packed; [`pack`] does so too.
+///
+/// # Errors
+///
+/// [`ErrorKind::InvalidInput`] for what the package itself says: its title and version, and `dev.cargo-oci.*`.
+pub fn check_annotations(annotations: &Annotations) -> crate::Result<()> {
+    match annotations.keys().find(|key| is_reserved(key)) {
+        Some(key) => Err(ReservedAnnotationSnafu { key }.build().into()),
+        None => Ok(()),
+    }
 }
 
 /// What the package itself says, and what readers of this layout decide by.

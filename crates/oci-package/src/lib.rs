@@ -95,7 +95,7 @@ mod summary;
 pub mod tag;
 mod target;
 
-pub use artifact::{Artifact, MAX_LAYERS, PackOptions, pack};
+pub use artifact::{Artifact, MAX_LAYERS, PackOptions, check_annotations, pack};
 pub use choose::{Machine, Wanted, choose, fallback_tags, find};
 pub use comparison::{Comparison, compare};
 pub use config::Config;

@@ -18,7 +18,7 @@ pub(super) struct Filter {
     exclude: Vec<Pattern>,
 }
 
-fn pattern(text: &str) -> Result<Pattern, String> {
+pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
     Pattern::new(text).map_err(|error| error.to_string())
 }
 

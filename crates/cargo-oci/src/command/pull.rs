@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use glob::Pattern;
 use oci_package::PackageFile;
 use oci_registry::{Extract, Location, Source};
 
-use super::contents::{self, Placing};
+use super::contents::{self, Group, Placing};
 use super::find::{self, Selector};
-use super::location;
+use super::{filter, location};
 use crate::message::{FileAction, FormatFlag};
 use crate::report::Error;
 use crate::session::Session;
@@ -19,7 +20,7 @@ use crate::session::Session;
 /// before it gets its name; a file that is there with other content is left alone unless `--force` says otherwise.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo oci pull ghcr.io/acme/widgets\n  cargo oci pull ghcr.io/acme/widgets:1.2.3 --target aarch64-apple-darwin --output dist\n  cargo oci pull oci:target/oci/widgets --titles"
+    after_help = "Examples:\n  cargo oci pull ghcr.io/acme/widgets\n  cargo oci pull ghcr.io/acme/widgets:1.2.3 --target aarch64-apple-darwin --output dist\n  cargo oci pull ghcr.io/acme/widgets --include '*.so' --include LICENSE\n  cargo oci pull oci:target/oci/widgets --titles"
 )]
 pub(crate) struct Flags {
     /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
@@ -32,6 +33,10 @@ pub(crate) struct Flags {
 
     #[command(flatten)]
     selector: Selector,
+
+    /// Fetch only files whose names fit one of these patterns
+    #[arg(long, value_name = "GLOB", value_parser = filter::pattern)]
+    include: Vec<Pattern>,
 
     /// Name the files by their titles, as other clients do
     #[arg(long)]
@@ -83,6 +88,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     } else {
         contents::open(session, source, files, &directory).await?
     };
+    let groups = included(groups, &flags, &name)?;
     for (source, files) in groups {
         let extract = |file: PackageFile| {
             let titled = file.title.filter(|_| flags.titles);
@@ -96,6 +102,38 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         write(session, &*source, &files, &directory, flags.force).await?;
     }
     session.finished(&name, manifest.digest(), None)
+}
+
+/// The files that are wanted, by the names that they get.
+fn included(groups: Vec<Group>, flags: &Flags, name: &Location) -> Result<Vec<Group>, Error> {
+    if flags.include.is_empty() {
+        return Ok(groups);
+    }
+    let name_of = |file: &PackageFile| match &file.title {
+        Some(title) if flags.titles => title.to_string(),
+        _ => file.name.to_string(),
+    };
+    let is_wanted = |file: &PackageFile| {
+        let name = name_of(file);
+        flags.include.iter().any(|pattern| pattern.matches(&name))
+    };
+    let known = groups.iter().flat_map(|(_, files)| files);
+    let known: Vec<_> = known.map(|file| format!("`{}`", name_of(file))).collect();
+    let groups = groups.into_iter().map(|(source, mut files)| {
+        files.retain(is_wanted);
+        (source, files)
+    });
+    let groups: Vec<_> = groups.filter(|(_, files)| !files.is_empty()).collect();
+    if groups.is_empty() {
+        let patterns: Vec<_> = flags.include.iter().map(Pattern::as_str).collect();
+        let patterns = patterns.join("`, `");
+        return Err(Error::new(
+            oci_registry::ErrorKind::NotFound,
+            format!("failed to pull `{patterns}` of `{name}`: it has no such file"),
+        )
+        .help(format!("choose from its files: {}", known.join(", "))));
+    }
+    Ok(groups)
 }
 
 /// Writes files of one place into a directory, and tells of each.

@@ -131,9 +131,8 @@ async fn replayed(
     }
     let path = session.resolve(path);
     let file = tokio::fs::File::open(&path).await.map_err(|error| {
-        Error::new(
-            oci_registry::ErrorKind::Io,
-            format!("failed to open `{}`: {error}", path.display()),
+        Error::of_file(format!("failed to open `{}`", path.display()), error).help(
+            "save it with `cargo build --release --message-format json-render-diagnostics > FILE`",
         )
     })?;
     Ok(cargo::replay(tokio::io::BufReader::new(file), request).await?)
@@ -167,6 +166,21 @@ pub(super) async fn handed_in(
                 file.name
             )));
         }
+    }
+    let absent = flags
+        .file
+        .iter()
+        .find(|file| !session.resolve(&file.path).is_file());
+    if let Some(file) = absent {
+        return Err(Error::new(
+            oci_registry::ErrorKind::Io,
+            format!(
+                "failed to take `{}`: there is no file `{}`",
+                file.name,
+                file.path.display()
+            ),
+        )
+        .help("check the path, which is relative to where the command is typed"));
     }
     let files = flags.file.iter().map(|file| {
         let stem = file.name.as_str().trim_end_matches(".exe");

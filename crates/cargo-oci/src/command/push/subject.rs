@@ -122,6 +122,16 @@ fn subject<'a>(
     };
     let mut annotations: Annotations = settings.annotations.clone();
     annotations.extend(flags.annotation.iter().cloned());
+    oci_package::check_annotations(&annotations).map_err(|error| {
+        let error = Error::from(error);
+        match settings
+            .place("annotations")
+            .filter(|_| flags.annotation.is_empty())
+        {
+            Some(place) => error.help(format!("it comes from {place}")),
+            None => error,
+        }
+    })?;
     let kinds = match (&flags.kind[..], &settings.kinds) {
         ([], None) => flags.selection.default_kinds(),
         ([], Some(kinds)) => kinds.iter().copied().collect(),
