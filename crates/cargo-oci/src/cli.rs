@@ -138,6 +138,11 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Whether it matters to the command what the user says for all projects.
+    pub(crate) fn reads_defaults(&self) -> bool {
+        !matches!(self, Self::Completions(_) | Self::Man(_))
+    }
+
     /// For whom the command tells what it does.
     pub(crate) fn message_format(&self) -> MessageFormat {
         match self {

@@ -9,6 +9,7 @@
 mod cargo;
 mod cli;
 mod command;
+mod defaults;
 mod message;
 mod progress;
 mod report;

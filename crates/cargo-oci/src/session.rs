@@ -16,6 +16,7 @@ use oci_registry::{
 use crate::cargo;
 use crate::cli::{Cli, Command};
 use crate::command;
+use crate::defaults::Defaults;
 use crate::report::{self, Error, Reporter};
 
 /// Runs the command that was asked for, and says how it ended.
@@ -52,7 +53,7 @@ fn run(cli: Cli, environment: Environment, reporter: Reporter) -> Result<(), Err
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let session = Session::of_process(&cli, environment, reporter);
+    let session = Session::of_process(&cli, environment, reporter)?;
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = dispatch(&session, cli.command) => outcome,
@@ -135,6 +136,8 @@ pub(crate) struct Session {
     pub(crate) environment: Environment,
     /// What cargo, rustc and git may know of it.
     pub(crate) cargo: cargo::Environment,
+    /// What the user says for all projects.
+    pub(crate) defaults: Defaults,
     /// The way to the user.
     pub(crate) reporter: Reporter,
     /// How many things move at the same time.
@@ -148,11 +151,19 @@ impl Session {
         clippy::disallowed_methods,
         reason = "this is where the environment enters"
     )]
-    fn of_process(cli: &Cli, environment: Environment, reporter: Reporter) -> Self {
+    fn of_process(cli: &Cli, environment: Environment, reporter: Reporter) -> Result<Self, Error> {
+        let directory = environment.current_dir().to_owned();
+        let cargo = cargo::Environment::new(directory, std::env::vars_os());
+        let defaults = if cli.command.reads_defaults() {
+            Defaults::of_user(&cargo)?
+        } else {
+            Defaults::default()
+        };
         let mut options = ClientOptions::new(environment.clone());
         options.plain_http = cli.global.plain_http;
         options.attempts = cli.global.retries.saturating_add(1);
         options.resolve.clone_from(&cli.global.resolve);
+        options.registries = defaults.connections(&cli.global);
         options.ca_file = cli
             .global
             .ca_file
@@ -183,15 +194,15 @@ impl Session {
             }
             _ => {}
         });
-        let directory = environment.current_dir().to_owned();
-        Self {
+        Ok(Self {
             environment,
-            cargo: cargo::Environment::new(directory, std::env::vars_os()),
+            cargo,
+            defaults,
             reporter,
             concurrency: cli.global.concurrency,
             client: Client::new(options.clone()),
             options,
-        }
+        })
     }
 
     /// One registry, asked with these credentials and no others.

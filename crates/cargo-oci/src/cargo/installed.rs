@@ -92,7 +92,7 @@ pub(crate) fn install_root(
 }
 
 /// Cargo's home: `CARGO_HOME`, else `~/.cargo`.
-fn cargo_home(environment: &Environment) -> Option<PathBuf> {
+pub(crate) fn cargo_home(environment: &Environment) -> Option<PathBuf> {
     if let Some(home) = environment.variable("CARGO_HOME") {
         return Some(environment.directory.join(home));
     }

@@ -23,7 +23,10 @@ impl Failure for ParseResolve {
     }
 
     fn help(&self) -> Vec<String> {
-        vec!["such as `registry.example:443:127.0.0.1`; an IPv6 address may have brackets".into()]
+        vec![
+            "write it such as `registry.example:443:127.0.0.1`; an IPv6 address may have brackets"
+                .into(),
+        ]
     }
 }
 

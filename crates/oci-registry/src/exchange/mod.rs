@@ -167,6 +167,10 @@ impl Failure for Error {
             Self::Send { source, .. } if source.wants_identity() => {
                 vec!["the registry wants to be shown a certificate: name one and its key (`--cert-file`, `--key-file`), or put them where container tools look (`certs.d/HOST[:PORT]/client.cert`, `client.key`)".into()]
             }
+            Self::ReadPem { .. } => vec!["check the path, and who may read it".into()],
+            Self::ParsePem { .. } => {
+                vec!["name a file in PEM, which begins with `-----BEGIN`".into()]
+            }
             Self::Folder { source, .. } => source.help(),
             Self::ReadContent { source, .. } => source.help(),
             Self::AskedToWait { wait, .. } => {

@@ -1,7 +1,7 @@
 //! Where a package goes: which repository, under which tag.
 //!
 //! Owns the precedence: the reference on the command line, `--registry`, `CARGO_OCI_REGISTRY`, the package's metadata,
-//! the workspace's. There is no silent default of where; of what it is called there the default is the version.
+//! the workspace's, the user's `oci.toml`. There is no silent default of where; of what it is called there the default is the version.
 
 use std::fmt;
 use std::path::Path;
@@ -128,19 +128,25 @@ fn by_registry(
     let variable = session.environment.var(VARIABLE);
     // A directory on the command line is relative to where the command is typed, and shown as it was typed.
     let here = Path::new("");
-    let (registry, base, place) = match (flag, variable, &settings.registry) {
-        (Some(registry), _, _) => (registry, here, "`--registry`".to_owned()),
-        (None, Some(registry), _) => (registry, here, format!("`{VARIABLE}`")),
-        (None, None, Some(registry)) => (
+    let defaults = &session.defaults;
+    let (registry, base, place) = match (flag, variable, &settings.registry, &defaults.registry) {
+        (Some(registry), ..) => (registry, here, "`--registry`".to_owned()),
+        (None, Some(registry), ..) => (registry, here, format!("`{VARIABLE}`")),
+        (None, None, Some(registry), _) => (
             registry.as_str(),
             root,
             settings.place("registry").unwrap_or_default(),
         ),
-        (None, None, None) => {
+        (None, None, None, Some(registry)) => (
+            registry.as_str(),
+            defaults.directory(),
+            format!("`registry` in `{}`", defaults.file.display()),
+        ),
+        (None, None, None, None) => {
             return Err(Error::usage(format!("failed to choose where to push `{}`: no registry is configured", package.name))
                 .help("name one with `--registry ghcr.io/OWNER`, or a directory with `--registry oci:DIR`")
                 .help(format!("or set `{VARIABLE}`"))
-                .help("or set `registry` in `[workspace.metadata.oci]` or `[package.metadata.oci]` of Cargo.toml"));
+                .help("or set `registry` in `[workspace.metadata.oci]` or `[package.metadata.oci]` of Cargo.toml, or in `oci.toml` of cargo's home"));
         }
     };
     let name = match &settings.repository {

@@ -1,0 +1,200 @@
+//! What a user says for all projects: `oci.toml` in cargo's home.
+//!
+//! ```toml
+//! registry = "ghcr.io/acme"
+//!
+//! [registries."registry.example.com:5000"]
+//! plain-http = true
+//! ca-file = "ca.pem"
+//! cert-file = "me.pem"
+//! key-file = "me.key"
+//! ```
+//!
+//! Owns the keys and where paths in it begin. Everything else that says something goes before it; a flag about
+//! connections holds for all registries, and for those that the file names too.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use oci_registry::{RegistryName, RegistryOptions};
+use serde::Deserialize;
+
+use crate::cargo;
+use crate::cli::Global;
+use crate::report::Error;
+
+/// How the file is called.
+const NAME: &str = "oci.toml";
+
+/// What the file says; nothing where there is none.
+#[derive(Debug, Default)]
+pub(crate) struct Defaults {
+    /// Where the file is.
+    pub(crate) file: PathBuf,
+    /// Where packages are pushed that nobody else has a place for.
+    pub(crate) registry: Option<String>,
+    registries: BTreeMap<RegistryName, Connection>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    registry: Option<String>,
+    #[serde(default)]
+    registries: BTreeMap<String, Connection>,
+}
+
+/// How one registry is reached.
+#[derive(Debug, Default, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Connection {
+    plain_http: Option<bool>,
+    ca_file: Option<PathBuf>,
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+}
+
+impl Defaults {
+    /// Reads the file, if there is one.
+    pub(crate) fn of_user(environment: &cargo::Environment) -> Result<Self, Error> {
+        let Some(home) = cargo::cargo_home(environment) else {
+            return Ok(Self::default());
+        };
+        let file = home.join(NAME);
+        match std::fs::read_to_string(&file) {
+            Ok(text) => Self::parse(&text, file),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => {
+                let message = format!("failed to read `{}`", file.display());
+                Err(Error::of_file(message, error).help("check its permissions, or remove it"))
+            }
+        }
+    }
+
+    fn parse(text: &str, file: PathBuf) -> Result<Self, Error> {
+        let refuse = |why: &dyn std::fmt::Display| {
+            Error::usage(format!("failed to read `{}`: {why}", file.display()))
+        };
+        let document: Document = toml::from_str(text).map_err(|error| {
+            let at = error.span().map(|span| text[..span.start].matches('\n').count());
+            let line = at.map_or_else(String::new, |at| format!(" in line {}", at + 1));
+            refuse(&format_args!("{}{line}", error.message())).help(
+                "write `registry`, and `plain-http`, `ca-file`, `cert-file` and `key-file` below `[registries.\"HOST\"]`",
+            )
+        })?;
+        let mut registries = BTreeMap::new();
+        for (name, connection) in document.registries {
+            let name: RegistryName = name.parse().map_err(|error| {
+                refuse(&error).help("write HOST or HOST:PORT, in quotes, behind `registries.`")
+            })?;
+            if connection.cert_file.is_some() != connection.key_file.is_some() {
+                let why = format!("`{name}` has one of `cert-file` and `key-file` only");
+                return Err(refuse(&why).help("name both, or neither"));
+            }
+            registries.insert(name, connection);
+        }
+        Ok(Self {
+            file,
+            registry: document.registry.filter(|registry| !registry.is_empty()),
+            registries,
+        })
+    }
+
+    /// The directory of the file, where its relative paths begin.
+    pub(crate) fn directory(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
+    }
+
+    /// How single registries are reached, as far as no flag says it for all.
+    pub(crate) fn connections(&self, flags: &Global) -> BTreeMap<RegistryName, RegistryOptions> {
+        let resolve = |path: PathBuf| self.directory().join(path);
+        let is_said = flags.plain_http.is_some();
+        let (has_ca, has_identity) = (flags.ca_file.is_some(), flags.cert_file.is_some());
+        let options = self.registries.iter().map(|(name, connection)| {
+            let connection = connection.clone();
+            let identity = connection.cert_file.zip(connection.key_file);
+            // Certificates mean TLS, which a flag may have forbidden.
+            let is_plain = flags.plain_http == Some(true);
+            let ca_file = connection.ca_file.filter(|_| !has_ca && !is_plain);
+            let options = RegistryOptions {
+                plain_http: connection
+                    .plain_http
+                    .filter(|_| !is_said && !has_ca && !has_identity),
+                ca_files: ca_file.map(resolve).into_iter().collect(),
+                identity: identity
+                    .filter(|_| !has_identity && !is_plain)
+                    .map(|(chain, key)| (resolve(chain), resolve(key))),
+            };
+            (name.clone(), options)
+        });
+        options.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    fn parse(text: &str) -> Result<Defaults, String> {
+        let parsed = Defaults::parse(text, "/home/me/.cargo/oci.toml".into());
+        parsed.map_err(|error| format!("{error:?}"))
+    }
+
+    #[test]
+    fn paths_begin_where_the_file_is_and_flags_go_before_it() {
+        let defaults = parse(
+            "registry = \"ghcr.io/acme\"\n[registries.\"A.b:5000\"]\nplain-http = false\n\
+             ca-file = \"ca.pem\"\ncert-file = \"/me.pem\"\nkey-file = \"me.key\"\n",
+        );
+        let defaults = defaults.expect("a document");
+        assert_eq!(defaults.registry.as_deref(), Some("ghcr.io/acme"));
+        let with = |flags: &[&str]| {
+            let line = ["cargo-oci", "tags", "a.b/c"].iter().chain(flags);
+            let cli = Cli::try_parse_from(line).expect("a command line");
+            let connections = defaults.connections(&cli.global);
+            let name = "a.b:5000".parse().expect("a registry");
+            let options = connections[&name].clone();
+            (
+                options.plain_http,
+                options
+                    .ca_files
+                    .first()
+                    .map(|path| path.display().to_string()),
+                options
+                    .identity
+                    .map(|(chain, key)| (chain.display().to_string(), key.display().to_string())),
+            )
+        };
+        let ca = Some("/home/me/.cargo/ca.pem".to_owned());
+        let identity = Some(("/me.pem".to_owned(), "/home/me/.cargo/me.key".to_owned()));
+        assert_eq!(with(&[]), (Some(false), ca.clone(), identity.clone()));
+        assert_eq!(with(&["--plain-http"]), (None, None, None));
+        assert_eq!(
+            with(&["--plain-http=false"]),
+            (None, ca.clone(), identity.clone())
+        );
+        assert_eq!(with(&["--ca-file=x"]), (None, None, identity));
+        assert_eq!(with(&["--cert-file=x", "--key-file=y"]), (None, ca, None));
+    }
+
+    #[test]
+    fn what_the_file_gets_wrong_is_named_with_its_line() {
+        for (text, said) in [
+            ("registery = \"a\"", "unknown field `registery`"),
+            ("\n[registries.\"a.b\"]\nplain = true", "in line 3"),
+            ("registry = 1", "expected a string"),
+            ("[registries.\"a b\"]", "a b"),
+            (
+                "[registries.\"a.b\"]\ncert-file = \"x\"",
+                "`cert-file` and `key-file`",
+            ),
+        ] {
+            let refused = parse(text).expect_err(text);
+            assert!(refused.contains(said), "{text}: {refused}");
+            assert!(refused.contains("oci.toml"), "{refused}");
+        }
+    }
+}
