@@ -156,6 +156,11 @@ impl Command {
             Self::Install(flags) => flags.format.message_format,
             Self::Uninstall(flags) => flags.format.message_format,
             Self::Whoami(flags) => flags.format.message_format,
+            Self::Tags(flags) => flags.format.message_format,
+            Self::Catalog(flags) => flags.format.message_format,
+            Self::Inspect(flags) => flags.format.message_format,
+            Self::Referrers(flags) => flags.format.message_format,
+            Self::Verify(flags) => flags.format.message_format,
             _ => MessageFormat::Human,
         }
     }

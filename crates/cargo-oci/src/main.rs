@@ -10,6 +10,7 @@ mod cargo;
 mod cli;
 mod command;
 mod defaults;
+mod finding;
 mod message;
 mod progress;
 mod report;

@@ -17,6 +17,7 @@ use oci_registry::{Digest, Environment, Traffic};
 
 use crate::cargo;
 use crate::cli::Global;
+use crate::finding::Finding;
 use crate::message::{Message, MessageFormat};
 use crate::progress::{Batch, Progress};
 
@@ -337,6 +338,13 @@ impl Reporter {
             self.status(verb, what);
         }
         self.send(message);
+    }
+
+    /// Something found: told to programs, who asked for it; people are shown it otherwise.
+    pub(crate) fn found(self, finding: &Finding<'_>) {
+        if self.is_json() {
+            self.write(&finding.to_line());
+        }
     }
 
     /// A line for programs that another program wrote.

@@ -59,6 +59,24 @@ pub enum Comparison {
     Other(FileName),
 }
 
+impl Comparison {
+    /// The name of the file.
+    pub fn name(&self) -> &FileName {
+        match self {
+            Self::Same(name) | Self::Missing(name) | Self::Other(name) => name,
+        }
+    }
+
+    /// What became of it, in a word.
+    pub const fn as_str(&self) -> &'static str {
+        match self {
+            Self::Same(_) => "same",
+            Self::Missing(_) => "missing",
+            Self::Other(_) => "other",
+        }
+    }
+}
+
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -8,6 +8,8 @@ use oci_registry::{Layout, Location, RegistryName};
 
 use super::Complaint;
 use super::filter::Filter;
+use crate::finding::Finding;
+use crate::message::FormatFlag;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -23,6 +25,9 @@ pub(crate) struct Flags {
 
     #[command(flatten)]
     filter: Filter,
+
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
 }
 
 /// Where repositories are.
@@ -41,12 +46,20 @@ fn shelf(text: &str) -> Result<Shelf, Complaint> {
 
 /// Lists, a name a line, as the pages arrive.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let reporter = session.reporter;
+    let tell = |name: String, reference: String| {
+        if reporter.is_json() {
+            reporter.found(&Finding::Repository { name, reference });
+            return Ok(());
+        }
+        report::line(reference)
+    };
     match flags.shelf {
         Shelf::Registry(registry) => {
             let mut names = session.registry(&registry)?.catalog();
             while let Some(name) = names.try_next().await? {
                 if flags.filter.passes(name.as_str()) {
-                    report::line(format_args!("{registry}/{name}"))?;
+                    tell(name.to_string(), format!("{registry}/{name}"))?;
                 }
             }
         }
@@ -58,13 +71,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 if flags.filter.passes(&name.to_string_lossy()) {
                     // As it was written: relative to where the command was typed.
                     let shown = directory.join(name).components().collect();
-                    report::line(Location::Layout {
+                    let location = Location::Layout {
                         directory: shown,
                         identifier: None,
-                    })?;
+                    };
+                    tell(name.display().to_string(), location.to_string())?;
                 }
             }
         }
     }
-    Ok(())
+    reporter.end()
 }

@@ -6,6 +6,8 @@ use oci_registry::{Cache, Location, escape};
 
 use super::find::{self, Selector};
 use super::location;
+use crate::finding::Finding;
+use crate::message::FormatFlag;
 use crate::report::{self, Error, Size};
 use crate::session::Session;
 
@@ -27,6 +29,9 @@ pub(crate) struct Flags {
 
     #[command(flatten)]
     selector: Selector,
+
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
 }
 
 /// Finds out what there is to say, and prints it.
@@ -40,6 +45,11 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let wanted = flags.selector.wanted();
     let manifest = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
     let inspection = oci_package::inspect(&source, &manifest).await?;
+    if session.reporter.is_json() {
+        let finding = Finding::inspection(&flags.reference, &inspection);
+        session.reporter.found(&finding);
+        return session.reporter.end();
+    }
     let name = flags.reference.with(inspection.digest.clone());
     report::line(page(&flags.reference, &name, &inspection).trim_end())
 }

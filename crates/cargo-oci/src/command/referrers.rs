@@ -11,6 +11,8 @@ use oci_registry::{Descriptor, Digest, Location, MediaType, Source, escape};
 
 use super::find::{self, Selector};
 use super::location;
+use crate::finding::Finding;
+use crate::message::FormatFlag;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -35,6 +37,9 @@ pub(crate) struct Flags {
     /// Show only what is of this type, with what is about it
     #[arg(long, value_name = "TYPE")]
     artifact_type: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
 }
 
 /// Finds them, and draws the tree.
@@ -46,6 +51,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let artifact_type = flags.artifact_type.as_deref().map(MediaType::from);
     let digest = manifest.digest();
     let tree = Tree::of(&source, digest.clone(), artifact_type.as_ref()).await?;
+    if session.reporter.is_json() {
+        for Branch { subject, entry, .. } in &tree.branches {
+            let finding = Finding::referrer(&flags.reference, subject, entry);
+            session.reporter.found(&finding);
+        }
+        return session.reporter.end();
+    }
     report::line(flags.reference.with(digest.clone()))?;
     for line in tree.lines() {
         report::line(line)?;
@@ -58,8 +70,15 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 
 /// What is about a manifest.
 struct Tree {
-    /// In the order of the tree: how deep each is, and what is said of it.
-    branches: Vec<(usize, Descriptor)>,
+    /// In the order of the tree.
+    branches: Vec<Branch>,
+}
+
+/// One thing that is about another.
+struct Branch {
+    depth: usize,
+    subject: Digest,
+    entry: Descriptor,
 }
 
 impl Tree {
@@ -73,9 +92,9 @@ impl Tree {
         let mut seen = HashSet::from([subject.clone()]);
         // What is to be shown next is the last.
         let mut next = listed(source, &subject, artifact_type, 0).await?;
-        while let Some((depth, entry)) = next.pop() {
-            let digest = entry.digest.clone();
-            branches.push((depth, entry));
+        while let Some(branch) = next.pop() {
+            let (depth, digest) = (branch.depth, branch.entry.digest.clone());
+            branches.push(branch);
             if seen.insert(digest.clone()) && depth + 1 < MAX_DEPTH {
                 next.extend(listed(source, &digest, None, depth + 1).await?);
             }
@@ -87,7 +106,7 @@ impl Tree {
         self.branches
             .iter()
             .enumerate()
-            .map(|(at, (depth, entry))| {
+            .map(|(at, Branch { depth, entry, .. })| {
                 let mut line = String::new();
                 for level in 0..*depth {
                     line.push_str(if self.goes_on(at, level) {
@@ -114,7 +133,7 @@ impl Tree {
     /// Whether there is another branch of this depth below this line, from the same stem.
     fn goes_on(&self, at: usize, depth: usize) -> bool {
         let below = self.branches[at + 1..].iter();
-        let mut below = below.map(|(found, _)| *found);
+        let mut below = below.map(|branch| branch.depth);
         below.find(|found| *found <= depth) == Some(depth)
     }
 }
@@ -125,9 +144,14 @@ async fn listed(
     subject: &Digest,
     artifact_type: Option<&MediaType>,
     depth: usize,
-) -> Result<Vec<(usize, Descriptor)>, Error> {
+) -> Result<Vec<Branch>, Error> {
     let listed = source.referrers(subject, artifact_type);
-    let mut listed: Vec<_> = listed.map_ok(|entry| (depth, entry)).try_collect().await?;
+    let branch = |entry| Branch {
+        depth,
+        subject: subject.clone(),
+        entry,
+    };
+    let mut listed: Vec<_> = listed.map_ok(branch).try_collect().await?;
     listed.reverse();
     Ok(listed)
 }
@@ -145,7 +169,11 @@ mod tests {
             entry
         };
         let branches = [(0, "a"), (1, "b"), (2, "c"), (1, "d"), (0, "e"), (1, "f")];
-        let branches = branches.map(|(depth, name)| (depth, entry(name)));
+        let branches = branches.map(|(depth, name)| Branch {
+            depth,
+            subject: Digest::sha256(b"subject"),
+            entry: entry(name),
+        });
         let tree = Tree {
             branches: branches.into(),
         };

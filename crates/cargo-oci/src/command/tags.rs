@@ -7,13 +7,15 @@ use oci_registry::{Cache, Location, Tag, escape};
 
 use super::filter::{self, Filter};
 use super::{location, missing, naming};
+use crate::finding::Finding;
+use crate::message::FormatFlag;
 use crate::report::{self, Error, Size};
 use crate::session::Session;
 
 /// List the tags of a repository
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Examples:\n  cargo oci tags ghcr.io/acme/widgets\n  cargo oci tags ghcr.io/acme/widgets --long\n  cargo oci tags ghcr.io/acme/widgets --semver --exclude '*__*'\n  cargo oci tags oci:target/oci/widgets"
+    after_help = "Examples:\n  cargo oci tags ghcr.io/acme/widgets\n  cargo oci tags ghcr.io/acme/widgets --long\n  cargo oci tags ghcr.io/acme/widgets --semver --exclude '*__*'\n  cargo oci tags ghcr.io/acme/widgets --long --message-format json\n  cargo oci tags oci:target/oci/widgets"
 )]
 pub(crate) struct Flags {
     /// The repository: REGISTRY/REPOSITORY, oci:DIR or an archive
@@ -30,21 +32,31 @@ pub(crate) struct Flags {
 
     #[command(flatten)]
     filter: Filter,
+
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
 }
 
 /// Lists, a tag a line, as the pages arrive.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     naming::whole(&flags.repository, "list tags")?;
     let source = session.source(&flags.repository).await?;
-    let filter = flags.filter;
+    let (filter, place, reporter) = (flags.filter, &flags.repository, session.reporter);
+    let name = |tag: &Tag| {
+        if reporter.is_json() {
+            reporter.found(&Finding::tag(place, tag, None));
+            return Ok(());
+        }
+        report::line(tag)
+    };
     let explain = |error: oci_registry::Error| missing::repository(error.into(), &flags.repository);
     let tags = source.tags();
     let mut tags = tags.try_filter(|tag| std::future::ready(filter.passes(tag.as_str())));
     if !flags.long && !flags.semver {
         while let Some(tag) = tags.try_next().await.map_err(explain)? {
-            report::line(tag)?;
+            name(&tag)?;
         }
-        return Ok(());
+        return reporter.end();
     }
     // Names are cheap, and their longest makes the column.
     let tags: oci_registry::Result<Vec<Tag>> = tags.try_collect().await;
@@ -53,7 +65,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         filter::by_version(&mut tags);
     }
     if !flags.long {
-        return tags.into_iter().try_for_each(report::line);
+        tags.iter().try_for_each(name)?;
+        return reporter.end();
     }
     let width = tags
         .iter()
@@ -68,9 +81,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let tags = stream::iter(tags.into_iter().map(Ok));
     let mut rows = survey.tags(tags.boxed());
     while let Some(details) = rows.try_next().await? {
-        report::line(row(&details.tag, width, details.named.as_ref()))?;
+        let (tag, named) = (&details.tag, details.named.as_ref());
+        if reporter.is_json() {
+            reporter.found(&Finding::tag(place, tag, named));
+        } else {
+            report::line(row(tag, width, named))?;
+        }
     }
-    Ok(())
+    reporter.end()
 }
 
 /// Tag, size, date, digest, targets or platforms; `-` for what is not known.

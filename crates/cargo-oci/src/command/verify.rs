@@ -6,12 +6,15 @@ use std::sync::Arc;
 use clap::Args;
 use oci_package::{Comparison, PackageFile};
 use oci_registry::{
-    Descriptor, ErrorKind, Identifier, Location, Manifest, Source, VerifyEvent, VerifyOptions,
+    Descriptor, Digest, ErrorKind, Identifier, Location, Manifest, Source, VerifyEvent,
+    VerifyOptions,
 };
 
 use super::find::{self, Selector};
 use super::{contents, location, missing};
-use crate::report::{self, Error, Size};
+use crate::finding::Finding;
+use crate::message::FormatFlag;
+use crate::report::{Error, Size};
 use crate::session::Session;
 
 /// Check every digest of an artifact, and files against it
@@ -34,6 +37,9 @@ pub(crate) struct Flags {
 
     #[command(flatten)]
     selector: Selector,
+
+    #[command(flatten)]
+    pub(crate) format: FormatFlag,
 }
 
 /// Reads everything, and says what is wrong.
@@ -72,6 +78,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let observer = |event: VerifyEvent<'_>| match event {
         VerifyEvent::Wrong(piece, error) => {
             reporter.status("Wrong", format_args!("{}: {error}", name(piece)));
+            reporter.found(&Finding::Wrong {
+                reference: flags.reference.with(piece.digest.clone()).to_string(),
+                title: piece.annotation(oci_package::annotation::TITLE),
+                message: error.to_string(),
+                size: piece.size,
+                digest: &piece.digest,
+            });
         }
         VerifyEvent::Skipped(piece) => {
             let why = "it is not there, and is a layer that may not be passed on";
@@ -100,45 +113,58 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         ),
     );
     if let Some(directory) = &flags.directory {
-        let asked = flags.selector.wanted();
-        let found = Identifier::Digest(digest.clone());
-        let manifest = find::for_use(session, &*source, &flags.reference, &found, asked).await?;
-        let directory = session.resolve(directory);
-        let compared = compare(session, &source, &manifest, &directory).await?;
-        let name = flags.reference.with(manifest.digest().clone());
-        let is_same = |compared: &&Comparison| matches!(compared, Comparison::Same(_));
-        let same = compared.iter().filter(is_same).count();
-        for comparison in &compared {
-            let verb = if is_same(&comparison) {
-                "Same"
-            } else {
-                "Wrong"
-            };
-            reporter.status(verb, comparison);
-        }
-        if compared.is_empty() {
-            return Err(Error::new(
-                ErrorKind::NotFound,
-                format!("failed to compare `{name}`: none of its layers is a file"),
-            )
-            .help(format!(
-                "see what it holds with `cargo oci manifest {name}`"
-            )));
-        }
-        if same < compared.len() {
-            let shown = directory.display();
-            return Err(Error::new(
-                ErrorKind::Mismatch,
-                format!(
-                    "{} of {} files in `{shown}` are not those of `{name}`",
-                    compared.len() - same,
-                    compared.len()
-                ),
-            )
-            .help(format!("get them with `cargo oci pull {name}`")));
-        }
+        hold_against(session, &source, &flags, digest, directory).await?;
     }
-    report::line(flags.reference.with(digest.clone()))
+    session.finished(&flags.reference.with(digest.clone()), digest, None)
+}
+
+/// Says of each file of the artifact whether it lies in a directory.
+async fn hold_against(
+    session: &Session,
+    source: &Arc<dyn Source>,
+    flags: &Flags,
+    digest: &Digest,
+    directory: &Path,
+) -> Result<(), Error> {
+    let asked = flags.selector.wanted();
+    let found = Identifier::Digest(digest.clone());
+    let manifest = find::for_use(session, &**source, &flags.reference, &found, asked).await?;
+    let directory = session.resolve(directory);
+    let compared = compare(session, source, &manifest, &directory).await?;
+    let name = flags.reference.with(manifest.digest().clone());
+    let is_same = |compared: &&Comparison| matches!(compared, Comparison::Same(_));
+    let same = compared.iter().filter(is_same).count();
+    for comparison in &compared {
+        let verb = if is_same(&comparison) {
+            "Same"
+        } else {
+            "Wrong"
+        };
+        session.reporter.status(verb, comparison);
+        session.reporter.found(&Finding::comparison(comparison));
+    }
+    if compared.is_empty() {
+        return Err(Error::new(
+            ErrorKind::NotFound,
+            format!("failed to compare `{name}`: none of its layers is a file"),
+        )
+        .help(format!(
+            "see what it holds with `cargo oci manifest {name}`"
+        )));
+    }
+    if same < compared.len() {
+        let shown = directory.display();
+        return Err(Error::new(
+            ErrorKind::Mismatch,
+            format!(
+                "{} of {} files in `{shown}` are not those of `{name}`",
+                compared.len() - same,
+                compared.len()
+            ),
+        )
+        .help(format!("get them with `cargo oci pull {name}`")));
+    }
+    Ok(())
 }
 
 /// Compares the files of an artifact with a directory, which may hold an archive as it is or what is in it.

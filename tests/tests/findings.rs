@@ -1,0 +1,141 @@
+//! What programs are told by the verbs that look: `--message-format json`, held against its documentation.
+
+use std::fs;
+
+use e2e::messages::Schema;
+use e2e::program::Home;
+use e2e::registry::Registry;
+use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
+use e2e::require;
+use serde_json::{Value, json};
+
+/// What a command tells, each line held against the documentation.
+fn told(home: &Home, line: &[&str]) -> Vec<Value> {
+    let arguments = line.iter().copied().chain(["--message-format=json"]);
+    let outcome = home.cargo_oci(arguments).succeeds();
+    Schema::documented().check(&outcome.stdout)
+}
+
+fn texts<'a>(messages: &'a [Value], field: &str) -> Vec<&'a str> {
+    let texts = messages.iter().map(|message| message[field].as_str());
+    texts.map(|text| text.expect("a text")).collect()
+}
+
+#[test]
+fn tags_and_repositories_are_objects() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::open(), Home::new());
+    let host = registry.host();
+    let _release = Release::push(&home, host);
+    let place = format!("{host}/widgets");
+    let short = told(&home, &["tags", &place, "--semver"]);
+    let expected = ["1.2.3".to_owned(), target_tag(MAC), target_tag(ARM)];
+    assert_eq!(texts(&short, "name"), expected);
+    assert_eq!(short[0]["reference"], format!("{place}:1.2.3"));
+    assert_eq!(short[0]["digest"], Value::Null);
+    assert_eq!(short[0]["targets"], Value::Null);
+
+    let long = told(&home, &["tags", &place, "--long", "--exclude=*__*"]);
+    assert_eq!(long.len(), 1);
+    let index = registry.digest("widgets", "1.2.3").unwrap();
+    assert_eq!(long[0]["digest"], index);
+    assert_eq!(long[0]["targets"], json!([MAC, ARM]));
+    assert_eq!(long[0]["platforms"], json!(["darwin/arm64", "linux/arm64"]));
+    assert!(long[0]["size"].as_u64().unwrap() > 0);
+
+    let catalog = told(&home, &["catalog", host]);
+    assert_eq!(texts(&catalog, "reference"), [place.as_str()]);
+    assert_eq!(texts(&catalog, "name"), ["widgets"]);
+    let _here = Release::push(&home, "oci:out/team");
+    let layouts = told(&home, &["catalog", "oci:out"]);
+    assert_eq!(texts(&layouts, "name"), ["team/widgets"]);
+    assert_eq!(texts(&layouts, "reference"), ["oci:out/team/widgets"]);
+}
+
+#[test]
+fn a_page_is_an_object_with_all_targets_and_files() {
+    let home = Home::new();
+    let _release = Release::push(&home, "oci:out");
+    let page = told(&home, &["inspect", "oci:out/widgets"]);
+    let [page] = &page[..] else {
+        panic!("one page: {page:?}");
+    };
+    assert_eq!(
+        (&page["name"], &page["version"]),
+        (&json!("widgets"), &json!("1.2.3"))
+    );
+    assert_eq!(page["licenses"], "MIT");
+    let targets = page["targets"].as_array().unwrap();
+    assert_eq!(texts(targets, "target"), [MAC, ARM]);
+    assert_eq!(targets[1]["platform"], "linux/arm64");
+    assert_eq!(targets[1]["exists"], true);
+    let file = &targets[0]["files"][0];
+    assert_eq!(
+        (&file["name"], &file["kind"]),
+        (&json!("round"), &json!("bin"))
+    );
+    assert_eq!(file["digest"], e2e::sha256(b"round ones"));
+    // Of anybody's image, as far as it says.
+    let digest = image_layout(&home.path().join("image"));
+    let image = told(&home, &["inspect", "oci:image:1.0"]);
+    assert_eq!(image[0]["name"], Value::Null);
+    assert_eq!(image[0]["digest"], digest);
+    assert_eq!(image[0]["targets"][0]["files"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn what_is_about_something_names_what_it_is_about() {
+    let home = Home::new();
+    let _release = Release::push(&home, "oci:out");
+    let subject = "oci:out/widgets:1.2.3";
+    fs::write(home.path().join("a.spdx.json"), "{}").unwrap();
+    fs::write(home.path().join("b.sarif"), "{}").unwrap();
+    let first = home
+        .cargo_oci(["attach", subject, "a.spdx.json"])
+        .succeeds();
+    home.cargo_oci(["attach", first.last_line(), "b.sarif"])
+        .succeeds();
+    let found = told(&home, &["referrers", subject]);
+    assert_eq!(
+        texts(&found, "artifact-type"),
+        ["application/spdx+json", "application/sarif+json"]
+    );
+    assert_eq!(found[0]["reference"], first.last_line());
+    assert_eq!(found[1]["subject"], found[0]["digest"]);
+    let raw = home.cargo_oci(["manifest", "--raw", subject]).succeeds();
+    assert_eq!(found[0]["subject"], e2e::sha256(raw.stdout.as_bytes()));
+}
+
+#[test]
+fn what_is_verified_and_what_is_wrong_is_told() {
+    let home = Home::new();
+    let _release = Release::push(&home, "oci:out");
+    let reference = "oci:out/widgets:1.2.3";
+    home.cargo_oci(["pull", reference, "--target", MAC, "-o", "pulled"])
+        .succeeds();
+    let verify = ["verify", reference, "pulled", "--target", MAC];
+    let good = told(&home, &verify);
+    assert_eq!(texts(&good, "reason"), ["oci-comparison", "oci-finished"]);
+    assert_eq!(
+        (&good[0]["name"], &good[0]["action"]),
+        (&json!("round"), &json!("same"))
+    );
+
+    fs::write(home.path().join("pulled/round"), "others").unwrap();
+    let json = verify.iter().copied().chain(["--message-format=json"]);
+    let other = home.cargo_oci(json).fails_with(7);
+    let other = Schema::documented().check(&other.stdout);
+    assert_eq!(texts(&other, "reason"), ["oci-comparison", "oci-error"]);
+    assert_eq!(other[0]["action"], "other");
+
+    let digest = e2e::sha256(b"round ones");
+    let hex = digest.trim_start_matches("sha256:");
+    let blob = home.path().join("out/widgets/blobs/sha256").join(hex);
+    fs::write(blob, "round 0nes").unwrap();
+    let broken = home.cargo_oci(["verify", reference, "--message-format=json"]);
+    let broken = broken.fails_with(7);
+    let broken = Schema::documented().check(&broken.stdout);
+    assert_eq!(texts(&broken, "reason"), ["oci-wrong", "oci-error"]);
+    assert_eq!(broken[0]["digest"], digest);
+    assert_eq!(broken[1]["code"], 7);
+}
