@@ -138,10 +138,7 @@ impl Settings {
             )
             .named(
                 RESOLVE,
-                SyntaxShape::OneOf(vec![
-                    SyntaxShape::String,
-                    SyntaxShape::List(Box::new(SyntaxShape::String)),
-                ]),
+                texts_shape(),
                 "Reach a host at another address, as `HOST:PORT:ADDRESS`",
                 None,
             )
@@ -157,6 +154,22 @@ impl Settings {
                 "How many requests are under way at once (default: 8)",
                 None,
             )
+    }
+}
+
+/// The shape of a text or a list of them. A text may be anything, also what looks like a list: that is tried first.
+pub(crate) fn texts_shape() -> SyntaxShape {
+    SyntaxShape::OneOf(vec![
+        SyntaxShape::List(Box::new(SyntaxShape::String)),
+        SyntaxShape::String,
+    ])
+}
+
+/// A text or a list of them.
+pub(crate) fn texts(value: &Value) -> &[Value] {
+    match value {
+        Value::List { vals, .. } => vals,
+        one => std::slice::from_ref(one),
     }
 }
 
@@ -191,17 +204,12 @@ fn lonely(there: &str, missing: &str, value: Option<Value>) -> LabeledError {
     .with_help("a certificate and its key are given together")
 }
 
-/// One text or a list of them.
 fn resolve(value: &Value) -> Result<Vec<Resolve>, LabeledError> {
-    let texts = match value {
-        Value::List { vals, .. } => vals.as_slice(),
-        one => std::slice::from_ref(one),
-    };
     let read = |text: &Value| {
         let parsed = text.as_str()?.parse::<Resolve>();
         parsed.map_err(|error| error.at(text.span()))
     };
-    texts.iter().map(read).collect()
+    texts(value).iter().map(read).collect()
 }
 
 fn number(

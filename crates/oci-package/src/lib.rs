@@ -60,7 +60,7 @@
 //! | --- | --- |
 //! | What is known of a package? | [`Package`], [`Build`], [`File`], [`Kind`] |
 //! | How does it become an artifact? | [`pack`] → [`Artifact`], with a [`NameTemplate`] and a [`Config`] |
-//! | What does a manifest say? | [`PackageTarget`], [`files`], [`differences`] |
+//! | What does a manifest say? | [`PackageTarget`], [`files`], [`differences`]; [`contents()`] opens its archives |
 //! | What is in an index? | [`PackageIndex`], [`Entry`] |
 //! | What does a listing say in one line? | [`Summary`]; at length, [`Survey`] → [`TagDetails`] |
 //! | What does a release page show? | [`inspect`] → [`Inspection`] |
@@ -80,6 +80,7 @@ mod choose;
 mod comparison;
 mod concurrent;
 pub mod config;
+mod contents;
 mod details;
 mod elf;
 mod error;
@@ -99,6 +100,7 @@ pub use artifact::{Artifact, MAX_LAYERS, PackOptions, check_annotations, pack};
 pub use choose::{Machine, Wanted, choose, fallback_tags, find};
 pub use comparison::{Comparison, compare};
 pub use config::Config;
+pub use contents::{Contents, contents};
 pub use details::{Concurrency, Details, Survey, TagDetails};
 pub use elf::Elf;
 pub use error::{Error, Result};

@@ -4,11 +4,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::{StreamExt, stream};
+use glob::Pattern;
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
-    Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value, record,
+    Category, Example, LabeledError, PipelineData, Signature, Span, Spanned, SyntaxShape, Value,
+    record,
 };
-use oci_registry::{ErrorKind, Extract, Location, UnpackOptions, unpack};
+use oci_package::{Contents, PackageFile};
+use oci_registry::{ErrorKind, Extract, FileName, Location, UnpackOptions, unpack};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
@@ -17,7 +20,7 @@ use crate::lookup::{Found, Lookup};
 use crate::report::{self, Report};
 use crate::runtime::Rows;
 use crate::session::Session;
-use crate::settings::Settings;
+use crate::settings::{self, Settings};
 use crate::value;
 
 /// Fetches files.
@@ -40,6 +43,12 @@ impl PluginCommand for Pull {
                 "Where the files go; made when it is not there (default: the current directory)",
                 Some('o'),
             )
+            .named(
+                "include",
+                settings::texts_shape(),
+                "Fetch only files whose names fit this pattern, or one of a list of them",
+                Some('i'),
+            )
             .switch(
                 "titles",
                 "Name the files by their titles, as other clients do",
@@ -61,7 +70,8 @@ impl PluginCommand for Pull {
 
     fn extra_description(&self) -> &'static str {
         "Every file is verified before it gets its name, and a file that is there with other content is left alone unless \
-         --force says otherwise. Files that are there with the very content are not fetched again.\n\n\
+         --force says otherwise. Files that are there with the very content are not fetched again. What was packed into one \
+         archive comes out of it, unless --titles asks for it as it is.\n\n\
          Of an index it takes what runs on this machine, unless --target or --platform choose. A repository without tag and \
          digest means its highest release."
     }
@@ -82,6 +92,11 @@ impl PluginCommand for Pull {
                 description: "Fetch what was built for a target, and show its programs",
                 result: None,
             },
+            Example {
+                example: "oci pull ghcr.io/acme/widgets --include [LICENSE* README*] --output docs",
+                description: "Fetch some of the files",
+                result: None,
+            },
         ]
     }
 
@@ -97,10 +112,15 @@ impl PluginCommand for Pull {
         let session = Session::open(plugin, engine, call)?;
         let asked = session.asked::<Location>(input)?;
         let output: Option<PathBuf> = call.get_flag("output")?;
+        let include = call.get_flag_value("include").map(|value| {
+            let (item, span) = (patterns(&value)?, value.span());
+            Ok::<_, LabeledError>(Spanned { item, span })
+        });
         let directory = session.resolve(output.unwrap_or_default());
         let pulling = Pulling {
             lookup: session.choosing_lookup()?.for_machine(),
             directory,
+            include: include.transpose()?,
             uses_titles: call.has_flag("titles")?,
             replaces: call.has_flag("force")?,
             concurrency: session.concurrency(),
@@ -115,6 +135,7 @@ impl PluginCommand for Pull {
 struct Pulling {
     lookup: Lookup,
     directory: PathBuf,
+    include: Option<Spanned<Vec<Pattern>>>,
     uses_titles: bool,
     replaces: bool,
     concurrency: usize,
@@ -127,24 +148,68 @@ impl Pulling {
         let Found {
             place, manifest, ..
         } = self.lookup.find(&asked).await?;
+        let name = place.reference(manifest.digest().clone());
         let files = oci_package::files(&manifest).map_err(|error| error.at(at))?;
         if files.is_empty() {
-            let name = place.reference(manifest.digest().clone());
             let message = format!("failed to pull `{name}`: none of its layers is a file");
             return Err(report::not_found(message, "has no files", at)
                 .with_help(format!("`oci manifest {name}` shows what it holds")));
         }
-        let kinds: Vec<_> = files.iter().map(|file| file.kind).collect();
-        let extracts: Vec<Extract> = files
-            .into_iter()
-            .map(|file| {
-                let mut extract = file.to_extract();
-                if let Some(title) = file.title.filter(|_| self.uses_titles) {
-                    extract.name = title;
-                }
-                extract
-            })
-            .collect();
+        let source = Arc::clone(place.content());
+        let groups = if self.uses_titles {
+            vec![Contents { source, files }]
+        } else {
+            let contents = oci_package::contents(source, files, &self.directory, |_, _| {});
+            contents.await.map_err(|error| error.at(at))?
+        };
+        let groups = self.included(groups, &name)?;
+        let mut rows = Vec::new();
+        for group in groups {
+            rows.extend(self.write(group, at).await?.into_iter().map(Ok));
+        }
+        Ok(stream::iter(rows).boxed())
+    }
+
+    /// The name that a file is written under.
+    fn name<'a>(&self, file: &'a PackageFile) -> &'a FileName {
+        let title = file.title.as_ref().filter(|_| self.uses_titles);
+        title.unwrap_or(&file.name)
+    }
+
+    /// Leaves out what was not asked for; an artifact of which nothing is left is not what was meant.
+    fn included(
+        &self,
+        mut groups: Vec<Contents>,
+        name: &str,
+    ) -> Result<Vec<Contents>, LabeledError> {
+        let Some(include) = &self.include else {
+            return Ok(groups);
+        };
+        let files = groups.iter().flat_map(|group| &group.files);
+        let there: Vec<_> = files.map(|file| format!("`{}`", self.name(file))).collect();
+        for group in &mut groups {
+            group.files.retain(|file| {
+                let name = self.name(file).as_str();
+                include.item.iter().any(|pattern| pattern.matches(name))
+            });
+        }
+        groups.retain(|group| !group.files.is_empty());
+        if groups.is_empty() {
+            let message = format!("failed to pull `{name}`: none of its files fits");
+            return Err(report::not_found(message, "fits no file", include.span)
+                .with_help(format!("its files are {}", there.join(", "))));
+        }
+        Ok(groups)
+    }
+
+    /// Writes files of one place, and tells of each.
+    async fn write(&self, group: Contents, at: Span) -> Result<Vec<Value>, LabeledError> {
+        let Contents { source, files } = group;
+        let extract = |file: &PackageFile| Extract {
+            name: self.name(file).clone(),
+            ..file.to_extract()
+        };
+        let extracts: Vec<_> = files.iter().map(extract).collect();
         let paths = Mutex::new(vec![PathBuf::new(); extracts.len()]);
         let observer = |placed: &Extract, path: &Path| {
             let mut paths = paths.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,7 +224,7 @@ impl Pulling {
             observer: &observer,
             ..UnpackOptions::default()
         };
-        let done = unpack(&**place.content(), &extracts, &self.directory, options).await;
+        let done = unpack(&*source, &extracts, &self.directory, options).await;
         done.map_err(|error| {
             let is_occupied = error.kind() == ErrorKind::Conflict;
             let error = error.at(at);
@@ -170,18 +235,30 @@ impl Pulling {
             }
         })?;
         let paths = paths.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let rows: Vec<_> = std::iter::zip(kinds, &extracts)
-            .zip(paths)
-            .map(|((kind, file), path)| {
-                let row = record! {
-                    "path" => Value::string(path.to_string_lossy(), self.span),
-                    "kind" => Value::string(kind.to_string(), self.span),
-                    "size" => value::size(Some(file.descriptor.size), self.span),
-                    "digest" => value::text(Some(&file.descriptor.digest), self.span),
-                };
-                Ok(Value::record(row, self.span))
-            })
-            .collect();
-        Ok(stream::iter(rows).boxed())
+        let rows = std::iter::zip(&files, &extracts).zip(paths);
+        let rows = rows.map(|((file, extract), path)| {
+            let row = record! {
+                "path" => Value::string(path.to_string_lossy(), self.span),
+                "kind" => Value::string(file.kind.to_string(), self.span),
+                "size" => value::size(Some(extract.descriptor.size), self.span),
+                "digest" => value::text(Some(&extract.descriptor.digest), self.span),
+            };
+            Value::record(row, self.span)
+        });
+        Ok(rows.collect())
     }
+}
+
+/// Patterns, one or a list of them.
+fn patterns(value: &Value) -> Result<Vec<Pattern>, LabeledError> {
+    let read = |text: &Value| {
+        Pattern::new(text.as_str()?).map_err(|error| {
+            let message = format!(
+                "failed to read `{}` as a pattern",
+                text.as_str().unwrap_or_default()
+            );
+            report::invalid(message, error.msg, text.span())
+        })
+    };
+    settings::texts(value).iter().map(read).collect()
 }

@@ -1,4 +1,4 @@
-//! `oci index`, `oci config`, `oci reference`, `oci inspect`, `oci referrers`, `oci ping`, `oci pull` and `oci blob`.
+//! `oci index`, `oci config`, `oci reference`, `oci inspect`, `oci referrers`, `oci ping` and `oci blob`.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{Directory, INDEX, cell, columns, eval, eval_in, manifest, shell, tex
 /// The artifact type of what `cargo oci push` publishes for a target.
 const PACKAGE_TARGET: &str = "application/vnd.cargo-oci.package-target.v1";
 
-fn annotations(pairs: &[(&str, &str)]) -> Annotations {
+pub(crate) fn annotations(pairs: &[(&str, &str)]) -> Annotations {
     let pairs = pairs.iter();
     pairs
         .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -23,7 +23,7 @@ fn annotations(pairs: &[(&str, &str)]) -> Annotations {
 }
 
 /// A file as a layer.
-fn layer(title: &str, kind: &str, content: &str) -> Blob {
+pub(crate) fn layer(title: &str, kind: &str, content: &str) -> Blob {
     let mut layer = Blob::from_bytes(MediaType::OCTET_STREAM, content.to_owned());
     layer.descriptor_mut().annotations = annotations(&[
         ("org.opencontainers.image.title", title),
@@ -377,59 +377,6 @@ fn a_ping_tells_whose_credential_is_taken() {
     assert_eq!(error.code.as_deref(), Some("oci::not_found"));
     let source = format!("[{} {}] | oci ping", open.host(), open.host());
     assert_eq!(eval(&source).unwrap().as_list().unwrap().len(), 2);
-}
-
-#[test]
-fn a_pull_is_a_row_for_each_file() {
-    let directory = Directory::new("pull");
-    directory.layout("widgets", release);
-    let mut shell = directory.shell();
-    let pull = "oci pull oci:widgets --target x86_64-unknown-linux-musl --output out";
-    let rows = eval_in(&mut shell, pull).unwrap();
-    for row in rows.as_list().unwrap() {
-        assert_eq!(columns(row), ["path", "kind", "size", "digest"]);
-    }
-    let out = directory.0.join("out");
-    let paths = ["widgets", "LICENSE"].map(|name| out.join(name).display().to_string());
-    assert_eq!(texts(&rows, "path"), paths);
-    assert_eq!(texts(&rows, "kind"), ["bin", "file"]);
-    let written = std::fs::read(out.join("widgets")).unwrap();
-    assert_eq!(written, b"program of x86_64-unknown-linux-musl");
-    let digests = texts(&rows, "digest");
-    assert_eq!(digests[0], Digest::sha256(&written).to_string());
-    // Again it is the same; with other content there it is an error, unless that is to go.
-    assert_eq!(eval_in(&mut shell, pull).unwrap(), rows);
-    std::fs::write(out.join("widgets"), "mine").unwrap();
-    let error = eval_in(&mut shell, pull).unwrap_err();
-    assert_eq!(error.code.as_deref(), Some("oci::conflict"));
-    assert!(error.help.unwrap().contains("--force"));
-    assert_eq!(
-        eval_in(&mut shell, &format!("{pull} --force")).unwrap(),
-        rows
-    );
-    assert_eq!(std::fs::read(out.join("widgets")).unwrap(), written);
-    let titled = eval_in(&mut shell, &format!("{pull} --titles")).unwrap();
-    assert!(texts(&titled, "path")[0].ends_with("/widgets-1.0.0"));
-    assert!(!std::fs::read_dir(&out).unwrap().any(|entry| {
-        entry
-            .unwrap()
-            .file_name()
-            .to_string_lossy()
-            .starts_with(".partial")
-    }));
-}
-
-#[test]
-fn what_has_no_files_cannot_be_pulled() {
-    let directory = Directory::new("pull-nothing");
-    directory.layout("empty", async |layout| {
-        let packed = Packed::new("a/b".into(), Blob::empty(), vec![], Annotations::new());
-        let manifest = push(&layout, packed.unwrap()).await;
-        layout.tag(&manifest, &"1".parse().unwrap()).await.unwrap();
-    });
-    let error = eval_in(&mut directory.shell(), "oci pull oci:empty:1").unwrap_err();
-    assert_eq!(error.code.as_deref(), Some("oci::not_found"));
-    assert!(error.help.unwrap().contains("oci manifest"));
 }
 
 #[test]

@@ -4,6 +4,7 @@
 
 mod columns;
 mod documents;
+mod pulling;
 mod reading;
 mod scripted;
 mod writing;

@@ -54,6 +54,24 @@ fn a_release_moves_between_registries_and_back_into_files() {
 }
 
 #[test]
+fn files_that_went_as_one_archive_arrive_as_files() {
+    require!(DockerRegistry, Nu);
+    let (registry, sources) = (Registry::open(), Sources::widgets());
+    let home = Home::new();
+    home.cargo_oci(["push", "--archive", "--registry", registry.host()])
+        .within(sources.path())
+        .succeeds();
+    let files = home.nu_value(&format!(
+        "oci pull {}/widgets --output bin --include [round square] | get path | path basename",
+        registry.host()
+    ));
+    assert_eq!(files, json!(["round", "square"]));
+    let round = std::fs::read(home.path().join("bin/round")).expect("a program");
+    assert_eq!(round, sources.built("round"));
+    home.nu("^bin/round").succeeds();
+}
+
+#[test]
 fn a_page_about_a_release_says_what_the_package_says() {
     require!(DockerRegistry, Nu);
     let (registry, _) = stocked();

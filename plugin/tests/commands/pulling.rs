@@ -1,0 +1,159 @@
+//! `oci pull`: files of layers and of archives, all of them and some.
+
+use oci_package::{Kind, annotation};
+use oci_registry::{Annotations, Blob, Bundled, Digest, Layout, MediaType, Packed, Target, bundle};
+
+use crate::documents::{annotations, layer, push, release};
+use crate::{Directory, columns, eval_in, texts};
+
+#[test]
+fn a_pull_is_a_row_for_each_file() {
+    let directory = Directory::new("pull");
+    directory.layout("widgets", release);
+    let mut shell = directory.shell();
+    let pull = "oci pull oci:widgets --target x86_64-unknown-linux-musl --output out";
+    let rows = eval_in(&mut shell, pull).unwrap();
+    for row in rows.as_list().unwrap() {
+        assert_eq!(columns(row), ["path", "kind", "size", "digest"]);
+    }
+    let out = directory.0.join("out");
+    let paths = ["widgets", "LICENSE"].map(|name| out.join(name).display().to_string());
+    assert_eq!(texts(&rows, "path"), paths);
+    assert_eq!(texts(&rows, "kind"), ["bin", "file"]);
+    let written = std::fs::read(out.join("widgets")).unwrap();
+    assert_eq!(written, b"program of x86_64-unknown-linux-musl");
+    let digests = texts(&rows, "digest");
+    assert_eq!(digests[0], Digest::sha256(&written).to_string());
+    // Again it is the same; with other content there it is an error, unless that is to go.
+    assert_eq!(eval_in(&mut shell, pull).unwrap(), rows);
+    std::fs::write(out.join("widgets"), "mine").unwrap();
+    let error = eval_in(&mut shell, pull).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::conflict"));
+    assert!(error.help.unwrap().contains("--force"));
+    assert_eq!(
+        eval_in(&mut shell, &format!("{pull} --force")).unwrap(),
+        rows
+    );
+    assert_eq!(std::fs::read(out.join("widgets")).unwrap(), written);
+    let titled = eval_in(&mut shell, &format!("{pull} --titles")).unwrap();
+    assert!(texts(&titled, "path")[0].ends_with("/widgets-1.0.0"));
+    assert!(!std::fs::read_dir(&out).unwrap().any(|entry| {
+        entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .starts_with(".partial")
+    }));
+}
+
+#[test]
+fn what_has_no_files_cannot_be_pulled() {
+    let directory = Directory::new("pull-nothing");
+    directory.layout("empty", async |layout| {
+        let packed = Packed::new("a/b".into(), Blob::empty(), vec![], Annotations::new());
+        let manifest = push(&layout, packed.unwrap()).await;
+        layout.tag(&manifest, &"1".parse().unwrap()).await.unwrap();
+    });
+    let error = eval_in(&mut directory.shell(), "oci pull oci:empty:1").unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::not_found"));
+    assert!(error.help.unwrap().contains("oci manifest"));
+}
+
+/// What `cargo oci push --archive` publishes: all files in one layer.
+async fn archived(layout: Layout, files: Vec<Bundled>) {
+    let media_type = MediaType::from("application/vnd.oci.image.layer.v1.tar");
+    let mut tar = bundle(media_type, files).await.unwrap();
+    tar.descriptor_mut().annotations = annotations(&[
+        (annotation::TITLE, "widgets-1.0.0.tar"),
+        (annotation::FILE, "widgets.tar"),
+        (annotation::KIND, Kind::Archive.as_str()),
+    ]);
+    let packed = Packed::new("a/b".into(), Blob::empty(), vec![tar], Annotations::new());
+    let manifest = push(&layout, packed.unwrap()).await;
+    layout.tag(&manifest, &"1".parse().unwrap()).await.unwrap();
+}
+
+#[test]
+fn what_was_packed_into_an_archive_comes_out_of_it() {
+    let directory = Directory::new("pull-archive");
+    let files = [("widgets", true), ("LICENSE", false)].map(|(name, executable)| {
+        let path = directory.0.join(format!("{name}.source"));
+        std::fs::write(&path, format!("content of {name}")).unwrap();
+        let name = name.parse().unwrap();
+        Bundled {
+            name,
+            path,
+            executable,
+        }
+    });
+    directory.layout("archive", |layout| archived(layout, files.to_vec()));
+    let mut shell = directory.shell();
+    let rows = eval_in(&mut shell, "oci pull oci:archive:1 --output out").unwrap();
+    let out = directory.0.join("out");
+    let paths = ["LICENSE", "widgets"].map(|name| out.join(name).display().to_string());
+    assert_eq!(texts(&rows, "path"), paths);
+    assert_eq!(texts(&rows, "kind"), ["file", "bin"]);
+    let written = std::fs::read(out.join("widgets")).unwrap();
+    assert_eq!(written, b"content of widgets");
+    assert_eq!(
+        texts(&rows, "digest")[1],
+        Digest::sha256(&written).to_string()
+    );
+    let some = eval_in(
+        &mut shell,
+        "oci pull oci:archive:1 --output some --include LIC*",
+    )
+    .unwrap();
+    assert_eq!(texts(&some, "kind"), ["file"]);
+    let left: Vec<_> = std::fs::read_dir(directory.0.join("some"))
+        .unwrap()
+        .collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    // As it is, for those who ask for titles.
+    let whole = eval_in(&mut shell, "oci pull oci:archive:1 --output whole --titles").unwrap();
+    assert!(texts(&whole, "path")[0].ends_with("/widgets-1.0.0.tar"));
+}
+
+#[test]
+fn some_of_the_files_are_pulled_by_their_names() {
+    let directory = Directory::new("pull-some");
+    directory.layout("widgets", release);
+    let mut shell = directory.shell();
+    let mut pull = |flags: &str| {
+        let pull =
+            format!("oci pull oci:widgets --target x86_64-unknown-linux-musl --output out {flags}");
+        eval_in(&mut shell, &pull)
+    };
+    let rows = pull("--include LIC*").unwrap();
+    assert_eq!(texts(&rows, "kind"), ["file"]);
+    assert!(!directory.0.join("out/widgets").exists());
+    assert_eq!(
+        texts(&pull("--include [w* LIC*]").unwrap(), "kind"),
+        ["bin", "file"]
+    );
+    // Of titles it is the title.
+    let titled = pull("--titles --include *-1.0.0").unwrap();
+    assert!(texts(&titled, "path")[0].ends_with("/widgets-1.0.0"));
+    let error = pull("--include *.exe").unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::not_found"));
+    assert_eq!(error.labels[0].text, "fits no file");
+    assert_eq!(
+        error.help.as_deref(),
+        Some("its files are `widgets`, `LICENSE`")
+    );
+    let error = pull("--include '[a'").unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
+}
+
+#[test]
+fn a_layer_that_is_a_tar_of_somebody_else_is_a_file() {
+    let directory = Directory::new("pull-tar");
+    directory.layout("tar", async |layout| {
+        let tar = layer("data.tar", "file", "no tar at all");
+        let packed = Packed::new("a/b".into(), Blob::empty(), vec![tar], Annotations::new());
+        let manifest = push(&layout, packed.unwrap()).await;
+        layout.tag(&manifest, &"1".parse().unwrap()).await.unwrap();
+    });
+    let rows = eval_in(&mut directory.shell(), "oci pull oci:tar:1 --output out").unwrap();
+    assert!(texts(&rows, "path")[0].ends_with("/data.tar"));
+}
