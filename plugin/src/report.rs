@@ -1,7 +1,7 @@
 //! Errors of the core as errors of Nushell.
 //!
 //! Owns how an error looks in the shell: its message, a label at the argument that caused it, a code that scripts can
-//! branch on, advice, and each cause by itself. Does not own any wording of the core's errors.
+//! branch on, advice, and each cause by itself; and warnings beside a table. Does not own any wording of the core's errors.
 
 use std::error::Error;
 
@@ -76,6 +76,19 @@ pub(crate) fn new(
     LabeledError::new(message)
         .with_code(kind.code())
         .with_label(label, span)
+}
+
+/// Says why cells of a single row are empty, beside the table: an error in a cell would end whatever reads it.
+#[expect(
+    clippy::print_stderr,
+    reason = "the shell has no other way for a plugin to say something beside its answer"
+)]
+pub(crate) fn warn_of_row(name: &str, error: &oci_registry::Error) {
+    let why = error.in_one_line();
+    eprintln!(
+        "Warning: {}",
+        shown(&format!("`{name}` could not be looked at: {why}"))
+    );
 }
 
 /// What stands under the argument.

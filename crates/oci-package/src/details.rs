@@ -44,13 +44,16 @@ impl Concurrency {
 }
 
 /// A tag and what it names.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 #[non_exhaustive]
 pub struct TagDetails {
     /// The tag.
     pub tag: Tag,
-    /// What it names; absent when it is gone since it was listed, or names something that nobody reads any more.
+    /// What it names; absent when it is gone since it was listed, names something that nobody reads any more, or cannot be
+    /// read.
     pub named: Option<Details>,
+    /// Why it cannot be read, where that is no matter of the whole place: see [`is_of_one_document`].
+    pub unreadable: Option<oci_registry::Error>,
 }
 
 /// What is found out about a manifest.
@@ -89,7 +92,8 @@ impl Survey {
     }
 
     /// The details of tags, in the order of the tags, several being looked at at the same time. Further tags are taken
-    /// only as the stream is polled. It ends with the first error, after the details of all tags before it.
+    /// only as the stream is polled. It ends with the first error, after the details of all tags before it; what is wrong
+    /// with a single document is told with its tag and ends nothing.
     ///
     /// Needs a Tokio runtime: looking at a tag that was begun goes on while a slow reader takes no details, since its
     /// connection would not wait.
@@ -139,17 +143,28 @@ fn begin<T: Send + 'static>(
 
 impl Inner {
     async fn tag(self: Arc<Self>, tag: Tag) -> Result<TagDetails> {
-        let manifest = self.manifest(tag.clone().into()).await?;
-        let named = match manifest {
-            Some(manifest) => Some(Details {
-                summary: self.summary(&manifest).await?,
-                digest: manifest.digest().clone(),
-                media_type: manifest.media_type().clone(),
-                annotations: manifest.annotations().clone(),
-            }),
-            None => None,
+        let (named, unreadable) = match self.details(&tag).await {
+            Ok(named) => (named, None),
+            Err(error) if is_of_one_document(&error) => (None, Some(error)),
+            Err(error) => return Err(error),
         };
-        Ok(TagDetails { tag, named })
+        Ok(TagDetails {
+            tag,
+            named,
+            unreadable,
+        })
+    }
+
+    async fn details(&self, tag: &Tag) -> Result<Option<Details>> {
+        let Some(manifest) = self.manifest(tag.clone().into()).await? else {
+            return Ok(None);
+        };
+        Ok(Some(Details {
+            summary: self.summary(&manifest).await?,
+            digest: manifest.digest().clone(),
+            media_type: manifest.media_type().clone(),
+            annotations: manifest.annotations().clone(),
+        }))
     }
 
     /// Fetches a manifest; `None` when it is not there, or of a kind that nobody reads any more.
@@ -276,6 +291,15 @@ impl Inner {
         let bytes = blob.read_to_end(MAX_CONFIG).await?;
         Ok(serde_json::from_slice(&bytes).ok())
     }
+}
+
+/// Whether a failure is one of the single document that was asked for, so that another may well be there: it is not what
+/// its digest or media type says, or the registry keeps it to itself, as scanners make registries do.
+pub fn is_of_one_document(error: &oci_registry::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Protocol | ErrorKind::Mismatch | ErrorKind::Denied
+    )
 }
 
 /// What is not there and what nobody reads any more are nothing; every other failure is one.
@@ -415,7 +439,7 @@ mod tests {
         assert_eq!(said(&of_entry).await, ["abc"]);
     }
 
-    /// A place where tags take their time, some are gone, and one is one too many.
+    /// A place where tags take their time, some are gone, one cannot be read, and one is one too many.
     #[derive(Debug, Default)]
     struct Slow {
         memory: Memory,
@@ -446,8 +470,10 @@ mod tests {
             let place: u64 = name.strip_prefix('t').unwrap_or("9").parse().unwrap();
             tokio::time::sleep(Duration::from_millis(100 - place.min(99))).await;
             self.waiting.fetch_sub(1, Ordering::Relaxed);
-            if name == "t20" {
-                return Err(oci_registry::Error::new(ErrorKind::RateLimited, Limit));
+            match name.as_str() {
+                "t7" => return Err(oci_registry::Error::new(ErrorKind::Protocol, Limit)),
+                "t20" => return Err(oci_registry::Error::new(ErrorKind::RateLimited, Limit)),
+                _ => {}
             }
             self.memory.manifest(identifier).await
         }
@@ -467,7 +493,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn rows_keep_their_order_and_a_limit_ends_them() {
+    async fn rows_keep_their_order_and_only_a_limit_ends_them() {
         let slow = Arc::new(Slow::default());
         let image = image(&slow.memory, r#"{"created":"2026-01-02T03:04:05Z"}"#).await;
         for at in (1..=50).filter(|at| at % 2 == 1) {
@@ -481,7 +507,16 @@ mod tests {
         for (at, row) in (1..).zip(&rows[..19]) {
             let row = row.as_ref().unwrap();
             assert_eq!(row.tag.as_str(), format!("t{at}"));
-            assert_eq!(row.named.is_some(), at % 2 == 1, "t{at}");
+            let is_unreadable = at == 7;
+            let why = row
+                .unreadable
+                .as_ref()
+                .map(oci_registry::Error::in_one_line);
+            assert_eq!(
+                why.as_deref(),
+                is_unreadable.then_some("the limit is reached")
+            );
+            assert_eq!(row.named.is_some(), at % 2 == 1 && !is_unreadable, "t{at}");
             if let Some(named) = &row.named {
                 assert_eq!(named.digest, *image.digest());
                 assert_eq!(named.media_type, MediaType::MANIFEST);

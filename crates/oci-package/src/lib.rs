@@ -101,7 +101,7 @@ pub use choose::{Machine, Wanted, choose, fallback_tags, find};
 pub use comparison::{Comparison, compare};
 pub use config::Config;
 pub use contents::{Contents, contents};
-pub use details::{Concurrency, Details, Survey, TagDetails};
+pub use details::{Concurrency, Details, Survey, TagDetails, is_of_one_document};
 pub use elf::Elf;
 pub use error::{Error, Result};
 pub use index::{Entry, PackageIndex};

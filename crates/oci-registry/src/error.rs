@@ -3,6 +3,7 @@
 //! Owns the public [`Error`], its [`ErrorKind`] and the crate-private [`Failure`] trait through which the error
 //! enum of each module becomes one. Does not own any wording: each message stands in the module that fails.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::ops::Range;
 
@@ -111,6 +112,15 @@ impl Error {
     /// What kind of failure this is.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind()
+    }
+
+    /// The message and those of all causes, where there is room for one line. A stranger's text may be part of it.
+    pub fn in_one_line(&self) -> String {
+        let causes = std::iter::successors(Some(self as &dyn StdError), |error| (*error).source());
+        causes
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(": ")
     }
 
     /// What the reader could do next, a sentence each, possibly none.

@@ -1,12 +1,15 @@
-//! `oci catalog`: the repositories of a registry.
+//! `oci catalog`: the repositories of a registry, or the layouts in a directory.
 
-use futures_util::StreamExt;
-use futures_util::future::ready;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value, record,
 };
-use oci_registry::{Client, Reference, RegistryName, RepositoryName};
+use oci_registry::{Client, Layout, Location, Reference, RegistryName};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
@@ -33,7 +36,7 @@ impl PluginCommand for Catalog {
             .rest(
                 "registry",
                 SyntaxShape::String,
-                "The registry, as `HOST[:PORT]`",
+                "The registry, as `HOST[:PORT]`, or a directory with layouts in it, as `oci:DIRECTORY`",
             )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
@@ -46,7 +49,9 @@ impl PluginCommand for Catalog {
 
     fn extra_description(&self) -> &'static str {
         "Rows appear while further pages are still to come; `first` stops asking for them. Public registries such as \
-         Docker Hub and ghcr.io offer no such list."
+         Docker Hub and ghcr.io offer no such list.\n\n\
+         Of a directory it lists the layouts in it, such as `oci copy` makes, each by its path there; and one that is a layout \
+         itself as `.`."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -65,6 +70,11 @@ impl PluginCommand for Catalog {
                 description: "List the tags of a team's repositories",
                 result: None,
             },
+            Example {
+                example: "oci catalog oci:backup | oci tags --long",
+                description: "See what is in a directory of layouts",
+                result: None,
+            },
         ]
     }
 
@@ -78,35 +88,85 @@ impl PluginCommand for Catalog {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<RegistryName>(input)?;
-        let (client, span) = (session.client(), session.span());
-        session.rows(asked, client, move |client, asked| {
-            ready(rows(&client, &asked, span))
-        })
+        let asked = session.asked::<Shelf>(input)?;
+        let listing = Listing {
+            client: session.client(),
+            base: session.current_dir().to_owned(),
+            span: call.head,
+        };
+        session.rows(asked, listing, Listing::rows)
     }
 }
 
-fn rows(client: &Client, asked: &Subject<RegistryName>, span: Span) -> Result<Rows, LabeledError> {
-    let at = asked.span;
-    let registry = client.registry(&asked.name).map_err(|error| error.at(at))?;
-    let name = registry.name().clone();
-    let rows = registry.catalog().map(move |repository| {
-        let repository = repository.map_err(|error| error.at(at))?;
-        row(&name, repository, span).map_err(|error| error.at(at))
-    });
-    Ok(rows.boxed())
+/// Where repositories are.
+#[derive(Debug, Clone)]
+enum Shelf {
+    Registry(RegistryName),
+    /// A directory with layouts in it.
+    Directory(PathBuf),
 }
 
-fn row(
-    registry: &RegistryName,
-    repository: RepositoryName,
+impl FromStr for Shelf {
+    type Err = oci_registry::Error;
+
+    fn from_str(text: &str) -> oci_registry::Result<Self> {
+        match text.strip_prefix("oci:") {
+            Some(directory) if !directory.is_empty() => Ok(Self::Directory(directory.into())),
+            _ => text.parse().map(Self::Registry),
+        }
+    }
+}
+
+/// How this call lists repositories.
+struct Listing {
+    client: Client,
+    base: PathBuf,
     span: Span,
-) -> oci_registry::Result<Value> {
-    let name = Value::string(repository.as_str(), span);
-    let reference = Reference::new(registry.clone(), repository)?;
+}
+
+impl Listing {
+    async fn rows(self: Arc<Self>, asked: Subject<Shelf>) -> Result<Rows, LabeledError> {
+        let (at, span) = (asked.span, self.span);
+        match asked.name {
+            Shelf::Registry(name) => {
+                let registry = self.client.registry(&name).map_err(|error| error.at(at))?;
+                let name = registry.name().clone();
+                let rows = registry.catalog().map(move |repository| {
+                    let repository = repository.map_err(|error| error.at(at))?;
+                    let reference = Reference::new(name.clone(), repository.clone());
+                    let reference = reference.map_err(|error| error.at(at))?;
+                    Ok(row(repository.as_str(), &reference, span))
+                });
+                Ok(rows.boxed())
+            }
+            Shelf::Directory(directory) => {
+                let base = self.base.join(directory);
+                let layouts = Layout::below(&base).await.map_err(|error| error.at(at))?;
+                let rows = layouts.into_iter().map(move |layout| {
+                    let directory = layout.directory();
+                    let name = directory.strip_prefix(&base).unwrap_or(directory);
+                    let name = if name.as_os_str().is_empty() {
+                        Path::new(".")
+                    } else {
+                        name
+                    };
+                    let location = Location::Layout {
+                        // Without the dots that were written.
+                        directory: directory.components().collect(),
+                        identifier: None,
+                    };
+                    Ok(row(&name.to_string_lossy(), &location, span))
+                });
+                Ok(stream::iter(rows).boxed())
+            }
+        }
+    }
+}
+
+fn row(name: &str, reference: &impl ToString, span: Span) -> Value {
     let row = record! {
-        "name" => name,
+        "name" => Value::string(name, span),
         "reference" => Value::string(reference.to_string(), span),
     };
-    Ok(Value::record(row, span))
+    Value::record(row, span)
 }

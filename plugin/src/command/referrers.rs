@@ -12,7 +12,7 @@ use crate::OciPlugin;
 use crate::completion::{Kind, completes};
 use crate::input::Subject;
 use crate::lookup::{Found, Lookup};
-use crate::report::Report;
+use crate::report::{self, Report};
 use crate::runtime::{self, Rows};
 use crate::session::Session;
 use crate::settings::Settings;
@@ -131,8 +131,14 @@ impl Listing {
         let rows = runtime::in_order(found, self.at_once, move |referrer| {
             let (place, source, survey) = (place.clone(), Arc::clone(&source), survey.clone());
             async move {
-                let summary = look(&*source, &survey, &referrer).await;
-                let summary = summary.map_err(|error| error.at(at))?;
+                let summary = match look(&*source, &survey, &referrer).await {
+                    Err(error) if oci_package::is_of_one_document(&error) => {
+                        let name = place.reference(referrer.digest.clone());
+                        report::warn_of_row(&name, &error);
+                        None
+                    }
+                    summary => summary.map_err(|error| error.at(at))?,
+                };
                 Ok(value::referrer(&place, &referrer, summary.as_ref(), span))
             }
         });

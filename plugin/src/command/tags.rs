@@ -58,8 +58,8 @@ impl PluginCommand for Tags {
          add `repository`. With --long each tag is looked at, several at once, for `size`, `created`, `platforms`, \
          `targets`, `artifact_type`, `media_type`, `annotations` and `digest`.\n\n\
          Rows appear while further pages are still to come; `first` stops asking for them. A tag that is deleted while \
-         the table is made has empty cells. Where a registry limits how often it is asked, the rows so far are followed \
-         by an error."
+         the table is made has empty cells, and so has one whose manifest cannot be read: a warning on stderr says why, and \
+         `oci manifest` does. Where a registry limits how often it is asked, the rows so far are followed by an error."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -144,6 +144,7 @@ impl Listing {
         let tags = place.content().tags();
         let source = place.cached_by(self.cache.as_ref());
         let (span, names_repository) = (self.span, self.names_repository);
+        let named = place.clone();
         let row = move |tag: &Tag| {
             let mut row = record! {
                 "name" => Value::string(tag.as_str(), span),
@@ -162,6 +163,9 @@ impl Listing {
         let rows = survey.tags(tags).map(move |details| {
             let details = details.map_err(|error| error.at(at))?;
             let mut row = row(&details.tag);
+            if let Some(error) = &details.unreadable {
+                report::warn_of_row(&named.reference(details.tag.clone()), error);
+            }
             row.extend(value::tag_details(details.named.as_ref(), span));
             Ok(Value::record(row, span))
         });

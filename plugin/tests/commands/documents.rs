@@ -361,6 +361,25 @@ fn a_subject_that_is_not_there_has_referrers_all_the_same() {
 }
 
 #[test]
+fn a_referrer_that_cannot_be_read_is_a_row_all_the_same() {
+    let (digest, broken) = (Digest::sha256(b"subject"), Digest::sha256(b"broken"));
+    let list = format!(
+        r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{{"mediaType":"{}","digest":"{broken}","size":9,
+        "artifactType":"a/b"}}]}}"#,
+        crate::MANIFEST
+    );
+    let registry = Registry::start(move |request| {
+        if request.contains("/referrers/") {
+            return Answer::ok(list.clone()).header("Content-Type", INDEX);
+        }
+        manifest("something else")
+    });
+    let rows = eval(&format!("oci referrers {}/x@{digest}", registry.host())).unwrap();
+    assert_eq!(texts(&rows, "artifact_type"), ["a/b"]);
+    assert!(cell(&rows.as_list().unwrap()[0], "size").is_nothing());
+}
+
+#[test]
 fn a_ping_tells_whose_credential_is_taken() {
     let open = Registry::start(|_| Answer::ok("{}"));
     let row = eval(&format!("oci ping {}", open.host())).unwrap();

@@ -4,9 +4,11 @@
 
 mod columns;
 mod documents;
+mod listing;
 mod pulling;
 mod reading;
 mod scripted;
+mod settings;
 mod writing;
 
 use std::path::PathBuf;

@@ -632,18 +632,3 @@ fn pipeline_data_that_is_empty_is_no_input() {
     let rows = shell().eval_with(&source, PipelineData::value(Value::test_nothing(), None));
     assert_eq!(rows.unwrap().into_iter().count(), 1);
 }
-
-#[test]
-fn a_host_is_reached_at_another_address_and_so_are_several() {
-    let registry = Registry::start(|_| tags(r#""1.0.0""#));
-    let port = registry.host().rsplit_once(':').unwrap().1.to_owned();
-    let resolve = |name: &str| format!("{name}.example:{port}:127.0.0.1");
-    for flag in [
-        format!("'{}'", resolve("a")),
-        resolve("a"),
-        format!("[{} {}]", resolve("b"), resolve("a")),
-    ] {
-        let source = format!("oci tags a.example:{port}/x --plain-http --resolve {flag}");
-        assert_eq!(texts(&eval(&source).unwrap(), "name"), ["1.0.0"], "{flag}");
-    }
-}

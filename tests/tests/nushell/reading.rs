@@ -1,12 +1,12 @@
 //! Tags, manifests and catalogs of what `cargo oci push` published; errors and credentials.
 
-use e2e::loopback::{DeadHost, send};
+use e2e::loopback::{DeadHost, Server, body, send};
 use e2e::program::Home;
 use e2e::registry::Registry;
 use e2e::sources::{Sources, host_triple};
 use e2e::token::TokenPolicy;
 use e2e::{require, sha256};
-use hyper::Request;
+use hyper::{Request, Response};
 use serde_json::{Value, json};
 
 /// A registry that holds `widgets` 1.2.3.
@@ -81,6 +81,25 @@ fn long_tags_have_sizes_and_targets() {
         .map(|it| it["size"].as_u64().unwrap());
     let size = home.nu_value(&format!("{tags} | get size | into int"));
     assert_eq!(size, sizes.sum::<u64>());
+}
+
+#[test]
+fn a_tag_that_cannot_be_read_is_told_beside_the_table() {
+    require!(Nu);
+    let server = Server::start(async |request| {
+        if request.uri().path().ends_with("/tags/list") {
+            return Response::new(body(r#"{"tags":["1.0.0"]}"#));
+        }
+        Response::new(body("<html>"))
+    });
+    let name = format!("{}/some", server.host());
+    let home = Home::new();
+    let run = home.nu(&format!("oci tags {name} --long | get digest | to nuon"));
+    let run = run.succeeds();
+    assert_eq!(run.stdout.trim(), "[null]", "{run}");
+    let warning = format!("Warning: `{name}:1.0.0` could not be looked at: failed to");
+    assert!(run.stderr.starts_with(&warning), "{run}");
+    assert_eq!(run.stderr.lines().count(), 1, "{run}");
 }
 
 #[test]

@@ -87,6 +87,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         } else {
             report::line(row(tag, width, named))?;
         }
+        if let Some(error) = details.unreadable {
+            let (tag, why) = (place.with(details.tag), error.in_one_line());
+            reporter.note(format_args!("`{tag}` could not be looked at: {why}"));
+        }
     }
     reporter.end()
 }
