@@ -6,8 +6,9 @@ use std::str::FromStr;
 
 use snafu::{ResultExt, Snafu};
 
+use super::Settings;
 use super::certificates::{self, Held};
-use super::{Error, FolderSnafu, ParsePemSnafu, ReadPemSnafu, RootCause, Settings};
+use super::error::{Error, FolderSnafu, ParsePemSnafu, ReadPemSnafu, RootCause};
 use crate::error::{ErrorKind, Failure};
 
 /// What a malformed redirection of a host is wrong about.

@@ -9,38 +9,44 @@ pub(crate) mod certificates;
 pub(crate) mod class;
 mod connection;
 pub(crate) mod display;
+mod error;
 pub(crate) mod origin;
 mod pace;
 mod proxy;
+mod request;
+mod response;
 pub(crate) mod retry;
 pub(crate) mod secrets;
 mod warning;
 
-use std::fmt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
-use futures_util::stream::BoxStream;
-use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use snafu::{IntoError, ResultExt, Snafu};
+use http::{Method, header};
+use snafu::{IntoError, ResultExt};
 use tokio::time::Instant;
 use url::Url;
 
 use crate::environment::Environment;
-use crate::error::{ErrorKind, Failure};
-use crate::escape::escape;
 use crate::journal::{Observer, Step};
-use body::{Body, Progress};
+use body::Progress;
 use class::Class;
 pub use connection::Resolve;
 use display::ShownUrl;
+pub(crate) use error::Error;
+use error::{
+    AskedToWaitSnafu, BuildClientSnafu, ConnectSnafu, IdleSnafu, ReadContentSnafu,
+    RedirectLoopSnafu, RedirectNowhereSnafu, RedirectSnafu, RedirectWriteSnafu, RootCause,
+    SendSnafu,
+};
 use origin::{Met, Origin};
-use pace::{IDLE, Receiving};
+use pace::IDLE;
 use proxy::Proxies;
+use request::Reach;
+pub(crate) use request::Request;
+pub(crate) use response::Response;
 use retry::Pauses;
 pub(crate) use retry::{backoff, is_transient};
 use secrets::Secrets;
@@ -57,206 +63,6 @@ const CONNECT: Duration = Duration::from_secs(30);
 
 /// How long an answer may take after the last byte of a large body: registries hash and move whole layers then.
 const FINALISE: Duration = Duration::from_mins(10);
-
-/// How long a document that is held in memory may take to arrive.
-const DOCUMENT: Duration = Duration::from_mins(10);
-
-#[derive(Debug, Snafu)]
-pub(crate) enum Error {
-    #[snafu(display("failed to set up the HTTP client"))]
-    BuildClient { source: RootCause },
-    #[snafu(display("failed to read `{}`, {purpose}", path.display()))]
-    ReadPem {
-        path: PathBuf,
-        purpose: &'static str,
-        source: std::io::Error,
-    },
-    #[snafu(display("failed to read `{}`, {purpose}: it is not what PEM should hold", path.display()))]
-    ParsePem {
-        path: PathBuf,
-        purpose: &'static str,
-        source: RootCause,
-    },
-    #[snafu(display("failed to read the registry's own certificates in `{}`", folder.display()))]
-    Folder {
-        folder: PathBuf,
-        source: certificates::Error,
-    },
-    #[snafu(display("failed to use the proxy that `{variable}` names"))]
-    BuildProxy { variable: String, source: RootCause },
-    #[snafu(display("failed to reach {url}"))]
-    Connect {
-        url: ShownUrl,
-        certificate: bool,
-        source: RootCause,
-    },
-    #[snafu(display("failed to get an answer to {method} {url}"))]
-    Send {
-        method: Method,
-        url: ShownUrl,
-        source: RootCause,
-    },
-    #[snafu(display("gave up on {method} {url}: next to nothing moved for {} seconds", after.as_secs()))]
-    Idle {
-        method: Method,
-        url: ShownUrl,
-        after: Duration,
-    },
-    #[snafu(display("failed to read the content to send to {url}"))]
-    ReadContent { url: ShownUrl, source: crate::Error },
-    #[snafu(display("failed to read the answer of {url}"))]
-    ReadAnswer { url: ShownUrl, source: RootCause },
-    #[snafu(display("refused the answer of {url}: it has more than {limit} bytes"))]
-    AnswerTooLarge { url: ShownUrl, limit: usize },
-    #[snafu(display("failed to follow a redirect of {url}"))]
-    Redirect {
-        url: ShownUrl,
-        source: origin::Error,
-    },
-    #[snafu(display("refused to follow {url}: it redirects without saying where"))]
-    RedirectNowhere { url: ShownUrl },
-    #[snafu(display(
-        "refused to follow {url}: it answers {method} with {status}, which would drop what was sent"
-    ))]
-    RedirectWrite {
-        url: ShownUrl,
-        method: Method,
-        status: StatusCode,
-    },
-    #[snafu(display("refused to follow {url}: more than {MAX_REDIRECTS} redirects"))]
-    RedirectLoop { url: ShownUrl },
-    #[snafu(display("gave up on {url}: the server asks to wait {} seconds", wait.as_secs()))]
-    AskedToWait { url: ShownUrl, wait: Duration },
-}
-
-impl Failure for Error {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::BuildClient { .. }
-            | Self::BuildProxy { .. }
-            | Self::ReadPem { .. }
-            | Self::ParsePem { .. } => ErrorKind::InvalidInput,
-            Self::Folder { source, .. } => source.kind(),
-            Self::Connect { .. }
-            | Self::Send { .. }
-            | Self::Idle { .. }
-            | Self::ReadAnswer { .. } => ErrorKind::Network,
-            Self::ReadContent { source, .. } => source.kind(),
-            Self::AskedToWait { .. } => ErrorKind::RateLimited,
-            Self::AnswerTooLarge { .. }
-            | Self::Redirect { .. }
-            | Self::RedirectNowhere { .. }
-            | Self::RedirectWrite { .. }
-            | Self::RedirectLoop { .. } => ErrorKind::Protocol,
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::Connect {
-                certificate: true, ..
-            } => {
-                vec!["the registry's certificate is not one that this machine trusts: if it should be, name a file with its authority's certificate (`--ca-file`), or put it where container tools look (`certs.d/HOST[:PORT]/ca.crt`)".into()]
-            }
-            Self::Connect { source, .. } if source.is_no_tls() => {
-                vec!["the registry does not speak TLS there: if it is meant to be spoken to in plain text, say so (`--plain-http`)".into()]
-            }
-            Self::Connect { .. } => {
-                vec!["check the name and the port, and whether a proxy is needed".into()]
-            }
-            Self::Send { source, .. } if source.wants_identity() => {
-                vec!["the registry wants to be shown a certificate: name one and its key (`--cert-file`, `--key-file`), or put them where container tools look (`certs.d/HOST[:PORT]/client.cert`, `client.key`)".into()]
-            }
-            Self::ReadPem { .. } => vec!["check the path, and who may read it".into()],
-            Self::ParsePem { .. } => {
-                vec!["name a file in PEM, which begins with `-----BEGIN`".into()]
-            }
-            Self::Folder { source, .. } => source.help(),
-            Self::ReadContent { source, .. } => source.help(),
-            Self::AskedToWait { wait, .. } => {
-                vec![format!("try again in {} seconds", wait.as_secs())]
-            }
-            _ => Vec::new(),
-        }
-    }
-}
-
-impl Error {
-    /// Whether the same request could fare better a moment later.
-    fn is_transient(&self) -> bool {
-        match self {
-            Self::Connect {
-                certificate,
-                source,
-                ..
-            } => !certificate && !source.is_no_tls(),
-            Self::Send { source, .. } => !source.wants_identity(),
-            Self::Idle { .. } | Self::ReadAnswer { .. } => true,
-            _ => false,
-        }
-    }
-}
-
-/// What lies at the bottom of an HTTP error: the one line that says something.
-///
-/// The layers above it repeat that a request failed; some of them print URLs with their secrets.
-pub(crate) struct RootCause(reqwest::Error);
-
-impl RootCause {
-    fn is_certificate(&self) -> bool {
-        self.layers().any(|error| {
-            let inner = error
-                .downcast_ref::<std::io::Error>()
-                .and_then(std::io::Error::get_ref);
-            let shown = inner.map_or_else(|| error.to_string(), ToString::to_string);
-            shown.contains("certificate")
-        })
-    }
-
-    /// Whether the server answered something else than TLS.
-    fn is_no_tls(&self) -> bool {
-        self.layers()
-            .any(|error| error.to_string().contains("InvalidContentType"))
-    }
-
-    /// Whether the server turned away a client that showed no certificate, or none of those it knows.
-    fn wants_identity(&self) -> bool {
-        self.layers()
-            .any(|error| error.to_string().contains("CertificateRequired"))
-    }
-
-    fn layers(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
-        std::iter::successors(
-            Some(&self.0 as &(dyn std::error::Error + 'static)),
-            |error| error.source(),
-        )
-    }
-}
-
-impl From<reqwest::Error> for RootCause {
-    fn from(error: reqwest::Error) -> Self {
-        Self(error.without_url())
-    }
-}
-
-impl fmt::Display for RootCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let root = self
-            .layers()
-            .last()
-            .map(ToString::to_string)
-            .unwrap_or_default();
-        f.write_str(&escape(&root, 500))
-    }
-}
-
-impl fmt::Debug for RootCause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl std::error::Error for RootCause {}
 
 /// How an [`Exchange`] behaves.
 #[derive(Debug, Clone)]
@@ -306,206 +112,6 @@ pub(crate) struct Exchange {
 struct Connections {
     client: reqwest::Client,
     proxies: Proxies,
-}
-
-/// One request. Its body can be opened again, so the request can be sent again.
-#[derive(Debug)]
-pub(crate) struct Request {
-    pub(crate) method: Method,
-    pub(crate) url: Url,
-    pub(crate) headers: HeaderMap,
-    pub(crate) body: Body,
-    /// Sent to this origin and to no other.
-    pub(crate) authorization: Option<(Origin, HeaderValue)>,
-    /// Whether the request may be sent again after an unknown outcome.
-    pub(crate) replay: bool,
-    reach: Reach,
-    /// Whether someone else than the server chose where this goes: then it goes as nobody, wherever that is.
-    pub(crate) is_stranger: bool,
-}
-
-/// How far a request goes, and what comes of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
-    /// A redirect may lead to another origin.
-    Anywhere,
-    /// Redirects are followed only on the server it was meant for.
-    WithinOrigin,
-    /// As within the origin, and nothing in the answer is passed on: it holds a secret.
-    Private,
-}
-
-impl Request {
-    pub(crate) fn new(method: Method, url: Url) -> Self {
-        let (headers, body) = (HeaderMap::new(), Body::Empty);
-        Self {
-            method,
-            url,
-            headers,
-            body,
-            authorization: None,
-            replay: true,
-            reach: Reach::Anywhere,
-            is_stranger: false,
-        }
-    }
-
-    #[must_use]
-    pub(crate) fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
-        self.headers.insert(name, value);
-        self
-    }
-
-    #[must_use]
-    pub(crate) fn body(mut self, body: Body) -> Self {
-        self.body = body;
-        self
-    }
-
-    /// A request that follows redirects only on the server it was meant for.
-    #[must_use]
-    pub(crate) fn within_origin(mut self) -> Self {
-        self.reach = Reach::WithinOrigin;
-        self
-    }
-
-    /// A request that goes as nobody when it was someone else than the server who chose its URL.
-    #[must_use]
-    pub(crate) fn for_stranger(mut self, is_stranger: bool) -> Self {
-        self.is_stranger = is_stranger;
-        self
-    }
-
-    /// A request whose answer is a secret: it stays on the server, and nothing in the answer is passed on.
-    #[must_use]
-    pub(crate) fn private(mut self) -> Self {
-        self.reach = Reach::Private;
-        self
-    }
-
-    /// A request that is sent once: its outcome, when unknown, is for the caller to find out.
-    #[must_use]
-    pub(crate) fn once(mut self) -> Self {
-        self.replay = false;
-        self
-    }
-}
-
-/// An answer: its head, and a body that is still to be read, within bounds.
-pub(crate) struct Response {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: HeaderMap,
-    /// Where the answer came from, after redirects.
-    pub(crate) met: Met,
-    /// Where the request went first.
-    pub(crate) asked: Origin,
-    /// Whether someone else than the server that was asked chose where it came from, even if that is the same server.
-    pub(crate) is_stranger: bool,
-    /// Whether all of the request had left when the answer came.
-    pub(crate) is_sent: bool,
-    inner: reqwest::Response,
-    statistics: std::sync::Arc<Statistics>,
-}
-
-impl fmt::Debug for Response {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Response")
-            .field("status", &self.status)
-            .field("met", &self.shown())
-            .finish_non_exhaustive()
-    }
-}
-
-impl Response {
-    /// The URL the answer came from, as it may be shown.
-    pub(crate) fn shown(&self) -> ShownUrl {
-        ShownUrl::new(&self.met.url, &self.met.secrets)
-    }
-
-    /// What has been sent and must not be shown, whoever repeats it.
-    pub(crate) fn secrets(&self) -> Secrets {
-        self.met.secrets.clone()
-    }
-
-    /// A header as text, absent when empty or no text.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .get(name)?
-            .to_str()
-            .ok()
-            .map(str::trim)
-            .filter(|value| !value.is_empty())
-    }
-
-    /// Reads the body into memory.
-    pub(crate) async fn bytes(self, limit: usize) -> Result<Bytes, Error> {
-        let url = self.shown();
-        let (bytes, whole) = self.read(limit).await?;
-        snafu::ensure!(whole, AnswerTooLargeSnafu { url, limit });
-        Ok(bytes)
-    }
-
-    /// Reads what fits of the body, for showing.
-    pub(crate) async fn beginning(self, limit: usize) -> Result<Bytes, Error> {
-        Ok(self.read(limit).await?.0)
-    }
-
-    /// Reads a document, which is small, and so takes no longer than [`DOCUMENT`].
-    async fn read(self, limit: usize) -> Result<(Bytes, bool), Error> {
-        let (url, method) = (self.shown(), Method::GET);
-        let read = tokio::time::timeout(DOCUMENT, self.read_all(limit)).await;
-        read.unwrap_or_else(|_| {
-            let after = DOCUMENT;
-            IdleSnafu { method, url, after }.fail()
-        })
-    }
-
-    async fn read_all(self, limit: usize) -> Result<(Bytes, bool), Error> {
-        let mut bytes = BytesMut::new();
-        let mut stream = self.into_stream();
-        while let Some(piece) = stream.next().await {
-            let piece = piece?;
-            let room = limit - bytes.len();
-            bytes.extend_from_slice(&piece[..piece.len().min(room)]);
-            if piece.len() > room {
-                return Ok((bytes.freeze(), false));
-            }
-        }
-        Ok((bytes.freeze(), true))
-    }
-
-    /// The body, piece by piece; ends with an error when nothing moves for too long.
-    pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Error>> {
-        let url = self.shown();
-        let stream = self.inner.bytes_stream();
-        let state = (Box::pin(stream), url, self.statistics, Receiving::default());
-        futures_util::stream::try_unfold(
-            state,
-            |(mut stream, url, statistics, mut pace)| async move {
-                let size = |piece: &Option<reqwest::Result<Bytes>>| match piece {
-                    Some(Ok(piece)) => piece.len(),
-                    _ => 0,
-                };
-                match pace.wait(stream.next(), size).await {
-                    None => IdleSnafu {
-                        method: Method::GET,
-                        url,
-                        after: IDLE,
-                    }
-                    .fail(),
-                    Some(None) => Ok(None),
-                    Some(Some(Err(error))) => Err(ReadAnswerSnafu { url }.into_error(error.into())),
-                    Some(Some(Ok(piece))) => {
-                        statistics
-                            .received
-                            .fetch_add(piece.len() as u64, Ordering::Relaxed);
-                        Ok(Some((piece, (stream, url, statistics, pace))))
-                    }
-                }
-            },
-        )
-        .boxed()
-    }
 }
 
 impl Exchange {
@@ -687,6 +293,7 @@ impl Exchange {
         }
         RedirectLoopSnafu {
             url: self.shown(&request.url),
+            limit: MAX_REDIRECTS,
         }
         .fail()
     }

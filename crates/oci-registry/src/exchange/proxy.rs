@@ -4,7 +4,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use snafu::ResultExt;
 use url::Url;
 
-use super::{BuildProxySnafu, Error, RootCause};
+use super::error::{BuildProxySnafu, Error, RootCause};
 use crate::environment::Environment;
 
 /// This machine is never reached through a proxy.

@@ -1,0 +1,212 @@
+//! What can go wrong between a request and its answer, and what to do about it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use snafu::Snafu;
+
+use super::display::ShownUrl;
+use super::{certificates, origin};
+use crate::error::{ErrorKind, Failure};
+use crate::escape::escape;
+
+#[derive(Debug, Snafu)]
+#[snafu(visibility(pub(super)))]
+pub(crate) enum Error {
+    #[snafu(display("failed to set up the HTTP client"))]
+    BuildClient { source: RootCause },
+    #[snafu(display("failed to read `{}`, {purpose}", path.display()))]
+    ReadPem {
+        path: PathBuf,
+        purpose: &'static str,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to read `{}`, {purpose}: it is not what PEM should hold", path.display()))]
+    ParsePem {
+        path: PathBuf,
+        purpose: &'static str,
+        source: RootCause,
+    },
+    #[snafu(display("failed to read the registry's own certificates in `{}`", folder.display()))]
+    Folder {
+        folder: PathBuf,
+        source: certificates::Error,
+    },
+    #[snafu(display("failed to use the proxy that `{variable}` names"))]
+    BuildProxy { variable: String, source: RootCause },
+    #[snafu(display("failed to reach {url}"))]
+    Connect {
+        url: ShownUrl,
+        certificate: bool,
+        source: RootCause,
+    },
+    #[snafu(display("failed to get an answer to {method} {url}"))]
+    Send {
+        method: Method,
+        url: ShownUrl,
+        source: RootCause,
+    },
+    #[snafu(display("gave up on {method} {url}: next to nothing moved for {} seconds", after.as_secs()))]
+    Idle {
+        method: Method,
+        url: ShownUrl,
+        after: Duration,
+    },
+    #[snafu(display("failed to read the content to send to {url}"))]
+    ReadContent { url: ShownUrl, source: crate::Error },
+    #[snafu(display("failed to read the answer of {url}"))]
+    ReadAnswer { url: ShownUrl, source: RootCause },
+    #[snafu(display("refused the answer of {url}: it has more than {limit} bytes"))]
+    AnswerTooLarge { url: ShownUrl, limit: usize },
+    #[snafu(display("failed to follow a redirect of {url}"))]
+    Redirect {
+        url: ShownUrl,
+        source: origin::Error,
+    },
+    #[snafu(display("refused to follow {url}: it redirects without saying where"))]
+    RedirectNowhere { url: ShownUrl },
+    #[snafu(display(
+        "refused to follow {url}: it answers {method} with {status}, which would drop what was sent"
+    ))]
+    RedirectWrite {
+        url: ShownUrl,
+        method: Method,
+        status: StatusCode,
+    },
+    #[snafu(display("refused to follow {url}: more than {limit} redirects"))]
+    RedirectLoop { url: ShownUrl, limit: usize },
+    #[snafu(display("gave up on {url}: the server asks to wait {} seconds", wait.as_secs()))]
+    AskedToWait { url: ShownUrl, wait: Duration },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::BuildClient { .. }
+            | Self::BuildProxy { .. }
+            | Self::ReadPem { .. }
+            | Self::ParsePem { .. } => ErrorKind::InvalidInput,
+            Self::Folder { source, .. } => source.kind(),
+            Self::Connect { .. }
+            | Self::Send { .. }
+            | Self::Idle { .. }
+            | Self::ReadAnswer { .. } => ErrorKind::Network,
+            Self::ReadContent { source, .. } => source.kind(),
+            Self::AskedToWait { .. } => ErrorKind::RateLimited,
+            Self::AnswerTooLarge { .. }
+            | Self::Redirect { .. }
+            | Self::RedirectNowhere { .. }
+            | Self::RedirectWrite { .. }
+            | Self::RedirectLoop { .. } => ErrorKind::Protocol,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Connect {
+                certificate: true, ..
+            } => {
+                vec!["the registry's certificate is not one that this machine trusts: if it should be, name a file with its authority's certificate (`--ca-file`), or put it where container tools look (`certs.d/HOST[:PORT]/ca.crt`)".into()]
+            }
+            Self::Connect { source, .. } if source.is_no_tls() => {
+                vec!["the registry does not speak TLS there: if it is meant to be spoken to in plain text, say so (`--plain-http`)".into()]
+            }
+            Self::Connect { .. } => {
+                vec!["check the name and the port, and whether a proxy is needed".into()]
+            }
+            Self::Send { source, .. } if source.wants_identity() => {
+                vec!["the registry wants to be shown a certificate: name one and its key (`--cert-file`, `--key-file`), or put them where container tools look (`certs.d/HOST[:PORT]/client.cert`, `client.key`)".into()]
+            }
+            Self::ReadPem { .. } => vec!["check the path, and who may read it".into()],
+            Self::ParsePem { .. } => {
+                vec!["name a file in PEM, which begins with `-----BEGIN`".into()]
+            }
+            Self::Folder { source, .. } => source.help(),
+            Self::ReadContent { source, .. } => source.help(),
+            Self::AskedToWait { wait, .. } => {
+                vec![format!("try again in {} seconds", wait.as_secs())]
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the same request could fare better a moment later.
+    pub(super) fn is_transient(&self) -> bool {
+        match self {
+            Self::Connect {
+                certificate,
+                source,
+                ..
+            } => !certificate && !source.is_no_tls(),
+            Self::Send { source, .. } => !source.wants_identity(),
+            Self::Idle { .. } | Self::ReadAnswer { .. } => true,
+            _ => false,
+        }
+    }
+}
+
+/// What lies at the bottom of an HTTP error: the one line that says something.
+///
+/// The layers above it repeat that a request failed; some of them print URLs with their secrets.
+pub(crate) struct RootCause(reqwest::Error);
+
+impl RootCause {
+    /// Whether one of the certificates is to blame.
+    pub(super) fn is_certificate(&self) -> bool {
+        self.layers().any(|error| {
+            let inner = error
+                .downcast_ref::<std::io::Error>()
+                .and_then(std::io::Error::get_ref);
+            let shown = inner.map_or_else(|| error.to_string(), ToString::to_string);
+            shown.contains("certificate")
+        })
+    }
+
+    /// Whether the server answered something else than TLS.
+    fn is_no_tls(&self) -> bool {
+        self.layers()
+            .any(|error| error.to_string().contains("InvalidContentType"))
+    }
+
+    /// Whether the server turned away a client that showed no certificate, or none of those it knows.
+    fn wants_identity(&self) -> bool {
+        self.layers()
+            .any(|error| error.to_string().contains("CertificateRequired"))
+    }
+
+    fn layers(&self) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+        std::iter::successors(
+            Some(&self.0 as &(dyn std::error::Error + 'static)),
+            |error| error.source(),
+        )
+    }
+}
+
+impl From<reqwest::Error> for RootCause {
+    fn from(error: reqwest::Error) -> Self {
+        Self(error.without_url())
+    }
+}
+
+impl fmt::Display for RootCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let root = self
+            .layers()
+            .last()
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        f.write_str(&escape(&root, 500))
+    }
+}
+
+impl fmt::Debug for RootCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for RootCause {}
