@@ -115,6 +115,21 @@ fn files_where_directories_belong_and_the_other_way_round() {
         let refused = refused.fails_with(code).at_once();
         assert!(refused.stderr.contains(said), "{refused}");
     }
+    for (place, said) in [
+        ("docker-archive:x.tar:a:b", "write `oci-archive:x.tar`"),
+        (
+            "--registry=oci-archive:x.tar",
+            "an archive holds one repository",
+        ),
+    ] {
+        let refused = home.cargo_oci(["push", place]).within(sources.path());
+        let refused = refused.fails_with(2).at_once();
+        assert!(refused.stderr.contains(said), "{refused}");
+    }
+    let push = home.cargo_oci(["push", "--registry=oci:out"]);
+    let late = push.with("SOURCE_DATE_EPOCH", "today");
+    let late = late.within(sources.path()).fails_with(2).at_once();
+    assert!(late.stderr.contains("seconds since 1970"), "{late}");
     assert!(!sources.is_touched(), "nothing was built");
     let refused = home.cargo_oci(["pull", dead, "--output=file"]);
     let refused = refused.fails_with(2).at_once();

@@ -278,3 +278,27 @@ fn an_archive_is_a_directory_for_everybody() {
     // What was released as an archive is not released as files.
     push(&home, &sources, host, &["--include", "docs/*", "--bins"]).fails_with(5);
 }
+
+#[test]
+fn an_archive_takes_a_package_and_another_tag_of_it() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    sources.write("made", "x");
+    let push = |place: &str| {
+        let run = home.cargo_oci(["push", "--file=round=made", place]);
+        run.within(sources.path()).succeeds()
+    };
+    let first = push("oci-archive:out.tar").printed_digest();
+    assert_eq!(push("oci-archive:out.tar:nightly").printed_digest(), first);
+    let again = push("oci-archive:out.tar");
+    assert!(again.stderr.contains("Unchanged"), "{again}");
+    let tags = home.cargo_oci(["tags", "oci-archive:out.tar"]);
+    let tags = tags.within(sources.path()).succeeds();
+    let expected = ["1.2.3", "nightly"].map(|tag| format!("{tag}\n{tag}__{}\n", host_triple()));
+    assert_eq!(tags.stdout, expected.concat());
+    let pull = home.cargo_oci(["pull", "oci-archive:out.tar", "-o", "out"]);
+    pull.within(sources.path()).succeeds();
+    assert_eq!(
+        fs::read_to_string(sources.path().join("out/round")).unwrap(),
+        "x"
+    );
+}

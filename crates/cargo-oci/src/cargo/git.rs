@@ -36,6 +36,10 @@ impl Fault for Error {
     fn class(&self) -> ErrorClass {
         ErrorClass::Usage
     }
+
+    fn help(&self) -> Option<String> {
+        Some("set it to seconds since 1970, as `git log -1 --format=%ct` prints them".to_owned())
+    }
 }
 
 /// Where the sources of a package come from.
@@ -114,10 +118,10 @@ pub(crate) async fn origin(environment: &Environment, directory: &Path) -> Optio
 }
 
 /// A date that does not parse must not be silently another one.
-fn source_date_epoch(environment: &Environment) -> Result<Option<i64>, Error> {
+pub(crate) fn source_date_epoch(environment: &Environment) -> Result<Option<i64>, super::Error> {
     let text = environment.variable("SOURCE_DATE_EPOCH");
-    text.map(|text| text.trim().parse().context(SourceDateEpochSnafu { text }))
-        .transpose()
+    let seconds = text.map(|text| text.trim().parse().context(SourceDateEpochSnafu { text }));
+    Ok(seconds.transpose()?)
 }
 
 /// The nearest directory upwards that git would call a work tree.
@@ -295,7 +299,8 @@ mod tests {
         assert_eq!(
             story(&error),
             "failed to read `SOURCE_DATE_EPOCH`: `today` is not a number of seconds\n\
-             invalid digit found in string"
+             invalid digit found in string\n\
+             help: set it to seconds since 1970, as `git log -1 --format=%ct` prints them"
         );
     }
 

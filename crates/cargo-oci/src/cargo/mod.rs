@@ -47,7 +47,7 @@ pub(crate) use artifact::{Built, Output, PackageOutput, Request, target_name};
 pub(crate) use build::{BuildTool, Shell, build, replay};
 pub(crate) use crate_file::crate_files;
 pub(crate) use existing::existing;
-pub(crate) use git::{Provenance, origin, provenance, source_repository};
+pub(crate) use git::{Provenance, origin, provenance, source_date_epoch, source_repository};
 pub(crate) use installed::{Installed, Record, cargo_home, install_root, source_of};
 pub(crate) use machine::machines;
 pub(crate) use metadata::Workspace;

@@ -43,7 +43,8 @@ use subject::Subject;
     after_help = "Examples:\n  cargo oci push --registry ghcr.io/acme\n  cargo oci push --registry oci:target/oci\n  cargo oci push --target x86_64-unknown-linux-musl ghcr.io/acme/widgets\n  cargo oci push --file widgets=dist/widgets --target aarch64-apple-darwin --registry ghcr.io/acme"
 )]
 pub(crate) struct Flags {
-    /// Where one package goes: REGISTRY/REPOSITORY[:TAG] or oci:DIR[:TAG]; a tag stands in for the version
+    /// Where one package goes: REGISTRY/REPOSITORY[:TAG], oci:DIR[:TAG] or oci-archive:FILE[:TAG]; a tag stands in for the
+    /// version
     #[arg(value_name = "REFERENCE", value_parser = location, conflicts_with = "registry")]
     reference: Option<Location>,
 
@@ -151,6 +152,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         )
     };
     let subjects = subject::select(session, &workspace, &flags)?;
+    // What is wrong with it is said before anything is built.
+    cargo::source_date_epoch(&session.cargo)?
+        .map(publish::timestamp)
+        .transpose()?;
     let extra = extra::included(&subjects)?;
     let (mut outputs, places) = if let Some(toolchain) = &toolchain {
         let targets = targets(&flags.selection, &toolchain.host);

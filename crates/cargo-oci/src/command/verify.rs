@@ -53,7 +53,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             directory.display()
         );
         let help = format!(
-            "`cargo oci pull {} --output {}` makes it",
+            "get the files first, with `cargo oci pull {} --output {}`",
             flags.reference,
             directory.display()
         );

@@ -22,7 +22,10 @@ pub(super) enum Error {
         digest: String,
         source: oci_registry::Error,
     },
-    #[snafu(display("refused to change `{name}`: it was released with other files"))]
+    #[snafu(display(
+        "refused to change `{name}`: it was released with other files: {}",
+        named(differences)
+    ))]
     Released {
         name: String,
         differences: Vec<Difference>,
@@ -31,7 +34,10 @@ pub(super) enum Error {
     ForeignTarget { name: String, target: String },
     #[snafu(display("refused to change `{name}`: it is not the index of a package"))]
     ForeignIndex { name: String },
-    #[snafu(display("lost `{name}` to another writer with other files"))]
+    #[snafu(display(
+        "lost `{name}` to another writer with other files: {}",
+        named(differences)
+    ))]
     Overtaken {
         name: String,
         differences: Vec<Difference>,
@@ -101,15 +107,11 @@ impl Failure for Error {
 
     fn help(&self) -> Vec<String> {
         match self {
-            Self::Released { differences, .. } => {
-                let mut help = named(differences);
-                help.push("publish a new version, or pass `--overwrite` to replace a released one".into());
-                help
+            Self::Released { .. } => {
+                vec!["publish a new version, or pass `--overwrite` to replace a released one".into()]
             }
-            Self::Overtaken { differences, .. } => {
-                let mut help = named(differences);
-                help.push("something else publishes this version for this target at the same time".into());
-                help
+            Self::Overtaken { .. } => {
+                vec!["find out what else publishes this version for this target at the same time".into()]
             }
             Self::ForeignTarget { .. } => vec!["pass `--overwrite` to replace it".into()],
             Self::ForeignIndex { .. } => {
@@ -140,7 +142,8 @@ impl Failure for Error {
     }
 }
 
-fn named(differences: &[Difference]) -> Vec<String> {
+/// The first of them in a sentence.
+fn named(differences: &[Difference]) -> String {
     let mut named: Vec<_> = differences
         .iter()
         .take(MAX_NAMED)
@@ -150,5 +153,5 @@ fn named(differences: &[Difference]) -> Vec<String> {
     if rest > 0 {
         named.push(format!("and {rest} more files differ"));
     }
-    named
+    named.join(", ")
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cargo_metadata::Package;
 use oci_package::{ReleaseTag, repository_name};
-use oci_registry::{Identifier, Location, RepositoryName, Tag};
+use oci_registry::{ArchiveFormat, Identifier, Location, RepositoryName, Tag};
 
 use crate::cargo::Settings;
 use crate::report::Error;
@@ -75,6 +75,17 @@ pub(super) fn of(
             None,
         ),
     };
+    if let Location::Archive {
+        file,
+        format: ArchiveFormat::Docker(_),
+        ..
+    } = &repository
+    {
+        return Err(Error::usage(format!(
+            "failed to push to `{repository}`: docker archives hold images, and a package is none"
+        ))
+        .help(format!("write `oci-archive:{}`", file.display())));
+    }
     let tags = match (tag_in_reference, asked.tags) {
         (Some(Identifier::Digest(digest)), _) => {
             return Err(Error::usage(format!(
@@ -180,6 +191,12 @@ fn at(registry: &str, base: &Path, name: &RepositoryName) -> Result<Location, Er
         }
         .relative_to(base));
     }
+    if registry.contains("-archive:") {
+        return Err(Error::usage(format!(
+            "failed to use the registry `{registry}`: an archive holds one repository"
+        ))
+        .help(format!("write `{registry}` in place of `--registry`, as the reference of one package, or a directory, `oci:DIR`")));
+    }
     let registry = registry.trim_end_matches('/').to_ascii_lowercase();
     let location: Location = format!("{registry}/{name}").parse()?;
     match location.identifier() {
@@ -208,7 +225,14 @@ mod tests {
         assert_eq!(place("127.0.0.1:5000"), Ok("127.0.0.1:5000/widgets".into()));
         assert_eq!(place("oci:out/x"), Ok("oci:/base/out/x/widgets".into()));
         assert_eq!(place("oci:/abs"), Ok("oci:/abs/widgets".into()));
-        for bad in ["", "acme", "oci:", "https://ghcr.io", "ghcr.io/acme:tag"] {
+        for bad in [
+            "",
+            "acme",
+            "oci:",
+            "oci-archive:x.tar",
+            "https://ghcr.io",
+            "ghcr.io/acme:tag",
+        ] {
             assert!(place(bad).is_err(), "{bad}: {:?}", place(bad));
         }
     }

@@ -64,7 +64,7 @@ pub(super) async fn built(
             ));
             match other_kinds(subjects).as_deref() {
                 Some(kinds) => error.help(format!(
-                    "pass `--kind {kinds}`: by default programs, C libraries and WebAssembly are pushed"
+                    "pass `--kind {kinds}` to push what there is; by default that are programs, C libraries and WebAssembly"
                 )),
                 None => error.help("select a package with programs or libraries with `--package`"),
             }

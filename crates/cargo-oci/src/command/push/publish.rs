@@ -160,7 +160,7 @@ fn files(found: &PackageOutput, flags: &Flags) -> Result<Vec<File>, Error> {
 }
 
 /// Seconds since 1970 in the notation of RFC 3339.
-fn timestamp(seconds: i64) -> Result<String, Error> {
+pub(super) fn timestamp(seconds: i64) -> Result<String, Error> {
     match jiff::Timestamp::from_second(seconds) {
         Ok(moment) => Ok(moment.to_string()),
         Err(_) => Err(Error::usage(format!(
