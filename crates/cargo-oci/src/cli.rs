@@ -1,21 +1,22 @@
 //! The command line: flags, their help, and the three ways this program is called.
 //!
-//! `cargo oci push`, `cargo-oci oci push` and `cargo-oci push` are the same. Owns what is common to all verbs; the flags
-//! of a verb stand with the verb.
+//! `cargo oci push`, `cargo-oci oci push` and `cargo-oci push` are the same. Owns which verbs there are; the flags
+//! of a verb stand with the verb, those of all in [`options`](crate::options).
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
-use clap::{ArgAction, Args, ColorChoice, Parser, Subcommand};
-use oci_registry::Resolve;
+use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::argument::Complaint;
 use crate::command::{
-    Complaint, attach, blob, catalog, completions, config, copy, delete, export, index, init,
-    inspect, install, login, logout, man, manifest, pull, push, referrers, tag, tags, uninstall,
-    verify, whoami,
+    attach, blob, catalog, completions, config, copy, delete, export, index, init, inspect,
+    install, login, logout, man, manifest, pull, push, referrers, tag, tags, uninstall, verify,
+    whoami,
 };
 use crate::message::MessageFormat;
+use crate::options::Global;
 use crate::report::Error;
+use crate::session::Session;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -47,68 +48,6 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// What every verb takes.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Common Options")]
-pub(crate) struct Global {
-    /// Print nothing but data and errors
-    #[arg(long, short, global = true)]
-    pub(crate) quiet: bool,
-
-    /// Show each request that is made (-vv: more of what cargo does)
-    #[arg(long, short, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
-    pub(crate) verbose: u8,
-
-    /// Coloring
-    #[arg(long, global = true, value_name = "WHEN")]
-    pub(crate) color: Option<ColorChoice>,
-
-    /// Speak plain HTTP to registries, or with `=false` never; by default to this machine's loopback only
-    #[arg(
-        long,
-        global = true,
-        value_name = "BOOL",
-        num_args = 0..=1,
-        require_equals = true,
-        default_missing_value = "true",
-        hide_possible_values = true
-    )]
-    pub(crate) plain_http: Option<bool>,
-
-    /// Reach a host at another address, as with curl
-    #[arg(long, global = true, value_name = "HOST:PORT:ADDRESS", value_parser = resolve)]
-    pub(crate) resolve: Vec<Resolve>,
-
-    /// Trust the certificates in this file too, and speak TLS everywhere
-    #[arg(long, global = true, value_name = "FILE")]
-    pub(crate) ca_file: Option<PathBuf>,
-
-    /// Show registries this certificate, and speak TLS everywhere
-    #[arg(long, global = true, value_name = "FILE", requires = "key_file")]
-    pub(crate) cert_file: Option<PathBuf>,
-
-    /// The key of the certificate of `--cert-file`
-    #[arg(long, global = true, value_name = "FILE", requires = "cert_file")]
-    pub(crate) key_file: Option<PathBuf>,
-
-    /// How often a failed request is tried again
-    #[arg(long, global = true, value_name = "N", default_value_t = 4)]
-    pub(crate) retries: u32,
-
-    /// How many files and manifests move at the same time
-    #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
-    pub(crate) concurrency: usize,
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| "expected a number from 1 on".to_owned())
-}
-
-fn resolve(text: &str) -> Result<Resolve, Complaint> {
-    text.parse().map_err(Complaint::from)
-}
-
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     Push(Box<push::Flags>),
@@ -138,6 +77,36 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// Does what was asked for.
+    pub(crate) async fn run(self, session: &Session) -> Result<(), Error> {
+        match self {
+            Self::Push(flags) => push::run(session, *flags).await,
+            Self::Pull(flags) => pull::run(session, flags).await,
+            Self::Tags(flags) => tags::run(session, flags).await,
+            Self::Catalog(flags) => catalog::run(session, flags).await,
+            Self::Inspect(flags) => inspect::run(session, flags).await,
+            Self::Manifest(flags) => manifest::run(session, flags).await,
+            Self::Config(flags) => config::run(session, flags).await,
+            Self::Blob(flags) => blob::run(session, flags).await,
+            Self::Copy(flags) => copy::run(session, flags).await,
+            Self::Tag(flags) => tag::run(session, flags).await,
+            Self::Delete(flags) => delete::run(session, flags).await,
+            Self::Index(flags) => index::run(session, flags).await,
+            Self::Attach(flags) => attach::run(session, flags).await,
+            Self::Referrers(flags) => referrers::run(session, flags).await,
+            Self::Verify(flags) => verify::run(session, flags).await,
+            Self::Export(flags) => export::run(session, flags).await,
+            Self::Init(flags) => init::run(session, flags).await,
+            Self::Install(flags) => install::run(session, flags).await,
+            Self::Uninstall(flags) => uninstall::run(session, flags).await,
+            Self::Login(flags) => login::run(session, flags).await,
+            Self::Logout(flags) => logout::run(session, flags).await,
+            Self::Whoami(flags) => whoami::run(session, flags).await,
+            Self::Completions(flags) => completions::run(&flags, Cli::command()),
+            Self::Man(flags) => man::run(session, flags, Cli::command()),
+        }
+    }
+
     /// Whether it matters to the command what the user says for all projects.
     pub(crate) fn reads_defaults(&self) -> bool {
         !matches!(self, Self::Completions(_) | Self::Man(_))
@@ -174,7 +143,11 @@ impl Command {
 pub(crate) fn parse() -> Result<Cli, Error> {
     let parsed = Cli::try_parse_from(without_subcommand(std::env::args_os()));
     parsed.map_err(|error| match Complaint::within(&error) {
-        Some(complaint) => complaint.to_error(),
+        Some(complaint) => {
+            let error = complaint.error();
+            let help = error.help().into_iter();
+            help.fold(Error::usage(error.to_string()), Error::help)
+        }
         None => error.exit(),
     })
 }
@@ -189,8 +162,6 @@ fn without_subcommand(arguments: impl Iterator<Item = OsString>) -> impl Iterato
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

@@ -20,7 +20,7 @@ use oci_registry::{RegistryName, RegistryOptions};
 use serde::Deserialize;
 
 use crate::cargo;
-use crate::cli::Global;
+use crate::options::Global;
 use crate::report::Error;
 
 /// How the file is called.

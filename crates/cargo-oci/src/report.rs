@@ -16,9 +16,9 @@ use clap_cargo::style;
 use oci_registry::{Digest, Environment, Traffic};
 
 use crate::cargo;
-use crate::cli::Global;
 use crate::finding::Finding;
 use crate::message::{Message, MessageFormat};
+use crate::options::Global;
 use crate::progress::{Batch, Progress};
 
 /// What shells add to the number of the signal that ended a process: Ctrl-C is 130.

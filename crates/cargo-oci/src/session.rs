@@ -1,12 +1,7 @@
-//! One run of the program: its surroundings, its way to registries, and its end.
-//!
-//! The only place that reads the process environment. Ctrl-C, or being told to end, drops whatever is under way: half files go with their
-//! directories, children are ended.
+//! What all verbs share: the user's surroundings, and the way to registries, directories and archives.
 
 use std::path::PathBuf;
-use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use oci_registry::{
     Access, Archive, Client, ClientOptions, CredentialProvider, Delete, Digest, Environment,
@@ -14,120 +9,9 @@ use oci_registry::{
 };
 
 use crate::cargo;
-use crate::cli::{Cli, Command};
-use crate::command;
 use crate::defaults::Defaults;
-use crate::report::{self, Error, Reporter};
-
-/// Runs the command that was asked for, and says how it ended.
-pub(crate) fn main(cli: Cli) -> ExitCode {
-    let environment = match environment() {
-        Ok(environment) => environment,
-        Err(error) => return report::fail(&error),
-    };
-    let reporter = Reporter::new(&cli.global, cli.command.message_format(), &environment);
-    match run(cli, environment, reporter) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => reporter.fail(&error),
-    }
-}
-
-/// What the core may know of this process.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is where the environment enters"
-)]
-fn environment() -> Result<Environment, Error> {
-    let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
-    };
-    let variables = std::env::vars_os().filter_map(text);
-    let directory = std::env::current_dir()?;
-    Ok(Environment::new(variables, std::env::home_dir(), directory))
-}
-
-/// How long registries are given to hear that an upload is over.
-const FAREWELL: Duration = Duration::from_secs(2);
-
-fn run(cli: Cli, environment: Environment, reporter: Reporter) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let session = Session::of_process(&cli, environment, reporter)?;
-    let outcome = runtime.block_on(async {
-        tokio::select! {
-            outcome = dispatch(&session, cli.command) => outcome,
-            signal = interruption() => {
-                let cancelled = tokio::time::timeout(FAREWELL, session.client.cancel_uploads());
-                // Whoever asks twice means it.
-                tokio::select! {
-                    _ = cancelled => {}
-                    _ = interruption() => {}
-                }
-                Err(Error::interrupted(signal))
-            }
-        }
-    });
-    // What is still computing in the background has nobody left to report to.
-    runtime.shutdown_background();
-    outcome
-}
-
-/// Waits until this process is asked to stop, and says by which signal.
-#[cfg(unix)]
-async fn interruption() -> u8 {
-    use tokio::signal::unix::{SignalKind, signal};
-    let asked = async |kind: SignalKind| match signal(kind) {
-        Ok(mut asked) => {
-            asked.recv().await;
-        }
-        // Without a handler the system ends the process, which is as well.
-        Err(_) => std::future::pending().await,
-    };
-    tokio::select! {
-        () = asked(SignalKind::interrupt()) => 2,
-        () = asked(SignalKind::terminate()) => 15,
-        () = asked(SignalKind::hangup()) => 1,
-    }
-}
-
-/// Waits until this process is asked to stop, and says by which signal.
-#[cfg(not(unix))]
-async fn interruption() -> u8 {
-    match tokio::signal::ctrl_c().await {
-        Ok(()) => 2,
-        Err(_) => std::future::pending().await,
-    }
-}
-
-async fn dispatch(session: &Session, command: Command) -> Result<(), Error> {
-    match command {
-        Command::Push(flags) => command::push::run(session, *flags).await,
-        Command::Pull(flags) => command::pull::run(session, flags).await,
-        Command::Tags(flags) => command::tags::run(session, flags).await,
-        Command::Catalog(flags) => command::catalog::run(session, flags).await,
-        Command::Inspect(flags) => command::inspect::run(session, flags).await,
-        Command::Manifest(flags) => command::manifest::run(session, flags).await,
-        Command::Config(flags) => command::config::run(session, flags).await,
-        Command::Blob(flags) => command::blob::run(session, flags).await,
-        Command::Copy(flags) => command::copy::run(session, flags).await,
-        Command::Tag(flags) => command::tag::run(session, flags).await,
-        Command::Delete(flags) => command::delete::run(session, flags).await,
-        Command::Index(flags) => command::index::run(session, flags).await,
-        Command::Attach(flags) => command::attach::run(session, flags).await,
-        Command::Referrers(flags) => command::referrers::run(session, flags).await,
-        Command::Verify(flags) => command::verify::run(session, flags).await,
-        Command::Export(flags) => command::export::run(session, flags).await,
-        Command::Init(flags) => command::init::run(session, flags).await,
-        Command::Install(flags) => command::install::run(session, flags).await,
-        Command::Uninstall(flags) => command::uninstall::run(session, flags).await,
-        Command::Login(flags) => command::login::run(session, flags).await,
-        Command::Logout(flags) => command::logout::run(session, flags).await,
-        Command::Whoami(flags) => command::whoami::run(session, flags).await,
-        Command::Completions(flags) => command::completions::run(&flags),
-        Command::Man(flags) => command::man::run(session, flags),
-    }
-}
+use crate::options::Global;
+use crate::report::{Error, Reporter};
 
 /// What all commands share.
 #[derive(Debug)]
@@ -147,33 +31,21 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is where the environment enters"
-    )]
-    fn of_process(cli: &Cli, environment: Environment, reporter: Reporter) -> Result<Self, Error> {
-        let directory = environment.current_dir().to_owned();
-        let cargo = cargo::Environment::new(directory, std::env::vars_os());
-        let defaults = if cli.command.reads_defaults() {
-            Defaults::of_user(&cargo)?
-        } else {
-            Defaults::default()
-        };
+    /// A session in these surroundings.
+    pub(crate) fn new(
+        flags: &Global,
+        environment: Environment,
+        cargo: cargo::Environment,
+        defaults: Defaults,
+        reporter: Reporter,
+    ) -> Self {
         let mut options = ClientOptions::new(environment.clone());
-        options.plain_http = cli.global.plain_http;
-        options.attempts = cli.global.retries.saturating_add(1);
-        options.resolve.clone_from(&cli.global.resolve);
-        options.registries = defaults.connections(&cli.global);
-        options.ca_file = cli
-            .global
-            .ca_file
-            .as_ref()
-            .map(|path| environment.resolve(path));
-        let identity = cli
-            .global
-            .cert_file
-            .as_ref()
-            .zip(cli.global.key_file.as_ref());
+        options.plain_http = flags.plain_http;
+        options.attempts = flags.retries.saturating_add(1);
+        options.resolve.clone_from(&flags.resolve);
+        options.registries = defaults.connections(flags);
+        options.ca_file = flags.ca_file.as_ref().map(|path| environment.resolve(path));
+        let identity = flags.cert_file.as_ref().zip(flags.key_file.as_ref());
         options.identity =
             identity.map(|(chain, key)| (environment.resolve(chain), environment.resolve(key)));
         options.observer = Observer::new(move |step| match step {
@@ -194,15 +66,20 @@ impl Session {
             }
             _ => {}
         });
-        Ok(Self {
+        Self {
             environment,
             cargo,
             defaults,
             reporter,
-            concurrency: cli.global.concurrency,
+            concurrency: flags.concurrency,
             client: Client::new(options.clone()),
             options,
-        })
+        }
+    }
+
+    /// Lets registries know that nothing more comes of what is on its way to them.
+    pub(crate) async fn cancel(&self) {
+        self.client.cancel_uploads().await;
     }
 
     /// One registry, asked with these credentials and no others.

@@ -2,12 +2,11 @@
 //!
 //! The scripts are for `cargo-oci`, the program itself: what follows `cargo` is for cargo's own completions to hand on.
 
-use clap::{Args, CommandFactory, ValueEnum};
+use clap::{Args, ValueEnum};
 use clap_complete::generate;
 use clap_complete::shells::{Bash, Elvish, Fish, PowerShell, Zsh};
 use clap_complete_nushell::Nushell;
 
-use crate::cli::Cli;
 use crate::report::{self, Error};
 
 /// The program that is completed.
@@ -35,14 +34,14 @@ enum Shell {
     Elvish,
 }
 
-/// Prints the script.
-pub(crate) fn run(flags: &Flags) -> Result<(), Error> {
-    report::bytes(&script(flags.shell))
+/// Prints the script for the program whose command line this is.
+pub(crate) fn run(flags: &Flags, program: clap::Command) -> Result<(), Error> {
+    report::bytes(&script(flags.shell, program))
 }
 
-fn script(shell: Shell) -> Vec<u8> {
-    let (mut command, mut script) = (Cli::command(), Vec::new());
-    let (command, out) = (&mut command, &mut script);
+fn script(shell: Shell, mut program: clap::Command) -> Vec<u8> {
+    let mut script = Vec::new();
+    let (command, out) = (&mut program, &mut script);
     match shell {
         Shell::Bash => generate(Bash, command, PROGRAM, out),
         Shell::Zsh => generate(Zsh, command, PROGRAM, out),
@@ -68,12 +67,16 @@ fn mended(script: Vec<u8>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn every_shell_learns_every_verb() {
         for shell in Shell::value_variants() {
-            let script = String::from_utf8(script(*shell)).expect("a script is text");
+            let script =
+                String::from_utf8(script(*shell, Cli::command())).expect("a script is text");
             for verb in Cli::command().get_subcommands() {
                 assert!(
                     script.contains(verb.get_name()),

@@ -2,12 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 use oci_registry::ErrorKind;
 
-use crate::cli::Cli;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -28,9 +27,9 @@ pub(crate) struct Flags {
     output: Option<PathBuf>,
 }
 
-/// Prints or writes.
-pub(crate) fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let pages = pages();
+/// Prints or writes pages of the program whose command line this is.
+pub(crate) fn run(session: &Session, flags: Flags, program: clap::Command) -> Result<(), Error> {
+    let pages = pages(program);
     if let Some(directory) = flags.output {
         let directory = session.resolve(&directory);
         std::fs::create_dir_all(&directory).map_err(|error| unwritten(&directory, &error))?;
@@ -63,8 +62,8 @@ fn unwritten(path: &Path, error: &std::io::Error) -> Error {
 }
 
 /// All pages with their names, the program's first.
-fn pages() -> Vec<(String, Vec<u8>)> {
-    let mut command = Cli::command().disable_help_subcommand(true);
+fn pages(program: clap::Command) -> Vec<(String, Vec<u8>)> {
+    let mut command = program.disable_help_subcommand(true);
     command.build();
     let mut pages = Vec::new();
     add(&command, "cargo-oci".to_owned(), &mut pages);
@@ -114,11 +113,14 @@ fn page(mut command: clap::Command, name: &str) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn there_is_a_page_for_the_program_and_for_every_verb() {
-        let pages = pages();
+        let pages = pages(Cli::command());
         let names: Vec<_> = pages.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names[0], "cargo-oci");
         for verb in Cli::command().get_subcommands() {

@@ -1,0 +1,70 @@
+//! What every verb takes: how much is said, and how registries are reached.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, ColorChoice};
+use oci_registry::Resolve;
+
+use crate::argument::Complaint;
+
+/// What every verb takes.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Common Options")]
+pub(crate) struct Global {
+    /// Print nothing but data and errors
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+
+    /// Show each request that is made (-vv: more of what cargo does)
+    #[arg(long, short, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub(crate) verbose: u8,
+
+    /// Coloring
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub(crate) color: Option<ColorChoice>,
+
+    /// Speak plain HTTP to registries, or with `=false` never; by default to this machine's loopback only
+    #[arg(
+        long,
+        global = true,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        hide_possible_values = true
+    )]
+    pub(crate) plain_http: Option<bool>,
+
+    /// Reach a host at another address, as with curl
+    #[arg(long, global = true, value_name = "HOST:PORT:ADDRESS", value_parser = resolve)]
+    pub(crate) resolve: Vec<Resolve>,
+
+    /// Trust the certificates in this file too, and speak TLS everywhere
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+
+    /// Show registries this certificate, and speak TLS everywhere
+    #[arg(long, global = true, value_name = "FILE", requires = "key_file")]
+    pub(crate) cert_file: Option<PathBuf>,
+
+    /// The key of the certificate of `--cert-file`
+    #[arg(long, global = true, value_name = "FILE", requires = "cert_file")]
+    pub(crate) key_file: Option<PathBuf>,
+
+    /// How often a failed request is tried again
+    #[arg(long, global = true, value_name = "N", default_value_t = 4)]
+    pub(crate) retries: u32,
+
+    /// How many files and manifests move at the same time
+    #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
+    pub(crate) concurrency: usize,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| "expected a number from 1 on".to_owned())
+}
+
+fn resolve(text: &str) -> Result<Resolve, Complaint> {
+    text.parse().map_err(Complaint::from)
+}
