@@ -15,8 +15,9 @@ use oci_registry::{
 use snafu::{ResultExt, Snafu, ensure};
 
 use super::error::LookSnafu;
+use super::foreign_index::{self, name_of, read};
 use super::one_target::{Claim, OneTarget, Own};
-use super::{Observer, PublishOptions, TagAction, Writer, foreign_index};
+use super::{Observer, PublishOptions, TagAction, Writer};
 use crate::annotation;
 use crate::error::Failure;
 use crate::index::PackageIndex;
@@ -127,16 +128,6 @@ impl Member {
             }),
         }
     }
-}
-
-/// How a person would call an entry.
-pub(super) fn name_of(entry: &Descriptor) -> String {
-    let target = entry
-        .annotation(annotation::TARGET)
-        .map(|target| target.escape_debug().to_string());
-    let platform = entry.platform.as_ref().map(ToString::to_string);
-    let name = target.or(platform);
-    format!("`{}`", name.unwrap_or_else(|| entry.digest.to_string()))
 }
 
 /// How to add to an index.
@@ -483,12 +474,4 @@ async fn delete_tag(from: &dyn Delete, tag: &Tag) -> crate::Result<()> {
         name: from.describe(&tag.clone().into()),
     })?;
     Ok(())
-}
-
-pub(super) async fn read(from: &dyn Source, tag: &Tag) -> crate::Result<Option<Manifest>> {
-    let identifier = Identifier::Tag(tag.clone());
-    let read = from.manifest(&identifier).await.optional();
-    Ok(read.with_context(|_| LookSnafu {
-        name: from.describe(&identifier),
-    })?)
 }

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use oci_registry::{
-    Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, MediaType, Platform, Tag, Target,
+    Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, MediaType, Optional as _, Platform,
+    Source, Tag, Target,
 };
 use snafu::{OptionExt, ResultExt, Snafu};
 
-use super::edit::{name_of, read};
-use super::error::WriteIndexSnafu;
+use super::error::{LookSnafu, WriteIndexSnafu};
 use super::whole_index::MAX_ROUNDS;
 use super::{Event, Note, Observer};
 use crate::annotation;
@@ -73,6 +73,25 @@ impl Failure for Error {
             _ => None,
         }
     }
+}
+
+/// How a person would call an entry.
+pub(super) fn name_of(entry: &Descriptor) -> String {
+    let target = entry
+        .annotation(annotation::TARGET)
+        .map(|target| target.escape_debug().to_string());
+    let platform = entry.platform.as_ref().map(ToString::to_string);
+    let name = target.or(platform);
+    format!("`{}`", name.unwrap_or_else(|| entry.digest.to_string()))
+}
+
+/// What a tag names; nothing where it is not there.
+pub(super) async fn read(from: &dyn Source, tag: &Tag) -> crate::Result<Option<Manifest>> {
+    let identifier = Identifier::Tag(tag.clone());
+    let read = from.manifest(&identifier).await.optional();
+    Ok(read.with_context(|_| LookSnafu {
+        name: from.describe(&identifier),
+    })?)
 }
 
 /// The index that a manifest is.
