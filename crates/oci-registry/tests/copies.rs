@@ -56,10 +56,7 @@ impl Source for Slow {
         let rest = stream::once(async move {
             match then {
                 Then::After(time) => {
-                    // Nothing else moves meanwhile, so the clock may run.
-                    tokio::time::pause();
-                    tokio::time::sleep(time).await;
-                    tokio::time::resume();
+                    scripted::pass(time).await;
                     second
                 }
                 Then::Failure => {

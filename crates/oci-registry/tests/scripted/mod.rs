@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use oci_registry::{Observer, Step};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -72,6 +73,12 @@ pub(crate) struct Reply {
     silent: bool,
     /// What ends a line of the head.
     line_end: &'static str,
+    /// How long the answer takes to begin.
+    late: Duration,
+    /// How many bytes of the body come at a time, and how long after each other.
+    pace: Option<(usize, Duration)>,
+    /// Say no more after this many bytes of the body, for so long at least.
+    stall: Option<(usize, Duration)>,
 }
 
 impl Reply {
@@ -84,7 +91,27 @@ impl Reply {
             lost: false,
             silent: false,
             line_end: "\r\n",
+            late: Duration::ZERO,
+            pace: None,
+            stall: None,
         }
+    }
+
+    /// The answer begins so long after the request.
+    pub(crate) fn late(self, late: Duration) -> Self {
+        Self { late, ..self }
+    }
+
+    /// So many bytes of the body come at a time, so long after each other.
+    pub(crate) fn paced(self, bytes: usize, every: Duration) -> Self {
+        let pace = Some((bytes, every));
+        Self { pace, ..self }
+    }
+
+    /// Nothing more comes after so many bytes of the body, for so long at least.
+    pub(crate) fn stalled(self, after: usize, time: Duration) -> Self {
+        let stall = Some((after, time));
+        Self { stall, ..self }
     }
 
     /// No answer at all: the request arrives, and nothing comes back.
@@ -147,6 +174,14 @@ impl Server {
     pub(crate) async fn start(
         script: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::reading(None, script).await
+    }
+
+    /// Starts a server that reads so many bytes of a body at a time, so long after each other.
+    pub(crate) async fn reading(
+        reads: Option<(usize, Duration)>,
+        script: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -157,7 +192,7 @@ impl Server {
                 while let Ok((stream, _)) = listener.accept().await {
                     let (script, log) = (Arc::clone(&script), Arc::clone(&log));
                     tokio::spawn(async move {
-                        let _ = serve(stream, &*script, &log).await;
+                        let _ = serve(stream, &*script, &log, reads).await;
                     });
                 }
             }
@@ -181,10 +216,24 @@ impl Server {
     }
 }
 
-async fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> std::io::Result<()> {
+/// Lets time pass by the clock, and none by the wall: nothing else should be under way meanwhile.
+pub(crate) async fn pass(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::pause();
+        tokio::time::sleep(time).await;
+        tokio::time::resume();
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    script: &Script,
+    log: &Mutex<Vec<Asked>>,
+    reads: Option<(usize, Duration)>,
+) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
     loop {
-        let Some(asked) = read(&mut stream).await? else {
+        let Some(asked) = read(&mut stream, reads).await? else {
             return Ok(());
         };
         let path = |asked: &Asked| {
@@ -204,6 +253,7 @@ async fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> s
             before
         };
         let reply = script(&asked, before);
+        pass(reply.late).await;
         if reply.lost {
             return Ok(());
         }
@@ -224,8 +274,18 @@ async fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> s
         let head = format!("{head}\r\n").replace("\r\n", reply.line_end);
         stream.write_all(head.as_bytes()).await?;
         if asked.method != "HEAD" {
-            let end = reply.cut.unwrap_or(reply.body.len());
-            stream.write_all(&reply.body[..end]).await?;
+            let end = reply.cut.or(reply.stall.map(|(after, _)| after));
+            let body = &reply.body[..end.unwrap_or(reply.body.len())];
+            let (size, every) = reply.pace.unwrap_or((usize::MAX, Duration::ZERO));
+            for piece in body.chunks(size) {
+                stream.write_all(piece).await?;
+                stream.flush().await?;
+                pass(every).await;
+            }
+            if let Some((_, time)) = reply.stall {
+                pass(time).await;
+                return std::future::pending().await;
+            }
         }
         stream.flush().await?;
         if reply.cut.is_some() {
@@ -234,7 +294,10 @@ async fn serve(stream: TcpStream, script: &Script, log: &Mutex<Vec<Asked>>) -> s
     }
 }
 
-async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Asked>> {
+async fn read(
+    stream: &mut BufReader<TcpStream>,
+    reads: Option<(usize, Duration)>,
+) -> std::io::Result<Option<Asked>> {
     let mut line = String::new();
     if stream.read_line(&mut line).await? == 0 {
         return Ok(None);
@@ -258,7 +321,11 @@ async fn read(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Asked
         .and_then(|length| length.parse().ok())
         .unwrap_or(0);
     let mut body = vec![0; length];
-    stream.read_exact(&mut body).await?;
+    let (size, every) = reads.unwrap_or((usize::MAX, Duration::ZERO));
+    for piece in body.chunks_mut(size) {
+        stream.read_exact(piece).await?;
+        pass(every).await;
+    }
     Ok(Some(Asked {
         method,
         target,
