@@ -132,6 +132,20 @@ impl Blob {
         ))
     }
 
+    /// A small file, read once now: as the blob that [`Blob::from_file`] makes of it, and as one of the very bytes that were
+    /// hashed, to be sent now and not kept. Nothing when it is not small.
+    pub(crate) async fn of_small_file(
+        media_type: MediaType,
+        path: &Path,
+    ) -> crate::Result<Option<(Self, Self)>> {
+        let Some(bytes) = file::read_small(path.to_owned()).await? else {
+            return Ok(None);
+        };
+        let held = file::blocking(move || Self::from_bytes(media_type, bytes)).await;
+        let named = Self::of_file(held.descriptor.clone(), path.to_owned());
+        Ok(Some((named, held)))
+    }
+
     /// A file that is known to hold what the descriptor names.
     fn of_file(descriptor: Descriptor, path: PathBuf) -> Self {
         let content = Arc::new(File {
@@ -204,12 +218,15 @@ struct Memory {
 impl Content for Memory {
     fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
         let bytes = self.bytes.clone();
-        Box::pin(async move {
-            BlobStream::new(
-                &self.descriptor,
-                futures_util::stream::once(async { Ok(bytes) }).boxed(),
-            )
-        })
+        let pieces = futures_util::stream::once(async { Ok(bytes) });
+        // The digest was made of these very bytes, which nobody can change.
+        let stream = BlobStream {
+            inner: pieces.boxed(),
+            digest: self.descriptor.digest.clone(),
+            size: self.descriptor.size,
+            check: Checked::Before,
+        };
+        Box::pin(async { Ok(stream) })
     }
 }
 
@@ -351,6 +368,8 @@ enum Checked {
     },
     /// Whoever took the check out, together with the bytes.
     ByTaker,
+    /// Whoever made the digest of bytes in memory.
+    Before,
     /// Nobody any more: the stream has ended.
     Over,
 }
@@ -556,7 +575,7 @@ impl Checked {
                 );
                 Ok(())
             }
-            Self::ByTaker | Self::Over => Ok(()),
+            Self::ByTaker | Self::Before | Self::Over => Ok(()),
         }
     }
 
@@ -573,7 +592,7 @@ impl Checked {
                 }
                 .fail(),
             },
-            Self::ByTaker | Self::Over => Ok(()),
+            Self::ByTaker | Self::Before | Self::Over => Ok(()),
         }
     }
 }
@@ -636,6 +655,36 @@ mod tests {
                 .unwrap_err()
                 .contains("it has digest sha256:")
         );
+    }
+
+    #[tokio::test]
+    async fn what_is_written_at_once_is_checked_as_what_is_written_in_pieces() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let write = async |stream: BlobStream| {
+            let file = std::fs::File::create(&path).unwrap();
+            let written = stream.write_to(file, &path).await;
+            written.map_err(|error| {
+                assert_eq!(error.kind(), ErrorKind::Mismatch);
+                error.to_string()
+            })
+        };
+        write(stream(b"abc", &[b"a", b"bc"])).await.unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"abc");
+        for (pieces, problem) in [
+            (&[&b"a"[..]][..], "ended after 1 of 3 bytes"),
+            (&[b"ab", b"d"], "it has digest sha256:"),
+            (&[b"abc", b"d"], "goes on after its 3 bytes"),
+        ] {
+            let error = write(stream(b"abc", pieces)).await.unwrap_err();
+            assert!(error.contains(problem), "{error}");
+        }
+        // What does not end is not waited for.
+        let promised = Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(b"abc"), 3);
+        let endless = futures_util::stream::repeat_with(|| Ok(Bytes::from_static(b"abc")));
+        let endless = BlobStream::new(&promised, endless.boxed()).unwrap();
+        let error = write(endless).await.unwrap_err();
+        assert!(error.contains("goes on after its 3 bytes"), "{error}");
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@
 
 mod staging;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -314,11 +314,29 @@ pub async fn unpack(
         .try_collect()
         .await?;
     staged.sort_by_key(|(number, _)| *number);
-    for ((_, staged), (file, path)) in staged.into_iter().zip(&wanted) {
+    let mut directories = BTreeSet::new();
+    let named = name(staged, &wanted, directory, &options, &mut directories).await;
+    for directory in directories {
+        sync_directory(&directory);
+    }
+    named
+}
+
+/// Gives files that were fetched their final names, and notes in which directories.
+async fn name(
+    staged: Vec<(usize, Staged)>,
+    wanted: &[(&Extract, PathBuf)],
+    directory: &Path,
+    options: &UnpackOptions<'_>,
+    directories: &mut BTreeSet<PathBuf>,
+) -> crate::Result<()> {
+    for ((_, staged), (file, path)) in staged.into_iter().zip(wanted) {
         let parent = path.parent().unwrap_or(directory);
-        tokio::fs::create_dir_all(parent)
-            .await
-            .context(MakeDirectorySnafu { path: parent })?;
+        if !directories.contains(parent) {
+            tokio::fs::create_dir_all(parent)
+                .await
+                .context(MakeDirectorySnafu { path: parent })?;
+        }
         // Looked at again: fetching takes its time.
         check_parents(&file.name, directory)?;
         let temporary = tempfile::TempPath::try_from_path(&staged.path);
@@ -335,7 +353,7 @@ pub async fn unpack(
             );
             return Err(WriteFileSnafu { path }.into_error(error.error).into());
         }
-        sync_directory(parent);
+        directories.insert(parent.to_owned());
         (options.observer)(file, path);
     }
     Ok(())
@@ -398,7 +416,7 @@ enum State {
 }
 
 async fn state(file: &Extract, path: &Path) -> crate::Result<State> {
-    match tokio::fs::symlink_metadata(path).await {
+    match std::fs::symlink_metadata(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::Absent),
         Err(source) => Err(Error::WriteFile {
             path: path.to_owned(),

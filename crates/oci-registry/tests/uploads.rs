@@ -244,6 +244,34 @@ async fn content_that_changed_after_it_was_hashed_is_not_sent_whole() {
 }
 
 #[tokio::test]
+async fn a_small_file_is_sent_as_the_bytes_that_were_hashed() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("small");
+    let content = content(1 << 20);
+    std::fs::write(&path, &content).unwrap();
+    let changing = path.clone();
+    // Who changes it while it is on its way changes nothing about that.
+    let (server, shelf) = registry(move |_, asked, _| {
+        if asked.method == "POST" {
+            std::fs::write(&changing, "something else").unwrap();
+        }
+        None
+    })
+    .await;
+    let repository = repository(&server, Nobody, Access::Push);
+    let pushed = repository
+        .push_file(MediaType::OCTET_STREAM, &path, &Meter::default())
+        .await;
+    let (blob, delivery) = pushed.unwrap();
+    assert_eq!(delivery, Delivery::Uploaded);
+    assert_eq!(*blob.digest(), Digest::sha256(&content));
+    assert!(shelf.blobs.lock().unwrap()[blob.digest().as_str()] == content);
+    // What is kept of it is the file, which is another one by now.
+    let error = blob.open().await.unwrap().read_to_end(2 << 20).await;
+    assert_eq!(error.unwrap_err().kind(), ErrorKind::Mismatch);
+}
+
+#[tokio::test]
 async fn a_large_file_is_hashed_while_it_is_sent() {
     let (_home, path, content) = large_file();
     let server = Server::start(|asked, _| match asked.method.as_str() {

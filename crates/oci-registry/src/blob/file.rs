@@ -15,13 +15,16 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     Blob, BlobStream, ChangedFileSnafu, Error, Meter, NotAFileSnafu, OpenFileSnafu, ReadFileSnafu,
-    WriteFileSnafu,
+    TooLongSnafu, WriteFileSnafu,
 };
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::manifest::{Descriptor, MediaType};
 
 /// How many bytes are read at once: large enough that a system call costs nothing beside the hash.
 const PIECE: usize = 256 << 10;
+
+/// Content of so many bytes is held in memory rather than handed over in pieces.
+pub(super) const HELD: u64 = 1 << 20;
 
 /// How many pieces may wait between the two threads.
 const WAITING: usize = 4;
@@ -53,6 +56,23 @@ pub(super) async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
             size += piece.len() as u64;
         })?;
         Ok((hasher.finish(), size))
+    })
+    .await
+}
+
+/// Reads a whole file, unless it has more than [`HELD`] bytes.
+pub(super) async fn read_small(path: PathBuf) -> Result<Option<Vec<u8>>, Error> {
+    blocking(move || {
+        let (file, size) = open(&path)?;
+        if size > HELD {
+            return Ok(None);
+        }
+        let room = usize::try_from(size).unwrap_or_default().saturating_add(1);
+        let mut bytes = Vec::with_capacity(room);
+        file.take(HELD + 1)
+            .read_to_end(&mut bytes)
+            .context(ReadFileSnafu { path: &path })?;
+        Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= HELD))
     })
     .await
 }
@@ -138,6 +158,9 @@ pub(super) async fn write(
     mut file: File,
     path: PathBuf,
 ) -> crate::Result<()> {
+    if stream.size() <= HELD {
+        return write_small(stream, file, path).await;
+    }
     let check = stream.take_check();
     let (pieces, mut received) = mpsc::channel::<Bytes>(WAITING);
     let writer = tokio::task::spawn_blocking(move || -> Result<_, crate::Error> {
@@ -165,6 +188,39 @@ pub(super) async fn write(
     read?;
     let (check, file, path) = written?;
     blocking(move || {
+        check.finish()?;
+        Ok(file.sync_all().context(WriteFileSnafu { path })?)
+    })
+    .await
+}
+
+/// As [`write`], for so few bytes that they are waited for before anything is done: handing over each piece would take
+/// longer than all that.
+async fn write_small(mut stream: BlobStream, mut file: File, path: PathBuf) -> crate::Result<()> {
+    let mut check = stream.take_check();
+    let (mut pieces, mut held, size) = (Vec::new(), 0, stream.size());
+    while let Some(piece) = stream.next().await {
+        let piece = piece?;
+        held += piece.len() as u64;
+        pieces.push(piece);
+        // No more is held than was promised; that it is too much is told below.
+        if held > size {
+            break;
+        }
+    }
+    ensure!(
+        held <= size,
+        TooLongSnafu {
+            digest: stream.digest.clone(),
+            expected: size
+        }
+    );
+    blocking(move || {
+        for piece in pieces {
+            check.update(&piece)?;
+            file.write_all(&piece)
+                .context(WriteFileSnafu { path: &path })?;
+        }
         check.finish()?;
         Ok(file.sync_all().context(WriteFileSnafu { path })?)
     })

@@ -547,8 +547,14 @@ impl Target for Repository {
                 return Ok(sent);
             }
         }
-        let blob = Blob::from_file(media_type, path).await?;
-        let delivery = self.push_blob(&blob.clone().metered(meter)).await?;
+        let small = Blob::of_small_file(media_type.clone(), path).await?;
+        let (blob, sent) = if let Some(small) = small {
+            small
+        } else {
+            let blob = Blob::from_file(media_type, path).await?;
+            (blob.clone(), blob)
+        };
+        let delivery = self.push_blob(&sent.metered(meter)).await?;
         Ok((blob, delivery))
     }
 

@@ -23,7 +23,7 @@ pub(super) const KEPT: &str = ".oci-partial";
 pub(super) const OWN: &str = ".partial-";
 
 /// What is smaller, in bytes, is fetched anew as quickly.
-const KEEP_FROM: u64 = 1 << 20;
+const KEEP_FROM: u64 = 2 << 20;
 
 /// The place of the files of one call.
 #[derive(Debug)]
