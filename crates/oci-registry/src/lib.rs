@@ -54,6 +54,7 @@
 //! | `digest`, `reference` | names: parsed strictly, opening nothing |
 //! | `manifest`, `blob` | content: exact bytes, verified as they flow |
 //! | `referrers` | what a list of manifests about a manifest says, and the tag that keeps it |
+//! | `graph` | how large the graph of one artifact may be |
 //! | `storage` | [`Source`] and [`Target`]; [`Delete`] for places that let go |
 //! | `copy`, `pack`, `unpack` | artifacts from place to place, out of files and back |
 //! | `bundle` | several files as one tar stream, and back |
@@ -70,7 +71,7 @@
 //! | `conformance` | the laws that every target obeys, as code (feature `conformance`) |
 //! | `error` | one opaque error with a kind, help, and the registry's own words |
 //!
-//! A room imports only what stands before it: digest → reference → manifest → blob → storage → the places and what is
+//! A room imports only what stands before it: digest → reference → manifest → graph, blob → storage → the places and what is
 //! done with them; environment → exchange → auth → transport → registry.
 //!
 //! # What can be relied on
