@@ -165,7 +165,7 @@ pub(crate) fn subject<T: FromStr<Err = oci_registry::Error>>(
     };
     let parsed = text.parse().map_err(|error: oci_registry::Error| {
         let part = error.span().filter(|part| !part.is_empty());
-        match part.and_then(|part| part_of(engine, span, text, part)) {
+        match part.and_then(|part| span_of(engine, span, text, part)) {
             Some(part) => error.labelled("this part", part),
             None => error.at(span),
         }
@@ -173,8 +173,24 @@ pub(crate) fn subject<T: FromStr<Err = oci_registry::Error>>(
     parsed.map(|name| Subject { name, span })
 }
 
+/// Where a part of a name stands in the source code, when the name stands there as it is; which part that is, is found in
+/// the name as it was written.
+pub(crate) fn part_of<T: FromStr + PartialEq>(
+    engine: &EngineInterface,
+    asked: &Subject<T>,
+    find: impl FnOnce(&str) -> Option<Range<usize>>,
+) -> Option<Span> {
+    let written = engine.get_span_contents(asked.span).ok()?;
+    let written = std::str::from_utf8(&written).ok()?;
+    let text = written.trim_matches(['"', '\'', '`']);
+    let is_name = text.parse::<T>().is_ok_and(|name| name == asked.name);
+    let start = asked.span.start + offset_in(written.as_bytes(), text)?;
+    let part = find(text).filter(|_| is_name)?;
+    Some(Span::new(start + part.start, start + part.end))
+}
+
 /// Where a part of a text stands in the source code, when the text stands there as it is.
-fn part_of(engine: &EngineInterface, span: Span, text: &str, part: Range<usize>) -> Option<Span> {
+fn span_of(engine: &EngineInterface, span: Span, text: &str, part: Range<usize>) -> Option<Span> {
     let written = engine.get_span_contents(span).ok()?;
     let start = span.start + offset_in(&written, text)?;
     Some(Span::new(start + part.start, start + part.end))

@@ -12,6 +12,7 @@
 //! | `connection` | the client, kept warm while the shell's surroundings stay as they are |
 //! | `place` | a repository, a layout directory or an archive, opened |
 //! | `lookup` | which manifest a command means |
+//! | `missing` | what was not found: the part to blame, and what to do next |
 //! | `runtime` | waiting and streaming, both ended by Ctrl-C |
 //! | `completion` | names for the Tab key: registries, repositories, tags |
 //! | `value`, `json` | values of the core, and documents of anybody, as values of Nushell |
@@ -24,6 +25,7 @@ mod connection;
 mod input;
 mod json;
 mod lookup;
+mod missing;
 mod place;
 mod report;
 mod runtime;

@@ -6,12 +6,13 @@
 use std::path::{Path, PathBuf};
 
 use futures_util::TryStreamExt;
-use nu_plugin::EvaluatedCall;
+use nu_plugin::{EngineInterface, EvaluatedCall};
 use nu_protocol::{LabeledError, Signature, Span, Spanned, SyntaxShape};
 use oci_package::{Machine, Wanted, platform, tag};
-use oci_registry::{Client, Identifier, Location, Manifest, Tag};
+use oci_registry::{Client, ErrorKind, Identifier, Location, Manifest, Tag};
 
 use crate::input::Subject;
+use crate::missing::{self, Part};
 use crate::place::Place;
 use crate::report::{self, Report};
 
@@ -24,6 +25,10 @@ pub(crate) struct Lookup {
     client: Client,
     base: PathBuf,
     wanted: Option<Wanted>,
+    /// Where it is written what is wanted, if it is.
+    wanted_at: Option<Span>,
+    /// Who is asked what was written, when something is amiss with it.
+    engine: Option<EngineInterface>,
 }
 
 /// A manifest that was found, and where.
@@ -44,7 +49,15 @@ impl Lookup {
             client,
             base: base.to_owned(),
             wanted: None,
+            wanted_at: None,
+            engine: None,
         }
+    }
+
+    /// Lets errors point at parts of what was written.
+    pub(crate) fn pointing(mut self, engine: &EngineInterface) -> Self {
+        self.engine = Some(engine.clone());
+        self
     }
 
     /// Adds the flags that choose in an index.
@@ -66,7 +79,10 @@ impl Lookup {
 
     /// Chooses in an index what the flags ask for, if they do.
     pub(crate) fn choosing(mut self, call: &EvaluatedCall) -> Result<Self, LabeledError> {
-        self.wanted = wanted(call)?;
+        if let Some(wanted) = wanted(call)? {
+            self.wanted_at = Some(wanted.span);
+            self.wanted = Some(wanted.item);
+        }
         Ok(self)
     }
 
@@ -99,26 +115,39 @@ impl Lookup {
     /// Opens the place of what was asked about.
     pub(crate) async fn place(&self, asked: &Subject<Location>) -> Result<Place, LabeledError> {
         let place = Place::open(&self.client, &asked.name, &self.base);
-        place.await.map_err(|error| error.at(asked.span))
+        place
+            .await
+            .map_err(|error| self.missing(&error, Part::Place, asked))
+    }
+
+    /// A failure to get at this part of what was asked about.
+    pub(crate) fn missing(
+        &self,
+        error: &impl Report,
+        part: Part,
+        asked: &Subject<Location>,
+    ) -> LabeledError {
+        missing::report(error, part, asked, self.engine.as_ref())
     }
 
     /// Finds the manifest that was asked about.
     pub(crate) async fn find(&self, asked: &Subject<Location>) -> Result<Found, LabeledError> {
-        let at = asked.span;
         let place = self.place(asked).await?;
         let identifier = match asked.name.identifier() {
             Some(identifier) => identifier,
-            None => highest_release(&place, at).await?,
+            None => self.highest_release(&place, asked).await?,
         };
         let source = &**place.content();
-        let manifest = match &self.wanted {
-            Some(wanted) => oci_package::find(source, &identifier, wanted)
-                .await
-                .map_err(|error| error.at(at))?,
-            None => source
-                .manifest(&identifier)
-                .await
-                .map_err(|error| error.at(at))?,
+        let manifest = if let Some(wanted) = &self.wanted {
+            let found = oci_package::find(source, &identifier, wanted).await;
+            found.map_err(|error| match self.wanted_at {
+                // The index is there, and this is not in it.
+                Some(wanted) if is_without_cause(&error) => error.labelled("is not in it", wanted),
+                _ => self.missing(&error, Part::Manifest, asked),
+            })?
+        } else {
+            let found = source.manifest(&identifier).await;
+            found.map_err(|error| self.missing(&error, Part::Manifest, asked))?
         };
         Ok(Found {
             place,
@@ -126,19 +155,48 @@ impl Lookup {
             manifest,
         })
     }
+
+    async fn highest_release(
+        &self,
+        place: &Place,
+        asked: &Subject<Location>,
+    ) -> Result<Identifier, LabeledError> {
+        let tags: Result<Vec<Tag>, _> = place.content().tags().try_collect().await;
+        let tags = tags.map_err(|error| self.missing(&error, Part::Place, asked))?;
+        match tag::highest(&tags) {
+            Some((tag, _)) => Ok(tag.clone().into()),
+            None => Err(report::not_found(
+                format!("failed to find a release in `{}`", place.name()),
+                "has no version among its tags",
+                asked.span,
+            )
+            .with_help("add a tag or a digest; `oci tags` lists the tags")),
+        }
+    }
+}
+
+/// Whether nothing went wrong but that it is not there.
+fn is_without_cause(error: &oci_package::Error) -> bool {
+    error.kind() == ErrorKind::NotFound && std::error::Error::source(error).is_none()
 }
 
 /// What --target or --platform ask for.
-fn wanted(call: &EvaluatedCall) -> Result<Option<Wanted>, LabeledError> {
+fn wanted(call: &EvaluatedCall) -> Result<Option<Spanned<Wanted>>, LabeledError> {
     let target: Option<Spanned<String>> = call.get_flag("target")?;
     let platform: Option<Spanned<String>> = call.get_flag("platform")?;
     match (target, platform) {
         (None, None) => Ok(None),
-        (Some(target), None) => Ok(Some(Wanted::Target(target.item))),
+        (Some(target), None) => Ok(Some(Spanned {
+            item: Wanted::Target(target.item),
+            span: target.span,
+        })),
         (None, Some(platform)) => {
             let parsed = platform::parse(&platform.item);
-            let platform = parsed.map_err(|error| error.at(platform.span))?;
-            Ok(Some(Wanted::Platform(platform)))
+            let parsed = parsed.map_err(|error| error.at(platform.span))?;
+            Ok(Some(Spanned {
+                item: Wanted::Platform(parsed),
+                span: platform.span,
+            }))
         }
         (Some(target), Some(platform)) => Err(report::invalid(
             "failed to choose a manifest: both a target and a platform are given",
@@ -147,19 +205,5 @@ fn wanted(call: &EvaluatedCall) -> Result<Option<Wanted>, LabeledError> {
         )
         .with_label("this platform", platform.span)
         .with_help("leave one of the two out")),
-    }
-}
-
-async fn highest_release(place: &Place, at: Span) -> Result<Identifier, LabeledError> {
-    let tags: Result<Vec<Tag>, _> = place.content().tags().try_collect().await;
-    let tags = tags.map_err(|error| error.at(at))?;
-    match tag::highest(&tags) {
-        Some((tag, _)) => Ok(tag.clone().into()),
-        None => Err(report::not_found(
-            format!("failed to find a release in `{}`", place.name()),
-            "has no version among its tags",
-            at,
-        )
-        .with_help("add a tag or a digest; `oci tags` lists the tags")),
     }
 }

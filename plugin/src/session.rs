@@ -97,7 +97,7 @@ impl<'a> Session<'a> {
 
     /// A way to manifests that takes an index as it is.
     pub(crate) fn lookup(&self) -> Lookup {
-        Lookup::new(self.client(), self.current_dir())
+        Lookup::new(self.client(), self.current_dir()).pointing(self.engine)
     }
 
     /// A way to manifests that chooses in an index what the flags ask for, if they do.

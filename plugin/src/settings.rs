@@ -77,8 +77,9 @@ impl Settings {
         {
             let message = format!("failed to read `$env.config.plugins.oci`: unknown key `{name}`");
             let known = NAMES.map(|name| format!("`{name}`")).join(", ");
-            return Err(report::invalid(message, "not a setting", value.span())
-                .with_help(format!("the keys are {known}")));
+            let near = nearest(name).map(|near| format!("a similar one is `{near}`; "));
+            let help = format!("{}the keys are {known}", near.unwrap_or_default());
+            return Err(report::invalid(message, "not a setting", value.span()).with_help(help));
         }
         let find = |name: &str| {
             let flag = flags.iter().find(|(flag, _)| flag.item == name);
@@ -89,11 +90,13 @@ impl Settings {
             flag.or_else(|| config.get(name).cloned())
         };
         let plain_http = match find(PLAIN_HTTP) {
-            Some(value) => Some(value.as_bool()?),
+            Some(Value::Bool { val, .. }) => Some(val),
+            Some(other) => return Err(unfit(PLAIN_HTTP, "true or false", &other)),
             None => None,
         };
-        let ca_file = path(find(CA_FILE))?;
-        let identity = (path(find(CERT_FILE))?, path(find(KEY_FILE))?);
+        let path = |name| path(name, find(name));
+        let ca_file = path(CA_FILE)?;
+        let identity = (path(CERT_FILE)?, path(KEY_FILE)?);
         let identity = match identity {
             (Some(chain), Some(key)) => Some((chain, key)),
             (None, None) => None,
@@ -186,11 +189,28 @@ fn configured(engine: &EngineInterface) -> Result<Record, LabeledError> {
     }
 }
 
-fn path(value: Option<Value>) -> Result<Option<PathBuf>, LabeledError> {
+fn path(name: &str, value: Option<Value>) -> Result<Option<PathBuf>, LabeledError> {
     match value {
-        Some(value) => Ok(Some(value.to_path()?)),
+        Some(value) => match value.to_path() {
+            Ok(path) => Ok(Some(path)),
+            Err(_) => Err(unfit(name, "a path", &value)),
+        },
         None => Ok(None),
     }
+}
+
+/// A value of another type than its name wants.
+fn unfit(name: &str, expected: &str, value: &Value) -> LabeledError {
+    let found = value.get_type().get_non_specified_string();
+    let label = format!("expected {expected}, found {found}");
+    report::invalid(format!("failed to read `{name}`"), &label, value.span())
+}
+
+/// The name that was meant, if one is near enough.
+fn nearest(name: &str) -> Option<&'static str> {
+    let near = NAMES.map(|known| (strsim::osa_distance(name, known), known));
+    let (distance, known) = near.into_iter().min()?;
+    (distance <= known.len() / 2).then_some(known)
 }
 
 /// Of a pair of settings one is there.
@@ -206,7 +226,10 @@ fn lonely(there: &str, missing: &str, value: Option<Value>) -> LabeledError {
 
 fn resolve(value: &Value) -> Result<Vec<Resolve>, LabeledError> {
     let read = |text: &Value| {
-        let parsed = text.as_str()?.parse::<Resolve>();
+        let Ok(written) = text.as_str() else {
+            return Err(unfit(RESOLVE, "a text or a list of texts", text));
+        };
+        let parsed = written.parse::<Resolve>();
         parsed.map_err(|error| error.at(text.span()))
     };
     texts(value).iter().map(read).collect()
@@ -281,10 +304,27 @@ mod tests {
             record! {"retries" => Value::int(-1, place)},
             record! {"concurrency" => Value::int(0, place)},
             record! {"concurrency" => Value::string("8", place)},
+            record! {"plain-http" => Value::string("yes", place)},
+            record! {"ca-file" => Value::int(1, place)},
+            record! {"resolve" => Value::list(vec![Value::int(1, place)], place)},
         ] {
             let error = Settings::merge(&call().named, &config).unwrap_err();
             assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
             assert_eq!(error.labels[0].span, place, "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_is_none_leads_to_the_one_that_was_meant() {
+        for (name, meant) in [
+            ("plain_http", Some("plain-http")),
+            ("retry", Some("retries")),
+            ("cafile", Some("ca-file")),
+            ("concurency", Some("concurrency")),
+            ("registry", None),
+            ("x", None),
+        ] {
+            assert_eq!(nearest(name), meant, "{name}");
         }
     }
 }

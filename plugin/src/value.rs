@@ -260,23 +260,30 @@ pub(crate) fn referrer_columns() -> Columns {
     ])
 }
 
-/// A referrer as a list has it, and what its manifest says if it is there.
+/// A referrer as a list has it, what it is about if that is to be said, and what its manifest says if it is there.
 pub(crate) fn referrer(
     place: &Place,
     referrer: &Descriptor,
+    subject: Option<&Digest>,
     summary: Option<&Summary>,
     span: Span,
 ) -> Value {
     let created = summary.and_then(|summary| summary.created.as_deref());
     let created = created.or_else(|| referrer.annotation(annotation::CREATED));
-    let row = record! {
+    let mut row = record! {
         "artifact_type" => text(referrer.artifact_type.as_ref(), span),
         "size" => size(summary.and_then(|summary| summary.size), span),
         "created" => date(created, span),
         "annotations" => annotations(&referrer.annotations, span),
-        "reference" => reference_of(place, referrer, span),
-        "digest" => text(Some(&referrer.digest), span),
     };
+    if let Some(subject) = subject {
+        row.push(
+            "subject",
+            Value::string(place.reference(subject.clone()), span),
+        );
+    }
+    row.push("reference", reference_of(place, referrer, span));
+    row.push("digest", text(Some(&referrer.digest), span));
     Value::record(row, span)
 }
 

@@ -63,6 +63,7 @@
 //! | What does a manifest say? | [`PackageTarget`], [`files`], [`differences`]; [`contents()`] opens its archives |
 //! | What is in an index? | [`PackageIndex`], [`Entry`] |
 //! | What does a listing say in one line? | [`Summary`]; at length, [`Survey`] → [`TagDetails`] |
+//! | What is about it, and about that? | [`referrer_tree`] |
 //! | What does a release page show? | [`inspect`] → [`Inspection`] |
 //! | Is it what lies in a directory? | [`compare`] |
 //! | Under which tag? | [`ReleaseTag`], [`tag`], [`repository_name`] |
@@ -95,6 +96,7 @@ mod release;
 mod summary;
 pub mod tag;
 mod target;
+mod tree;
 
 pub use artifact::{Artifact, MAX_LAYERS, PackOptions, check_annotations, pack};
 pub use choose::{Machine, Wanted, choose, fallback_tags, find};
@@ -118,3 +120,4 @@ pub use release::{
 pub use summary::Summary;
 pub use tag::ReleaseTag;
 pub use target::{Difference, PackageFile, PackageTarget, differences, files};
+pub use tree::{Branch, referrer_tree};

@@ -14,6 +14,7 @@ use crate::OciPlugin;
 use crate::completion::completes;
 use crate::input::Subject;
 use crate::lookup::Lookup;
+use crate::missing::Part;
 use crate::report::{self, Report};
 use crate::session::Session;
 use crate::settings::Settings;
@@ -143,7 +144,8 @@ impl Fetching {
         }
         let place = self.lookup.place(&asked).await?;
         let descriptor = place.content().find_blob(&digest).await;
-        let descriptor = descriptor.map_err(|error| error.at(at))?;
+        let descriptor =
+            descriptor.map_err(|error| self.lookup.missing(&error, Part::Blob, &asked))?;
         let is_too_large = descriptor.size > MAX_VALUE as u64;
         if self.output.is_none() && is_too_large {
             let size = descriptor.size;

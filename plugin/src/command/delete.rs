@@ -13,6 +13,7 @@ use crate::OciPlugin;
 use crate::completion::{Kind, completes};
 use crate::input::Subject;
 use crate::lookup::Lookup;
+use crate::missing::Part;
 use crate::place::{Place, Shelf};
 use crate::report::{self, Report};
 use crate::runtime::Rows;
@@ -125,7 +126,10 @@ impl Deleting {
             return Err(report::invalid(message, "names two things", at).with_help(advice));
         }
         let place = Place::open_to_delete(self.lookup.client(), &asked.name, self.lookup.base());
-        let Some(place) = place.await.map_err(|error| error.at(at))? else {
+        let place = place
+            .await
+            .map_err(|error| self.lookup.missing(&error, Part::Place, &asked))?;
+        let Some(place) = place else {
             let message = format!(
                 "failed to delete `{}`: nothing is deleted from archives",
                 asked.name
@@ -133,7 +137,7 @@ impl Deleting {
             let kind = ErrorKind::Unsupported;
             return Err(report::new(kind, message, "is in an archive", at));
         };
-        let done = self.delete_named(&place, &identifier, at).await?;
+        let done = self.delete_named(&place, &identifier, &asked).await?;
         Ok(stream::iter(done.into_iter().map(Ok)).boxed())
     }
 
@@ -141,16 +145,20 @@ impl Deleting {
         &self,
         place: &Place<Shelf>,
         named: &Identifier,
-        at: Span,
+        asked: &Subject<Location>,
     ) -> Result<Vec<Value>, LabeledError> {
+        let at = asked.span;
         let content = &**place.content();
         let held = Source::resolve(content, named).await;
         let held = match (held, named) {
             (Err(error), Identifier::Digest(digest)) if error.kind() == ErrorKind::NotFound => {
                 let done = self.delete_blob(place, digest).await;
-                return Ok(vec![done.map_err(|error| error.at(at))?]);
+                let done = done.map_err(|error| self.lookup.missing(&error, Part::Manifest, asked));
+                return Ok(vec![done?]);
             }
-            (held, _) => held.map_err(|error| error.at(at))?,
+            (held, _) => {
+                held.map_err(|error| self.lookup.missing(&error, Part::Manifest, asked))?
+            }
         };
         let digest = &held.digest;
         let listed = oci_package::listed(content, named).await;

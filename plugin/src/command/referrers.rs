@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape};
-use oci_package::{Concurrency, Summary, Survey};
+use oci_package::{Branch, Concurrency, Summary, Survey};
 use oci_registry::{Cache, Descriptor, Identifier, Location, MediaType, Optional, Source};
 
 use crate::OciPlugin;
@@ -36,6 +36,11 @@ impl PluginCommand for Referrers {
                 "artifact-type",
                 SyntaxShape::String,
                 "List only those of this artifact type",
+                None,
+            )
+            .switch(
+                "all",
+                "List what refers to the referrers as well, and so on",
                 Some('a'),
             )
             .input_output_types(super::input_output_types(&table, &table))
@@ -49,7 +54,9 @@ impl PluginCommand for Referrers {
 
     fn extra_description(&self) -> &'static str {
         "Where a registry keeps no such lists, the list that clients keep under a tag is taken. Each referrer is looked at, \
-         several at once, for its size and date. The rows can be asked about again, since a signature may be about an SBOM."
+         several at once, for its size and date. A signature may be about an SBOM: the rows can be asked about \
+         again, and with --all each is followed by what is about it; `subject` then says what a row is about. With \
+         --artifact-type and --all that is all about those of this type."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -61,6 +68,11 @@ impl PluginCommand for Referrers {
             Example {
                 example: "oci referrers ghcr.io/acme/widgets:1.2.3",
                 description: "List what is about a release",
+                result: None,
+            },
+            Example {
+                example: "oci referrers ghcr.io/acme/widgets:1.2.3 --all | group-by subject",
+                description: "List what is about a release, and what is about that",
                 result: None,
             },
             Example {
@@ -85,6 +97,7 @@ impl PluginCommand for Referrers {
         let artifact_type: Option<String> = call.get_flag("artifact-type")?;
         let listing = Listing {
             artifact_type: artifact_type.map(MediaType::from),
+            takes_all: call.has_flag("all")?,
             cache: session.cache(),
             lookup: session.choosing_lookup()?,
             concurrency: Concurrency::new(session.concurrency()),
@@ -99,6 +112,7 @@ impl PluginCommand for Referrers {
 struct Listing {
     lookup: Lookup,
     artifact_type: Option<MediaType>,
+    takes_all: bool,
     cache: Option<Cache>,
     /// Of requests about single referrers, of all subjects together.
     concurrency: Concurrency,
@@ -122,16 +136,26 @@ impl Listing {
                 (place, digest)
             }
         };
-        let found = place
-            .content()
-            .referrers(&subject, self.artifact_type.as_ref());
+        let (takes_all, wanted) = (self.takes_all, self.artifact_type.clone());
+        let found = if takes_all {
+            oci_package::referrer_tree(Arc::clone(place.content()), subject, wanted)
+        } else {
+            let found = place.content().referrers(&subject, wanted.as_ref());
+            let found = found.map_ok(move |referrer| Branch {
+                depth: 0,
+                subject: subject.clone(),
+                referrer,
+            });
+            found.boxed()
+        };
         let found = found.map_err(move |error| error.at(at));
         let source = place.cached_by(self.cache.as_ref());
         let survey = Survey::new(Arc::clone(&source), self.concurrency.clone());
-        let rows = runtime::in_order(found, self.at_once, move |referrer| {
+        let rows = runtime::in_order(found, self.at_once, move |branch| {
             let (place, source, survey) = (place.clone(), Arc::clone(&source), survey.clone());
             async move {
-                let summary = match look(&*source, &survey, &referrer).await {
+                let referrer = &branch.referrer;
+                let summary = match look(&*source, &survey, referrer).await {
                     Err(error) if oci_package::is_of_one_document(&error) => {
                         let name = place.reference(referrer.digest.clone());
                         report::warn_of_row(&name, &error);
@@ -139,7 +163,9 @@ impl Listing {
                     }
                     summary => summary.map_err(|error| error.at(at))?,
                 };
-                Ok(value::referrer(&place, &referrer, summary.as_ref(), span))
+                let subject = takes_all.then_some(&branch.subject);
+                let summary = summary.as_ref();
+                Ok(value::referrer(&place, referrer, subject, summary, span))
             }
         });
         Ok(rows.boxed())

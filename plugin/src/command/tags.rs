@@ -15,7 +15,8 @@ use crate::OciPlugin;
 use crate::completion::{Kind, completes};
 use crate::input::Subject;
 use crate::lookup::Lookup;
-use crate::report::{self, Report};
+use crate::missing::Part;
+use crate::report;
 use crate::runtime::Rows;
 use crate::session::Session;
 use crate::settings::Settings;
@@ -155,13 +156,16 @@ impl Listing {
             }
             row
         };
+        let listing = Arc::clone(&self);
+        let failed =
+            move |error: oci_registry::Error| listing.lookup.missing(&error, Part::Place, &asked);
         if !self.is_long {
             let rows = tags.map_ok(move |tag| Value::record(row(&tag), span));
-            return Ok(rows.map_err(move |error| error.at(at)).boxed());
+            return Ok(rows.map_err(failed).boxed());
         }
         let survey = Survey::new(source, self.concurrency.clone());
         let rows = survey.tags(tags).map(move |details| {
-            let details = details.map_err(|error| error.at(at))?;
+            let details = details.map_err(&failed)?;
             let mut row = row(&details.tag);
             if let Some(error) = &details.unreadable {
                 report::warn_of_row(&named.reference(details.tag.clone()), error);

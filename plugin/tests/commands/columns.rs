@@ -71,6 +71,9 @@ const TAGS: &str = "| `oci tags` | `name` string, `reference` string; of a list 
     `size` filesize?, `created` datetime?, `platforms` list<string>?, `targets` list<string>?, `artifact_type` string?, \
     `media_type` string?, `annotations` record?, `digest` string? |";
 
+/// And what a flag adds to the columns of another.
+const SUBJECT: &str = "; with --all also `subject` string |";
+
 #[test]
 fn the_readme_names_every_column_of_every_signature() {
     let commands = OciPlugin::default().commands();
@@ -88,6 +91,10 @@ fn the_readme_names_every_column_of_every_signature() {
             table.push(TAGS.to_owned());
         } else {
             rows(&format!("`{}`", command.name()), &types[0].1, &mut table);
+        }
+        if command.name() == "oci referrers" {
+            let row = table.pop().unwrap();
+            table.push(row.trim_end_matches(" |").to_owned() + SUBJECT);
         }
         check_list(&**command);
     }

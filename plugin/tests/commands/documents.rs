@@ -329,6 +329,12 @@ fn referrers_are_rows_that_can_be_asked_about_again() {
         "note",
     );
     assert_eq!(note.as_str().unwrap(), "signed contents");
+    // All at once, each followed by what is about it.
+    let all = eval_in(&mut shell, &format!("{sboms} --all")).unwrap();
+    assert_eq!(texts(&all, "artifact_type"), ["a/sbom", "a/signature"]);
+    assert_eq!(texts(&all, "subject")[1], texts(&all, "reference")[0]);
+    let all = eval_in(&mut shell, "oci referrers oci:widgets:1 -a").unwrap();
+    assert_eq!(all.as_list().unwrap().len(), 3);
 }
 
 #[test]

@@ -51,3 +51,98 @@ fn the_layouts_of_a_directory_are_a_catalog() {
     let error = eval_in(&mut shell, "oci catalog oci:none").unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::not_found"));
 }
+
+/// What a script is refused with: the code, what the label stands under, and the help.
+fn refusal(directory: &Directory, source: &str) -> (String, String, String) {
+    let mut shell = directory.shell();
+    let error = eval_in(&mut shell, source).unwrap_err();
+    let under = shell.engine_state().get_span_contents(error.labels[0].span);
+    let under = String::from_utf8_lossy(under).into_owned();
+    (error.code.unwrap(), under, error.help.unwrap_or_default())
+}
+
+#[test]
+fn what_is_not_there_is_pointed_at_and_leads_on() {
+    let registry = Registry::start(|_| Answer::error(404, "NAME_UNKNOWN"));
+    let (host, directory) = (registry.host(), Directory::new("missing"));
+    directory.layout("widgets", release);
+    let empty = oci_registry::Digest::sha256(b"");
+    for (source, under, help) in [
+        (
+            format!("oci tags {host}/acme/none"),
+            "acme/none",
+            format!("oci catalog {host}"),
+        ),
+        (
+            format!("oci tags {host}/acme/none"),
+            "acme/none",
+            format!("oci ping {host}"),
+        ),
+        (
+            format!("oci tags '{host}/acme/none' --long"),
+            "acme/none",
+            "oci catalog".into(),
+        ),
+        (
+            format!("oci manifest {host}/acme/none"),
+            "acme/none",
+            "oci catalog".into(),
+        ),
+        (
+            format!("oci manifest {host}/a:1.9"),
+            "1.9",
+            format!("oci tags {host}/a"),
+        ),
+        (
+            format!("oci delete {host}/a:1.9"),
+            "1.9",
+            format!("oci tags {host}/a"),
+        ),
+        (
+            format!("oci copy \"{host}/a:1.9\" oci:x"),
+            "1.9",
+            format!("oci tags {host}/a"),
+        ),
+        (
+            format!("oci blob {host}/a@{empty}"),
+            empty.as_str(),
+            "oci manifest".into(),
+        ),
+        (
+            "oci manifest oci:widgets:7".into(),
+            "7",
+            "oci tags oci:widgets".into(),
+        ),
+        (
+            "oci tags oci:./none".into(),
+            "./none",
+            "check the path".into(),
+        ),
+        (
+            "oci tags oci-archive:none.tar".into(),
+            "none.tar",
+            "check the path".into(),
+        ),
+        (
+            "oci pull oci:widgets --target avr-none".into(),
+            "--target avr-none",
+            "x86_64-unknown-linux-musl".into(),
+        ),
+        (
+            "oci manifest oci:widgets -p linux/riscv64".into(),
+            "-p linux/riscv64",
+            "x86_64-unknown-linux-musl".into(),
+        ),
+    ] {
+        let (code, label, advice) = refusal(&directory, &source);
+        assert_eq!(code, "oci::not_found", "{source}");
+        assert_eq!(label, under, "{source}");
+        assert!(advice.contains(&help), "{source}: {advice}");
+    }
+    // Where the name itself does not stand, all that does is to blame.
+    let (_, label, _) = refusal(
+        &directory,
+        &format!("let name = '{host}/a:1.9'; oci manifest $name"),
+    );
+    assert_eq!(label, "$name");
+}

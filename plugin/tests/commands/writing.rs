@@ -131,7 +131,7 @@ fn a_copy_that_cannot_be_meant_is_refused_where_it_stands() {
             "oci::invalid_input",
             "oci:a:1",
         ),
-        ("oci copy oci:a:none oci:c", "oci::not_found", "oci:a:none"),
+        ("oci copy oci:a:none oci:c", "oci::not_found", "none"),
         (
             "oci copy oci:a:1 mirror.example/C",
             "oci::invalid_input",

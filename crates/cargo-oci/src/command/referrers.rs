@@ -1,13 +1,12 @@
 //! `cargo oci referrers`: what is about a manifest, and what is about that.
 
-use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use clap::Args;
 use futures_util::TryStreamExt;
-use oci_package::annotation;
-use oci_registry::{Descriptor, Digest, Location, MediaType, Source, escape};
+use oci_package::{Branch, annotation, referrer_tree};
+use oci_registry::{Digest, Location, MediaType, Source, escape};
 
 use super::find::{self, Selector};
 use super::location;
@@ -15,9 +14,6 @@ use crate::finding::Finding;
 use crate::message::FormatFlag;
 use crate::report::{self, Error};
 use crate::session::Session;
-
-/// How deep the tree is followed.
-const MAX_DEPTH: usize = 16;
 
 /// Show what is about a manifest, as a tree
 ///
@@ -50,10 +46,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let manifest = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
     let artifact_type = flags.artifact_type.as_deref().map(MediaType::from);
     let digest = manifest.digest();
-    let tree = Tree::of(&source, digest.clone(), artifact_type.as_ref()).await?;
+    let tree = Tree::of(&source, digest.clone(), artifact_type).await?;
     if session.reporter.is_json() {
-        for Branch { subject, entry, .. } in &tree.branches {
-            let finding = Finding::referrer(&flags.reference, subject, entry);
+        for Branch {
+            subject, referrer, ..
+        } in &tree.branches
+        {
+            let finding = Finding::referrer(&flags.reference, subject, referrer);
             session.reporter.found(&finding);
         }
         return session.reporter.end();
@@ -74,39 +73,26 @@ struct Tree {
     branches: Vec<Branch>,
 }
 
-/// One thing that is about another.
-struct Branch {
-    depth: usize,
-    subject: Digest,
-    entry: Descriptor,
-}
-
 impl Tree {
     /// Asks for everything, from the top down.
     async fn of(
         source: &Arc<dyn Source>,
         subject: Digest,
-        artifact_type: Option<&MediaType>,
+        artifact_type: Option<MediaType>,
     ) -> Result<Self, Error> {
-        let mut branches = Vec::new();
-        let mut seen = HashSet::from([subject.clone()]);
-        // What is to be shown next is the last.
-        let mut next = listed(source, &subject, artifact_type, 0).await?;
-        while let Some(branch) = next.pop() {
-            let (depth, digest) = (branch.depth, branch.entry.digest.clone());
-            branches.push(branch);
-            if seen.insert(digest.clone()) && depth + 1 < MAX_DEPTH {
-                next.extend(listed(source, &digest, None, depth + 1).await?);
-            }
-        }
+        let tree = referrer_tree(Arc::clone(source), subject, artifact_type);
+        let branches = tree.try_collect().await?;
         Ok(Self { branches })
     }
 
     fn lines(&self) -> impl Iterator<Item = String> {
-        self.branches
-            .iter()
-            .enumerate()
-            .map(|(at, Branch { depth, entry, .. })| {
+        self.branches.iter().enumerate().map(
+            |(
+                at,
+                Branch {
+                    depth, referrer, ..
+                },
+            )| {
                 let mut line = String::new();
                 for level in 0..*depth {
                     line.push_str(if self.goes_on(at, level) {
@@ -120,14 +106,18 @@ impl Tree {
                 } else {
                     "└── "
                 });
-                let kind = entry.artifact_type.as_ref().unwrap_or(&entry.media_type);
-                let _ = write!(line, "{kind}  {}", entry.digest);
-                if let Some(created) = entry.annotation(annotation::CREATED) {
+                let kind = referrer
+                    .artifact_type
+                    .as_ref()
+                    .unwrap_or(&referrer.media_type);
+                let _ = write!(line, "{kind}  {}", referrer.digest);
+                if let Some(created) = referrer.annotation(annotation::CREATED) {
                     // A stranger's text: nothing of it may act on a terminal.
                     let _ = write!(line, "  {}", escape(created, 25));
                 }
                 line
-            })
+            },
+        )
     }
 
     /// Whether there is another branch of this depth below this line, from the same stem.
@@ -138,26 +128,10 @@ impl Tree {
     }
 }
 
-/// What is about one manifest, the last first.
-async fn listed(
-    source: &Arc<dyn Source>,
-    subject: &Digest,
-    artifact_type: Option<&MediaType>,
-    depth: usize,
-) -> Result<Vec<Branch>, Error> {
-    let listed = source.referrers(subject, artifact_type);
-    let branch = |entry| Branch {
-        depth,
-        subject: subject.clone(),
-        entry,
-    };
-    let mut listed: Vec<_> = listed.map_ok(branch).try_collect().await?;
-    listed.reverse();
-    Ok(listed)
-}
-
 #[cfg(test)]
 mod tests {
+    use oci_registry::Descriptor;
+
     use super::*;
 
     #[test]
@@ -172,7 +146,7 @@ mod tests {
         let branches = branches.map(|(depth, name)| Branch {
             depth,
             subject: Digest::sha256(b"subject"),
-            entry: entry(name),
+            referrer: entry(name),
         });
         let tree = Tree {
             branches: branches.into(),

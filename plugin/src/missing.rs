@@ -1,0 +1,123 @@
+//! What was not found: which part of its name is to blame, and what to do next.
+//!
+//! Owns the label under that part, where the name stands in the source code as it is, and the advice. All other failures
+//! are left to `report`.
+
+use std::ops::Range;
+
+use nu_plugin::EngineInterface;
+use nu_protocol::LabeledError;
+use oci_registry::{ErrorKind, Location, Reference};
+
+use crate::input::{self, Subject};
+use crate::report::Report;
+
+/// A part of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// The repository, the layout's directory or the archive's file.
+    Place,
+    /// The tag or digest of a manifest.
+    Manifest,
+    /// The digest of a blob.
+    Blob,
+}
+
+/// A failure to get at this part of what was asked about, as the shell shows it.
+///
+/// It may ask the engine what was written, and waits for that.
+pub(crate) fn report(
+    error: &impl Report,
+    part: Part,
+    asked: &Subject<Location>,
+    engine: Option<&EngineInterface>,
+) -> LabeledError {
+    if error.kind() != ErrorKind::NotFound {
+        return error.at(asked.span);
+    }
+    let at = engine
+        .and_then(|engine| input::part_of(engine, asked, |text| range(part, &asked.name, text)));
+    let report = error.at(at.unwrap_or(asked.span));
+    let mut help = error.help();
+    help.extend(advice(part, &asked.name));
+    if help.is_empty() {
+        report
+    } else {
+        report.with_help(help.join("\n"))
+    }
+}
+
+/// Where the part stands in the name as it was written.
+fn range(part: Part, name: &Location, text: &str) -> Option<Range<usize>> {
+    let identifier = name.identifier().map(|identifier| identifier.to_string());
+    let end = identifier
+        .as_ref()
+        .and_then(|identifier| Some(text.strip_suffix(identifier.as_str())?.len()));
+    match (part, name) {
+        (Part::Manifest | Part::Blob, _) => end.map(|end| end..text.len()),
+        (Part::Place, Location::Registry(reference)) => {
+            let repository = reference.repository().as_str();
+            let start = text.find(repository)?;
+            Some(start..start + repository.len())
+        }
+        (Part::Place, _) => {
+            let start = text.find(':')? + 1;
+            // Without the mark before the identifier.
+            let end = end.map_or(text.len(), |end| end - 1);
+            (start < end).then_some(start..end)
+        }
+    }
+}
+
+fn advice(part: Part, name: &Location) -> Vec<String> {
+    let place = name.whole_repository();
+    match (part, name) {
+        (Part::Manifest, _) => vec![format!("`oci tags {place}` lists what is there")],
+        (Part::Blob, _) => vec![
+            "`oci manifest` shows the blobs that a manifest names, with a `reference` for each"
+                .into(),
+        ],
+        (Part::Place, Location::Registry(reference)) => of_repository(reference),
+        // Theirs is given by the core.
+        (Part::Place, Location::Layout { .. }) => Vec::new(),
+        (Part::Place, Location::Archive { .. }) => vec!["check the path".into()],
+    }
+}
+
+fn of_repository(reference: &Reference) -> Vec<String> {
+    let registry = reference.registry();
+    vec![
+        format!(
+            "check the name: `oci catalog {registry}` lists the repositories, where a registry offers that"
+        ),
+        format!(
+            "a private one may want a login: `oci ping {registry}` tells which credential is used"
+        ),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_part_is_found_in_the_name() {
+        let digest = oci_registry::Digest::sha256(b"");
+        let by_digest = format!("a.b/c:1@{digest}");
+        for (name, part, expected) in [
+            ("a.b/c/d:1.2", Part::Manifest, Some("1.2")),
+            ("a.b/c/d:1.2", Part::Place, Some("c/d")),
+            ("a.b:5000/c", Part::Place, Some("c")),
+            ("a.b/c", Part::Manifest, None),
+            (&by_digest, Part::Blob, Some(digest.as_str())),
+            ("oci:some/where:1", Part::Place, Some("some/where")),
+            ("oci:some/where", Part::Place, Some("some/where")),
+            ("oci:some/where:1", Part::Manifest, Some("1")),
+            ("oci-archive:a.tar", Part::Place, Some("a.tar")),
+        ] {
+            let location = name.parse().unwrap();
+            let found = range(part, &location, name).map(|range| &name[range]);
+            assert_eq!(found, expected, "{name} {part:?}");
+        }
+    }
+}
