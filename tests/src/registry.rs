@@ -3,7 +3,7 @@
 //! It ends with the value that started it.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use base64::Engine as _;
@@ -279,15 +279,65 @@ impl Registry {
         names: impl IntoIterator<Item = String>,
     ) {
         let digest = self.digest(repository, tag).expect("the tag is there");
-        let (algorithm, encoded) = digest.split_once(':').expect("a digest");
         for name in names {
-            let tag = self.tag_directory(repository, &name);
-            for link in ["current", &format!("index/{algorithm}/{encoded}")] {
-                let link = tag.join(link);
-                fs::create_dir_all(&link).expect("a directory for a tag");
-                fs::write(link.join("link"), &digest).expect("a tag");
-            }
+            self.place_tag(repository, &name, &digest);
         }
+    }
+
+    /// Puts a blob where the registry keeps those of a repository, without a request.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written there.
+    pub fn place_blob(&self, repository: &str, content: &[u8]) {
+        let digest = self.place_content(content);
+        let layer = inside(&digest);
+        link(
+            &self.kept_in(repository).join("_layers").join(layer),
+            &digest,
+        );
+    }
+
+    /// Puts a manifest where the registry keeps those of a repository, and a tag on it, without a request. What it names is
+    /// not looked for.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be written there.
+    pub fn place_manifest(&self, repository: &str, tag: &str, document: &[u8]) {
+        let digest = self.place_content(document);
+        let manifests = self.kept_in(repository).join("_manifests");
+        link(&manifests.join("revisions").join(inside(&digest)), &digest);
+        self.place_tag(repository, tag, &digest);
+    }
+
+    fn place_tag(&self, repository: &str, tag: &str, digest: &str) {
+        let tag = self.tag_directory(repository, tag);
+        link(&tag.join("current"), digest);
+        link(&tag.join("index").join(inside(digest)), digest);
+    }
+
+    fn place_content(&self, content: &[u8]) -> String {
+        let digest = crate::sha256(content);
+        let encoded = digest.trim_start_matches("sha256:");
+        let blobs = self
+            .data
+            .path()
+            .join("storage/docker/registry/v2/blobs/sha256");
+        let directory = blobs.join(&encoded[..2]).join(encoded);
+        if !directory.exists() {
+            fs::create_dir_all(&directory).expect("a directory for content");
+            fs::write(directory.join("data"), content).expect("content");
+        }
+        digest
+    }
+
+    fn kept_in(&self, repository: &str) -> PathBuf {
+        let repositories = self
+            .data
+            .path()
+            .join("storage/docker/registry/v2/repositories");
+        repositories.join(repository)
     }
 
     /// Takes a tag away and leaves its manifest, which this registry offers no request for.
@@ -300,10 +350,18 @@ impl Registry {
     }
 
     fn tag_directory(&self, repository: &str, tag: &str) -> PathBuf {
-        let repositories = "storage/docker/registry/v2/repositories";
-        let inside: PathBuf = [repositories, repository, "_manifests/tags", tag]
-            .iter()
-            .collect();
-        self.data.path().join(inside)
+        self.kept_in(repository).join("_manifests/tags").join(tag)
     }
+}
+
+/// Where something of this digest lies, below the directory of its kind.
+fn inside(digest: &str) -> PathBuf {
+    let (algorithm, encoded) = digest.split_once(':').expect("a digest");
+    [algorithm, encoded].iter().collect()
+}
+
+/// Writes down that a digest is here.
+fn link(directory: &Path, digest: &str) {
+    fs::create_dir_all(directory).expect("a directory for a link");
+    fs::write(directory.join("link"), digest).expect("a link");
 }

@@ -105,29 +105,21 @@ impl Release {
     }
 }
 
-/// Puts everything into an open registry.
+/// Puts everything into a registry.
 pub fn fill(registry: &Registry) {
-    // Two at a time are what the machines of CI have.
-    std::thread::scope(|scope| {
-        for half in 0..2 {
-            scope.spawn(move || {
-                for number in (0..REPOSITORIES).filter(|number| number % 2 == half) {
-                    fill_repository(registry, number);
-                }
-            });
-        }
-    });
+    for number in 0..REPOSITORIES {
+        fill_repository(registry, number);
+    }
 }
 
-/// Puts the releases of one repository into an open registry.
+/// Puts the releases of one repository into a registry: thousands of requests would take the longest of all.
 pub fn put_releases(registry: &Registry, repository: &str, releases: &[Release]) {
-    put_blob(registry, repository, b"{}");
+    registry.place_blob(repository, b"{}");
     for size in LAYERS {
-        put_blob(registry, repository, &Release::content(size));
+        registry.place_blob(repository, &Release::content(size));
     }
     for release in releases {
-        let (tag, manifest) = (&release.version, release.manifest());
-        put_manifest(registry, repository, tag, MANIFEST, manifest);
+        registry.place_manifest(repository, &release.version, &release.manifest());
     }
 }
 
@@ -135,7 +127,7 @@ fn fill_repository(registry: &Registry, number: usize) {
     let (name, releases) = (repository(number), releases(number));
     put_releases(registry, &name, &releases);
     let last = &releases[RELEASES - 1];
-    put_manifest(registry, &name, "latest", MANIFEST, last.manifest());
+    registry.place_manifest(&name, "latest", &last.manifest());
     let entry = |release: &Release, architecture: &str| -> Value {
         json!({
             "mediaType": MANIFEST,
@@ -149,13 +141,7 @@ fn fill_repository(registry: &Registry, number: usize) {
         "mediaType": INDEX,
         "manifests": [entry(&releases[0], "amd64"), entry(&releases[1], "arm64")],
     });
-    put_manifest(
-        registry,
-        &name,
-        "nightly",
-        INDEX,
-        index.to_string().into_bytes(),
-    );
+    registry.place_manifest(&name, "nightly", index.to_string().as_bytes());
 }
 
 /// Pushes a blob.
