@@ -99,7 +99,7 @@ impl Surroundings {
 
     fn options(&self) -> ClientOptions {
         let environment = self.environment();
-        let path = |path: &PathBuf| environment.resolve(path);
+        let path = |path: &PathBuf| environment.resolve(at_home(&environment, path));
         let Settings {
             ca_file, identity, ..
         } = &self.settings;
@@ -113,6 +113,14 @@ impl Surroundings {
                 .map(|(chain, key)| (path(chain), path(key))),
             ..ClientOptions::new(environment.clone())
         }
+    }
+}
+
+/// A path of the configuration as the shell means it: there it stays as it was written, of a flag it does not.
+fn at_home(environment: &Environment, path: &Path) -> PathBuf {
+    match (path.strip_prefix("~"), environment.home()) {
+        (Ok(inside), Some(home)) => home.join(inside),
+        _ => path.to_owned(),
     }
 }
 
@@ -138,6 +146,16 @@ mod tests {
     use nu_protocol::{Record, Span};
 
     use super::*;
+
+    #[test]
+    fn a_tilde_is_the_home_directory() {
+        let home = Some(PathBuf::from("/home/carol"));
+        let environment = Environment::new(BTreeMap::new(), home, PathBuf::from("/work"));
+        let path = |path: &str| at_home(&environment, Path::new(path));
+        assert_eq!(path("~/certs/a.pem"), Path::new("/home/carol/certs/a.pem"));
+        assert_eq!(path("certs/~/a.pem"), Path::new("certs/~/a.pem"));
+        assert_eq!(path("~carol/a.pem"), Path::new("~carol/a.pem"));
+    }
 
     #[test]
     fn variables_are_what_a_program_would_get() {

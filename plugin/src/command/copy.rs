@@ -110,6 +110,19 @@ impl PluginCommand for Copy {
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
         let (sources, target) = match call.positional.as_slice() {
+            [source]
+                if matches!(
+                    input,
+                    PipelineData::Empty | PipelineData::Value(Value::Nothing { .. }, _)
+                ) =>
+            {
+                let message = "failed to copy: it is not said where to";
+                return Err(
+                    report::invalid(message, "a target is to follow", source.span()).with_help(
+                        "write the target behind it, or pass the source through the pipeline",
+                    ),
+                );
+            }
             [target] => (&[][..], target),
             [source, target] => (std::slice::from_ref(source), target),
             _ => {

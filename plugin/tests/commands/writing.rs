@@ -110,7 +110,7 @@ fn a_copy_that_cannot_be_meant_is_refused_where_it_stands() {
     directory.layout("b", stocked);
     let mut shell = directory.shell();
     for (source, code, part) in [
-        ("oci copy oci:a:1", "oci::invalid_input", "oci copy"),
+        ("oci copy oci:a:1", "oci::invalid_input", "oci:a:1"),
         (
             "oci tags oci:a | oci copy oci:c:1",
             "oci::invalid_input",
