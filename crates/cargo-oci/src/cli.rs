@@ -192,6 +192,77 @@ mod tests {
         walk(&mut command, "oci");
     }
 
+    /// Flags that say two things, or one that would do nothing beside the other, are refused before anything is asked.
+    #[test]
+    fn what_cannot_be_meant_together_is_refused() {
+        let refusal = |line: &str| {
+            let words = std::iter::once("cargo-oci").chain(line.split(' '));
+            let error = Cli::try_parse_from(words).expect_err(line);
+            assert_eq!(error.exit_code(), 2, "{line}");
+            error.kind()
+        };
+        for line in [
+            "push a.b/c --registry a.b",
+            "push --floating --tag x",
+            "push --floating --no-index",
+            "push --no-build --file a=b",
+            "push --no-build --messages -",
+            "push --messages - --file a=b",
+            "push --build-tool cross --no-build",
+            "push --build-tool cross --messages -",
+            "push --build-tool cross --file a=b",
+            "push --file a=b --kind bin",
+            "push --file a=b --bin a",
+            "push --file a=b --examples",
+            "push --file a=b --features a",
+            "push --file a=b --no-default-features",
+            "pull a.b/c --target a-b-c --platform linux/amd64",
+            "manifest a.b/c --target a-b-c --platform linux/amd64",
+            "copy a.b/c a.b/d --all-tags --platform linux/amd64",
+            "copy a.b/c a.b/d --all-tags --target a-b-c",
+            "man push --output x",
+            "tags a.b/c -q -v",
+        ] {
+            assert_eq!(
+                refusal(line),
+                clap::error::ErrorKind::ArgumentConflict,
+                "{line}"
+            );
+        }
+        for line in [
+            "login a.b --password-stdin",
+            "tags a.b/c --cert-file x",
+            "tags a.b/c --key-file x",
+            "copy a.b/c",
+            "delete",
+            "attach a.b/c:1",
+            "index add a.b/c:1",
+        ] {
+            let kind = clap::error::ErrorKind::MissingRequiredArgument;
+            assert_eq!(refusal(line), kind, "{line}");
+        }
+        for line in [
+            "push --kind crate",
+            "push --annotation a",
+            "push --file a",
+            "push --build-tool make",
+            "pull a.b/c --platform linux",
+            "pull a.b/c --include [",
+            "install a.b/c --version one",
+            "tags a.b/c --concurrency 0",
+            "tags a.b/c --resolve a",
+            "completions tcsh",
+            "attach a.b/c:1 x --artifact-type y",
+        ] {
+            let kind = refusal(line);
+            let is_value = matches!(
+                kind,
+                clap::error::ErrorKind::ValueValidation | clap::error::ErrorKind::InvalidValue
+            );
+            assert!(is_value, "{line}: {kind:?}");
+        }
+    }
+
     #[test]
     fn all_ways_of_calling_are_one() {
         let parse = |words: &[&str]| {

@@ -93,7 +93,11 @@ pub(crate) struct Flags {
     messages: Option<std::path::PathBuf>,
 
     /// Publish this file, and build nothing
-    #[arg(long, value_name = "NAME=PATH[:TYPE]")]
+    #[arg(
+        long,
+        value_name = "NAME=PATH[:TYPE]",
+        conflicts_with_all = ["kind", "lib", "bin", "bins", "example", "examples", "features", "all_features", "no_default_features"]
+    )]
     file: Vec<HandedFile>,
 
     /// Publish these files of the package as well, such as `README*`
