@@ -1,0 +1,91 @@
+//! Content that a target takes from a source.
+//!
+//! The target reads it, and so a failure to get it comes out of the target. Here it is known again as the source's.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::future::{BoxFuture, FutureExt};
+use snafu::Snafu;
+
+use crate::blob::{BlobStream, Content};
+use crate::manifest::Descriptor;
+use crate::storage::Source;
+
+/// A blob that is fetched from its source each time it is opened.
+#[derive(Debug)]
+pub(super) struct Borrowed {
+    source: Arc<dyn Source>,
+    descriptor: Descriptor,
+    /// What the source failed with since the blob was opened last.
+    failure: Arc<Mutex<Option<crate::Error>>>,
+}
+
+impl Borrowed {
+    pub(super) fn new(source: &Arc<dyn Source>, descriptor: &Descriptor) -> Self {
+        Self {
+            source: Arc::clone(source),
+            descriptor: descriptor.clone(),
+            failure: Arc::default(),
+        }
+    }
+
+    /// What the source failed with, if that is why the target fails.
+    pub(super) fn failure_behind(&self, error: &crate::Error) -> Option<crate::Error> {
+        lock(&self.failure)
+            .take()
+            .filter(|_| Relayed::is_behind(error))
+    }
+}
+
+impl Content for Borrowed {
+    fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
+        async move {
+            let failure = Arc::clone(&self.failure);
+            lock(&failure).take();
+            let relay = move |error| {
+                let relayed = Relayed::of(&error);
+                *lock(&failure) = Some(error);
+                relayed
+            };
+            match self.source.blob(&self.descriptor).await {
+                Ok(stream) => Ok(stream.map_failures(relay)),
+                Err(error) => Err(relay(error)),
+            }
+        }
+        .boxed()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Stands for a failure of the source on its way through the target: of the same kind, and known again.
+#[derive(Debug, Snafu)]
+#[snafu(display("{words}"))]
+struct Relayed {
+    words: String,
+    source: Mark,
+}
+
+/// Where a failure comes from.
+#[derive(Debug, Snafu)]
+#[snafu(display("the source failed"))]
+struct Mark;
+
+impl Relayed {
+    fn of(error: &crate::Error) -> crate::Error {
+        let words = error.to_string();
+        let relayed = Self {
+            words,
+            source: Mark,
+        };
+        crate::Error::new(error.kind(), relayed)
+    }
+
+    fn is_behind(error: &crate::Error) -> bool {
+        let first: &(dyn std::error::Error + 'static) = error;
+        let mut chain = std::iter::successors(Some(first), |error| error.source());
+        chain.any(<dyn std::error::Error>::is::<Mark>)
+    }
+}
