@@ -160,6 +160,21 @@ fn files_where_directories_belong_and_the_other_way_round() {
         let absent = absent.fails_with(4).at_once();
         assert!(absent.stderr.contains("check the path"), "{absent}");
     }
+    for place in ["oci-archive:file", "docker-archive:file"] {
+        let refused = home.cargo_oci(["tags", place]).fails_with(8).at_once();
+        assert!(
+            refused.stderr.contains("is an archive, and whole"),
+            "{refused}"
+        );
+    }
+    // A file without a certificate in it is no reason to trust nobody more.
+    let trust = home.cargo_oci(["tags", "127.0.0.1:1/widgets", "--ca-file=file"]);
+    let trust = trust.fails_with(2).at_once();
+    assert!(trust.stderr.contains("there is none in it"), "{trust}");
+    let exclude = ["push", "--registry=oci:out", "--exclude=widgets"];
+    let alone = home.cargo_oci(exclude).within(sources.path());
+    let alone = alone.fails_with(2).at_once();
+    assert!(alone.stderr.contains("add `--workspace`"), "{alone}");
     home.cargo_oci(["man", "--output=file"]).fails_with(1);
     home.cargo_oci(["uninstall", "a.b/c", "--root=file"])
         .fails_with(1);

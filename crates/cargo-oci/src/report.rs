@@ -149,7 +149,6 @@ fn next_step(kind: oci_registry::ErrorKind) -> Option<&'static str> {
         ErrorKind::Io => Some("check the path, its permissions, and the room that is left"),
         ErrorKind::Mismatch => Some("try again; if it stays so, what is stored there is damaged"),
         ErrorKind::Network | ErrorKind::RateLimited => Some("try again later"),
-        ErrorKind::Protocol => Some("see what is asked and answered with `-v`"),
         _ => None,
     }
 }

@@ -45,6 +45,9 @@ impl Fault for Error {
         if let Self::Ask { source } = self {
             return source.refusal().map(|words| advice(words).to_owned());
         }
+        if let Self::ExcludeAlone = self {
+            return Some("add `--workspace`, or leave `--exclude` out".to_owned());
+        }
         let Self::UnknownPackage {
             specification,
             known,

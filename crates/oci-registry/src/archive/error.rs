@@ -102,6 +102,12 @@ impl Failure for Error {
             Self::NoArchive { .. } => {
                 vec!["check the path; an archive is a file, and is written by a copy to it".into()]
             }
+            Self::ReadTar { path, .. } => {
+                vec![format!(
+                    "check that `{}` is an archive, and whole",
+                    file(path)
+                )]
+            }
             Self::Compressed { path } => {
                 vec![format!("decompress `{}` first", file(path))]
             }

@@ -4,11 +4,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
 
-use snafu::{ResultExt, Snafu};
+use snafu::{ResultExt, Snafu, ensure};
 
 use super::Settings;
 use super::certificates::{self, Held};
-use super::error::{Error, FolderSnafu, ParsePemSnafu, ReadPemSnafu, RootCause};
+use super::error::{EmptyPemSnafu, Error, FolderSnafu, ParsePemSnafu, ReadPemSnafu, RootCause};
 use crate::error::{ErrorKind, Failure};
 
 /// What a malformed redirection of a host is wrong about.
@@ -84,7 +84,9 @@ pub(super) fn configure(
         let purpose = "the certificates to trust";
         let certificates = reqwest::Certificate::from_pem_bundle(&read(path, purpose)?);
         let certificates = certificates.map_err(RootCause::from);
-        builder = builder.tls_certs_merge(certificates.context(ParsePemSnafu { path, purpose })?);
+        let certificates = certificates.context(ParsePemSnafu { path, purpose })?;
+        ensure!(!certificates.is_empty(), EmptyPemSnafu { path, purpose });
+        builder = builder.tls_certs_merge(certificates);
     }
     // What was named on purpose goes before what lies there.
     let identity = settings.identity.as_ref().or(held.identity.as_ref());

@@ -29,6 +29,11 @@ pub(crate) enum Error {
         purpose: &'static str,
         source: RootCause,
     },
+    #[snafu(display("failed to read `{}`, {purpose}: there is none in it", path.display()))]
+    EmptyPem {
+        path: PathBuf,
+        purpose: &'static str,
+    },
     #[snafu(display("failed to read the registry's own certificates in `{}`", folder.display()))]
     Folder {
         folder: PathBuf,
@@ -87,7 +92,8 @@ impl Failure for Error {
             Self::BuildClient { .. }
             | Self::BuildProxy { .. }
             | Self::ReadPem { .. }
-            | Self::ParsePem { .. } => ErrorKind::InvalidInput,
+            | Self::ParsePem { .. }
+            | Self::EmptyPem { .. } => ErrorKind::InvalidInput,
             Self::Folder { source, .. } => source.kind(),
             Self::Connect { .. }
             | Self::Send { .. }
@@ -120,7 +126,7 @@ impl Failure for Error {
                 vec!["the registry wants to be shown a certificate: name one and its key (`--cert-file`, `--key-file`), or put them where container tools look (`certs.d/HOST[:PORT]/client.cert`, `client.key`)".into()]
             }
             Self::ReadPem { .. } => vec!["check the path, and who may read it".into()],
-            Self::ParsePem { .. } => {
+            Self::ParsePem { .. } | Self::EmptyPem { .. } => {
                 vec!["name a file in PEM, which begins with `-----BEGIN`".into()]
             }
             Self::Folder { source, .. } => source.help(),
