@@ -3,9 +3,54 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use oci_registry::{Bundle, Meter, Source};
+use oci_registry::{Bundle, Digest, ErrorKind, Meter, Source};
+use snafu::{ResultExt, Snafu, ensure};
 
-use crate::{Kind, PackageFile};
+use crate::PackageFile;
+use crate::error::Failure;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to open `{name}`"))]
+    OpenArchive {
+        name: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display(
+        "refused `{name}` ({digest}): `{inside}` in it does not lie in `{directory}`"
+    ))]
+    Outside {
+        name: String,
+        digest: Digest,
+        inside: String,
+        directory: String,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::OpenArchive { source, .. } => source.kind(),
+            Self::Outside { .. } => ErrorKind::Mismatch,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::OpenArchive { .. } => Vec::new(),
+            Self::Outside { .. } => {
+                vec!["pass `--titles` to get it as it is, and unpack nothing".into()]
+            }
+        }
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        match self {
+            Self::OpenArchive { source, .. } => Some(source),
+            Self::Outside { .. } => None,
+        }
+    }
+}
 
 /// Files that come from one place.
 #[derive(Debug)]
@@ -16,28 +61,31 @@ pub struct Contents {
     pub files: Vec<PackageFile>,
 }
 
-/// Opens the archives among the files: what is in one comes from it instead. They are fetched into this directory, and are
-/// gone with what is returned.
+/// Opens the archives among the files, and the tars of directories: what is in one comes from it instead. They are fetched
+/// into this directory, and are gone with what is returned.
 ///
-/// `started` hears of each archive that is fetched, and gets the meter of how far that is.
+/// `started` hears of each that is fetched, and gets the meter of how far that is.
 ///
 /// # Errors
 ///
-/// What the source fails with; [`ErrorKind::Mismatch`](oci_registry::ErrorKind::Mismatch) when an archive holds anything
-/// but files and directories with names that are safe to write.
+/// What the source fails with; [`ErrorKind::Mismatch`] when one holds anything but files and directories with names that
+/// are safe to write, or the tar of a directory what would lie beside that.
 pub async fn contents(
     source: Arc<dyn Source>,
     files: Vec<PackageFile>,
     directory: &Path,
     started: impl Fn(&PackageFile, &Meter) + Send,
-) -> oci_registry::Result<Vec<Contents>> {
-    let is_archive = |file: &PackageFile| file.kind == Kind::Archive;
-    let (archives, files): (Vec<_>, Vec<_>) = files.into_iter().partition(is_archive);
+) -> crate::Result<Vec<Contents>> {
+    let (bundles, files): (Vec<_>, Vec<_>) = files.into_iter().partition(PackageFile::is_bundle);
     let mut contents = Vec::new();
-    for archive in archives {
+    for file in bundles {
         let meter = Meter::default();
-        started(&archive, &meter);
-        let bundle = Bundle::fetch(&*source, &archive.descriptor, directory, &meter).await?;
+        started(&file, &meter);
+        let bundle = Bundle::fetch(&*source, &file.descriptor, directory, &meter).await;
+        let bundle = bundle.context(OpenArchiveSnafu {
+            name: file.name.as_str(),
+        })?;
+        check(&bundle, &file)?;
         contents.push(Contents {
             files: bundle.files().iter().map(PackageFile::of_archive).collect(),
             source: Arc::new(bundle),
@@ -47,4 +95,25 @@ pub async fn contents(
         contents.push(Contents { source, files });
     }
     Ok(contents)
+}
+
+/// A directory's tar holds what is in the directory, and nothing that would lie beside it.
+fn check(bundle: &Bundle, file: &PackageFile) -> Result<(), Error> {
+    let Some(directory) = file.bundled_directory() else {
+        return Ok(());
+    };
+    for inside in bundle.files() {
+        let inside = inside.name.as_str();
+        let (name, digest) = (file.name.as_str(), &file.descriptor.digest);
+        ensure!(
+            inside.starts_with(&directory),
+            OutsideSnafu {
+                name,
+                digest: digest.clone(),
+                inside,
+                directory
+            }
+        );
+    }
+    Ok(())
 }

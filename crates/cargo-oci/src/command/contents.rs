@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use oci_package::PackageFile;
-use oci_registry::{Bundle, ErrorKind, Extract, Meter, Source, UnpackOptions, unpack};
+use oci_package::{Contents, PackageFile};
+use oci_registry::{Extract, Meter, Source, UnpackOptions, unpack};
 
 use crate::message::{FileAction, Message};
 use crate::progress::Batch;
@@ -24,43 +24,14 @@ pub(super) async fn open(
     files: Vec<PackageFile>,
     directory: &Path,
 ) -> Result<Vec<Group>, Error> {
-    let (bundles, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(PackageFile::is_bundle);
-    let mut groups = Vec::new();
-    for file in bundles {
-        let batch = session.reporter.batch("Fetching", None);
-        let (content, meter) = (&file.descriptor, Meter::default());
+    let batch = session.reporter.batch("Fetching", None);
+    let started = |file: &PackageFile, meter: &Meter| {
         let name = file.name.as_str();
-        batch.start(name, name, content.size, &meter);
-        let bundle = Bundle::fetch(&*source, content, directory, &meter).await?;
-        if let Some(directory) = file.bundled_directory() {
-            check(&bundle, &directory, &file)?;
-        }
-        let files = bundle.files().iter().map(PackageFile::of_archive).collect();
-        groups.push((Arc::new(bundle) as Arc<dyn Source>, files));
-    }
-    if !plain.is_empty() {
-        groups.push((source, plain));
-    }
-    Ok(groups)
-}
-
-/// A directory's tar holds what is in the directory, and nothing that would lie beside it.
-fn check(bundle: &Bundle, directory: &str, file: &PackageFile) -> Result<(), Error> {
-    let outside = bundle
-        .files()
-        .iter()
-        .find(|extract| !extract.name.as_str().starts_with(directory));
-    match outside {
-        None => Ok(()),
-        Some(extract) => Err(Error::new(
-            ErrorKind::Mismatch,
-            format!(
-                "refused `{}` ({}): `{}` in it does not lie in `{directory}`",
-                file.name, file.descriptor.digest, extract.name
-            ),
-        )
-        .help("pass `--titles` to get it as it is, and unpack nothing")),
-    }
+        batch.start(name, name, file.descriptor.size, meter);
+    };
+    let contents = oci_package::contents(source, files, directory, started).await?;
+    let group = |contents: Contents| (contents.source, contents.files);
+    Ok(contents.into_iter().map(group).collect())
 }
 
 /// Files on their way into a directory. Each is told of when it is in its place.
