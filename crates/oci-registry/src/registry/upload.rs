@@ -10,31 +10,37 @@
 //! into another session: what arrived of it cannot be told. Whether content whose answer was lost has arrived is asked
 //! before it is sent again. The states of this machine are those of [`UploadState`].
 
-use std::fmt;
+mod error;
+mod habits;
+mod mount;
+
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use futures_util::TryStreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
-use snafu::{IntoError, OptionExt, ResultExt, Snafu};
+use snafu::{IntoError, OptionExt, ResultExt};
 use url::Url;
 
-use super::repository::{CONTENT_DIGEST, Repository, api_name};
+use self::error::{EarlySnafu, Error, LocationSnafu, NoLocationSnafu, SendSnafu, StartSnafu};
+use self::habits::Open;
+pub(super) use self::habits::Uploads;
+use self::mount::Mount;
+use super::repository::{Repository, api_name};
 use super::response;
-use crate::auth::scope::Scope;
 use crate::blob::feed::Feed;
 use crate::blob::file::Unhashed;
 use crate::blob::{Blob, Meter};
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::ErrorKind;
 use crate::exchange::body::Body;
-use crate::exchange::{self, Request, Response, origin};
+use crate::exchange::{self, Request, Response};
 use crate::journal::{Step, UploadState};
 use crate::manifest::MediaType;
 use crate::reference::RepositoryName;
 use crate::storage::Delivery;
-use crate::transport::{Answer, Transport};
+use crate::transport::Answer;
 
 /// How often in a row an upload may break off without getting any further.
 const MAX_FAILURES: u32 = 5;
@@ -46,141 +52,11 @@ pub(super) const STREAM_FROM: u64 = 8 << 20;
 /// How much further a session must have come, in bytes, for its failures not to add up.
 const PROGRESS: u64 = 1 << 20;
 
-/// The sizes of chunks that are tried, in bytes. Amazon's registries want at least 5 MiB, GitHub's takes at most 4.
-const CHUNKS: [u64; 3] = [8 << 20, 4 << 20, 1 << 20];
-
 /// The header in which a registry says how large chunks have to be.
 const LEAST: &str = "OCI-Chunk-Min-Length";
 
 /// The largest minimum for chunks that is honoured, in bytes. Chunks are not held in memory, so this may be much.
 const MAX_LEAST: u64 = 1 << 30;
-
-#[derive(Debug, Snafu)]
-enum Error {
-    #[snafu(display("failed to start an upload for {what}"))]
-    Start { what: String, source: crate::Error },
-    #[snafu(display("failed to find out where the registry wants the content"))]
-    Location { source: origin::Error },
-    #[snafu(display("failed to find out where the registry wants the content: it did not say"))]
-    NoLocation,
-    #[snafu(display("failed to send {what}"))]
-    Send { what: String, source: crate::Error },
-    #[snafu(display("the registry answered before it had read all of {what}"))]
-    Early { what: String },
-}
-
-impl Error {
-    fn cause(&self) -> Option<&crate::Error> {
-        match self {
-            Self::Start { source, .. } | Self::Send { source, .. } => Some(source),
-            Self::NoLocation | Self::Location { .. } | Self::Early { .. } => None,
-        }
-    }
-}
-
-impl Failure for Error {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Early { .. } => ErrorKind::Network,
-            _ => self.cause().map_or(ErrorKind::Protocol, crate::Error::kind),
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        let mut help = self.cause().map(crate::Error::help).unwrap_or_default();
-        if let Self::Start { source, .. } = self
-            && source.kind() == ErrorKind::NotFound
-        {
-            help.push("some registries, Amazon's among them, take nothing into a repository that was not created there before".into());
-        }
-        help
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        self.cause()
-            .map(crate::Error::registry_errors)
-            .unwrap_or_default()
-    }
-}
-
-/// What a registry was seen to do about content.
-#[derive(Debug, Clone, Copy)]
-struct Habits {
-    /// It takes content whose digest comes after it.
-    streams: bool,
-    /// It takes no larger requests than this.
-    chunk: Option<u64>,
-    /// It bears a wish to mount that does not say from where.
-    mounts_unnamed: bool,
-}
-
-/// The uploads to one registry: how it takes content, and which sessions are open.
-pub(super) struct Uploads {
-    habits: Mutex<Habits>,
-    open: Mutex<Vec<Open>>,
-    /// Whether a wish of the registry was ignored and that was told.
-    has_ignored: AtomicBool,
-}
-
-/// A session as it must be known to be cancelled.
-struct Open {
-    url: Url,
-    scope: Scope,
-    is_home: bool,
-}
-
-impl fmt::Debug for Uploads {
-    /// Without the URLs: they may be signed.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Uploads")
-            .field("habits", &*self.habits())
-            .field("open", &self.open().len())
-            .finish()
-    }
-}
-
-impl Default for Uploads {
-    fn default() -> Self {
-        let habits = Habits {
-            streams: true,
-            chunk: None,
-            mounts_unnamed: true,
-        };
-        Self {
-            habits: Mutex::new(habits),
-            open: Mutex::default(),
-            has_ignored: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Uploads {
-    /// Whether the registry may take content whose digest comes after it.
-    pub(super) fn streams(&self) -> bool {
-        let habits = self.habits();
-        habits.streams && habits.chunk.is_none()
-    }
-
-    /// Tells the registry that nothing more comes for all sessions that are open.
-    pub(super) async fn cancel(&self, transport: &Transport) {
-        let open = std::mem::take(&mut *self.open());
-        let cancelled = open.into_iter().map(|open| async move {
-            let request = Request::new(Method::DELETE, open.url)
-                .once()
-                .for_stranger(!open.is_home);
-            let _ = transport.send(request, &open.scope).await;
-        });
-        futures_util::future::join_all(cancelled).await;
-    }
-
-    fn habits(&self) -> MutexGuard<'_, Habits> {
-        self.habits.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn open(&self) -> MutexGuard<'_, Vec<Open>> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
 
 /// An upload session at the registry.
 struct Session {
@@ -298,62 +174,7 @@ fn from(repository: &Repository, blob: &Blob) -> Option<RepositoryName> {
     Some(api_name(origin)).filter(|name| name != repository.name())
 }
 
-/// What became of a wish to have a blob from next door.
-enum Mount {
-    Mounted,
-    /// Not mounted, but a session is open.
-    Session(Session),
-    Refused,
-}
-
 impl Upload<'_> {
-    /// Asks for a blob of another repository (distribution-spec, "Mounting a blob from another repository"), or without a
-    /// name of wherever the registry knows it. Registries say "no" to that in any way there is; every one of them means
-    /// that the blob has to be sent.
-    async fn mount(&self, from: Option<RepositoryName>) -> crate::Result<Mount> {
-        let Subject::Known(digest) = &self.subject else {
-            return Ok(Mount::Refused);
-        };
-        if from.is_none() && !self.uploads().habits().mounts_unnamed {
-            return Ok(Mount::Refused);
-        }
-        self.enter(UploadState::Mounting);
-        let mut url = self.repository.url("blobs/uploads/");
-        url.query_pairs_mut().append_pair("mount", digest.as_str());
-        let request = |url| Request::new(Method::POST, url).once();
-        let asked = match &from {
-            Some(from) => {
-                url.query_pairs_mut().append_pair("from", from.as_str());
-                let scope = Scope::Mount {
-                    to: self.repository.name().clone(),
-                    from: from.clone(),
-                };
-                self.repository.send_as(request(url), &scope).await
-            }
-            None => self.repository.send(request(url)).await,
-        };
-        let mounted = match asked {
-            // Some registries answer every wish so: it is there when they name it, or when they show it.
-            Ok(answer) if answer.response.status == StatusCode::CREATED => {
-                let is_named = answer.response.header(CONTENT_DIGEST) == Some(digest.as_str());
-                if is_named || self.repository.has_blob(digest).await? {
-                    Mount::Mounted
-                } else {
-                    Mount::Refused
-                }
-            }
-            Ok(answer) if answer.response.status == StatusCode::ACCEPTED => {
-                let session = self.session(&answer)?;
-                session.map_or(Mount::Refused, Mount::Session)
-            }
-            _ => Mount::Refused,
-        };
-        if from.is_none() && matches!(mounted, Mount::Refused) {
-            self.uploads().habits().mounts_unnamed = false;
-        }
-        Ok(mounted)
-    }
-
     /// Goes from session to session and from part to part, until the blob is there. `None` when the registry wants to
     /// know the digest first.
     async fn run(&self, session: Option<Session>) -> crate::Result<Option<Sent>> {
@@ -559,7 +380,9 @@ impl Upload<'_> {
                     Subject::Found(_) => Next::HashFirst,
                 })
             }
-            (413, _) if self.shrink(end - session.offset, session.least) => Ok(Next::Otherwise),
+            (413, _) if self.uploads().shrink(end - session.offset, session.least) => {
+                Ok(Next::Otherwise)
+            }
             (404 | 416, _) => Ok(Next::Broken(session, sending, refusal)),
             _ if exchange::is_transient(status) => Ok(Next::Broken(session, sending, refusal)),
             _ => Err(refusal),
@@ -614,7 +437,7 @@ impl Upload<'_> {
             return Ok(Next::Renewed(refusal));
         }
         match status.as_u16() {
-            413 if self.shrink(self.feed.size(), session.least) => Ok(Next::Otherwise),
+            413 if self.uploads().shrink(self.feed.size(), session.least) => Ok(Next::Otherwise),
             // A session that is lost, or that holds something else than was thought, has a successor.
             404 | 416 => Ok(Next::Broken(session, sending, refusal)),
             400 if session.is_continued => Ok(Next::Broken(session, sending, refusal)),
@@ -661,7 +484,7 @@ impl Upload<'_> {
         if let Sending::Chunk(size) = sending
             && error.kind() == ErrorKind::Protocol
             && held.is_none_or(|held| held == before)
-            && !self.shrink(size, session.least)
+            && !self.uploads().shrink(size, session.least)
         {
             return Err(self.failed(error));
         }
@@ -697,17 +520,6 @@ impl Upload<'_> {
         let held = last.checked_add(1)?;
         self.moved(session, &answer).ok()?;
         (held > 1 && held <= self.feed.size()).then_some(held)
-    }
-
-    /// Takes chunks that are smaller than what was refused; says whether there are any.
-    fn shrink(&self, refused: u64, least: u64) -> bool {
-        let smaller = CHUNKS.into_iter().find(|size| *size < refused);
-        let Some(smaller) = smaller.filter(|size| *size.max(&least) < refused) else {
-            return false;
-        };
-        let mut habits = self.uploads().habits();
-        habits.chunk = Some(habits.chunk.map_or(smaller, |chunk| chunk.min(smaller)));
-        true
     }
 
     /// Sends a request once; the inner error is an outcome that nobody knows.

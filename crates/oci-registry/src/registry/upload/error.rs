@@ -1,0 +1,55 @@
+//! What can go wrong with an upload as a whole, and what to do about it.
+
+use snafu::Snafu;
+
+use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::exchange::origin;
+
+#[derive(Debug, Snafu)]
+#[snafu(visibility(pub(super)))]
+pub(super) enum Error {
+    #[snafu(display("failed to start an upload for {what}"))]
+    Start { what: String, source: crate::Error },
+    #[snafu(display("failed to find out where the registry wants the content"))]
+    Location { source: origin::Error },
+    #[snafu(display("failed to find out where the registry wants the content: it did not say"))]
+    NoLocation,
+    #[snafu(display("failed to send {what}"))]
+    Send { what: String, source: crate::Error },
+    #[snafu(display("the registry answered before it had read all of {what}"))]
+    Early { what: String },
+}
+
+impl Error {
+    fn cause(&self) -> Option<&crate::Error> {
+        match self {
+            Self::Start { source, .. } | Self::Send { source, .. } => Some(source),
+            Self::NoLocation | Self::Location { .. } | Self::Early { .. } => None,
+        }
+    }
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Early { .. } => ErrorKind::Network,
+            _ => self.cause().map_or(ErrorKind::Protocol, crate::Error::kind),
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        let mut help = self.cause().map(crate::Error::help).unwrap_or_default();
+        if let Self::Start { source, .. } = self
+            && source.kind() == ErrorKind::NotFound
+        {
+            help.push("some registries, Amazon's among them, take nothing into a repository that was not created there before".into());
+        }
+        help
+    }
+
+    fn registry_errors(&self) -> &[RegistryError] {
+        self.cause()
+            .map(crate::Error::registry_errors)
+            .unwrap_or_default()
+    }
+}
