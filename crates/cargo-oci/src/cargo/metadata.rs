@@ -368,7 +368,8 @@ mod tests {
         assert!(refused("-p [").starts_with("failed to read the package pattern `[`"));
         assert_eq!(
             refused("--exclude mac"),
-            "`--exclude` can only be used together with `--workspace`"
+            "`--exclude` can only be used together with `--workspace`\n\
+             help: add `--workspace`, or leave `--exclude` out"
         );
     }
 
