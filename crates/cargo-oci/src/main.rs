@@ -14,6 +14,7 @@ mod cargo;
 mod cli;
 mod command;
 mod defaults;
+mod figures;
 mod finding;
 mod message;
 mod options;

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use oci_registry::{Delivery, Descriptor, Digest, MediaType};
 use serde::Serialize;
 
-use crate::report::Size;
+use crate::figures::Size;
 
 /// For whom a command tells what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]

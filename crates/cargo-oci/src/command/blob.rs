@@ -8,7 +8,8 @@ use oci_registry::{ErrorKind, Location};
 
 use super::output::{self, Unfinished};
 use super::{location, naming};
-use crate::report::{self, Error, Size};
+use crate::figures::Size;
+use crate::report::{self, Error};
 use crate::session::Session;
 
 /// Largest text that a terminal is shown, in bytes.

@@ -11,8 +11,9 @@ use oci_registry::{
 
 use super::find::{self, Selector};
 use super::{location, missing, naming};
+use crate::figures::{Size, plural};
 use crate::message::{FormatFlag, ManifestAction, Message, TagAction};
-use crate::report::{Error, Size};
+use crate::report::Error;
 use crate::session::Session;
 
 /// Copy artifacts from any place to any other
@@ -256,11 +257,6 @@ fn own_tag(source: &Location, root: &Identifier, chosen: Option<&Manifest>) -> O
         release.target(&package.target).ok()
     });
     Some(of_target.unwrap_or(tag))
-}
-
-fn plural(count: usize, noun: &str) -> String {
-    let s = if count == 1 { "" } else { "s" };
-    format!("{count} {noun}{s}")
 }
 
 /// What was told of a copy so far.

@@ -6,9 +6,10 @@ use oci_registry::{Cache, Location, escape};
 
 use super::find::{self, Selector};
 use super::location;
+use crate::figures::Size;
 use crate::finding::Finding;
 use crate::message::FormatFlag;
-use crate::report::{self, Error, Size};
+use crate::report::{self, Error};
 use crate::session::Session;
 
 /// How many characters of one text are shown.

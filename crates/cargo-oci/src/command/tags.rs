@@ -7,9 +7,10 @@ use oci_registry::{Cache, Location, Tag, escape};
 
 use super::filter::{self, Filter};
 use super::{location, missing, naming};
+use crate::figures::Size;
 use crate::finding::Finding;
 use crate::message::FormatFlag;
-use crate::report::{self, Error, Size};
+use crate::report::{self, Error};
 use crate::session::Session;
 
 /// List the tags of a repository

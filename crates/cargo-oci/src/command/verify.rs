@@ -12,9 +12,10 @@ use oci_registry::{
 
 use super::find::{self, Selector};
 use super::{contents, location, missing};
+use crate::figures::{Size, plural};
 use crate::finding::Finding;
 use crate::message::FormatFlag;
-use crate::report::{Error, Size};
+use crate::report::Error;
 use crate::session::Session;
 
 /// Check every digest of an artifact, and files against it
@@ -106,9 +107,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     reporter.status(
         "Verified",
         format_args!(
-            "{} manifests and {} blobs ({})",
-            verified.manifests,
-            verified.blobs,
+            "{} and {} ({})",
+            plural(verified.manifests, "manifest"),
+            plural(verified.blobs, "blob"),
             Size(verified.size)
         ),
     );

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 
 use oci_registry::{Digest, Environment, Location, Tag};
 
-use crate::report::{Error, Size};
+use crate::figures::Size;
+use crate::report::Error;
 
 /// What separates the lines of an output from the file's other lines; no name of a reference can be it.
 const DELIMITER: &str = "__end of output__";

@@ -1,0 +1,500 @@
+use std::path::Path;
+
+use super::*;
+use crate::elf::tests::program;
+use crate::package::Revision;
+use crate::target::{self, Difference, PackageTarget};
+
+fn package() -> Package {
+    let mut package = Package::new("widgets", "1.2.3".parse().unwrap());
+    package.license = Some("MIT/Apache-2.0".into());
+    package.repository = Some("https://github.com/acme/widgets".into());
+    package
+}
+
+fn build(target: &str) -> Build {
+    let mut build = Build::new(target, "release");
+    build.rustc = Some("1.95.0".into());
+    build.crate_types = ["bin", "cdylib"].map(str::to_owned).into();
+    build.revision = Some(Revision {
+        commit: "0123456789abcdef0123456789abcdef01234567".into(),
+        dirty: false,
+    });
+    build.created = Some("2026-03-14T15:09:26Z".into());
+    build
+}
+
+fn file(directory: &Path, name: &str, kind: Kind, content: &[u8]) -> File {
+    let path = directory.join(name.replace('/', "-"));
+    std::fs::write(&path, content).unwrap();
+    File::new(name.parse().unwrap(), kind, path)
+}
+
+async fn packed(build: &Build, files: &[File]) -> Artifact {
+    pack(&package(), build, files, &PackOptions::default())
+        .await
+        .unwrap()
+}
+
+const MUSL: &str = "x86_64-unknown-linux-musl";
+
+#[tokio::test]
+async fn the_same_facts_and_files_are_the_same_bytes_everywhere() {
+    let mut digests = Vec::new();
+    for backwards in [false, true] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut files = vec![
+            file(
+                directory.path(),
+                "widgets",
+                Kind::Bin,
+                &program(None, &[], &[]),
+            ),
+            file(
+                directory.path(),
+                "libshapes.so",
+                Kind::Cdylib,
+                b"not an ELF file",
+            ),
+            file(directory.path(), "README.md", Kind::File, b"# widgets\n"),
+        ];
+        if backwards {
+            files.reverse();
+        }
+        digests.push(
+            packed(&build(MUSL), &files)
+                .await
+                .manifest()
+                .digest()
+                .to_string(),
+        );
+    }
+    // This digest is a promise to everyone who published before: it changes with the major version, or never.
+    let golden = "sha256:dbe138d598711485b6cb624e05a1b9cac8960dd5df4ec0cf0c4026771c12d939";
+    assert_eq!(digests, [golden, golden]);
+}
+
+/// A `widgets.dSYM` as dsymutil makes one, behind a link as cargo makes one.
+#[cfg(unix)]
+fn symbols(home: &Path) -> File {
+    let real = home.join("deps/widgets-0123.dSYM/Contents");
+    std::fs::create_dir_all(real.join("Resources/DWARF")).unwrap();
+    std::fs::write(real.join("Info.plist"), "plist").unwrap();
+    std::fs::write(real.join("Resources/DWARF/widgets-0123"), "symbols").unwrap();
+    let link = home.join("widgets.dSYM");
+    std::os::unix::fs::symlink(home.join("deps/widgets-0123.dSYM"), &link).unwrap();
+    File::new("widgets.dSYM".parse().unwrap(), Kind::Debuginfo, link)
+}
+
+/// The names of the files in the tar that is an artifact's first layer.
+#[cfg(unix)]
+async fn names_in(artifact: &Artifact, home: &Path) -> Vec<String> {
+    let layer = &artifact.manifest().as_image().unwrap().layers[0];
+    let meter = oci_registry::Meter::default();
+    let bundle = oci_registry::Bundle::fetch(artifact.packed(), layer, home, &meter).await;
+    let bundle = bundle.unwrap();
+    let names = bundle.files().iter().map(|file| file.name.to_string());
+    names.collect()
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_directory_of_symbols_is_one_tar_that_is_the_same_everywhere() {
+    let mac = build("aarch64-apple-darwin");
+    let mut digests = Vec::new();
+    for _ in 0..2 {
+        let home = tempfile::tempdir().unwrap();
+        let artifact = packed(&mac, &[symbols(home.path())]).await;
+        let image = artifact.manifest().as_image().unwrap().clone();
+        let [layer] = &image.layers[..] else {
+            panic!("one directory is one layer")
+        };
+        assert_eq!(layer.media_type, media::TAR);
+        let title = "widgets-1.2.3-aarch64-apple-darwin.dSYM.tar";
+        assert_eq!(layer.annotation(annotation::TITLE), Some(title));
+        assert_eq!(layer.annotation(annotation::FILE), Some("widgets.dSYM.tar"));
+        assert_eq!(layer.annotation(annotation::KIND), Some("debuginfo"));
+        let files = target::files(artifact.manifest()).unwrap();
+        assert!(files[0].is_bundle());
+        assert_eq!(
+            files[0].bundled_directory().as_deref(),
+            Some("widgets.dSYM/")
+        );
+        assert_eq!(
+            names_in(&artifact, home.path()).await,
+            [
+                "widgets.dSYM/Contents/Info.plist",
+                "widgets.dSYM/Contents/Resources/DWARF/widgets-0123"
+            ]
+        );
+        digests.push(artifact.manifest().digest().clone());
+
+        // In an archive its files are among the others.
+        let options = PackOptions {
+            archive: true,
+            ..PackOptions::default()
+        };
+        std::fs::write(home.path().join("program"), "program").unwrap();
+        let program = File::new(
+            "widgets".parse().unwrap(),
+            Kind::Bin,
+            home.path().join("program"),
+        );
+        let link = home.path().join("widgets.dSYM");
+        let symbols = File::new("widgets.dSYM".parse().unwrap(), Kind::Debuginfo, link);
+        let archive = pack(&package(), &mac, &[program, symbols], &options)
+            .await
+            .unwrap();
+        assert_eq!(names_in(&archive, home.path()).await.len(), 3);
+    }
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn a_link_in_a_directory_of_symbols_is_not_followed() {
+    let home = tempfile::tempdir().unwrap();
+    let symbols = symbols(home.path());
+    let inside = home.path().join("deps/widgets-0123.dSYM/link");
+    std::os::unix::fs::symlink("/etc/hostname", &inside).unwrap();
+    let mac = build("aarch64-apple-darwin");
+    let refused = pack(&package(), &mac, &[symbols], &PackOptions::default()).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    assert!(refused.to_string().contains("link"), "{refused}");
+}
+
+#[tokio::test]
+async fn layers_are_the_files_under_their_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = [
+        file(directory.path(), "LICENSE", Kind::File, b"do"),
+        file(directory.path(), "examples/demo", Kind::Example, b"demo"),
+        file(directory.path(), "widgets", Kind::Bin, b"widgets"),
+    ];
+    let artifact = packed(&build(MUSL), &files).await;
+    let image = artifact.manifest().as_image().unwrap();
+    let layers: Vec<_> = image
+        .layers
+        .iter()
+        .map(|layer| {
+            let annotation = |key| layer.annotation(key).unwrap();
+            assert_eq!(layer.annotations.len(), 4);
+            (
+                layer.media_type.as_str(),
+                annotation(annotation::TITLE),
+                annotation(annotation::FILE),
+                annotation(annotation::MODE),
+            )
+        })
+        .collect();
+    assert_eq!(
+        layers,
+        [
+            (
+                "application/vnd.cargo-oci.bin",
+                "widgets-1.2.3-x86_64-unknown-linux-musl",
+                "widgets",
+                "0755"
+            ),
+            (
+                "application/vnd.cargo-oci.example",
+                "demo-1.2.3-x86_64-unknown-linux-musl",
+                "examples/demo",
+                "0755"
+            ),
+            ("text/plain", "LICENSE", "LICENSE", "0644"),
+        ]
+    );
+    assert_eq!(
+        image.layers[0].digest,
+        oci_registry::Digest::sha256(b"widgets")
+    );
+    assert!(
+        image.config.annotations.is_empty(),
+        "some registries refuse annotations there"
+    );
+    assert_eq!(image.config.media_type, media::CONFIG);
+
+    let read = target::files(artifact.manifest()).unwrap();
+    let read: Vec<_> = read
+        .iter()
+        .map(|file| (file.name.as_str(), file.kind, file.is_executable))
+        .collect();
+    assert_eq!(
+        read,
+        [
+            ("widgets", Kind::Bin, true),
+            ("examples/demo", Kind::Example, true),
+            ("LICENSE", Kind::File, false)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_archive_is_one_layer_and_the_config_still_names_the_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = [
+        file(
+            directory.path(),
+            "widgets",
+            Kind::Bin,
+            &program(None, &[], &[]),
+        ),
+        file(directory.path(), "README.md", Kind::File, b"# widgets\n"),
+    ];
+    let options = PackOptions {
+        archive: true,
+        ..PackOptions::default()
+    };
+    let artifact = pack(&package(), &build(MUSL), &files, &options)
+        .await
+        .unwrap();
+    let read = target::files(artifact.manifest()).unwrap();
+    let [archive] = &read[..] else {
+        panic!("{read:?}");
+    };
+    assert_eq!(archive.name.as_str(), "widgets.tar");
+    let title = archive.title.as_ref().unwrap();
+    assert_eq!(
+        title.as_str(),
+        "widgets-1.2.3-x86_64-unknown-linux-musl.tar"
+    );
+    assert_eq!(
+        (archive.kind, archive.is_executable),
+        (Kind::Archive, false)
+    );
+    assert_eq!(
+        archive.descriptor.media_type,
+        "application/vnd.oci.image.layer.v1.tar".into()
+    );
+    let annotations = artifact.manifest().annotations();
+    assert_eq!(annotations[annotation::LIBC], "static");
+    let mut blobs = artifact.packed().blobs();
+    let config = blobs.next().unwrap().open().await.unwrap();
+    let config = config.read_to_end(10_000).await.unwrap();
+    let config = String::from_utf8(config.to_vec()).unwrap();
+    for file in ["widgets-1.2.3-x86_64-unknown-linux-musl", "README.md"] {
+        assert!(config.contains(file), "{config}");
+    }
+}
+
+#[tokio::test]
+async fn the_least_portable_program_decides_for_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let bin = |name: &str, content: &[u8]| file(directory.path(), name, Kind::Bin, content);
+    let fully_static = || bin("a", &program(None, &[], &[]));
+    let old = || {
+        bin(
+            "b",
+            &program(
+                Some("/lib64/ld-linux-x86-64.so.2"),
+                &["libc.so.6"],
+                &["GLIBC_2.17"],
+            ),
+        )
+    };
+    let new = || {
+        bin(
+            "c",
+            &program(
+                Some("/lib64/ld-linux-x86-64.so.2"),
+                &["libc.so.6"],
+                &["GLIBC_2.34"],
+            ),
+        )
+    };
+    let script = || bin("d", b"#!/bin/sh\n");
+    let gnu = "x86_64-unknown-linux-gnu";
+    for (target, files, libc, glibc) in [
+        (MUSL, vec![fully_static()], Some("static"), None),
+        (gnu, vec![fully_static()], Some("static"), None),
+        (
+            gnu,
+            vec![fully_static(), new(), old()],
+            Some("glibc"),
+            Some("2.34"),
+        ),
+        (gnu, vec![old(), script()], Some("glibc"), Some("2.17")),
+        (MUSL, vec![script()], Some("musl"), None),
+        (gnu, vec![script()], Some("glibc"), None),
+        ("x86_64-unknown-freebsd", vec![fully_static()], None, None),
+        ("x86_64-pc-windows-gnu", vec![script()], None, None),
+    ] {
+        let artifact = packed(&build(target), &files).await;
+        let annotations = artifact.manifest().annotations();
+        assert_eq!(
+            annotations.get(annotation::LIBC).map(String::as_str),
+            libc,
+            "{target}"
+        );
+        assert_eq!(
+            annotations.get(annotation::GLIBC).map(String::as_str),
+            glibc,
+            "{target}"
+        );
+        let read = PackageTarget::read(artifact.manifest()).unwrap();
+        let features = read.platform.unwrap().os_features;
+        let expected = libc
+            .filter(|libc| *libc != "static")
+            .map(|libc| format!("libc.{libc}"));
+        assert_eq!(features, expected.into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_says_all_that_a_reader_needs_and_reads_back() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = [file(directory.path(), "widgets", Kind::Bin, b"content")];
+    let artifact = packed(&build("aarch64-apple-darwin"), &files).await;
+    let annotations: Vec<_> = artifact.manifest().annotations().iter().collect();
+    let annotations: Vec<_> = annotations
+        .into_iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    assert_eq!(
+        annotations,
+        [
+            "dev.cargo-oci.platform=darwin/arm64",
+            "dev.cargo-oci.profile=release",
+            "dev.cargo-oci.target=aarch64-apple-darwin",
+            "dev.cargo-oci.vcs.dirty=false",
+            "org.opencontainers.image.created=2026-03-14T15:09:26Z",
+            "org.opencontainers.image.licenses=MIT OR Apache-2.0",
+            "org.opencontainers.image.revision=0123456789abcdef0123456789abcdef01234567",
+            "org.opencontainers.image.source=https://github.com/acme/widgets",
+            "org.opencontainers.image.title=widgets",
+            "org.opencontainers.image.url=https://github.com/acme/widgets",
+            "org.opencontainers.image.vendor=acme",
+            "org.opencontainers.image.version=1.2.3",
+        ]
+    );
+    let read = PackageTarget::read(artifact.manifest()).unwrap();
+    assert_eq!(
+        (read.name.as_deref(), read.target.as_str()),
+        (Some("widgets"), "aarch64-apple-darwin")
+    );
+    assert_eq!(read.version, Some("1.2.3".parse().unwrap()));
+    assert_eq!(
+        read.size,
+        artifact.packed().blobs().map(Blob::size).sum::<u64>()
+    );
+}
+
+#[tokio::test]
+async fn own_annotations_add_and_cannot_change_what_the_package_is() {
+    let directory = tempfile::tempdir().unwrap();
+    let files = [file(directory.path(), "widgets", Kind::Bin, b"content")];
+    let with = async |key: &str| {
+        let mut options = PackOptions::default();
+        options.annotations.insert(key.into(), "mine".into());
+        pack(&package(), &build(MUSL), &files, &options).await
+    };
+    for key in ["com.example.build", annotation::URL] {
+        assert_eq!(
+            with(key).await.unwrap().manifest().annotations()[key],
+            "mine"
+        );
+    }
+    for key in [
+        annotation::TITLE,
+        annotation::VERSION,
+        annotation::TARGET,
+        "dev.cargo-oci.new",
+    ] {
+        assert_eq!(
+            with(key).await.unwrap_err().kind(),
+            ErrorKind::InvalidInput,
+            "{key}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_published_is_refused_and_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, kind| file(directory.path(), name, kind, b"x");
+    let message = async |files: &[File]| {
+        let error = pack(&package(), &build(MUSL), files, &PackOptions::default())
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        error.to_string()
+    };
+    assert_eq!(
+        message(&[]).await,
+        "failed to pack `widgets`: there are no files"
+    );
+    assert_eq!(
+        message(&[
+            file("demo", Kind::Bin),
+            file("examples/demo", Kind::Example)
+        ])
+        .await,
+        "failed to pack `widgets`: `demo` and `examples/demo` both have the title `demo-1.2.3-x86_64-unknown-linux-musl`"
+    );
+    assert_eq!(
+        message(&[file("Demo", Kind::File), file("demo", Kind::Crate)]).await,
+        "failed to pack `widgets`: there are two files `demo` and `Demo`"
+    );
+    let many = vec![file("x", Kind::File); MAX_LAYERS + 1];
+    assert_eq!(
+        message(&many).await,
+        "failed to pack `widgets`: it has 501 files, and a manifest takes 500"
+    );
+
+    let missing = [File::new(
+        "widgets".parse().unwrap(),
+        Kind::Bin,
+        directory.path().join("none"),
+    )];
+    let error = pack(&package(), &build(MUSL), &missing, &PackOptions::default())
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.to_string().as_str()),
+        (ErrorKind::Io, "failed to pack `widgets`")
+    );
+    let error = pack(
+        &package(),
+        &build("acme"),
+        &many[..1],
+        &PackOptions::default(),
+    )
+    .await
+    .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn files_differ_by_name_kind_and_content_and_by_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = |name: &str, kind, content: &[u8]| file(directory.path(), name, kind, content);
+    let stored = packed(
+        &build(MUSL),
+        &[file("a", Kind::Bin, b"1"), file("b", Kind::Bin, b"1")],
+    )
+    .await;
+    let mut dirty = build(MUSL);
+    dirty.revision = None;
+    let same = packed(
+        &dirty,
+        &[file("b", Kind::Bin, b"1"), file("a", Kind::Bin, b"1")],
+    )
+    .await;
+    assert_ne!(stored.manifest().digest(), same.manifest().digest());
+    assert_eq!(target::differences(stored.manifest(), same.manifest()), []);
+    let other = packed(
+        &dirty,
+        &[file("a", Kind::Example, b"1"), file("c", Kind::Bin, b"1")],
+    )
+    .await;
+    assert_eq!(
+        target::differences(stored.manifest(), other.manifest()),
+        [
+            Difference::Content("a".into()),
+            Difference::OnlyStored("b".into()),
+            Difference::OnlyNew("c".into()),
+        ]
+    );
+}

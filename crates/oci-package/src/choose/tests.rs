@@ -1,0 +1,340 @@
+use oci_registry::{Blob, Digest, ImageManifest, MediaType, Memory, Target as _};
+
+use super::*;
+use crate::index::{Entry, PackageIndex};
+use crate::media;
+
+const GNU: &str = "x86_64-unknown-linux-gnu";
+const MUSL: &str = "x86_64-unknown-linux-musl";
+const MAC: &str = "aarch64-apple-darwin";
+
+fn manifest(target: &str, libc: &str, glibc: Option<&str>) -> Manifest {
+    let platform = platform::of_target(target, None).unwrap();
+    let mut image = ImageManifest::new(media::PACKAGE_TARGET, Blob::empty().descriptor().clone());
+    let mut add =
+        |key: &str, value: &str| image.annotations.insert(key.to_owned(), value.to_owned());
+    add(annotation::TARGET, target);
+    add(annotation::PLATFORM, &platform.to_string());
+    add(annotation::LIBC, libc);
+    glibc.map(|glibc| add(annotation::GLIBC, glibc));
+    Manifest::from_image(image).unwrap()
+}
+
+fn index(manifests: &[Manifest]) -> Manifest {
+    let mut index = PackageIndex::new();
+    for manifest in manifests {
+        index.insert(Entry::of_manifest(manifest).unwrap());
+    }
+    index.to_manifest().unwrap()
+}
+
+fn chosen(index: &Manifest, wanted: &Wanted) -> Option<String> {
+    let entry = choose(index.as_index().unwrap(), wanted)?;
+    Some(entry.annotation(annotation::TARGET).unwrap().to_owned())
+}
+
+fn machine(target: &str, glibc: Option<&str>) -> Wanted {
+    Wanted::Machine(Machine {
+        target: target.to_owned(),
+        glibc: glibc.map(|text| text.parse().unwrap()),
+    })
+}
+
+#[test]
+fn a_machine_gets_its_own_target_else_the_most_portable_that_runs() {
+    let all = index(&[
+        manifest(GNU, "glibc", Some("2.34")),
+        manifest(MUSL, "static", None),
+        manifest(MAC, "", None),
+        manifest("arm-unknown-linux-gnueabihf", "glibc", None),
+        manifest("armv7-unknown-linux-musleabihf", "static", None),
+        manifest("armv5te-unknown-linux-musleabi", "static", None),
+    ]);
+    for (wanted, expected) in [
+        (machine(GNU, None), Some(GNU)),
+        (machine(GNU, Some("2.34")), Some(GNU)),
+        (machine(GNU, Some("2.31")), Some(MUSL)),
+        (machine(MUSL, None), Some(MUSL)),
+        (machine(MAC, None), Some(MAC)),
+        (machine("x86_64-unknown-linux-gnuasan", None), Some(MUSL)),
+        (
+            machine("armv7-unknown-linux-gnueabihf", None),
+            Some("armv7-unknown-linux-musleabihf"),
+        ),
+        (
+            machine("arm-unknown-linux-gnueabi", None),
+            Some("armv5te-unknown-linux-musleabi"),
+        ),
+        (machine("x86_64-pc-windows-msvc", None), None),
+        (machine("x86_64-acme-os", None), None),
+    ] {
+        assert_eq!(chosen(&all, &wanted).as_deref(), expected, "{wanted:?}");
+    }
+}
+
+#[test]
+fn what_needs_another_c_library_does_not_run() {
+    let musl = index(&[manifest(MUSL, "musl", None)]);
+    assert_eq!(chosen(&musl, &machine(GNU, None)), None);
+    assert_eq!(chosen(&musl, &machine(MUSL, None)).as_deref(), Some(MUSL));
+    let gnu = index(&[manifest(GNU, "glibc", Some("2.34"))]);
+    assert_eq!(chosen(&gnu, &machine(MUSL, None)), None);
+    assert_eq!(chosen(&gnu, &machine(GNU, Some("2.17"))), None);
+    let soft = index(&[manifest("arm-unknown-linux-gnueabi", "glibc", None)]);
+    assert_eq!(
+        chosen(&soft, &machine("armv7-unknown-linux-gnueabihf", None)),
+        None
+    );
+}
+
+#[test]
+fn a_platform_gets_the_first_that_fits_and_a_target_only_itself() {
+    let all = index(&[
+        manifest(GNU, "glibc", None),
+        manifest(MUSL, "static", None),
+        manifest(MAC, "", None),
+    ]);
+    let platform = |text: &str| Wanted::Platform(platform::parse(text).unwrap());
+    assert_eq!(
+        chosen(&all, &platform("linux/amd64")).as_deref(),
+        Some(MUSL)
+    );
+    assert_eq!(
+        chosen(&all, &platform("darwin/arm64/v8")).as_deref(),
+        Some(MAC)
+    );
+    assert_eq!(chosen(&all, &platform("darwin/amd64")), None);
+    assert_eq!(
+        chosen(&all, &Wanted::Target(GNU.into())).as_deref(),
+        Some(GNU)
+    );
+    assert_eq!(
+        chosen(&all, &Wanted::Target("x86_64-unknown-linux-ohos".into())),
+        None
+    );
+}
+
+/// An index such as container images have: platforms, and no targets.
+fn image_index(platforms: &[&str]) -> Index {
+    let entries = platforms.iter().map(|text| {
+        let mut entry = Descriptor::new(MediaType::MANIFEST, Digest::sha256(text.as_bytes()), 1);
+        entry.platform = Some(platform::parse(text).unwrap());
+        entry
+    });
+    Index::new(None, entries.collect())
+}
+
+#[test]
+fn in_anyone_elses_index_platforms_decide() {
+    let index = image_index(&[
+        "linux/arm/v5",
+        "linux/arm/v7",
+        "linux/amd64",
+        "linux/amd64/v3",
+        "linux/arm64/v8",
+        "unknown/unknown",
+    ]);
+    let chosen = |wanted: &Wanted| {
+        choose(&index, wanted).and_then(|entry| entry.platform.as_ref().map(Platform::to_string))
+    };
+    let platform = |text: &str| chosen(&Wanted::Platform(platform::parse(text).unwrap()));
+    assert_eq!(platform("linux/arm/v7").as_deref(), Some("linux/arm/v7"));
+    assert_eq!(platform("linux/arm/v6").as_deref(), Some("linux/arm/v5"));
+    assert_eq!(platform("linux/arm").as_deref(), Some("linux/arm/v5"));
+    assert_eq!(platform("linux/amd64").as_deref(), Some("linux/amd64"));
+    assert_eq!(platform("linux/amd64/v2").as_deref(), Some("linux/amd64"));
+    assert_eq!(platform("linux/arm64").as_deref(), Some("linux/arm64/v8"));
+    assert_eq!(platform("windows/amd64"), None);
+    assert_eq!(
+        chosen(&Wanted::Target(GNU.into())).as_deref(),
+        Some("linux/amd64")
+    );
+    assert_eq!(
+        chosen(&machine(GNU, Some("2.17"))).as_deref(),
+        Some("linux/amd64")
+    );
+    assert_eq!(chosen(&Wanted::Target("x86_64-acme-os".into())), None);
+}
+
+#[test]
+fn tags_of_single_targets_are_few_and_the_likeliest_first() {
+    let tags = |tag: &str, wanted: &Wanted| -> Vec<String> {
+        fallback_tags(&tag.parse().unwrap(), wanted)
+            .iter()
+            .map(Tag::to_string)
+            .collect()
+    };
+    assert_eq!(
+        tags("1.2.3", &Wanted::Target(GNU.into())),
+        [format!("1.2.3__{GNU}")]
+    );
+    let for_machine = tags("1.2.3", &machine(GNU, None));
+    assert_eq!(
+        for_machine[..2],
+        [format!("1.2.3__{GNU}"), format!("1.2.3__{MUSL}")]
+    );
+    assert_eq!(for_machine.len(), MAX_FALLBACKS);
+    let for_platform = tags(
+        "nightly",
+        &Wanted::Platform(platform::parse("linux/amd64").unwrap()),
+    );
+    assert_eq!(
+        for_platform[..2],
+        [format!("nightly__{MUSL}"), format!("nightly__{GNU}")]
+    );
+    assert!(tags("1.2.3__x", &machine(GNU, None)).is_empty());
+}
+
+async fn memory(manifests: &[(&str, &Manifest)]) -> Memory {
+    let memory = Memory::new();
+    memory.push_blob(&Blob::empty()).await.unwrap();
+    for (tag, manifest) in manifests {
+        memory.push_manifest(manifest).await.unwrap();
+        memory.tag(manifest, &tag.parse().unwrap()).await.unwrap();
+    }
+    memory
+}
+
+#[tokio::test]
+async fn what_the_index_does_not_list_yet_is_found_under_its_own_tag() {
+    let (gnu, mac) = (manifest(GNU, "glibc", None), manifest(MAC, "", None));
+    let index = index(std::slice::from_ref(&gnu));
+    let (gnu_tag, mac_tag) = (format!("1.0.0__{GNU}"), format!("1.0.0__{MAC}"));
+    let memory = memory(&[
+        (&gnu_tag, &gnu),
+        (&mac_tag, &mac),
+        ("1.0.0", &index),
+        (&format!("2.0.0__{MAC}"), &mac),
+    ])
+    .await;
+    let found = async |tag: &str, wanted: Wanted| {
+        find(&memory, &tag.parse::<Tag>().unwrap().into(), &wanted).await
+    };
+    assert_eq!(found("1.0.0", machine(GNU, None)).await.unwrap(), gnu);
+    assert_eq!(found("1.0.0", machine(MAC, None)).await.unwrap(), mac);
+    assert_eq!(
+        found("2.0.0", Wanted::Target(MAC.into())).await.unwrap(),
+        mac
+    );
+    assert_eq!(
+        found(&mac_tag, machine(GNU, None)).await.unwrap(),
+        mac,
+        "what is named directly is meant"
+    );
+
+    let error = found("1.0.0", Wanted::Target(MUSL.into()))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(
+        error.to_string(),
+        format!("failed to find `{MUSL}` in `memory:1.0.0`")
+    );
+    assert_eq!(
+        error.help(),
+        [format!("choose from what is there: `{GNU}`")]
+    );
+    let error = found(&mac_tag, Wanted::Target(GNU.into()))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        (error.kind(), error.help()),
+        (
+            ErrorKind::NotFound,
+            vec![format!("choose from what is there: `{MAC}`")]
+        )
+    );
+    let error = found("3.0.0", machine(GNU, None)).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(error.to_string(), "failed to read `memory:3.0.0`");
+}
+
+#[tokio::test]
+async fn indexes_within_an_index_are_looked_into() {
+    let (gnu, mac) = (manifest(GNU, "glibc", None), manifest(MAC, "", None));
+    let windows = manifest("x86_64-pc-windows-msvc", "", None);
+    let inner = index(std::slice::from_ref(&mac));
+    // One that says what it is for, one that says nothing, and one that promises what it does not have.
+    let named = |inner: &Manifest, text: &str| {
+        let platform = Some(platform::parse(text).unwrap());
+        Descriptor {
+            platform,
+            ..inner.descriptor()
+        }
+    };
+    let linux = index(std::slice::from_ref(&gnu));
+    let silent = Index::new(
+        None,
+        vec![index(std::slice::from_ref(&windows)).descriptor()],
+    );
+    let silent = Manifest::from_index(silent).unwrap();
+    let entries = vec![
+        named(&linux, "linux/amd64"),
+        named(&linux, "linux/riscv64"),
+        inner.descriptor(),
+        silent.descriptor(),
+    ];
+    let root = Manifest::from_index(Index::new(None, entries)).unwrap();
+    let memory = memory(&[("gnu", &gnu), ("mac", &mac), ("windows", &windows)]).await;
+    for index in [
+        &inner,
+        &linux,
+        &index(std::slice::from_ref(&windows)),
+        &silent,
+        &root,
+    ] {
+        memory.push_manifest(index).await.unwrap();
+    }
+    let root = root.digest().clone().into();
+    let found = async |text: &str| {
+        find(
+            &memory,
+            &root,
+            &Wanted::Platform(platform::parse(text).unwrap()),
+        )
+        .await
+    };
+    assert_eq!(found("linux/amd64").await.unwrap(), gnu);
+    assert_eq!(found("darwin/arm64").await.unwrap(), mac);
+    assert_eq!(found("windows/amd64").await.unwrap(), windows);
+    let target = Wanted::Target(MAC.into());
+    assert_eq!(find(&memory, &root, &target).await.unwrap(), mac);
+    let error = found("linux/riscv64").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let help = error.help().concat();
+    assert!(help.contains(GNU) && help.contains(MAC), "{help}");
+}
+
+#[tokio::test]
+async fn a_maze_of_indexes_is_left() {
+    let memory = memory(&[]).await;
+    let find_in = async |root: &Manifest| {
+        let root = root.digest().clone().into();
+        let wanted = Wanted::Platform(platform::parse("linux/amd64").unwrap());
+        find(&memory, &root, &wanted).await.unwrap_err()
+    };
+    let mut root = Manifest::from_index(Index::new(None, Vec::new())).unwrap();
+    for depth in 0..6 {
+        memory.push_manifest(&root).await.unwrap();
+        let expected = if depth <= MAX_DEPTH {
+            ErrorKind::NotFound
+        } else {
+            ErrorKind::Protocol
+        };
+        assert_eq!(find_in(&root).await.kind(), expected, "{depth}");
+        root = Manifest::from_index(Index::new(None, vec![root.descriptor()])).unwrap();
+    }
+    let mut entries = Vec::new();
+    for number in 0..=MAX_INDEXES {
+        let mut index = Index::new(None, Vec::new());
+        index
+            .annotations
+            .insert("number".into(), number.to_string());
+        let index = Manifest::from_index(index).unwrap();
+        memory.push_manifest(&index).await.unwrap();
+        entries.push(index.descriptor());
+    }
+    let root = Manifest::from_index(Index::new(None, entries)).unwrap();
+    memory.push_manifest(&root).await.unwrap();
+    assert_eq!(find_in(&root).await.kind(), ErrorKind::Protocol);
+}
