@@ -8,7 +8,8 @@ use std::fmt;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use oci_registry::{
-    Descriptor, ErrorKind, Identifier, Index, Manifest, Optional as _, Platform, Source, Tag,
+    Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, Optional as _, Platform, Source,
+    Tag,
 };
 use snafu::{ResultExt, Snafu, ensure};
 
@@ -38,6 +39,13 @@ enum Error {
         "gave up looking for `{wanted}` in `{name}`: it has more than {MAX_INDEXES} indexes, or they are nested more than {MAX_DEPTH} deep"
     ))]
     Maze { name: String, wanted: String },
+    #[snafu(display("refused {digest}: `{name}` lists it as {listed}, and it is {found}"))]
+    Lie {
+        name: String,
+        digest: Digest,
+        listed: String,
+        found: String,
+    },
     #[snafu(display("failed to find `{wanted}` in `{name}`"))]
     NotOffered {
         name: String,
@@ -51,6 +59,7 @@ impl Failure for Error {
         match self {
             Self::ReadManifest { source, .. } => source.kind(),
             Self::Maze { .. } => ErrorKind::Protocol,
+            Self::Lie { .. } => ErrorKind::Mismatch,
             Self::NotOffered { .. } => ErrorKind::NotFound,
         }
     }
@@ -71,7 +80,7 @@ impl Failure for Error {
     fn registry_error(&self) -> Option<&oci_registry::Error> {
         match self {
             Self::ReadManifest { source, .. } => Some(source),
-            Self::Maze { .. } | Self::NotOffered { .. } => None,
+            Self::Maze { .. } | Self::Lie { .. } | Self::NotOffered { .. } => None,
         }
     }
 }
@@ -253,21 +262,25 @@ impl Search<'_> {
                 entry.media_type.is_index() && Offer::of_entry(entry).name().is_none()
             });
             for entry in fitting.into_iter().chain(silent) {
+                if entry.media_type.is_index() {
+                    // Each try is counted, whatever comes of it.
+                    self.indexes += 1;
+                    ensure!(
+                        depth < MAX_DEPTH && self.indexes <= MAX_INDEXES,
+                        MazeSnafu {
+                            name: &self.name,
+                            wanted: self.wanted.to_string()
+                        }
+                    );
+                }
                 let read = read(self.source, &entry.digest.clone().into()).await?;
                 let Some(manifest) = read else {
                     continue;
                 };
+                self.hold_to(entry, &manifest)?;
                 let Some(inner) = manifest.as_index() else {
                     return Ok(Some(manifest));
                 };
-                self.indexes += 1;
-                ensure!(
-                    depth < MAX_DEPTH && self.indexes <= MAX_INDEXES,
-                    MazeSnafu {
-                        name: &self.name,
-                        wanted: self.wanted.to_string()
-                    }
-                );
                 if let Some(found) = self.within(inner, depth + 1).await? {
                     return Ok(Some(found));
                 }
@@ -275,6 +288,28 @@ impl Search<'_> {
             Ok(None)
         }
         .boxed()
+    }
+}
+
+impl Search<'_> {
+    /// Refuses what is another thing than its entry says, or than was wanted.
+    fn hold_to(&self, entry: &Descriptor, found: &Manifest) -> crate::Result<()> {
+        let lie = |listed: &str, found: &str| LieSnafu {
+            name: &self.name,
+            digest: entry.digest.clone(),
+            listed: format!("`{}`", listed.escape_debug()),
+            found: format!("`{}`", found.escape_debug()),
+        };
+        let (listed, actual) = (&entry.media_type, found.media_type());
+        ensure!(
+            listed.is_index() == actual.is_index(),
+            lie(listed.as_str(), actual.as_str())
+        );
+        if let Some(package) = PackageTarget::read(found) {
+            let wanted = self.wanted.to_string();
+            ensure!(fits(&package, self.wanted), lie(&wanted, &package.target));
+        }
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-use oci_registry::{Blob, Digest, ImageManifest, MediaType, Memory, Target as _};
+use oci_registry::{Blob, Delete as _, Digest, ImageManifest, MediaType, Memory, Target as _};
 
 use super::*;
 use crate::index::{Entry, PackageIndex};
@@ -337,4 +337,54 @@ async fn a_maze_of_indexes_is_left() {
     let root = Manifest::from_index(Index::new(None, entries)).unwrap();
     memory.push_manifest(&root).await.unwrap();
     assert_eq!(find_in(&root).await.kind(), ErrorKind::Protocol);
+}
+
+#[tokio::test]
+async fn what_is_another_thing_than_its_entry_says_is_refused() {
+    let gnu = manifest(GNU, "glibc", None);
+    let memory = memory(&[("gnu", &gnu)]).await;
+    let as_index = Descriptor {
+        media_type: oci_registry::MediaType::INDEX,
+        platform: None,
+        annotations: oci_registry::Annotations::new(),
+        ..gnu.descriptor()
+    };
+    let mut as_mac = gnu.descriptor();
+    as_mac
+        .annotations
+        .insert(annotation::TARGET.into(), MAC.into());
+    for entry in [as_index, as_mac] {
+        let root = Manifest::from_index(Index::new(None, vec![entry])).unwrap();
+        memory.push_manifest(&root).await.unwrap();
+        let root = root.digest().clone().into();
+        let error = find(&memory, &root, &Wanted::Target(MAC.into())).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Mismatch);
+    }
+}
+
+#[tokio::test]
+async fn indexes_that_are_not_there_are_not_looked_for_without_end() {
+    let memory = memory(&[]).await;
+    for (count, expected) in [
+        (MAX_INDEXES, ErrorKind::NotFound),
+        (MAX_INDEXES + 1, ErrorKind::Protocol),
+    ] {
+        let mut entries = Vec::new();
+        for number in 0..count {
+            let mut index = Index::new(None, Vec::new());
+            let number = number.to_string();
+            index.annotations.insert("number".into(), number);
+            let index = Manifest::from_index(index).unwrap();
+            memory.push_manifest(&index).await.unwrap();
+            entries.push(index.descriptor());
+        }
+        let root = Manifest::from_index(Index::new(None, entries.clone())).unwrap();
+        memory.push_manifest(&root).await.unwrap();
+        for entry in entries {
+            memory.delete_manifest(&entry.digest).await.unwrap();
+        }
+        let root = root.digest().clone().into();
+        let error = find(&memory, &root, &Wanted::Target(MAC.into())).await;
+        assert_eq!(error.unwrap_err().kind(), expected, "{count}");
+    }
 }
