@@ -97,12 +97,21 @@ pub(crate) fn complete(
         }
     };
     let names = names(plugin, engine, &offer.list, gives_way).unwrap_or_default();
-    let suggestions = names.into_iter().map(|name| DynamicSuggestion {
+    let names = names.into_iter().filter(|name| is_plain(name));
+    let suggestions = names.map(|name| DynamicSuggestion {
         value: format!("{}{name}{}", offer.before, offer.after),
         append_whitespace: offer.is_whole,
         ..DynamicSuggestion::default()
     });
     Some(suggestions.collect())
+}
+
+/// Whether a name means nothing but itself on a command line: the shell takes what is offered as if it were typed, and what
+/// an index says of itself can be anything.
+fn is_plain(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:+".contains(&byte);
+    name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
+        && name.bytes().all(is_plain)
 }
 
 /// What was typed, where it is a plain text.
@@ -528,6 +537,42 @@ mod tests {
         });
         tokio::time::sleep(LIMIT * 2).await;
         assert!(coming.is_over() && coming.progress.borrow().names.is_empty());
+    }
+
+    #[test]
+    fn what_means_something_to_the_shell_is_not_offered() {
+        for name in [
+            "x86_64-unknown-linux-gnu",
+            "linux/arm/v7",
+            "a.b:5000",
+            "_1.2+x",
+        ] {
+            assert!(is_plain(name), "{name}");
+        }
+        for name in [
+            "",
+            "-x",
+            "--help",
+            "a b",
+            "a;b",
+            "t(^touch x)",
+            "$x",
+            "`a`",
+            "'a'",
+            "\"a\"",
+            "a|b",
+            "a>b",
+            "#a",
+            "[a]",
+            "{a}",
+            "~",
+            "*",
+            "é",
+            "a\u{1b}]0;x",
+            "a\nb",
+        ] {
+            assert!(!is_plain(name), "{name:?}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,10 +5,49 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
-use oci_registry::{Descriptor, Digest, MediaType, Result, Source};
+use oci_registry::{Descriptor, Digest, ErrorKind, MediaType, Source};
+use snafu::{ResultExt, Snafu, ensure};
+
+use crate::error::Failure;
 
 /// How deep the tree is followed.
 const MAX_DEPTH: usize = 16;
+
+/// How many referrers a tree has at most.
+const MAX_REFERRERS: usize = 10_000;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to list what is about {subject}"))]
+    List {
+        subject: Digest,
+        source: oci_registry::Error,
+    },
+    #[snafu(display(
+        "gave up on what is about {subject}: there is more than {MAX_REFERRERS} of it"
+    ))]
+    TooMany { subject: Digest },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::List { source, .. } => source.kind(),
+            Self::TooMany { .. } => ErrorKind::Protocol,
+        }
+    }
+
+    fn help(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        match self {
+            Self::List { source, .. } => Some(source),
+            Self::TooMany { .. } => None,
+        }
+    }
+}
 
 /// A referrer, and where it hangs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,17 +62,22 @@ pub struct Branch {
 
 /// Everything that is about a manifest, from the top down, each followed by what is about it. Of the uppermost only those
 /// of this type are taken, with all that is about them. The next list is asked for when the stream is polled.
+///
+/// # Errors
+///
+/// What the source fails with, and [`ErrorKind::Protocol`] when there are more than 10,000.
 pub fn referrer_tree(
     source: Arc<dyn Source>,
     subject: Digest,
     artifact_type: Option<MediaType>,
-) -> BoxStream<'static, Result<Branch>> {
+) -> BoxStream<'static, crate::Result<Branch>> {
     let walk = Walk {
         source,
         artifact_type,
         // What is looked into next is the last.
         stack: vec![Next::List { subject, depth: 0 }],
         seen: HashSet::new(),
+        found: 0,
     };
     stream::try_unfold(walk, Walk::next).boxed()
 }
@@ -43,6 +87,8 @@ struct Walk {
     artifact_type: Option<MediaType>,
     stack: Vec<Next>,
     seen: HashSet<Digest>,
+    /// How many referrers were listed so far.
+    found: usize,
 }
 
 enum Next {
@@ -51,7 +97,7 @@ enum Next {
 }
 
 impl Walk {
-    async fn next(mut self) -> Result<Option<(Branch, Self)>> {
+    async fn next(mut self) -> crate::Result<Option<(Branch, Self)>> {
         while let Some(next) = self.stack.pop() {
             match next {
                 Next::Give(branch) => {
@@ -67,11 +113,14 @@ impl Walk {
                 Next::List { subject, .. } if !self.seen.insert(subject.clone()) => {}
                 Next::List { subject, depth } => {
                     let wanted = self.artifact_type.as_ref().filter(|_| depth == 0);
-                    let listed: Vec<_> = self
-                        .source
-                        .referrers(&subject, wanted)
-                        .try_collect()
-                        .await?;
+                    let room = MAX_REFERRERS - self.found;
+                    let listed = self.source.referrers(&subject, wanted).take(room + 1);
+                    let listed: Vec<_> =
+                        listed.try_collect().await.with_context(|_| ListSnafu {
+                            subject: subject.clone(),
+                        })?;
+                    ensure!(listed.len() <= room, TooManySnafu { subject });
+                    self.found += listed.len();
                     let branches = listed.into_iter().rev().map(|referrer| {
                         let subject = subject.clone();
                         Next::Give(Box::new(Branch {
@@ -143,5 +192,70 @@ mod tests {
             some,
             [of(0, "a/sbom", &release), of(1, "a/signature", &sbom)]
         );
+    }
+
+    /// A source in which everything is about everything, without end.
+    #[derive(Debug)]
+    struct Endless(Memory);
+
+    #[async_trait::async_trait]
+    impl Source for Endless {
+        async fn manifest(
+            &self,
+            identifier: &oci_registry::Identifier,
+        ) -> oci_registry::Result<Manifest> {
+            self.0.manifest(identifier).await
+        }
+
+        async fn resolve(
+            &self,
+            identifier: &oci_registry::Identifier,
+        ) -> oci_registry::Result<Descriptor> {
+            self.0.resolve(identifier).await
+        }
+
+        async fn blob(
+            &self,
+            descriptor: &Descriptor,
+        ) -> oci_registry::Result<oci_registry::BlobStream> {
+            self.0.blob(descriptor).await
+        }
+
+        fn tags(&self) -> oci_registry::TagStream {
+            self.0.tags()
+        }
+
+        fn referrers(
+            &self,
+            subject: &Digest,
+            _: Option<&MediaType>,
+        ) -> oci_registry::DescriptorStream {
+            let subject = subject.clone();
+            let entry = move |number: usize| {
+                let digest = Digest::sha256(format!("{subject} {number}").as_bytes());
+                Ok(Descriptor::new(MediaType::MANIFEST, digest, 1))
+            };
+            stream::iter((0..100).map(entry)).boxed()
+        }
+
+        fn describe(&self, identifier: &oci_registry::Identifier) -> String {
+            self.0.describe(identifier)
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tree_without_end_is_left() {
+        let source: Arc<dyn Source> = Arc::new(Endless(Memory::new()));
+        let mut tree = referrer_tree(source, Digest::sha256(b"root"), None);
+        let mut count = 0;
+        let error = loop {
+            match tree.try_next().await {
+                Ok(Some(_)) => count += 1,
+                Ok(None) => unreachable!("it has no end"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::Protocol);
+        assert!(count <= MAX_REFERRERS, "{count}");
     }
 }

@@ -138,7 +138,8 @@ impl Listing {
         };
         let (takes_all, wanted) = (self.takes_all, self.artifact_type.clone());
         let found = if takes_all {
-            oci_package::referrer_tree(Arc::clone(place.content()), subject, wanted)
+            let tree = oci_package::referrer_tree(Arc::clone(place.content()), subject, wanted);
+            tree.map_err(move |error| error.at(at)).boxed()
         } else {
             let found = place.content().referrers(&subject, wanted.as_ref());
             let found = found.map_ok(move |referrer| Branch {
@@ -146,9 +147,8 @@ impl Listing {
                 subject: subject.clone(),
                 referrer,
             });
-            found.boxed()
+            found.map_err(move |error| error.at(at)).boxed()
         };
-        let found = found.map_err(move |error| error.at(at));
         let source = place.cached_by(self.cache.as_ref());
         let survey = Survey::new(Arc::clone(&source), self.concurrency.clone());
         let rows = runtime::in_order(found, self.at_once, move |branch| {

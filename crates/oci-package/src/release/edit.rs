@@ -39,6 +39,15 @@ enum Error {
         "refused to add {digest} to `{name}`: it is not a package for one target, and the index is one of a package"
     ))]
     Foreign { name: String, digest: Digest },
+    #[snafu(display(
+        "refused to add both {first} and {second} to `{name}`: they are for the same target, `{target}`"
+    ))]
+    SameTarget {
+        name: String,
+        first: Digest,
+        second: Digest,
+        target: String,
+    },
     #[snafu(display("failed to take the tag `{name}` away"))]
     DeleteTag {
         name: String,
@@ -50,7 +59,7 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NoIndex { .. } | Self::NoMember { .. } => ErrorKind::NotFound,
-            Self::Foreign { .. } => ErrorKind::InvalidInput,
+            Self::Foreign { .. } | Self::SameTarget { .. } => ErrorKind::InvalidInput,
             Self::DeleteTag { source, .. } => source.kind(),
         }
     }
@@ -61,6 +70,7 @@ impl Failure for Error {
                 vec![format!("choose from what is there: {}", offered.join(", "))]
             }
             Self::Foreign { .. } => vec!["add it to an index of its own".into()],
+            Self::SameTarget { .. } => vec!["add the one that is to be released".into()],
             _ => Vec::new(),
         }
     }
@@ -189,11 +199,27 @@ async fn add_targets(
         overwrite: options.overwrite,
         ..PublishOptions::default()
     };
-    let mut publications = Vec::new();
+    let mut publications: Vec<(Own, TagAction, String, Tag)> = Vec::new();
     // All refusals before the first tag.
     for manifest in added {
         let target = PackageTarget::read(manifest).map(|package| package.target);
         let target = target.unwrap_or_default();
+        let same = publications
+            .iter()
+            .find(|(_, _, before, _)| *before == target);
+        if let Some((before, ..)) = same {
+            let (first, second) = (before.manifest.digest(), manifest.digest());
+            ensure!(
+                first == second,
+                SameTargetSnafu {
+                    name: to.describe(&tag.clone().into()),
+                    first: first.clone(),
+                    second: second.clone(),
+                    target,
+                }
+            );
+            continue;
+        }
         let mut own = Own {
             manifest: manifest.clone(),
             is_there: true,

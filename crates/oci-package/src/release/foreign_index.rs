@@ -11,7 +11,7 @@ use oci_registry::{
     Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, MediaType, Optional as _, Platform,
     Source, Tag, Target,
 };
-use snafu::{OptionExt, ResultExt, Snafu};
+use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
 use super::error::{LookSnafu, WriteIndexSnafu};
 use super::whole_index::MAX_ROUNDS;
@@ -40,6 +40,14 @@ enum Error {
         "failed to change the index `{name}`: other writers changed it in each of {MAX_ROUNDS} rounds"
     ))]
     Contested { name: String },
+    #[snafu(display(
+        "failed to add {digest} to `{name}`: another writer put something else there for {platform} meanwhile"
+    ))]
+    Overtaken {
+        name: String,
+        digest: Digest,
+        platform: String,
+    },
     #[snafu(display("failed to read the config of {digest}"))]
     ReadConfig {
         digest: Digest,
@@ -51,7 +59,7 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::NotAnIndex { .. } | Self::SamePlatform { .. } => ErrorKind::InvalidInput,
-            Self::Contested { .. } => ErrorKind::Conflict,
+            Self::Contested { .. } | Self::Overtaken { .. } => ErrorKind::Conflict,
             Self::ReadConfig { source, .. } => source.kind(),
         }
     }
@@ -63,6 +71,9 @@ impl Failure for Error {
             }
             Self::SamePlatform { .. } => vec!["add the one that clients are to get".into()],
             Self::Contested { .. } => vec!["run it again when no other writer is at work".into()],
+            Self::Overtaken { .. } => {
+                vec!["look at what is there; adding it again puts it in the other's place".into()]
+            }
             Self::ReadConfig { .. } => Vec::new(),
         }
     }
@@ -132,11 +143,24 @@ pub(super) async fn put(
         let replaceable = replaceable.get_or_insert_with(|| listed.collect());
         let mut is_changed = false;
         for entry in &entries {
-            is_changed |= put_entry(index, entry, replaceable, tag, observer);
+            is_changed |= put_entry(index, entry, replaceable, observer);
         }
         is_changed
     };
-    edit(to, tag, change, seed, observer).await
+    let index = edit(to, tag, change, seed, observer).await?;
+    let listed = index.as_ref().and_then(Manifest::as_index);
+    for entry in &entries {
+        let is_its = |listed: &Descriptor| listed.digest == entry.digest;
+        ensure!(
+            listed.is_none_or(|index| index.manifests.iter().any(is_its)),
+            OvertakenSnafu {
+                name: to.describe(&tag.clone().into()),
+                digest: entry.digest.clone(),
+                platform: name_of(entry),
+            }
+        );
+    }
+    Ok(index)
 }
 
 /// Puts one entry into an index, and says whether that changed it.
@@ -144,7 +168,6 @@ fn put_entry(
     index: &mut Index,
     entry: &Descriptor,
     replaceable: &BTreeSet<Digest>,
-    tag: &Tag,
     observer: &Observer<'_>,
 ) -> bool {
     let entries = &mut index.manifests;
@@ -156,7 +179,6 @@ fn put_entry(
         return true;
     };
     if !replaceable.contains(&entries[at].digest) {
-        observer(Event::Note(Note::LaterWriter { tag: tag.clone() }));
         return false;
     }
     let old = std::mem::replace(&mut entries[at], entry.clone());
