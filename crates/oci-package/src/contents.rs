@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use oci_registry::{Bundle, Digest, ErrorKind, Meter, Source};
+use oci_registry::{Bundle, Digest, ErrorKind, FileName, Meter, Source};
 use snafu::{ResultExt, Snafu, ensure};
 
 use crate::PackageFile;
@@ -16,6 +16,8 @@ enum Error {
         name: String,
         source: oci_registry::Error,
     },
+    #[snafu(display("refused to mix the files of several archives"))]
+    Together { source: oci_registry::Error },
     #[snafu(display(
         "refused `{name}` ({digest}): `{inside}` in it does not lie in `{directory}`"
     ))]
@@ -30,7 +32,7 @@ enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::OpenArchive { source, .. } => source.kind(),
+            Self::OpenArchive { source, .. } | Self::Together { source } => source.kind(),
             Self::Outside { .. } => ErrorKind::Mismatch,
         }
     }
@@ -38,6 +40,7 @@ impl Failure for Error {
     fn help(&self) -> Vec<String> {
         match self {
             Self::OpenArchive { .. } => Vec::new(),
+            Self::Together { .. } => vec!["pass `--titles` to get the archives as they are".into()],
             Self::Outside { .. } => {
                 vec!["pass `--titles` to get it as it is, and unpack nothing".into()]
             }
@@ -46,7 +49,7 @@ impl Failure for Error {
 
     fn registry_error(&self) -> Option<&oci_registry::Error> {
         match self {
-            Self::OpenArchive { source, .. } => Some(source),
+            Self::OpenArchive { source, .. } | Self::Together { source } => Some(source),
             Self::Outside { .. } => None,
         }
     }
@@ -94,6 +97,9 @@ pub async fn contents(
     if !files.is_empty() {
         contents.push(Contents { source, files });
     }
+    // Each place is written by itself, and all of them into one directory.
+    let names = contents.iter().flat_map(|contents| &contents.files);
+    FileName::check_together(names.map(|file| &file.name)).context(TogetherSnafu)?;
     Ok(contents)
 }
 

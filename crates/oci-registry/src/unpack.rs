@@ -102,6 +102,16 @@ impl FileName {
         &self.0
     }
 
+    /// Refuses names that cannot lie in one directory together, on any file system: two that are one, and one that would be
+    /// a directory of another.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Mismatch`], which names both.
+    pub fn check_together<'a>(names: impl IntoIterator<Item = &'a Self>) -> crate::Result<()> {
+        Ok(check_clashes(names)?)
+    }
+
     /// What the name is on systems that tell neither upper from lower case, nor a letter with its accent from the two of
     /// them, and pass over what is not seen: names that are the same here may be one file.
     pub fn folded(&self) -> String {
@@ -276,7 +286,7 @@ pub async fn unpack(
     directory: &Path,
     options: UnpackOptions<'_>,
 ) -> crate::Result<()> {
-    check_clashes(files)?;
+    check_clashes(files.iter().map(|file| &file.name))?;
     tokio::fs::create_dir_all(directory)
         .await
         .context(MakeDirectorySnafu { path: directory })?;
@@ -370,13 +380,13 @@ fn sync_directory(path: &Path) {
 }
 
 /// Refuses names that are one on some systems, and a file where another needs a directory.
-fn check_clashes(files: &[Extract]) -> Result<(), Error> {
+fn check_clashes<'a>(files: impl IntoIterator<Item = &'a FileName>) -> Result<(), Error> {
     let mut names: BTreeMap<String, &FileName> = BTreeMap::new();
-    for file in files {
-        if let Some(first) = names.insert(file.name.folded(), &file.name) {
+    for name in files {
+        if let Some(first) = names.insert(name.folded(), name) {
             return ClashSnafu {
                 first: first.clone(),
-                second: file.name.clone(),
+                second: name.clone(),
             }
             .fail();
         }

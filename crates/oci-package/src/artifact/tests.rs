@@ -498,3 +498,33 @@ async fn files_differ_by_name_kind_and_content_and_by_nothing_else() {
         ]
     );
 }
+
+#[tokio::test]
+async fn files_of_two_archives_that_would_be_one_are_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let memory = oci_registry::Memory::new();
+    let options = PackOptions {
+        archive: true,
+        ..PackOptions::default()
+    };
+    let mut archives = Vec::new();
+    for content in ["one", "two"] {
+        let notes = file(home.path(), "NOTES", Kind::File, content.as_bytes());
+        let artifact = pack(&package(), &build(MUSL), &[notes], &options).await;
+        let artifact = artifact.unwrap();
+        for blob in artifact.packed().blobs() {
+            oci_registry::Target::push_blob(&memory, blob)
+                .await
+                .unwrap();
+        }
+        archives.extend(target::files(artifact.manifest()).unwrap());
+    }
+    let opened = |files| {
+        let source = Arc::new(memory.clone());
+        crate::contents::contents(source, files, home.path(), |_, _| {})
+    };
+    let one = opened(archives[..1].to_vec()).await.unwrap();
+    assert_eq!(one[0].files[0].name.as_str(), "NOTES");
+    let refused = opened(archives).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Mismatch);
+}
