@@ -406,7 +406,11 @@ impl Installed {
         for (name, text) in [(RECORDS, records), (DETAILS, details)] {
             let path = self.root.join(name);
             let replace = || {
-                let mut staged = tempfile::NamedTempFile::new_in(&self.root)?;
+                let mut builder = tempfile::Builder::new();
+                // For whoever may read what cargo writes; the user's umask takes its part.
+                #[cfg(unix)]
+                builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+                let mut staged = builder.tempfile_in(&self.root)?;
                 staged.write_all(text.as_bytes())?;
                 staged.as_file().sync_all()?;
                 let mode = fs::metadata(&path).map(|metadata| metadata.permissions());
@@ -492,6 +496,11 @@ mod tests {
         assert!(!scratch.path().join("root/bin/mine").exists());
         let details = fs::read_to_string(scratch.path().join("root/.crates2.json")).unwrap();
         assert_eq!(details, r#"{"installs":{}}"#);
+        // Whoever may read a file of this user may read it.
+        let root = scratch.path().join("root");
+        fs::write(root.join("plain"), "").unwrap();
+        let permissions = |name: &str| fs::metadata(root.join(name)).unwrap().permissions();
+        assert_eq!(permissions(DETAILS), permissions("plain"));
     }
 
     #[tokio::test]
