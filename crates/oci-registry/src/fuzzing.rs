@@ -27,7 +27,7 @@ use crate::escape::{escape, is_active};
 use crate::exchange::class::Class;
 use crate::exchange::origin::{Met, Origin};
 use crate::exchange::retry;
-use crate::exchange::secrets::Secrets;
+use crate::exchange::secrets::{self, Secrets};
 use crate::export::tree::{Limits, Tree};
 use crate::layout::{self, Listed, Listing};
 use crate::manifest::{Descriptor, Manifest, MediaType};
@@ -712,7 +712,7 @@ pub fn error_body(data: &[u8]) {
     assert!(!shown.contains(is_active), "{shown:?}");
     assert!(shown.chars().count() <= 10 * limit + 1);
     // Nothing is left of what follows the name of a scheme.
-    let hidden = response::without_secrets(&shown);
+    let hidden = secrets::without_secrets(&shown);
     let mut parts = hidden.split(' ');
     while let Some(part) = parts.next() {
         if matches!(part.trim_end_matches(':'), "Basic" | "Bearer") {

@@ -224,7 +224,7 @@ async fn read(response: Response, realm: ShownUrl) -> Result<Token, Error> {
         let words = listed
             .chain([refusal.error_description, refusal.details])
             .flatten();
-        let words = words.map(|words| secrets.escape(&words, 300)).next();
+        let words = words.map(|words| secrets.quote(&words, 300)).next();
         let words = words.unwrap_or_default();
         return RefusedSnafu {
             realm,

@@ -8,10 +8,11 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE, URL_SAFE_NO_PAD};
 use http::HeaderValue;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
@@ -22,6 +23,12 @@ const MAX_SECRETS: usize = 100;
 
 /// Shorter ones are hidden only where they stand alone: they are parts of other words.
 const SHORT: usize = 4;
+
+/// A word of this many bytes may be a credential.
+const LONG: usize = 16;
+
+/// How much of a text is shown at most, in bytes: more than any message quotes.
+const MAX_SEARCHED: usize = 16 << 10;
 
 /// What stands in place of a secret.
 const HIDDEN: &str = "…";
@@ -34,7 +41,7 @@ struct Noted {
     /// As it was given.
     given: Vec<u8>,
     /// As it may come back, in lower case, since hosts are.
-    forms: Vec<String>,
+    forms: Arc<[String]>,
 }
 
 impl fmt::Debug for Secrets {
@@ -59,6 +66,8 @@ impl Secrets {
                     .map(|(_, password)| password.to_owned());
                 secrets.extend(password);
                 secrets.push(pair);
+                // Quoted like the whole one, where a server has dropped the padding.
+                secrets.push(secret.trim_end_matches('=').to_owned());
             }
             secrets
         });
@@ -75,7 +84,7 @@ impl Secrets {
         let noted = known.and_then(|at| all.remove(at));
         all.push_back(noted.unwrap_or_else(|| Noted {
             given: given.to_owned(),
-            forms: forms(&secrets()),
+            forms: forms(&secrets()).into_iter().collect(),
         }));
         if all.len() > MAX_SECRETS {
             all.pop_front();
@@ -86,16 +95,31 @@ impl Secrets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The text without what has been noted.
+    /// The text without what has been noted. What is longer than any message is cut, and no secret in two.
     pub(crate) fn hide(&self, text: &str) -> String {
-        let mut shown = text.to_owned();
-        let all = self.all();
-        for form in all.iter().flat_map(|noted| &noted.forms) {
-            let mut from = 0;
-            while let Some(at) = find(&shown, form, from) {
-                shown.replace_range(at..at + form.len(), HIDDEN);
-                from = at + HIDDEN.len();
+        let all: Vec<_> = self.all().iter().map(|it| Arc::clone(&it.forms)).collect();
+        let forms = || all.iter().flat_map(|forms| forms.iter());
+        // A secret that begins in what is shown is searched to its end.
+        let longest = forms().map(String::len).max().unwrap_or_default();
+        let searched = text.floor_char_boundary(MAX_SEARCHED.saturating_add(longest));
+        let lower = text[..searched].to_ascii_lowercase();
+        let mut hits: Vec<_> = forms().flat_map(|form| hits(&lower, form)).collect();
+        hits.sort_unstable_by_key(|hit| (hit.start, Reverse(hit.end)));
+        let end = text.floor_char_boundary(MAX_SEARCHED);
+        let (mut shown, mut from) = (String::new(), 0);
+        for hit in hits.into_iter().take_while(|hit| hit.start < end) {
+            if hit.start >= from {
+                shown.push_str(&text[from..hit.start]);
+                shown.push_str(HIDDEN);
             }
+            // Those that overlap are one.
+            from = from.max(hit.end);
+        }
+        if from < end {
+            shown.push_str(&text[from..end]);
+        }
+        if end < text.len() {
+            shown.push_str(HIDDEN);
         }
         shown
     }
@@ -104,10 +128,50 @@ impl Secrets {
     pub(crate) fn escape(&self, text: &str, limit: usize) -> String {
         escape(&self.hide(text), limit)
     }
+
+    /// As [`Secrets::escape`], for what a server says in a refusal, where it may quote what it was sent in a form of its own.
+    pub(crate) fn quote(&self, text: &str, limit: usize) -> String {
+        // On one line, so that a space ends a word, and cut last: of a long word a short one would be left.
+        escape(&without_secrets(&self.escape(text, usize::MAX)), limit)
+    }
 }
 
-/// How secrets may be written, the longest first: it may hold another one.
-fn forms(secrets: &[String]) -> Vec<String> {
+/// A text without the words that could be a credential echoed back in a form of the server's own: long ones that are no
+/// words of any language, and no names of repositories.
+pub(crate) fn without_secrets(text: &str) -> String {
+    let mut hide_next = false;
+    let words = text.split(' ').map(|word| {
+        let hidden = std::mem::replace(
+            &mut hide_next,
+            matches!(word.trim_end_matches(':'), "Basic" | "Bearer"),
+        );
+        if hidden || is_token(word) {
+            HIDDEN
+        } else {
+            word
+        }
+    });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn is_token(word: &str) -> bool {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=_-.~%".contains(&byte);
+    word.len() >= LONG && word.bytes().all(is_of_token) && !is_name(word)
+}
+
+/// Whether a word reads like `library/some-image` or `MANIFEST_UNKNOWN`.
+fn is_name(word: &str) -> bool {
+    let mut parts = word.split(['/', '.', '_', '-']);
+    parts.all(|part| {
+        let is_short = part.len() < LONG;
+        let is_letter = |byte: u8| byte.is_ascii_lowercase();
+        let is_small = |byte: u8| is_letter(byte) || (is_short && byte.is_ascii_digit());
+        part.bytes().all(is_small) || part.bytes().all(|byte| byte.is_ascii_uppercase())
+    })
+}
+
+/// How secrets may be written.
+fn forms(secrets: &[String]) -> BTreeSet<String> {
     let forms = secrets.iter().flat_map(|secret| {
         let quoted = serde_json::Value::from(secret.as_str()).to_string();
         [
@@ -116,29 +180,24 @@ fn forms(secrets: &[String]) -> Vec<String> {
             url::form_urlencoded::byte_serialize(secret.as_bytes()).collect(),
             utf8_percent_encode(secret, NON_ALPHANUMERIC).to_string(),
             STANDARD.encode(secret),
+            STANDARD_NO_PAD.encode(secret),
+            URL_SAFE.encode(secret),
+            URL_SAFE_NO_PAD.encode(secret),
         ]
     });
     let forms = forms.filter(|form| !form.is_empty());
-    let forms: BTreeSet<_> = forms.map(|form| form.to_ascii_lowercase()).collect();
-    let mut forms: Vec<_> = forms.into_iter().collect();
-    forms.sort_by_key(|form| Reverse(form.len()));
-    forms
+    forms.map(|form| form.to_ascii_lowercase()).collect()
 }
 
-/// Where a form stands in a text, in whatever case, at this byte or after it.
-fn find(text: &str, form: &str, mut from: usize) -> Option<usize> {
-    let lower = text.to_ascii_lowercase();
-    while let Some(at) = lower[from..].find(form).map(|at| from + at) {
-        let end = at + form.len();
+/// Where a form stands in a text, both in lower case.
+fn hits<'a>(lower: &'a str, form: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+    let all = lower.match_indices(form);
+    let all = all.map(|(at, _)| at..at + form.len());
+    all.filter(move |hit| {
         let is_word = |character: char| character.is_alphanumeric();
-        let is_part = lower[..at].chars().next_back().is_some_and(is_word)
-            || lower[end..].chars().next().is_some_and(is_word);
-        if form.len() >= SHORT || !is_part {
-            return Some(at);
-        }
-        from = end;
-    }
-    None
+        form.len() >= SHORT
+            || !(lower[..hit.start].ends_with(is_word) || lower[hit.end..].starts_with(is_word))
+    })
 }
 
 #[cfg(test)]
@@ -166,6 +225,71 @@ mod tests {
             assert_eq!(secrets.hide(&text), expected, "{text}");
         }
         assert!(!format!("{secrets:?}").contains("opaque"));
+    }
+
+    #[test]
+    fn base64_is_hidden_in_all_its_alphabets() {
+        let secrets = Secrets::default();
+        // With both letters in which the alphabets differ, and with padding.
+        let pair = "me:>>>???\u{fb}";
+        let encoded = STANDARD.encode(pair);
+        assert!(encoded.contains('+') && encoded.contains('/') && encoded.ends_with('='));
+        secrets.note_header(&HeaderValue::from_str(&format!("Basic {encoded}")).unwrap());
+        let bare = encoded.trim_end_matches('=');
+        for text in [
+            encoded.clone(),
+            bare.to_owned(),
+            URL_SAFE.encode(pair),
+            URL_SAFE_NO_PAD.encode(pair),
+            utf8_percent_encode(&encoded, NON_ALPHANUMERIC).to_string(),
+            utf8_percent_encode(bare, NON_ALPHANUMERIC).to_string(),
+        ] {
+            assert_eq!(secrets.hide(&format!("<{text}>")), "<…>", "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_that_overlap_leave_nothing_of_either() {
+        let secrets = Secrets::default();
+        secrets.note("first-middle");
+        secrets.note("middle-last!");
+        assert_eq!(secrets.hide("(first-middle-last!)"), "(…)");
+    }
+
+    #[test]
+    fn a_long_text_is_cut_and_no_secret_with_it() {
+        let secrets = Secrets::default();
+        let secret = format!("start{}end", "é".repeat(MAX_SEARCHED));
+        secrets.note(&secret);
+        for before in [0, 1, MAX_SEARCHED - 1] {
+            let text = format!("{}{secret}{}", "-".repeat(before), "+".repeat(1 << 20));
+            let expected = format!("{}……", "-".repeat(before));
+            assert!(secrets.hide(&text) == expected, "{before}");
+        }
+        let before = "-".repeat(MAX_SEARCHED);
+        assert!(secrets.hide(&format!("{before}{secret}")) == format!("{before}…"));
+        assert!(secrets.hide(&before) == before);
+        // As many hits as there can be, in a text of which each has to be seen.
+        secrets.note("hits");
+        let hits = "hits".repeat(MAX_SEARCHED / 4);
+        assert_eq!(secrets.hide(&hits), HIDDEN.repeat(MAX_SEARCHED / 4));
+    }
+
+    #[test]
+    fn what_could_be_a_credential_is_not_quoted() {
+        let quote = |text: &str| Secrets::default().quote(text, 60);
+        for (text, expected) in [
+            ("no Bearer\nabc, please", "no Bearer … please"),
+            ("not with dXNlcjpzZWNyZXQx or so", "not with … or so"),
+            ("not with 0123456789abcdef", "not with …"),
+            ("no library/some-image2 here", "no library/some-image2 here"),
+            ("MANIFEST_UNKNOWN", "MANIFEST_UNKNOWN"),
+        ] {
+            assert_eq!(quote(text), expected);
+        }
+        // No part of it is left where the text is cut.
+        let long = format!("{} {}", "-".repeat(10), "aB3".repeat(100));
+        assert_eq!(quote(&long), "---------- …");
     }
 
     #[test]

@@ -84,7 +84,7 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
     let body = response.beginning(MAX_BODY).await.unwrap_or_default();
     let errors = parse(&body, &secrets);
     let text = if is_plain {
-        without_secrets(&secrets.escape(&String::from_utf8_lossy(&body), 300))
+        secrets.quote(&String::from_utf8_lossy(&body), 300)
     } else {
         String::new()
     };
@@ -99,30 +99,6 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
         account,
     }
     .into()
-}
-
-/// A text without the words that could be a credential echoed back in a form of the server's own: long ones that are no
-/// words of any language.
-pub(crate) fn without_secrets(text: &str) -> String {
-    let is_token = |word: &&str| {
-        word.len() >= 16
-            && word
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"+/=_-.~%".contains(&byte))
-    };
-    let mut hide_next = false;
-    let words = text.split(' ').map(|word| {
-        let hidden = std::mem::replace(
-            &mut hide_next,
-            matches!(word.trim_end_matches(':'), "Basic" | "Bearer"),
-        );
-        if hidden || is_token(&word) {
-            "…"
-        } else {
-            word
-        }
-    });
-    words.collect::<Vec<_>>().join(" ")
 }
 
 fn kind(status: StatusCode, errors: &[RegistryError], account: &Account) -> ErrorKind {
@@ -169,13 +145,13 @@ pub(crate) fn parse(body: &[u8], secrets: &Secrets) -> Vec<RegistryError> {
     };
     let shown = |value: serde_json::Value| match value {
         serde_json::Value::Null => String::new(),
-        serde_json::Value::String(text) => secrets.escape(&text, MAX_SHOWN),
-        other => secrets.escape(&other.to_string(), MAX_SHOWN),
+        serde_json::Value::String(text) => secrets.quote(&text, MAX_SHOWN),
+        other => secrets.quote(&other.to_string(), MAX_SHOWN),
     };
     let entries = body.errors.into_iter().take(20);
     let read = entries.map(|entry| RegistryError {
         code: shown(entry.code),
-        message: secrets.escape(&entry.message.unwrap_or_default(), MAX_SHOWN),
+        message: secrets.quote(&entry.message.unwrap_or_default(), MAX_SHOWN),
         detail: shown(entry.detail),
     });
     read.collect()
@@ -202,6 +178,14 @@ mod tests {
             assert!(parse(body, &Secrets::default()).is_empty());
         }
         assert_eq!(words(&[], "plain"), ": plain");
+    }
+
+    #[test]
+    fn a_credential_in_a_form_of_the_registry_s_own_is_not_shown() {
+        let body = br#"{"errors":[{"code":"c2VjcmV0LWNhbmFyeS0x","message":"not with c2VjcmV0LWNhbmFyeS0x","detail":"c2VjcmV0LWNhbmFyeS0x"}]}"#;
+        let errors = parse(body, &Secrets::default());
+        assert_eq!(words(&errors, ""), " …: not with …");
+        assert_eq!(errors[0].detail, "…");
     }
 
     #[test]
