@@ -263,7 +263,7 @@ impl Exchange {
                     .news(&origin, &response.headers, &self.secrets)
             };
             for text in warnings {
-                let from = url.host_str().unwrap_or_default().to_owned();
+                let from = response.met.shown_host();
                 self.settings.observer.tell(|| Step::Warning { from, text });
             }
             let status = response.status;

@@ -12,6 +12,10 @@ use super::class::Class;
 use super::display::ShownUrl;
 use super::secrets::Secrets;
 use crate::error::{ErrorKind, Failure};
+use crate::escape::escape;
+
+/// How many characters of a host are shown: all that a name may have.
+const MAX_HOST: usize = 253;
 
 /// Why a URL that a server gave is not requested.
 #[derive(Debug, Snafu)]
@@ -90,6 +94,12 @@ impl Met {
         self.check(url)
     }
 
+    /// The host, which a server that redirected may have chosen, as it may be shown.
+    pub(crate) fn shown_host(&self) -> String {
+        let host = self.url.host_str().unwrap_or_default();
+        self.secrets.escape(host, MAX_HOST)
+    }
+
     fn join(&self, text: &str) -> Result<Url, Error> {
         let text = text.trim();
         // Some registries leave out the scheme of their own address.
@@ -99,16 +109,12 @@ impl Met {
             _ => self.url.join(text),
         };
         joined.map_err(|source| {
-            // What does not parse cannot be shown in parts, and its tail may be a signature.
-            let text = text
-                .split(['?', '#'])
-                .next()
-                .unwrap_or_default()
-                .chars()
-                .take(200)
-                .collect::<String>();
+            // What does not parse cannot be shown in parts, and its tail may be a signature. Part of a secret is none that
+            // is known, so nothing is cut before they are hidden.
+            let hidden = self.secrets.hide(text);
+            let text = hidden.split(['?', '#']).next().unwrap_or_default();
             NotAUrlSnafu {
-                text: self.secrets.hide(&text).escape_debug().to_string(),
+                text: escape(text, 200),
             }
             .into_error(source)
         })
@@ -278,5 +284,29 @@ mod tests {
             !error.contains("canary") && !error.contains("hunter2"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn nothing_of_a_secret_is_left_where_a_bad_place_is_cut() {
+        let server = met("https://registry.example/", Class::Public);
+        server.secrets.note("canary?tail");
+        server.secrets.note("canary#tail");
+        for before in [0, 190] {
+            for secret in ["canary?tail", "canary#tail", "canary%3ftail"] {
+                let text = format!("https://[{}{secret}", "-".repeat(before));
+                let error = server.resolve(&text).unwrap_err();
+                assert!(matches!(error, Error::NotAUrl { .. }));
+                let error = error.to_string();
+                assert!(!error.contains("can"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_host_that_repeats_a_secret_is_not_shown() {
+        let server = met("https://Canary-1.example/", Class::Public);
+        assert_eq!(server.shown_host(), "canary-1.example");
+        server.secrets.note("Canary-1");
+        assert_eq!(server.shown_host(), "….example");
     }
 }

@@ -590,7 +590,7 @@ impl Upload<'_> {
             return;
         }
         let asked = response.secrets().escape(asked, 100);
-        let from = response.met.url.host_str().unwrap_or_default().to_owned();
+        let from = response.met.shown_host();
         let what = format!("`{LEAST}: {asked}`, which is no number of bytes up to {MAX_LEAST}");
         let tell = || Step::Ignored { from, what };
         self.repository.observer().tell(tell);
