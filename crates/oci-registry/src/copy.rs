@@ -218,6 +218,8 @@ struct Copy<'a> {
     writing: RwLock<()>,
     /// What was begun, manifests and blobs apart, so that nothing moves twice; whoever comes second waits for the first.
     begun: Mutex<HashMap<(Digest, bool), Once>>,
+    /// Whether blobs that may be absent are at the source. Whoever else names one may not do without it.
+    present: Mutex<HashMap<Digest, Arc<OnceCell<bool>>>>,
     /// The manifests whose referrers were begun; whoever comes second waits here, too.
     asked: Mutex<HashMap<Digest, Once>>,
 }
@@ -264,6 +266,7 @@ impl<'a> Copy<'a> {
             moving: Semaphore::new(options.concurrency.clamp(1, Semaphore::MAX_PERMITS)),
             writing: RwLock::default(),
             begun: Mutex::default(),
+            present: Mutex::default(),
             asked: Mutex::default(),
         }
     }
@@ -515,10 +518,34 @@ impl<'a> Copy<'a> {
     }
 
     async fn blob(&self, descriptor: &Descriptor, owner: &Identifier) -> Result<(), Error> {
+        if descriptor.media_type.is_nondistributable() && !self.is_present(descriptor).await? {
+            return Ok(());
+        }
         let once = self.once(&descriptor.digest, false);
         once.get_or_try_init(|| self.bring_blob(descriptor, owner))
             .await?;
         Ok(())
+    }
+
+    /// Whether a blob that may be absent is at the source; told once when it is not.
+    async fn is_present(&self, descriptor: &Descriptor) -> Result<bool, Error> {
+        let once = Arc::clone(
+            lock(&self.present)
+                .entry(descriptor.digest.clone())
+                .or_default(),
+        );
+        let look = || async {
+            let _leave = self.moving.acquire().await;
+            let found = self.source.blob(descriptor).await.optional();
+            let found = found.with_context(|_| ReadSnafu {
+                place: self.source.describe(&descriptor.digest.clone().into()),
+            })?;
+            if found.is_none() {
+                (self.options.observer)(CopyEvent::Skipped(descriptor.clone()));
+            }
+            Ok(found.is_some())
+        };
+        once.get_or_try_init(look).await.copied()
     }
 
     async fn bring_blob(
@@ -527,16 +554,6 @@ impl<'a> Copy<'a> {
         owner: &Identifier,
     ) -> Result<Vec<Digest>, Error> {
         let _leave = self.moving.acquire().await;
-        if descriptor.media_type.is_nondistributable() {
-            let found = self.source.blob(descriptor).await.optional();
-            let found = found.with_context(|_| ReadSnafu {
-                place: self.source.describe(&descriptor.digest.clone().into()),
-            })?;
-            if found.is_none() {
-                (self.options.observer)(CopyEvent::Skipped(descriptor.clone()));
-                return Ok(Vec::new());
-            }
-        }
         let content = Arc::new(Borrowed::new(self.source, descriptor));
         let blob = Blob::from_content(descriptor.clone(), Arc::clone(&content) as _)
             .with_origin(self.source.origin().cloned());

@@ -163,8 +163,7 @@ pub async fn verify(
         let Some((piece, outcome)) = checks.next().await else {
             break;
         };
-        let may_be_absent =
-            piece.depth.is_none() && piece.descriptor.media_type.is_nondistributable();
+        let may_be_absent = may_be_absent(&piece.descriptor, piece.depth.is_some());
         if may_be_absent && matches!(&outcome, Err(error) if error.kind() == ErrorKind::NotFound) {
             verified.skipped += 1;
             (options.observer)(VerifyEvent::Skipped(&piece.descriptor));
@@ -205,14 +204,31 @@ pub async fn verify(
 }
 
 /// What a descriptor says of the content that it names.
-type Claim = (Digest, u64, Option<(MediaType, String)>);
+#[derive(PartialEq, Eq, Hash)]
+struct Claim {
+    digest: Digest,
+    size: u64,
+    may_be_absent: bool,
+    /// Of a manifest, its media type and the content that stands in the descriptor.
+    of_manifest: Option<(MediaType, String)>,
+}
 
 fn claim(descriptor: &Descriptor, is_manifest: bool) -> Claim {
     let of_manifest = is_manifest.then(|| {
         let data = descriptor.data.clone().unwrap_or_default();
         (descriptor.media_type.clone(), data)
     });
-    (descriptor.digest.clone(), descriptor.size, of_manifest)
+    Claim {
+        digest: descriptor.digest.clone(),
+        size: descriptor.size,
+        may_be_absent: may_be_absent(descriptor, is_manifest),
+        of_manifest,
+    }
+}
+
+/// Whether an artifact is whole without it, as far as this descriptor says.
+fn may_be_absent(descriptor: &Descriptor, is_manifest: bool) -> bool {
+    !is_manifest && descriptor.media_type.is_nondistributable()
 }
 
 /// Whether a failure is one of the content, and not one of the way to it.
@@ -490,5 +506,28 @@ mod tests {
         let root = root.digest().clone().into();
         let verified = verify(&layout, &root, VerifyOptions::default()).await;
         assert_eq!(verified.unwrap_err().kind(), ErrorKind::Mismatch);
+    }
+
+    #[tokio::test]
+    async fn what_may_be_absent_here_and_not_there_is_missing() {
+        let home = tempfile::tempdir().unwrap();
+        let layout = Layout::create(home.path()).await.unwrap();
+        let foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar";
+        for names in [vec![foreign], vec![foreign, "a/b"], vec!["a/b", foreign]] {
+            let layers = names.iter();
+            let layers = layers.map(|name| Blob::from_bytes((*name).into(), "foreign"));
+            let layers = layers.collect();
+            let packed = Packed::new("a/b".into(), Blob::empty(), layers, Annotations::new());
+            let packed = packed.unwrap();
+            layout.push_blob(&Blob::empty()).await.unwrap();
+            layout.push_manifest(packed.manifest()).await.unwrap();
+            let (verified, wrong) = outcome(&layout, packed.manifest()).await;
+            if names.len() == 1 {
+                assert_eq!(verified.unwrap().skipped, 1);
+            } else {
+                assert_eq!(verified.unwrap_err().kind(), ErrorKind::Mismatch);
+                assert_eq!(wrong, [Digest::sha256(b"foreign")]);
+            }
+        }
     }
 }

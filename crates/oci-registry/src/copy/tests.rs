@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::blob::BlobStream;
+use crate::layout::Layout;
 use crate::manifest::{Annotations, Index, MediaType};
 use crate::memory::Memory;
 use crate::pack::Packed;
@@ -226,4 +227,40 @@ async fn no_tag_goes_before_what_is_about_it_whatever_other_tag_was_first() {
     assert_eq!(error.kind(), ErrorKind::Network);
     let tags: Vec<Tag> = to.tags().try_collect().await.unwrap();
     assert!(tags.is_empty(), "{tags:?}");
+}
+
+#[tokio::test]
+async fn what_may_be_absent_here_and_not_there_is_wanted() {
+    let home = tempfile::tempdir().unwrap();
+    let source = Layout::create(home.path()).await.unwrap();
+    let names = [
+        "application/vnd.oci.image.layer.nondistributable.v1.tar",
+        "a/b",
+    ];
+    for (count, is_refused) in [(1, false), (2, true)] {
+        for is_turned in [false, true] {
+            let layers = names[..count].iter();
+            let layers = layers.map(|name| Blob::from_bytes((*name).into(), "foreign"));
+            let mut layers: Vec<_> = layers.collect();
+            if is_turned {
+                layers.reverse();
+            }
+            let packed = Packed::new("a/b".into(), Blob::empty(), layers, Annotations::new());
+            let packed = packed.unwrap();
+            source.push_blob(&Blob::empty()).await.unwrap();
+            source.push_manifest(packed.manifest()).await.unwrap();
+            let options = CopyOptions {
+                concurrency: 1,
+                ..CopyOptions::default()
+            };
+            let root = packed.manifest().digest().clone().into();
+            let source: Arc<dyn Source> = Arc::new(source.clone());
+            let copied = copy(&source, &root, &Memory::new(), options).await;
+            let outcome = copied
+                .map(|_| ())
+                .map_err(|error| (error.kind(), error.side()));
+            let refused = Err((ErrorKind::NotFound, Some(Side::Source)));
+            assert_eq!(outcome, if is_refused { refused } else { Ok(()) });
+        }
+    }
 }
