@@ -294,3 +294,36 @@ fn a_registry_with_a_path() {
         );
     }
 }
+
+#[test]
+fn names_that_other_places_write_otherwise() {
+    for (given, meant) in [
+        ("oci://ghcr.io/acme/widgets", "write `ghcr.io/acme/widgets`"),
+        ("oci://127.0.0.1:1/widgets", "write `127.0.0.1:1/widgets`"),
+        ("./out", "write `oci:./out`"),
+        ("../out/widgets", "write `oci:../out/widgets`"),
+        ("/srv/out", "write `oci:/srv/out`"),
+    ] {
+        let refused = Home::new().cargo_oci(["pull", given]).fails_with(2);
+        assert!(refused.stderr.contains(meant), "{refused}");
+    }
+}
+
+#[test]
+fn what_is_damaged_is_named_with_what_to_do() {
+    let home = Home::new();
+    let write = |path: &str, text: &str| {
+        let path = home.path().join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, text).unwrap();
+    };
+    let marker = r#"{"imageLayoutVersion":"1.0.0"}"#;
+    write("no-index/oci-layout", marker);
+    write("no-index/index.json", "{bad");
+    write("no-marker/oci-layout", "bad");
+    for layout in ["oci:no-index", "oci:no-marker"] {
+        let refused = home.cargo_oci(["tags", layout]).fails_with(8);
+        assert!(refused.stderr.contains("help: "), "{refused}");
+        assert!(refused.stderr.contains("copy it anew"), "{refused}");
+    }
+}

@@ -103,6 +103,15 @@ impl Failure for Error {
             Self::NoLayout { directory } => layouts_below(directory),
             Self::NoDirectory { .. } => vec!["check the path".into()],
             Self::AManifest { .. } => vec!["delete it as a manifest".into()],
+            Self::Parse { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } => {
+                vec![
+                    "what is there is no layout, or damaged: copy it anew, into another directory"
+                        .into(),
+                ]
+            }
+            Self::OtherVersion { .. } => {
+                vec!["have it written anew in the version that is known".into()]
+            }
             Self::Occupied { .. } => vec!["name a directory that is new or empty".into()],
             _ => Vec::new(),
         }

@@ -141,6 +141,24 @@ impl FromStr for Location {
             }
             Ok(PathBuf::from(path))
         };
+        // As lists of what is installed and CI write the name of something in a registry.
+        if let Some(rest) = text.strip_prefix("oci://")
+            && rest.split('/').next().is_some_and(is_registry)
+        {
+            let problem = "a reference has no scheme";
+            let help = format!("write `{}`", rest.escape_debug());
+            return Err(failure("location", text, (problem, 0..6), Some(help)));
+        }
+        if text.starts_with("./") || text.starts_with("../") || text.starts_with('/') {
+            let problem = "the registry is missing";
+            let help = format!("write `oci:{}` for a layout directory", text.escape_debug());
+            return Err(failure(
+                "location",
+                text,
+                (problem, 0..text.len()),
+                Some(help),
+            ));
+        }
         if let Some(rest) = text.strip_prefix("oci:") {
             let (directory, identifier) = split_identifier(rest);
             return Ok(Self::Layout {
