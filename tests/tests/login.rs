@@ -90,6 +90,10 @@ fn what_the_registry_refuses_is_not_kept() {
         let login = home.cargo_oci(["login", host, "-u", USER, "--password-stdin"]);
         let refused = login.reading(CANARY).fails_with(3);
         assert!(!refused.stderr.contains(CANARY), "{refused}");
+        let said = format!("failed to log in to `{host}`: it refused");
+        assert!(refused.stderr.contains(&said), "{refused}");
+        assert!(refused.stderr.contains("help: check both"), "{refused}");
+        assert!(!refused.stderr.contains("cargo oci login"), "{refused}");
         assert_eq!(config(&home), None);
     }
     let home = Home::new();
@@ -275,4 +279,23 @@ fn an_interrupt_at_the_question_leaves_the_terminal_as_it_was() {
         "{shown}"
     );
     assert_eq!(config(&home), None);
+}
+
+#[test]
+fn configuration_that_is_broken_is_to_be_mended() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::with_passwords(), Home::new());
+    let reference = format!("{}/widgets", registry.host());
+    let tags = || home.cargo_oci(["tags", &reference]);
+    let broken = tags().with("DOCKER_AUTH_CONFIG", "{bad").fails_with(2);
+    assert!(broken.stderr.contains("mend it"), "{broken}");
+    let file = home.docker_config().join("config.json");
+    fs::create_dir_all(home.docker_config()).unwrap();
+    fs::write(&file, "{bad").unwrap();
+    let broken = tags().fails_with(2);
+    assert!(broken.stderr.contains("mend it"), "{broken}");
+    fs::write(&file, r#"{"credsStore":"nowhere"}"#).unwrap();
+    let missing = tags().fails_with(3);
+    let advice = "install `docker-credential-nowhere`";
+    assert!(missing.stderr.contains(advice), "{missing}");
 }

@@ -50,7 +50,17 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let name = &flags.registry;
     let credential = ask(&flags).await?;
     let registry = session.registry_as(name, Given(credential.clone()))?;
-    let pong = registry.ping().await?;
+    let pong = registry
+        .ping()
+        .await
+        .map_err(|error| match error.kind() {
+            kind @ (ErrorKind::Unauthenticated | ErrorKind::Denied) => Error::new(
+                kind,
+                format!("failed to log in to `{name}`: it refused the user name or the password"),
+            )
+            .help("check both; many registries take no password of a person but a token, which may have expired"),
+            _ => Error::from(error),
+        })?;
     let reporter = session.reporter;
     if pong.credential_source.is_none() {
         reporter.note(format_args!(

@@ -63,6 +63,20 @@ pub(crate) enum Error {
 }
 
 impl Failure for Error {
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::Read { .. } => vec!["check its permissions".into()],
+            Self::TooLarge { .. } | Self::Parse { .. } => vec![
+                "mend it or take it away: it is JSON, as docker writes it to its `config.json`"
+                    .into(),
+            ],
+            Self::ParseAuth { key, .. } => vec![format!(
+                "take the entry away, and log in to `{}` again",
+                key.escape_debug()
+            )],
+        }
+    }
+
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Read { .. } => ErrorKind::Io,

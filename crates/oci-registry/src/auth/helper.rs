@@ -42,6 +42,19 @@ pub(super) struct Unhelped {
 }
 
 impl Failure for Unhelped {
+    fn help(&self) -> Vec<String> {
+        let place = &self.place;
+        vec![match &self.source {
+            Error::Absent { program } => format!(
+                "install `{program}`, or take it out of {place}: `credsStore` or `credHelpers` names it"
+            ),
+            Error::Name { .. } => format!("mend `credsStore` or `credHelpers` in {place}"),
+            _ => format!(
+                "run it by hand to see what is wrong, or take it out of {place}: `credsStore` or `credHelpers` names it"
+            ),
+        }]
+    }
+
     fn kind(&self) -> ErrorKind {
         ErrorKind::Unauthenticated
     }
