@@ -181,6 +181,20 @@ pub async fn find(
     identifier: &Identifier,
     wanted: &Wanted,
 ) -> crate::Result<Manifest> {
+    let (found, _) = find_listed(source, identifier, wanted).await?;
+    Ok(found)
+}
+
+/// [`find`], and the index that `identifier` names, when that led to the manifest.
+///
+/// # Errors
+///
+/// As [`find`].
+pub async fn find_listed(
+    source: &dyn Source,
+    identifier: &Identifier,
+    wanted: &Wanted,
+) -> crate::Result<(Manifest, Option<Manifest>)> {
     let root = source.manifest(identifier).await;
     let offered = match &root {
         Ok(root) => match root.as_index() {
@@ -193,7 +207,7 @@ pub async fn find(
                     offered: Vec::new(),
                 };
                 if let Some(manifest) = search.within(index, 0).await? {
-                    return Ok(manifest);
+                    return Ok((manifest, Some(root.clone())));
                 }
                 search.offered
             }
@@ -203,7 +217,7 @@ pub async fn find(
                 {
                     vec![package.target]
                 }
-                _ => return Ok(root.clone()),
+                _ => return Ok((root.clone(), None)),
             },
         },
         Err(_) => Vec::new(),
@@ -219,7 +233,7 @@ pub async fn find(
                 PackageTarget::read(manifest).is_some_and(|package| fits(&package, wanted))
             };
             if let Some(manifest) = manifest.filter(is_fitting) {
-                return Ok(manifest);
+                return Ok((manifest, None));
             }
         }
     }

@@ -99,7 +99,7 @@ mod target;
 mod tree;
 
 pub use artifact::{Artifact, MAX_LAYERS, PackOptions, check_annotations, pack};
-pub use choose::{Machine, Wanted, choose, fallback_tags, find};
+pub use choose::{Machine, Wanted, choose, fallback_tags, find, find_listed};
 pub use comparison::{Comparison, compare};
 pub use config::Config;
 pub use contents::{Contents, contents};

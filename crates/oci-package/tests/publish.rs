@@ -1075,10 +1075,9 @@ async fn floating_tags_follow_releases_and_never_go_back() {
             .unwrap()
     };
     let tag = |text: &str| text.parse::<Tag>().unwrap();
-    let moved = |texts: [&str; 3]| texts.map(|text| Floated::Moved(tag(text))).to_vec();
     assert_eq!(
         publish_version("1.2.3").await,
-        moved(["1.2", "1", "latest"])
+        ["1.2", "1", "latest"].map(|text| Floated::Created(tag(text)))
     );
     assert_eq!(
         publish_version("1.2.3").await,
@@ -1086,7 +1085,11 @@ async fn floating_tags_follow_releases_and_never_go_back() {
     );
     assert_eq!(
         publish_version("1.10.0").await,
-        moved(["1.10", "1", "latest"])
+        [
+            Floated::Created(tag("1.10")),
+            Floated::Moved(tag("1")),
+            Floated::Moved(tag("latest"))
+        ]
     );
     let ahead = "1.10.0".parse().unwrap();
     assert_eq!(

@@ -41,6 +41,13 @@ pub enum Note {
         /// The tag that was moved.
         tag: Tag,
     },
+    /// The index is written when all declared targets are there, and some are not.
+    IndexWaits {
+        /// The tag of the index.
+        tag: Tag,
+        /// The targets that are not there yet.
+        missing: Vec<String>,
+    },
     /// The tags could not be listed, so that targets nobody wrote into the index yet were not looked for.
     TagsUnlisted {
         /// What went wrong.
@@ -80,6 +87,9 @@ impl fmt::Display for Note {
             }
             Self::LaterWriter { tag } => {
                 write!(f, "another writer moved `{tag}` after us, and won")
+            }
+            Self::IndexWaits { tag, missing } => {
+                write!(f, "the index of {tag} waits for {}", missing.join(", "))
             }
             Self::TagsUnlisted { problem } => {
                 write!(

@@ -52,7 +52,9 @@ impl Failure for Error {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Floated {
-    /// It names the index now.
+    /// It is new, and names the index.
+    Created(Tag),
+    /// It names the index now, and named another before.
     Moved(Tag),
     /// It named the index already.
     Current(Tag),
@@ -87,7 +89,7 @@ pub async fn float(
         floated.push(foresee(to, index, &version, tag).await?);
     }
     for floated in &floated {
-        if let Floated::Moved(tag) = floated {
+        if let Floated::Created(tag) | Floated::Moved(tag) = floated {
             // Never sent twice: in between, another job may have moved it on to a higher version.
             if let Err(error) = to.tag_once(index, tag).await {
                 let now = foresee(to, index, &version, tag.clone()).await;
@@ -113,7 +115,7 @@ async fn foresee(
     let name = || to.describe(&identifier);
     let held = to.manifest(&identifier).await.optional();
     let Some(held) = held.with_context(|_| LookUpSnafu { name: name() })? else {
-        return Ok(Floated::Moved(tag));
+        return Ok(Floated::Created(tag));
     };
     ensure!(
         PackageIndex::read(&held).is_some(),

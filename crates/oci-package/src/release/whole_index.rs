@@ -154,10 +154,14 @@ impl Writer<'_> {
         // The index last, so that as little as possible happens between here and writing it.
         let (held, held_entries) = self.held_index().await?.unzip();
         let held_entries: PackageIndex = held_entries.unwrap_or_default();
-        if let (None, Some(declared)) = (&held, &self.options.declared)
-            && !declared.iter().all(|target| news.contains_key(target))
-        {
-            return Ok(None);
+        if let (None, Some(declared)) = (&held, &self.options.declared) {
+            let missing = declared.iter().filter(|target| !news.contains_key(*target));
+            let missing: Vec<_> = missing.cloned().collect();
+            if !missing.is_empty() {
+                let tag = self.tag.index().clone();
+                self.note(Note::IndexWaits { tag, missing });
+                return Ok(None);
+            }
         }
         let own_target = claim.as_ref().map(|claim| claim.target);
         let is_others =
