@@ -20,7 +20,7 @@ use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::escape::is_active;
 use crate::manifest::Descriptor;
 use crate::storage::Source;
-use staging::{Staged, Staging};
+use staging::{Fetched, Staged, Staging};
 
 /// Longest part of a name, in bytes, that file systems take.
 const MAX_COMPONENT: usize = 255;
@@ -315,17 +315,17 @@ pub async fn unpack(
             started(file, &meter);
             fetch(source, file, meter, staging, number)
                 .await
-                .map(|staged| (number, staged))
+                .map(|fetched| (number, fetched))
         });
     }
     // In any order: each is known by its number.
-    let mut staged: Vec<(usize, Staged)> = futures_util::stream::iter(fetches)
+    let mut done: Vec<(usize, Fetched)> = futures_util::stream::iter(fetches)
         .buffer_unordered(options.concurrency.max(1))
         .try_collect()
         .await?;
-    staged.sort_by_key(|(number, _)| *number);
+    done.sort_by_key(|(number, _)| *number);
     let mut directories = BTreeSet::new();
-    let named = name(staged, &wanted, directory, &options, &mut directories).await;
+    let named = name(done, &wanted, directory, &options, &mut directories).await;
     for directory in directories {
         sync_directory(&directory);
     }
@@ -334,13 +334,13 @@ pub async fn unpack(
 
 /// Gives files that were fetched their final names, and notes in which directories.
 async fn name(
-    staged: Vec<(usize, Staged)>,
+    fetched: Vec<(usize, Fetched)>,
     wanted: &[(&Extract, PathBuf)],
     directory: &Path,
     options: &UnpackOptions<'_>,
     directories: &mut BTreeSet<PathBuf>,
 ) -> crate::Result<()> {
-    for ((_, staged), (file, path)) in staged.into_iter().zip(wanted) {
+    for ((_, fetched), (file, path)) in fetched.into_iter().zip(wanted) {
         let parent = path.parent().unwrap_or(directory);
         if !directories.contains(parent) {
             tokio::fs::create_dir_all(parent)
@@ -349,7 +349,7 @@ async fn name(
         }
         // Looked at again: fetching takes its time.
         check_parents(&file.name, directory)?;
-        let temporary = tempfile::TempPath::try_from_path(&staged.path);
+        let temporary = tempfile::TempPath::try_from_path(&fetched.path);
         let temporary = temporary.context(WriteFileSnafu { path })?;
         if options.replace {
             temporary
@@ -460,7 +460,7 @@ async fn fetch(
     meter: Meter,
     staging: &Staging,
     number: usize,
-) -> Result<Staged, Error> {
+) -> Result<Fetched, Error> {
     let mut staged = staging.open(&file.descriptor, number)?;
     let mut fetched = fetch_rest(source, file, &meter, &staged).await;
     let is_wrong = |fetched: &crate::Result<()>| matches!(fetched, Err(error) if error.kind() == ErrorKind::Mismatch);
@@ -476,7 +476,7 @@ async fn fetch(
         name: file.name.clone(),
     })?;
     set_mode(&staged.path, file.executable).context(WriteFileSnafu { path: &staged.path })?;
-    Ok(staged)
+    Ok(staged.finish())
 }
 
 /// Fetches what is not there of a file.
@@ -659,6 +659,33 @@ mod tests {
             assert_eq!(mode("demo") & 0o700, 0o700);
             assert_eq!(mode("examples/x") & 0o111, 0);
         }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn no_file_stays_open_until_the_last_is_fetched() {
+        let home = tempfile::tempdir().unwrap();
+        let names: Vec<_> = (0..40).map(|number| format!("{number}")).collect();
+        let all: Vec<_> = names.iter().map(|name| (name.as_str(), "data")).collect();
+        let (memory, files) = artifact(&all).await;
+        let most = std::sync::atomic::AtomicUsize::new(0);
+        let count = || {
+            let open = std::fs::read_dir("/proc/self/fd").unwrap();
+            let open = open.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+            let open = open.filter(|path| path.starts_with(home.path())).count();
+            most.fetch_max(open, std::sync::atomic::Ordering::Relaxed);
+        };
+        let options = UnpackOptions {
+            concurrency: 2,
+            started: &|_, _| count(),
+            observer: &|_, _| count(),
+            ..UnpackOptions::default()
+        };
+        unpack(&memory, &files, home.path(), options).await.unwrap();
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), files.len());
+        // Those that are being fetched, each under at most three handles, and none beside them.
+        let most = most.into_inner();
+        assert!(most <= 6, "{most} were open at once");
     }
 
     #[tokio::test]

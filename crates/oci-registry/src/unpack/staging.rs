@@ -45,6 +45,15 @@ pub(super) struct Staged {
     pub(super) is_kept: bool,
 }
 
+/// A file that is fetched and on the disk, and has no final name yet.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) path: PathBuf,
+    /// Keeps others away from what they could find; what is in a directory of its own is closed, since a system lets no
+    /// program have many files open.
+    _lock: Option<File>,
+}
+
 impl Staging {
     pub(super) fn within(directory: &Path) -> Self {
         Self {
@@ -123,6 +132,14 @@ impl Drop for Staging {
 }
 
 impl Staged {
+    /// Nothing more is written to it.
+    pub(super) fn finish(self) -> Fetched {
+        Fetched {
+            path: self.path,
+            _lock: self.is_kept.then_some(self.file),
+        }
+    }
+
     /// Forgets what is there.
     pub(super) fn restart(&mut self) -> Result<(), Error> {
         let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
