@@ -80,7 +80,7 @@ impl Notes {
         change: impl FnOnce(&mut BTreeSet<RegistryName>) -> bool,
     ) -> crate::Result<()> {
         let _turn = match &self.path {
-            Some(path) => Some(file::Turn::wait(path).await),
+            Some(path) => Some(file::Turn::wait(path).await?),
             None => None,
         };
         let mut names = self.read().await?;

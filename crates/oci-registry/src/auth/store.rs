@@ -257,7 +257,7 @@ impl Document {
         place: &str,
         change: impl FnOnce(&mut Self) -> bool,
     ) -> crate::Result<()> {
-        let _turn = file::Turn::wait(path).await;
+        let _turn = file::Turn::wait(path).await?;
         let mut document = Self::read(path, place).await?;
         if change(&mut document) {
             document.write(path, place)?;
