@@ -22,7 +22,7 @@ use crate::storage::Source;
 enum Error {
     #[snafu(display("failed to verify `{place}`"))]
     Read { place: String, source: crate::Error },
-    #[snafu(display("{wrong} of the {count} documents and blobs of `{place}` {} not what they should be", if *wrong == 1 { "is" } else { "are" }))]
+    #[snafu(display("{wrong} of the {count} documents and blobs of `{place}` {}", if *wrong == 1 { "is not what it should be" } else { "are not what they should be" }))]
     Wrong {
         place: String,
         wrong: usize,
