@@ -291,3 +291,31 @@ fn programs_are_told_as_it_is_documented() {
     assert_eq!(of("oci-index").unwrap()["targets"][0], ARM);
     assert!(of("oci-finished").is_some());
 }
+
+#[test]
+fn a_copy_says_what_a_tag_named_before() {
+    let home = Home::new();
+    let release = Release::push(&home, "oci:out");
+    release.push_with(&home, "oci:out", MAC, "others", &["--tag=nightly"]);
+    let schema = Schema::documented();
+    let copy = |source: &str| {
+        let line = ["copy", source, "oci:other:stable", "--message-format=json"];
+        let copied = home.cargo_oci(line).succeeds();
+        let told = schema.check(&copied.stdout);
+        let tags = told.into_iter();
+        let tags = tags.filter(|message| message["reason"] == "oci-tag");
+        let actions: Vec<_> = tags.map(|tag| tag["action"].clone()).collect();
+        (copied, actions)
+    };
+    let (first, actions) = copy("oci:out/widgets:1.2.3");
+    assert_eq!(actions, ["tagged"], "{first}");
+    let before = Layout::open(home.path().join("other"));
+    let before = before.digest("stable").unwrap();
+    let (second, actions) = copy("oci:out/widgets:nightly");
+    assert_eq!(actions, ["moved"], "{second}");
+    let note = format!("`oci:other:stable` named {before} before");
+    assert!(second.stderr.contains(&note), "{second}");
+    assert!(second.stderr.contains("Moved oci:other:stable"), "{second}");
+    let (again, actions) = copy("oci:out/widgets:nightly");
+    assert!(actions.is_empty(), "{again}");
+}

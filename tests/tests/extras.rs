@@ -3,6 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
+use e2e::messages::Schema;
 use e2e::program::{Home, Run};
 use e2e::registry::Registry;
 use e2e::require;
@@ -115,16 +116,54 @@ fn the_index_waits_for_the_targets_of_the_release() {
     let odd = one(OTHER, &["--targets-of-release", "linux"]).fails_with(2);
     assert!(odd.stderr.contains("not a target triple"), "{odd}");
 
-    one(OTHER, &["--targets-of-release", &both]).succeeds();
+    let json = ["--targets-of-release", &both, "--message-format=json"];
+    let first = one(OTHER, &json).succeeds();
     assert_eq!(registry.tags("widgets"), [format!("1.2.3__{OTHER}")]);
+    let note = format!("the index of 1.2.3 waits for {}", host_triple());
+    assert!(first.stderr.contains(&note), "{first}");
+    let told = Schema::documented().check(&first.stdout);
+    let warned = |message: &serde_json::Value| {
+        message["reason"] == "oci-warning" && message["message"] == *note
+    };
+    assert!(told.iter().any(warned), "{first}");
+    // It is no release yet, and how to take it all the same is said.
+    let repository = format!("{host}/widgets");
+    for line in [
+        &["pull", &repository][..],
+        &["inspect", &repository],
+        &["install", &repository, "--version=^1"],
+    ] {
+        let absent = home.cargo_oci(line.iter().copied()).fails_with(4);
+        assert!(
+            absent.stderr.contains("`1.2.3` is not complete"),
+            "{absent}"
+        );
+        assert!(
+            absent.stderr.contains(&format!("`{repository}:1.2.3`")),
+            "{absent}"
+        );
+    }
+    let other = home.cargo_oci(["install", &repository, "--version=^2"]);
+    let other = other.fails_with(4);
+    assert!(!other.stderr.contains("is not complete"), "{other}");
+    let named = format!("{repository}:1.2.3");
+    let pull = ["pull", &named, "--target", OTHER, "--output=early"];
+    home.cargo_oci(pull).succeeds();
+
     let waits = one(OTHER, &["--floating"]).with("CARGO_OCI_TARGETS", both.replace(',', " "));
     let waits = waits.succeeds();
     assert!(waits.stderr.contains("not complete yet"), "{waits}");
-    one(
+    let complete = one(
         host_triple(),
         &["--floating", "--targets-of-release", &both],
     )
     .succeeds();
+    assert!(
+        complete.stderr.contains("Tagged") && complete.stderr.contains("widgets:latest"),
+        "{complete}"
+    );
+    assert!(!complete.stderr.contains("Moved"), "{complete}");
+    assert!(!complete.stderr.contains("waits for"), "{complete}");
     let (_, index) = registry.manifest("widgets", "1.2.3").unwrap();
     assert_eq!(index["manifests"].as_array().unwrap().len(), 2);
     assert_eq!(

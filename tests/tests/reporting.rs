@@ -340,3 +340,75 @@ fn bars_are_drawn_where_they_are_asked_for() {
         assert_eq!(run.succeeds().stderr, "");
     }
 }
+
+#[test]
+fn a_command_line_that_is_wrong_is_told_to_programs_and_ci_too() {
+    let (home, schema) = (Home::new(), Schema::documented());
+    for (line, said) in [
+        (
+            &["tags", "nope", "--message-format", "json"][..],
+            "the registry is missing",
+        ),
+        (
+            &["push", "--message-format=json", "nope"],
+            "the registry is missing",
+        ),
+        (
+            &["pull", "a.b/c", "--unknown", "--message-format=json"],
+            "unexpected argument",
+        ),
+    ] {
+        let refused = home.cargo_oci(line.iter().copied()).outcome();
+        assert_eq!(refused.code, Some(2), "{refused}");
+        assert!(refused.stderr.contains(said), "{refused}");
+        let told = schema.check(&refused.stdout);
+        assert_eq!(reasons(&told), ["oci-error"], "{refused}");
+        assert_eq!(told[0]["kind"], "invalid_input");
+        let message = told[0]["message"].as_str().unwrap();
+        assert!(message.contains(said), "{message}");
+    }
+    let refused = home.cargo_oci(["pull", "nope"]);
+    let refused = refused.with("GITHUB_ACTIONS", "true").fails_with(2);
+    assert!(
+        refused
+            .stderr
+            .starts_with("::error title=cargo oci::failed"),
+        "{refused}"
+    );
+    assert_eq!(refused.stdout, "");
+    // What stands behind `--` is no flag, and help is no failure.
+    let behind = ["tags", "--", "nope", "--message-format=json"];
+    let behind = home.cargo_oci(behind).outcome();
+    assert_eq!(behind.code, Some(2), "{behind}");
+    assert_eq!(behind.stdout, "");
+    let help = home.cargo_oci(["tags", "--help", "--message-format=json"]);
+    let help = help.succeeds();
+    assert!(!help.stdout.contains("oci-error"), "{help}");
+}
+
+#[test]
+fn what_is_found_through_an_index_names_it() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    sources.write("made", "x");
+    let place = format!("oci:{}", home.path().join("out").display());
+    push(&home, &sources, &place, &["--file=round=made"]).succeeds();
+    let repository = format!("{place}/widgets");
+    let index = e2e::layout::Layout::open(home.path().join("out/widgets"));
+    let index = index.digest("1.2.3").unwrap();
+    let direct = format!("{repository}:{}", sources.target_tag());
+    for (line, expected) in [
+        (["pull", &repository, "--output=a"], Some(&index)),
+        (["install", &repository, "--root=b"], Some(&index)),
+        (["pull", &direct, "--output=c"], None),
+    ] {
+        let line = line.into_iter().chain(["--message-format=json"]);
+        let got = home.cargo_oci(line).succeeds();
+        let told = Schema::documented().check(&got.stdout);
+        let finished = of(&told, "oci-finished")[0];
+        assert_eq!(
+            finished["index-digest"].as_str(),
+            expected.map(|digest| digest.as_str()),
+            "{got}"
+        );
+    }
+}

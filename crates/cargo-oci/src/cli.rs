@@ -3,9 +3,12 @@
 //! `cargo oci push`, `cargo-oci oci push` and `cargo-oci push` are the same. Owns which verbs there are; the flags
 //! of a verb stand with the verb, those of all in [`options`](crate::options).
 
+use std::borrow::Cow;
 use std::ffi::OsString;
+use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum as _};
+use oci_registry::Environment;
 
 use crate::argument::Complaint;
 use crate::command::{
@@ -15,7 +18,7 @@ use crate::command::{
 };
 use crate::message::MessageFormat;
 use crate::options::Global;
-use crate::report::Error;
+use crate::report::{Error, Reporter};
 use crate::session::Session;
 
 const EXIT_CODES: &str = "\
@@ -135,21 +138,64 @@ impl Command {
     }
 }
 
-/// Parses this process's arguments. Prints help, or what is wrong with the flags, and exits.
+/// A command line that cannot be followed, or that asks for help.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    error: clap::Error,
+    format: MessageFormat,
+}
+
+impl Refusal {
+    /// Tells people, and programs and CI that would have been told of the command, and says how this process ends.
+    pub(crate) fn tell(self, environment: &Environment) -> ExitCode {
+        if !self.error.use_stderr() {
+            self.error.exit();
+        }
+        let reporter = Reporter::new(&Global::default(), self.format, environment);
+        // Of a name more can be said than clap can of a value.
+        if let Some(complaint) = Complaint::within(&self.error) {
+            let error = complaint.error();
+            let help = error.help().into_iter();
+            return reporter.fail(&help.fold(Error::usage(error.to_string()), Error::help));
+        }
+        let text = self.error.render().to_string();
+        let first = text.lines().next().unwrap_or_default();
+        reporter.mark(&Error::usage(first.trim_start_matches("error: ")));
+        self.error.exit()
+    }
+}
+
+/// Parses this process's arguments.
 ///
 /// # Errors
 ///
-/// What is wrong with a name, which is more than clap can say of a value.
-pub(crate) fn parse() -> Result<Cli, Error> {
-    let parsed = Cli::try_parse_from(without_subcommand(std::env::args_os()));
-    parsed.map_err(|error| match Complaint::within(&error) {
-        Some(complaint) => {
-            let error = complaint.error();
-            let help = error.help().into_iter();
-            help.fold(Error::usage(error.to_string()), Error::help)
-        }
-        None => error.exit(),
+/// What is wrong with them, or the help that they ask for.
+pub(crate) fn parse() -> Result<Cli, Refusal> {
+    let arguments: Vec<_> = without_subcommand(std::env::args_os()).collect();
+    Cli::try_parse_from(&arguments).map_err(|error| Refusal {
+        error,
+        format: format_of(&arguments),
     })
+}
+
+/// For whom arguments that cannot be parsed want to be answered.
+fn format_of(arguments: &[OsString]) -> MessageFormat {
+    const FLAG: &str = "--message-format";
+    let arguments = arguments.iter().take_while(|argument| *argument != "--");
+    let mut texts = arguments.map(|argument| argument.to_string_lossy());
+    let mut format = None;
+    while let Some(text) = texts.next() {
+        if text == FLAG {
+            format = texts.next().map(Cow::into_owned);
+        } else if let Some(value) = text
+            .strip_prefix(FLAG)
+            .and_then(|rest| rest.strip_prefix('='))
+        {
+            format = Some(value.to_owned());
+        }
+    }
+    let format = format.and_then(|format| MessageFormat::from_str(&format, false).ok());
+    format.unwrap_or_default()
 }
 
 /// Cargo calls `cargo-oci oci push …`; people may call `cargo-oci push …`.

@@ -33,13 +33,13 @@ use report::{Error, Reporter};
 use session::Session;
 
 fn main() -> ExitCode {
-    let cli = match cli::parse() {
-        Ok(cli) => cli,
-        Err(error) => return report::fail(&error),
-    };
     let (environment, cargo) = match environment() {
         Ok(environments) => environments,
         Err(error) => return report::fail(&error),
+    };
+    let cli = match cli::parse() {
+        Ok(cli) => cli,
+        Err(refusal) => return refusal.tell(&environment),
     };
     let reporter = Reporter::new(&cli.global, cli.command.message_format(), &environment);
     match run(cli, environment, cargo, reporter) {

@@ -10,7 +10,8 @@ use clap::{Args, ValueEnum};
 use oci_registry::{Delivery, Descriptor, Digest, MediaType};
 use serde::Serialize;
 
-use crate::figures::Size;
+use crate::figures::{Size, plural};
+use crate::report::Reporter;
 
 /// For whom a command tells what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -65,6 +66,9 @@ pub(crate) enum Message<'a> {
     #[serde(rename = "oci-index")]
     Index {
         reference: String,
+        /// How many entries it has, of which not all need be for a target.
+        #[serde(skip)]
+        entries: usize,
         targets: Vec<String>,
         size: u64,
         digest: &'a Digest,
@@ -158,6 +162,17 @@ pub(crate) enum TagAction {
     Moved,
 }
 
+impl TagAction {
+    /// What becomes of a tag that named `held` before, which is said.
+    pub(crate) fn after(reporter: Reporter, reference: &str, held: Option<&Digest>) -> Self {
+        let Some(held) = held else {
+            return Self::Tagged;
+        };
+        reporter.note(format_args!("`{reference}` named {held} before"));
+        Self::Moved
+    }
+}
+
 /// What became of something that is not wanted any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -247,11 +262,19 @@ impl<'a> Message<'a> {
                 )
             }
             Self::Index {
-                reference, targets, ..
+                reference,
+                targets,
+                entries,
+                ..
             } => {
-                let count = targets.len();
-                let noun = if count == 1 { "target" } else { "targets" };
-                ("Indexed", format!("{reference} ({count} {noun})"))
+                let count = if targets.len() == *entries {
+                    plural(*entries, "target")
+                } else if *entries == 1 {
+                    "1 entry".to_owned()
+                } else {
+                    format!("{entries} entries")
+                };
+                ("Indexed", format!("{reference} ({count})"))
             }
             Self::Tag {
                 reference, action, ..

@@ -8,7 +8,7 @@ use oci_registry::Resolve;
 use crate::argument::Complaint;
 
 /// What every verb takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Common Options")]
 pub(crate) struct Global {
     /// Print nothing but data and errors

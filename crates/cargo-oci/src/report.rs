@@ -453,6 +453,12 @@ impl Reporter {
 
     /// Says what went wrong, and how this process ends.
     pub(crate) fn fail(self, error: &Error) -> ExitCode {
+        self.mark(error);
+        fail(error)
+    }
+
+    /// Says what went wrong to programs and to CI; people are told otherwise.
+    pub(crate) fn mark(self, error: &Error) {
         if self.0.is_annotated
             && let Some(cause) = &error.cause
         {
@@ -467,7 +473,6 @@ impl Reporter {
         if error.exit != 0 {
             self.send(&error.to_message());
         }
-        fail(error)
     }
 }
 

@@ -106,8 +106,8 @@ pub enum CopyEvent {
     Skipped(Descriptor),
     /// A manifest is at the target, under its digest.
     Manifest(Descriptor),
-    /// A tag of the target names the manifest.
-    Tag(Tag, Descriptor),
+    /// A tag of the target names the manifest; the last is the digest of what it named before, if it was there.
+    Tag(Tag, Descriptor, Option<Digest>),
     /// A tag of the source was left aside: it keeps a list of referrers, which the target keeps itself.
     LeftAside(Tag),
 }
@@ -326,8 +326,9 @@ impl<'a> Copy<'a> {
             let named = Identifier::Tag(tag.clone());
             let held = self.target.resolve(&named).await.optional();
             let held = held.with_context(|_| self.written(&named))?;
-            if held.is_none_or(|held| held.digest != *manifest.digest()) {
-                wanting.push(tag);
+            let held = held.map(|held| held.digest);
+            if held.as_ref() != Some(manifest.digest()) {
+                wanting.push((tag, held));
             }
         }
         let is_whole = wanting.is_empty() && !tags.is_empty();
@@ -343,12 +344,12 @@ impl<'a> Copy<'a> {
             let listed = self.target.list(manifest).await;
             listed.with_context(|_| self.written(&manifest.digest().clone().into()))?;
         }
-        for tag in wanting {
+        for (tag, held) in wanting {
             let turn = self.turn(manifest).await;
             let tagged = self.target.tag(manifest, tag).await;
             drop(turn);
             tagged.with_context(|_| self.written(&tag.clone().into()))?;
-            (self.options.observer)(CopyEvent::Tag(tag.clone(), manifest.descriptor()));
+            (self.options.observer)(CopyEvent::Tag(tag.clone(), manifest.descriptor(), held));
         }
         Ok(())
     }

@@ -296,7 +296,7 @@ impl Copying {
         let work = async move {
             let (told, row) = (Arc::clone(&done), target.clone());
             let observer = move |event| {
-                if let CopyEvent::Tag(tag, named) = event {
+                if let CopyEvent::Tag(tag, named, _) = event {
                     let name = row.reference(tag.clone());
                     let row = value::action(name, "copied", Some(&named.digest), span);
                     told.lock()

@@ -350,11 +350,13 @@ impl<'a> Told<'a> {
                     known_as: String::new(),
                 });
             }
-            CopyEvent::Tag(tag, manifest) => {
+            CopyEvent::Tag(tag, manifest, held) => {
                 self.tally().tags += 1;
+                let reference = self.place.with(tag).to_string();
+                let action = TagAction::after(reporter, &reference, held.as_ref());
                 reporter.tell(&Message::Tag {
-                    reference: self.place.with(tag).to_string(),
-                    action: TagAction::Tagged,
+                    reference,
+                    action,
                     digest: &manifest.digest,
                 });
             }

@@ -3,7 +3,8 @@
 use clap::Args;
 use futures_util::TryStreamExt;
 use oci_package::{Machine, Wanted, tag};
-use oci_registry::{ErrorKind, Identifier, Location, Manifest, Platform, Source, Tag};
+use oci_registry::{Digest, ErrorKind, Identifier, Location, Manifest, Platform, Source, Tag};
+use semver::Version;
 
 use super::missing;
 use crate::cargo;
@@ -38,23 +39,29 @@ impl Selector {
 }
 
 /// The manifest that was asked for, else the best for this machine: what needs a newer glibc than it has gives way to
-/// what needs none.
+/// what needs none. With it the digest of the index that lists it, when it was found there.
 pub(crate) async fn for_use(
     session: &Session,
     source: &dyn Source,
     location: &Location,
     root: &Identifier,
     asked: Option<Wanted>,
-) -> Result<Manifest, Error> {
+) -> Result<(Manifest, Option<Digest>), Error> {
     let candidates = match asked {
         Some(asked) => vec![asked],
         None => machines(session).await,
     };
     let mut refusal = None;
     for wanted in &candidates {
-        match fetch(source, root, Some(wanted)).await {
-            Err(error) if error.is_not_found() => refusal = refusal.or(Some(error)),
-            settled => return settled,
+        match oci_package::find_listed(source, root, wanted).await {
+            Ok((found, index)) => return Ok((found, index.map(|index| index.digest().clone()))),
+            Err(error) => {
+                let error = Error::from(error);
+                if !error.is_not_found() {
+                    return Err(error);
+                }
+                refusal = refusal.or(Some(error));
+            }
         }
     }
     let refusal = refusal.expect("there is always a candidate");
@@ -107,17 +114,37 @@ pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Ide
     if let (Location::Archive { .. }, [only]) = (location, &tags[..]) {
         return Ok(only.clone().into());
     }
-    match tag::highest(&tags) {
-        Some((tag, _)) => Ok(tag.clone().into()),
-        None => Err(Error::new(
-            ErrorKind::NotFound,
-            format!("failed to find a release in `{location}`"),
-        )
-        .help(match tags.len() {
-            0 => "push something: it is empty".to_owned(),
-            count => format!(
-                "name a tag: none of its {count} is a version, as `cargo oci tags {location}` shows"
-            ),
-        })),
+    if let Some((tag, _)) = tag::highest(&tags) {
+        return Ok(tag.clone().into());
     }
+    let help = incomplete(&tags, location, |_| true).unwrap_or_else(|| match &tags[..] {
+        [] => "push something: it is empty".to_owned(),
+        [only] => format!("name a tag: its only one, `{only}`, is no version"),
+        _ => format!(
+            "name a tag: none of its {} is a version, as `cargo oci tags {location}` shows",
+            tags.len()
+        ),
+    });
+    let message = format!("failed to find a release in `{location}`");
+    Err(Error::new(ErrorKind::NotFound, message).help(help))
+}
+
+/// What to say where no version has an index: that the highest which is allowed has targets, and how to take them.
+pub(super) fn incomplete(
+    tags: &[Tag],
+    location: &Location,
+    is_allowed: impl Fn(&Version) -> bool,
+) -> Option<String> {
+    let releases = tags.iter().filter_map(|tag| match tag::split(tag) {
+        (version, Some(_)) => version.parse::<Tag>().ok(),
+        (_, None) => None,
+    });
+    let releases: Vec<_> = releases
+        .filter(|tag| tag::version(tag).is_some_and(|version| is_allowed(&version)))
+        .collect();
+    let (release, _) = tag::highest(&releases)?;
+    let place = location.with(release.clone());
+    Some(format!(
+        "`{release}` is not complete, its index waits for other targets: take what is there as `{place}`"
+    ))
 }

@@ -249,6 +249,7 @@ pub(super) fn told(session: &Session, place: &Location, event: &Event<'_>) {
         }),
         Event::Index(tag, index) => reporter.tell(&Message::Index {
             reference: place.with((*tag).clone()).to_string(),
+            entries: index.as_index().map_or(0, |index| index.manifests.len()),
             targets: oci_package::Summary::of(index).targets,
             size: index.bytes().len() as u64,
             digest: index.digest(),

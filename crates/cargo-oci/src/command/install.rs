@@ -72,7 +72,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.source(&flags.repository).await?;
     let root = release(&*source, &flags).await?;
     let asked = flags.target.clone().map(Wanted::Target);
-    let manifest = find::for_use(session, &*source, &flags.repository, &root, asked).await?;
+    let (manifest, index) =
+        find::for_use(session, &*source, &flags.repository, &root, asked).await?;
     let name = flags.repository.with(manifest.digest().clone());
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
     let mut files = oci_package::files(&manifest)?;
@@ -118,7 +119,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         format_args!("package `{shown}` ({noun} {})", list.join(", ")),
     );
     warn_of_path(session, &installed.bin());
-    session.finished(&name, manifest.digest(), None)
+    session.finished(&name, manifest.digest(), index.as_ref())
 }
 
 /// The tag that is wanted: the one that is named, else that of the highest release that is allowed.
@@ -146,10 +147,15 @@ async fn release(source: &dyn Source, flags: &Flags) -> Result<Identifier, Error
                 flags.repository
             ),
         )
-        .help(format!(
-            "see what is there with `cargo oci tags {}`",
-            flags.repository
-        ))),
+        .help(
+            find::incomplete(&tags, &flags.repository, |version| {
+                requirement.matches(version)
+            })
+            .unwrap_or_else(|| {
+                let place = &flags.repository;
+                format!("see what is there with `cargo oci tags {place}`")
+            }),
+        )),
     }
 }
 

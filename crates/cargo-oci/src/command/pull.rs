@@ -63,7 +63,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.source(&flags.reference).await?;
     let root = find::root(&*source, &flags.reference).await?;
     let asked = flags.selector.wanted();
-    let manifest = find::for_use(session, &*source, &flags.reference, &root, asked).await?;
+    let (manifest, index) =
+        find::for_use(session, &*source, &flags.reference, &root, asked).await?;
     let name = flags.reference.with(manifest.digest().clone());
     let files = oci_package::files(&manifest)?;
     if files.is_empty() {
@@ -101,7 +102,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let files: Vec<_> = files.into_iter().map(extract).collect();
         write(session, &*source, &files, &directory, flags.force).await?;
     }
-    session.finished(&name, manifest.digest(), None)
+    session.finished(&name, manifest.digest(), index.as_ref())
 }
 
 /// The files that are wanted, by the names that they get.

@@ -56,13 +56,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 session.reporter.status("Unchanged", reference);
                 continue;
             }
-            Some(held) => {
-                session
-                    .reporter
-                    .note(format_args!("`{reference}` named {} before", held.digest));
-                TagAction::Moved
+            held => {
+                let held = held.map(|held| held.digest);
+                TagAction::after(session.reporter, &reference, held.as_ref())
             }
-            None => TagAction::Tagged,
         };
         place.tag(&manifest, &tag).await?;
         session.reporter.tell(&Message::Tag {

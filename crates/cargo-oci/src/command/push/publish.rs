@@ -262,6 +262,7 @@ fn tell(reporter: Reporter, repository: &Location, batch: &Batch, event: Event<'
         }),
         Event::Index(tag, index) => reporter.tell(&Message::Index {
             reference: name(tag.clone().into()),
+            entries: index.as_index().map_or(0, |index| index.manifests.len()),
             targets: oci_package::Summary::of(index).targets,
             size: index.bytes().len() as u64,
             digest: index.digest(),
@@ -286,19 +287,22 @@ async fn float(
     index: &Manifest,
 ) -> Result<(), Error> {
     for floated in oci_package::float(place, index, &|_| ()).await? {
-        match floated {
-            Floated::Moved(tag) => session.reporter.tell(&Message::Tag {
-                reference: repository.with(tag).to_string(),
-                action: TagAction::Moved,
-                digest: index.digest(),
-            }),
+        let (tag, action) = match floated {
+            Floated::Created(tag) => (tag, TagAction::Tagged),
+            Floated::Moved(tag) => (tag, TagAction::Moved),
             Floated::Ahead(tag, version) => {
                 session.reporter.note(format_args!(
                     "`{tag}` stays with the higher version {version}"
                 ));
+                continue;
             }
-            _ => {}
-        }
+            _ => continue,
+        };
+        session.reporter.tell(&Message::Tag {
+            reference: repository.with(tag).to_string(),
+            action,
+            digest: index.digest(),
+        });
     }
     Ok(())
 }
