@@ -131,6 +131,54 @@ fn all_targets_of_a_version_at_once_are_the_last_ones() {
 }
 
 #[test]
+fn what_went_along_with_something_before_it_is_done() {
+    let place = "oci:out/widgets";
+    let [mac, arm] = [MAC, ARM].map(|target| format!("{place}:{}", target_tag(target)));
+    let index = format!("{place}:1.2.3");
+    let deleting = |named: &[&str], expected: &[&str]| {
+        let home = Home::new();
+        let _release = Release::push(&home, "oci:out");
+        let by_digest = format!("{place}@{}", digest(&home, &mac));
+        let with_digest = |name: &&str| name.replace("MAC", &by_digest);
+        let named: Vec<_> = named.iter().map(with_digest).collect();
+        let expected: String = expected
+            .iter()
+            .map(|name| with_digest(name) + "\n")
+            .collect();
+        let delete = |flag| {
+            let arguments = ["delete", flag].into_iter();
+            let named = named.iter().map(String::as_str);
+            home.cargo_oci(arguments.chain(named)).succeeds()
+        };
+        let shown = delete("--dry-run");
+        assert_eq!(shown.stdout, expected, "{named:?}");
+        let done = delete("--yes");
+        assert_eq!(done.stdout, expected, "{named:?}");
+        let left = home.cargo_oci(["tags", place]).succeeds().stdout;
+        (left, shown.stderr, done.stderr)
+    };
+    let note = "keep tags of their own";
+    // The last target takes the index along, which is named after it.
+    let (left, shown, done) = deleting(&[&mac, &arm, &index], &[&mac, &index, &arm]);
+    assert_eq!(left, "");
+    assert!(!shown.contains(note) && !done.contains(note), "{shown}");
+    // The index goes first, and its targets have but their tags then.
+    let (left, shown, done) = deleting(&[&index, &mac, &arm], &[&index, &mac, &arm]);
+    assert_eq!(left, "");
+    assert!(!shown.contains(note) && !done.contains(note), "{shown}");
+    // A target that is not named keeps its tag, and that one alone is told of.
+    let (left, shown, _) = deleting(&[&mac, &index], &[&mac, &index]);
+    assert_eq!(left.trim_end(), target_tag(ARM));
+    let told = shown.lines().find(|line| line.contains(note)).unwrap();
+    assert!(told.ends_with(&arm) && !told.contains(MAC), "{told}");
+    // What is named twice goes once, and a tag with its manifest.
+    deleting(&[&index, &index], &[&index]);
+    deleting(&[&mac, &mac], &[&mac]);
+    deleting(&["MAC", &mac], &[&mac, "MAC"]);
+    deleting(&[&mac, "MAC"], &[&mac, "MAC"]);
+}
+
+#[test]
 fn manifests_and_blobs_go_by_their_digests() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());

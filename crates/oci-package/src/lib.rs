@@ -68,7 +68,7 @@
 //! | Is it what lies in a directory? | [`compare`] |
 //! | Under which tag? | [`ReleaseTag`], [`tag`], [`repository_name`] |
 //! | Who sends it, and what if others do too? | [`publish`], [`plan`], [`assemble`], [`float()`] |
-//! | Who edits an index? | [`add`], [`remove`]; [`listed`] finds what is in one |
+//! | Who edits an index? | [`add`], [`remove`]; [`listed`] finds what is in one, [`Taken`] what goes along |
 //! | Which one is for this machine? | [`choose`], [`find`] |
 //! | What does a triple mean to everyone else? | [`platform`], [`Libc`], [`Elf`] |
 //!
@@ -114,8 +114,8 @@ pub use package::{Build, File, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
 pub use release::{
     AddOptions, Event, Floated, Listed, Member, Note, Observer, Plan, PlannedTag, PublishOptions,
-    Published, PublishedTag, Removed, TagAction, add, assemble, float, listed, plan, publish,
-    removable, remove,
+    Published, PublishedTag, Removed, TagAction, Taken, add, assemble, float, listed, plan,
+    publish, removable, remove,
 };
 pub use summary::Summary;
 pub use tag::ReleaseTag;

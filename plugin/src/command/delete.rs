@@ -1,5 +1,6 @@
 //! `oci delete`: tags, manifests and blobs, taken away.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
@@ -7,7 +8,9 @@ use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
+use oci_package::Taken;
 use oci_registry::{Digest, ErrorKind, Identifier, Location, Source};
+use tokio::sync::Mutex;
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
@@ -53,8 +56,9 @@ impl PluginCommand for Delete {
         "A tag goes alone: the manifest that it names stays, with its other tags. A digest is a manifest, which goes with \
          every tag that names it, or a blob. Of a package, the tag or manifest of a target takes its entry out of the index \
          as well.\n\n\
-         A row for each thing that was done: `action` is `deleted`, or `changed` for such an index; with --dry-run \
-         `would delete` or `would change`. Many registries have deletion turned off; that is the error `oci::unsupported`, \
+         A row for each thing that was done: `action` is `deleted`, or `changed` for such an index, which is deleted with its last target; with --dry-run \
+         `would delete` or `would change`. What goes along with something before it has its row there, and none of its own. \
+         Many registries have deletion turned off; that is the error `oci::unsupported`, \
          and nothing is done."
     }
 
@@ -91,6 +95,7 @@ impl PluginCommand for Delete {
         let deleting = Deleting {
             lookup: session.lookup(),
             is_dry: call.has_flag("dry-run")?,
+            taken: Mutex::default(),
             span: call.head,
         };
         session.rows_in_turn(asked, deleting, Deleting::delete)
@@ -101,6 +106,8 @@ impl PluginCommand for Delete {
 struct Deleting {
     lookup: Lookup,
     is_dry: bool,
+    /// What is gone, or would be, by the name of its place. What one item took along is done when its turn comes.
+    taken: Mutex<BTreeMap<String, Taken>>,
     span: Span,
 }
 
@@ -137,7 +144,10 @@ impl Deleting {
             let kind = ErrorKind::Unsupported;
             return Err(report::new(kind, message, "is in an archive", at));
         };
-        let done = self.delete_named(&place, &identifier, &asked).await?;
+        let mut taken = self.taken.lock().await;
+        let taken = taken.entry(place.name()).or_default();
+        let done = self.delete_named(&place, &identifier, &asked, taken).await;
+        let done = done?;
         Ok(stream::iter(done.into_iter().map(Ok)).boxed())
     }
 
@@ -146,23 +156,33 @@ impl Deleting {
         place: &Place<Shelf>,
         named: &Identifier,
         asked: &Subject<Location>,
+        taken: &mut Taken,
     ) -> Result<Vec<Value>, LabeledError> {
         let at = asked.span;
+        if taken.has(named, None) {
+            return Ok(Vec::new());
+        }
         let content = &**place.content();
         let held = Source::resolve(content, named).await;
         let held = match (held, named) {
             (Err(error), Identifier::Digest(digest)) if error.kind() == ErrorKind::NotFound => {
                 let done = self.delete_blob(place, digest).await;
                 let done = done.map_err(|error| self.lookup.missing(&error, Part::Manifest, asked));
-                return Ok(vec![done?]);
+                let done = vec![done?];
+                taken.take(named.clone());
+                return Ok(done);
             }
             (held, _) => {
                 held.map_err(|error| self.lookup.missing(&error, Part::Manifest, asked))?
             }
         };
         let digest = &held.digest;
+        if taken.has(named, Some(digest)) {
+            return Ok(Vec::new());
+        }
         let listed = oci_package::listed(content, named).await;
         let listed = listed.map_err(|error| error.at(at))?;
+        let listed = listed.and_then(|listed| taken.left_of(listed));
         let mut done = Vec::new();
         if let Some(listed) = &listed {
             // The tags go before the entry: the one that was named, or those of the manifest that was.
@@ -170,11 +190,16 @@ impl Deleting {
             done.extend(tags.map(|tag| self.row(place, &tag, "delete", Some(digest))));
             let index = Identifier::Tag(listed.index.clone());
             done.push(if self.is_dry {
-                self.row(place, &index, "change", None)
+                taken.take_listed(listed);
+                let is_last = listed.others.is_empty();
+                let verb = if is_last { "delete" } else { "change" };
+                self.row(place, &index, verb, None)
             } else {
                 let members = std::slice::from_ref(&listed.member);
                 let removed = oci_package::remove(content, &listed.index, members, &|_| {}).await;
-                match &removed.map_err(|error| error.at(at))?.index {
+                let removed = removed.map_err(|error| error.at(at))?;
+                taken.take_removed(&listed.index, &removed);
+                match &removed.index {
                     Some(left) => self.row(place, &index, "change", Some(left.digest())),
                     None => self.row(place, &index, "delete", None),
                 }
@@ -188,6 +213,7 @@ impl Deleting {
             Identifier::Digest(digest) => content.delete_manifest(digest).await,
         };
         deleted.map_err(|error| error.at(at))?;
+        taken.take(named.clone());
         done.push(self.row(place, named, "delete", Some(digest)));
         Ok(done)
     }

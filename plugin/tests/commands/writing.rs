@@ -283,3 +283,48 @@ fn the_tag_of_a_target_takes_its_entry_along() {
         cell(&rows.as_list().unwrap()[1], "digest")
     );
 }
+
+#[test]
+fn what_goes_along_with_something_before_it_is_done() {
+    let musl = format!("1.0.0__{MUSL}");
+    let arm = "1.0.0__aarch64-unknown-linux-musl".to_owned();
+    let stocked = |name: &str| {
+        let directory = Directory::new(name);
+        directory.layout("a", release);
+        let mut shell = directory.shell();
+        for target in [MUSL, "aarch64-unknown-linux-musl"] {
+            let source = format!("oci tag oci:a:1.0.0 1.0.0__{target} --target {target}");
+            eval_in(&mut shell, &source).unwrap();
+        }
+        (directory, shell)
+    };
+    // What is named twice, the index that goes with its last target, and what comes after it.
+    let (_directory, mut shell) = stocked("delete-along");
+    eval_in(&mut shell, &format!("oci tag oci:a:{musl} zoo")).unwrap();
+    let source =
+        format!("[oci:a:{musl} oci:a:{musl} oci:a:{arm} oci:a:1.0.0 oci:a:zoo] | oci delete");
+    for (flag, delete, change) in [
+        ("--dry-run", "would delete", "would change"),
+        ("", "deleted", "changed"),
+    ] {
+        let rows = eval_in(&mut shell, &format!("{source} {flag}")).unwrap();
+        let expected = [
+            format!("{musl} {delete}"),
+            format!("1.0.0 {change}"),
+            format!("{arm} {delete}"),
+            format!("1.0.0 {delete}"),
+            format!("zoo {delete}"),
+        ];
+        assert_eq!(done(&rows), expected, "{source} {flag}");
+    }
+    let tags = eval_in(&mut shell, "oci tags oci:a").unwrap();
+    assert!(tags.as_list().unwrap().is_empty());
+    // With the index first, the targets have but their tags.
+    let (_directory, mut shell) = stocked("delete-index-first");
+    let source = format!("oci delete oci:a:1.0.0 oci:a:{musl} oci:a:{arm}");
+    for (flag, delete) in [("--dry-run", "would delete"), ("", "deleted")] {
+        let rows = eval_in(&mut shell, &format!("{source} {flag}")).unwrap();
+        let expected = ["1.0.0", &musl, &arm].map(|name| format!("{name} {delete}"));
+        assert_eq!(done(&rows), expected, "{source} {flag}");
+    }
+}

@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use clap::Args;
-use oci_package::{Event, Listed, PackageIndex, ReleaseTag};
-use oci_registry::{Delete, Digest, Identifier, Location, Optional, Source, Tag};
+use oci_package::{Event, Listed, PackageIndex, ReleaseTag, Taken};
+use oci_registry::{Delete, Descriptor, Digest, Identifier, Location, Optional, Source, Tag};
 
 use super::{location, missing, naming};
 use crate::message::{DeleteAction, FormatFlag, Message};
@@ -43,25 +43,44 @@ pub(crate) struct Flags {
 }
 
 /// One thing that is to go.
+#[derive(Clone)]
 struct Doomed {
     location: Location,
     place: Arc<dyn Delete>,
     what: What,
     digest: Digest,
+    is_index: bool,
 }
 
+#[derive(Clone)]
 enum What {
     Tag(Tag),
     /// A target of a package: its tags, and its entry in the index of its version.
     Target {
         listed: Box<Listed>,
-        /// Whether the manifest goes as well.
-        with_manifest: bool,
+        /// What was named: with a digest, the manifest goes as well.
+        named: Identifier,
         /// Whether it is the last one in the index, which then goes as well.
         is_last: bool,
     },
     Manifest,
     Blob,
+}
+
+/// What is gone, or would be, of each repository.
+#[derive(Default)]
+struct Gone(Vec<(Location, Taken)>);
+
+impl Gone {
+    fn of(&mut self, location: &Location) -> &mut Taken {
+        let place = location.whole_repository();
+        let known = self.0.iter().position(|(known, _)| *known == place);
+        let at = known.unwrap_or_else(|| {
+            self.0.push((place, Taken::default()));
+            self.0.len() - 1
+        });
+        &mut self.0[at].1
+    }
 }
 
 /// Finds everything, asks, and deletes.
@@ -80,52 +99,42 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     for location in &flags.references {
         doomed.push(find(session, location, flags.blob).await?);
     }
-    find_last(&mut doomed);
+    let mut gone = Gone::default();
+    let planned: Vec<_> = doomed
+        .iter()
+        .filter_map(|doomed| {
+            let left = doomed.left(gone.of(&doomed.location))?;
+            left.take(gone.of(&doomed.location));
+            Some(left)
+        })
+        .collect();
+    for doomed in &planned {
+        doomed.warn_of_targets(session, &mut gone).await?;
+    }
     if flags.dry_run {
-        return doomed
+        return planned
             .iter()
             .try_for_each(|doomed| doomed.say(session, DeleteAction::WouldDelete));
     }
     if is_asked {
-        let all: Vec<_> = doomed.iter().map(Doomed::describe).collect();
+        let all: Vec<_> = planned.iter().map(Doomed::describe).collect();
         let question = format!("Delete {}?", all.join("; and "));
         if !session.reporter.ask(&question).await? {
             session.reporter.status("Kept", "nothing was deleted");
             return Ok(());
         }
     }
-    for mut doomed in doomed {
-        doomed.delete(session).await?;
-        doomed.say(session, DeleteAction::Deleted)?;
+    // Begun anew: others may have published, or deleted, since it was looked at.
+    let mut gone = Gone::default();
+    for doomed in doomed {
+        let taken = gone.of(&doomed.location);
+        let Some(mut left) = doomed.left(taken) else {
+            continue;
+        };
+        left.delete(session, taken).await?;
+        left.say(session, DeleteAction::Deleted)?;
     }
     Ok(())
-}
-
-/// Finds out which entry is the last one of its index, when those before it are gone.
-fn find_last(doomed: &mut [Doomed]) {
-    for at in 0..doomed.len() {
-        let (before, [this, ..]) = doomed.split_at_mut(at) else {
-            continue;
-        };
-        let place = this.location.whole_repository();
-        let What::Target {
-            listed, is_last, ..
-        } = &mut this.what
-        else {
-            continue;
-        };
-        let is_gone = |digest: &Digest| {
-            before.iter().any(|before| match &before.what {
-                What::Target { listed: other, .. } => {
-                    other.index == listed.index
-                        && other.entries.contains(digest)
-                        && before.location.whole_repository() == place
-                }
-                _ => false,
-            })
-        };
-        *is_last = listed.others.iter().all(is_gone);
-    }
 }
 
 /// What cannot be is said before anything is asked.
@@ -148,31 +157,24 @@ fn check(location: &Location, is_blob: bool) -> Result<(), Error> {
 async fn find(session: &Session, location: &Location, is_blob: bool) -> Result<Doomed, Error> {
     let place = session.deletable(location).await?;
     let named = naming::given(location, "delete")?;
-    let (what, digest) = match named {
+    let (what, digest, is_index) = match named {
         Identifier::Digest(digest) if is_blob => {
             place.find_blob(&digest).await?;
-            (What::Blob, digest)
+            (What::Blob, digest, false)
         }
         Identifier::Digest(digest) => {
-            if let Err(error) = place.resolve(&digest.clone().into()).await {
-                return Err(missing::explain(&*place, location, error.into()).await);
-            }
-            let target = target_of(&*place, &digest.clone().into()).await?;
-            (target.unwrap_or(What::Manifest), digest)
+            let named = digest.clone().into();
+            let held = resolve(&*place, location, &named).await?;
+            let target = target_of(&*place, &named).await?;
+            let what = target.unwrap_or(What::Manifest);
+            (what, digest, held.media_type.is_index())
         }
         Identifier::Tag(tag) => {
-            let resolved = place.resolve(&tag.clone().into()).await;
-            let resolved = match resolved {
-                Ok(resolved) => resolved,
-                Err(error) => {
-                    return Err(missing::explain(&*place, location, error.into()).await);
-                }
-            };
-            let target = target_of(&*place, &tag.clone().into()).await?;
-            if resolved.media_type.is_index() {
-                warn_of_targets(session, &*place, location, &tag).await?;
-            }
-            (target.unwrap_or(What::Tag(tag)), resolved.digest)
+            let named = tag.clone().into();
+            let held = resolve(&*place, location, &named).await?;
+            let target = target_of(&*place, &named).await?;
+            let what = target.unwrap_or(What::Tag(tag));
+            (what, held.digest, held.media_type.is_index())
         }
     };
     Ok(Doomed {
@@ -180,64 +182,118 @@ async fn find(session: &Session, location: &Location, is_blob: bool) -> Result<D
         place,
         what,
         digest,
+        is_index,
     })
+}
+
+/// What stands under a name, which must be there.
+async fn resolve(
+    place: &dyn Source,
+    location: &Location,
+    named: &Identifier,
+) -> Result<Descriptor, Error> {
+    match place.resolve(named).await {
+        Ok(held) => Ok(held),
+        Err(error) => Err(missing::explain(place, location, error.into()).await),
+    }
 }
 
 /// The target of a package that something is, when the index of its version lists it.
 async fn target_of(place: &dyn Source, named: &Identifier) -> Result<Option<What>, Error> {
     let listed = oci_package::listed(place, named).await?;
     Ok(listed.map(|listed| What::Target {
+        is_last: listed.others.is_empty(),
         listed: Box::new(listed),
-        with_manifest: matches!(named, Identifier::Digest(_)),
-        is_last: false,
+        named: named.clone(),
     }))
 }
 
-/// Readers who miss the index of a version find its targets under their own tags.
-async fn warn_of_targets(
-    session: &Session,
-    place: &dyn Source,
-    location: &Location,
-    tag: &Tag,
-) -> Result<(), Error> {
-    let manifest = place.manifest(&tag.clone().into()).await?;
-    let Some(index) = PackageIndex::read(&manifest) else {
-        return Ok(());
-    };
-    let Ok(release) = ReleaseTag::new(tag.clone()) else {
-        return Ok(());
-    };
-    let mut targets = Vec::new();
-    for entry in index.entries() {
-        let Ok(tag) = release.target(entry.target()) else {
-            continue;
-        };
-        let held = place.resolve(&tag.clone().into()).await.optional()?;
-        targets.extend(held.map(|_| location.with(tag).to_string()));
-    }
-    if !targets.is_empty() {
-        session.reporter.note(format_args!(
-            "the targets of `{location}` keep tags of their own, by which `pull` still finds them: {}",
-            targets.join(" ")
-        ));
-    }
-    Ok(())
-}
-
 impl Doomed {
+    /// What is left of it when this is gone; nothing when it went along.
+    fn left(&self, taken: &Taken) -> Option<Self> {
+        if taken.has(&self.named(), Some(&self.digest)) {
+            return None;
+        }
+        let mut left = self.clone();
+        if let What::Target { listed, named, .. } = &self.what {
+            left.what = match (taken.left_of((**listed).clone()), named) {
+                (Some(listed), _) => What::Target {
+                    is_last: listed.others.is_empty(),
+                    listed: Box::new(listed),
+                    named: named.clone(),
+                },
+                (None, Identifier::Tag(tag)) => What::Tag(tag.clone()),
+                (None, Identifier::Digest(_)) => What::Manifest,
+            };
+        }
+        Some(left)
+    }
+
+    /// What was named.
+    fn named(&self) -> Identifier {
+        match &self.what {
+            What::Tag(tag) => tag.clone().into(),
+            What::Target { named, .. } => named.clone(),
+            What::Manifest | What::Blob => self.digest.clone().into(),
+        }
+    }
+
+    /// Notes that it goes.
+    fn take(&self, taken: &mut Taken) {
+        taken.take(self.named());
+        if let What::Target { listed, .. } = &self.what {
+            taken.take_listed(listed);
+        }
+    }
+
+    /// Readers who miss the index of a version find its targets under their own tags, those that do not go as well.
+    async fn warn_of_targets(&self, session: &Session, gone: &mut Gone) -> Result<(), Error> {
+        let (What::Tag(tag), Self { location, .. }) = (&self.what, self) else {
+            return Ok(());
+        };
+        if !self.is_index {
+            return Ok(());
+        }
+        let manifest = self.place.manifest(&tag.clone().into()).await?;
+        let Some(index) = PackageIndex::read(&manifest) else {
+            return Ok(());
+        };
+        let Ok(release) = ReleaseTag::new(tag.clone()) else {
+            return Ok(());
+        };
+        let mut targets = Vec::new();
+        for entry in index.entries() {
+            let Ok(tag) = release.target(entry.target()) else {
+                continue;
+            };
+            let named = Identifier::Tag(tag.clone());
+            let held = self.place.resolve(&named).await.optional()?;
+            let stays = held.filter(|held| !gone.of(location).has(&named, Some(&held.digest)));
+            targets.extend(stays.map(|_| location.with(tag).to_string()));
+        }
+        if !targets.is_empty() {
+            session.reporter.note(format_args!(
+                "the targets of `{location}` keep tags of their own, by which `pull` still finds them: {}",
+                targets.join(" ")
+            ));
+        }
+        Ok(())
+    }
+
     /// The names that go with what each names, the one that was asked for last.
     fn names(&self) -> Vec<(Location, &Digest)> {
         let own = &self.digest;
         match &self.what {
             What::Target {
                 listed,
-                with_manifest,
+                named,
                 is_last,
             } => {
                 let index = self.location.with(listed.index.clone());
                 let index = is_last.then_some((index, &listed.index_digest));
                 let tags = listed.tags.iter();
                 let tags = tags.map(|tag| (self.location.with(tag.clone()), own));
+                let with_manifest = matches!(named, Identifier::Digest(_));
                 let manifest = with_manifest.then(|| (self.location.with(own.clone()), own));
                 index.into_iter().chain(tags).chain(manifest).collect()
             }
@@ -271,14 +327,14 @@ impl Doomed {
     }
 
     /// Deletes, and finds out what else went.
-    async fn delete(&mut self, session: &Session) -> Result<(), Error> {
+    async fn delete(&mut self, session: &Session, taken: &mut Taken) -> Result<(), Error> {
         match &mut self.what {
-            What::Tag(tag) => Ok(self.place.delete_tag(tag).await?),
-            What::Manifest => Ok(self.place.delete_manifest(&self.digest).await?),
-            What::Blob => Ok(self.place.delete_blob(&self.digest).await?),
+            What::Tag(tag) => self.place.delete_tag(tag).await?,
+            What::Manifest => self.place.delete_manifest(&self.digest).await?,
+            What::Blob => self.place.delete_blob(&self.digest).await?,
             What::Target {
                 listed,
-                with_manifest,
+                named,
                 is_last,
             } => {
                 let observer =
@@ -286,17 +342,18 @@ impl Doomed {
                 let members = std::slice::from_ref(&listed.member);
                 let place = &*self.place;
                 let removed = oci_package::remove(place, &listed.index, members, &observer).await?;
-                // Others may have published, or deleted, since it was looked at.
+                taken.take_removed(&listed.index, &removed);
                 *is_last = removed.gone.is_some();
                 if let Some(gone) = removed.gone {
                     listed.index_digest = gone;
                 }
-                if *with_manifest {
-                    self.place.delete_manifest(&self.digest).await?;
+                if let Identifier::Digest(digest) = named {
+                    self.place.delete_manifest(digest).await?;
                 }
-                Ok(())
             }
         }
+        taken.take(self.named());
+        Ok(())
     }
 
     /// Tells what is gone, or would be, and names it.

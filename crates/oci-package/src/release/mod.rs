@@ -24,6 +24,7 @@ mod event;
 mod floating;
 mod foreign_index;
 mod one_target;
+mod taken;
 mod whole_index;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,7 @@ use error::LookForBlobSnafu;
 pub use event::{Event, Note, Observer};
 pub use floating::{Floated, float};
 use one_target::{OneTarget, Own};
+pub use taken::Taken;
 use whole_index::pause;
 
 /// How many manifests are read at once.
