@@ -89,6 +89,10 @@ impl Failure for Error {
                 "take the entry away, and log in to `{}` again",
                 key.escape_debug()
             )],
+            Self::Busy { lock_path, .. } => vec![format!(
+                "try again when it has ended: it is the one that has locked `{}`",
+                lock_path.display()
+            )],
         }
     }
 
@@ -98,16 +102,6 @@ impl Failure for Error {
             Self::TooLarge { .. } | Self::Parse { .. } | Self::ParseAuth { .. } => {
                 ErrorKind::InvalidInput
             }
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::Busy { lock_path, .. } => vec![format!(
-                "try again when it has ended: it is the one that has locked `{}`",
-                lock_path.display()
-            )],
-            _ => Vec::new(),
         }
     }
 }
