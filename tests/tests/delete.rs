@@ -299,8 +299,12 @@ fn an_index_of_anybodys_is_edited_as_it_is() {
     let (registry, home) = (Registry::open(), Home::new());
     let digest = image_layout(&home.path().join("image"));
     let index = format!("{}/image:multi", registry.host());
-    home.cargo_oci(["index", "add", &index, "oci:image:1.0"])
-        .succeeds();
+    let added = home.cargo_oci(["index", "add", &index, "oci:image:1.0"]);
+    let added = added.succeeds();
+    assert!(
+        added.stderr.contains(&format!("Indexed {index} (1 entry)")),
+        "{added}"
+    );
     let (_, document) = registry.manifest("image", "multi").unwrap();
     assert_eq!(document["manifests"][0]["digest"], digest);
     assert_eq!(

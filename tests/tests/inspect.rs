@@ -266,6 +266,8 @@ fn everything_is_verified_and_all_that_is_wrong_is_named() {
         outcome.stderr.contains("`round` has other content"),
         "{outcome}"
     );
+    let advice = format!(" --output {}`", directory.display());
+    assert!(outcome.stderr.contains(&advice), "{outcome}");
     fs::remove_file(directory.join("round")).unwrap();
     let outcome = home.cargo_oci(verify).fails_with(7);
     assert!(outcome.stderr.contains("`round` is missing"), "{outcome}");
