@@ -407,7 +407,7 @@ fn what_is_found_through_an_index_names_it() {
         let finished = of(&told, "oci-finished")[0];
         assert_eq!(
             finished["index-digest"].as_str(),
-            expected.map(|digest| digest.as_str()),
+            expected.map(String::as_str),
             "{got}"
         );
     }
