@@ -299,6 +299,19 @@ fn a_root_filesystem_is_exported() {
         .succeeds();
     let written = fs::read(home.path().join("root.tar")).unwrap();
     assert_eq!(written, streamed.as_bytes());
+    // What is there stays, unless it is said otherwise; and nothing is asked for first.
+    fs::write(home.path().join("root.tar"), "mine").unwrap();
+    let nobody =
+        "127.0.0.1:1/image@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+    for verb in ["export", "blob"] {
+        let refused = home.cargo_oci([verb, nobody, "--output", "root.tar"]);
+        let refused = refused.fails_with(5).at_once();
+        assert!(refused.stderr.contains("--force"), "{refused}");
+    }
+    assert_eq!(fs::read(home.path().join("root.tar")).unwrap(), b"mine");
+    let force = ["--output", "root.tar", "--force"];
+    home.cargo_oci(run.iter().chain(&force).copied()).succeeds();
+    assert_eq!(fs::read(home.path().join("root.tar")).unwrap(), written);
     let names = written.chunks(512).filter(|block| block[0] != 0);
     let names = names.map(|block| block.split(|byte| *byte == 0).next().unwrap());
     assert_eq!(names.collect::<Vec<_>>(), [&b"one"[..], b"two"]);

@@ -31,6 +31,10 @@ pub(crate) struct Flags {
     /// Write it to this file
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// Replace the file when it is there
+    #[arg(long, requires = "output")]
+    force: bool,
 }
 
 /// Fetches, and writes what arrives.
@@ -42,6 +46,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             flags.reference
         )));
     };
+    if let Some(path) = &flags.output {
+        output::check(&session.resolve(path), flags.force)?;
+    }
     let source = session.source(&flags.reference).await?;
     let found = source.find_blob(&digest).await.map_err(|error| {
         let is_absent = error.kind() == ErrorKind::NotFound;
@@ -57,7 +64,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     })?;
     let mut content = source.blob(&found).await?;
     if let Some(path) = flags.output {
-        let unfinished = Unfinished::begin(session.resolve(&path))?;
+        let unfinished = Unfinished::begin(session.resolve(&path), flags.force)?;
         content
             .write_to(unfinished.file()?, unfinished.path())
             .await?;

@@ -30,6 +30,10 @@ pub(crate) struct Flags {
     /// Write to this file instead of stdout
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
+
+    /// Replace the file when it is there
+    #[arg(long, requires = "output")]
+    force: bool,
 }
 
 /// Fetches all layers, and writes what is left of them.
@@ -37,6 +41,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     if flags.output.is_none() && output::is_terminal() {
         return Err(Error::usage("refused to write an archive to a terminal")
             .help("write it to a file with `--output FILE`, or to a pipe"));
+    }
+    if let Some(path) = &flags.output {
+        output::check(&session.resolve(path), flags.force)?;
     }
     let source = session.source(&flags.reference).await?;
     let root = find::root(&*source, &flags.reference).await?;
@@ -46,7 +53,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     session.reporter.status("Exporting", &name);
     let options = ExportOptions::default();
     if let Some(path) = flags.output {
-        let unfinished = Unfinished::begin(session.resolve(&path))?;
+        let unfinished = Unfinished::begin(session.resolve(&path), flags.force)?;
         let file = tokio::fs::File::from_std(unfinished.file()?);
         let exported = oci_registry::export(&*source, &manifest, file, options).await;
         exported.map_err(|error| explain(error, &name))?;

@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
+use oci_registry::ErrorKind;
+
 use crate::report::Error;
 
 /// A file on its way to its name. Dropped before that, it leaves nothing.
@@ -11,11 +13,39 @@ use crate::report::Error;
 pub(super) struct Unfinished {
     temporary: tempfile::NamedTempFile,
     path: PathBuf,
+    replaces: bool,
+}
+
+/// Refuses a name at which something is that may not be replaced, before anything is asked for.
+pub(super) fn check(path: &Path, replaces: bool) -> Result<(), Error> {
+    let Ok(metadata) = path.symlink_metadata() else {
+        return Ok(());
+    };
+    if metadata.is_dir() {
+        return Err(Error::new(
+            ErrorKind::Conflict,
+            format!("refused to replace `{}`: it is a directory", path.display()),
+        )
+        .help("choose another file with `--output`"));
+    }
+    if replaces {
+        return Ok(());
+    }
+    Err(occupied(path))
+}
+
+fn occupied(path: &Path) -> Error {
+    let message = format!(
+        "refused to replace `{}`: it is there already",
+        path.display()
+    );
+    Error::new(ErrorKind::Conflict, message)
+        .help("choose another file with `--output`, or pass `--force`")
 }
 
 impl Unfinished {
     /// Begins a file beside where it is to be.
-    pub(super) fn begin(path: PathBuf) -> Result<Self, Error> {
+    pub(super) fn begin(path: PathBuf, replaces: bool) -> Result<Self, Error> {
         let directory = match path.parent() {
             Some(parent) if !parent.as_os_str().is_empty() => parent,
             _ => Path::new("."),
@@ -29,7 +59,11 @@ impl Unfinished {
             builder.permissions(std::fs::Permissions::from_mode(0o666));
         }
         match builder.tempfile_in(directory) {
-            Ok(temporary) => Ok(Self { temporary, path }),
+            Ok(temporary) => Ok(Self {
+                temporary,
+                path,
+                replaces,
+            }),
             Err(error) => Err(failed(&path, error)),
         }
     }
@@ -47,11 +81,24 @@ impl Unfinished {
 
     /// Gives it its name.
     pub(super) fn finish(self) -> Result<(), Error> {
-        let Self { temporary, path } = self;
+        let Self {
+            temporary,
+            path,
+            replaces,
+        } = self;
         let synced = temporary.as_file().sync_all();
         synced.map_err(|error| failed(&path, error))?;
-        match temporary.persist(&path) {
+        let placed = if replaces {
+            temporary.persist(&path)
+        } else {
+            temporary.persist_noclobber(&path)
+        };
+        match placed {
             Ok(_) => Ok(()),
+            // It came while this was on its way.
+            Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+                Err(occupied(&path))
+            }
             Err(error) => Err(failed(&path, error.error)),
         }
     }
