@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::TryStreamExt;
 use oci_registry::{
-    Access, Blob, Client, ClientOptions, Environment, Error, ErrorKind, MediaType, Observer,
-    Source, Tag, Target,
+    Access, Blob, Client, ClientOptions, Credential, CredentialProvider, CredentialRequest,
+    Environment, Error, ErrorKind, Lookup, MediaType, Observer, Secret, Source, Step, Tag, Target,
 };
 use scripted::client::{CANARY, Me, repository};
 use scripted::{Asked, Reply, Server};
@@ -172,6 +172,61 @@ async fn what_a_registry_repeats_of_a_credential_is_shown_nowhere() {
         assert!(!logged.to_ascii_lowercase().contains(secret), "{logged}");
     }
     assert!(logged.contains("reqwest"), "nothing was logged: {logged}");
+}
+
+/// Someone whose password is the name of a host.
+#[derive(Debug)]
+struct Host;
+
+#[async_trait::async_trait]
+impl CredentialProvider for Host {
+    async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
+        let credential = Credential::Basic {
+            username: "me".into(),
+            password: Secret::new("127.0.0.1"),
+        };
+        Ok(Lookup {
+            found: Some((credential, "a test".into())),
+            looked_in: Vec::new(),
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_a_secret_is_not_named_by_what_is_told_of_it() {
+    let server = Server::start(|asked: &Asked, _| {
+        if asked.header("authorization").is_none() {
+            return Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\"");
+        }
+        match asked.method.as_str() {
+            "POST" => Reply::new(202)
+                .header("Location", "/upload/1")
+                .header("Warning", "299 - \"this registry moves\"")
+                .header("OCI-Chunk-Min-Length", "much"),
+            "HEAD" => Reply::new(404),
+            _ => Reply::new(403),
+        }
+    })
+    .await;
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let mut options = ClientOptions::new(Environment::default());
+    options.credentials = Arc::new(Host);
+    options.observer = Observer::new({
+        let told = Arc::clone(&told);
+        move |step| match step {
+            Step::Warning { from, .. } => told.lock().unwrap().push(("warning", from.clone())),
+            Step::Ignored { from, .. } => told.lock().unwrap().push(("ignored", from.clone())),
+            _ => {}
+        }
+    });
+    let reference = format!("{}/acme/widgets", server.host()).parse().unwrap();
+    let client = Client::new(options);
+    let repository = client.repository(&reference, Access::Push).unwrap();
+    let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "x");
+    assert!(repository.push_blob(&blob).await.is_err());
+    let told = told.lock().unwrap();
+    let hidden = "…".to_owned();
+    assert_eq!(*told, [("warning", hidden.clone()), ("ignored", hidden)]);
 }
 
 // ---- lists that lead elsewhere
