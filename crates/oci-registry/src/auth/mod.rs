@@ -22,6 +22,7 @@ mod notes;
 pub(crate) mod scope;
 pub(crate) mod store;
 pub(crate) mod token;
+mod turn;
 
 use std::fmt;
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use snafu::{ResultExt, Snafu};
 
 use super::file;
+use super::turn::Turn;
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
@@ -80,7 +81,7 @@ impl Notes {
         change: impl FnOnce(&mut BTreeSet<RegistryName>) -> bool,
     ) -> crate::Result<()> {
         let _turn = match &self.path {
-            Some(path) => Some(file::Turn::wait(path).await?),
+            Some(path) => Some(Turn::wait(path).await?),
             None => None,
         };
         let mut names = self.read().await?;

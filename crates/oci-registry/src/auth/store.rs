@@ -26,6 +26,7 @@ use super::helper::{Helpers, TOKEN_USER};
 use super::keyring::{self, Keyring};
 #[cfg(feature = "keyring")]
 use super::notes::Notes;
+use super::turn::Turn;
 use super::{Credential, Secret, docker};
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
@@ -257,7 +258,7 @@ impl Document {
         place: &str,
         change: impl FnOnce(&mut Self) -> bool,
     ) -> crate::Result<()> {
-        let _turn = file::Turn::wait(path).await?;
+        let _turn = Turn::wait(path).await?;
         let mut document = Self::read(path, place).await?;
         if change(&mut document) {
             document.write(path, place)?;
