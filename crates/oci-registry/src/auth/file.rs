@@ -74,10 +74,6 @@ impl Failure for Error {
                 "take the entry away, and log in to `{}` again",
                 key.escape_debug()
             )],
-            Self::Busy { lock_path, .. } => vec![format!(
-                "try again when it has ended: it is the one that has locked `{}`",
-                lock_path.display()
-            )],
         }
     }
 
