@@ -321,7 +321,12 @@ impl Search<'_> {
         );
         if let Some(package) = PackageTarget::read(found) {
             let wanted = self.wanted.to_string();
-            ensure!(fits(&package, self.wanted), lie(&wanted, &package.target));
+            // One that does not say for which platform it is contradicts nothing but a target.
+            let is_silent = package.platform.is_none() && !matches!(self.wanted, Wanted::Target(_));
+            ensure!(
+                is_silent || fits(&package, self.wanted),
+                lie(&wanted, &package.target)
+            );
         }
         Ok(())
     }

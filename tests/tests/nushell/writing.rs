@@ -101,7 +101,7 @@ fn the_last_target_that_goes_takes_the_index_along() {
             registry.host()
         ))
     };
-    let would = json!([{"action": "would delete"}, {"action": "would change"}]);
+    let would = json!([{"action": "would delete"}, {"action": "would delete"}]);
     assert_eq!(rows("--dry-run"), would);
     assert_eq!(registry.tags("widgets").len(), 2);
     assert_eq!(
