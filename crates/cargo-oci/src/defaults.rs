@@ -61,7 +61,7 @@ impl Defaults {
             return Ok(Self::default());
         };
         let file = home.join(NAME);
-        match std::fs::read_to_string(&file) {
+        match oci_registry::open_input(&file).and_then(std::io::read_to_string) {
             Ok(text) => Self::parse(&text, file),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => {

@@ -8,7 +8,7 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use oci_registry::{Digest, ErrorKind, FileName};
+use oci_registry::{Digest, ErrorKind, FileName, open_regular};
 use snafu::{ResultExt, Snafu};
 
 use crate::error::Failure;
@@ -126,7 +126,7 @@ fn compare_file(file: &PackageFile, directory: &Path) -> Result<Comparison, Erro
 /// The digest of a file that may be absent, by the algorithm of another digest.
 fn digest(path: &Path, like: &Digest) -> Result<Option<Digest>, Error> {
     let mut hasher = like.verifier().context(ComputeSnafu { path })?;
-    let mut content = match std::fs::File::open(path) {
+    let mut content = match open_regular(path) {
         Ok(content) => content,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => {
@@ -197,6 +197,20 @@ mod tests {
             ]
         );
         std::fs::create_dir(directory.path().join("four")).unwrap();
+        let error = compare(&files, directory.path()).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Io);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn fifo_in_the_directory_is_an_error() {
+        let layers = vec![layer("one", "one", "one-1.0")];
+        let packed = Packed::new("a/b".into(), Blob::empty(), layers, Annotations::new()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("one");
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+        let files = crate::files(packed.manifest()).unwrap();
         let error = compare(&files, directory.path()).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Io);
     }

@@ -4,7 +4,6 @@
 //! no more than a fixed amount whatever the file claims; a file that contradicts itself is no ELF file to this module.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::ops::Range;
 use std::path::Path;
@@ -12,6 +11,7 @@ use std::path::Path;
 use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::elf::{FileHeader, ProgramHeader};
 use object::{Endianness, FileKind, ReadCache, ReadRef};
+use oci_registry::open_regular;
 
 use crate::platform::{GlibcVersion, Libc};
 
@@ -39,7 +39,7 @@ impl Elf {
     ///
     /// When the file cannot be opened. Blocks while it reads.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
-        Ok(Self::read(File::open(path)?))
+        Ok(Self::read(open_regular(path)?))
     }
 
     /// Reads an open file or bytes in memory; `None` when it is no ELF program or shared library.

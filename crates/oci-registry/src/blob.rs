@@ -44,8 +44,6 @@ enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[snafu(display("failed to read `{}`: it is not a file", path.display()))]
-    NotAFile { path: PathBuf },
     #[snafu(display("refused the content of {expected}: it has digest {actual}"))]
     WrongDigest { expected: Digest, actual: Digest },
     #[snafu(display(
@@ -74,7 +72,6 @@ impl Failure for Error {
             Self::OpenFile { .. }
             | Self::ReadFile { .. }
             | Self::WriteFile { .. }
-            | Self::NotAFile { .. }
             | Self::ChangedFile { .. } => ErrorKind::Io,
             Self::WrongDigest { .. } | Self::TooShort { .. } | Self::TooLong { .. } => {
                 ErrorKind::Mismatch
@@ -497,7 +494,16 @@ impl BlobStream {
     ///
     /// What the stream ends with; [`ErrorKind::Io`] when the file cannot be written. The file is not removed.
     pub async fn write_to(self, file: std::fs::File, path: &Path) -> crate::Result<()> {
-        file::write(self, file, path.to_owned()).await
+        file::write(self, file, path.to_owned(), true).await
+    }
+
+    /// As [`BlobStream::write_to`], but the content need not be on the disk when this succeeds.
+    pub(crate) async fn write_unsynced(
+        self,
+        file: std::fs::File,
+        path: &Path,
+    ) -> crate::Result<()> {
+        file::write(self, file, path.to_owned(), false).await
     }
 
     /// Takes the check out, for one who checks on another thread; the stream itself passes everything on from here.

@@ -7,6 +7,7 @@
 //! A tag is always asked for at the source. An entry that a tag or an index of the source names is given out without
 //! asking for it again.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -18,8 +19,9 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 
 use crate::blob::{Beginning, BlobStream};
-use crate::digest::Digest;
+use crate::digest::{Algorithm, Digest};
 use crate::environment::Environment;
+use crate::file::open_regular;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference};
 use crate::referrers::DescriptorStream;
@@ -30,6 +32,9 @@ const LIMIT: u64 = 64 << 20;
 
 /// The largest image config that is kept, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
+
+/// Prefix of the names of files that are being written.
+const UNFINISHED: &str = ".unfinished-";
 
 /// Small documents that have been read before. Clones share what they know.
 ///
@@ -134,14 +139,17 @@ impl Directory {
     fn read(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
         let mut hasher = digest.verifier().ok()?;
         let path = self.path(digest);
+        if !is_real_directory(path.parent()?) {
+            return None;
+        }
         let mut bytes = Vec::new();
-        let file = fs::File::open(&path).ok()?;
+        let file = open_regular(&path).ok()?;
         file.take(limit + 1).read_to_end(&mut bytes).ok()?;
         hasher.update(&bytes);
         if hasher.finish() == *digest {
             return Some(bytes.into());
         }
-        // Damaged, or never ours.
+        // A damaged entry.
         let _ = fs::remove_file(&path);
         None
     }
@@ -153,9 +161,15 @@ impl Directory {
         }
         let directory = path.parent()?;
         make_private(directory)?;
+        if !is_real_directory(directory) {
+            return None;
+        }
         self.make_room(bytes.len() as u64);
-        // Whole under its final name, whoever else writes it; and for the user's eyes only.
-        let mut temporary = tempfile::NamedTempFile::new_in(directory).ok()?;
+        // Renamed when it is complete, because several processes may write one entry. Temporary files have mode 0600.
+        let temporary = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempfile_in(directory);
+        let mut temporary = temporary.ok()?;
         temporary.write_all(bytes).ok()?;
         temporary.persist(&path).ok()?;
         Some(())
@@ -189,19 +203,24 @@ impl Directory {
     }
 }
 
-/// A file of the cache; one that was left unfinished, too.
+/// A file that the cache wrote: an entry, or an unfinished one that a killed process left.
 struct Entry {
     path: PathBuf,
     size: u64,
     written: std::time::SystemTime,
 }
 
+/// Lists the files that the cache wrote. Links, and files with names that the cache does not use, are left out.
 fn entries(path: &Path) -> Vec<Entry> {
-    let below = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
-    let algorithms = below(path);
-    let files = algorithms.flat_map(|algorithm| below(&algorithm.path()));
+    let files = Algorithm::ALL.into_iter().flat_map(|algorithm| {
+        let directory = Some(path.join(algorithm.as_str())).filter(|path| is_real_directory(path));
+        let files = directory.and_then(|directory| fs::read_dir(directory).ok());
+        let files = files.into_iter().flatten().flatten();
+        files.filter(move |file| is_own_name(algorithm, &file.file_name()))
+    });
     let entries = files.filter_map(|file| {
-        let metadata = file.metadata().ok()?;
+        // That of a link itself, where it is one.
+        let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
         Some(Entry {
             path: file.path(),
             size: metadata.len(),
@@ -209,6 +228,21 @@ fn entries(path: &Path) -> Vec<Entry> {
         })
     });
     entries.collect()
+}
+
+/// Whether the cache gives files this name, in the directory of this algorithm.
+fn is_own_name(algorithm: Algorithm, file: &OsStr) -> bool {
+    let is_digest = |name: &str| {
+        let digest = format!("{}:{name}", algorithm.as_str());
+        digest.parse::<Digest>().is_ok()
+    };
+    file.to_str()
+        .is_some_and(|name| name.starts_with(UNFINISHED) || is_digest(name))
+}
+
+/// Whether a path is a directory, and not a link to one.
+fn is_real_directory(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_dir())
 }
 
 fn make_private(directory: &Path) -> Option<()> {
@@ -353,6 +387,72 @@ mod tests {
             assert!(kept <= 1100, "{kept}");
             assert!(cache.read(&digest, 1000).await.is_some());
         }
+    }
+
+    /// Fills a cache whose limit holds only a few entries.
+    async fn overfill(cache: &Path) {
+        for at in 0..20 {
+            let cache = Cache::with_limit(cache, 300);
+            let (digest, bytes) = content(at);
+            cache.write(&digest, bytes).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn eviction_removes_only_files_of_the_cache() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = home.path().join("cache");
+        let (digest, _) = content(200);
+        let left = format!("sha256/{UNFINISHED}x");
+        let foreign = [
+            "sha256/notes.txt".to_owned(),
+            format!("other/{}", digest.encoded()),
+            format!("sha256/{}/x", digest.encoded()),
+        ];
+        for name in foreign.iter().chain([&left]) {
+            let path = cache.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, [0; 500]).unwrap();
+        }
+        overfill(&cache).await;
+        for name in foreign {
+            assert!(cache.join(&name).exists(), "{name}");
+        }
+        assert!(!cache.join(left).exists());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn linked_directory_is_neither_read_nor_changed() {
+        let home = tempfile::tempdir().unwrap();
+        let (cache, elsewhere) = (home.path().join("cache"), home.path().join("elsewhere"));
+        for path in [&cache, &elsewhere] {
+            fs::create_dir(path).unwrap();
+        }
+        let (kept, bytes) = content(201);
+        fs::write(elsewhere.join(kept.encoded()), &bytes).unwrap();
+        let (damaged, _) = content(202);
+        fs::write(elsewhere.join(damaged.encoded()), [0; 500]).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, cache.join("sha256")).unwrap();
+        let opened = Cache::at(&cache);
+        assert_eq!(opened.read(&kept, 1000).await, None);
+        assert_eq!(opened.read(&damaged, 1000).await, None);
+        overfill(&cache).await;
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 2);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn entry_that_is_a_fifo_is_not_read() {
+        let home = tempfile::tempdir().unwrap();
+        let cache = Cache::at(home.path());
+        let (digest, bytes) = content(1);
+        cache.write(&digest, bytes).await;
+        let path = cache.0.path(&digest);
+        fs::remove_file(&path).unwrap();
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        assert_eq!(cache.read(&digest, 1000).await, None);
     }
 
     #[tokio::test]

@@ -56,7 +56,7 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+    pub(crate) const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
 
     /// The algorithm's registered name.
     pub fn as_str(self) -> &'static str {

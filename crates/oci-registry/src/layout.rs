@@ -22,6 +22,7 @@ use snafu::{OptionExt, ResultExt, Snafu, ensure};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
+use crate::file::{is_of_other_type, open_regular};
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Tag};
 use crate::referrers::{self, DescriptorStream};
@@ -60,7 +61,7 @@ enum Error {
     },
     #[snafu(display("failed to read `{}`: it has more than {limit} bytes", path.display()))]
     TooLarge { path: PathBuf, limit: u64 },
-    #[snafu(display("failed to read `{}`: it is not a file", path.display()))]
+    #[snafu(display("failed to read `{}`: it is not a regular file", path.display()))]
     NotAFile { path: PathBuf },
     #[snafu(display("failed to read `{}`", path.display()))]
     Parse {
@@ -288,7 +289,7 @@ impl Layout {
         let lock = {
             let path = path.clone();
             tokio::task::spawn_blocking(move || {
-                let file = File::open(&path).context(LockSnafu { path: path.clone() })?;
+                let file = open_regular(&path).context(LockSnafu { path: path.clone() })?;
                 file.lock().context(LockSnafu { path })?;
                 Ok::<_, Error>(file)
             })
@@ -495,23 +496,20 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
 
 /// Reads a file that may be absent.
 async fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
-    match tokio::fs::metadata(path).await {
-        // Asked before it is opened: opening a pipe waits for someone to write.
-        Ok(metadata) => ensure!(metadata.is_file(), NotAFileSnafu { path }),
+    let file = match open_regular(path) {
+        Ok(file) => tokio::fs::File::from_std(file),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_of_other_type(&error) => return NotAFileSnafu { path }.fail(),
         Err(source) => {
             return Err(Error::Read {
                 path: path.to_owned(),
                 source,
             });
         }
-    }
-    let mut bytes = Vec::new();
-    let read = async {
-        let file = tokio::fs::File::open(path).await?;
-        file.take(limit + 1).read_to_end(&mut bytes).await
     };
-    read.await.context(ReadSnafu { path })?;
+    let mut bytes = Vec::new();
+    let read = file.take(limit + 1).read_to_end(&mut bytes).await;
+    read.context(ReadSnafu { path })?;
     ensure!(bytes.len() as u64 <= limit, TooLargeSnafu { path, limit });
     Ok(Some(bytes))
 }

@@ -69,6 +69,7 @@
 //! | `environment` | the process's surroundings, as an argument |
 //! | `escape` | a stranger's words, made safe to show |
 //! | `conformance` | the laws that every target obeys, as code (feature `conformance`) |
+//! | `file` | opening of files that are read, without waiting for a pipe |
 //! | `error` | one opaque error with a kind, help, and the registry's own words |
 //!
 //! A room imports only what stands before it: digest → reference → manifest → graph, blob → storage → the places and what is
@@ -101,6 +102,7 @@ mod error;
 mod escape;
 mod exchange;
 mod export;
+mod file;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -134,6 +136,7 @@ pub use environment::Environment;
 pub use error::{Error, ErrorKind, Optional, RegistryError, Result, Side};
 pub use escape::{escape, is_active};
 pub use export::{ExportOptions, export};
+pub use file::{open_input, open_regular, open_regular_with};
 pub use journal::{AuthState, Observer, Step, UploadState};
 pub use layout::Layout;
 pub use manifest::{

@@ -9,7 +9,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use oci_registry::Location;
+use oci_registry::{Location, open_regular, open_regular_with};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use snafu::{OptionExt, ResultExt, Snafu};
@@ -113,7 +113,7 @@ struct InstallTable {
 
 /// `install.root` of a configuration file, from the directory in which `.cargo` is.
 fn configured_root(path: &Path) -> Result<Option<PathBuf>, Error> {
-    let Ok(text) = fs::read_to_string(path) else {
+    let Ok(text) = open_regular(path).and_then(io::read_to_string) else {
         return Ok(None);
     };
     let config: Config = toml::from_str(&text).context(ReadConfigSnafu { path })?;
@@ -214,8 +214,8 @@ impl Installed {
         let mut waiting = Some(waiting);
         let (lock, text) = loop {
             let mut options = OpenOptions::new();
-            let file = options.read(true).append(true).create(true).open(&path);
-            let file = file.with_context(|_| context())?;
+            options.read(true).append(true).create(true);
+            let file = open_regular_with(&mut options, &path).with_context(|_| context())?;
             match file.try_lock() {
                 // As cargo does where a file system knows no locks.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
@@ -228,15 +228,16 @@ impl Installed {
             }
             let text = io::read_to_string(&file).with_context(|_| context())?;
             // Whoever held the lock before may have put another file in this one's place.
-            if fs::read_to_string(&path).is_ok_and(|now| now == text) {
+            let now = open_regular(&path).and_then(io::read_to_string);
+            if now.is_ok_and(|now| now == text) {
                 break (file, text);
             }
         };
         let records = toml::from_str(&text).context(ParseRecordsSnafu { path })?;
         let details_path = root.join(DETAILS);
-        let details = match fs::read(&details_path) {
-            Ok(bytes) if !bytes.is_empty() => {
-                serde_json::from_slice(&bytes).context(ParseDetailsSnafu { path: details_path })?
+        let details = match open_regular(&details_path).and_then(io::read_to_string) {
+            Ok(text) if !text.is_empty() => {
+                serde_json::from_str(&text).context(ParseDetailsSnafu { path: details_path })?
             }
             Ok(_) => Map::new(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Map::new(),
@@ -501,6 +502,22 @@ mod tests {
         fs::write(root.join("plain"), "").unwrap();
         let permissions = |name: &str| fs::metadata(root.join(name)).unwrap().permissions();
         assert_eq!(permissions(DETAILS), permissions("plain"));
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn records_that_are_a_fifo_are_refused() {
+        for name in [RECORDS, DETAILS] {
+            let scratch = Scratch::new();
+            let path = scratch.path().join("root").join(name);
+            fs::create_dir(scratch.path().join("root")).unwrap();
+            let made = std::process::Command::new("mkfifo").arg(&path).status();
+            assert!(made.unwrap().success());
+            let opened = Installed::open(scratch.path().join("root"), |_| ()).await;
+            let error = opened.unwrap_err();
+            assert_eq!(error.class(), ErrorClass::Io);
+            assert!(story(&error).contains(name), "{}", story(&error));
+        }
     }
 
     #[tokio::test]

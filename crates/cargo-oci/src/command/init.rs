@@ -135,7 +135,8 @@ fn targets(root: &Path) -> Vec<Found> {
     for pattern in TELLING {
         let files = glob::glob(&format!("{directory}/{pattern}"));
         for file in files.into_iter().flatten().flatten() {
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let text = oci_registry::open_regular(&file).and_then(std::io::read_to_string);
+            let text = text.unwrap_or_default();
             let because = file.strip_prefix(root).unwrap_or(&file).display();
             for value in triples(&text) {
                 if !found.iter().any(|known| known.value == value) {

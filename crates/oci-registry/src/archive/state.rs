@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -20,6 +20,7 @@ use super::error::{
 };
 use super::index::{self, Span, Spans};
 use crate::digest::Digest;
+use crate::file::{is_of_other_type, open_regular};
 use crate::layout::{self, Listing, Marker};
 use crate::reference::ArchiveFormat;
 use crate::tarball::{Entry, Writer};
@@ -61,7 +62,7 @@ impl Stored {
     pub(super) fn open(&self) -> std::io::Result<Box<dyn Read + '_>> {
         Ok(match self {
             Self::Packed(file, span) => Box::new(index::Section::new(file, *span)),
-            Self::Waiting(path, _) => Box::new(File::open(&**path)?),
+            Self::Waiting(path, _) => Box::new(open_regular(path)?),
             Self::Held(bytes) => Box::new(&bytes[..]),
         })
     }
@@ -91,9 +92,13 @@ impl State {
 
     /// Reads what is in a file that may be absent.
     pub(super) fn read(path: &Path, format: &ArchiveFormat) -> Result<Option<Self>, Error> {
-        let file = match File::open(path) {
+        let file = match open_regular(path) {
             Ok(file) => Arc::new(file),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) if is_of_other_type(&error) => {
+                let problem = "it is not a regular file";
+                return StrangeSnafu { path, problem }.fail();
+            }
             Err(source) => {
                 return Err(Error::Read {
                     path: path.to_owned(),
@@ -102,8 +107,6 @@ impl State {
             }
         };
         let metadata = file.metadata().context(ReadSnafu { path })?;
-        let problem = "it is not a file";
-        ensure!(metadata.is_file(), StrangeSnafu { path, problem });
         let version = Version::of(&metadata).context(ReadSnafu { path })?;
         let spans = index::read(&file, path, format)?;
         let mut state = Self {
@@ -165,7 +168,7 @@ impl State {
         let spans = index::read(&file, path, format)?;
         let found = match std::fs::metadata(path) {
             Ok(metadata) => Some(Version::of(&metadata).context(ReadSnafu { path })?),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(source) => {
                 return Err(Error::Read {
                     path: path.to_owned(),

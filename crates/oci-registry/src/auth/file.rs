@@ -19,6 +19,7 @@ use tokio::io::AsyncReadExt;
 
 use super::{Credential, CredentialRequest, Secret};
 use crate::error::{ErrorKind, Failure};
+use crate::file::open_input;
 use crate::reference::RegistryName;
 
 /// The key under which docker keeps the credential of Docker Hub.
@@ -89,8 +90,8 @@ impl Failure for Error {
 
 /// Reads a file that may be absent.
 pub(super) async fn read(path: &Path, place: &str) -> Result<Option<Vec<u8>>, Error> {
-    let file = match tokio::fs::File::open(path).await {
-        Ok(file) => file,
+    let file = match open_input(path) {
+        Ok(file) => tokio::fs::File::from_std(file),
         // A home of `/dev/null` is how some services say that they have none.
         Err(error)
             if matches!(

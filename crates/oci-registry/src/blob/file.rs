@@ -14,10 +14,11 @@ use snafu::{OptionExt, ResultExt, ensure};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    Blob, BlobStream, ChangedFileSnafu, Error, Meter, NotAFileSnafu, OpenFileSnafu, ReadFileSnafu,
-    TooLongSnafu, WriteFileSnafu,
+    Blob, BlobStream, ChangedFileSnafu, Error, Meter, OpenFileSnafu, ReadFileSnafu, TooLongSnafu,
+    WriteFileSnafu,
 };
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::file::open_regular;
 use crate::manifest::{Descriptor, MediaType};
 
 /// How many bytes are read at once: large enough that a system call costs nothing beside the hash.
@@ -29,12 +30,9 @@ pub(super) const HELD: u64 = 1 << 20;
 /// How many pieces may wait between the two threads.
 const WAITING: usize = 4;
 
-/// Opens a regular file and tells its size.
+/// Opens a regular file and returns its size.
 pub(super) fn open(path: &Path) -> Result<(File, u64), Error> {
-    // Asked before it is opened: opening a pipe waits for someone to write.
-    let metadata = std::fs::metadata(path).context(OpenFileSnafu { path })?;
-    ensure!(metadata.is_file(), NotAFileSnafu { path });
-    let file = File::open(path).context(OpenFileSnafu { path })?;
+    let file = open_regular(path).context(OpenFileSnafu { path })?;
     let size = file.metadata().context(ReadFileSnafu { path })?.len();
     Ok((file, size))
 }
@@ -152,14 +150,15 @@ pub(super) async fn read(path: PathBuf, hasher: Hasher, limit: u64) -> Result<Re
     })
 }
 
-/// Writes a stream to its end into a file, which is verified, flushed and on the disk when this returns.
+/// Writes a stream to its end into a file. The content is verified when this returns, and on the disk if `syncs` is set.
 pub(super) async fn write(
     mut stream: BlobStream,
     mut file: File,
     path: PathBuf,
+    syncs: bool,
 ) -> crate::Result<()> {
     if stream.size() <= HELD {
-        return write_small(stream, file, path).await;
+        return write_small(stream, file, path, syncs).await;
     }
     let check = stream.take_check();
     let (pieces, mut received) = mpsc::channel::<Bytes>(WAITING);
@@ -189,14 +188,22 @@ pub(super) async fn write(
     let (check, file, path) = written?;
     blocking(move || {
         check.finish()?;
-        Ok(file.sync_all().context(WriteFileSnafu { path })?)
+        if syncs {
+            file.sync_all().context(WriteFileSnafu { path })?;
+        }
+        Ok(())
     })
     .await
 }
 
 /// As [`write`], for so few bytes that they are waited for before anything is done: handing over each piece would take
 /// longer than all that.
-async fn write_small(mut stream: BlobStream, mut file: File, path: PathBuf) -> crate::Result<()> {
+async fn write_small(
+    mut stream: BlobStream,
+    mut file: File,
+    path: PathBuf,
+    syncs: bool,
+) -> crate::Result<()> {
     let mut check = stream.take_check();
     let (mut pieces, mut held, size) = (Vec::new(), 0, stream.size());
     while let Some(piece) = stream.next().await {
@@ -222,7 +229,10 @@ async fn write_small(mut stream: BlobStream, mut file: File, path: PathBuf) -> c
                 .context(WriteFileSnafu { path: &path })?;
         }
         check.finish()?;
-        Ok(file.sync_all().context(WriteFileSnafu { path })?)
+        if syncs {
+            file.sync_all().context(WriteFileSnafu { path })?;
+        }
+        Ok(())
     })
     .await
 }

@@ -1,5 +1,6 @@
 //! How connections are made: to which address, trusting whom, as whom.
 
+use std::io::Read as _;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::str::FromStr;
@@ -10,6 +11,7 @@ use super::Settings;
 use super::certificates::{self, Held};
 use super::error::{EmptyPemSnafu, Error, FolderSnafu, ParsePemSnafu, ReadPemSnafu, RootCause};
 use crate::error::{ErrorKind, Failure};
+use crate::file::open_input;
 
 /// What a malformed redirection of a host is wrong about.
 #[derive(Debug, Snafu)]
@@ -105,7 +107,10 @@ pub(super) fn configure(
 }
 
 fn read(path: &Path, purpose: &'static str) -> Result<Vec<u8>, Error> {
-    std::fs::read(path).context(ReadPemSnafu { path, purpose })
+    let mut bytes = Vec::new();
+    let read = open_input(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.context(ReadPemSnafu { path, purpose })?;
+    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -130,11 +130,12 @@ async fn replayed(
         return Ok(cargo::replay(stdin, request).await?);
     }
     let path = session.resolve(path);
-    let file = tokio::fs::File::open(&path).await.map_err(|error| {
+    let file = oci_registry::open_input(&path).map_err(|error| {
         Error::of_file(format!("failed to open `{}`", path.display()), error).help(
             "save it with `cargo build --release --message-format json-render-diagnostics > FILE`",
         )
     })?;
+    let file = tokio::fs::File::from_std(file);
     Ok(cargo::replay(tokio::io::BufReader::new(file), request).await?)
 }
 

@@ -1,0 +1,207 @@
+//! Opening of files that are read.
+//!
+//! Opening a FIFO waits until another process opens it for writing, and a device may never reach an end. Every file that
+//! this project reads is therefore opened here: the type is checked after the file is open, so it cannot change between
+//! the check and the first read.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+/// Opens a regular file for reading, without waiting.
+///
+/// # Errors
+///
+/// What opening a file fails with; [`io::ErrorKind::IsADirectory`] for a directory and [`io::ErrorKind::InvalidInput`] for
+/// a FIFO, a socket or a device.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    open_regular_with(OpenOptions::new().read(true), path)
+}
+
+/// Opens a regular file with these options, without waiting. Custom flags among the options are replaced.
+///
+/// # Errors
+///
+/// As [`open_regular`].
+pub fn open_regular_with(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let (file, kind) = open_nonblocking(options, path)?;
+    if kind.is_file() {
+        Ok(file)
+    } else {
+        Err(refusal(kind))
+    }
+}
+
+/// Opens a file that the user names as input, such as a configuration file: a regular file, a character device such as
+/// `/dev/null`, or a descriptor that the process inherited, such as `/dev/stdin` or the `/dev/fd/63` of a shell's process
+/// substitution. Reading a device or an inherited pipe may wait.
+///
+/// # Errors
+///
+/// As [`open_regular`], but not for character devices and inherited descriptors.
+pub fn open_input(path: &Path) -> io::Result<File> {
+    let (file, kind) = open_nonblocking(OpenOptions::new().read(true), path)?;
+    if kind.is_file() {
+        Ok(file)
+    } else if is_character_device(kind) || (!kind.is_dir() && is_inherited(path)) {
+        set_blocking(&file)?;
+        Ok(file)
+    } else {
+        Err(refusal(kind))
+    }
+}
+
+/// Whether one of the functions above refused a file because of its type.
+pub(crate) fn is_of_other_type(error: &io::Error) -> bool {
+    let kind = error.kind();
+    matches!(
+        kind,
+        io::ErrorKind::IsADirectory | io::ErrorKind::InvalidInput
+    )
+}
+
+fn refusal(kind: std::fs::FileType) -> io::Error {
+    if kind.is_dir() {
+        io::ErrorKind::IsADirectory.into()
+    } else {
+        io::Error::new(io::ErrorKind::InvalidInput, "not a regular file")
+    }
+}
+
+fn open_nonblocking(
+    options: &mut OpenOptions,
+    path: &Path,
+) -> io::Result<(File, std::fs::FileType)> {
+    #[cfg(unix)]
+    {
+        use rustix::fs::OFlags;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+        options.custom_flags(flags.bits().cast_signed());
+    }
+    let file = options.open(path)?;
+    let kind = file.metadata()?.file_type();
+    Ok((file, kind))
+}
+
+/// Whether a path names a descriptor that the process inherited. A pipe behind it has its writer already.
+fn is_inherited(path: &Path) -> bool {
+    cfg!(unix)
+        && (path == Path::new("/dev/stdin")
+            || path.parent().is_some_and(|parent| {
+                parent == Path::new("/dev/fd") || parent == Path::new("/proc/self/fd")
+            }))
+}
+
+#[cfg(unix)]
+fn is_character_device(kind: std::fs::FileType) -> bool {
+    std::os::unix::fs::FileTypeExt::is_char_device(&kind)
+}
+
+#[cfg(not(unix))]
+fn is_character_device(kind: std::fs::FileType) -> bool {
+    // Consoles and `NUL` are neither files nor directories.
+    !kind.is_file() && !kind.is_dir()
+}
+
+#[cfg(unix)]
+fn set_blocking(file: &File) -> io::Result<()> {
+    let flags = rustix::fs::fcntl_getfl(file)?;
+    Ok(rustix::fs::fcntl_setfl(
+        file,
+        flags.difference(rustix::fs::OFlags::NONBLOCK),
+    )?)
+}
+
+#[cfg(not(unix))]
+fn set_blocking(_: &File) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+    use crate::blob::Blob;
+    use crate::manifest::MediaType;
+    use crate::reference::ArchiveFormat;
+    use crate::{Archive, ErrorKind};
+
+    /// Makes a FIFO that no process has open.
+    fn fifo(path: &Path) {
+        let made = std::process::Command::new("mkfifo").arg(path).status();
+        assert!(made.unwrap().success());
+    }
+
+    #[test]
+    fn regular_file_is_opened_by_both() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        for open in [open_regular, open_input] {
+            let text = io::read_to_string(open(&path).unwrap()).unwrap();
+            assert_eq!(text, "content");
+        }
+    }
+
+    #[test]
+    fn fifo_is_refused_by_both() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("fifo");
+        fifo(&path);
+        for open in [open_regular, open_input] {
+            let error = open(&path).unwrap_err();
+            assert_eq!(error.to_string(), "not a regular file");
+        }
+    }
+
+    #[test]
+    fn directory_is_refused_by_both() {
+        for open in [open_regular, open_input] {
+            let error = open(Path::new("/")).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
+        }
+    }
+
+    #[test]
+    fn null_device_is_an_empty_input_and_no_regular_file() {
+        let path = Path::new("/dev/null");
+        let mut bytes = Vec::new();
+        open_input(path).unwrap().read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes, b"");
+        assert!(open_regular(path).is_err());
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn inherited_pipe_is_read_to_its_end() {
+        use std::io::Write as _;
+        use std::os::fd::AsRawFd as _;
+        let (reader, mut writer) = io::pipe().unwrap();
+        let path = format!("/dev/fd/{}", reader.as_raw_fd());
+        let input = open_input(Path::new(&path)).unwrap();
+        let read = std::thread::spawn(|| io::read_to_string(input).unwrap());
+        writer.write_all(b"content").unwrap();
+        drop(writer);
+        assert_eq!(read.join().unwrap(), "content");
+    }
+
+    #[tokio::test]
+    async fn archive_that_is_a_fifo_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("archive.tar");
+        fifo(&path);
+        let error = Archive::open(&path, ArchiveFormat::Oci).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Protocol);
+    }
+
+    #[tokio::test]
+    async fn blob_from_a_fifo_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("blob");
+        fifo(&path);
+        let error = Blob::from_file(MediaType::OCTET_STREAM, &path).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Io);
+    }
+}
