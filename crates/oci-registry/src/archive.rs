@@ -28,7 +28,7 @@ use self::error::{
     AmbiguousSnafu, Error, NoArchiveSnafu, NoBlobSnafu, NoManifestSnafu, NoNameSnafu,
     NotAnImageSnafu, ReadSnafu, StrangeSnafu, WriteSnafu, WrongDigestSnafu,
 };
-use self::index::Span;
+pub(crate) use self::index::{Section, Span};
 use self::state::{State, Stored};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
@@ -362,7 +362,7 @@ impl Source for Archive {
 fn piece(file: &File, span: Span) -> std::io::Result<Bytes> {
     let length = usize::try_from(span.size).unwrap_or(usize::MAX).min(PIECE);
     let mut piece = BytesMut::zeroed(length);
-    index::Section::new(file, span).read_exact(&mut piece)?;
+    Section::new(file, span).read_exact(&mut piece)?;
     Ok(piece.freeze())
 }
 

@@ -6,8 +6,7 @@
 //! file in it is a blob of its own, for [`unpack`](crate::unpack).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -18,9 +17,11 @@ use futures_util::stream::{self, StreamExt};
 use snafu::{IntoError, OptionExt, ResultExt, Snafu, ensure};
 use tokio::sync::mpsc;
 
+use crate::archive::{Section, Span};
 use crate::blob::{Blob, BlobStream, Content, Meter};
 use crate::digest::{Algorithm, Digest, Hasher};
 use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::file::open_regular;
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::reference::Identifier;
 use crate::storage::{Source, TagStream};
@@ -171,7 +172,7 @@ fn write(files: &[Bundled], out: &mut dyn Write) -> Result<(), Error> {
                     .context(BundleSnafu { name: name.clone() })?;
             }
         }
-        let mut file = File::open(path).context(ReadFileSnafu { path })?;
+        let mut file = open_regular(path).context(ReadFileSnafu { path })?;
         let size = file.metadata().context(ReadFileSnafu { path })?.len();
         let entry = Entry {
             mode: if *executable { 0o755 } else { 0o644 },
@@ -270,7 +271,7 @@ impl Content for Tar {
 /// A bundle that was fetched: its files, each a blob of this source. It holds no manifest and no tag.
 #[derive(Debug)]
 pub struct Bundle {
-    file: tempfile::NamedTempFile,
+    file: Arc<tempfile::NamedTempFile>,
     digest: Digest,
     files: Vec<Extract>,
     /// Where the content of each file begins.
@@ -319,7 +320,7 @@ impl Bundle {
         let opened = file.reopen().context(ReadFileSnafu { path })?;
         let mut reader = Reader::new(Seekable(BufReader::new(opened)));
         let mut bundle = Self {
-            file,
+            file: Arc::new(file),
             digest,
             files: Vec::new(),
             places: BTreeMap::new(),
@@ -373,17 +374,19 @@ impl Source for Bundle {
         let place = place.context(AbsentSnafu {
             wanted: descriptor.digest.to_string(),
         })?;
-        let (path, size) = (self.file.path().to_owned(), descriptor.size);
+        let (file, span) = (
+            Arc::clone(&self.file),
+            Span {
+                start: place,
+                size: descriptor.size,
+            },
+        );
         let pieces = pieces(move |pieces| {
-            let read = || -> io::Result<()> {
-                let mut file = File::open(&path)?;
-                file.seek(io::SeekFrom::Start(place))?;
-                let held = Vec::new();
-                let mut handing = Handing { pieces, held };
-                io::copy(&mut file.take(size), &mut handing)?;
-                handing.flush()
-            };
-            read().context(ReadFileSnafu { path: &path })
+            let held = Vec::new();
+            let mut handing = Handing { pieces, held };
+            let copied = io::copy(&mut Section::new(file.as_file(), span), &mut handing);
+            let read = copied.and_then(|_| handing.flush());
+            read.with_context(|_| ReadFileSnafu { path: file.path() })
         });
         BlobStream::new(descriptor, pieces)
     }

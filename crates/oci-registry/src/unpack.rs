@@ -1,9 +1,11 @@
-//! Files out of an artifact, into one directory, safely.
+//! Files of an artifact, written into one directory.
 //!
-//! A name that comes from a registry reaches the disk only as a [`FileName`]. Files are fetched and verified beside their
-//! final names ([`staging`]) and then moved, so that a file under its final name is whole; nothing outside the directory is
-//! touched, and nothing in it is replaced unless asked for. What was begun and not finished is gone on with next time.
+//! A name from a registry reaches the disk only as a [`FileName`], relative to the handle of its directory
+//! ([`directory`]). Files are fetched and verified beside their final names ([`staging`]) and then moved, so that a file
+//! under its final name is complete. Nothing outside the directory is changed, and nothing in it is replaced unless
+//! [`UnpackOptions::replace`] is set. An interrupted fetch of a large file is continued by the next call.
 
+mod directory;
 mod staging;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,13 +15,14 @@ use std::str::FromStr;
 
 use futures_util::stream::{StreamExt, TryStreamExt};
 use icu_normalizer::DecomposingNormalizerBorrowed as DecomposingNormalizer;
-use snafu::{IntoError, ResultExt, Snafu, ensure};
+use snafu::{IntoError, OptionExt, ResultExt, Snafu, ensure};
 
 use crate::blob::{Beginning, Meter};
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::escape::is_active;
 use crate::manifest::Descriptor;
 use crate::storage::Source;
+use directory::{Directory, Entry, Missing, Parents};
 use staging::{Fetched, Staged, Staging};
 
 /// Longest part of a name, in bytes, that file systems take.
@@ -27,6 +30,16 @@ const MAX_COMPONENT: usize = 255;
 
 /// Longest name, in bytes.
 const MAX_NAME: usize = 1024;
+
+/// Most parts that a name has: a file lies in fewer directories than this.
+const MAX_PARTS: usize = 32;
+
+/// Most directories that one set of files needs.
+const MAX_DIRECTORIES: usize = 32_768;
+
+/// Up to this number of files each one is flushed by itself. Above it the file system is flushed once, where it can be:
+/// flushing a file takes about a millisecond.
+const FLUSHED_SINGLY: usize = 64;
 
 /// Directories whose content makes git and cargo run what it says.
 const PLANTED: [&str; 2] = [".git", ".cargo"];
@@ -42,10 +55,16 @@ enum Error {
         "refused to write both `{first}` and `{second}`: they are one file on some machines"
     ))]
     Clash { first: FileName, second: FileName },
+    #[snafu(display(
+        "refused to write the files: they need more than {MAX_DIRECTORIES} directories"
+    ))]
+    TooManyDirectories,
     #[snafu(display("refused to write below `{}`: it is not a directory", path.display()))]
     NotADirectory { path: PathBuf },
     #[snafu(display("refused to replace `{}`: it is there with other content", path.display()))]
     Occupied { path: PathBuf },
+    #[snafu(display("refused to replace `{}`: it is not a regular file", path.display()))]
+    NotAFile { path: PathBuf },
     #[snafu(display("failed to make the directory `{}`", path.display()))]
     MakeDirectory {
         path: PathBuf,
@@ -68,11 +87,14 @@ enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnsafeName { .. } | Self::Clash { .. } => ErrorKind::Mismatch,
-            Self::Occupied { .. } => ErrorKind::Conflict,
-            Self::NotADirectory { .. } | Self::MakeDirectory { .. } | Self::WriteFile { .. } => {
-                ErrorKind::Io
+            Self::UnsafeName { .. } | Self::Clash { .. } | Self::TooManyDirectories => {
+                ErrorKind::Mismatch
             }
+            Self::Occupied { .. } => ErrorKind::Conflict,
+            Self::NotADirectory { .. }
+            | Self::NotAFile { .. }
+            | Self::MakeDirectory { .. }
+            | Self::WriteFile { .. } => ErrorKind::Io,
             Self::Fetch { source, .. } | Self::Compare { source, .. } => source.kind(),
         }
     }
@@ -102,12 +124,12 @@ impl FileName {
         &self.0
     }
 
-    /// Refuses names that cannot lie in one directory together, on any file system: two that are one, and one that would be
-    /// a directory of another.
+    /// Refuses names that cannot be in one directory together on every file system: two that are the same, one that would
+    /// be a directory of another, or names that need more than 32,768 directories.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Mismatch`], which names both.
+    /// [`ErrorKind::Mismatch`], which names both files of a clash.
     pub fn check_together<'a>(names: impl IntoIterator<Item = &'a Self>) -> crate::Result<()> {
         Ok(check_clashes(names)?)
     }
@@ -122,6 +144,11 @@ impl FileName {
         self.0
             .split('/')
             .fold(directory.to_owned(), |path, part| path.join(part))
+    }
+
+    /// The name of the directory, empty at the top, and that of the file in it.
+    fn split(&self) -> (&str, &str) {
+        self.0.rsplit_once('/').unwrap_or(("", &self.0))
     }
 }
 
@@ -154,7 +181,8 @@ impl FromStr for FileName {
         let problem = name
             .split('/')
             .find_map(problem_of)
-            .or((name.len() > MAX_NAME).then_some("it is too long"));
+            .or((name.len() > MAX_NAME).then_some("it is too long"))
+            .or((name.split('/').count() > MAX_PARTS).then_some("it is nested too deeply"));
         match problem {
             None => Ok(Self(name.to_owned())),
             Some(problem) => {
@@ -290,92 +318,118 @@ pub async fn unpack(
     tokio::fs::create_dir_all(directory)
         .await
         .context(MakeDirectorySnafu { path: directory })?;
-    let mut wanted = Vec::new();
-    for file in files {
-        let path = file.name.path_in(directory);
-        check_parents(&file.name, directory)?;
-        match state(file, &path).await? {
-            State::Same => {
-                set_mode(&path, file.executable).context(WriteFileSnafu { path: path.clone() })?;
-                (options.observer)(file, &path);
-            }
-            State::Other if !options.replace => return Err(OccupiedSnafu { path }.build().into()),
-            State::Other | State::Absent => wanted.push((file, path)),
-        }
-    }
+    let root = Directory::open(directory).context(MakeDirectorySnafu { path: directory })?;
+    let wanted = missing(files, &root, &options).await?;
     if wanted.is_empty() {
         return Ok(());
     }
-    let staging = Staging::within(directory);
-    let mut fetches = Vec::with_capacity(wanted.len());
-    for (number, (file, _)) in wanted.iter().enumerate() {
-        let (staging, started) = (&staging, options.started);
-        fetches.push(async move {
-            let meter = Meter::default();
-            started(file, &meter);
-            fetch(source, file, meter, staging, number)
-                .await
-                .map(|fetched| (number, fetched))
-        });
+    let staging = Staging::within(&root);
+    let flushes_together = Directory::CAN_FLUSH && wanted.len() > FLUSHED_SINGLY;
+    let fetched = fetch_all(source, &wanted, &staging, &options, !flushes_together).await?;
+    if flushes_together {
+        let flushed = flush(&root).await;
+        flushed.context(WriteFileSnafu { path: directory })?;
     }
-    // In any order: each is known by its number.
-    let mut done: Vec<(usize, Fetched)> = futures_util::stream::iter(fetches)
+    let mut changed = BTreeSet::new();
+    let placed = place(fetched, &wanted, &root, &options, &mut changed);
+    // The files are on the disk. This lets their names survive a loss of power, where the file system supports it.
+    if flushes_together {
+        let _ = flush(&root).await;
+    } else {
+        sync(&changed, &root);
+    }
+    placed
+}
+
+/// Flushes the file system, which may take seconds.
+async fn flush(directory: &Directory) -> std::io::Result<()> {
+    let directory = directory.clone();
+    let flushed = tokio::task::spawn_blocking(move || directory.flush()).await;
+    flushed.expect("flushing does not panic")
+}
+
+/// The files that are not there with the same content.
+async fn missing<'a>(
+    files: &'a [Extract],
+    root: &Directory,
+    options: &UnpackOptions<'_>,
+) -> crate::Result<Vec<&'a Extract>> {
+    let mut parents = Parents::new(root, Missing::Leave);
+    let mut wanted = Vec::new();
+    for file in files {
+        let state = match parents.open(&file.name)? {
+            Some(parent) => state(file, &parent).await?,
+            None => State::Absent,
+        };
+        let path = || file.name.path_in(root.path());
+        match state {
+            State::Same => (options.observer)(file, &path()),
+            State::Other if !options.replace => {
+                return Err(OccupiedSnafu { path: path() }.build().into());
+            }
+            State::Other | State::Absent => wanted.push(file),
+        }
+    }
+    Ok(wanted)
+}
+
+/// Fetches files, and returns them in the same order.
+async fn fetch_all(
+    source: &dyn Source,
+    wanted: &[&Extract],
+    staging: &Staging,
+    options: &UnpackOptions<'_>,
+    syncs: bool,
+) -> crate::Result<Vec<Fetched>> {
+    let fetches = futures_util::stream::iter(0..wanted.len()).map(|number| async move {
+        let (file, meter) = (wanted[number], Meter::default());
+        (options.started)(file, &meter);
+        let staged = staging.open(&file.descriptor, number)?;
+        let fetched = fetch(source, file, meter, staged, syncs).await?;
+        Ok::<_, crate::Error>((number, fetched))
+    });
+    let mut fetched: Vec<_> = fetches
         .buffer_unordered(options.concurrency.max(1))
         .try_collect()
         .await?;
-    done.sort_by_key(|(number, _)| *number);
-    let mut directories = BTreeSet::new();
-    let named = name(done, &wanted, directory, &options, &mut directories).await;
-    for directory in directories {
-        sync_directory(&directory);
-    }
-    named
+    fetched.sort_by_key(|(number, _)| *number);
+    Ok(fetched.into_iter().map(|(_, fetched)| fetched).collect())
 }
 
-/// Gives files that were fetched their final names, and notes in which directories.
-async fn name(
-    fetched: Vec<(usize, Fetched)>,
-    wanted: &[(&Extract, PathBuf)],
-    directory: &Path,
+/// Gives fetched files their final names, and adds the names of the directories that were changed.
+fn place<'a>(
+    fetched: Vec<Fetched>,
+    wanted: &[&'a Extract],
+    root: &Directory,
     options: &UnpackOptions<'_>,
-    directories: &mut BTreeSet<PathBuf>,
+    changed: &mut BTreeSet<&'a str>,
 ) -> crate::Result<()> {
-    for ((_, fetched), (file, path)) in fetched.into_iter().zip(wanted) {
-        let parent = path.parent().unwrap_or(directory);
-        if !directories.contains(parent) {
-            tokio::fs::create_dir_all(parent)
-                .await
-                .context(MakeDirectorySnafu { path: parent })?;
-        }
-        // Looked at again: fetching takes its time.
-        check_parents(&file.name, directory)?;
-        let temporary = tempfile::TempPath::try_from_path(&fetched.path);
-        let temporary = temporary.context(WriteFileSnafu { path })?;
-        if options.replace {
-            temporary
-                .persist(path)
-                .map_err(|error| error.error)
-                .context(WriteFileSnafu { path })?;
-        } else if let Err(error) = temporary.persist_noclobber(path) {
+    let mut parents = Parents::new(root, Missing::Create);
+    for (fetched, file) in fetched.into_iter().zip(wanted) {
+        let path = file.name.path_in(root.path());
+        let (directory, name) = file.name.split();
+        let parent = parents.open(&file.name)?;
+        let parent = parent.with_context(|| NotADirectorySnafu { path: path.clone() })?;
+        if let Err(error) = fetched.place(&parent, name, options.replace) {
             ensure!(
-                error.error.kind() != std::io::ErrorKind::AlreadyExists,
+                options.replace || error.kind() != std::io::ErrorKind::AlreadyExists,
                 OccupiedSnafu { path }
             );
-            return Err(WriteFileSnafu { path }.into_error(error.error).into());
+            return Err(WriteFileSnafu { path }.into_error(error).into());
         }
-        directories.insert(parent.to_owned());
-        (options.observer)(file, path);
+        changed.insert(directory);
+        (options.observer)(file, &path);
     }
     Ok(())
 }
 
-/// Lets new names in a directory survive a loss of power, where the system knows how. The files themselves are on the
-/// disk already.
-fn sync_directory(path: &Path) {
-    if cfg!(unix)
-        && let Ok(directory) = std::fs::File::open(path)
-    {
-        let _ = directory.sync_all();
+/// Flushes directories.
+fn sync(directories: &BTreeSet<&str>, root: &Directory) {
+    let mut parents = Parents::new(root, Missing::Leave);
+    for directory in directories {
+        if let Ok(Some(directory)) = parents.open_directory(directory) {
+            directory.sync();
+        }
     }
 }
 
@@ -391,9 +445,14 @@ fn check_clashes<'a>(files: impl IntoIterator<Item = &'a FileName>) -> Result<()
             .fail();
         }
     }
+    let mut directories = BTreeSet::new();
     for (folded, name) in &names {
-        let parents = folded.match_indices('/').map(|(at, _)| &folded[..at]);
+        let parents = folded.rmatch_indices('/').map(|(at, _)| &folded[..at]);
         for parent in parents {
+            // The directories above a known one are known as well.
+            if !directories.insert(parent) {
+                break;
+            }
             if let Some(first) = names.get(parent) {
                 return ClashSnafu {
                     first: (*first).clone(),
@@ -403,19 +462,10 @@ fn check_clashes<'a>(files: impl IntoIterator<Item = &'a FileName>) -> Result<()
             }
         }
     }
-    Ok(())
-}
-
-/// Refuses to write through anything that is no real directory.
-fn check_parents(name: &FileName, directory: &Path) -> Result<(), Error> {
-    let mut path = directory.to_owned();
-    let parts: Vec<_> = name.0.split('/').collect();
-    for part in &parts[..parts.len() - 1] {
-        path.push(part);
-        if let Ok(metadata) = std::fs::symlink_metadata(&path) {
-            ensure!(metadata.is_dir(), NotADirectorySnafu { path });
-        }
-    }
+    ensure!(
+        directories.len() <= MAX_DIRECTORIES,
+        TooManyDirectoriesSnafu
+    );
     Ok(())
 }
 
@@ -425,68 +475,66 @@ enum State {
     Other,
 }
 
-async fn state(file: &Extract, path: &Path) -> crate::Result<State> {
-    match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(State::Absent),
-        Err(source) => Err(Error::WriteFile {
-            path: path.to_owned(),
-            source,
+/// Compares a file with what its directory has under its name. The same file is made runnable, if it is a program.
+async fn state(file: &Extract, parent: &Directory) -> crate::Result<State> {
+    let (_, name) = file.name.split();
+    let path = &*parent.path().join(name);
+    let Descriptor { digest, size, .. } = &file.descriptor;
+    match parent.entry(name).context(WriteFileSnafu { path })? {
+        None => Ok(State::Absent),
+        Some(Entry::Directory) => Err(OccupiedSnafu { path }.build().into()),
+        Some(Entry::Other) => Err(NotAFileSnafu { path }.build().into()),
+        Some(Entry::File(found)) if found == *size => {
+            let there = parent.open_file(name).context(WriteFileSnafu { path })?;
+            let read = there.try_clone().context(WriteFileSnafu { path })?;
+            let found = Beginning::of_file(digest, read, path, *size).await;
+            if found.context(CompareSnafu { path })?.digest() != *digest {
+                return Ok(State::Other);
+            }
+            if file.executable {
+                make_runnable(&there).context(WriteFileSnafu { path })?;
+            }
+            Ok(State::Same)
         }
-        .into()),
-        Ok(metadata) if metadata.is_dir() => Err(OccupiedSnafu { path }.build().into()),
-        Ok(metadata) if !metadata.is_file() || metadata.len() != file.descriptor.size => {
-            Ok(State::Other)
-        }
-        Ok(_) => {
-            let Descriptor { digest, size, .. } = &file.descriptor;
-            let there = std::fs::File::open(path).context(WriteFileSnafu { path })?;
-            let found = Beginning::of_file(digest, there, path, *size).await;
-            Ok(
-                if found.context(CompareSnafu { path })?.digest() == *digest {
-                    State::Same
-                } else {
-                    State::Other
-                },
-            )
-        }
+        Some(Entry::File(_) | Entry::Link) => Ok(State::Other),
     }
 }
 
-/// Fetches one file to a place of its own, verified and flushed. What may have been put together wrongly, from parts that
-/// came at different times, is fetched once more in one piece.
+/// Fetches one file to its place, verified. Content that may consist of parts fetched at different times, and is wrong, is
+/// fetched once more as a whole.
 async fn fetch(
     source: &dyn Source,
     file: &Extract,
     meter: Meter,
-    staging: &Staging,
-    number: usize,
+    mut staged: Staged,
+    syncs: bool,
 ) -> Result<Fetched, Error> {
-    let mut staged = staging.open(&file.descriptor, number)?;
-    let mut fetched = fetch_rest(source, file, &meter, &staged).await;
+    let mut fetched = fetch_rest(source, file, &meter, &staged, syncs).await;
     let is_wrong = |fetched: &crate::Result<()>| matches!(fetched, Err(error) if error.kind() == ErrorKind::Mismatch);
     if staged.is_kept && is_wrong(&fetched) {
         staged.restart()?;
-        fetched = fetch_rest(source, file, &meter, &staged).await;
+        fetched = fetch_rest(source, file, &meter, &staged, syncs).await;
         if is_wrong(&fetched) {
             // Nothing of it is worth keeping.
-            let _ = std::fs::remove_file(&staged.path);
+            staged.remove();
         }
     }
     fetched.with_context(|_| FetchSnafu {
         name: file.name.clone(),
     })?;
-    set_mode(&staged.path, file.executable).context(WriteFileSnafu { path: &staged.path })?;
+    staged.set_mode(file.executable)?;
     Ok(staged.finish())
 }
 
-/// Fetches what is not there of a file.
+/// Fetches the part of a file that is not there.
 async fn fetch_rest(
     source: &dyn Source,
     file: &Extract,
     meter: &Meter,
     staged: &Staged,
+    syncs: bool,
 ) -> crate::Result<()> {
-    let path = &staged.path;
+    let path = &*staged.path();
     let target = staged.file.try_clone();
     let target = target.context(WriteFileSnafu { path })?;
     let bytes = if staged.size == 0 {
@@ -497,27 +545,32 @@ async fn fetch_rest(
         let beginning = Beginning::of_file(digest, begun, path, staged.size).await?;
         source.blob_after(&file.descriptor, beginning).await?
     };
-    bytes.metered(meter).write_to(target, path).await
+    let bytes = bytes.metered(meter);
+    if syncs {
+        bytes.write_to(target, path).await
+    } else {
+        bytes.write_unsynced(target, path).await
+    }
 }
 
-/// Lets a program be run by whoever may read it, whatever the registry said.
+/// The mode of a program: those who may read it may run it, whatever the registry says.
 #[cfg(unix)]
-fn set_mode(path: &Path, executable: bool) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt;
-    if !executable {
+fn runnable(mode: u32) -> u32 {
+    mode | ((mode & 0o444) >> 2)
+}
+
+#[cfg(unix)]
+fn make_runnable(file: &std::fs::File) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = file.metadata()?.permissions().mode();
+    if runnable(mode) == mode {
         return Ok(());
     }
-    let mode = std::fs::metadata(path)?.permissions().mode();
-    let runnable = mode | ((mode & 0o444) >> 2);
-    if runnable == mode {
-        Ok(())
-    } else {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(runnable))
-    }
+    file.set_permissions(std::fs::Permissions::from_mode(runnable(mode)))
 }
 
 #[cfg(not(unix))]
-fn set_mode(_: &Path, _: bool) -> std::io::Result<()> {
+fn make_runnable(_: &std::fs::File) -> std::io::Result<()> {
     Ok(())
 }
 
@@ -559,6 +612,7 @@ mod tests {
     #[test]
     fn names_that_lead_elsewhere_or_mean_something_are_refused() {
         let long = "a".repeat(256);
+        let deep = format!("{}x", "a/".repeat(MAX_PARTS));
         for name in [
             "",
             ".",
@@ -592,6 +646,7 @@ mod tests {
             ".oci-part\u{131}al/x",
             "x/.Cargo/config.toml",
             &long,
+            &deep,
             "aux .c",
         ] {
             assert_eq!(
@@ -610,6 +665,7 @@ mod tests {
             ".hidden",
             "ü",
             "a b",
+            &format!("{}x", "a/".repeat(MAX_PARTS - 1)),
         ] {
             assert_eq!(name.parse::<FileName>().unwrap().as_str(), name);
         }
@@ -775,6 +831,110 @@ mod tests {
             .unwrap();
         assert!(names(elsewhere.path()).is_empty());
         assert!(!home.path().join("file").is_symlink());
+    }
+
+    #[test]
+    fn too_many_directories_are_refused_before_one_is_made() {
+        let name = |number: usize| format!("{number}/{}x", "a/".repeat(30)).parse().unwrap();
+        let names: Vec<FileName> = (0..=MAX_DIRECTORIES / 31).map(name).collect();
+        let error = check_clashes(&names).unwrap_err();
+        assert!(matches!(error, Error::TooManyDirectories));
+        check_clashes(&names[1..]).unwrap();
+    }
+
+    #[tokio::test]
+    async fn many_files_arrive_with_one_flush() {
+        let home = tempfile::tempdir().unwrap();
+        let names: Vec<_> = (0..=FLUSHED_SINGLY)
+            .map(|number| format!("{}/{number}", number % 3))
+            .collect();
+        let all: Vec<_> = names.iter().map(|name| (name.as_str(), "data")).collect();
+        let (memory, files) = artifact(&all).await;
+        unpack(&memory, &files, home.path(), UnpackOptions::default())
+            .await
+            .unwrap();
+        for name in names {
+            assert_eq!(std::fs::read(home.path().join(name)).unwrap(), b"data");
+        }
+        assert_eq!(super::tests::names(home.path()), ["0", "1", "2"]);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn fifo_is_not_replaced() {
+        use std::os::unix::fs::FileTypeExt as _;
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("a");
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        let (memory, files) = artifact(&[("a", "1")]).await;
+        let options = UnpackOptions {
+            replace: true,
+            ..UnpackOptions::default()
+        };
+        let error = unpack(&memory, &files, home.path(), options).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Io);
+        let kind = std::fs::symlink_metadata(path).unwrap().file_type();
+        assert!(kind.is_fifo());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn move_into_directory_swapped_for_link_stays_inside() {
+        for replaces in [true, false] {
+            let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let at = |name: &str| home.path().join(name);
+            std::fs::write(at("fetched"), "content").unwrap();
+            let root = Directory::open(home.path()).unwrap();
+            let name: FileName = "a/b/x".parse().unwrap();
+            let parent = Parents::new(&root, Missing::Create).open(&name).unwrap();
+            std::fs::rename(at("a/b"), at("moved")).unwrap();
+            std::os::unix::fs::symlink(elsewhere.path(), at("a/b")).unwrap();
+            root.move_file("fetched", &parent.unwrap(), "x", replaces)
+                .unwrap();
+            assert!(names(elsewhere.path()).is_empty());
+            assert_eq!(std::fs::read(at("moved/x")).unwrap(), b"content");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn unpack_against_swapped_parent_stays_inside() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (directory, link) = (home.path().join("d"), home.path().join("link"));
+        std::fs::create_dir(&directory).unwrap();
+        std::os::unix::fs::symlink(elsewhere.path(), &link).unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let (memory, files) = runtime.block_on(artifact(&[("d/x", "run")]));
+        let is_over = AtomicBool::new(false);
+        let swap = || {
+            while !is_over.load(Ordering::Relaxed) {
+                renameat_with(CWD, &directory, CWD, &link, RenameFlags::EXCHANGE).unwrap();
+            }
+        };
+        let mut escaped = false;
+        std::thread::scope(|scope| {
+            scope.spawn(swap);
+            for _ in 0..300 {
+                let options = UnpackOptions {
+                    replace: true,
+                    ..UnpackOptions::default()
+                };
+                // Refused where the directory is the link at the time.
+                let _ = runtime.block_on(unpack(&memory, &files, home.path(), options));
+                escaped |= elsewhere.path().join("x").exists();
+                for place in [&directory, &link] {
+                    let _ = std::fs::remove_file(place.join("x"));
+                }
+            }
+            is_over.store(true, Ordering::Relaxed);
+        });
+        assert!(!escaped);
     }
 
     proptest! {

@@ -48,14 +48,18 @@ fn ranged(asked: &Asked, content: &[u8]) -> Reply {
     }
 }
 
-async fn pull(server: &Server, directory: &Path) -> oci_registry::Result<()> {
-    let file = Extract {
+/// The content as a file that is no program.
+fn file() -> Extract {
+    Extract {
         descriptor: descriptor(&content()),
         name: "file".parse().unwrap(),
         executable: false,
-    };
+    }
+}
+
+async fn pull(server: &Server, directory: &Path) -> oci_registry::Result<()> {
     let repository = repository(server, Nobody, Access::Pull);
-    unpack(&repository, &[file], directory, UnpackOptions::default()).await
+    unpack(&repository, &[file()], directory, UnpackOptions::default()).await
 }
 
 /// Where the beginning of the content is kept.
@@ -198,6 +202,40 @@ async fn what_is_kept_is_believed_to_be_nothing_but_a_beginning() {
         assert_eq!(names(home.path()), ["file"]);
         let asked = server.asked();
         assert_eq!(asked.iter().map(start).collect::<Vec<_>>(), starts);
+    }
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn mode_of_kept_file_does_not_reach_its_final_name() {
+    use std::os::unix::fs::PermissionsExt;
+    let home = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode();
+    let new = home.path().join("new");
+    std::fs::write(&new, "").unwrap();
+    for executable in [false, true] {
+        let directory = home.path().join(executable.to_string());
+        let kept = kept(&directory);
+        std::fs::create_dir_all(kept.parent().unwrap()).unwrap();
+        std::fs::write(&kept, content()).unwrap();
+        std::fs::set_permissions(&kept, std::fs::Permissions::from_mode(0o7777)).unwrap();
+        let server = Server::start(|asked, _| ranged(asked, &content())).await;
+        let file = Extract {
+            executable,
+            ..file()
+        };
+        let repository = repository(&server, Nobody, Access::Pull);
+        unpack(&repository, &[file], &directory, UnpackOptions::default())
+            .await
+            .unwrap();
+        assert!(server.asked().is_empty(), "the kept file is used");
+        let found = mode(&directory.join("file"));
+        if executable {
+            let runnable = (mode(&new) & 0o444) >> 2;
+            assert_eq!(found, mode(&new) | runnable);
+        } else {
+            assert_eq!(found, mode(&new));
+        }
     }
 }
 

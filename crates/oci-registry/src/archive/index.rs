@@ -22,9 +22,9 @@ const MAX_NAMES: usize = 64 << 20;
 
 /// Where the content of an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Span {
-    pub(super) start: u64,
-    pub(super) size: u64,
+pub(crate) struct Span {
+    pub(crate) start: u64,
+    pub(crate) size: u64,
 }
 
 impl Span {
@@ -38,13 +38,13 @@ impl Span {
 }
 
 /// The content of an entry. Several can be read from one file at once.
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     file: &'a File,
     rest: Span,
 }
 
 impl<'a> Section<'a> {
-    pub(super) fn new(file: &'a File, rest: Span) -> Self {
+    pub(crate) fn new(file: &'a File, rest: Span) -> Self {
         Self { file, rest }
     }
 }

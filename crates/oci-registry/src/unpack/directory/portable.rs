@@ -1,0 +1,124 @@
+//! Directories as paths, where there are no functions for handles.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::Entry;
+
+/// A directory, by its path.
+#[derive(Debug, Clone)]
+pub(in crate::unpack) struct Directory(PathBuf);
+
+impl Directory {
+    /// Whether [`Directory::flush`] exists on this system.
+    pub(in crate::unpack) const CAN_FLUSH: bool = false;
+
+    /// The directory at a path that the user names, in which links are followed.
+    pub(in crate::unpack) fn open(path: &Path) -> io::Result<Self> {
+        Ok(Self(path.to_owned()))
+    }
+
+    pub(in crate::unpack) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Returns a directory in this one.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotADirectory`] for a link, whatever it leads to.
+    pub(in crate::unpack) fn child(&self, name: &str) -> io::Result<Self> {
+        match self.entry(name)? {
+            Some(Entry::Directory) => Ok(Self(self.0.join(name))),
+            Some(_) => Err(io::ErrorKind::NotADirectory.into()),
+            None => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    pub(in crate::unpack) fn create_child(&self, name: &str) -> io::Result<()> {
+        std::fs::create_dir(self.0.join(name))
+    }
+
+    /// Returns a directory in this one; creates it where it is absent.
+    pub(in crate::unpack) fn private_child(&self, name: &str) -> Option<Self> {
+        let _ = self.create_child(name);
+        self.child(name).ok()
+    }
+
+    /// Removes a directory in this one, if it is empty.
+    pub(in crate::unpack) fn remove_child(&self, name: &str) {
+        let _ = std::fs::remove_dir(self.0.join(name));
+    }
+
+    /// Returns what a name stands for, if anything.
+    pub(in crate::unpack) fn entry(&self, name: &str) -> io::Result<Option<Entry>> {
+        let metadata = match std::fs::symlink_metadata(self.0.join(name)) {
+            Ok(metadata) => metadata,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        Ok(Some(if metadata.is_file() {
+            Entry::File(metadata.len())
+        } else if metadata.is_dir() {
+            Entry::Directory
+        } else if metadata.is_symlink() {
+            Entry::Link
+        } else {
+            Entry::Other
+        }))
+    }
+
+    /// Opens a file for reading.
+    pub(in crate::unpack) fn open_file(&self, name: &str) -> io::Result<File> {
+        crate::file::open_regular(&self.0.join(name))
+    }
+
+    /// Creates a file that does not exist, for reading and writing.
+    pub(in crate::unpack) fn create_file(&self, name: &str) -> io::Result<File> {
+        File::create_new(self.0.join(name))
+    }
+
+    /// Opens a file for reading and writing, locked for other processes. Creates it where it is absent.
+    pub(in crate::unpack) fn lock_file(&self, name: &str) -> Option<File> {
+        let path = self.0.join(name);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        let file = options.open(&path).ok()?;
+        file.try_lock().ok()?;
+        // The process that held the lock before may have moved the file away.
+        let is_file = matches!(self.entry(name), Ok(Some(Entry::File(_))));
+        is_file.then_some(file)
+    }
+
+    pub(in crate::unpack) fn remove_file(&self, name: &str) {
+        let _ = std::fs::remove_file(self.0.join(name));
+    }
+
+    /// Moves a file into another directory. Where there is an entry of that name, it is replaced or the move fails with
+    /// [`io::ErrorKind::AlreadyExists`].
+    pub(in crate::unpack) fn move_file(
+        &self,
+        name: &str,
+        to: &Self,
+        new_name: &str,
+        replaces: bool,
+    ) -> io::Result<()> {
+        let file = tempfile::TempPath::try_from_path(self.0.join(name))?;
+        let path = to.0.join(new_name);
+        let moved = if replaces {
+            file.persist(path)
+        } else {
+            file.persist_noclobber(path)
+        };
+        moved.map_err(|error| error.error)
+    }
+
+    /// Does nothing: the system offers no such call for directories.
+    pub(in crate::unpack) fn sync(&self) {}
+
+    /// Does nothing on this system.
+    pub(in crate::unpack) fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+}
