@@ -4,6 +4,7 @@
 //! first look gets no bar, so that quick things do not flicker. Whether there are bars at all is decided as cargo decides:
 //! on a terminal that can move its cursor and outside of CI, unless `CARGO_TERM_PROGRESS_WHEN` says otherwise.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,6 +19,9 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// How often a second the terminal is drawn at most.
 const DRAWS: u8 = 20;
+
+/// Most bars at one time. Many small files can have arrived before the first gets its final name.
+const MAX_BARS: usize = 32;
 
 /// How wide bars are where there is no terminal to ask and nobody says.
 const WIDTH: u16 = 80;
@@ -80,7 +84,8 @@ impl Progress {
         let transfers = Arc::new(Mutex::new(Transfers {
             bars: self.bars.clone(),
             verb,
-            moving: Vec::new(),
+            moving: BTreeMap::new(),
+            begun: 0,
             ended: (0, 0),
             expected,
             total: None,
@@ -109,13 +114,15 @@ pub(crate) struct Batch {
 impl Batch {
     /// A transfer has begun. The key tells it from the others, the name is for people.
     pub(crate) fn start(&self, key: &str, name: &str, size: u64, meter: &Meter) {
-        lock(&self.transfers).moving.push(Moving {
-            key: key.to_owned(),
-            name: escape(name, 200),
-            size,
-            meter: meter.clone(),
-            bar: None,
-        });
+        lock(&self.transfers).start(
+            key,
+            Moving {
+                name: escape(name, 200),
+                size,
+                meter: meter.clone(),
+                bar: None,
+            },
+        );
     }
 
     /// The transfer of this key has ended, however it did. One that was not begun here ends as well.
@@ -141,7 +148,10 @@ fn lock(transfers: &Mutex<Transfers>) -> MutexGuard<'_, Transfers> {
 struct Transfers {
     bars: MultiProgress,
     verb: &'static str,
-    moving: Vec<Moving>,
+    /// By key and by the order in which they began: several may have one key.
+    moving: BTreeMap<(String, usize), Moving>,
+    /// How many have begun.
+    begun: usize,
     /// How many have ended, and their bytes.
     ended: (usize, u64),
     expected: Option<(usize, u64)>,
@@ -151,7 +161,6 @@ struct Transfers {
 
 #[derive(Debug)]
 struct Moving {
-    key: String,
     name: String,
     size: u64,
     meter: Meter,
@@ -159,16 +168,26 @@ struct Moving {
 }
 
 impl Transfers {
-    /// Lets every bar show what its meter says.
+    fn start(&mut self, key: &str, moving: Moving) {
+        self.moving.insert((key.to_owned(), self.begun), moving);
+        self.begun += 1;
+    }
+
+    /// Draws every bar with the value of its meter.
     fn look(&mut self) {
-        // What has come to its last byte counts as there, though it may still have to get its name.
+        // A file whose last byte has arrived counts as complete, though it may not have its final name yet.
         let (mut whole, mut passed) = self.ended;
-        for moving in &mut self.moving {
+        let has_bar = |moving: &&Moving| moving.bar.is_some();
+        let mut shown = self.moving.values().filter(has_bar).count();
+        for moving in self.moving.values_mut() {
             let at = moving.meter.passed().min(moving.size);
             passed += at;
             whole += usize::from(at == moving.size && at > 0);
-            if at == 0 && moving.bar.is_none() {
-                continue;
+            if moving.bar.is_none() {
+                if at == 0 || shown == MAX_BARS {
+                    continue;
+                }
+                shown += 1;
             }
             let bar = moving.bar.get_or_insert_with(|| {
                 let bar = dressed(moving.size, at, self.verb);
@@ -180,11 +199,10 @@ impl Transfers {
             });
             bar.set_position(at);
         }
-        let is_shown = self.moving.iter().any(|moving| moving.bar.is_some());
         let Some((count, bytes)) = self.expected.filter(|(count, _)| *count > 1) else {
             return;
         };
-        if self.total.is_none() && !is_shown {
+        if self.total.is_none() && shown == 0 {
             return;
         }
         let total = self
@@ -197,8 +215,11 @@ impl Transfers {
     fn finish(&mut self, key: &str, size: u64) {
         self.ended.0 += 1;
         self.ended.1 += size;
-        if let Some(at) = self.moving.iter().position(|moving| moving.key == key)
-            && let Some(bar) = self.moving.remove(at).bar
+        let range = (key.to_owned(), 0)..=(key.to_owned(), usize::MAX);
+        let first = self.moving.range(range).next();
+        let first = first.map(|(id, _)| id.clone());
+        if let Some(id) = first
+            && let Some(bar) = self.moving.remove(&id).and_then(|moving| moving.bar)
         {
             bar.finish_and_clear();
             self.bars.remove(&bar);
@@ -206,7 +227,8 @@ impl Transfers {
     }
 
     fn clear(&mut self) {
-        let bars = self.moving.drain(..).filter_map(|moving| moving.bar);
+        let moving = std::mem::take(&mut self.moving).into_values();
+        let bars = moving.filter_map(|moving| moving.bar);
         for bar in bars.chain(self.total.take()) {
             bar.finish_and_clear();
             self.bars.remove(&bar);

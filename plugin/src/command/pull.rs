@@ -1,5 +1,6 @@
 //! `oci pull`: the files of an artifact, into a directory.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -210,13 +211,10 @@ impl Pulling {
             ..file.to_extract()
         };
         let extracts: Vec<_> = files.iter().map(extract).collect();
-        let paths = Mutex::new(vec![PathBuf::new(); extracts.len()]);
+        let paths = Mutex::new(BTreeMap::new());
         let observer = |placed: &Extract, path: &Path| {
             let mut paths = paths.lock().unwrap_or_else(PoisonError::into_inner);
-            let at = extracts.iter().position(|file| file.name == placed.name);
-            if let Some(at) = at {
-                path.clone_into(&mut paths[at]);
-            }
+            paths.insert(placed.name.clone(), path.to_owned());
         };
         let options = UnpackOptions {
             replace: self.replaces,
@@ -235,8 +233,8 @@ impl Pulling {
             }
         })?;
         let paths = paths.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let rows = std::iter::zip(&files, &extracts).zip(paths);
-        let rows = rows.map(|((file, extract), path)| {
+        let rows = std::iter::zip(&files, &extracts).map(|(file, extract)| {
+            let path = paths.get(&extract.name).cloned().unwrap_or_default();
             let row = record! {
                 "path" => Value::string(path.to_string_lossy(), self.span),
                 "kind" => Value::string(file.kind.to_string(), self.span),
