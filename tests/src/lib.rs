@@ -7,11 +7,9 @@
 //! | room | owns |
 //! | --- | --- |
 //! | [`testbed`] | where the real parts and the built programs lie, and what happens when one is missing |
-//! | [`loopback`] | HTTP on 127.0.0.1, both ends of it |
 //! | [`registry`] | a docker-registry process: open, with passwords, with tokens |
 //! | [`token`] | the token server beside it |
 //! | [`aws`] | a stand-in for AWS, which gives passwords for a registry |
-//! | [`recorder`] | a proxy that names every request that passes |
 //! | [`weather`] | a way to a registry that answers late, or lists tags late |
 //! | [`narrows`] | a slow way to a registry, and how much passed |
 //! | [`program`] | a home of its own for a program, and its run |
@@ -23,6 +21,8 @@
 //! | [`layout`] | OCI layout directories, read without our own code |
 //! | [`messages`] | the documented schema of JSON messages, to hold lines against |
 //!
+//! HTTP on 127.0.0.1 and the recording proxy come from the test kit.
+//!
 //! Everything that a value started ends with the value, also when its test panics.
 
 // A rig that cannot be set up is a failed test, and a panic is how a test fails.
@@ -30,13 +30,11 @@
 
 pub mod aws;
 pub mod layout;
-pub mod loopback;
 pub mod matrix;
 pub mod messages;
 pub mod narrows;
 mod process;
 pub mod program;
-pub mod recorder;
 pub mod registry;
 pub mod release;
 pub mod sources;
@@ -46,11 +44,4 @@ pub mod testbed;
 pub mod token;
 pub mod weather;
 
-use sha2::Digest as _;
-
-/// The digest of some bytes as registries write it.
-#[must_use]
-pub fn sha256(bytes: &[u8]) -> String {
-    let hash = bytes::Bytes::copy_from_slice(&sha2::Sha256::digest(bytes));
-    format!("sha256:{hash:x}")
-}
+pub use testkit::{loopback, recorder, sha256};

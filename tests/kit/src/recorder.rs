@@ -1,7 +1,7 @@
-//! A proxy before a registry that names every request that passes.
+//! A proxy in front of a registry that records every request.
 //!
-//! It changes nothing. The registry builds its `Location`s from the `Host` header, which is
-//! passed on as it came, so that the next request of an upload passes here again.
+//! It changes nothing. The registry builds its `Location` headers from the `Host` header, which the proxy forwards
+//! unchanged, so the next request of an upload passes through the proxy again.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,28 +10,28 @@ use hyper::{Response, StatusCode};
 
 use crate::loopback::{Server, body, forward};
 
-/// A proxy before one host; it stops with this value.
+/// A proxy in front of one host. It ends when the value is dropped.
 #[derive(Debug)]
 pub struct Recorder {
     server: Server,
     requests: Arc<Mutex<Vec<Recorded>>>,
 }
 
-/// One request that passed, and how it was answered.
+/// A request that passed through the proxy, and its response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Recorded {
     /// `GET`, `PUT`, …
     pub method: String,
     /// Path and query.
     pub path: String,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
-    /// The digest that the answer names (`Docker-Content-Digest`).
+    /// The `Docker-Content-Digest` header of the response.
     pub digest: Option<String>,
 }
 
 impl Recorded {
-    /// Whether the request could change something.
+    /// Whether the request may change something.
     #[must_use]
     pub fn writes(&self) -> bool {
         !matches!(self.method.as_str(), "GET" | "HEAD")
@@ -45,7 +45,7 @@ impl std::fmt::Display for Recorded {
 }
 
 impl Recorder {
-    /// Starts to record what goes to `host` by way of this proxy.
+    /// Starts a proxy in front of `host`.
     #[must_use]
     pub fn before(host: &str) -> Self {
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -84,7 +84,7 @@ impl Recorder {
         self.server.host()
     }
 
-    /// The requests since the last time this was asked.
+    /// Returns the requests since the last call.
     #[must_use]
     pub fn take(&self) -> Vec<Recorded> {
         std::mem::take(&mut lock(&self.requests))

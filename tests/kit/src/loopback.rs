@@ -1,6 +1,4 @@
-//! HTTP/1.1 on 127.0.0.1, both ends of it: servers with a handler, and single requests.
-//!
-//! Tests are plain functions; the one runtime below them is this module's secret.
+//! HTTP/1.1 on 127.0.0.1 for tests without a runtime: servers with a handler, and single requests.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -14,7 +12,7 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::runtime::Runtime;
+use tokio::runtime::{Handle, Runtime};
 use tokio::task::{JoinHandle, JoinSet};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
@@ -25,22 +23,27 @@ static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
         .expect("a runtime can be built")
 });
 
-/// The body of an answer: bytes, or what passes through.
+/// Returns the runtime that the caller runs on, or the one of this module.
+pub(crate) fn current_runtime() -> Handle {
+    Handle::try_current().unwrap_or_else(|_| RUNTIME.handle().clone())
+}
+
+/// The body of a response: bytes, or the body of another response that is passed on.
 pub type Body = BoxBody<Bytes, hyper::Error>;
 
-/// A body of known bytes.
+/// Returns a body of known bytes.
 pub fn body(bytes: impl Into<Bytes>) -> Body {
     Full::new(bytes.into())
         .map_err(|never| match never {})
         .boxed()
 }
 
-/// Runs a future to its end.
+/// Runs a future to completion.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     RUNTIME.block_on(future)
 }
 
-/// A server on a free port; it stops with this value.
+/// A server on a free port. It ends when the value is dropped.
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
@@ -48,7 +51,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Answers every request with what the handler makes of it.
+    /// Starts a server that passes each request to the handler.
     pub fn start<H, F>(handler: H) -> Self
     where
         H: Fn(Request<Incoming>) -> F + Clone + Send + Sync + 'static,
@@ -89,7 +92,7 @@ where
                 let answer = handler(request);
                 async move { Ok::<_, std::convert::Infallible>(answer.await) }
             });
-            // A client that hangs up in the middle is the client's affair.
+            // A client that closes the connection early ends it without an error.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
@@ -97,16 +100,16 @@ where
     }
 }
 
-/// A port where nobody listens, kept from everybody else for as long as this value lives.
+/// A reserved port without a listener, so that connections to it are refused.
 #[derive(Debug)]
 pub struct DeadHost {
-    // Bound and never listening: connections are refused.
+    // Bound, but not listening.
     _socket: TcpSocket,
     host: String,
 }
 
 impl DeadHost {
-    /// Takes a free port.
+    /// Reserves a free port.
     #[must_use]
     pub fn new() -> Self {
         let _runtime = RUNTIME.enter();
@@ -133,11 +136,11 @@ impl Default for DeadHost {
     }
 }
 
-/// Sends a request to the host of its URL, and gives back the answer with its whole body.
+/// Sends a request to the host of its URL. Returns the response with its whole body.
 ///
 /// # Panics
 ///
-/// If nobody listens there, or the answer is not HTTP.
+/// If the host cannot be reached, or the response is not HTTP.
 pub fn send(request: Request<impl Into<Bytes>>) -> Response<Bytes> {
     block_on(async {
         let host = authority(request.uri());
@@ -151,15 +154,19 @@ pub fn send(request: Request<impl Into<Bytes>>) -> Response<Bytes> {
     })
 }
 
-/// A GET without anything else; see [`send`].
+/// Sends a GET request without header fields; see [`send`].
 #[must_use]
 pub fn get(url: &str) -> Response<Bytes> {
     let request = Request::get(url).header("Host", authority(&url.parse().expect("a URL")));
     send(request.body("").expect("a URL makes a request"))
 }
 
-/// Passes a request on to another host, over a connection of its own, head unchanged.
-pub(crate) async fn forward<B>(
+/// Forwards a request to another host over a new connection, with its head unchanged.
+///
+/// # Errors
+///
+/// If the host cannot be reached, or the response is not HTTP.
+pub async fn forward<B>(
     host: &str,
     mut request: Request<B>,
 ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>>
@@ -167,7 +174,7 @@ where
     B: hyper::body::Body<Data = Bytes> + Send + 'static,
     B::Error: std::error::Error + Send + Sync + 'static,
 {
-    // What goes over the wire is the path; who is meant is the Host header.
+    // The request line carries the path only; the Host header names the host.
     if !request.headers().contains_key("Host") {
         request.headers_mut().insert("Host", host.parse()?);
     }

@@ -1,0 +1,73 @@
+//! Certificate authorities and the certificates that they sign.
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use tokio_rustls::rustls::RootCertStore;
+
+/// A certificate authority.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: rcgen::Certificate,
+}
+
+/// A certificate and its private key.
+#[derive(Debug)]
+pub struct CertifiedKey {
+    /// The certificate.
+    pub certificate: rcgen::Certificate,
+    /// Its private key.
+    pub key: KeyPair,
+}
+
+impl Authority {
+    /// Creates an authority with a new key.
+    #[must_use]
+    pub fn new() -> Self {
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        Self {
+            issuer: Issuer::new(params, key),
+            certificate,
+        }
+    }
+
+    /// Returns the authority's own certificate in PEM.
+    #[must_use]
+    pub fn pem(&self) -> String {
+        self.certificate.pem()
+    }
+
+    /// Signs a certificate for a host name or an IP address. It expires in the year 4096.
+    #[must_use]
+    pub fn sign(&self, name: &str) -> CertifiedKey {
+        self.sign_until(name, 4096)
+    }
+
+    /// Signs a certificate that expires on the first day of a year.
+    #[must_use]
+    pub fn sign_until(&self, name: &str, year: i32) -> CertifiedKey {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
+        CertifiedKey {
+            certificate: params.signed_by(&key, &self.issuer).unwrap(),
+            key,
+        }
+    }
+
+    pub(crate) fn roots(&self) -> Arc<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.der().clone()).unwrap();
+        Arc::new(roots)
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,293 @@
+//! One repository, `acme/widgets`, of a registry in memory, with switches for the quirks of real registries.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use serde_json::{Value, json};
+
+use crate::server::{Request, Response, Server};
+use crate::sha256;
+
+/// The media type of an image index.
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+/// The path of the repository.
+const REPOSITORY: &str = "/v2/acme/widgets/";
+
+/// What a registry lets its users delete. The number is the status of a refusal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Deletion {
+    /// Tags, manifests and blobs.
+    #[default]
+    Everything,
+    /// Manifests and blobs, but no tags.
+    NoTags(u16),
+    /// Nothing.
+    Nothing(u16),
+}
+
+/// The quirks of a registry. The default is a registry with the referrers API that lets its users delete everything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Switches {
+    /// What can be deleted.
+    pub deletion: Deletion,
+    /// The registry has no referrers API (404), so clients keep the fallback tag.
+    pub no_referrers: bool,
+    /// A chunk or a whole upload above this many bytes is answered with 416, as GHCR does.
+    pub chunk_limit: Option<usize>,
+    /// The list of tags omits tags that were set after the server started.
+    pub stale_lists: bool,
+}
+
+/// A manifest as the registry stores it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredManifest {
+    /// The media type of the request that stored it.
+    pub media_type: String,
+    /// Its exact bytes.
+    pub bytes: Vec<u8>,
+}
+
+impl StoredManifest {
+    fn new(media_type: &str, bytes: impl AsRef<[u8]>) -> Self {
+        Self {
+            media_type: media_type.to_owned(),
+            bytes: bytes.as_ref().to_vec(),
+        }
+    }
+
+    /// Returns the digest.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        sha256(&self.bytes)
+    }
+
+    /// Returns the response to a GET of this manifest.
+    #[must_use]
+    pub fn response(&self) -> Response {
+        Response::new(200)
+            .header("Content-Type", &self.media_type)
+            .header("Docker-Content-Digest", self.digest())
+            .body(&self.bytes)
+    }
+
+    fn json(&self) -> Value {
+        serde_json::from_slice(&self.bytes).unwrap_or_default()
+    }
+}
+
+/// The content of the repository.
+#[derive(Debug, Default)]
+pub struct Contents {
+    /// The quirks; they may change at any time.
+    pub switches: Switches,
+    /// Manifests by digest.
+    pub manifests: BTreeMap<String, StoredManifest>,
+    /// The digest that each tag names.
+    pub tags: BTreeMap<String, String>,
+    /// Blobs by digest.
+    pub blobs: BTreeMap<String, Vec<u8>>,
+    /// The bytes that each upload session received so far.
+    uploads: Vec<Vec<u8>>,
+    /// Tags that the list omits.
+    unlisted: Vec<String>,
+}
+
+/// A registry in memory and the server in front of it.
+#[derive(Debug)]
+pub struct FakeRegistry {
+    /// The server.
+    pub server: Server,
+    contents: Arc<Mutex<Contents>>,
+}
+
+impl FakeRegistry {
+    /// Starts an empty registry.
+    #[must_use]
+    pub fn start(switches: Switches) -> Self {
+        Self::start_with(switches, |_, _, _| None)
+    }
+
+    /// Starts an empty registry. The closure may respond instead of it; the number counts earlier requests with the same
+    /// method and path.
+    pub fn start_with(
+        switches: Switches,
+        script: impl Fn(&Request, usize, &mut Contents) -> Option<Response> + Send + Sync + 'static,
+    ) -> Self {
+        let contents = Arc::new(Mutex::new(Contents {
+            switches,
+            ..Contents::default()
+        }));
+        let shared = Arc::clone(&contents);
+        let server = Server::start(move |request, earlier| {
+            let mut contents = shared.lock().unwrap();
+            let response = script(request, earlier, &mut contents);
+            response.unwrap_or_else(|| contents.respond(request))
+        });
+        Self { server, contents }
+    }
+
+    /// Returns the present content.
+    pub fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap()
+    }
+
+    /// Returns the manifest that a tag names.
+    #[must_use]
+    pub fn tagged(&self, tag: &str) -> Option<StoredManifest> {
+        self.contents().find(tag).cloned()
+    }
+
+    /// Counts the requests with this method whose target ends with `end`.
+    #[must_use]
+    pub fn count(&self, method: &str, end: &str) -> usize {
+        let is_counted =
+            |request: &&Request| request.method == method && request.target.ends_with(end);
+        self.server.requests().iter().filter(is_counted).count()
+    }
+}
+
+impl Contents {
+    /// Stores a manifest, and sets the tag `name` unless it is the digest.
+    pub fn put(&mut self, name: &str, media_type: &str, bytes: impl AsRef<[u8]>) {
+        let manifest = StoredManifest::new(media_type, bytes);
+        let digest = manifest.digest();
+        if name != digest {
+            self.tags.insert(name.to_owned(), digest.clone());
+        }
+        self.manifests.insert(digest, manifest);
+    }
+
+    /// Returns the manifest with this tag or digest.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<&StoredManifest> {
+        let digest = self.tags.get(name).map_or(name, String::as_str);
+        self.manifests.get(digest)
+    }
+
+    /// Responds as the registry does.
+    pub fn respond(&mut self, request: &Request) -> Response {
+        if let Some(session) = request.path().strip_prefix("/upload/") {
+            return self.upload(request, session.parse().unwrap());
+        }
+        // Paths outside the repository are the root, which needs no authentication here.
+        let Some(rest) = request.path().strip_prefix(REPOSITORY) else {
+            return Response::new(200);
+        };
+        let (kind, name) = rest.split_once('/').unwrap();
+        match (request.method.as_str(), kind) {
+            ("POST", "blobs") => {
+                self.uploads.push(Vec::new());
+                let location = format!("/upload/{}", self.uploads.len() - 1);
+                Response::new(202).header("Location", location)
+            }
+            ("GET" | "HEAD", "blobs") => match self.blobs.get(name) {
+                Some(blob) => Response::new(200).body(blob),
+                None => Response::error(404, "BLOB_UNKNOWN"),
+            },
+            ("GET" | "HEAD", "manifests") => match self.find(name) {
+                Some(manifest) => manifest.response(),
+                None => Response::error(404, "MANIFEST_UNKNOWN"),
+            },
+            ("PUT", "manifests") => self.put_manifest(request, name),
+            ("GET", "tags") => self.list_tags(),
+            ("GET", "referrers") if !self.switches.no_referrers => self.list_referrers(name),
+            ("DELETE", _) => self.delete(kind, name),
+            _ => Response::new(404).body("404 page not found\n"),
+        }
+    }
+
+    fn put_manifest(&mut self, request: &Request, name: &str) -> Response {
+        let media_type = request.header("content-type").unwrap_or_default();
+        let manifest = StoredManifest::new(media_type, &request.body);
+        if self.switches.stale_lists && !self.tags.contains_key(name) {
+            self.unlisted.push(name.to_owned());
+        }
+        self.put(name, media_type, &request.body);
+        let response = Response::new(201).header("Docker-Content-Digest", manifest.digest());
+        match manifest.json()["subject"]["digest"].as_str() {
+            Some(subject) if !self.switches.no_referrers => response.header("OCI-Subject", subject),
+            _ => response,
+        }
+    }
+
+    fn upload(&mut self, request: &Request, session: usize) -> Response {
+        let Some(received) = self.uploads.get_mut(session) else {
+            return Response::error(404, "BLOB_UPLOAD_UNKNOWN");
+        };
+        if request.method == "DELETE" {
+            received.clear();
+            return Response::new(204);
+        }
+        let limit = self.switches.chunk_limit.unwrap_or(usize::MAX);
+        if request.body.len() > limit {
+            return Response::error(416, "REQUESTED_RANGE_NOT_SATISFIABLE");
+        }
+        received.extend(&request.body);
+        let end = received.len().saturating_sub(1);
+        if request.method != "PUT" {
+            return Response::new(if request.method == "GET" { 204 } else { 202 })
+                .header("Location", &request.target)
+                .header("Range", format!("0-{end}"));
+        }
+        let digest = sha256(received);
+        if !request.target.replace("%3A", ":").ends_with(&digest) {
+            return Response::error(400, "DIGEST_INVALID");
+        }
+        self.blobs.insert(digest, std::mem::take(received));
+        Response::new(201)
+    }
+
+    fn list_tags(&self) -> Response {
+        let is_listed = |tag: &&String| !self.unlisted.contains(tag);
+        let tags: Vec<_> = self.tags.keys().filter(is_listed).collect();
+        let document = json!({ "name": "acme/widgets", "tags": tags });
+        Response::new(200).body(document.to_string())
+    }
+
+    fn list_referrers(&self, subject: &str) -> Response {
+        let refers = |manifest: &&StoredManifest| manifest.json()["subject"]["digest"] == subject;
+        let descriptor = |manifest: &StoredManifest| {
+            let document = manifest.json();
+            let mut descriptor = json!({
+                "mediaType": manifest.media_type,
+                "digest": manifest.digest(),
+                "size": manifest.bytes.len(),
+            });
+            let artifact_type = match &document["artifactType"] {
+                Value::Null => &document["config"]["mediaType"],
+                artifact_type => artifact_type,
+            };
+            for (key, value) in [
+                ("artifactType", artifact_type),
+                ("annotations", &document["annotations"]),
+            ] {
+                if !value.is_null() {
+                    descriptor[key] = value.clone();
+                }
+            }
+            descriptor
+        };
+        let manifests = self.manifests.values().filter(refers).map(descriptor);
+        let manifests: Vec<_> = manifests.collect();
+        let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
+        Response::new(200)
+            .header("Content-Type", INDEX)
+            .body(index.to_string())
+    }
+
+    fn delete(&mut self, kind: &str, name: &str) -> Response {
+        let is_tag = kind == "manifests" && !name.contains(':');
+        let existed = match self.switches.deletion {
+            Deletion::Nothing(status) => return Response::new(status),
+            Deletion::NoTags(status) if is_tag => return Response::new(status),
+            _ if is_tag => self.tags.remove(name).is_some(),
+            _ if kind == "manifests" => {
+                self.tags.retain(|_, digest| digest != name);
+                self.manifests.remove(name).is_some()
+            }
+            _ => self.blobs.remove(name).is_some(),
+        };
+        Response::new(if existed { 202 } else { 404 })
+    }
+}

@@ -1,0 +1,419 @@
+//! A server on 127.0.0.1 whose responses a closure decides.
+//!
+//! It reads and writes HTTP/1.1 by hand, because a test must be able to send what no HTTP library sends: malformed lines,
+//! half a body, or nothing. HTTP/2 needs TLS and uses the `h2` crate.
+
+mod http1;
+mod http2;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+pub use h2::Reason;
+use tokio::net::TcpStream;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+
+use crate::certificates::{Authority, CertifiedKey};
+use crate::loopback;
+
+/// A request that the server received.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// `GET`, `PUT`, …
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+    /// Header fields by their lower-case names. Of a repeated field the last value counts.
+    pub headers: BTreeMap<String, String>,
+    /// The body. With HTTP/2 it is still empty when the closure sees the request.
+    pub body: Vec<u8>,
+    /// The client's TLS certificate in DER, if it presented one.
+    pub client_certificate: Option<Vec<u8>>,
+}
+
+impl Request {
+    /// Returns the value of a header field; `name` is in lower case.
+    #[must_use]
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(String::as_str)
+    }
+
+    /// Returns method and target, separated by a space.
+    #[must_use]
+    pub fn line(&self) -> String {
+        format!("{} {}", self.method, self.target)
+    }
+
+    /// Returns the target without its query.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+}
+
+/// A response, or the fault that takes its place.
+#[derive(Debug, Clone)]
+pub struct Response {
+    status: u16,
+    headers: Vec<(String, String)>,
+    body: Vec<u8>,
+    delay: Duration,
+    /// Bytes of the body that are sent at a time, and the time between them.
+    pace: Option<(usize, Duration)>,
+    line_end: &'static str,
+    fault: Option<Fault>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Fault {
+    /// Closes the connection after this many bytes of the body.
+    Cut(usize),
+    /// Sends this many bytes of the body and nothing more. The clock advances by the duration.
+    Stall(usize, Duration),
+    /// Closes the connection without a response.
+    Close,
+    /// Keeps the connection open without a response.
+    Silence,
+    /// Resets the HTTP/2 stream after this many bytes of the request body.
+    Reset(Reason, usize),
+}
+
+impl Response {
+    /// A response with a status and without a body.
+    #[must_use]
+    pub fn new(status: u16) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            body: Vec::new(),
+            delay: Duration::ZERO,
+            pace: None,
+            line_end: "\r\n",
+            fault: None,
+        }
+    }
+
+    /// A registry's error response with one error code.
+    #[must_use]
+    pub fn error(status: u16, code: &str) -> Self {
+        let body = format!(r#"{{"errors":[{{"code":"{code}","message":"says the registry"}}]}}"#);
+        Self::new(status)
+            .header("Content-Type", "application/json")
+            .body(body)
+    }
+
+    /// Closes the connection instead of responding.
+    #[must_use]
+    pub fn connection_closed() -> Self {
+        Self::new(200).with_fault(Fault::Close)
+    }
+
+    /// Keeps the connection open and never responds.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(200).with_fault(Fault::Silence)
+    }
+
+    /// Resets the HTTP/2 stream after `received` bytes of the request body.
+    #[must_use]
+    pub fn stream_reset(reason: Reason, received: usize) -> Self {
+        Self::new(200).with_fault(Fault::Reset(reason, received))
+    }
+
+    /// Sets the body. `Content-Length` follows from it unless it is set as a header field.
+    #[must_use]
+    pub fn body(mut self, body: impl AsRef<[u8]>) -> Self {
+        self.body = body.as_ref().to_vec();
+        self
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: impl fmt::Display) -> Self {
+        self.headers.push((name.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Advances the paused clock before the response begins.
+    #[must_use]
+    pub fn delayed(self, delay: Duration) -> Self {
+        Self { delay, ..self }
+    }
+
+    /// Sends `bytes` of the body at a time and advances the paused clock in between.
+    #[must_use]
+    pub fn paced(self, bytes: usize, interval: Duration) -> Self {
+        let pace = Some((bytes, interval));
+        Self { pace, ..self }
+    }
+
+    /// Closes the connection after `sent` bytes of the body. With HTTP/2 the server sends GOAWAY.
+    #[must_use]
+    pub fn cut_after(self, sent: usize) -> Self {
+        self.with_fault(Fault::Cut(sent))
+    }
+
+    /// Sends `sent` bytes of the body and nothing more, and advances the paused clock.
+    #[must_use]
+    pub fn stalled_after(self, sent: usize, time: Duration) -> Self {
+        self.with_fault(Fault::Stall(sent, time))
+    }
+
+    /// Ends the lines of an HTTP/1.1 head with a line feed only, as the rate limiter of Docker Hub did.
+    #[must_use]
+    pub fn with_bare_line_feeds(self) -> Self {
+        Self {
+            line_end: "\n",
+            ..self
+        }
+    }
+
+    fn with_fault(self, fault: Fault) -> Self {
+        Self {
+            fault: Some(fault),
+            ..self
+        }
+    }
+
+    fn has_header(&self, name: &str) -> bool {
+        self.headers
+            .iter()
+            .any(|(have, _)| have.eq_ignore_ascii_case(name))
+    }
+}
+
+/// The policy of a TLS server for client certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientCertificates {
+    /// The server does not ask for one.
+    Ignored,
+    /// The server asks for one and accepts clients without one.
+    Optional,
+    /// The server refuses clients without one.
+    Required,
+}
+
+/// TLS of a server.
+#[derive(Debug)]
+pub struct Tls<'a> {
+    /// The server's certificate.
+    pub certificate: CertifiedKey,
+    /// The authority that client certificates must be signed by.
+    pub authority: &'a Authority,
+    /// The policy for client certificates.
+    pub clients: ClientCertificates,
+    /// Whether the server speaks HTTP/2 instead of HTTP/1.1.
+    pub http2: bool,
+}
+
+impl<'a> Tls<'a> {
+    /// TLS for 127.0.0.1 with a certificate of this authority, HTTP/1.1, without client certificates.
+    #[must_use]
+    pub fn new(authority: &'a Authority) -> Self {
+        Self {
+            certificate: authority.sign("127.0.0.1"),
+            authority,
+            clients: ClientCertificates::Ignored,
+            http2: false,
+        }
+    }
+
+    fn acceptor(self) -> TlsAcceptor {
+        let provider = Arc::new(default_provider());
+        let config = ServerConfig::builder_with_provider(Arc::clone(&provider));
+        let config = config.with_safe_default_protocol_versions().unwrap();
+        let roots = self.authority.roots();
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider);
+        let config = match self.clients {
+            ClientCertificates::Ignored => config.with_no_client_auth(),
+            ClientCertificates::Optional => {
+                config.with_client_cert_verifier(verifier.allow_unauthenticated().build().unwrap())
+            }
+            ClientCertificates::Required => {
+                config.with_client_cert_verifier(verifier.build().unwrap())
+            }
+        };
+        let CertifiedKey { certificate, key } = self.certificate;
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let chain = vec![certificate.der().clone()];
+        let mut config = config.with_single_cert(chain, key).unwrap();
+        if self.http2 {
+            config.alpn_protocols = vec![b"h2".to_vec()];
+        }
+        TlsAcceptor::from(Arc::new(config))
+    }
+}
+
+/// Decides the response to a request; the number counts earlier requests with the same method and path.
+type Script = dyn Fn(&Request, usize) -> Response + Send + Sync;
+
+/// What the connections of one server share.
+struct Shared {
+    script: Box<Script>,
+    requests: Mutex<Vec<Request>>,
+    connections: AtomicUsize,
+    /// Bytes of a request body that are read at a time, and the time between them.
+    read_pace: Option<(usize, Duration)>,
+    acceptor: Option<TlsAcceptor>,
+    http2: bool,
+}
+
+impl Shared {
+    /// Records a request. Returns its position and the response.
+    fn respond(&self, request: &Request) -> (usize, Response) {
+        let (position, earlier) = {
+            let mut requests = self.requests.lock().unwrap();
+            let is_same = |earlier: &&Request| {
+                earlier.method == request.method && earlier.path() == request.path()
+            };
+            let earlier = requests.iter().filter(is_same).count();
+            requests.push(request.clone());
+            (requests.len() - 1, earlier)
+        };
+        (position, (self.script)(request, earlier))
+    }
+}
+
+/// A scripted server. It ends when the value is dropped.
+///
+/// Inside a runtime it runs on that runtime, so that a test with a paused clock controls both sides. Elsewhere it runs on
+/// the runtime of [`loopback`], and the script must not use the clock.
+pub struct Server {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    accepting: JoinHandle<()>,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+impl Server {
+    /// Starts a server for HTTP/1.1. The closure receives each request and the number of earlier requests with the same
+    /// method and path.
+    pub fn start(script: impl Fn(&Request, usize) -> Response + Send + Sync + 'static) -> Self {
+        Self::with(None, None, script)
+    }
+
+    /// Starts a server that speaks TLS.
+    pub fn start_tls(
+        tls: Tls<'_>,
+        script: impl Fn(&Request, usize) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(Some(tls), None, script)
+    }
+
+    /// Starts a server that reads `bytes` of a request body at a time and advances the paused clock in between.
+    pub fn start_slow_reader(
+        bytes: usize,
+        interval: Duration,
+        script: impl Fn(&Request, usize) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(None, Some((bytes, interval)), script)
+    }
+
+    fn with(
+        tls: Option<Tls<'_>>,
+        read_pace: Option<(usize, Duration)>,
+        script: impl Fn(&Request, usize) -> Response + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let http2 = tls.as_ref().is_some_and(|tls| tls.http2);
+        let shared = Arc::new(Shared {
+            script: Box::new(script),
+            requests: Mutex::default(),
+            connections: AtomicUsize::new(0),
+            read_pace,
+            acceptor: tls.map(Tls::acceptor),
+            http2,
+        });
+        let accepting = loopback::current_runtime().spawn(accept(listener, Arc::clone(&shared)));
+        Self {
+            address,
+            shared,
+            accepting,
+        }
+    }
+
+    /// Returns `127.0.0.1:PORT`.
+    #[must_use]
+    pub fn host(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// Returns the requests so far.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// Returns method and target of the requests so far.
+    #[must_use]
+    pub fn request_lines(&self) -> Vec<String> {
+        self.requests().iter().map(Request::line).collect()
+    }
+
+    /// Returns the number of connections that were accepted so far.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    listener.set_nonblocking(true).unwrap();
+    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+    // The connections end with the set, and so with the server.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        shared.connections.fetch_add(1, Ordering::SeqCst);
+        connections.spawn(serve(stream, Arc::clone(&shared)));
+    }
+}
+
+/// Serves one connection. A client that closes it early ends it without an error.
+async fn serve(stream: TcpStream, shared: Arc<Shared>) {
+    let Some(acceptor) = shared.acceptor.clone() else {
+        let _ = http1::serve(stream, None, &shared).await;
+        return;
+    };
+    let Ok(stream) = acceptor.accept(stream).await else {
+        return;
+    };
+    if shared.http2 {
+        let _ = http2::serve(stream, &shared).await;
+        return;
+    }
+    let chain = stream.get_ref().1.peer_certificates();
+    let certificate = chain.and_then(|chain| Some(chain.first()?.to_vec()));
+    let _ = http1::serve(stream, certificate, &shared).await;
+}
+
+/// Advances the paused clock of a current-thread runtime. Nothing else should run in the test meanwhile.
+pub async fn advance_clock(time: Duration) {
+    if !time.is_zero() {
+        tokio::time::pause();
+        tokio::time::sleep(time).await;
+        tokio::time::resume();
+    }
+}
