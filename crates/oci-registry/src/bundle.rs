@@ -1,9 +1,9 @@
-//! Several files as one tar stream, and back: for those who want a directory with its modes and not its files one by one.
+//! Several files as one tar stream, and back: for consumers that need a directory with its modes.
 //!
 //! The stream is the same on every machine: names in order, directories before what is in them, no clock, no owner, and
 //! of modes only whether a file is a program. It is never written to a disk here to be sent: a blob that is opened
-//! again reads the files again. What comes back is fetched whole and verified before any of it is believed; then each
-//! file in it is a blob of its own, for [`unpack`](crate::unpack).
+//! again reads the files again. A stream that is fetched, which other clients may have compressed, is verified as a whole
+//! before it is read. Then each file in it is a blob of its own, for [`unpack`](crate::unpack).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read, Write};
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{self, StreamExt};
 use snafu::{IntoError, OptionExt, ResultExt, Snafu, ensure};
+use tempfile::NamedTempFile;
 use tokio::sync::mpsc;
 
 use crate::archive::{Section, Span};
@@ -25,6 +26,7 @@ use crate::file::open_regular;
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::reference::Identifier;
 use crate::storage::{Source, TagStream};
+use crate::tarball::compression::{Compression, decompressed, max_decompressed};
 use crate::tarball::{self, Entry, Kind, Reader, Seekable, Writer};
 use crate::unpack::{Extract, FileName};
 
@@ -69,6 +71,8 @@ enum Error {
     },
     #[snafu(display("refused the bundle {digest}: it has more than {MAX_FILES} files"))]
     TooMany { digest: Digest },
+    #[snafu(display("refused the bundle {digest}: it has more than {limit} bytes decompressed"))]
+    TooLarge { digest: Digest, limit: u64 },
     #[snafu(display("failed to find `{wanted}` in the bundle"))]
     Absent { wanted: String },
 }
@@ -90,6 +94,7 @@ impl Failure for Error {
             Self::NotAFile { .. }
             | Self::UnsafeName { .. }
             | Self::TooMany { .. }
+            | Self::TooLarge { .. }
             | Self::ReadBundle { .. } => ErrorKind::Mismatch,
             Self::Fetch { source, .. } => source.kind(),
             Self::Absent { .. } => ErrorKind::NotFound,
@@ -271,7 +276,7 @@ impl Content for Tar {
 /// A bundle that was fetched: its files, each a blob of this source. It holds no manifest and no tag.
 #[derive(Debug)]
 pub struct Bundle {
-    file: Arc<tempfile::NamedTempFile>,
+    file: Arc<NamedTempFile>,
     digest: Digest,
     files: Vec<Extract>,
     /// Where the content of each file begins.
@@ -279,13 +284,14 @@ pub struct Bundle {
 }
 
 impl Bundle {
-    /// Fetches a bundle into a file of this directory, which is made when it is not there, and looks what is in it. The
-    /// file is gone with this value.
+    /// Fetches a bundle into a file of this directory, which is created if it is missing, and reads the names in it. The
+    /// file is deleted with this value. A compressed bundle (gzip, zstd, xz or bzip2, whatever its media type says) is
+    /// decompressed, to at most 512 MiB or 20 times its size.
     ///
     /// # Errors
     ///
-    /// What the source fails with; [`ErrorKind::Mismatch`] when it is no tar stream, or holds anything but files and
-    /// directories with names that are safe to write.
+    /// What the source fails with; [`ErrorKind::Mismatch`] if it is no tar stream, is too large when it is decompressed, or
+    /// holds anything but files and directories with names that are safe to write.
     pub async fn fetch(
         source: &dyn Source,
         descriptor: &Descriptor,
@@ -295,10 +301,7 @@ impl Bundle {
         let digest = descriptor.digest.clone();
         let written = || WriteFileSnafu { path: directory };
         std::fs::create_dir_all(directory).with_context(|_| written())?;
-        let file = tempfile::Builder::new()
-            .prefix(".partial-")
-            .tempfile_in(directory);
-        let file = file.with_context(|_| written())?;
+        let file = temporary(directory).with_context(|_| written())?;
         let target = file.reopen().with_context(|_| written())?;
         let fetched = async {
             let bytes = source.blob(descriptor).await?;
@@ -307,7 +310,10 @@ impl Bundle {
         fetched.await.with_context(|_| FetchSnafu {
             digest: digest.clone(),
         })?;
-        Ok(blocking(move || Self::read(file, digest)).await?)
+        let directory = directory.to_owned();
+        let limit = max_decompressed(descriptor.size);
+        let read = move || Self::read(plain(file, &directory, &digest, limit)?, digest);
+        Ok(blocking(read).await?)
     }
 
     /// The files, in the order of the stream.
@@ -315,7 +321,7 @@ impl Bundle {
         &self.files
     }
 
-    fn read(file: tempfile::NamedTempFile, digest: Digest) -> Result<Self, Error> {
+    fn read(file: NamedTempFile, digest: Digest) -> Result<Self, Error> {
         let path = file.path().to_owned();
         let opened = file.reopen().context(ReadFileSnafu { path })?;
         let mut reader = Reader::new(Seekable(BufReader::new(opened)));
@@ -362,6 +368,53 @@ impl Bundle {
     }
 }
 
+fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".partial-").tempfile_in(directory)
+}
+
+/// Returns a file as it is, or decompressed into another file of the directory, to at most `limit` bytes.
+fn plain(
+    file: NamedTempFile,
+    directory: &Path,
+    digest: &Digest,
+    limit: u64,
+) -> Result<NamedTempFile, Error> {
+    let path = file.path();
+    let compressed = file.reopen().context(ReadFileSnafu { path })?;
+    let compression = Compression::of(&compressed).context(ReadFileSnafu { path })?;
+    if compression.is_none() {
+        return Ok(file);
+    }
+    let mut content = decompressed(&compressed).context(ReadFileSnafu { path })?;
+    let mut target = temporary(directory).context(WriteFileSnafu { path: directory })?;
+    let (mut buffer, mut written) = (vec![0; PIECE], 0);
+    loop {
+        let count = match content.read(&mut buffer) {
+            Ok(0) => return Ok(target),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(source) => {
+                let source = tarball::Error::Read { source };
+                let digest = digest.clone();
+                return Err(Error::ReadBundle { digest, source });
+            }
+        };
+        written += count as u64;
+        ensure!(
+            written <= limit,
+            TooLargeSnafu {
+                digest: digest.clone(),
+                limit
+            }
+        );
+        let path = directory;
+        target
+            .write_all(&buffer[..count])
+            .context(WriteFileSnafu { path })?;
+    }
+}
+
 #[async_trait]
 impl Source for Bundle {
     async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
@@ -405,6 +458,7 @@ mod tests {
     use super::*;
     use crate::memory::Memory;
     use crate::storage::Target as _;
+    use crate::tarball::compression::tests::compressed;
     use crate::unpack::{UnpackOptions, unpack};
 
     fn file(home: &Path, name: &str, content: &[u8], executable: bool) -> Bundled {
@@ -466,6 +520,49 @@ mod tests {
             };
             assert!(is_program("widgets") && !is_program("empty"));
         }
+    }
+
+    #[tokio::test]
+    async fn compressed_bundle_has_the_same_files() {
+        let home = tempfile::tempdir().unwrap();
+        let mut bytes = Vec::new();
+        let files = [file(home.path(), "docs/use.md", b"use", false)];
+        write(&files, &mut bytes).unwrap();
+        let out = home.path().join("out");
+        for (compression, bytes) in compressed(&bytes) {
+            let blob = Blob::from_bytes(tar(), bytes);
+            let memory = Memory::new();
+            memory.push_blob(&blob).await.unwrap();
+            let meter = Meter::default();
+            let fetched = Bundle::fetch(&memory, blob.descriptor(), &out, &meter);
+            let fetched = fetched.await.unwrap();
+            let [extract] = fetched.files() else {
+                panic!("one file in {compression:?}")
+            };
+            assert_eq!(extract.name.as_str(), "docs/use.md");
+            let content = fetched.blob(&extract.descriptor).await.unwrap();
+            assert_eq!(content.read_to_end(10).await.unwrap(), b"use"[..]);
+        }
+        assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn bundle_above_the_decompressed_limit_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let digest = Digest::sha256(b"");
+        for (_, bytes) in compressed(&[0; 100_000]) {
+            let read = |limit| {
+                let mut file = temporary(home.path()).unwrap();
+                file.write_all(&bytes).unwrap();
+                plain(file, home.path(), &digest, limit)
+            };
+            let size = read(100_000).unwrap().as_file().metadata().unwrap().len();
+            assert_eq!(size, 100_000);
+            let error = read(99_999).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Mismatch);
+            assert!(error.to_string().contains("more than 99999 bytes"));
+        }
+        assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 0);
     }
 
     #[tokio::test]

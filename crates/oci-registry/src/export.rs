@@ -11,7 +11,7 @@ pub(crate) mod tree;
 
 use std::cell::Cell;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::path::PathBuf;
 
 use bytes::{Bytes, BytesMut};
@@ -25,7 +25,8 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::storage::Source;
-use crate::tarball::{self, Compression, Entry, Kind, Reader, Streamed, Writer};
+use crate::tarball::compression::{decompressed, max_decompressed};
+use crate::tarball::{self, Entry, Kind, Reader, Streamed, Writer};
 
 /// How much is handed to the writer at once.
 const PIECE: usize = 256 << 10;
@@ -35,15 +36,6 @@ const WAITING: usize = 4;
 
 /// How many layers are fetched at the same time.
 const CONCURRENCY: usize = 4;
-
-/// Decompressed bytes that are always allowed.
-const MIN_DECOMPRESSED: u64 = 512 << 20;
-
-/// Decompressed bytes that are allowed for each compressed one.
-const MAX_RATIO: u64 = 20;
-
-/// Binary logarithm of the largest window of zstd that is decompressed: what its own program takes.
-const MAX_WINDOW: u32 = 27;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -222,8 +214,8 @@ fn flatten(
         .iter()
         .map(|layer| layer.size)
         .fold(0, u64::saturating_add);
-    let allowed = compressed.saturating_mul(MAX_RATIO).max(MIN_DECOMPRESSED);
-    let limit = options.max_decompressed.unwrap_or(allowed);
+    let limit = options.max_decompressed;
+    let limit = limit.unwrap_or_else(|| max_decompressed(compressed));
     let rest = Cell::new(limit);
     let mut tree = Tree::new(Limits::new(options.max_entries));
     for (number, layer) in layers.iter().enumerate() {
@@ -309,7 +301,7 @@ impl Layer {
         mut visit: impl FnMut((usize, usize), Entry, &mut dyn Read) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let digest = || self.digest.clone();
-        let decoder = self.decoder().context(KeepSnafu)?;
+        let decoder = decompressed(&self.file).context(KeepSnafu)?;
         let is_over = Cell::new(false);
         let mut reader = Reader::new(Streamed(Bounded {
             inner: decoder,
@@ -335,24 +327,6 @@ impl Layer {
             visit((number, at), entry, &mut reader)?;
         }
         Ok(())
-    }
-
-    fn decoder(&self) -> io::Result<Box<dyn Read + '_>> {
-        let mut file = &self.file;
-        file.rewind()?;
-        let mut magic = Vec::new();
-        file.take(4).read_to_end(&mut magic)?;
-        file.rewind()?;
-        let file = io::BufReader::with_capacity(PIECE, file);
-        Ok(match Compression::of(&magic) {
-            None => Box::new(file),
-            Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
-            Some(Compression::Zstd) => {
-                let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
-                decoder.window_log_max(MAX_WINDOW)?;
-                Box::new(decoder)
-            }
-        })
     }
 }
 

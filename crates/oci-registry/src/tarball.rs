@@ -4,6 +4,8 @@
 //! sizes that contradict each other, names given twice, content where no content belongs, sparse files. Nothing is
 //! allocated from a declared size. Does not own what entries mean, and opens no file: a name is just bytes here.
 
+pub(crate) mod compression;
+
 use std::collections::BTreeMap;
 use std::io::{self, Read, Seek, Write};
 
@@ -53,24 +55,6 @@ impl Failure for Error {
         match self {
             Self::Read { .. } | Self::Write { .. } => ErrorKind::Io,
             _ => ErrorKind::Protocol,
-        }
-    }
-}
-
-/// How a tar stream is compressed, where it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Compression {
-    Gzip,
-    Zstd,
-}
-
-impl Compression {
-    /// Tells it from the first four bytes; none of these begins a tar stream.
-    pub(crate) fn of(magic: &[u8]) -> Option<Self> {
-        match magic {
-            [0x1f, 0x8b, ..] => Some(Self::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Self::Zstd),
-            _ => None,
         }
     }
 }
@@ -333,8 +317,12 @@ impl<R: Read> Read for Reader<R> {
         let wanted = buffer
             .len()
             .min(usize::try_from(self.unread).unwrap_or(usize::MAX));
+        if wanted == 0 {
+            // To some decoders an empty read is the end.
+            return Ok(0);
+        }
         let count = self.inner.read(&mut buffer[..wanted])?;
-        if count == 0 && wanted > 0 {
+        if count == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         self.unread -= count as u64;

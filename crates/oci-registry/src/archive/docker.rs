@@ -22,7 +22,7 @@ use crate::manifest::{
     self, Annotations, Descriptor, ImageManifest, Manifest, MediaType, null_is_empty,
 };
 use crate::reference::{ImageName, Tag};
-use crate::tarball::Compression;
+use crate::tarball::compression::Compression;
 
 /// The annotation under which containerd looks for an image's full name.
 const IMAGE_NAME: &str = "io.containerd.image.name";
@@ -336,20 +336,12 @@ impl Saves<'_> {
             ImageManifest::new(MediaType::EMPTY, described(MediaType::IMAGE_CONFIG, config));
         image.artifact_type = None;
         for layer in layers {
-            let mut magic = Vec::new();
             let content = Section::new(self.file, layer.1);
-            content
-                .take(4)
-                .read_to_end(&mut magic)
-                .context(ReadSnafu { path })?;
-            let media_type = match Compression::of(&magic) {
-                None => "application/vnd.oci.image.layer.v1.tar",
-                Some(Compression::Gzip) => "application/vnd.oci.image.layer.v1.tar+gzip",
-                Some(Compression::Zstd) => "application/vnd.oci.image.layer.v1.tar+zstd",
-            };
-            image
-                .layers
-                .push(described(MediaType::new_static(media_type), layer));
+            let compression = Compression::of(content).context(ReadSnafu { path })?;
+            let suffix = compression.map(|compression| format!("+{}", compression.name()));
+            let suffix = suffix.unwrap_or_default();
+            let media_type = format!("application/vnd.oci.image.layer.v1.tar{suffix}");
+            image.layers.push(described(media_type.into(), layer));
         }
         let problem = "lists more layers than a manifest can";
         let name = MANIFEST_JSON;

@@ -12,6 +12,7 @@ use super::error::{
 };
 use crate::layout;
 use crate::reference::ArchiveFormat;
+use crate::tarball::compression::Compression;
 use crate::tarball::{Kind, Reader, Seekable};
 
 /// Archives of more entries than this are refused.
@@ -79,10 +80,9 @@ pub(super) type Spans = BTreeMap<String, Span>;
 /// for years. They are passed over there, and never followed: what is named by an image has to be a file.
 pub(super) fn read(mut file: &File, path: &Path, format: &ArchiveFormat) -> Result<Spans, Error> {
     let length = file.metadata().context(ReadSnafu { path })?.len();
-    let mut magic = [0; 4];
-    let count = read_at(file, &mut magic, 0).context(ReadSnafu { path })?;
-    let is_compressed = crate::tarball::Compression::of(&magic[..count]).is_some();
-    ensure!(!is_compressed, CompressedSnafu { path });
+    file.rewind().context(ReadSnafu { path })?;
+    let compression = Compression::of(file).context(ReadSnafu { path })?;
+    ensure!(compression.is_none(), CompressedSnafu { path });
     file.rewind().context(ReadSnafu { path })?;
     let mut reader = Reader::new(Seekable(io::BufReader::new(file)));
     let (mut spans, mut links) = (BTreeMap::new(), BTreeSet::new());

@@ -68,27 +68,23 @@ impl MediaType {
 
     /// Whether content of this type is a layer of an image: a tar stream, compressed or not (image-spec, `layer.md`).
     pub(crate) fn is_layer(&self) -> bool {
-        let kind = [
-            "application/vnd.oci.image.layer.",
-            "application/vnd.docker.image.rootfs.",
-        ]
-        .iter()
-        .find_map(|prefix| self.0.strip_prefix(prefix));
-        let kind = kind.map(|kind| {
-            kind.trim_start_matches("nondistributable.")
-                .trim_start_matches("foreign.")
-        });
-        matches!(
-            kind,
-            Some(
-                "v1.tar"
-                    | "v1.tar+gzip"
-                    | "v1.tar+zstd"
-                    | "diff.tar"
-                    | "diff.tar.gzip"
-                    | "diff.tar.zstd"
-            )
-        )
+        const KINDS: [(&str, &str); 2] = [
+            ("application/vnd.oci.image.layer.", "v1.tar"),
+            ("application/vnd.docker.image.rootfs.", "diff.tar"),
+        ];
+        // The image specification names gzip and zstd only; other builders write the other two.
+        let is_compression = |suffix: &str| {
+            let name = suffix.strip_prefix(['+', '.']);
+            name.is_some_and(|name| matches!(name, "gzip" | "zstd" | "xz" | "bzip2"))
+        };
+        KINDS.iter().any(|(prefix, kind)| {
+            let rest = self.0.strip_prefix(prefix).map(|rest| {
+                rest.trim_start_matches("nondistributable.")
+                    .trim_start_matches("foreign.")
+            });
+            let suffix = rest.and_then(|rest| rest.strip_prefix(kind));
+            suffix.is_some_and(|suffix| suffix.is_empty() || is_compression(suffix))
+        })
     }
 
     /// Whether content of this type may be kept from places that would pass it on, and is often only where its licence
@@ -143,6 +139,28 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn layers_of_every_compression_are_layers() {
+        for layer in [
+            "application/vnd.oci.image.layer.v1.tar",
+            "application/vnd.oci.image.layer.v1.tar+zstd",
+            "application/vnd.oci.image.layer.v1.tar+xz",
+            "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+            "application/vnd.docker.image.rootfs.diff.tar.bzip2",
+            "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+        ] {
+            assert!(MediaType::from(layer).is_layer(), "{layer}");
+        }
+        for other in [
+            "application/vnd.oci.image.layer.v1.tar+gzip+encrypted",
+            "application/vnd.oci.image.layer.v1.tarball",
+            "application/vnd.docker.image.rootfs.v1.tar",
+            "application/x-tar",
+        ] {
+            assert!(!MediaType::from(other).is_layer(), "{other}");
+        }
+    }
 
     proptest! {
         #[test]

@@ -1,0 +1,254 @@
+//! Compression of tar streams: gzip, zstd, xz and bzip2.
+//!
+//! It is recognised by content, because media types of layers are wrong in practice. Memory is limited for each format,
+//! and callers limit the decompressed size with [`max_decompressed`].
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek};
+
+use lzma_rust2::XzReader;
+
+/// Number of bytes that distinguish the formats.
+const MAGIC: u64 = 10;
+
+/// Size of one read from the disk, in bytes.
+const PIECE: usize = 256 << 10;
+
+/// Decompressed bytes that are always allowed.
+const MIN_DECOMPRESSED: u64 = 512 << 20;
+
+/// Decompressed bytes that are allowed for each compressed byte.
+const MAX_RATIO: u64 = 20;
+
+/// Binary logarithm of the largest window of zstd, in bytes: the default limit of the `zstd` program, 128 MiB.
+const MAX_WINDOW: u32 = 27;
+
+/// Memory limit of xz, in KiB: the same 128 MiB. The largest preset of the `xz` program takes 65 MiB.
+const MAX_XZ_MEMORY: u32 = 128 << 10;
+
+/// Compression format of a stream. The blocks of bzip2 have at most 900 kB, so it needs no memory limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Compression {
+    Gzip,
+    Zstd,
+    Xz,
+    Bzip2,
+}
+
+impl Compression {
+    /// Recognises the format of a stream that starts here; `None` if it is not compressed.
+    pub(crate) fn of(stream: impl Read) -> io::Result<Option<Self>> {
+        let mut magic = Vec::new();
+        stream.take(MAGIC).read_to_end(&mut magic)?;
+        Ok(match magic[..] {
+            [0x1f, 0x8b, ..] => Some(Self::Gzip),
+            // A frame, or a skippable frame (RFC 8878, sections 3.1.1 and 3.1.2).
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
+            [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
+            // With the mark of a block or of the end, because a tar stream can begin with a file name `BZh…`.
+            [
+                b'B',
+                b'Z',
+                b'h',
+                b'1'..=b'9',
+                0x31,
+                0x41,
+                0x59,
+                0x26,
+                0x53,
+                0x59,
+            ]
+            | [
+                b'B',
+                b'Z',
+                b'h',
+                b'1'..=b'9',
+                0x17,
+                0x72,
+                0x45,
+                0x38,
+                0x50,
+                0x90,
+            ] => Some(Self::Bzip2),
+            _ => None,
+        })
+    }
+
+    /// Name of the format in media types of layers.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+            Self::Xz => "xz",
+            Self::Bzip2 => "bzip2",
+        }
+    }
+}
+
+/// Largest decompressed size that is accepted for a compressed size, in bytes.
+pub(crate) fn max_decompressed(compressed: u64) -> u64 {
+    compressed.saturating_mul(MAX_RATIO).max(MIN_DECOMPRESSED)
+}
+
+/// Opens the content of a file from its first byte, decompressed if it is compressed.
+pub(crate) fn decompressed(mut file: &File) -> io::Result<Box<dyn Read + '_>> {
+    file.rewind()?;
+    let compression = Compression::of(file)?;
+    file.rewind()?;
+    let file = BufReader::with_capacity(PIECE, file);
+    Ok(match compression {
+        None => Box::new(file),
+        Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
+        Some(Compression::Zstd) => {
+            let mut decoder = zstd::stream::read::Decoder::with_buffer(file)?;
+            decoder.window_log_max(MAX_WINDOW)?;
+            Box::new(decoder)
+        }
+        Some(Compression::Xz) => {
+            let is_concatenated = true;
+            let decoder = XzReader::new_mem_limit(file, is_concatenated, MAX_XZ_MEMORY);
+            // It decodes in steps as small as the reads.
+            Box::new(BufReader::with_capacity(PIECE, decoder))
+        }
+        Some(Compression::Bzip2) => Box::new(bzip2::bufread::MultiBzDecoder::new(file)),
+    })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Compresses content in all formats; long content into several members, frames or streams.
+    pub(crate) fn compressed(content: &[u8]) -> [(Compression, Vec<u8>); 4] {
+        let [mut gzip, mut zstd, mut xz, mut bzip2] = [const { Vec::new() }; 4];
+        for part in content.chunks(64 << 10) {
+            let mut encoder = flate2::write::GzEncoder::new(gzip, flate2::Compression::fast());
+            encoder.write_all(part).unwrap();
+            gzip = encoder.finish().unwrap();
+            zstd.extend(zstd::stream::encode_all(part, 1).unwrap());
+            let options = lzma_rust2::XzOptions::with_preset(0);
+            let mut encoder = lzma_rust2::XzWriter::new(xz, options).unwrap();
+            encoder.write_all(part).unwrap();
+            xz = encoder.finish().unwrap();
+            let mut encoder = bzip2::write::BzEncoder::new(bzip2, bzip2::Compression::fast());
+            encoder.write_all(part).unwrap();
+            bzip2 = encoder.finish().unwrap();
+        }
+        [
+            (Compression::Gzip, gzip),
+            (Compression::Zstd, zstd),
+            (Compression::Xz, xz),
+            (Compression::Bzip2, bzip2),
+        ]
+    }
+
+    fn read(bytes: &[u8]) -> io::Result<Vec<u8>> {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        let mut content = Vec::new();
+        decompressed(&file)?.read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    #[test]
+    fn every_format_is_recognised_and_decompressed() {
+        let content: Vec<u8> = (0..50_000u32)
+            .flat_map(|at| (at / 7).to_le_bytes())
+            .collect();
+        for (compression, bytes) in compressed(&content) {
+            assert_eq!(Compression::of(&bytes[..]).unwrap(), Some(compression));
+            assert!(read(&bytes).unwrap() == content, "{compression:?}");
+        }
+        assert!(read(&content).unwrap() == content);
+    }
+
+    #[test]
+    fn empty_streams_of_every_format_are_empty() {
+        let gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let options = lzma_rust2::XzOptions::with_preset(0);
+        let xz = lzma_rust2::XzWriter::new(Vec::new(), options).unwrap();
+        let bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
+        for bytes in [
+            gzip.finish().unwrap(),
+            zstd::stream::encode_all(&b""[..], 1).unwrap(),
+            xz.finish().unwrap(),
+            bzip2.finish().unwrap(),
+        ] {
+            assert!(Compression::of(&bytes[..]).unwrap().is_some());
+            assert_eq!(read(&bytes).unwrap(), b"");
+        }
+        assert_eq!(read(b"").unwrap(), b"");
+    }
+
+    #[test]
+    fn zstd_after_a_skippable_frame_is_decompressed() {
+        let mut bytes = b"\x53\x2a\x4d\x18\x03\0\0\0abc".to_vec();
+        bytes.extend(zstd::stream::encode_all(&b"content"[..], 1).unwrap());
+        assert_eq!(read(&bytes).unwrap(), b"content");
+    }
+
+    #[test]
+    fn file_name_like_a_mark_is_not_compression() {
+        for name in [&b"BZh9.txt"[..], b"BZh", b"P*M", b"7zXZ", b""] {
+            assert_eq!(Compression::of(name).unwrap(), None, "{name:?}");
+        }
+    }
+
+    #[test]
+    fn truncated_streams_fail() {
+        for (compression, bytes) in compressed(&[7; 5000]) {
+            let error = read(&bytes[..bytes.len() - 9]).unwrap_err();
+            assert_ne!(error.kind(), io::ErrorKind::OutOfMemory, "{compression:?}");
+        }
+    }
+
+    #[test]
+    fn decompressed_size_is_limited_by_ratio_above_a_minimum() {
+        assert_eq!(max_decompressed(1), 512 << 20);
+        assert_eq!(max_decompressed(1 << 30), 20 << 30);
+        assert_eq!(max_decompressed(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn memory_above_the_limit_is_refused() {
+        // A stream header of 12 bytes, then a block header that ends with its checksum (xz file format, section 3.1).
+        let xz = |dictionary: u8| {
+            let [.., (_, mut bytes), _] = compressed(b"content");
+            let header = &mut bytes[12..];
+            let length = usize::from(header[0]) * 4;
+            let filter = header.windows(2).position(|window| window == [0x21, 1]);
+            header[filter.unwrap() + 2] = dictionary;
+            let mut checksum = flate2::Crc::new();
+            checksum.update(&header[..length]);
+            header[length..length + 4].copy_from_slice(&checksum.sum().to_le_bytes());
+            bytes
+        };
+        assert_eq!(read(&xz(29)).unwrap(), b"content", "96 MiB");
+        let error = read(&xz(31)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::OutOfMemory, "192 MiB");
+
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(28).unwrap();
+        encoder.write_all(b"content").unwrap();
+        assert!(read(&encoder.finish().unwrap()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_content_is_not_accepted(at in any::<prop::sample::Index>(), byte: u8) {
+            let content = b"content, content, content";
+            // The checksum of zstd is optional.
+            let checked = compressed(content).into_iter();
+            for (_, mut bytes) in checked.filter(|(format, _)| *format != Compression::Zstd) {
+                *at.get_mut(&mut bytes) = byte;
+                if let Ok(found) = read(&bytes) {
+                    prop_assert!(found == content || found == bytes);
+                }
+            }
+        }
+    }
+}
