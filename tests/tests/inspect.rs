@@ -1,6 +1,7 @@
 //! The verbs that look: `inspect`, `manifest`, `config`, `blob`, `tags`, `catalog`, `referrers`, `verify`, `export`.
 
 use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
 
 use e2e::loopback::DeadHost;
 use e2e::program::Home;
@@ -328,6 +329,32 @@ fn a_root_filesystem_is_exported() {
     let outcome = home.cargo_oci(package).outcome();
     assert_eq!(outcome.code, Some(8), "{outcome}");
     assert!(!home.path().join("no.tar").exists());
+}
+
+#[test]
+fn output_to_a_pipe_is_written_into_the_pipe() {
+    let home = Home::new();
+    let _digest = image_layout(&home.path().join("image"));
+    let pipe = home.path().join("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made.unwrap().success());
+    let layer = e2e::sha256(&e2e::release::layer("one"));
+    let blob = format!("oci:image@{layer}");
+    for run in [
+        &["blob", &blob][..],
+        &["export", "oci:image:1.0", "--platform", "linux/amd64"],
+    ] {
+        let streamed = home.cargo_oci(run.iter().copied()).succeeds().stdout;
+        let reader = {
+            let pipe = pipe.clone();
+            std::thread::spawn(move || fs::read(pipe).unwrap())
+        };
+        let output = ["--output", "pipe", "--force"];
+        let run = home.cargo_oci(run.iter().chain(&output).copied());
+        run.succeeds();
+        assert_eq!(reader.join().unwrap(), streamed.as_bytes());
+        assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    }
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! Blobs: content of any size, named by its digest (image-spec, `descriptor.md`, "Verification").
 //!
 //! Owns [`Blob`], which can be opened again, so that a retry is honest, and [`BlobStream`], which is bounded by the size
-//! that was promised and checks the digest as the bytes flow. Does not own where blobs come from or go to.
+//! that was promised and checks the digest as the bytes flow. [`OutputFile`] is where a user wants them.
 
 pub(crate) mod feed;
 pub(crate) mod file;
 mod meter;
+mod output;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,6 +25,7 @@ use crate::error::{ErrorKind, Failure};
 use crate::manifest::{Descriptor, MediaType};
 use crate::reference::Reference;
 pub use meter::Meter;
+pub use output::OutputFile;
 
 #[derive(Debug, Snafu)]
 enum Error {

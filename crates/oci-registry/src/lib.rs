@@ -127,7 +127,7 @@ pub use auth::chain::CredentialChain;
 pub use auth::keyring::Keyring;
 pub use auth::store::{CredentialStore, Kept};
 pub use auth::{Anonymous, Credential, CredentialProvider, CredentialRequest, Lookup, Secret};
-pub use blob::{Beginning, Blob, BlobStream, Content, Meter};
+pub use blob::{Beginning, Blob, BlobStream, Content, Meter, OutputFile};
 pub use bundle::{Bundle, Bundled, bundle};
 pub use cache::Cache;
 pub use copy::{CopyEvent, CopyOptions, copy, copy_all};

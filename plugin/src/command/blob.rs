@@ -1,6 +1,6 @@
 //! `oci blob`: bytes by their digest.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
@@ -8,7 +8,7 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, Spanned, SyntaxShape, Type,
     Value, record,
 };
-use oci_registry::{BlobStream, Descriptor, ErrorKind, Identifier, Location};
+use oci_registry::{BlobStream, Descriptor, ErrorKind, Identifier, Location, OutputFile};
 
 use crate::OciPlugin;
 use crate::completion::completes;
@@ -46,7 +46,7 @@ impl PluginCommand for Blob {
             .named(
                 "output",
                 SyntaxShape::Filepath,
-                "Write it to this file instead",
+                "Write it to this file, device or pipe instead",
                 Some('o'),
             )
             .switch("force", "Replace a file that is there", Some('f'))
@@ -139,8 +139,9 @@ impl Fetching {
             return Err(report::invalid(message, "names no digest", at)
                 .with_help("blobs have no tags: add `@DIGEST`, such as `oci manifest` shows"));
         };
-        if let Some(output) = self.output.as_ref().filter(|_| !self.replaces) {
-            output.must_be_absent(&output.path)?;
+        if let Some(output) = &self.output {
+            let checked = OutputFile::check(&output.path, self.replaces);
+            checked.map_err(|error| output.refused(&error))?;
         }
         let place = self.lookup.place(&asked).await?;
         let descriptor = place.content().find_blob(&digest).await;
@@ -163,7 +164,7 @@ impl Fetching {
         Ok(Value::binary(bytes, self.span))
     }
 
-    /// Writes beside the file's final name, and lets it have that when it is whole.
+    /// Writes the blob to its file.
     async fn write(
         &self,
         blob: BlobStream,
@@ -171,21 +172,12 @@ impl Fetching {
         output: &Output,
         at: Span,
     ) -> Result<Value, LabeledError> {
-        let directory = output.path.parent().unwrap_or(Path::new("."));
-        let mut temporary = tempfile::Builder::new();
-        let temporary = temporary.prefix(".partial-").tempfile_in(directory);
-        let temporary = temporary.map_err(|error| output.failed(&error))?;
-        let file = temporary.as_file().try_clone();
-        let file = file.map_err(|error| output.failed(&error))?;
-        let written = blob.write_to(file, &output.path).await;
+        let file = OutputFile::create(output.path.clone(), self.replaces).await;
+        let file = file.map_err(|error| output.refused(&error))?;
+        let written = file.write(blob).await;
         written.map_err(|error| error.at(at))?;
-        let placed = if self.replaces {
-            temporary.persist(&output.path)
-        } else {
-            output.must_be_absent(&output.path)?;
-            temporary.persist_noclobber(&output.path)
-        };
-        placed.map_err(|error| output.failed(&error.error))?;
+        let finished = file.finish().await;
+        finished.map_err(|error| output.refused(&error))?;
         let row = record! {
             "path" => Value::string(output.path.to_string_lossy(), self.span),
             "size" => value::size(Some(descriptor.size), self.span),
@@ -196,20 +188,18 @@ impl Fetching {
 }
 
 impl Output {
-    fn must_be_absent(&self, path: &Path) -> Result<(), LabeledError> {
-        if path.symlink_metadata().is_err() {
-            return Ok(());
+    fn refused(&self, error: &oci_registry::Error) -> LabeledError {
+        let is_conflict = error.kind() == ErrorKind::Conflict;
+        let label = if is_conflict {
+            "exists"
+        } else {
+            "cannot be written"
+        };
+        let refused = error.labelled(label, self.span);
+        if is_conflict && !self.path.is_dir() {
+            refused.with_help("choose another name, or pass --force")
+        } else {
+            refused
         }
-        let message = format!("refused to replace `{}`", path.display());
-        Err(
-            report::new(ErrorKind::Conflict, message, "is there already", self.span)
-                .with_help("choose another name, or pass --force"),
-        )
-    }
-
-    fn failed(&self, error: &std::io::Error) -> LabeledError {
-        let message = format!("failed to write `{}`", self.path.display());
-        report::new(ErrorKind::Io, message, "cannot be written", self.span)
-            .with_inner(LabeledError::new(error.to_string()))
     }
 }

@@ -441,6 +441,13 @@ fn a_blob_is_bytes_or_a_file_and_verified_before_either() {
     eval_in(&mut shell, &format!("{} --force", fetch(&right))).unwrap();
     assert_eq!(std::fs::read(&file).unwrap(), b"content");
     assert_eq!(std::fs::read_dir(&directory.0).unwrap().count(), 1);
+    #[cfg(unix)]
+    {
+        std::fs::remove_file(&file).unwrap();
+        std::os::unix::fs::symlink("/dev/null", &file).unwrap();
+        eval_in(&mut shell, &format!("{} --force", fetch(&right))).unwrap();
+        assert!(file.is_symlink(), "a device is written, not replaced");
+    }
 
     for (source, help) in [
         (format!("oci blob {host}/x@{large}"), "--output"),

@@ -6,8 +6,7 @@ use clap::Args;
 use futures_util::TryStreamExt;
 use oci_registry::{ErrorKind, Location};
 
-use super::output::{self, Unfinished};
-use super::{location, naming};
+use super::{location, naming, output};
 use crate::figures::Size;
 use crate::report::{self, Error};
 use crate::session::Session;
@@ -17,8 +16,8 @@ const MAX_TEXT: u64 = 1 << 20;
 
 /// Fetch a blob
 ///
-/// The bytes are checked as they arrive: a file gets its name when all of it is right, and a stream to stdout that turns
-/// out wrong ends with exit code 7. A terminal is shown text only.
+/// The bytes are checked as they arrive. A file gets its name when all of it is right. A stream to stdout, a device or a
+/// pipe that turns out wrong ends with exit code 7. A terminal is shown text only.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci blob ghcr.io/acme/widgets@sha256:DIGEST --output widgets\n  cargo oci blob oci:widgets@sha256:DIGEST | tar --list"
@@ -64,11 +63,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     })?;
     let mut content = source.blob(&found).await?;
     if let Some(path) = flags.output {
-        let unfinished = Unfinished::begin(session.resolve(&path), flags.force)?;
-        content
-            .write_to(unfinished.file()?, unfinished.path())
-            .await?;
-        unfinished.finish()?;
+        let output = output::create(session.resolve(&path), flags.force).await?;
+        output.write(content).await?;
+        output::finish(output).await?;
         let what = format!("{} ({})", path.display(), Size(found.size));
         session.reporter.status("Fetched", what);
         return session.finished(&flags.reference, &digest, None);

@@ -6,8 +6,7 @@ use clap::Args;
 use oci_registry::{ErrorKind, ExportOptions, Location};
 
 use super::find::{self, Selector};
-use super::location;
-use super::output::{self, Unfinished};
+use super::{location, output};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -53,11 +52,11 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     session.reporter.status("Exporting", &name);
     let options = ExportOptions::default();
     if let Some(path) = flags.output {
-        let unfinished = Unfinished::begin(session.resolve(&path), flags.force)?;
-        let file = tokio::fs::File::from_std(unfinished.file()?);
+        let output = output::create(session.resolve(&path), flags.force).await?;
+        let file = tokio::fs::File::from_std(output.file()?);
         let exported = oci_registry::export(&*source, &manifest, file, options).await;
         exported.map_err(|error| explain(error, &name))?;
-        unfinished.finish()?;
+        output::finish(output).await?;
         session.reporter.status("Exported", path.display());
         return session.finished(&name, manifest.digest(), None);
     }

@@ -1,0 +1,296 @@
+//! Files that a user names as the destination of content.
+
+use std::fs::{File, Metadata};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use snafu::{ResultExt, Snafu, ensure};
+use tempfile::TempPath;
+
+use super::BlobStream;
+use super::file::blocking;
+use crate::error::{ErrorKind, Failure};
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("refused to replace `{}`: it exists", path.display()))]
+    Exists { path: PathBuf },
+    #[snafu(display("refused to replace `{}`: it is a directory", path.display()))]
+    IsDirectory { path: PathBuf },
+    #[snafu(display("failed to write `{}`", path.display()))]
+    Write { path: PathBuf, source: io::Error },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Exists { .. } | Self::IsDirectory { .. } => ErrorKind::Conflict,
+            Self::Write { .. } => ErrorKind::Io,
+        }
+    }
+}
+
+/// Destination of content. A regular file is written under a temporary name and gets its name in [`OutputFile::finish`];
+/// if it is dropped before that, nothing remains. A device or a pipe of this name is opened and written directly.
+#[derive(Debug)]
+pub struct OutputFile {
+    path: PathBuf,
+    file: File,
+    /// Name until the content is complete; `None` for a device or a pipe.
+    temporary: Option<TempPath>,
+    replace: bool,
+}
+
+impl OutputFile {
+    /// Refuses a path that cannot become the destination, before anything is requested.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] for a directory, and for an existing file or link unless `replace` is set.
+    pub fn check(path: &Path, replace: bool) -> crate::Result<()> {
+        is_special(path, replace)?;
+        Ok(())
+    }
+
+    /// Opens the destination.
+    ///
+    /// # Errors
+    ///
+    /// As [`OutputFile::check`], and [`ErrorKind::Io`] if it cannot be opened. Opening a pipe waits for its reader.
+    pub async fn create(path: PathBuf, replace: bool) -> crate::Result<Self> {
+        Ok(blocking(move || Self::open(path, replace)).await?)
+    }
+
+    fn open(path: PathBuf, replace: bool) -> Result<Self, Error> {
+        let (file, temporary) = if is_special(&path, replace)? {
+            let file = File::options().write(true).open(&path);
+            (file.context(WriteSnafu { path: &path })?, None)
+        } else {
+            let named = temporary(&path).context(WriteSnafu { path: &path })?;
+            let (file, temporary) = named.into_parts();
+            (file, Some(temporary))
+        };
+        Ok(Self {
+            path,
+            file,
+            temporary,
+            replace,
+        })
+    }
+
+    /// Path of the destination.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Handle to write content that is no blob.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] if no further handle can be opened.
+    pub fn file(&self) -> crate::Result<File> {
+        let file = self.file.try_clone();
+        Ok(file.context(WriteSnafu { path: &self.path })?)
+    }
+
+    /// Writes a blob to its end.
+    ///
+    /// # Errors
+    ///
+    /// What the stream ends with, and [`ErrorKind::Io`] if the file cannot be written.
+    pub async fn write(&self, content: BlobStream) -> crate::Result<()> {
+        content.write_unsynced(self.file()?, &self.path).await
+    }
+
+    /// Flushes the content to the disk and gives the file its name.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Conflict`] if the path exists by now and `replace` is not set; [`ErrorKind::Io`] if the file cannot be
+    /// written.
+    pub async fn finish(self) -> crate::Result<()> {
+        Ok(blocking(move || self.place()).await?)
+    }
+
+    fn place(self) -> Result<(), Error> {
+        let path = &self.path;
+        let Some(temporary) = self.temporary else {
+            return Ok(());
+        };
+        self.file.sync_all().context(WriteSnafu { path })?;
+        let placed = if self.replace {
+            ensure!(!is_special(path, true)?, ExistsSnafu { path });
+            temporary.persist(path)
+        } else {
+            temporary.persist_noclobber(path)
+        };
+        match placed.map_err(|error| error.error) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                ExistsSnafu { path }.fail()
+            }
+            placed => placed.context(WriteSnafu { path }),
+        }
+    }
+}
+
+/// Whether a path names a device or a pipe, or leads to one. Everything else can be the name of a new file; a link to a
+/// file or to nothing is replaced itself.
+fn is_special(path: &Path, replace: bool) -> Result<bool, Error> {
+    let metadata = std::fs::metadata(path);
+    let is = |test: fn(&Metadata) -> bool| metadata.as_ref().is_ok_and(test);
+    ensure!(!is(Metadata::is_dir), IsDirectorySnafu { path });
+    if metadata.is_ok() && !is(Metadata::is_file) {
+        return Ok(true);
+    }
+    let is_free = replace || path.symlink_metadata().is_err();
+    ensure!(is_free, ExistsSnafu { path });
+    Ok(false)
+}
+
+/// Creates a file beside its final name, with the permissions that the user's mask allows.
+fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".partial-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::blob::Blob;
+    use crate::manifest::MediaType;
+
+    /// Writes to a destination as the front ends do.
+    async fn write(path: &Path, content: &'static str, replace: bool) -> crate::Result<()> {
+        OutputFile::check(path, replace)?;
+        let output = OutputFile::create(path.to_owned(), replace).await?;
+        let blob = Blob::from_bytes(MediaType::OCTET_STREAM, content);
+        output.write(blob.open().await.unwrap()).await?;
+        output.finish().await
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = std::fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> = entries
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[tokio::test]
+    async fn output_replaces_a_file_only_if_requested() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("out");
+        write(&path, "new", false).await.unwrap();
+        let error = write(&path, "newer", false).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "new");
+        write(&path, "newer", true).await.unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "newer");
+        assert_eq!(names(home.path()), ["out"]);
+    }
+
+    #[tokio::test]
+    async fn output_dropped_before_its_end_leaves_no_file() {
+        let home = tempfile::tempdir().unwrap();
+        let output = OutputFile::create(home.path().join("out"), false);
+        let output = output.await.unwrap();
+        output.file().unwrap().write_all(b"half").unwrap();
+        drop(output);
+        assert!(names(home.path()).is_empty());
+    }
+
+    #[tokio::test]
+    async fn output_created_meanwhile_is_kept() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("out");
+        let output = OutputFile::create(path.clone(), false).await.unwrap();
+        std::fs::write(&path, "mine").unwrap();
+        let error = output.finish().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+        assert_eq!(names(home.path()), ["out"]);
+    }
+
+    #[tokio::test]
+    async fn output_at_a_directory_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let error = write(home.path(), "x", true).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Conflict);
+    }
+
+    #[cfg(unix)]
+    mod unix {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+
+        use rustix::fs::{CWD, Mode};
+
+        use super::*;
+
+        /// Makes a named pipe, and reads it to its end on another thread.
+        fn pipe(path: &Path) -> std::thread::JoinHandle<String> {
+            rustix::fs::mkfifoat(CWD, path, Mode::from(0o600)).unwrap();
+            let path = path.to_owned();
+            std::thread::spawn(move || std::fs::read_to_string(path).unwrap())
+        }
+
+        #[tokio::test]
+        async fn output_to_a_pipe_is_written_and_the_pipe_stays() {
+            for replace in [false, true] {
+                let home = tempfile::tempdir().unwrap();
+                let path = home.path().join("pipe");
+                let reader = pipe(&path);
+                write(&path, "content", replace).await.unwrap();
+                assert_eq!(reader.join().unwrap(), "content");
+                assert!(path.metadata().unwrap().file_type().is_fifo());
+                assert_eq!(names(home.path()), ["pipe"]);
+            }
+        }
+
+        #[tokio::test]
+        async fn output_through_a_link_to_a_device_keeps_the_link() {
+            let home = tempfile::tempdir().unwrap();
+            let link = home.path().join("link");
+            symlink("/dev/null", &link).unwrap();
+            write(&link, "content", true).await.unwrap();
+            assert_eq!(std::fs::read_link(&link).unwrap(), Path::new("/dev/null"));
+            assert_eq!(names(home.path()), ["link"]);
+        }
+
+        #[tokio::test]
+        async fn output_at_a_link_to_a_file_replaces_the_link() {
+            let home = tempfile::tempdir().unwrap();
+            let (file, link) = (home.path().join("file"), home.path().join("link"));
+            std::fs::write(&file, "mine").unwrap();
+            symlink(&file, &link).unwrap();
+            let error = write(&link, "content", false).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            write(&link, "content", true).await.unwrap();
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine");
+            assert!(!link.is_symlink());
+        }
+
+        #[tokio::test]
+        async fn output_at_a_link_to_a_directory_is_refused() {
+            let home = tempfile::tempdir().unwrap();
+            let (directory, link) = (home.path().join("directory"), home.path().join("link"));
+            std::fs::create_dir(&directory).unwrap();
+            symlink(&directory, &link).unwrap();
+            let error = write(&link, "content", true).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Conflict);
+            assert!(link.is_symlink());
+        }
+    }
+}
