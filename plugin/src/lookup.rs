@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use futures_util::TryStreamExt;
 use nu_plugin::{EngineInterface, EvaluatedCall};
 use nu_protocol::{LabeledError, Signature, Span, Spanned, SyntaxShape};
-use oci_package::{Machine, Wanted, platform, tag};
+use oci_package::{GlibcVersion, Machine, Wanted, platform, tag};
 use oci_registry::{Client, ErrorKind, Identifier, Location, Manifest, Tag};
 
 use crate::input::Subject;
@@ -91,7 +91,7 @@ impl Lookup {
         self.wanted.get_or_insert_with(|| {
             Wanted::Machine(Machine {
                 target: BUILT_FOR.to_owned(),
-                glibc: None,
+                glibc: GlibcVersion::installed(Path::new("/"), BUILT_FOR),
             })
         });
         self

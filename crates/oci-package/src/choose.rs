@@ -90,7 +90,8 @@ impl Failure for Error {
 pub struct Machine {
     /// The target triple that is native to it.
     pub target: String,
-    /// The version of glibc that it has, where that is known; nothing that needs a newer one is chosen then.
+    /// The version of glibc that it has. Nothing that needs a newer one is chosen; if it is unknown, what needs no glibc is
+    /// preferred.
     pub glibc: Option<GlibcVersion>,
 }
 
@@ -158,6 +159,10 @@ pub fn fallback_tags(tag: &Tag, wanted: &Wanted) -> Vec<Tag> {
         if !triples.contains(&triple) {
             triples.push(triple);
         }
+    }
+    if matches!(wanted, Wanted::Machine(machine) if machine.glibc.is_none()) {
+        // As `rank_for` prefers: builds without glibc first.
+        triples.sort_by_key(|triple| !triple.contains("musl"));
     }
     triples
         .into_iter()
@@ -372,26 +377,40 @@ impl<'a> Offer<'a> {
     }
 }
 
-/// How far an offer is from what is wanted, the least first; `None` when it does not fit.
-type Distance = (bool, u32, Libc, Option<GlibcVersion>);
+/// Preference among offers that fit, the least first.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Rank {
+    /// Whether it needs glibc, of which the machine's version is unknown.
+    is_uncertain: bool,
+    is_foreign: bool,
+    distance: u32,
+    libc: Libc,
+    glibc: Option<GlibcVersion>,
+}
 
-/// The distance of what has no reason to come after anything else.
-const NONE: Distance = (false, 0, Libc::Static, None);
+impl Rank {
+    const EXACT: Self = Self {
+        is_uncertain: false,
+        is_foreign: false,
+        distance: 0,
+        libc: Libc::Static,
+        glibc: None,
+    };
+}
 
-fn rank(offer: &Offer<'_>, wanted: &Wanted) -> Option<Distance> {
+/// Returns the preference of an offer; `None` if it does not fit.
+fn rank(offer: &Offer<'_>, wanted: &Wanted) -> Option<Rank> {
     match wanted {
-        Wanted::Target(target) => (offer.target == Some(target)).then_some(NONE),
-        Wanted::Platform(platform) => Some((
-            false,
-            distance(offer.platform?, platform)?,
-            Libc::Static,
-            None,
-        )),
+        Wanted::Target(target) => (offer.target == Some(target)).then_some(Rank::EXACT),
+        Wanted::Platform(platform) => Some(Rank {
+            distance: distance(offer.platform?, platform)?,
+            ..Rank::EXACT
+        }),
         Wanted::Machine(machine) => rank_for(offer, machine),
     }
 }
 
-fn rank_for(offer: &Offer<'_>, machine: &Machine) -> Option<Distance> {
+fn rank_for(offer: &Offer<'_>, machine: &Machine) -> Option<Rank> {
     let is_native = offer.target == Some(machine.target.as_str());
     let libc = offer.platform.map_or(Libc::Static, Libc::of_platform);
     let is_too_new =
@@ -399,8 +418,12 @@ fn rank_for(offer: &Offer<'_>, machine: &Machine) -> Option<Distance> {
     if libc == Libc::Glibc && is_too_new {
         return None;
     }
+    let is_uncertain = libc == Libc::Glibc && machine.glibc.is_none();
     if is_native {
-        return Some(NONE);
+        return Some(Rank {
+            is_uncertain,
+            ..Rank::EXACT
+        });
     }
     let own = platform::of_target(&machine.target, None).ok()?;
     // A loader for the other floating-point convention is another loader.
@@ -411,7 +434,13 @@ fn rank_for(offer: &Offer<'_>, machine: &Machine) -> Option<Distance> {
     if libc != Libc::Static && (libc != Libc::of_platform(&own) || !is_same_abi) {
         return None;
     }
-    Some((true, distance(offer.platform?, &own)?, libc, offer.glibc))
+    Some(Rank {
+        is_uncertain,
+        is_foreign: true,
+        distance: distance(offer.platform?, &own)?,
+        libc,
+        glibc: offer.glibc,
+    })
 }
 
 /// How far the variant of a platform is from the wanted one; `None` for another platform.

@@ -85,6 +85,7 @@ mod contents;
 mod details;
 mod elf;
 mod error;
+mod glibc;
 mod index;
 mod inspection;
 mod kind;

@@ -16,7 +16,7 @@
 //! | … and under which names | [`filename`] | `rustc --print file-names` |
 //! | who compiled it | [`toolchain`] | `rustc -vV`, `cargo -V` |
 //! | where do programs go, and which are there | [`installed`] | – |
-//! | what runs on this machine | [`machine`] | `rustc -vV`, the dynamic loaders, `getconf` |
+//! | what runs on this machine | [`machine`] | `rustc -vV`, the dynamic loaders |
 //! | which commit is it | [`git`] | `git log`, `git status`, `git ls-files` |
 //!
 //! Every child dies with the future that waits for it, so an interrupt leaves nothing behind.

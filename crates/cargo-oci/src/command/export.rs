@@ -47,7 +47,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.source(&flags.reference).await?;
     let root = find::root(&*source, &flags.reference).await?;
     let asked = flags.selector.wanted();
-    let (manifest, _) = find::for_use(session, &*source, &flags.reference, &root, asked).await?;
+    let (manifest, _) = find::for_use(&*source, &flags.reference, &root, asked).await?;
     let name = flags.reference.with(manifest.digest().clone());
     session.reporter.status("Exporting", &name);
     let options = ExportOptions::default();

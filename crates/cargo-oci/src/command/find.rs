@@ -1,15 +1,16 @@
 //! Which manifest a command means: by its tag or the highest release, for a target, a platform or this machine.
 
+use std::path::Path;
+
 use clap::Args;
 use futures_util::TryStreamExt;
-use oci_package::{Machine, Wanted, tag};
+use oci_package::{GlibcVersion, Machine, Wanted, tag};
 use oci_registry::{Digest, ErrorKind, Identifier, Location, Manifest, Platform, Source, Tag};
 use semver::Version;
 
 use super::missing;
 use crate::cargo;
 use crate::report::Error;
-use crate::session::Session;
 
 /// The target that this program was built for, which a machine runs that says nothing of itself.
 const BUILT_FOR: &str = env!("BUILT_FOR");
@@ -41,7 +42,6 @@ impl Selector {
 /// The manifest that was asked for, else the best for this machine: what needs a newer glibc than it has gives way to
 /// what needs none. With it the digest of the index that lists it, when it was found there.
 pub(crate) async fn for_use(
-    session: &Session,
     source: &dyn Source,
     location: &Location,
     root: &Identifier,
@@ -49,7 +49,7 @@ pub(crate) async fn for_use(
 ) -> Result<(Manifest, Option<Digest>), Error> {
     let candidates = match asked {
         Some(asked) => vec![asked],
-        None => machines(session).await,
+        None => machines().await,
     };
     let mut refusal = None;
     for wanted in &candidates {
@@ -69,12 +69,12 @@ pub(crate) async fn for_use(
 }
 
 /// What this machine can be asked for as, the best first.
-async fn machines(session: &Session) -> Vec<Wanted> {
-    let mut machines = cargo::machines(&session.cargo).await;
+async fn machines() -> Vec<Wanted> {
+    let mut machines = cargo::machines().await;
     if machines.is_empty() {
         machines.push(Machine {
             target: BUILT_FOR.to_owned(),
-            glibc: None,
+            glibc: GlibcVersion::installed(Path::new("/"), BUILT_FOR),
         });
     }
     machines.into_iter().map(Wanted::Machine).collect()

@@ -72,8 +72,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.source(&flags.repository).await?;
     let root = release(&*source, &flags).await?;
     let asked = flags.target.clone().map(Wanted::Target);
-    let (manifest, index) =
-        find::for_use(session, &*source, &flags.repository, &root, asked).await?;
+    let (manifest, index) = find::for_use(&*source, &flags.repository, &root, asked).await?;
     let name = flags.repository.with(manifest.digest().clone());
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
     let mut files = oci_package::files(&manifest)?;

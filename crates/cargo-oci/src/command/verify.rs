@@ -129,7 +129,7 @@ async fn hold_against(
 ) -> Result<(), Error> {
     let asked = flags.selector.wanted();
     let found = Identifier::Digest(digest.clone());
-    let (manifest, _) = find::for_use(session, &**source, &flags.reference, &found, asked).await?;
+    let (manifest, _) = find::for_use(&**source, &flags.reference, &found, asked).await?;
     let directory = session.resolve(directory);
     let compared = compare(session, source, &manifest, &directory).await?;
     let name = flags.reference.with(manifest.digest().clone());

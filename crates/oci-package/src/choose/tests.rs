@@ -51,7 +51,6 @@ fn a_machine_gets_its_own_target_else_the_most_portable_that_runs() {
         manifest("armv5te-unknown-linux-musleabi", "static", None),
     ]);
     for (wanted, expected) in [
-        (machine(GNU, None), Some(GNU)),
         (machine(GNU, Some("2.34")), Some(GNU)),
         (machine(GNU, Some("2.31")), Some(MUSL)),
         (machine(MUSL, None), Some(MUSL)),
@@ -70,6 +69,33 @@ fn a_machine_gets_its_own_target_else_the_most_portable_that_runs() {
     ] {
         assert_eq!(chosen(&all, &wanted).as_deref(), expected, "{wanted:?}");
     }
+}
+
+#[test]
+fn choice_with_unknown_glibc_prefers_static_builds() {
+    let (gnu, musl) = (
+        manifest(GNU, "glibc", Some("2.34")),
+        manifest(MUSL, "static", None),
+    );
+    let both = index(&[gnu.clone(), musl]);
+    let unknown = machine(GNU, None);
+    assert_eq!(chosen(&both, &unknown).as_deref(), Some(MUSL));
+    let only_gnu = index(&[gnu]);
+    assert_eq!(chosen(&only_gnu, &unknown).as_deref(), Some(GNU));
+    let static_gnu = index(&[manifest(GNU, "static", None)]);
+    assert_eq!(chosen(&static_gnu, &unknown).as_deref(), Some(GNU));
+    // Also over a better variant of the architecture.
+    let (hard, older) = (
+        "armv7-unknown-linux-gnueabihf",
+        "armv5te-unknown-linux-musleabi",
+    );
+    let arm = index(&[
+        manifest(hard, "glibc", None),
+        manifest(older, "static", None),
+    ]);
+    assert_eq!(chosen(&arm, &machine(hard, None)).as_deref(), Some(older));
+    let known = machine(hard, Some("2.36"));
+    assert_eq!(chosen(&arm, &known).as_deref(), Some(hard));
 }
 
 #[test]
@@ -168,12 +194,17 @@ fn tags_of_single_targets_are_few_and_the_likeliest_first() {
         tags("1.2.3", &Wanted::Target(GNU.into())),
         [format!("1.2.3__{GNU}")]
     );
-    let for_machine = tags("1.2.3", &machine(GNU, None));
+    let for_machine = tags("1.2.3", &machine(GNU, Some("2.36")));
     assert_eq!(
         for_machine[..2],
         [format!("1.2.3__{GNU}"), format!("1.2.3__{MUSL}")]
     );
     assert_eq!(for_machine.len(), MAX_FALLBACKS);
+    let without_glibc = tags("1.2.3", &machine(GNU, None));
+    assert_eq!(
+        without_glibc[..2],
+        [format!("1.2.3__{MUSL}"), format!("1.2.3__{GNU}")]
+    );
     let for_platform = tags(
         "nightly",
         &Wanted::Platform(platform::parse("linux/amd64").unwrap()),

@@ -1,0 +1,129 @@
+//! Version of the glibc that is installed on a machine, read from its files.
+//!
+//! No program is started: `getconf` is missing from small images, and a search path may name a program of the working
+//! directory.
+
+use std::io::Read;
+use std::path::Path;
+
+use oci_registry::open_regular;
+
+use crate::platform::{GlibcVersion, TargetCfg};
+
+/// Text before the version in `libc.so.6`, and since glibc 2.33 in the dynamic loader.
+const BANNER: &[u8] = b"release version ";
+
+/// Most bytes of a file that are searched.
+const MAX_FILE: u64 = 16 << 20;
+
+impl GlibcVersion {
+    /// Returns the version of the glibc that runs programs of a target, where `root` is the root directory of the machine.
+    /// `None` if the target does not use glibc, or if the dynamic loader of the target is missing or of another library.
+    ///
+    /// Blocks while it reads.
+    pub fn installed(root: &Path, target: &str) -> Option<Self> {
+        let loader = root.join(loader(target)?).canonicalize().ok()?;
+        let libc = loader.with_file_name("libc.so.6");
+        [loader, libc].iter().find_map(|path| version_in(path))
+    }
+}
+
+/// Path of glibc's dynamic loader below the root directory, which every program of the target names.
+fn loader(target: &str) -> Option<&'static str> {
+    let cfg = TargetCfg::builtin(target).filter(|cfg| cfg.env == "gnu")?;
+    Some(match (cfg.arch.as_str(), cfg.is_big_endian) {
+        ("x86_64", _) if cfg.pointer_width == 32 => "libx32/ld-linux-x32.so.2",
+        ("x86_64", _) => "lib64/ld-linux-x86-64.so.2",
+        ("x86", _) => "lib/ld-linux.so.2",
+        ("aarch64", false) => "lib/ld-linux-aarch64.so.1",
+        ("arm", _) if target.ends_with("hf") => "lib/ld-linux-armhf.so.3",
+        ("arm", _) => "lib/ld-linux.so.3",
+        ("loongarch64", _) => "lib64/ld-linux-loongarch-lp64d.so.1",
+        ("powerpc64", false) => "lib64/ld64.so.2",
+        ("powerpc64", true) => "lib64/ld64.so.1",
+        ("riscv64", _) => "lib/ld-linux-riscv64-lp64d.so.1",
+        ("s390x", _) => "lib/ld64.so.1",
+        _ => return None,
+    })
+}
+
+fn version_in(path: &Path) -> Option<GlibcVersion> {
+    let mut bytes = Vec::new();
+    let file = open_regular(path).ok()?;
+    file.take(MAX_FILE).read_to_end(&mut bytes).ok()?;
+    let mut windows = bytes.windows(BANNER.len());
+    let rest = &bytes[windows.position(|window| window == BANNER)? + BANNER.len()..];
+    let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
+    let end = rest.iter().position(|byte| !is_part(byte))?;
+    let version = std::str::from_utf8(&rest[..end]).ok()?;
+    version.trim_end_matches('.').parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+    /// Writes files below a root directory.
+    fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, content).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn version_is_read_from_the_loader() {
+        let banner = "\0ld.so (Ubuntu GLIBC 2.39-0ubuntu8) stable release version 2.39.\n";
+        let root = root(&[("lib64/ld-linux-x86-64.so.2", banner)]);
+        let found = GlibcVersion::installed(root.path(), TARGET);
+        assert_eq!(found, Some(GlibcVersion::new(2, 39)));
+        let other = GlibcVersion::installed(root.path(), "aarch64-unknown-linux-gnu");
+        assert_eq!(other, None);
+        let musl = GlibcVersion::installed(root.path(), "x86_64-unknown-linux-musl");
+        assert_eq!(musl, None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn version_is_read_from_the_libc_beside_the_loader() {
+        let banner = "\0GNU C Library (Debian GLIBC 2.28-10) stable release version 2.28.\n\0";
+        let root = root(&[
+            ("lib/x86_64-linux-gnu/ld-2.28.so", "\x7fELF"),
+            ("lib/x86_64-linux-gnu/libc.so.6", banner),
+            (
+                "lib64/libc.so.6",
+                "GNU C Library, stable release version 9.99.",
+            ),
+        ]);
+        let link = root.path().join("lib64/ld-linux-x86-64.so.2");
+        std::os::unix::fs::symlink("../lib/x86_64-linux-gnu/ld-2.28.so", link).unwrap();
+        let found = GlibcVersion::installed(root.path(), TARGET);
+        assert_eq!(found, Some(GlibcVersion::new(2, 28)));
+    }
+
+    #[test]
+    fn version_behind_another_loader_is_unknown() {
+        let root = root(&[
+            ("lib64/ld-linux-x86-64.so.2", "cannot run this program"),
+            (
+                "nix/store/glibc-2.40/lib/libc.so.6",
+                "release version 2.40.\n",
+            ),
+        ]);
+        assert_eq!(GlibcVersion::installed(root.path(), TARGET), None);
+    }
+
+    #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
+    #[test]
+    fn version_of_this_machine_is_known() {
+        let found = GlibcVersion::installed(Path::new("/"), TARGET).unwrap();
+        assert!(found >= GlibcVersion::new(2, 17), "{found}");
+    }
+}
