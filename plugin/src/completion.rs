@@ -16,7 +16,7 @@ use nu_plugin::{DynamicCompletionCall, EngineInterface};
 use nu_protocol::ast::{Expr, Expression};
 use nu_protocol::engine::ArgType;
 use nu_protocol::{DynamicSuggestion, Span};
-use oci_package::annotation;
+use oci_package::{annotation, platform};
 use oci_registry::{
     CredentialChain, CredentialProvider, Descriptor, Environment, Location, RegistryName,
 };
@@ -263,7 +263,9 @@ impl List {
             Self::Platforms(location) => {
                 let found = lookup.find(&unwritten(location)).await.ok()?;
                 of_entries(&found, |entry| {
-                    entry.platform.as_ref().map(ToString::to_string)
+                    let platform = entry.platform.as_ref();
+                    let platform = platform.filter(|platform| platform::is_known(platform));
+                    platform.map(ToString::to_string)
                 })
             }
         })

@@ -5,7 +5,7 @@
 
 use chrono::DateTime;
 use nu_protocol::{Record, Span, Type, Value, record};
-use oci_package::{Details, InspectedTarget, Inspection, Summary, annotation};
+use oci_package::{Details, InspectedTarget, Inspection, Summary, annotation, platform};
 use oci_registry::{Annotations, Descriptor, Digest, Identifier, Manifest, Platform, Reference};
 
 use crate::place::Place;
@@ -57,22 +57,16 @@ fn date(text: Option<&str>, span: Span) -> Value {
     date.map_or(Value::nothing(span), |date| Value::date(date, span))
 }
 
-/// Platforms as people write them, each once. One that runs nowhere is none: it marks a document about its neighbour.
+/// Platforms in the form `os/architecture[/variant]`, each once.
 fn platforms(platforms: &[Platform], span: Span) -> Value {
     let mut shown: Vec<String> = Vec::new();
-    for platform in platforms.iter().filter(|platform| is_known(platform)) {
+    for platform in platforms {
         let platform = platform.to_string();
         if !shown.contains(&platform) {
             shown.push(platform);
         }
     }
     texts(&shown, span)
-}
-
-fn is_known(platform: &Platform) -> bool {
-    ![platform.os.as_str(), &platform.architecture]
-        .iter()
-        .any(|part| matches!(*part, "" | "unknown"))
 }
 
 fn texts(texts: &[String], span: Span) -> Value {
@@ -212,11 +206,7 @@ fn target_columns() -> Columns {
 
 /// What a release page shows.
 pub(crate) fn release(place: &Place, said: &Inspection, span: Span) -> Value {
-    // Documents about a neighbour are no targets.
-    let is_target = |target: &&InspectedTarget| {
-        target.target.is_some() || target.platform.as_ref().is_none_or(is_known)
-    };
-    let targets = said.targets.iter().filter(is_target);
+    let targets = said.targets.iter();
     let targets = targets.map(|offered| target(place, offered, span));
     let record = record! {
         "name" => text(said.name.as_ref(), span),
@@ -233,13 +223,9 @@ pub(crate) fn release(place: &Place, said: &Inspection, span: Span) -> Value {
 }
 
 fn target(place: &Place, target: &InspectedTarget, span: Span) -> Value {
-    let platform = target
-        .platform
-        .as_ref()
-        .filter(|platform| is_known(platform));
     let row = record! {
         "target" => text(target.target.as_ref(), span),
-        "platform" => text(platform, span),
+        "platform" => text(target.platform.as_ref(), span),
         "glibc" => text(target.glibc, span),
         "size" => size(target.size, span),
         "reference" => text(Some(place.reference(target.digest.clone())), span),
@@ -428,8 +414,10 @@ fn layer(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
 }
 
 fn entry(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
+    let platform = descriptor.platform.as_ref();
+    let platform = platform.filter(|platform| platform::is_known(platform));
     record! {
-        "platform" => text(descriptor.platform.as_ref().filter(|platform| is_known(platform)), span),
+        "platform" => text(platform, span),
         "target" => text(descriptor.annotation(annotation::TARGET), span),
         "artifact_type" => text(descriptor.artifact_type.as_ref(), span),
         "media_type" => text(Some(&descriptor.media_type), span),

@@ -26,6 +26,9 @@ pub const REVISION: &str = "org.opencontainers.image.revision";
 /// When it was made, in the notation of RFC 3339.
 pub const CREATED: &str = "org.opencontainers.image.created";
 
+/// BuildKit's mark of an index entry that describes another entry of the index, such as `attestation-manifest`.
+pub const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
+
 /// What all keys of this layout begin with.
 pub const PREFIX: &str = "dev.cargo-oci.";
 /// The target triple something was built for.

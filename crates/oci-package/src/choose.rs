@@ -273,7 +273,8 @@ impl Search<'_> {
     ) -> BoxFuture<'b, crate::Result<Option<Manifest>>> {
         async move {
             let names = index.manifests.iter();
-            let names = names.filter(|entry| !entry.media_type.is_index());
+            let names = names
+                .filter(|entry| !entry.media_type.is_index() && !platform::is_attestation(entry));
             self.offered
                 .extend(names.filter_map(|entry| Offer::of_entry(entry).name()));
             let fitting = choose(index, self.wanted);

@@ -17,7 +17,7 @@ use oci_registry::{
 use tokio::sync::{OnceCell, Semaphore};
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::{Summary, annotation};
+use crate::{Summary, annotation, platform};
 
 /// Largest image config that is read for its date, in bytes.
 const MAX_CONFIG: usize = 1 << 20;
@@ -197,12 +197,10 @@ impl Inner {
         let mut said = manifest.annotations().clone();
         let (mut image, mut child) = (manifest.as_image(), None);
         if let Some(index) = manifest.as_index().filter(|_| !is_described(&said)) {
-            let known = |entry: &&Descriptor| {
-                let platform = entry.platform.as_ref();
-                platform.is_none_or(|platform| platform.os != "unknown")
-                    && !entry.media_type.is_index()
+            let is_image = |entry: &&Descriptor| {
+                !platform::is_attestation(entry) && !entry.media_type.is_index()
             };
-            let Some(entry) = index.manifests.iter().find(known) else {
+            let Some(entry) = index.manifests.iter().find(is_image) else {
                 return Ok(said);
             };
             complete(&mut said, &entry.annotations);
@@ -235,7 +233,7 @@ impl Inner {
             return Ok(());
         }
         if let Some(config) = self.config(config).await? {
-            if summary.platforms.is_empty() {
+            if summary.platforms.is_empty() && platform::is_known(&config.platform) {
                 summary.platforms.push(config.platform);
             }
             summary.created = summary.created.take().or(config.created);

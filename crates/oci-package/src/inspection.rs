@@ -14,7 +14,7 @@ use crate::annotation;
 use crate::concurrent;
 use crate::details::{Concurrency, Survey};
 use crate::error::Failure;
-use crate::platform::{GlibcVersion, Libc};
+use crate::platform::{self, GlibcVersion, Libc};
 use crate::summary::Summary;
 use crate::target::PackageTarget;
 
@@ -73,7 +73,7 @@ pub struct Inspection {
     pub size: Option<u64>,
     /// All that is said of the whole, where annotations are silent by the labels of an image.
     pub annotations: Annotations,
-    /// What it is for: a row for each entry of an index, one for a single manifest.
+    /// What it is for: a row for each entry of an index without attestations, one for a single manifest.
     pub targets: Vec<InspectedTarget>,
 }
 
@@ -150,8 +150,9 @@ pub async fn inspect(source: &Arc<dyn Source>, manifest: &Manifest) -> crate::Re
     let targets = match manifest.as_index() {
         None => vec![target(&manifest.descriptor(), Some((manifest, &summary)))],
         Some(index) => {
-            let entries = index.manifests.iter().take(MAX_TARGETS);
-            let looks = entries.map(async |entry| {
+            let entries = index.manifests.iter();
+            let entries = entries.filter(|entry| !platform::is_attestation(entry));
+            let looks = entries.take(MAX_TARGETS).map(async |entry| {
                 let identifier = Identifier::Digest(entry.digest.clone());
                 let read = source.manifest(&identifier).await.optional();
                 let read = read.with_context(|_| LookIntoSnafu {
@@ -203,6 +204,7 @@ fn target(entry: &Descriptor, found: Option<(&Manifest, &Summary)>) -> Inspected
             .platform
             .clone()
             .or_else(|| package.as_ref()?.platform.clone())
+            .filter(platform::is_known)
             .or_else(|| platforms?.first().cloned()),
         libc: package.as_ref().and_then(|package| package.libc),
         glibc: package.as_ref().and_then(|package| package.glibc),
@@ -284,5 +286,33 @@ mod tests {
         assert_eq!(single.created.as_deref(), Some("2026-01-02T03:04:05Z"));
         let platform = single.targets[0].platform.as_ref().unwrap().to_string();
         assert_eq!(platform, "linux/arm64");
+    }
+
+    #[tokio::test]
+    async fn inspection_of_an_index_leaves_out_attestations() {
+        let memory = Memory::new();
+        memory.push_blob(&Blob::empty()).await.unwrap();
+        let mut image = ImageManifest::new(MediaType::EMPTY, Blob::empty().descriptor().clone());
+        image.artifact_type = None;
+        let image = Manifest::from_image(image).unwrap();
+        memory.push_manifest(&image).await.unwrap();
+        let listed = |text: &str| Descriptor {
+            platform: platform::parse(text).ok(),
+            ..image.descriptor()
+        };
+        let mut attestation = listed("unknown/unknown");
+        let mark = (
+            annotation::REFERENCE_TYPE.to_owned(),
+            "attestation-manifest".to_owned(),
+        );
+        attestation.annotations.extend([mark]);
+        let index = Index::new(None, vec![attestation, listed("linux/amd64")]);
+        let index = Manifest::from_index(index).unwrap();
+        let source: Arc<dyn Source> = Arc::new(memory);
+        let shown = inspect(&source, &index).await.unwrap();
+        let platforms = shown.targets.iter().map(|target| target.platform.clone());
+        let expected = platform::parse("linux/amd64").ok();
+        assert_eq!(platforms.collect::<Vec<_>>(), [expected]);
+        assert_eq!(shown.size, Some(4), "both are counted");
     }
 }

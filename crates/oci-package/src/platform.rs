@@ -8,9 +8,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use cfg_expr::targets::{ALL_BUILTINS, Endian, TargetInfo, get_builtin_target_by_triple};
-use oci_registry::{ErrorKind, Platform};
+use oci_registry::{Descriptor, ErrorKind, Platform};
 use snafu::{OptionExt, Snafu};
 
+use crate::annotation;
 use crate::error::Failure;
 
 #[derive(Debug, Snafu)]
@@ -168,6 +169,22 @@ pub fn of_target(triple: &str, cfg: Option<&TargetCfg>) -> crate::Result<Platfor
     let target = Target::new(triple, cfg)?;
     let libc = target.libc(None);
     Ok(with_libc(target.platform, libc))
+}
+
+/// Whether a platform names a system. BuildKit lists attestations for the platform `unknown/unknown`.
+pub fn is_known(platform: &Platform) -> bool {
+    let parts = [platform.os.as_str(), &platform.architecture];
+    !parts.iter().any(|part| matches!(*part, "" | "unknown"))
+}
+
+/// Whether an index entry describes another entry of the index, and is itself for no platform.
+pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
+    let is_for_none = entry.annotation(annotation::TARGET).is_none()
+        && entry
+            .platform
+            .as_ref()
+            .is_some_and(|platform| !is_known(platform));
+    is_for_none || entry.annotation(annotation::REFERENCE_TYPE).is_some()
 }
 
 /// The same platform, demanding this C library.

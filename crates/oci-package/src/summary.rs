@@ -3,18 +3,19 @@
 use oci_registry::{Document, Manifest, MediaType, Platform};
 
 use crate::annotation;
+use crate::platform;
 
-/// One line about a manifest. What the manifest does not say is absent.
+/// Facts about a manifest for one line of a list. What the manifest does not say is absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// Config and layers together, in bytes; of an index, of all its manifests, where each entry says it.
+    /// Config and layers together, in bytes; of an index, of all its manifests including attestations, if each entry says it.
     pub size: Option<u64>,
     /// When it was made, as its annotation says: RFC 3339, unless the author wrote something else.
     pub created: Option<String>,
-    /// The platforms, each once, in the order of the index.
+    /// The platforms, each once, in the order of the index; without attestations.
     pub platforms: Vec<Platform>,
-    /// The target triples, in the order of the index.
+    /// The target triples, in the order of the index; without attestations.
     pub targets: Vec<String>,
     /// What kind of artifact it is.
     pub artifact_type: Option<MediaType>,
@@ -30,7 +31,7 @@ impl Summary {
                 let size = layers.fold(image.config.size, u64::saturating_add);
                 let platform = said
                     .get(annotation::PLATFORM)
-                    .and_then(|text| crate::platform::parse(text).ok());
+                    .and_then(|text| platform::parse(text).ok());
                 let target = said.get(annotation::TARGET).cloned();
                 (
                     Some(size),
@@ -46,18 +47,16 @@ impl Summary {
                 let size = sizes
                     .reduce(|one, other| Some(one?.saturating_add(other?)))
                     .flatten();
+                let entries = index.manifests.iter();
+                let entries = entries.filter(|entry| !platform::is_attestation(entry));
                 let mut platforms: Vec<Platform> = Vec::new();
-                for platform in index
-                    .manifests
-                    .iter()
-                    .filter_map(|entry| entry.platform.as_ref())
-                {
+                let offered = entries.clone().filter_map(|entry| entry.platform.as_ref());
+                for platform in offered.filter(|platform| platform::is_known(platform)) {
                     if !platforms.contains(platform) {
                         platforms.push(platform.clone());
                     }
                 }
-                let targets = index.manifests.iter();
-                let targets = targets.filter_map(|entry| entry.annotation(annotation::TARGET));
+                let targets = entries.filter_map(|entry| entry.annotation(annotation::TARGET));
                 (size, platforms, targets.map(str::to_owned).collect())
             }
             _ => (None, Vec::new(), Vec::new()),
@@ -102,6 +101,28 @@ mod tests {
         assert_eq!(summary.size, Some(3));
         assert_eq!(summary.targets, ["a", "b"]);
         assert_eq!(summary.platforms.len(), 1);
+    }
+
+    #[test]
+    fn summary_leaves_out_attestations_but_counts_their_size() {
+        let mut attestation = entry("x", Some("4"));
+        attestation.annotations.insert(
+            annotation::REFERENCE_TYPE.into(),
+            "attestation-manifest".into(),
+        );
+        attestation.platform = crate::platform::parse("unknown/unknown").ok();
+        let mut unmarked = Descriptor {
+            annotations: oci_registry::Annotations::new(),
+            ..attestation.clone()
+        };
+        unmarked
+            .annotations
+            .insert(annotation::SIZE.into(), "8".into());
+        let summary = of(vec![entry("a", Some("1")), attestation, unmarked]);
+        assert_eq!(summary.size, Some(13));
+        assert_eq!(summary.targets, ["a"]);
+        let platforms: Vec<_> = summary.platforms.iter().map(Platform::to_string).collect();
+        assert_eq!(platforms, ["linux/amd64"]);
     }
 
     #[test]

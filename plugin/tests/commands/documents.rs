@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use nu_plugin_oci::OciPlugin;
 use nu_protocol::Value;
+use oci_package::{annotation, platform};
 use oci_registry::{
     Annotations, Blob, CopyOptions, Descriptor, Digest, Identifier, ImageManifest, Index, Layout,
     Manifest, MediaType, Packed, Platform, Source, Target, copy,
@@ -265,6 +266,44 @@ fn labels_say_what_the_annotations_of_an_image_do_not() {
     assert!(cell(&page, "name").is_nothing());
     assert!(cell(&page, "created").as_date().is_ok());
     assert_eq!(texts(cell(&page, "targets"), "platform"), ["linux/arm64"]);
+}
+
+#[test]
+fn attestations_are_no_platforms_or_targets_of_an_index() {
+    let directory = Directory::new("attestations");
+    directory.layout("image", async |layout| {
+        let mut entries = Vec::new();
+        for (os, architecture) in [("linux", "amd64"), ("unknown", "unknown")] {
+            let config = format!(r#"{{"os":"{os}","architecture":"{architecture}"}}"#);
+            let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, config);
+            layout.push_blob(&config).await.unwrap();
+            let mut image = ImageManifest::new(MediaType::EMPTY, config.descriptor().clone());
+            image.artifact_type = None;
+            let image = Manifest::from_image(image).unwrap();
+            layout.push_manifest(&image).await.unwrap();
+            let mut entry = image.descriptor();
+            entry.platform = platform::parse(&format!("{os}/{architecture}")).ok();
+            entries.push(entry);
+        }
+        let marks = [(annotation::REFERENCE_TYPE, "attestation-manifest")];
+        entries[1].annotations = annotations(&marks);
+        let index = Manifest::from_index(Index::new(None, entries)).unwrap();
+        layout.push_manifest(&index).await.unwrap();
+        layout.tag(&index, &"1".parse().unwrap()).await.unwrap();
+    });
+    let mut shell = directory.shell();
+    let page = eval_in(&mut shell, "oci inspect oci:image:1").unwrap();
+    assert_eq!(texts(cell(&page, "targets"), "platform"), ["linux/amd64"]);
+    let rows = eval_in(&mut shell, "oci tags oci:image --long").unwrap();
+    let row = &rows.as_list().unwrap()[0];
+    let platforms = cell(row, "platforms").as_list().unwrap();
+    assert_eq!(platforms, [Value::test_string("linux/amd64")]);
+    let configs = [
+        r#"{"os":"linux","architecture":"amd64"}"#,
+        r#"{"os":"unknown","architecture":"unknown"}"#,
+    ];
+    let size = cell(row, "size").as_filesize().unwrap().get();
+    assert_eq!(usize::try_from(size).unwrap(), configs.concat().len());
 }
 
 #[test]

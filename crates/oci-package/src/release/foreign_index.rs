@@ -19,6 +19,7 @@ use super::{Event, Note, Observer};
 use crate::annotation;
 use crate::error::Failure;
 use crate::index::Entry;
+use crate::platform;
 
 /// Largest image config that is read for its platform, in bytes.
 const MAX_CONFIG: usize = 1 << 20;
@@ -195,17 +196,11 @@ fn stands_for(one: &Descriptor, other: &Descriptor) -> bool {
         return true;
     }
     let key = |entry: &Descriptor| {
-        let platform = entry.platform.clone().filter(is_known)?;
+        let platform = entry.platform.clone().filter(platform::is_known)?;
         let target = entry.annotation(annotation::TARGET).map(str::to_owned);
         Some((normal(platform), target, entry.artifact_type.clone()))
     };
     matches!((key(one), key(other)), (Some(one), Some(other)) if one == other)
-}
-
-/// Builders list what is about an image, and no image, as being for `unknown/unknown`.
-fn is_known(platform: &Platform) -> bool {
-    let is_known = |word: &str| !word.is_empty() && word != "unknown";
-    is_known(&platform.os) && is_known(&platform.architecture)
 }
 
 /// A platform in the one form of the several that mean the same.
