@@ -8,7 +8,9 @@ use e2e::program::Home;
 use e2e::recorder::Recorder;
 use e2e::registry::Registry;
 use e2e::require;
+use e2e::sha256;
 use e2e::sources::{Sources, host_triple};
+use serde_json::json;
 
 /// The files of a directory with whether they are executable, by name.
 fn files(directory: &Path) -> Vec<(String, Vec<u8>, bool)> {
@@ -181,4 +183,59 @@ fn what_is_not_there_is_said_and_nothing_is_written() {
     ])
     .fails_with(4);
     assert!(!output.exists() || files(&output).is_empty());
+}
+
+#[test]
+fn directory_packed_by_oras_is_pulled_as_a_directory() {
+    let home = Home::new();
+    let dist = home.path().join("dist");
+    fs::create_dir_all(dist.join("docs")).unwrap();
+    fs::write(dist.join("docs/use.md"), "use").unwrap();
+    fs::write(dist.join("run"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(dist.join("run"), fs::Permissions::from_mode(0o755)).unwrap();
+    let tar = std::process::Command::new("tar")
+        .args(["--create", "--gzip", "--file", "dist.tar.gz", "dist"])
+        .current_dir(home.path())
+        .status();
+    assert!(tar.unwrap().success());
+    let blobs = home.path().join("layout/blobs/sha256");
+    fs::create_dir_all(&blobs).unwrap();
+    let store = |media_type: &str, bytes: &[u8]| {
+        let digest = sha256(bytes);
+        fs::write(blobs.join(&digest["sha256:".len()..]), bytes).unwrap();
+        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+    };
+    let layer = fs::read(home.path().join("dist.tar.gz")).unwrap();
+    let mut layer = store("application/vnd.oci.image.layer.v1.tar+gzip", &layer);
+    layer["annotations"] = json!({
+        "org.opencontainers.image.title": "dist", "io.deis.oras.content.unpack": "true",
+    });
+    let manifest = "application/vnd.oci.image.manifest.v1+json";
+    let image = json!({
+        "schemaVersion": 2, "mediaType": manifest, "artifactType": "application/x",
+        "config": store("application/vnd.oci.empty.v1+json", b"{}"), "layers": [layer],
+    });
+    let mut entry = store(manifest, image.to_string().as_bytes());
+    entry["annotations"] = json!({"org.opencontainers.image.ref.name": "1"});
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    let layout = home.path().join("layout");
+    fs::write(layout.join("index.json"), index.to_string()).unwrap();
+    fs::write(
+        layout.join("oci-layout"),
+        r#"{"imageLayoutVersion":"1.0.0"}"#,
+    )
+    .unwrap();
+
+    home.cargo_oci(["pull", "oci:layout:1", "--output", "out"])
+        .succeeds();
+    let out = home.path().join("out");
+    let expected = [("run".to_owned(), b"#!/bin/sh\n".to_vec(), true)];
+    fs::rename(out.join("dist/docs"), home.path().join("docs")).unwrap();
+    assert_eq!(files(&out.join("dist")), expected);
+    assert_eq!(fs::read(home.path().join("docs/use.md")).unwrap(), b"use");
+    fs::rename(home.path().join("docs"), out.join("dist/docs")).unwrap();
+    home.cargo_oci(["verify", "oci:layout:1", "out"]).succeeds();
+    home.cargo_oci(["pull", "oci:layout:1", "--titles", "--output", "packed"])
+        .succeeds();
+    assert!(home.path().join("packed/dist").is_file());
 }

@@ -26,6 +26,8 @@ pub const REVISION: &str = "org.opencontainers.image.revision";
 /// When it was made, in the notation of RFC 3339.
 pub const CREATED: &str = "org.opencontainers.image.created";
 
+/// ORAS's mark of a layer that is a directory as a tar stream, usually compressed: `true`.
+pub const UNPACK: &str = "io.deis.oras.content.unpack";
 /// BuildKit's mark of an index entry that describes another entry of the index, such as `attestation-manifest`.
 pub const REFERENCE_TYPE: &str = "vnd.docker.reference.type";
 

@@ -123,3 +123,63 @@ fn check(bundle: &Bundle, file: &PackageFile) -> Result<(), Error> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use oci_registry::{Blob, Bundled, ImageManifest, Manifest, MediaType, Memory, Target, bundle};
+
+    use super::*;
+    use crate::{annotation, files, media};
+
+    /// Names of the files of a layer that ORAS would write, which holds these files.
+    async fn names(title: &str, unpack: &str, inside: &[&str]) -> crate::Result<Vec<String>> {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        let bundled = inside.iter().map(|name| Bundled {
+            name: name.parse().unwrap(),
+            path: path.clone(),
+            executable: true,
+        });
+        let mut layer = bundle(media::TAR, bundled.collect()).await.unwrap();
+        let said = [(annotation::TITLE, title), (annotation::UNPACK, unpack)];
+        let said = said.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        layer.descriptor_mut().annotations.extend(said);
+        let memory = Memory::new();
+        memory.push_blob(&layer).await.unwrap();
+        let config = Blob::empty().descriptor().clone();
+        let mut image = ImageManifest::new(MediaType::EMPTY, config);
+        image.layers.push(layer.descriptor().clone());
+        let files = files(&Manifest::from_image(image).unwrap())?;
+        let contents = contents(Arc::new(memory), files, home.path(), |_, _| {});
+        let files = contents.await?;
+        let files = files.iter().flat_map(|contents| &contents.files);
+        let names = files.map(|file| {
+            assert!(file.is_executable || unpack != "true", "a mode is kept");
+            file.name.to_string()
+        });
+        Ok(names.collect())
+    }
+
+    #[tokio::test]
+    async fn directory_packed_by_oras_is_opened() {
+        let found = names("dist", "true", &["dist/bin/run", "dist/use.md"]).await;
+        assert_eq!(found.unwrap(), ["dist/bin/run", "dist/use.md"]);
+        let current = names(".", "true", &["bin/run", "use.md"]).await;
+        assert_eq!(current.unwrap(), ["bin/run", "use.md"]);
+    }
+
+    #[tokio::test]
+    async fn directory_packed_by_oras_holds_no_files_beside_it() {
+        let refused = names("dist", "true", &["dist/run", "distant"]).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Mismatch);
+    }
+
+    #[tokio::test]
+    async fn layer_not_marked_for_unpacking_is_one_file() {
+        let found = names("dist.tar", "false", &["dist/run"]).await;
+        assert_eq!(found.unwrap(), ["dist.tar"]);
+        let refused = names(".", "false", &["run"]).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Mismatch);
+    }
+}

@@ -139,20 +139,26 @@ impl PackageFile {
         }
     }
 
-    /// Whether it is a tar of files rather than one: an archive of all, or a directory of symbols.
+    /// Whether it is a tar of files rather than one: an archive of all, a directory of symbols, or a directory that ORAS
+    /// packed.
     pub fn is_bundle(&self) -> bool {
         match self.kind {
             Kind::Archive => true,
             Kind::Debuginfo => self.descriptor.media_type == media::TAR,
-            _ => false,
+            _ => is_packed_directory(&self.descriptor),
         }
     }
 
-    /// What the names of the files in it begin with, where it is a directory's tar: `widgets.dSYM/`.
+    /// Prefix of the names of all files in it, if it is the tar of a directory: `widgets.dSYM/`.
     pub fn bundled_directory(&self) -> Option<String> {
-        let is_directory = self.kind == Kind::Debuginfo && self.is_bundle();
-        let directory = self.name.as_str().strip_suffix(".tar")?;
-        is_directory.then(|| format!("{directory}/"))
+        let name = self.name.as_str();
+        let directory = match self.kind {
+            Kind::Archive => return None,
+            Kind::Debuginfo => name.strip_suffix(".tar"),
+            _ => (!is_current_directory(&self.descriptor)).then_some(name),
+        };
+        let directory = directory.filter(|_| self.is_bundle())?;
+        Some(format!("{directory}/"))
     }
 
     /// What is written to disk for it.
@@ -181,9 +187,26 @@ pub fn files(manifest: &Manifest) -> crate::Result<Vec<PackageFile>> {
     Ok(files)
 }
 
+/// Whether a layer is a directory that ORAS packed into a tar.
+fn is_packed_directory(layer: &Descriptor) -> bool {
+    layer.annotation(annotation::UNPACK) == Some("true")
+}
+
+/// Whether a layer is the directory that ORAS was started in, which it calls `.`.
+fn is_current_directory(layer: &Descriptor) -> bool {
+    is_packed_directory(layer) && layer.annotation(annotation::TITLE) == Some(".")
+}
+
 fn file(layer: &Descriptor) -> Result<Option<PackageFile>, Error> {
     let Some(name) = name(layer) else {
         return Ok(None);
+    };
+    // The name is used only where the tar is kept as it is.
+    let packed = format!("{}.tar", layer.digest.encoded());
+    let name = if is_current_directory(layer) {
+        &packed
+    } else {
+        name
     };
     let name = name.parse().with_context(|_| UnsafeNameSnafu {
         layer: layer.clone(),

@@ -179,7 +179,7 @@ async fn compare(
 ) -> Result<Vec<Comparison>, Error> {
     let is_unpacked = |file: &PackageFile| {
         let mut names = std::iter::once(&file.name).chain(&file.title);
-        file.is_bundle() && !names.any(|name| directory.join(name.as_str()).exists())
+        file.is_bundle() && !names.any(|name| directory.join(name.as_str()).is_file())
     };
     let files = oci_package::files(manifest)?;
     let (unpacked, plain): (Vec<_>, Vec<_>) = files.into_iter().partition(is_unpacked);
