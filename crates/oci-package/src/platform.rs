@@ -2,14 +2,15 @@
 //!
 //! Owns the table from rustc's words to Go's, [`TargetCfg`] with what rustc says about a target, [`Libc`], and reading a
 //! platform from text. What a triple means is data of `cfg-expr`; for a triple that it does not know, such as a
-//! specification file of one's own, the caller asks `rustc --print cfg` and hands the answer in.
+//! target specification of one's own, the caller passes a [`TargetCfg`].
 
 use std::fmt;
+use std::path::Path;
 use std::str::FromStr;
 
 use cfg_expr::targets::{ALL_BUILTINS, Endian, TargetInfo, get_builtin_target_by_triple};
 use oci_registry::{Descriptor, ErrorKind, Platform};
-use snafu::{OptionExt, Snafu};
+use snafu::{OptionExt, ResultExt, Snafu};
 
 use crate::annotation;
 use crate::error::Failure;
@@ -20,6 +21,10 @@ enum Error {
     UnknownTarget { triple: String },
     #[snafu(display("failed to read what rustc says about a target: `{key}` is missing"))]
     IncompleteCfg { key: &'static str },
+    #[snafu(display("failed to parse a target specification"))]
+    ParseSpecification { source: serde_json::Error },
+    #[snafu(display("failed to parse a target specification: `{key}` is missing"))]
+    IncompleteSpecification { key: &'static str },
     #[snafu(display("failed to parse the platform `{}`: expected `os/architecture` or `os/architecture/variant`", text.escape_debug()))]
     ParsePlatform { text: String },
 }
@@ -36,6 +41,9 @@ impl Failure for Error {
             }
             Self::ParsePlatform { .. } => {
                 vec!["write for example `linux/amd64` or `linux/arm/v7`".into()]
+            }
+            Self::ParseSpecification { .. } | Self::IncompleteSpecification { .. } => {
+                vec!["compare it with `rustc -Z unstable-options --print target-spec-json`".into()]
             }
             Self::IncompleteCfg { .. } => Vec::new(),
         }
@@ -96,6 +104,31 @@ impl TargetCfg {
                     key: "target_pointer_width",
                 },
             )?,
+        })
+    }
+
+    /// Reads a target specification, the JSON file that rustc takes in place of a triple.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] when it is no JSON object with an architecture and a pointer width.
+    pub fn parse_specification(json: &str) -> crate::Result<Self> {
+        let specification: serde_json::Map<String, serde_json::Value> =
+            serde_json::from_str(json).context(ParseSpecificationSnafu)?;
+        let find = |key| specification.get(key).and_then(|value| value.as_str());
+        let missing = |key| IncompleteSpecificationSnafu { key };
+        // Older versions of rustc write the width as a string.
+        let width = specification.get("target-pointer-width");
+        let width = width.and_then(|width| match width.as_str() {
+            Some(text) => text.parse().ok(),
+            None => width.as_u64().and_then(|width| width.try_into().ok()),
+        });
+        Ok(Self {
+            arch: find("arch").context(missing("arch"))?.to_owned(),
+            os: find("os").unwrap_or("none").to_owned(),
+            env: find("env").unwrap_or_default().to_owned(),
+            is_big_endian: find("target-endian") == Some("big"),
+            pointer_width: width.context(missing("target-pointer-width"))?,
         })
     }
 
@@ -246,6 +279,36 @@ fn arm_variant(triple: &str) -> &'static str {
         Some('9') => "v9",
         _ => "v6",
     }
+}
+
+/// The word that cargo's `--target` takes for the machine that builds.
+pub const HOST_TUPLE: &str = "host-tuple";
+
+/// Returns the name of a target as cargo's `--target` takes it: a triple, [`HOST_TUPLE`], a triple with a version of
+/// glibc behind it (for cargo-zigbuild), or the path of a target specification, which is named after its file.
+pub fn target_name(target: &str, host: &str) -> String {
+    if target == HOST_TUPLE {
+        return host.to_owned();
+    }
+    if let Some(triple) = without_glibc(target) {
+        return triple.to_owned();
+    }
+    let specification = target.strip_suffix(".json").map(Path::new);
+    specification.and_then(Path::file_name).map_or_else(
+        || target.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+/// A triple without the version of glibc behind it.
+fn without_glibc(target: &str) -> Option<&str> {
+    let (head, abi) = target.rsplit_once('-')?;
+    let (libc, version) = abi.split_once('.')?;
+    let is_version = version
+        .split('.')
+        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
+    let length = head.len() + 1 + libc.len();
+    (libc.starts_with("gnu") && is_version).then(|| &target[..length])
 }
 
 /// Reads `os/architecture[/variant]`, as people write a platform.
@@ -413,6 +476,51 @@ pub struct UnreadableVersion;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn target_name_of_each_form_is_resolved() {
+        for (target, expected) in [
+            ("aarch64-apple-darwin", "aarch64-apple-darwin"),
+            ("thumbv8m.main-none-eabi", "thumbv8m.main-none-eabi"),
+            ("x86_64-unknown-linux-gnu.2.17", "x86_64-unknown-linux-gnu"),
+            (
+                "armv7-unknown-linux-gnueabihf.2.28",
+                "armv7-unknown-linux-gnueabihf",
+            ),
+            ("specs/my-board.json", "my-board"),
+            (HOST_TUPLE, "h"),
+        ] {
+            assert_eq!(target_name(target, "h"), expected, "{target}");
+        }
+    }
+
+    #[test]
+    fn specification_fields_become_cfg() {
+        let parse = |json: &str| TargetCfg::parse_specification(json);
+        let number = parse(r#"{"arch": "arm", "target-pointer-width": 32}"#).unwrap();
+        let expected = TargetCfg {
+            arch: "arm".into(),
+            os: "none".into(),
+            env: String::new(),
+            is_big_endian: false,
+            pointer_width: 32,
+        };
+        assert_eq!(number, expected);
+        let full = r#"{"arch": "mips64", "os": "linux", "env": "musl", "target-endian": "big",
+            "target-pointer-width": "64", "llvm-target": "mips64-linux-musl"}"#;
+        let expected = TargetCfg {
+            arch: "mips64".into(),
+            os: "linux".into(),
+            env: "musl".into(),
+            is_big_endian: true,
+            pointer_width: 64,
+        };
+        assert_eq!(parse(full).unwrap(), expected);
+        for wrong in ["", "[]", "{}", r#"{"arch": "arm"}"#] {
+            let error = parse(wrong).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{wrong}");
+        }
+    }
 
     #[test]
     fn triples_become_platforms() {
