@@ -187,7 +187,7 @@ fn wanted(call: &EvaluatedCall) -> Result<Option<Spanned<Wanted>>, LabeledError>
     match (target, platform) {
         (None, None) => Ok(None),
         (Some(target), None) => Ok(Some(Spanned {
-            item: Wanted::Target(target.item),
+            item: Wanted::Target(platform::target_name(&target.item, BUILT_FOR)),
             span: target.span,
         })),
         (None, Some(platform)) => {

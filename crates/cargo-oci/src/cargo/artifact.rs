@@ -9,7 +9,7 @@ use std::{
 };
 
 use cargo_metadata::{CrateType, Package, PackageId, Target};
-use oci_package::Kind;
+use oci_package::{Kind, platform::target_name};
 
 use super::{Selection, Workspace};
 
@@ -45,32 +45,6 @@ impl Request<'_> {
                 .iter()
                 .any(|target| target_name(target, self.host) == triple)
     }
-}
-
-/// The name that directories and people have for a target as a flag names it.
-pub(crate) fn target_name(target: &str, host: &str) -> String {
-    if target == "host-tuple" {
-        return host.to_owned();
-    }
-    if let Some(triple) = without_glibc(target) {
-        return triple.to_owned();
-    }
-    let specification = target.strip_suffix(".json").map(Path::new);
-    specification.and_then(Path::file_name).map_or_else(
-        || target.to_owned(),
-        |name| name.to_string_lossy().into_owned(),
-    )
-}
-
-/// A triple without the version of glibc that cargo-zigbuild takes behind it.
-fn without_glibc(target: &str) -> Option<&str> {
-    let (head, abi) = target.rsplit_once('-')?;
-    let (libc, version) = abi.split_once('.')?;
-    let is_version = version
-        .split('.')
-        .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()));
-    let length = head.len() + 1 + libc.len();
-    (libc.starts_with("gnu") && is_version).then(|| &target[..length])
 }
 
 /// What a build wrote for one target.
@@ -386,19 +360,5 @@ mod tests {
             let target: Target = serde_json::from_value(target).unwrap();
             assert_eq!(kind_of(name, &target), expected, "{kinds:?} {name}");
         }
-    }
-
-    #[test]
-    fn a_target_is_called_after_its_triple_or_its_file() {
-        assert_eq!(
-            target_name("aarch64-apple-darwin", "h"),
-            "aarch64-apple-darwin"
-        );
-        assert_eq!(
-            target_name("thumbv8m.main-none-eabi", "h"),
-            "thumbv8m.main-none-eabi"
-        );
-        assert_eq!(target_name("specs/my-board.json", "h"), "my-board");
-        assert_eq!(target_name("host-tuple", "h"), "h");
     }
 }

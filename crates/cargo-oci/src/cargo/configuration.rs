@@ -6,9 +6,10 @@
 use std::path::PathBuf;
 
 use cargo_config2::{Config, PathAndArgs, ResolveOptions, TargetTripleRef};
+use oci_package::platform::target_name;
 use snafu::{ResultExt, Snafu, ensure};
 
-use super::{Environment, ErrorClass, Fault, Request, artifact::target_name};
+use super::{Environment, ErrorClass, Fault, Request};
 
 #[derive(Debug, Snafu)]
 pub(super) enum Error {

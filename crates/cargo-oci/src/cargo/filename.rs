@@ -4,6 +4,7 @@
 //! the file, and where cargo writes hyphens, are cargo's rules, repeated here.
 
 use cargo_metadata::{CrateType, Target};
+use oci_package::platform::HOST_TUPLE;
 use snafu::{ResultExt, Snafu};
 
 use super::{Environment, ErrorClass, Fault, configuration::CompileTarget, process};
@@ -67,7 +68,7 @@ impl Affixes {
             command.args(&target.rustflags);
             if let Some(flag) = &target.flag {
                 // Not `host-tuple`, which is cargo's word; a specification stays a path.
-                let flag = if flag == "host-tuple" {
+                let flag = if flag == HOST_TUPLE {
                     &target.name
                 } else {
                     flag

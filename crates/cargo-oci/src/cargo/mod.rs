@@ -43,7 +43,7 @@ mod scratch;
 
 use std::{collections::BTreeMap, error::Error as StdError, ffi::OsString, fmt, path::PathBuf};
 
-pub(crate) use artifact::{Built, Output, PackageOutput, Request, target_name};
+pub(crate) use artifact::{Built, Output, PackageOutput, Request};
 pub(crate) use build::{BuildTool, Shell, build, replay};
 pub(crate) use crate_file::crate_files;
 pub(crate) use existing::existing;
@@ -53,7 +53,7 @@ pub(crate) use machine::machines;
 pub(crate) use metadata::Workspace;
 pub(crate) use nearest::nearest;
 pub(crate) use selection::Selection;
-pub(crate) use settings::Settings;
+pub(crate) use settings::{Settings, declared_target};
 pub(crate) use toolchain::Toolchain;
 
 /// What the room may know of the process it runs in.

@@ -10,6 +10,7 @@ use std::{
 
 use cargo_metadata::Package;
 use oci_package::Kind;
+use oci_package::platform::{HOST_TUPLE, target_name};
 use serde_json::{Map, Value};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
@@ -246,16 +247,26 @@ fn texts(key: &str, value: &Value) -> Result<Vec<String>, Cause> {
 
 /// A release consists of something: an empty list would declare that nothing may ever be pushed.
 fn triples(key: &str, value: &Value) -> Result<Vec<String>, Cause> {
-    let triples = texts(key, value)?;
-    ensure!(!triples.is_empty(), EmptySnafu { key });
-    for entry in &triples {
-        let is_triple = entry.contains('-')
-            && entry
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-        ensure!(is_triple, NotATripleSnafu { key, entry });
+    let mut triples = Vec::new();
+    for entry in &texts(key, value)? {
+        let triple = declared_target(entry).context(NotATripleSnafu { key, entry })?;
+        ensure!(!triples.contains(&triple), RepeatedSnafu { key, entry });
+        triples.push(triple);
     }
+    ensure!(!triples.is_empty(), EmptySnafu { key });
     Ok(triples)
+}
+
+/// Returns the name of a target that a release is declared to have, in the forms that `--target` takes; `None` for what
+/// is no target, and for the host, which differs from machine to machine.
+pub(crate) fn declared_target(text: &str) -> Option<String> {
+    let name = target_name(text, HOST_TUPLE);
+    let is_plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
+    let is_triple = name.contains('-') && name != HOST_TUPLE;
+    let is_specification = text.ends_with(".json") && !name.is_empty();
+    (is_plain && (is_triple || is_specification)).then_some(name)
 }
 
 fn kinds(key: &str, value: &Value) -> Result<Vec<Kind>, Cause> {

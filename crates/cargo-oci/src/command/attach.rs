@@ -1,7 +1,6 @@
 //! `cargo oci attach`: documents about an artifact, kept beside it.
 
 use std::path::PathBuf;
-use std::str::FromStr;
 use std::sync::Arc;
 
 use clap::Args;
@@ -12,7 +11,7 @@ use oci_registry::{
 
 use super::copy::Told;
 use super::find::{self, Selector};
-use super::{is_media_type, location, naming};
+use super::{TypedPath, is_media_type, location, naming};
 use crate::message::FormatFlag;
 use crate::report::Error;
 use crate::session::Session;
@@ -32,7 +31,7 @@ pub(crate) struct Flags {
 
     /// The documents; their media types follow from their names where none is given
     #[arg(value_name = "FILE[:TYPE]", required = true)]
-    files: Vec<Document>,
+    files: Vec<TypedPath>,
 
     /// What kind of artifact they make; known of SPDX, CycloneDX, SARIF and in-toto documents
     #[arg(long, value_name = "TYPE", value_parser = artifact_type)]
@@ -49,32 +48,10 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// One document as it was named on the command line.
-#[derive(Debug, Clone)]
+/// A file that becomes a layer.
 struct Document {
     path: PathBuf,
     media_type: Option<MediaType>,
-}
-
-impl FromStr for Document {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        // `C:/x` is a drive and not a media type: a path before a type has more than one character.
-        let typed = text
-            .rsplit_once(':')
-            .filter(|(path, kind)| path.len() > 1 && is_media_type(kind));
-        Ok(match typed {
-            Some((path, kind)) => Self {
-                path: path.into(),
-                media_type: Some(kind.into()),
-            },
-            None => Self {
-                path: text.into(),
-                media_type: None,
-            },
-        })
-    }
 }
 
 fn artifact_type(text: &str) -> Result<MediaType, &'static str> {
@@ -86,6 +63,10 @@ fn artifact_type(text: &str) -> Result<MediaType, &'static str> {
 }
 
 impl Document {
+    fn new((path, media_type): (PathBuf, Option<MediaType>)) -> Self {
+        Self { path, media_type }
+    }
+
     fn name(&self) -> Result<FileName, Error> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         Ok(name.parse()?)
@@ -103,18 +84,18 @@ impl Document {
 /// Packs the documents, and pushes them.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let root = naming::given(&flags.reference, "attach")?;
-    if let Some(file) = flags
-        .files
-        .iter()
-        .find(|file| !session.resolve(&file.path).is_file())
-    {
-        let shown = file.path.display();
-        return Err(Error::usage(format!(
-            "failed to attach `{shown}`: there is no such file"
-        ))
-        .help("check the path; a media type stands behind it, as in `results.xml:application/xml`"));
+    let mut documents = Vec::new();
+    for file in &flags.files {
+        let document = Document::new(file.split(session));
+        if !session.resolve(&document.path).is_file() {
+            return Err(Error::usage(format!(
+                "failed to attach `{file}`: there is no such file"
+            ))
+            .help("check the path; a media type stands behind it, as in `results.xml:application/xml`"));
+        }
+        documents.push(document);
     }
-    let known = flags.files.first().and_then(Document::known_type);
+    let known = documents.first().and_then(Document::known_type);
     let Some(artifact_type) = flags.artifact_type.clone().or(known) else {
         return Err(Error::usage(
             "failed to attach anything: it is not known what kind of artifact the files make",
@@ -122,7 +103,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .help("pass `--artifact-type`, for example `application/vnd.acme.report`"));
     };
     let mut layers = Vec::new();
-    for file in &flags.files {
+    for file in &documents {
         let name = file.name()?;
         let media_type = file.known_type();
         let media_type = media_type.unwrap_or_else(|| media::of_file_name(name.as_str()));
@@ -132,7 +113,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         layers.push(blob);
     }
     let place = session.existing(&flags.reference).await?;
-    let wanted = flags.selector.wanted();
+    let wanted = flags.selector.wanted().await;
     let about = find::manifest(&*place, &flags.reference, &root, wanted.as_ref()).await?;
     let subject = Descriptor::new(
         about.media_type().clone(),
@@ -166,23 +147,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn paths_and_types_are_told_apart() {
-        let parse = |text: &str| {
-            let Ok(document) = text.parse::<Document>();
-            let kind = document.known_type().map(|kind| kind.to_string());
-            (document.path.to_string_lossy().into_owned(), kind)
+    fn media_type_follows_from_the_name_unless_given() {
+        let known = |path: &str, media_type: Option<&str>| {
+            let document = Document::new((path.into(), media_type.map(MediaType::from)));
+            document.known_type().map(|kind| kind.to_string())
         };
+        let xml = Some("application/xml");
+        assert_eq!(known("out/results.xml", xml).as_deref(), xml);
+        assert_eq!(known("C:/x", None), None);
         assert_eq!(
-            parse("out/results.xml:application/xml"),
-            ("out/results.xml".into(), Some("application/xml".into()))
-        );
-        assert_eq!(parse("C:/x"), ("C:/x".into(), None));
-        assert_eq!(
-            parse("widgets.spdx.json"),
-            (
-                "widgets.spdx.json".into(),
-                Some("application/spdx+json".into())
-            )
+            known("widgets.spdx.json", None).as_deref(),
+            Some("application/spdx+json")
         );
     }
 }

@@ -32,7 +32,7 @@ pub(crate) struct Flags {
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.source(&flags.reference).await?;
     let root = find::root(&*source, &flags.reference).await?;
-    let wanted = flags.selector.wanted();
+    let wanted = flags.selector.wanted().await;
     let manifest = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
     let name = flags.reference.with(manifest.digest().clone());
     let Some(image) = manifest.as_image() else {

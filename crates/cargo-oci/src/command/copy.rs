@@ -69,7 +69,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         return Ok(());
     }
     let root = find::root(&*source, &flags.source).await?;
-    let wanted = flags.selector.wanted();
+    let wanted = flags.selector.wanted().await;
     // Known before anything is made or moved where it decides whether anything is.
     let is_known_first = |destination: &Destination| match &destination.place {
         Location::Registry(_) => false,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use clap::Args;
 use futures_util::TryStreamExt;
+use oci_package::platform::{HOST_TUPLE, target_name};
 use oci_package::{GlibcVersion, Machine, Wanted, tag};
 use oci_registry::{Digest, ErrorKind, Identifier, Location, Manifest, Platform, Source, Tag};
 use semver::Version;
@@ -32,11 +33,23 @@ fn platform(text: &str) -> Result<Platform, String> {
 }
 
 impl Selector {
-    /// What was asked for, when anything was.
-    pub(crate) fn wanted(&self) -> Option<Wanted> {
-        let target = self.target.clone().map(Wanted::Target);
-        target.or_else(|| self.platform.clone().map(Wanted::Platform))
+    /// The target or platform that the flags name, if they name one.
+    pub(crate) async fn wanted(&self) -> Option<Wanted> {
+        match &self.target {
+            Some(text) => Some(target(text).await),
+            None => self.platform.clone().map(Wanted::Platform),
+        }
     }
+}
+
+/// The target that `--target` names, in the forms that a push takes.
+pub(crate) async fn target(text: &str) -> Wanted {
+    let host = if text == HOST_TUPLE {
+        machines().await.remove(0).target
+    } else {
+        BUILT_FOR.to_owned()
+    };
+    Wanted::Target(target_name(text, &host))
 }
 
 /// The manifest that was asked for, else the best for this machine: what needs a newer glibc than it has gives way to
@@ -49,7 +62,10 @@ pub(crate) async fn for_use(
 ) -> Result<(Manifest, Option<Digest>), Error> {
     let candidates = match asked {
         Some(asked) => vec![asked],
-        None => machines().await,
+        None => {
+            let machines = machines().await.into_iter();
+            machines.map(Wanted::Machine).collect()
+        }
     };
     let mut refusal = None;
     for wanted in &candidates {
@@ -68,8 +84,8 @@ pub(crate) async fn for_use(
     Err(missing::explain(source, location, refusal).await)
 }
 
-/// What this machine can be asked for as, the best first.
-async fn machines() -> Vec<Wanted> {
+/// The machines that this one can be, the best first; at least one.
+async fn machines() -> Vec<Machine> {
     let mut machines = cargo::machines().await;
     if machines.is_empty() {
         machines.push(Machine {
@@ -77,7 +93,7 @@ async fn machines() -> Vec<Wanted> {
             glibc: GlibcVersion::installed(Path::new("/"), BUILT_FOR),
         });
     }
-    machines.into_iter().map(Wanted::Machine).collect()
+    machines
 }
 
 /// The manifest that is wanted of a place.

@@ -43,7 +43,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         _ => source,
     };
     let root = find::root(&*source, &flags.reference).await?;
-    let wanted = flags.selector.wanted();
+    let wanted = flags.selector.wanted().await;
     let manifest = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
     let inspection = oci_package::inspect(&source, &manifest).await?;
     if session.reporter.is_json() {

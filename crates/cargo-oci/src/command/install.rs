@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use futures_util::TryStreamExt;
-use oci_package::{Kind, PackageFile, PackageTarget, Wanted, tag};
+use oci_package::{Kind, PackageFile, PackageTarget, tag};
 use oci_registry::{ErrorKind, Extract, Identifier, Location, Manifest, Source, Tag};
 use semver::{Comparator, Op, Version, VersionReq};
 
@@ -71,7 +71,10 @@ fn requirement(text: &str) -> Result<VersionReq, semver::Error> {
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.source(&flags.repository).await?;
     let root = release(&*source, &flags).await?;
-    let asked = flags.target.clone().map(Wanted::Target);
+    let asked = match &flags.target {
+        Some(text) => Some(find::target(text).await),
+        None => None,
+    };
     let (manifest, index) = find::for_use(&*source, &flags.repository, &root, asked).await?;
     let name = flags.repository.with(manifest.digest().clone());
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;

@@ -27,11 +27,13 @@ pub(crate) mod push;
 pub(crate) mod referrers;
 pub(crate) mod tag;
 pub(crate) mod tags;
+mod typed_path;
 pub(crate) mod uninstall;
 pub(crate) mod verify;
 pub(crate) mod whoami;
 
 use crate::argument::{Complaint, location, registry};
+pub(crate) use typed_path::TypedPath;
 
 /// Whether a text has the form `type/subtype` (RFC 6838, 4.2).
 fn is_media_type(text: &str) -> bool {

@@ -62,7 +62,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     let source = session.source(&flags.reference).await?;
     let root = find::root(&*source, &flags.reference).await?;
-    let asked = flags.selector.wanted();
+    let asked = flags.selector.wanted().await;
     let (manifest, index) = find::for_use(&*source, &flags.reference, &root, asked).await?;
     let name = flags.reference.with(manifest.digest().clone());
     let files = oci_package::files(&manifest)?;

@@ -13,6 +13,7 @@ mod handed;
 mod plan;
 mod publish;
 mod subject;
+mod targets;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -162,7 +163,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .transpose()?;
     let extra = extra::included(&subjects)?;
     let (mut outputs, places) = if let Some(toolchain) = &toolchain {
-        let targets = targets(&flags.selection, &toolchain.host);
+        let targets = targets::names(&flags.selection, &toolchain.host)?;
         subject::check_targets(&subjects, &targets)?;
         let places = places(session, &subjects, &targets).await?;
         (
@@ -178,18 +179,6 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     extra::add(&mut outputs, &[extra, crates]);
     let outputs = (outputs, places);
     publish::all(session, &subjects, &flags, outputs, toolchain.as_ref()).await
-}
-
-/// The triples that are built for, as far as the flags tell.
-fn targets(selection: &Selection, host: &str) -> Vec<String> {
-    let targets = selection.targets();
-    if targets.is_empty() {
-        return vec![host.to_owned()];
-    }
-    let names = targets.into_iter();
-    names
-        .map(|target| cargo::target_name(target, host))
-        .collect()
 }
 
 /// Where each package goes, asked before anything is built. A directory is not made before there is something to put in it.

@@ -62,7 +62,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     let source = session.source(&flags.reference).await?;
     let root = find::root(&*source, &flags.reference).await?;
-    let wanted = flags.selector.wanted();
+    let wanted = flags.selector.wanted().await;
     let root = match &wanted {
         Some(_) => {
             let chosen = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
@@ -127,7 +127,7 @@ async fn hold_against(
     digest: &Digest,
     directory: &Path,
 ) -> Result<(), Error> {
-    let asked = flags.selector.wanted();
+    let asked = flags.selector.wanted().await;
     let found = Identifier::Digest(digest.clone());
     let (manifest, _) = find::for_use(&**source, &flags.reference, &found, asked).await?;
     let directory = session.resolve(directory);

@@ -1,7 +1,7 @@
 //! Which targets a release consists of, where that is declared: by the flag, by a variable, or in a manifest.
 
 use super::Flags;
-use crate::cargo::Settings;
+use crate::cargo::{Settings, declared_target};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -40,18 +40,14 @@ impl Declared {
         let mut declared: Vec<String> = Vec::new();
         for target in targets {
             let target = target.as_ref().trim();
-            let is_triple = target.contains('-')
-                && target
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-            if !is_triple {
+            let Some(name) = declared_target(target) else {
                 return Err(Error::usage(format!(
                     "failed to read the targets of the release: {place} holds `{target}`, which is not a target triple"
                 ))
                 .help("write it as `--target` takes it, such as `x86_64-unknown-linux-gnu`"));
-            }
-            if !declared.iter().any(|known| known == target) {
-                declared.push(target.to_owned());
+            };
+            if !declared.contains(&name) {
+                declared.push(name);
             }
         }
         Ok(Self {
@@ -70,7 +66,11 @@ mod tests {
         let declared = Declared::new(&["a-b-c", " d-e-f", "a-b-c"], "`--x`");
         let declared = declared.expect("these are triples");
         assert_eq!(declared.targets, ["a-b-c", "d-e-f"]);
+        let forms = ["a-linux-gnu.2.17", "a-linux-gnu", "specs/board.json"];
+        let declared = Declared::new(&forms, "`--x`").expect("these are targets");
+        assert_eq!(declared.targets, ["a-linux-gnu", "board"]);
         assert!(Declared::new(&["linux"], "`--x`").is_err());
+        assert!(Declared::new(&["host-tuple"], "`--x`").is_err());
         assert!(Declared::new(&["a-b/c"], "`--x`").is_err());
     }
 }

@@ -6,8 +6,8 @@ use std::io::IsTerminal;
 use cargo_metadata::{CrateType, PackageId};
 use oci_package::Kind;
 
-use super::Flags;
 use super::subject::{Subject, check_targets};
+use super::{Flags, HandedFile, targets};
 use crate::cargo::{self, Output, PackageOutput, Request, Shell, Toolchain, Workspace};
 use crate::report::Error;
 use crate::session::Session;
@@ -146,17 +146,19 @@ pub(super) async fn handed_in(
     flags: &Flags,
 ) -> Result<Output, Error> {
     let subject = &subjects[0];
-    let target = match flags.selection.targets()[..] {
-        [target] => target.to_owned(),
-        [] => Toolchain::ask(&session.cargo).await?.host,
-        _ => {
-            return Err(
-                Error::usage("failed to choose a target: `--file` is for exactly one")
-                    .help("name one with `--target TRIPLE`"),
-            );
-        }
+    let host = if targets::need_host(&flags.selection) {
+        Toolchain::ask(&session.cargo).await?.host
+    } else {
+        String::new()
     };
-    check_targets(subjects, std::slice::from_ref(&target))?;
+    let names = targets::names(&flags.selection, &host)?;
+    let [target] = &names[..] else {
+        return Err(
+            Error::usage("failed to choose a target: `--file` is for exactly one")
+                .help("name one with `--target TRIPLE`"),
+        );
+    };
+    check_targets(subjects, &names)?;
     for (at, file) in flags.file.iter().enumerate() {
         if flags.file[..at]
             .iter()
@@ -168,17 +170,13 @@ pub(super) async fn handed_in(
             )));
         }
     }
-    let absent = flags
-        .file
-        .iter()
-        .find(|file| !session.resolve(&file.path).is_file());
-    if let Some(file) = absent {
+    let is_absent = |file: &&HandedFile| !session.resolve(&file.place.split(session).0).is_file();
+    if let Some(file) = flags.file.iter().find(is_absent) {
         return Err(Error::new(
             oci_registry::ErrorKind::Io,
             format!(
                 "failed to take `{}`: there is no file `{}`",
-                file.name,
-                file.path.display()
+                file.name, file.place
             ),
         )
         .help("check the path, which is relative to where the command is typed"));
@@ -193,7 +191,7 @@ pub(super) async fn handed_in(
         cargo::Built {
             name: file.name.to_string(),
             kind: if is_bin { Kind::Bin } else { Kind::File },
-            path: session.resolve(&file.path),
+            path: session.resolve(&file.place.split(session).0),
         }
     });
     let package = PackageOutput {
@@ -203,7 +201,7 @@ pub(super) async fn handed_in(
         files: files.collect(),
     };
     Ok(Output {
-        target,
+        target: target.clone(),
         packages: vec![package],
     })
 }

@@ -8,7 +8,7 @@ use oci_registry::{Descriptor, Identifier, Location, Manifest, Target};
 use super::destination::Destination;
 use super::github::{self, Published};
 use super::subject::Subject;
-use super::{Flags, Places, plan};
+use super::{Flags, Places, plan, targets};
 use crate::cargo::{self, Output, PackageOutput, Provenance, Toolchain};
 use crate::message::{ManifestAction, Message, TagAction};
 use crate::progress::Batch;
@@ -44,9 +44,10 @@ pub(super) async fn all(
                 send_ahead: ahead.and_then(|ahead| ahead.wanting_any(&tags)),
                 archive: subject.archive,
             };
-            let build = build(output, found, &provenance, flags, toolchain)?;
+            let mut build = build(output, found, &provenance, flags, toolchain)?;
+            build.cfg = targets::cfg(session, &flags.selection, &output.target)?;
             let facts = super::subject::facts(session, subject.package);
-            let files = files(found, flags)?;
+            let files = files(session, found, flags)?;
             let batch = session.reporter.batch("Uploading", None);
             for file in files.iter().filter(|_| options.send_ahead.is_some()) {
                 // What cannot be read is found out by whoever reads it.
@@ -146,14 +147,14 @@ fn build(
 }
 
 /// The files of a package, with the media types that were given for them.
-fn files(found: &PackageOutput, flags: &Flags) -> Result<Vec<File>, Error> {
+fn files(session: &Session, found: &PackageOutput, flags: &Flags) -> Result<Vec<File>, Error> {
     let files = found.files.iter().map(|built| {
         let mut file = File::new(built.name.parse()?, built.kind, &built.path);
         let handed = flags
             .file
             .iter()
             .find(|handed| handed.name.as_str() == built.name);
-        file.media_type = handed.and_then(|handed| handed.media_type.clone());
+        file.media_type = handed.and_then(|handed| handed.place.split(session).1);
         Ok(file)
     });
     files.collect()

@@ -1,0 +1,98 @@
+//! The targets of a push: the names of what `--target` takes, and the files that specify targets.
+
+use oci_package::TargetCfg;
+use oci_package::platform::{HOST_TUPLE, target_name};
+
+use crate::cargo::Selection;
+use crate::report::Error;
+use crate::session::Session;
+
+/// Returns the names of the targets that are built for: those of the flags, else the host.
+///
+/// # Errors
+///
+/// Where two targets have one name: cargo builds both into one directory, so one would be published for both.
+pub(super) fn names(selection: &Selection, host: &str) -> Result<Vec<String>, Error> {
+    let mut targets: Vec<(String, &str)> = Vec::new();
+    for given in selection.targets() {
+        let given = if given == HOST_TUPLE { host } else { given };
+        let name = target_name(given, host);
+        match targets.iter().find(|(known, _)| *known == name) {
+            Some((_, earlier)) if *earlier != given => {
+                return Err(Error::usage(format!(
+                    "failed to choose targets: `{earlier}` and `{given}` are both built as `{name}`"
+                ))
+                .help("push them one by one, under different tags"));
+            }
+            Some(_) => {}
+            None => targets.push((name, given)),
+        }
+    }
+    if targets.is_empty() {
+        return Ok(vec![host.to_owned()]);
+    }
+    Ok(targets.into_iter().map(|(name, _)| name).collect())
+}
+
+/// Whether the name of the host is needed to name the targets.
+pub(super) fn need_host(selection: &Selection) -> bool {
+    let targets = selection.targets();
+    targets.is_empty() || targets.contains(&HOST_TUPLE)
+}
+
+/// Reads the specification of the target of this name; `None` where the flags name no file for it.
+pub(super) fn cfg(
+    session: &Session,
+    selection: &Selection,
+    name: &str,
+) -> Result<Option<TargetCfg>, Error> {
+    let targets = selection.targets();
+    let mut files = targets.iter().filter(|given| given.ends_with(".json"));
+    let Some(file) = files.find(|given| target_name(given, "") == name) else {
+        return Ok(None);
+    };
+    let text = std::fs::read_to_string(session.resolve(file.as_ref()))
+        .map_err(|error| Error::of_file(format!("failed to read `{file}`"), error))?;
+    Ok(Some(TargetCfg::parse_specification(&text)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Args, FromArgMatches};
+
+    use super::*;
+
+    fn names_of(line: &str) -> Result<Vec<String>, Error> {
+        let command = Selection::augment_args(clap::Command::new("push"));
+        let matches = command.get_matches_from(line.split(' '));
+        let selection = Selection::from_arg_matches(&matches).expect("flags of cargo");
+        names(&selection, "h-o-st")
+    }
+
+    #[test]
+    fn targets_are_named_once_each() {
+        for (line, expected) in [
+            ("push", &["h-o-st"][..]),
+            ("push --target host-tuple", &["h-o-st"]),
+            ("push --target h-o-st --target host-tuple", &["h-o-st"]),
+            (
+                "push --target a-linux-gnu.2.17 --target x/board.json",
+                &["a-linux-gnu", "board"],
+            ),
+        ] {
+            assert_eq!(names_of(line).expect(line), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn targets_of_one_name_are_refused() {
+        for line in [
+            "push --target a-linux-gnu.2.17 --target a-linux-gnu.2.28",
+            "push --target a-linux-gnu --target a-linux-gnu.2.28",
+            "push --target x/board.json --target y/board.json",
+            "push --target host-tuple --target x/h-o-st.json",
+        ] {
+            assert!(names_of(line).is_err(), "{line}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! `PATH[:TYPE]`: a file, with its media type if one is given.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use oci_registry::MediaType;
+
+use super::is_media_type;
+use crate::session::Session;
+
+/// A path with a media type behind it, as it was typed.
+///
+/// Both parts may contain a colon or look like the other, so the text is split only where the file is opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TypedPath(String);
+
+impl TypedPath {
+    /// Splits off the media type. A text that exists as a path is that path.
+    pub(crate) fn split(&self, session: &Session) -> (PathBuf, Option<MediaType>) {
+        self.split_unless(|path| session.resolve(path).exists())
+    }
+
+    fn split_unless(&self, exists: impl Fn(&Path) -> bool) -> (PathBuf, Option<MediaType>) {
+        let whole = Path::new(&self.0);
+        // `C:/x` is a drive and not a media type: a path before a type has more than one character.
+        let parts = self.0.rsplit_once(':');
+        match parts.filter(|(path, kind)| path.len() > 1 && is_media_type(kind)) {
+            Some((path, kind)) if !exists(whole) => (path.into(), Some(kind.into())),
+            _ => (whole.to_owned(), None),
+        }
+    }
+}
+
+impl fmt::Display for TypedPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for TypedPath {
+    fn from(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EXISTING: &str = "build-2026-11-28T10:40/tool";
+
+    #[test]
+    fn path_and_media_type_are_split_unless_the_whole_exists() {
+        for (text, path, kind) in [
+            ("out/w", "out/w", None),
+            ("C:/out/w", "C:/out/w", None),
+            ("out:x", "out:x", None),
+            ("out/w:application/json", "out/w", Some("application/json")),
+            (EXISTING, EXISTING, None),
+            (
+                "build-2026-11-28T10:40/tool:application/wasm",
+                EXISTING,
+                Some("application/wasm"),
+            ),
+        ] {
+            let typed = TypedPath::from(text);
+            let (found, media_type) = typed.split_unless(|path| path == Path::new(EXISTING));
+            let media_type = media_type.map(|kind| kind.to_string());
+            assert_eq!(
+                (found.to_str(), media_type.as_deref()),
+                (Some(path), kind),
+                "{text}"
+            );
+        }
+    }
+}
