@@ -51,6 +51,26 @@ impl Sources {
         sources
     }
 
+    /// A workspace of two packages, `client` and `server` 1.2.3, with a program of these names each.
+    #[must_use]
+    pub fn suite([client, server]: [&str; 2]) -> Self {
+        let sources = Self::empty("suite");
+        sources.write(
+            "Cargo.toml",
+            "[workspace]\nmembers = [\"client\", \"server\"]\nresolver = \"3\"\n",
+        );
+        for (package, program) in [("client", client), ("server", server)] {
+            let manifest = format!(
+                "[package]\nname = \"{package}\"\nversion = \"1.2.3\"\nedition = \"2024\"\n\n\
+                 [[bin]]\nname = \"{program}\"\npath = \"src/main.rs\"\n"
+            );
+            sources.write(&format!("{package}/Cargo.toml"), &manifest);
+            let main = format!("fn main() {{ println!(\"{package}\") }}\n");
+            sources.write(&format!("{package}/src/main.rs"), &main);
+        }
+        sources
+    }
+
     /// A package that has nothing to push: a library for other crates.
     #[must_use]
     pub fn plain_library() -> Self {
@@ -101,6 +121,14 @@ impl Sources {
     pub fn built(&self, name: &str) -> Vec<u8> {
         let path = self.root.join("target/release").join(name);
         fs::read(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()))
+    }
+
+    /// What a program that cargo built prints.
+    #[must_use]
+    pub fn ran(&self, program: &str) -> String {
+        let path = self.root.join("target/release").join(program);
+        let output = Command::new(&path).output().expect("a program that runs");
+        String::from_utf8(output.stdout).expect("the program prints text")
     }
 
     /// Whether a build was begun.

@@ -180,7 +180,7 @@ fn other_tools_build_with_the_same_flags() {
     let host = registry.host();
     let bin = home.path().join("bin");
     fs::create_dir(&bin).unwrap();
-    // Each notes how it was called, and lets cargo build; the one speaks of a directory of its container.
+    // Each records its arguments and lets cargo build. Cross names the directories of its container.
     let tool = |name: &str, script: &str| {
         let path = bin.join(name);
         fs::write(
@@ -192,7 +192,11 @@ fn other_tools_build_with_the_same_flags() {
     };
     tool(
         "cross",
-        "cargo \"$@\" | sed \"s|$PWD/target/|/target/|g\"\n",
+        "case $ENGINE in\n\
+         remote) names=\"s|$PWD|/cross/project|g\" ;;\n\
+         foreign) names=\"s|$PWD|/builds|g\" ;;\n\
+         *) names=\"s|$PWD/target/|/target/|g; s|$PWD|/project|g\" ;;\n\
+         esac\ncargo \"$@\" | sed \"$names\"\n",
     );
     tool(
         "cargo-zigbuild",
@@ -202,21 +206,26 @@ fn other_tools_build_with_the_same_flags() {
     let path = format!("{}:{}", bin.display(), path.to_string_lossy());
     let mut digests = Vec::new();
     let old = format!("{}.2.17", host_triple());
-    for (number, more) in [
-        vec!["--target", host_triple()],
-        vec!["--target", host_triple(), "--build-tool", "cross"],
-        vec!["--target", &old, "--build-tool", "zigbuild"],
+    let cross = ["--target", host_triple(), "--build-tool", "cross"];
+    for (number, (engine, more)) in [
+        ("", &["--target", host_triple()][..]),
+        ("local", &cross),
+        ("remote", &cross),
+        ("", &["--target", &old, "--build-tool", "zigbuild"]),
     ]
     .into_iter()
     .enumerate()
     {
         let sources = Sources::widgets();
         let registry = format!("{host}/{number}");
-        let run = push(&home, &sources, &registry, &more);
+        let run = push(&home, &sources, &registry, more).with("ENGINE", engine);
         let pushed = run.with("PATH", &path).succeeds();
         digests.push(pushed.printed_digest());
     }
-    assert_eq!(digests[1..], [digests[0].clone(), digests[0].clone()]);
+    assert!(
+        digests.iter().all(|digest| *digest == digests[0]),
+        "{digests:?}"
+    );
     let called = |name: &str| fs::read_to_string(home.path().join(name)).unwrap();
     assert!(called("cross").starts_with("build "), "{}", called("cross"));
     let zigbuild = called("cargo-zigbuild");
@@ -226,8 +235,100 @@ fn other_tools_build_with_the_same_flags() {
     );
 
     let sources = Sources::widgets();
+    let run = push(&home, &sources, host, &cross).with("PATH", &path);
+    let foreign = run.clone().with("ENGINE", "foreign").fails_with(2);
+    let file = format!("`/builds/target/{}/release/", host_triple());
+    let stays =
+        foreign.stderr.contains("are not on this machine") && foreign.stderr.contains(&file);
+    assert!(stays, "{foreign}");
+    let skipped = run.with("CROSS_REMOTE_SKIP_BUILD_ARTIFACTS", "1");
+    skipped.fails_with(2).at_once();
     let missing = push(&home, &sources, host, &["--build-tool", "cross"]).fails_with(1);
     assert!(missing.stderr.contains("cargo install cross"), "{missing}");
+}
+
+#[test]
+fn target_is_taken_in_each_form_by_every_verb() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    sources.write("made", "x");
+    sources.write(
+        "specs/my-board.json",
+        r#"{"arch": "riscv64", "os": "linux", "env": "musl", "target-pointer-width": 64}"#,
+    );
+    sources.append(
+        "Cargo.toml",
+        "[package.metadata.oci]\ntargets = [\"s390x-unknown-linux-gnu.2.17\", \"specs/my-board.json\"]",
+    );
+    let old = format!("{OTHER}.2.17");
+    for (target, name, more) in [
+        (old.as_str(), OTHER, &[][..]),
+        ("specs/my-board.json", "my-board", &[]),
+        (
+            "host-tuple",
+            host_triple(),
+            &["--targets-of-release", host_triple()],
+        ),
+    ] {
+        let tag = format!("t-{name}");
+        let fixed = ["--file=round=made", "--target", target, "--tag", &tag];
+        push(&home, &sources, "oci:out", &[&fixed[..], more].concat()).succeeds();
+        let pull = [
+            "pull",
+            &format!("oci:out/widgets:{tag}__{name}"),
+            "-o",
+            "out/pulled",
+        ];
+        home.cargo_oci(pull).within(sources.path()).succeeds();
+    }
+    let inspect = |tag: &str, target: &str| {
+        let reference = format!("oci:out/widgets:{tag}");
+        let inspect = ["inspect", &reference, "--target", target];
+        let inspect = home.cargo_oci(inspect.iter().chain(&["--message-format=json"]).copied());
+        let shown = inspect.within(sources.path()).succeeds();
+        let shown: Value = serde_json::from_str(shown.stdout.trim()).unwrap();
+        shown["targets"][0]["platform"].as_str().unwrap().to_owned()
+    };
+    let of_board = format!("t-my-board__my-board");
+    assert_eq!(inspect(&of_board, "my-board.json"), "linux/riscv64");
+    let host = format!("t-{0}", host_triple());
+    assert!(inspect(&host, "host-tuple").starts_with("linux/"));
+    let both = ["--target", OTHER, "--target", &old];
+    let refused = push(&home, &sources, "oci:out", &both)
+        .fails_with(2)
+        .at_once();
+    assert!(refused.stderr.contains("are both built as"), "{refused}");
+}
+
+#[test]
+fn path_with_a_colon_is_taken_whole() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    let file = "build-2026-11-28T10:40/tool";
+    sources.write(file, "x");
+    let handed = [&format!("--file=tool={file}")[..], "--tag=nightly"];
+    push(&home, &sources, "oci:out", &handed).succeeds();
+    let typed = [
+        &format!("--file=tool={file}:application/wasm")[..],
+        "--tag=typed",
+    ];
+    push(&home, &sources, "oci:out", &typed).succeeds();
+    let layout = e2e::layout::Layout::open(sources.path().join("out/widgets"));
+    let layer = |tag: &str| {
+        let (_, manifest) = layout
+            .manifest(&format!("{tag}__{}", host_triple()))
+            .unwrap();
+        manifest["layers"][0].clone()
+    };
+    assert_eq!(layer("nightly")["digest"], sha256(b"x"));
+    assert_eq!(layer("typed")["digest"], sha256(b"x"));
+    assert_eq!(layer("typed")["mediaType"], "application/wasm");
+    let attach = ["attach", "oci:out/widgets:nightly", file];
+    let attach = home.cargo_oci(attach.iter().chain(&["--artifact-type=a/b"]).copied());
+    let attached = attach.within(sources.path()).succeeds();
+    let manifest: Value = serde_json::from_slice(&layout.blob(&attached.printed_digest())).unwrap();
+    assert_eq!(manifest["layers"][0]["digest"], sha256(b"x"));
+    let absent = [&format!("--file=tool={file}2")[..], "--tag=absent"];
+    let refused = push(&home, &sources, "oci:out", &absent).fails_with(1);
+    assert!(refused.stderr.contains(&format!("`{file}2`")), "{refused}");
 }
 
 #[test]

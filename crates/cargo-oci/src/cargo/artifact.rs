@@ -1,7 +1,7 @@
-//! Which of the files that cargo writes are kept, and what each of them is.
+//! Rules for the files that cargo writes: which of them are kept, and the kind of each.
 //!
-//! Two askers share these rules: the one who reads cargo's messages and the one who looks for files of an
-//! earlier build. That they agree is what makes a push without a build the same push.
+//! Reading cargo's messages ([`build`](super::build())) and looking for the files of an earlier build
+//! ([`existing`](super::existing())) share these rules, so that both push the same.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,10 +10,34 @@ use std::{
 
 use cargo_metadata::{CrateType, Package, PackageId, Target};
 use oci_package::{Kind, platform::target_name};
+use snafu::{Snafu, ensure};
 
-use super::{Selection, Workspace};
+use super::{ErrorClass, Fault, Selection, Workspace};
 
-/// What is asked of a build, done now or earlier.
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display(
+        "failed to choose a file: `{}` is written by more than one target: {}",
+        path.display(),
+        targets.join(", ")
+    ))]
+    Shared { path: PathBuf, targets: Vec<String> },
+}
+
+impl Fault for Error {
+    fn class(&self) -> ErrorClass {
+        ErrorClass::Usage
+    }
+
+    fn help(&self) -> Option<String> {
+        Some(
+            "rename one of the targets, or build and push their packages one by one with `--package`"
+                .to_owned(),
+        )
+    }
+}
+
+/// The files wanted from a build that runs now or ran earlier.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request<'a> {
     /// The workspace that is built.
@@ -165,10 +189,11 @@ pub(super) fn kind_of(name: &str, target: &Target) -> Option<Kind> {
     makes(CrateType::CDyLib).then_some(Kind::Cdylib)
 }
 
-/// What was found so far, whichever way it is found.
+/// The files found so far, and the cargo targets that write each of them.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     targets: BTreeMap<String, BTreeMap<PackageId, Sorted>>,
+    writers: BTreeMap<PathBuf, BTreeSet<Writer>>,
 }
 
 /// One package on the way to its [`PackageOutput`].
@@ -179,8 +204,46 @@ struct Sorted {
     files: BTreeSet<Built>,
 }
 
+/// A cargo target that writes a file.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Writer {
+    package: PackageId,
+    sort: &'static str,
+    name: String,
+}
+
+impl Writer {
+    fn new(package: &PackageId, target: &Target) -> Self {
+        let sort = if target.is_bin() {
+            "bin"
+        } else if target.is_example() {
+            "example"
+        } else {
+            "library"
+        };
+        Self {
+            package: package.clone(),
+            sort,
+            name: target.name.clone(),
+        }
+    }
+
+    /// The target in words: ``bin `tool` of `acme-server` ``.
+    fn describe(&self, workspace: &Workspace) -> String {
+        let package = workspace.member(&self.package);
+        let package = package.map_or(self.package.repr.as_str(), |package| package.name.as_str());
+        format!("{} `{}` of `{package}`", self.sort, self.name)
+    }
+}
+
 impl Found {
-    /// Adds a file of a cargo target.
+    /// Notes that a cargo target writes a file, whether the file is kept or not.
+    pub(super) fn note_writer(&mut self, path: &Path, package: &PackageId, target: &Target) {
+        let writers = self.writers.entry(path.to_owned()).or_default();
+        writers.insert(Writer::new(package, target));
+    }
+
+    /// Keeps a file of a cargo target.
     pub(super) fn add(
         &mut self,
         triple: &str,
@@ -189,6 +252,7 @@ impl Found {
         features: &[String],
         file: Built,
     ) {
+        self.note_writer(&file.path, package, target);
         let packages = self.targets.entry(triple.to_owned()).or_default();
         let sorted = packages.entry(package.clone()).or_default();
         sorted.features.extend(features.iter().cloned());
@@ -198,25 +262,39 @@ impl Found {
         sorted.files.insert(file);
     }
 
-    /// All of it in order: by triple, by package name, by file name.
-    pub(super) fn into_outputs(self, workspace: &Workspace) -> Vec<Output> {
+    /// Returns the kept files in order: by triple, by package name, by file name. A kept file that more than one cargo
+    /// target writes is an error: it holds whatever was linked last.
+    pub(super) fn into_outputs(self, workspace: &Workspace) -> Result<Vec<Output>, super::Error> {
+        let packages = self.targets.values().flat_map(BTreeMap::values);
+        for file in packages.flat_map(|package| &package.files) {
+            let writers = &self.writers[&file.path];
+            ensure!(
+                writers.len() == 1,
+                SharedSnafu {
+                    path: &file.path,
+                    targets: writers
+                        .iter()
+                        .map(|writer| writer.describe(workspace))
+                        .collect::<Vec<_>>(),
+                }
+            );
+        }
         let targets = self.targets.into_iter();
-        targets
-            .map(|(target, mut packages)| Output {
-                target,
-                packages: workspace
-                    .members
-                    .iter()
-                    .filter_map(|Package { id, .. }| packages.remove_entry(id))
-                    .map(|(id, sorted)| PackageOutput {
-                        id,
-                        features: sorted.features.into_iter().collect(),
-                        crate_types: sorted.crate_types.into_iter().collect(),
-                        files: sorted.files.into_iter().collect(),
-                    })
-                    .collect(),
-            })
-            .collect()
+        let outputs = targets.map(|(target, mut packages)| Output {
+            target,
+            packages: workspace
+                .members
+                .iter()
+                .filter_map(|Package { id, .. }| packages.remove_entry(id))
+                .map(|(id, sorted)| PackageOutput {
+                    id,
+                    features: sorted.features.into_iter().collect(),
+                    crate_types: sorted.crate_types.into_iter().collect(),
+                    files: sorted.files.into_iter().collect(),
+                })
+                .collect(),
+        });
+        Ok(outputs.collect())
     }
 }
 

@@ -59,7 +59,7 @@ pub(crate) async fn existing(
     for target in CompileTarget::all(environment, request).await? {
         find(environment, request, &target, &mut found).await?;
     }
-    Ok(found.into_outputs(request.workspace))
+    found.into_outputs(request.workspace)
 }
 
 async fn find(
