@@ -45,7 +45,7 @@ use std::{collections::BTreeMap, error::Error as StdError, ffi::OsString, fmt, p
 
 pub(crate) use artifact::{Built, Output, PackageOutput, Request};
 pub(crate) use build::{BuildTool, Shell, build, replay};
-pub(crate) use crate_file::crate_files;
+pub(crate) use crate_file::{CrateOptions, check_crates, crate_files};
 pub(crate) use existing::existing;
 pub(crate) use git::{Provenance, origin, provenance, source_date_epoch, source_repository};
 pub(crate) use installed::{Installed, Record, cargo_home, install_root, source_of};

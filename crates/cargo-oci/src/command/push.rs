@@ -105,9 +105,16 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
 
-    /// Publish the `.crate` file as well
+    /// Publish the `.crate` file as well, which `cargo package` makes
     #[arg(long = "crate")]
     crate_file: bool,
+
+    /// Allow uncommitted changes in the `.crate` file
+    ///
+    /// Without it `--crate` refuses what `cargo package` refuses: files of the package that git does not track, or that
+    /// differ from the commit.
+    #[arg(long)]
+    allow_dirty: bool,
 
     /// Publish the files as one tar, for those who want a directory with its modes
     #[arg(long)]
@@ -162,6 +169,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .map(publish::timestamp)
         .transpose()?;
     let extra = extra::included(&subjects)?;
+    extra::check_crates(session, &subjects, &flags).await?;
     let (mut outputs, places) = if let Some(toolchain) = &toolchain {
         let targets = targets::names(&flags.selection, &toolchain.host)?;
         subject::check_targets(&subjects, &targets)?;
@@ -175,7 +183,11 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let places = places(session, &subjects, std::slice::from_ref(&output.target)).await?;
         (vec![output], places)
     };
-    let crates = extra::crates(session, &workspace, &subjects, &flags, &outputs).await?;
+    let pushed: Vec<_> = subjects
+        .iter()
+        .filter(|subject| subject.is_among(&outputs))
+        .collect();
+    let crates = extra::crates(session, &workspace, &pushed, &flags).await?;
     extra::add(&mut outputs, &[extra, crates]);
     let outputs = (outputs, places);
     publish::all(session, &subjects, &flags, outputs, toolchain.as_ref()).await

@@ -9,7 +9,7 @@ use oci_registry::FileName;
 
 use super::subject::Subject;
 use super::{Flags, files};
-use crate::cargo::{self, Built, Output, Workspace};
+use crate::cargo::{self, Built, CrateOptions, Output, Workspace};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -76,26 +76,39 @@ fn name(root: &Path, path: &Path) -> Result<FileName, Error> {
     Ok(words.join("/").parse()?)
 }
 
-/// The `.crate` files of the packages of which something is published, where they are wanted.
+/// Refuses before a build what cargo refuses to package.
+pub(super) async fn check_crates(
+    session: &Session,
+    subjects: &[Subject<'_>],
+    flags: &Flags,
+) -> Result<(), Error> {
+    if !flags.crate_file {
+        return Ok(());
+    }
+    let is_pushed = |subject: &&Subject<'_>| !flags.file.is_empty() || subject.may_have_files();
+    let subjects = subjects.iter().filter(is_pushed);
+    let packages: Vec<_> = subjects.map(|subject| subject.package).collect();
+    let (environment, selection) = (&session.cargo, &flags.selection);
+    Ok(cargo::check_crates(environment, selection, &packages, flags.allow_dirty).await?)
+}
+
+/// Returns the `.crate` files of packages, where they are wanted.
 pub(super) async fn crates(
     session: &Session,
     workspace: &Workspace,
-    subjects: &[Subject<'_>],
+    subjects: &[&Subject<'_>],
     flags: &Flags,
-    outputs: &[Output],
 ) -> Result<Extra, Error> {
     if !flags.crate_file {
         return Ok(Extra::new());
     }
-    let has_files = |subject: &&Subject<'_>| {
-        let mut found = outputs.iter().flat_map(|output| &output.packages);
-        found.any(|package| package.id == subject.package.id)
+    let packages: Vec<_> = subjects.iter().map(|subject| subject.package).collect();
+    let options = CrateOptions {
+        allow_dirty: flags.allow_dirty,
+        shell: (!flags.no_build).then(|| files::shell(session)),
     };
-    let packages = subjects.iter().filter(has_files);
-    let packages: Vec<_> = packages.map(|subject| subject.package).collect();
-    let shell = (!flags.no_build).then(|| files::shell(session));
     let (environment, selection) = (&session.cargo, &flags.selection);
-    let made = cargo::crate_files(environment, workspace, selection, &packages, shell).await?;
+    let made = cargo::crate_files(environment, workspace, selection, &packages, options).await?;
     Ok(made
         .into_iter()
         .map(|(id, file)| (id, vec![file]))

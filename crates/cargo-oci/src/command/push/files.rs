@@ -100,7 +100,7 @@ fn other_kinds(subjects: &[Subject<'_>]) -> Option<String> {
 }
 
 /// The kinds of the files that cargo writes for a target; an example is only built where it is asked for.
-fn kinds_of(target: &cargo_metadata::Target) -> impl Iterator<Item = Kind> {
+pub(super) fn kinds_of(target: &cargo_metadata::Target) -> impl Iterator<Item = Kind> {
     let crate_types = target.crate_types.iter().map(|kind| match kind {
         CrateType::Lib => "rlib".to_owned(),
         other => other.to_string(),

@@ -2,14 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use cargo_metadata::Package;
+use cargo_metadata::{Package, Target};
 use oci_package::{Kind, NameTemplate, ReleaseTag};
 use oci_registry::{Annotations, Location};
 
-use super::Flags;
 use super::declared::Declared;
 use super::destination::{self, Asked, Destination};
-use crate::cargo::{self, Settings, Workspace};
+use super::{Flags, files};
+use crate::cargo::{self, Output, Settings, Workspace};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -32,16 +32,24 @@ pub(super) struct Subject<'a> {
 impl Subject<'_> {
     /// Whether cargo can write files of the wanted kinds for the package at all.
     pub(super) fn may_have_files(&self) -> bool {
-        let of_target = |target: &cargo_metadata::Target| {
-            target.is_bin() && (self.kinds.contains(&Kind::Bin) || self.kinds.contains(&Kind::Wasm))
-                || target.is_example()
-                || target.crate_types.iter().any(|kind| {
-                    self.kinds
-                        .iter()
-                        .any(|wanted| wanted.as_str() == kind.to_string())
-                })
+        let wants = |kind: &Kind| self.kinds.contains(kind);
+        let of_target = |target: &Target| {
+            let kinds: Vec<_> = if target.is_example() {
+                vec![Kind::Example]
+            } else {
+                files::kinds_of(target).collect()
+            };
+            let is_linked = |kind: &Kind| !matches!(kind, Kind::Rlib | Kind::Staticlib);
+            kinds.iter().any(wants)
+                || kinds.iter().any(is_linked) && (wants(&Kind::Wasm) || wants(&Kind::Debuginfo))
         };
         self.package.targets.iter().any(of_target)
+    }
+
+    /// Whether the package is one of those with files.
+    pub(super) fn is_among(&self, outputs: &[Output]) -> bool {
+        let mut packages = outputs.iter().flat_map(|output| &output.packages);
+        packages.any(|package| package.id == self.package.id)
     }
 }
 
