@@ -100,6 +100,56 @@ fn program_of_two_packages_is_refused() {
 }
 
 #[test]
+fn packages_with_one_repository_and_tag_are_refused() {
+    let (home, sources) = (Home::new(), Sources::suite(["one", "two"]));
+    sources.append(
+        "Cargo.toml",
+        "[workspace.metadata.oci]\nrepository = \"suite\"",
+    );
+    for (more, tag) in [
+        (&["--workspace"][..], "1.2.3"),
+        (&["--workspace", "--dry-run"], "1.2.3"),
+        (&["--workspace", "--tag=nightly"], "nightly"),
+        (&["--workspace", "--tag=a", "--tag=nightly", "-n"], "a"),
+    ] {
+        let refused = push(&home, &sources, more).fails_with(2).at_once();
+        let expected =
+            format!("failed to push `client` and `server`: both would be `oci:out/suite:{tag}`");
+        assert!(refused.stderr.contains(&expected), "{refused}");
+        assert!(!sources.is_touched(), "something was built: {refused}");
+        nothing_was_sent(&sources, &refused);
+    }
+    // Which packages have files is known after the build only where programs are named.
+    let both = ["--workspace", "--bin=one", "--bin=two", "--tag=nightly"];
+    let refused = push(&home, &sources, &both).fails_with(2);
+    assert!(refused.stderr.contains("both would be"), "{refused}");
+    nothing_was_sent(&sources, &refused);
+    let one = push(
+        &home,
+        &sources,
+        &["--workspace", "--bin=one", "--tag=nightly"],
+    )
+    .succeeds();
+    assert!(!one.stderr.contains("share the repository"), "{one}");
+}
+
+#[test]
+fn packages_with_one_repository_and_other_tags_are_noted() {
+    let (home, sources) = (Home::new(), Sources::suite(["one", "two"]));
+    sources.append(
+        "Cargo.toml",
+        "[workspace.metadata.oci]\nrepository = \"suite\"",
+    );
+    let manifest = std::fs::read_to_string(sources.path().join("server/Cargo.toml")).unwrap();
+    sources.write("server/Cargo.toml", &manifest.replace("1.2.3", "2.0.0"));
+    let pushed = push(&home, &sources, &["--workspace"]).succeeds();
+    let note = "`client`, `server` share the repository `oci:out/suite`";
+    assert_eq!(pushed.stderr.matches(note).count(), 1, "{pushed}");
+    let layout = Layout::open(sources.path().join("out/suite"));
+    assert!(layout.digest("1.2.3").is_some() && layout.digest("2.0.0").is_some());
+}
+
+#[test]
 fn messages_with_byte_order_mark_name_all_files() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let build = ["build", "--release", "--message-format=json"];

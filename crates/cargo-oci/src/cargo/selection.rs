@@ -128,6 +128,11 @@ impl Selection {
         !self.0.common.config.is_empty()
     }
 
+    /// Whether no flag selects cargo targets, so that a build takes the libraries and programs of each package.
+    pub(crate) fn is_without_filter(&self) -> bool {
+        self.filter().is_default
+    }
+
     /// Which cargo targets of the packages are meant.
     pub(super) fn filter(&self) -> Filter<'_> {
         let (build, named) = (

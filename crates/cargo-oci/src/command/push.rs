@@ -173,6 +173,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let (mut outputs, places) = if let Some(toolchain) = &toolchain {
         let targets = targets::names(&flags.selection, &toolchain.host)?;
         subject::check_targets(&subjects, &targets)?;
+        if flags.messages.is_none() && flags.selection.is_without_filter() {
+            let built = subjects.iter().filter(|subject| subject.has_files());
+            subject::check_destinations(&built.collect::<Vec<_>>())?;
+        }
         let places = places(session, &subjects, &targets).await?;
         (
             files::built(session, &workspace, &subjects, &flags, &toolchain.host).await?,
@@ -187,6 +191,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .iter()
         .filter(|subject| subject.is_among(&outputs))
         .collect();
+    subject::check_destinations(&pushed)?;
+    subject::note_shared_repositories(session, &pushed);
     let crates = extra::crates(session, &workspace, &pushed, &flags).await?;
     extra::add(&mut outputs, &[extra, crates]);
     let outputs = (outputs, places);

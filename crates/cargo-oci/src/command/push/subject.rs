@@ -1,6 +1,6 @@
 //! The packages that are to be published, and what their manifests and the flags make of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{Package, Target};
 use oci_package::{Kind, NameTemplate, ReleaseTag};
@@ -44,6 +44,15 @@ impl Subject<'_> {
                 || kinds.iter().any(is_linked) && (wants(&Kind::Wasm) || wants(&Kind::Debuginfo))
         };
         self.package.targets.iter().any(of_target)
+    }
+
+    /// Whether a build that selects no cargo target certainly writes files of the wanted kinds for the package.
+    pub(super) fn has_files(&self) -> bool {
+        let mut targets = self.package.targets.iter();
+        targets.any(|target| {
+            target.required_features.is_empty()
+                && files::kinds_of(target).any(|kind| self.kinds.contains(&kind))
+        })
     }
 
     /// Whether the package is one of those with files.
@@ -213,6 +222,44 @@ pub(super) fn check_targets(subjects: &[Subject<'_>], targets: &[String]) -> Res
         }
     }
     Ok(())
+}
+
+/// Refuses packages that would replace each other under one tag of one repository.
+pub(super) fn check_destinations(subjects: &[&Subject<'_>]) -> Result<(), Error> {
+    for (at, subject) in subjects.iter().enumerate() {
+        let Destination { repository, tags } = &subject.destination;
+        for earlier in &subjects[..at] {
+            let other = &earlier.destination;
+            let mut shared = tags.iter().filter(|tag| other.tags.contains(tag));
+            if let (true, Some(tag)) = (other.repository == *repository, shared.next()) {
+                return Err(Error::usage(format!(
+                    "failed to push `{}` and `{}`: both would be `{}`",
+                    earlier.package.name,
+                    subject.package.name,
+                    repository.with(tag.index().clone())
+                ))
+                .help("give each package its own `repository` in `[package.metadata.oci]`, or its own `tags`")
+                .help("or select one of them with `--package`"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Warns of packages that share a repository under different tags.
+pub(super) fn note_shared_repositories(session: &Session, subjects: &[&Subject<'_>]) {
+    let mut repositories: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for subject in subjects {
+        let repository = subject.destination.repository.to_string();
+        let names = repositories.entry(repository).or_default();
+        names.push(format!("`{}`", subject.package.name));
+    }
+    for (repository, names) in repositories.iter().filter(|(_, names)| names.len() > 1) {
+        session.reporter.note(format_args!(
+            "{} share the repository `{repository}`: without a tag, `install` and `pull` see only the package with the highest version",
+            names.join(", ")
+        ));
+    }
 }
 
 /// What the manifest says about a package.
