@@ -51,7 +51,8 @@ pub(super) fn cfg(
     let Some(file) = files.find(|given| target_name(given, "") == name) else {
         return Ok(None);
     };
-    let text = std::fs::read_to_string(session.resolve(file.as_ref()))
+    let text = oci_registry::open_regular(&session.resolve(file.as_ref()))
+        .and_then(std::io::read_to_string)
         .map_err(|error| Error::of_file(format!("failed to read `{file}`"), error))?;
     Ok(Some(TargetCfg::parse_specification(&text)?))
 }
