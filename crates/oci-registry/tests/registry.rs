@@ -665,6 +665,83 @@ async fn pages_are_asked_for_only_when_wanted() {
 async fn a_next_page_elsewhere_or_seen_before_ends_the_list() {
     let attacker = Server::start(|_, _| Reply::new(200).body(r#"{"tags":["evil"]}"#)).await;
     let elsewhere = format!("<http://{}/v2/>; rel=next", attacker.host());
+/// Hosts that no server may name unless they are its own.
+const SPECIAL_HOSTS: [&str; 8] = [
+    "169.254.169.254",
+    "[::ffff:169.254.169.254]",
+    "[fe80::1]",
+    "0.0.0.0",
+    "[::]",
+    "[::ffff:0.0.0.0]",
+    "224.0.0.251",
+    "[ff02::fb]",
+];
+
+#[tokio::test]
+async fn realm_on_special_or_private_host_receives_no_credential() {
+    let elsewhere = Server::start(|_, _| Reply::new(200).body(r#"{"token":"x"}"#)).await;
+    let port = port(&elsewhere);
+    for host in SPECIAL_HOSTS
+        .into_iter()
+        .chain(["10.0.0.1", "[::ffff:10.0.0.1]"])
+    {
+        let realm = format!("http://{host}:{port}/token");
+        let server = Server::start(move |_, _| {
+            Reply::new(401).header("WWW-Authenticate", format!("Bearer realm=\"{realm}\""))
+        })
+        .await;
+        let error = repository(&server, Me, Access::Pull)
+            .manifest(&tag("1"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{host}");
+        assert_eq!(server.asked().len(), 1);
+        shown(&error);
+    }
+    assert_eq!(elsewhere.lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn redirect_to_special_host_is_refused() {
+    let elsewhere = Server::start(|_, _| Reply::new(200).body("{}")).await;
+    let port = port(&elsewhere);
+    for host in SPECIAL_HOSTS {
+        let place = format!("http://{host}:{port}/x");
+        let server = Server::start(move |_, _| Reply::new(307).header("Location", &place)).await;
+        let error = repository(&server, Nobody, Access::Pull)
+            .manifest(&tag("1"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{host}");
+    }
+    assert_eq!(elsewhere.lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn upload_location_on_special_host_is_refused() {
+    let elsewhere = Server::start(|_, _| Reply::new(201)).await;
+    let port = port(&elsewhere);
+    for host in SPECIAL_HOSTS {
+        let place = format!("http://{host}:{port}/upload");
+        let server = Server::start(move |asked, _| match asked.method.as_str() {
+            "POST" => Reply::new(202).header("Location", &place),
+            _ => Reply::new(404),
+        })
+        .await;
+        let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content");
+        let pushed = repository(&server, Nobody, Access::Push)
+            .push_blob(&blob)
+            .await;
+        assert_eq!(pushed.unwrap_err().kind(), ErrorKind::Protocol, "{host}");
+    }
+    assert_eq!(elsewhere.lines(), [""; 0]);
+}
+
+fn port(server: &Server) -> u16 {
+    let address: std::net::SocketAddr = server.host().parse().unwrap();
+    address.port()
+}
+
     for link in [
         elsewhere.as_str(),
         "</v2/acme/widgets/tags/list?n=1000>; rel=next",

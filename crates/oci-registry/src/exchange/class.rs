@@ -1,20 +1,25 @@
-//! How far inside an address is.
+//! Classes of addresses, by distance from this machine.
 //!
-//! Owns the one table of addresses that are not everybody's (IANA, "Special-Purpose Address Registries"), and what stands
-//! behind the forms of IPv6 that carry an IPv4 address. The standard library has no whole table yet that is stable.
+//! The one table of special addresses (IANA, "Special-Purpose Address Registries"), including the IPv6 forms that carry an
+//! IPv4 address. The standard library has no complete table yet that is stable.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// How far inside an address is. The order is the rule: a server may name only what is no more inner than itself.
+/// Class of an address, from the farthest to the closest to this machine. A server may name only addresses that are not
+/// closer than its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Class {
     Public,
     Private,
     LinkLocal,
     Loopback,
+    /// No server has such an address, although systems deliver what is sent there to this machine.
+    Unspecified,
+    /// No server has such an address.
+    Multicast,
 }
 
 impl fmt::Display for Class {
@@ -24,6 +29,8 @@ impl fmt::Display for Class {
             Self::Private => "private",
             Self::LinkLocal => "link-local",
             Self::Loopback => "loopback",
+            Self::Unspecified => "unspecified",
+            Self::Multicast => "multicast",
         })
     }
 }
@@ -78,13 +85,14 @@ fn bounds(address: IpAddr) -> Bounds {
 
 fn v4(address: Ipv4Addr) -> Class {
     match address.octets() {
-        // "This host" reaches this machine on many systems.
-        [0 | 127, ..] => Class::Loopback,
-        // Clouds keep the credentials of a machine there. Broadcasts and the first group of multicasts stay on the link too.
-        [169, 254, ..] | [224, 0, 0, _] | [255, 255, 255, 255] => Class::LinkLocal,
+        [0, ..] => Class::Unspecified,
+        [127, ..] => Class::Loopback,
+        [224..=239, ..] => Class::Multicast,
+        // Clouds serve the credentials of a machine there. Broadcasts stay on the link too.
+        [169, 254, ..] | [255, 255, 255, 255] => Class::LinkLocal,
         // The private ranges, and what carriers (100.64/10), protocols (192.0.0/24), benchmarks (198.18/15) and
         // documentation have for themselves. What is reserved (240/4) serves some as one more private range.
-        [10 | 224..=255, ..]
+        [10 | 240..=255, ..]
         | [172, 16..=31, ..]
         | [192, 168, ..]
         | [100, 64..=127, ..]
@@ -102,7 +110,8 @@ fn v6(address: Ipv6Addr) -> Bounds {
         v4(Ipv4Addr::new(a, b, c, d))
     };
     let class = match address.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 0 | 1] => Class::Loopback,
+        [0, 0, 0, 0, 0, 0, 0, 0] => Class::Unspecified,
+        [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
         // IPv4 that is mapped, in the retired compatible form, translated (RFC 2765), behind a translator that everybody
         // knows (RFC 6052), or at the end of a 6to4 tunnel.
         [0, 0, 0, 0, 0, 0xffff | 0, high, low]
@@ -123,9 +132,8 @@ fn v6(address: Ipv6Addr) -> Bounds {
                 innermost: carried(high, low).max(carried(!to_high, !to_low)),
             };
         }
-        // Unicast and, in the scopes up to the link's, multicast.
         [0xfe80..=0xfebf, ..] => Class::LinkLocal,
-        [first @ 0xff00..=0xffff, ..] if first & 0xf <= 2 => Class::LinkLocal,
+        [0xff00..=0xffff, ..] => Class::Multicast,
         // What protocols (2001::/23) and documentation have for themselves.
         [0x2001, 0x1..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Class::Private,
         [0x2000..=0x3fff, ..] => Class::Public,
@@ -147,18 +155,22 @@ mod tests {
         Class::reached(address.parse().unwrap())
     }
 
+    const MULTICAST: &str = "\
+        224.0.0.0 224.0.0.1 239.1.1.1 239.255.255.255 ::ffff:224.0.0.1 64:ff9b::239.1.1.1 ff00:: ff01::1 ff02::1 ff05::1 \
+        ff0e::1 ff12::1 ffff::";
+    const UNSPECIFIED: &str = "0.0.0.0 0.255.255.255 :: ::ffff:0.0.0.0 64:ff9b::0.0.0.0 2002::1";
     const LOOPBACK: &str = "\
-        0.0.0.0 0.255.255.255 127.0.0.1 127.255.255.255 :: ::1 ::127.0.0.1 ::ffff:127.0.0.1 \
+        127.0.0.1 127.255.255.255 ::1 ::127.0.0.1 ::ffff:127.0.0.1 \
         ::ffff:0:127.0.0.1 64:ff9b::127.0.0.1 2002:7f00:1::1";
     const LINK_LOCAL: &str = "\
-        169.254.0.0 169.254.169.254 224.0.0.1 255.255.255.255 ::169.254.169.254 ::ffff:169.254.169.254 \
-        64:ff9b::169.254.169.254 2002:a9fe:a9fe:: fe80::1 febf::1 ff01::1 ff02::1 ff12::1";
+        169.254.0.0 169.254.169.254 255.255.255.255 ::169.254.169.254 ::ffff:169.254.169.254 \
+        64:ff9b::169.254.169.254 2002:a9fe:a9fe:: fe80::1 febf::1";
     const PRIVATE: &str = "\
         10.0.0.0 10.255.255.255 100.64.0.0 100.127.255.255 172.16.0.0 172.31.255.255 192.0.0.0 192.0.0.255 \
-        192.0.2.1 192.168.0.0 192.168.255.255 198.18.0.0 198.19.255.255 198.51.100.1 203.0.113.1 239.1.1.1 \
+        192.0.2.1 192.168.0.0 192.168.255.255 198.18.0.0 198.19.255.255 198.51.100.1 203.0.113.1 \
         240.0.0.0 255.255.255.254 ::10.0.0.1 ::ffff:10.0.0.1 ::ffff:0:198.18.0.1 64:ff9b::100.64.0.1 \
         2002:c0a8:1::1 100::1 2001:2::1 2001:20::1 2001:1ff::1 2001:db8::1 3fff::1 3fff:fff::1 5f00::1 \
-        fc00:: fdff:ffff::1 fec0::1 feff::1 ff05::1 ff0e::1 64:ff9b:2::1 1::1";
+        fc00:: fdff:ffff::1 fec0::1 feff::1 64:ff9b:2::1 1::1";
     const PUBLIC: &str = "\
         1.0.0.0 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 169.253.255.255 \
         169.255.0.0 172.15.255.255 172.32.0.0 192.0.1.0 192.167.255.255 192.169.0.0 198.17.255.255 \
@@ -166,8 +178,10 @@ mod tests {
         2001:4860:4860::8888 2600::1 3fff:1000::1";
 
     #[test]
-    fn every_special_range_has_its_class_up_to_its_edges() {
+    fn class_of_every_special_range_holds_up_to_its_edges() {
         for (class, addresses) in [
+            (Class::Multicast, MULTICAST),
+            (Class::Unspecified, UNSPECIFIED),
             (Class::Loopback, LOOPBACK),
             (Class::LinkLocal, LINK_LOCAL),
             (Class::Private, PRIVATE),

@@ -1,8 +1,9 @@
-//! Which URLs a server may send us to.
+//! Policy for URLs that a server provides: upload locations, redirects, token realms, next pages.
 //!
-//! Owns the one policy for every URL that a server gives: upload locations, redirects, token realms, next pages. A
-//! credential belongs to an [`Origin`]; a server may not point to a place that is more inner than the one it was itself
-//! reached at, nor from https to http.
+//! A credential belongs to an [`Origin`]. A server may not name an address literal that is closer to this machine than the
+//! address at which the server was reached, nor switch from https to http. Link-local, unspecified and multicast literals
+//! are refused from every server, and private ones as the realm of a registry on loopback, because services that hold
+//! credentials of machines and networks listen there. Nothing of this restricts a URL on the server's own origin.
 
 use http::uri::Scheme;
 use snafu::{IntoError, Snafu, ensure};
@@ -82,6 +83,15 @@ impl Met {
         self.check(self.join(text)?)
     }
 
+    /// As [`Met::resolve`], for the realm of a challenge, which may receive a credential.
+    pub(crate) fn resolve_realm(&self, text: &str) -> Result<Url, Error> {
+        let url = self.resolve(text)?;
+        if self.class >= Class::Loopback {
+            self.refuse(&url, |target| target == Class::Private)?;
+        }
+        Ok(url)
+    }
+
     /// As [`Met::resolve`], for what must stay on the very same server.
     pub(crate) fn resolve_same_origin(&self, text: &str) -> Result<Url, Error> {
         let url = self.join(text)?;
@@ -135,19 +145,28 @@ impl Met {
             !(is_http && self.url.scheme() == Scheme::HTTPS.as_str()),
             DowngradeSnafu { url: shown() }
         );
-        if Origin::of(&url) != Origin::of(&self.url)
-            && let Some(target) = Class::shown_by(&url)
-        {
-            ensure!(
-                target <= self.class,
-                InwardSnafu {
-                    url: shown(),
-                    target,
-                    reached: self.class
-                }
+        self.refuse(&url, |target| {
+            let is_special = matches!(
+                target,
+                Class::LinkLocal | Class::Unspecified | Class::Multicast
             );
-        }
+            is_special || target > self.class
+        })?;
         Ok(url)
+    }
+
+    /// Refuses a URL on another origin that shows an address of such a class.
+    fn refuse(&self, url: &Url, is_refused: impl Fn(Class) -> bool) -> Result<(), Error> {
+        let is_own = Origin::of(url) == Origin::of(&self.url);
+        match Class::shown_by(url).filter(|target| !is_own && is_refused(*target)) {
+            None => Ok(()),
+            Some(target) => InwardSnafu {
+                url: ShownUrl::new(url, &self.secrets),
+                target,
+                reached: self.class,
+            }
+            .fail(),
+        }
     }
 }
 
@@ -205,6 +224,55 @@ mod tests {
                 .resolve("http://127.0.0.1:5001/token")
                 .is_ok()
         );
+    }
+
+    const NEVER_NAMED: [&str; 9] = [
+        "http://169.254.169.254/",
+        "http://[fe80::1]/",
+        "http://0.0.0.0/",
+        "http://[::]/",
+        "http://224.0.0.251/",
+        "http://[ff02::fb]/",
+        "http://[::ffff:169.254.169.254]/",
+        "http://[::ffff:0.0.0.0]/",
+        "http://[64:ff9b::169.254.169.254]/",
+    ];
+
+    #[test]
+    fn link_local_and_unspecified_literals_are_refused() {
+        for (own, class) in [
+            ("http://127.0.0.1:5000/", Class::Loopback),
+            ("http://0.0.0.0:5000/", Class::Unspecified),
+            ("http://169.254.1.1:5000/", Class::LinkLocal),
+            ("http://10.0.0.5:5000/", Class::Private),
+        ] {
+            let server = met(own, class);
+            for url in NEVER_NAMED {
+                let refused = server.resolve(url);
+                assert!(matches!(refused, Err(Error::Inward { .. })), "{own} {url}");
+            }
+            assert!(server.resolve(own).is_ok());
+            assert!(server.resolve_realm(own).is_ok());
+        }
+    }
+
+    #[test]
+    fn realm_of_loopback_registry_may_not_be_private_literal() {
+        let server = met("http://127.0.0.1:5000/", Class::Loopback);
+        for private in [
+            "http://10.0.0.1/",
+            "http://[fd00::1]/",
+            "http://[::ffff:10.0.0.1]/",
+        ] {
+            assert!(server.resolve(private).is_ok(), "{private}");
+            let refused = server.resolve_realm(private);
+            assert!(matches!(refused, Err(Error::Inward { .. })), "{private}");
+        }
+        for allowed in ["http://localhost:5001/token", "http://8.8.8.8/token"] {
+            assert!(server.resolve_realm(allowed).is_ok(), "{allowed}");
+        }
+        let private = met("http://10.0.0.5:5000/", Class::Private);
+        assert!(private.resolve_realm("http://10.9.9.9/token").is_ok());
     }
 
     #[test]

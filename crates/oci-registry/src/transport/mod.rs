@@ -337,7 +337,7 @@ impl Transport {
                 service,
                 scope: demanded,
             } => {
-                let realm = met.resolve(realm).with_context(|_| RealmSnafu {
+                let realm = met.resolve_realm(realm).with_context(|_| RealmSnafu {
                     registry: self.registry.clone(),
                 })?;
                 state.demand = Some(Demand::Bearer {
