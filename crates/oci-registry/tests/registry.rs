@@ -424,6 +424,124 @@ async fn a_token_that_is_never_enough_is_asked_for_once() {
     shown(&error);
 }
 
+/// A registry whose token server returns the same token each time, and that answers so many requests that begin like
+/// this with 401 although they carry the token.
+fn constant_token_registry(
+    refused: &'static str,
+    times: usize,
+    then: impl Fn(&Asked, usize) -> Reply + Send + Sync + 'static,
+) -> impl Fn(&Asked, usize) -> Reply + Send + Sync {
+    let refusals = std::sync::atomic::AtomicUsize::new(0);
+    move |asked, before| {
+        if asked.target.starts_with("/token") {
+            return Reply::new(200).body(r#"{"token":"t","expires_in":300}"#);
+        }
+        let is_refused = || {
+            asked.line().starts_with(refused)
+                && refusals.fetch_add(1, std::sync::atomic::Ordering::Relaxed) < times
+        };
+        if asked.header("authorization") != Some("Bearer t") || is_refused() {
+            return Reply::new(401).header("WWW-Authenticate", "Bearer realm=\"/token\"");
+        }
+        then(asked, before)
+    }
+}
+
+fn count(server: &Server, start: &str) -> usize {
+    let lines = server.lines();
+    lines.iter().filter(|line| line.starts_with(start)).count()
+}
+
+#[tokio::test]
+async fn read_after_401_is_retried_with_same_token() {
+    let script = constant_token_registry("GET /v2/acme/widgets/blobs", 1, |asked, _| {
+        match asked.method.as_str() {
+            "HEAD" => Reply::new(200),
+            _ => Reply::new(200).body("content"),
+        }
+    });
+    let server = Server::start(script).await;
+    let repository = repository(&server, Me, Access::Pull);
+    let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content");
+    assert!(repository.exists(blob.descriptor()).await.unwrap());
+    let stream = repository.blob(blob.descriptor()).await.unwrap();
+    assert_eq!(stream.read_to_end(10).await.unwrap(), b"content"[..]);
+    assert_eq!(
+        (count(&server, "GET /token"), count(&server, "GET /v2")),
+        (2, 2)
+    );
+}
+
+#[tokio::test]
+async fn resumed_download_after_401_is_retried_with_same_token() {
+    let refusals = std::sync::atomic::AtomicUsize::new(0);
+    let script =
+        constant_token_registry("nothing", 0, move |asked, _| match asked.header("range") {
+            None => Reply::new(200).body("content").cut(3),
+            Some(_) if refusals.fetch_add(1, std::sync::atomic::Ordering::Relaxed) == 0 => {
+                Reply::new(401).header("WWW-Authenticate", "Bearer realm=\"/token\"")
+            }
+            Some(_) => Reply::new(206)
+                .header("Content-Range", "bytes 3-6/7")
+                .body("tent"),
+        });
+    let server = Server::start(script).await;
+    let repository = repository(&server, Me, Access::Pull);
+    let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content");
+    let stream = repository.blob(blob.descriptor()).await.unwrap();
+    assert_eq!(stream.read_to_end(10).await.unwrap(), b"content"[..]);
+}
+
+#[tokio::test]
+async fn upload_after_401_restarts_with_same_token() {
+    let script = constant_token_registry("PUT /upload/", 1, |asked, before| {
+        match asked.method.as_str() {
+            "HEAD" => Reply::new(404),
+            "POST" => Reply::new(202).header("Location", format!("/upload/{before}")),
+            _ => Reply::new(201),
+        }
+    });
+    let server = Server::start(script).await;
+    let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content");
+    let pushed = repository(&server, Me, Access::Push).push_blob(&blob).await;
+    assert_eq!(pushed.unwrap(), Delivery::Uploaded);
+    let asked = server.asked().into_iter();
+    let puts: Vec<_> = asked.filter(|asked| asked.method == "PUT").collect();
+    assert_eq!(puts.len(), 2);
+    assert!(puts[1].target.starts_with("/upload/1") && puts[1].body == b"content");
+}
+
+#[tokio::test]
+async fn manifest_put_after_401_is_retried_with_same_token() {
+    let manifest = packed("x").manifest().clone();
+    let digest = manifest.digest().clone();
+    let script =
+        constant_token_registry("PUT /v2/", 1, move |asked, _| match asked.method.as_str() {
+            "HEAD" => Reply::new(404),
+            _ => Reply::new(201).header("Docker-Content-Digest", &digest),
+        });
+    let server = Server::start(script).await;
+    let repository = repository(&server, Me, Access::Push);
+    assert!(!repository.exists(&manifest.descriptor()).await.unwrap());
+    repository.push_manifest(&manifest).await.unwrap();
+    assert_eq!(count(&server, "PUT /v2/"), 2);
+}
+
+#[tokio::test]
+async fn endless_401_with_same_token_is_retried_once() {
+    let script = constant_token_registry("GET /v2/", usize::MAX, |_, _| Reply::new(404));
+    let server = Server::start(script).await;
+    let repository = repository(&server, Me, Access::Pull);
+    let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content");
+    assert!(!repository.exists(blob.descriptor()).await.unwrap());
+    let error = repository.manifest(&tag("1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated);
+    assert_eq!(
+        (count(&server, "GET /token"), count(&server, "GET /v2/")),
+        (2, 2)
+    );
+}
+
 #[tokio::test]
 async fn a_token_that_ends_under_an_upload_begins_a_new_session() {
     // The token serves the HEAD and the POST, and no PUT.
@@ -547,6 +665,83 @@ async fn a_realm_out_of_bounds_is_not_connected_to() {
     }
 }
 
+/// Hosts that no server may name unless they are its own.
+const SPECIAL_HOSTS: [&str; 8] = [
+    "169.254.169.254",
+    "[::ffff:169.254.169.254]",
+    "[fe80::1]",
+    "0.0.0.0",
+    "[::]",
+    "[::ffff:0.0.0.0]",
+    "224.0.0.251",
+    "[ff02::fb]",
+];
+
+#[tokio::test]
+async fn realm_on_special_or_private_host_receives_no_credential() {
+    let elsewhere = Server::start(|_, _| Reply::new(200).body(r#"{"token":"x"}"#)).await;
+    let port = port(&elsewhere);
+    for host in SPECIAL_HOSTS
+        .into_iter()
+        .chain(["10.0.0.1", "[::ffff:10.0.0.1]"])
+    {
+        let realm = format!("http://{host}:{port}/token");
+        let server = Server::start(move |_, _| {
+            Reply::new(401).header("WWW-Authenticate", format!("Bearer realm=\"{realm}\""))
+        })
+        .await;
+        let error = repository(&server, Me, Access::Pull)
+            .manifest(&tag("1"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{host}");
+        assert_eq!(server.asked().len(), 1);
+        shown(&error);
+    }
+    assert_eq!(elsewhere.lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn redirect_to_special_host_is_refused() {
+    let elsewhere = Server::start(|_, _| Reply::new(200).body("{}")).await;
+    let port = port(&elsewhere);
+    for host in SPECIAL_HOSTS {
+        let place = format!("http://{host}:{port}/x");
+        let server = Server::start(move |_, _| Reply::new(307).header("Location", &place)).await;
+        let error = repository(&server, Nobody, Access::Pull)
+            .manifest(&tag("1"))
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{host}");
+    }
+    assert_eq!(elsewhere.lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn upload_location_on_special_host_is_refused() {
+    let elsewhere = Server::start(|_, _| Reply::new(201)).await;
+    let port = port(&elsewhere);
+    for host in SPECIAL_HOSTS {
+        let place = format!("http://{host}:{port}/upload");
+        let server = Server::start(move |asked, _| match asked.method.as_str() {
+            "POST" => Reply::new(202).header("Location", &place),
+            _ => Reply::new(404),
+        })
+        .await;
+        let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content");
+        let pushed = repository(&server, Nobody, Access::Push)
+            .push_blob(&blob)
+            .await;
+        assert_eq!(pushed.unwrap_err().kind(), ErrorKind::Protocol, "{host}");
+    }
+    assert_eq!(elsewhere.lines(), [""; 0]);
+}
+
+fn port(server: &Server) -> u16 {
+    let address: std::net::SocketAddr = server.host().parse().unwrap();
+    address.port()
+}
+
 #[tokio::test]
 async fn what_a_token_server_echoes_is_not_shown() {
     for body in [
@@ -665,83 +860,6 @@ async fn pages_are_asked_for_only_when_wanted() {
 async fn a_next_page_elsewhere_or_seen_before_ends_the_list() {
     let attacker = Server::start(|_, _| Reply::new(200).body(r#"{"tags":["evil"]}"#)).await;
     let elsewhere = format!("<http://{}/v2/>; rel=next", attacker.host());
-/// Hosts that no server may name unless they are its own.
-const SPECIAL_HOSTS: [&str; 8] = [
-    "169.254.169.254",
-    "[::ffff:169.254.169.254]",
-    "[fe80::1]",
-    "0.0.0.0",
-    "[::]",
-    "[::ffff:0.0.0.0]",
-    "224.0.0.251",
-    "[ff02::fb]",
-];
-
-#[tokio::test]
-async fn realm_on_special_or_private_host_receives_no_credential() {
-    let elsewhere = Server::start(|_, _| Reply::new(200).body(r#"{"token":"x"}"#)).await;
-    let port = port(&elsewhere);
-    for host in SPECIAL_HOSTS
-        .into_iter()
-        .chain(["10.0.0.1", "[::ffff:10.0.0.1]"])
-    {
-        let realm = format!("http://{host}:{port}/token");
-        let server = Server::start(move |_, _| {
-            Reply::new(401).header("WWW-Authenticate", format!("Bearer realm=\"{realm}\""))
-        })
-        .await;
-        let error = repository(&server, Me, Access::Pull)
-            .manifest(&tag("1"))
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Protocol, "{host}");
-        assert_eq!(server.asked().len(), 1);
-        shown(&error);
-    }
-    assert_eq!(elsewhere.lines(), [""; 0]);
-}
-
-#[tokio::test]
-async fn redirect_to_special_host_is_refused() {
-    let elsewhere = Server::start(|_, _| Reply::new(200).body("{}")).await;
-    let port = port(&elsewhere);
-    for host in SPECIAL_HOSTS {
-        let place = format!("http://{host}:{port}/x");
-        let server = Server::start(move |_, _| Reply::new(307).header("Location", &place)).await;
-        let error = repository(&server, Nobody, Access::Pull)
-            .manifest(&tag("1"))
-            .await
-            .unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Protocol, "{host}");
-    }
-    assert_eq!(elsewhere.lines(), [""; 0]);
-}
-
-#[tokio::test]
-async fn upload_location_on_special_host_is_refused() {
-    let elsewhere = Server::start(|_, _| Reply::new(201)).await;
-    let port = port(&elsewhere);
-    for host in SPECIAL_HOSTS {
-        let place = format!("http://{host}:{port}/upload");
-        let server = Server::start(move |asked, _| match asked.method.as_str() {
-            "POST" => Reply::new(202).header("Location", &place),
-            _ => Reply::new(404),
-        })
-        .await;
-        let blob = Blob::from_bytes(MediaType::OCTET_STREAM, "content");
-        let pushed = repository(&server, Nobody, Access::Push)
-            .push_blob(&blob)
-            .await;
-        assert_eq!(pushed.unwrap_err().kind(), ErrorKind::Protocol, "{host}");
-    }
-    assert_eq!(elsewhere.lines(), [""; 0]);
-}
-
-fn port(server: &Server) -> u16 {
-    let address: std::net::SocketAddr = server.host().parse().unwrap();
-    address.port()
-}
-
     for link in [
         elsewhere.as_str(),
         "</v2/acme/widgets/tags/list?n=1000>; rel=next",

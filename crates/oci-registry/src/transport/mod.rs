@@ -309,7 +309,9 @@ impl Transport {
         }
     }
 
-    /// The authorisation that answers a challenge; `None` when there is none other than the one that was refused.
+    /// The authorisation that answers a challenge. `None` without a credential, or if the only one was refused. A token is
+    /// fetched again after each challenge and used even if the token server returned the refused one: it returns the same
+    /// token as long as that is valid (GHCR), so the refusal may have been a single one.
     async fn answer(
         &self,
         challenge: &Challenge,
@@ -354,7 +356,7 @@ impl Transport {
                 if !is_other(&header) && self.look_again(&mut state, scope).await? {
                     header = self.fetch(&mut state, scope, demanded).await?;
                 }
-                Ok(Some(header).filter(is_other))
+                Ok(Some(header))
             }
         }
     }
