@@ -11,7 +11,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 
 use super::Blob;
-use super::file::Unhashed;
+use super::file::{PIECE, Unhashed};
 
 /// Content that goes out. Its digest is checked, or found, by the time its last byte has left.
 #[derive(Debug)]
@@ -117,7 +117,8 @@ impl Place {
                 None => return Ok(None),
             }
         }
-        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        // Content in memory arrives as one piece, which would count as sent as soon as its first byte is.
+        let limit = usize::try_from(limit).unwrap_or(PIECE).min(PIECE);
         let piece = self.held.split_to(limit.min(self.held.len()));
         self.at += piece.len() as u64;
         Ok(Some(piece))

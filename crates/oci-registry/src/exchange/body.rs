@@ -170,6 +170,11 @@ impl Progress {
         self.state().finished
     }
 
+    /// Whether something moved, though too little, since progress was last sufficient.
+    pub(super) fn is_moving(&self) -> bool {
+        self.state().pace.is_moving()
+    }
+
     pub(super) fn sent(&self) -> u64 {
         self.state().sent
     }

@@ -53,11 +53,18 @@ pub(crate) enum Error {
         url: ShownUrl,
         source: RootCause,
     },
-    #[snafu(display("gave up on {method} {url}: next to nothing moved for {} seconds", after.as_secs()))]
+    #[snafu(display("gave up on {method} {url}: no progress for {} seconds", after.as_secs()))]
     Idle {
         method: Method,
         url: ShownUrl,
         after: Duration,
+    },
+    /// Several idle timeouts in a row.
+    #[snafu(display("gave up on {method} {url}: no data in either direction for {} seconds", waited.as_secs()))]
+    Stalled {
+        method: Method,
+        url: ShownUrl,
+        waited: Duration,
     },
     #[snafu(display("failed to read the content to send to {url}"))]
     ReadContent { url: ShownUrl, source: crate::Error },
@@ -102,6 +109,7 @@ impl Failure for Error {
             Self::ReadContent { source, .. } => source.kind(),
             Self::AskedToWait { .. } => ErrorKind::RateLimited,
             Self::AnswerTooLarge { .. }
+            | Self::Stalled { .. }
             | Self::Redirect { .. }
             | Self::RedirectNowhere { .. }
             | Self::RedirectWrite { .. }
@@ -140,7 +148,12 @@ impl Failure for Error {
 }
 
 impl Error {
-    /// Whether the same request could fare better a moment later.
+    /// Whether too little moved for too long.
+    pub(super) fn is_idle(&self) -> bool {
+        matches!(self, Self::Idle { .. } | Self::Stalled { .. })
+    }
+
+    /// Whether another attempt of the same request may succeed.
     pub(super) fn is_transient(&self) -> bool {
         match self {
             Self::Connect {

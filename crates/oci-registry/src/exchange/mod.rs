@@ -17,6 +17,7 @@ mod request;
 mod response;
 pub(crate) mod retry;
 pub(crate) mod secrets;
+mod stalls;
 mod warning;
 
 use std::path::PathBuf;
@@ -37,9 +38,8 @@ pub use connection::Resolve;
 use display::ShownUrl;
 pub(crate) use error::Error;
 use error::{
-    AskedToWaitSnafu, BuildClientSnafu, ConnectSnafu, IdleSnafu, ReadContentSnafu,
-    RedirectLoopSnafu, RedirectNowhereSnafu, RedirectSnafu, RedirectWriteSnafu, RootCause,
-    SendSnafu,
+    AskedToWaitSnafu, BuildClientSnafu, ConnectSnafu, ReadContentSnafu, RedirectLoopSnafu,
+    RedirectNowhereSnafu, RedirectSnafu, RedirectWriteSnafu, RootCause, SendSnafu,
 };
 use origin::{Met, Origin};
 use pace::IDLE;
@@ -50,6 +50,7 @@ pub(crate) use response::Response;
 use retry::Pauses;
 pub(crate) use retry::{backoff, is_transient};
 use secrets::Secrets;
+pub(crate) use stalls::Stalls;
 use warning::Heard;
 
 /// What this program calls itself.
@@ -208,6 +209,9 @@ impl Exchange {
             self.pauses.wait(&origin).await;
             let outcome = self.follow(request).await;
             failures += 1;
+            if matches!(&outcome, Err(error) if !error.is_idle()) {
+                request.stalls.reset();
+            }
             let is_last = failures >= attempts;
             match outcome {
                 Ok(response) if is_transient(response.status) => {
@@ -339,7 +343,10 @@ impl Exchange {
         let outcome = tokio::select! {
             outcome = sent => outcome,
             after = progress.idle(IDLE, finalise) => {
-                return IdleSnafu { method: request.method.clone(), url: shown(), after }.fail();
+                if progress.is_moving() {
+                    request.stalls.reset();
+                }
+                return Err(request.stalls.count(request.method.clone(), shown(), after));
             }
         };
         self.statistics
@@ -386,6 +393,7 @@ impl Exchange {
             is_stranger: !is_home,
             asked: Origin::of(&request.url),
             is_sent: progress.is_finished(),
+            stalls: request.stalls.clone(),
             inner,
             statistics: std::sync::Arc::clone(&self.statistics),
         })

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// How long nothing worth speaking of may move, in either direction, before an exchange is given up.
+/// Idle timeout: how long fewer than [`FLOOR`] bytes may move, in either direction, before an exchange is given up.
 pub(super) const IDLE: Duration = Duration::from_mins(1);
 
-/// How many bytes are worth speaking of in that time: ten a second, as cargo has it.
+/// Bytes that must move within [`IDLE`]: ten per second, as in cargo.
 pub(super) const FLOOR: u64 = 600;
 
 /// The pace of what is sent, by the clock: since when it has been too slow.
@@ -43,6 +43,10 @@ impl Sending {
     /// Leaves out a time that does not count.
     pub(super) fn postpone(&mut self, time: Duration) {
         self.since += time;
+    }
+
+    pub(super) fn is_moving(&self) -> bool {
+        self.moved > 0
     }
 
     pub(super) fn since(&self) -> Instant {

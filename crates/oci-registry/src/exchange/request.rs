@@ -5,6 +5,7 @@ use url::Url;
 
 use super::body::Body;
 use super::origin::Origin;
+use super::stalls::Stalls;
 
 /// One request. Its body can be opened again, so the request can be sent again.
 #[derive(Debug)]
@@ -20,6 +21,7 @@ pub(crate) struct Request {
     pub(super) reach: Reach,
     /// Whether someone else than the server chose where this goes: then it goes as nobody, wherever that is.
     pub(crate) is_stranger: bool,
+    pub(super) stalls: Stalls,
 }
 
 /// How far a request goes, and what comes of it.
@@ -45,6 +47,7 @@ impl Request {
             replay: true,
             reach: Reach::Anywhere,
             is_stranger: false,
+            stalls: Stalls::default(),
         }
     }
 
@@ -78,6 +81,13 @@ impl Request {
     #[must_use]
     pub(crate) fn private(mut self) -> Self {
         self.reach = Reach::Private;
+        self
+    }
+
+    /// A request of an operation that counts its idle timeouts here.
+    #[must_use]
+    pub(crate) fn counting(mut self, stalls: &Stalls) -> Self {
+        self.stalls = stalls.clone();
         self
     }
 

@@ -16,6 +16,7 @@ use super::error::{AnswerTooLargeSnafu, Error, IdleSnafu, ReadAnswerSnafu};
 use super::origin::{Met, Origin};
 use super::pace::{IDLE, Receiving};
 use super::secrets::Secrets;
+use super::stalls::Stalls;
 
 /// How long a document that is held in memory may take to arrive.
 const DOCUMENT: Duration = Duration::from_mins(10);
@@ -32,6 +33,8 @@ pub(crate) struct Response {
     pub(crate) is_stranger: bool,
     /// Whether all of the request had left when the answer came.
     pub(crate) is_sent: bool,
+    /// Idle timeouts of the operation that the request belongs to.
+    pub(super) stalls: Stalls,
     pub(super) inner: reqwest::Response,
     pub(super) statistics: std::sync::Arc<Statistics>,
 }
@@ -103,36 +106,36 @@ impl Response {
         Ok((bytes.freeze(), true))
     }
 
-    /// The body, piece by piece; ends with an error when nothing moves for too long.
+    /// The body, piece by piece. It ends with an error after an idle timeout.
     pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Error>> {
         let url = self.shown();
         let stream = self.inner.bytes_stream();
-        let state = (Box::pin(stream), url, self.statistics, Receiving::default());
-        futures_util::stream::try_unfold(
-            state,
-            |(mut stream, url, statistics, mut pace)| async move {
+        let (statistics, stalls) = (self.statistics, self.stalls);
+        let state = (Box::pin(stream), url, Receiving::default());
+        futures_util::stream::try_unfold(state, move |(mut stream, url, mut pace)| {
+            let (statistics, stalls) = (statistics.clone(), stalls.clone());
+            async move {
                 let size = |piece: &Option<reqwest::Result<Bytes>>| match piece {
                     Some(Ok(piece)) => piece.len(),
                     _ => 0,
                 };
                 match pace.wait(stream.next(), size).await {
-                    None => IdleSnafu {
-                        method: Method::GET,
-                        url,
-                        after: IDLE,
-                    }
-                    .fail(),
+                    None => Err(stalls.count(Method::GET, url, IDLE)),
                     Some(None) => Ok(None),
-                    Some(Some(Err(error))) => Err(ReadAnswerSnafu { url }.into_error(error.into())),
+                    Some(Some(Err(error))) => {
+                        stalls.reset();
+                        Err(ReadAnswerSnafu { url }.into_error(error.into()))
+                    }
                     Some(Some(Ok(piece))) => {
+                        stalls.reset();
                         statistics
                             .received
                             .fetch_add(piece.len() as u64, Ordering::Relaxed);
-                        Ok(Some((piece, (stream, url, statistics, pace))))
+                        Ok(Some((piece, (stream, url, pace))))
                     }
                 }
-            },
-        )
+            }
+        })
         .boxed()
     }
 }

@@ -104,7 +104,9 @@ pub struct ClientOptions {
     /// `Some(true)`: plain HTTP everywhere; `Some(false)`: TLS everywhere; `None`: plain HTTP for this very machine only
     /// ([`RegistryName::is_loopback`]). Never is one tried after the other.
     pub plain_http: Option<bool>,
-    /// How many times a request is sent at most, at least 1.
+    /// Limit of the attempts for one request, at least 1. After two idle timeouts in a row without a byte in either
+    /// direction, two minutes in all, no further attempt follows. The wait for the answer to an upload is limited to ten
+    /// minutes and counts as one of them.
     pub attempts: u32,
     /// Hosts that are reached at another address than their name says.
     pub resolve: Vec<Resolve>,

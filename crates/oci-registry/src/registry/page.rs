@@ -22,7 +22,7 @@ use crate::error::{ErrorKind, Failure, RegistryError};
 use crate::exchange::display::ShownUrl;
 use crate::exchange::origin::{self, Origin};
 use crate::exchange::secrets::Secrets;
-use crate::exchange::{self, Request, Response};
+use crate::exchange::{self, Request, Response, Stalls};
 use crate::transport::{Answer, Transport};
 use names::Names;
 
@@ -146,6 +146,7 @@ struct Pages {
     /// Names that have arrived and were not given out yet.
     names: VecDeque<String>,
     arriving: Option<Arriving>,
+    stalls: Stalls,
 }
 
 /// A page on its way.
@@ -174,6 +175,7 @@ pub(super) fn stream(
         scope,
         names: VecDeque::new(),
         arriving: None,
+        stalls: Stalls::default(),
     };
     futures_util::stream::try_unfold(pages, |mut pages| async move {
         let name = pages.next().await?;
@@ -217,7 +219,9 @@ impl Pages {
                 finished.context(ParsePageSnafu { url })?;
                 Ok(None)
             }
-            Some(Err(error)) if page.failures + 1 >= MAX_FAILURES => Err(error.into()),
+            Some(Err(error)) if page.failures + 1 >= MAX_FAILURES || self.stalls.is_over() => {
+                Err(error.into())
+            }
             Some(Err(_)) => {
                 let failures = page.failures + 1;
                 tokio::time::sleep(exchange::backoff(failures)).await;
@@ -274,7 +278,9 @@ impl Pages {
     }
 
     async fn ask(&mut self, url: Url, is_stranger: bool) -> crate::Result<Answer> {
-        let request = Request::new(Method::GET, url).for_stranger(is_stranger);
+        let request = Request::new(Method::GET, url)
+            .for_stranger(is_stranger)
+            .counting(&self.stalls);
         self.transport.send(request, &self.scope).await
     }
 }

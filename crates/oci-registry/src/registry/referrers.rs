@@ -297,6 +297,7 @@ async fn change(
     subject: &Digest,
     edit: impl Fn(&mut Index) -> bool,
 ) -> Result<(), Error> {
+    let repository = &repository.for_one_operation();
     let tag = Identifier::Tag(referrers::fallback_tag(subject));
     let list = || repository.reference().with(tag.clone());
     let context = || ChangeSnafu {
@@ -333,7 +334,9 @@ async fn change(
             request = request.header(name, value);
         }
         failure = write(repository, request).await.err();
-        if let Some(error) = failure.take_if(|error| error.kind() != ErrorKind::Network) {
+        let is_settled =
+            |error: &crate::Error| error.kind() != ErrorKind::Network || repository.is_stalled();
+        if let Some(error) = failure.take_if(|error| is_settled(error)) {
             return Err(context().into_error(error));
         }
     }

@@ -17,7 +17,7 @@ use crate::digest::{Algorithm, Digest};
 use crate::error::{ErrorKind, Failure, Optional, RegistryError};
 use crate::exchange::body::Body;
 use crate::exchange::secrets::Secrets;
-use crate::exchange::{Request, Response};
+use crate::exchange::{Request, Response, Stalls};
 use crate::journal::Observer;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference, RegistryName, RepositoryName, Tag};
@@ -146,6 +146,8 @@ pub struct Repository {
     path: Arc<str>,
     scope: Scope,
     connections_per_blob: usize,
+    /// Idle timeouts of the operation that this value serves, if it serves a single one.
+    stalls: Option<Stalls>,
 }
 
 impl Repository {
@@ -169,6 +171,27 @@ impl Repository {
             path,
             scope,
             connections_per_blob: 1,
+            stalls: None,
+        }
+    }
+
+    /// The same repository for one operation, whose requests share the count of idle timeouts in a row.
+    pub(super) fn for_one_operation(&self) -> Self {
+        Self {
+            stalls: Some(Stalls::default()),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the operation is to be given up because of idle timeouts in a row.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalls.as_ref().is_some_and(Stalls::is_over)
+    }
+
+    /// Records progress of the operation, which ends a row of idle timeouts.
+    pub(super) fn progressed(&self) {
+        if let Some(stalls) = &self.stalls {
+            stalls.reset();
         }
     }
 
@@ -229,10 +252,14 @@ impl Repository {
     }
 
     pub(super) async fn send(&self, request: Request) -> crate::Result<Answer> {
-        self.transport.send(request, &self.scope).await
+        self.send_as(request, &self.scope).await
     }
 
     pub(super) async fn send_as(&self, request: Request, scope: &Scope) -> crate::Result<Answer> {
+        let request = match &self.stalls {
+            Some(stalls) => request.counting(stalls),
+            None => request,
+        };
         self.transport.send(request, scope).await
     }
 

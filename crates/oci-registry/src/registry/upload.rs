@@ -133,6 +133,7 @@ struct Course {
 /// Sends a blob that is not in the repository.
 pub(super) async fn send(repository: &Repository, blob: &Blob) -> crate::Result<Delivery> {
     let digest = blob.digest().clone();
+    let repository = &repository.for_one_operation();
     let upload = Upload {
         repository,
         feed: Feed::of_blob(blob.clone()),
@@ -156,6 +157,7 @@ pub(super) async fn send_unhashed(
     meter: &Meter,
 ) -> crate::Result<Option<(Blob, Delivery)>> {
     let file = Arc::new(Unhashed::new(path, meter).await?);
+    let repository = &repository.for_one_operation();
     let upload = Upload {
         repository,
         subject: Subject::Found(Arc::clone(&file)),
@@ -365,6 +367,7 @@ impl Upload<'_> {
             }
             // What was sent is what counts: some registries answer with the range of an earlier request.
             session.offset = end;
+            self.repository.progressed();
             return Ok(Next::GoOn(session));
         }
         let is_renewed = answer.renewed;
@@ -472,13 +475,14 @@ impl Upload<'_> {
         let held = match sending {
             // What arrived of it belongs to a request that was to be the last.
             Sending::Whole => None,
-            _ if course.may_continue => self.held(&mut session).await,
+            _ if course.may_continue => self.held(&mut session).await?,
             _ => None,
         };
         // A registry that lets a byte through at a time is as good as one that lets none through.
         let is_further = |held: &u64| *held >= course.furthest.saturating_add(PROGRESS);
         if let Some(held) = held.filter(is_further) {
             (course.furthest, course.failures) = (held, 1);
+            self.repository.progressed();
         }
         // A chunk that is refused although it stands where it should is too large.
         if let Sending::Chunk(size) = sending
@@ -488,11 +492,12 @@ impl Upload<'_> {
         {
             return Err(self.failed(error));
         }
-        if course.failures >= MAX_FAILURES {
-            return Err(self.failed(error));
-        }
-        if held.is_none() {
+        let is_over = || course.failures >= MAX_FAILURES || self.repository.is_stalled();
+        if held.is_none() && !is_over() {
             self.cancel(&session.url).await;
+        }
+        if is_over() {
+            return Err(self.failed(error));
         }
         tokio::time::sleep(exchange::backoff(course.failures)).await;
         Ok(held.map(|offset| Session {
@@ -504,10 +509,18 @@ impl Upload<'_> {
 
     /// How many bytes a session has, when it tells (distribution-spec, "Pushing a blob in chunks"): at least two, since
     /// "0-0" is said of none as well as of one.
-    async fn held(&self, session: &mut Session) -> Option<u64> {
+    async fn held(&self, session: &mut Session) -> crate::Result<Option<u64>> {
         self.enter(UploadState::Recovering);
         let request = session.request(Method::GET);
-        let answer = self.repository.send(request).await.ok()?;
+        match self.repository.send(request).await {
+            Ok(answer) => Ok(self.held_by(session, &answer)),
+            Err(error) if self.repository.is_stalled() => Err(self.failed(error)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// The number of bytes that an answer to the status request of a session names.
+    fn held_by(&self, session: &mut Session, answer: &Answer) -> Option<u64> {
         if !answer.response.status.is_success() {
             return None;
         }
@@ -518,7 +531,7 @@ impl Upload<'_> {
             .parse()
             .ok()?;
         let held = last.checked_add(1)?;
-        self.moved(session, &answer).ok()?;
+        self.moved(session, answer).ok()?;
         (held > 1 && held <= self.feed.size()).then_some(held)
     }
 
