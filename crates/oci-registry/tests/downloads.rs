@@ -128,6 +128,77 @@ async fn a_download_that_breaks_off_goes_on_where_it_was() {
     }
 }
 
+/// Answers 206 that hold something else than any requested range of the content.
+fn wrong_ranges() -> Vec<Reply> {
+    let parts = Reply::new(206).header("Content-Type", "multipart/byteranges; boundary=x");
+    let mut wrong = vec![
+        Reply::new(206).body(content()),
+        parts.body("--x\r\nContent-Range: bytes 1-2/3\r\n\r\nno\r\n--x--\r\n"),
+    ];
+    for range in [
+        "bytes 0-1/2",
+        "bytes 1000000-1000001/3145728",
+        "bytes 1000000-3145727/3145729",
+        "bytes */3145728",
+        "items 1000000-3145727/3145728",
+        "no range",
+    ] {
+        let reply = Reply::new(206).header("Content-Range", range);
+        wrong.push(reply.body(&content()[1_000_000..]));
+    }
+    wrong
+}
+
+#[tokio::test]
+async fn wrong_range_after_a_break_restarts_the_download() {
+    for wrong in wrong_ranges() {
+        let server = Server::start(move |asked, before| match asked.header("range") {
+            Some(_) => wrong.clone(),
+            None if before == 0 => Reply::new(200).body(content()).cut(1_000_000),
+            None => Reply::new(200).body(content()),
+        })
+        .await;
+        let repository = repository(&server, Nobody, Access::Pull);
+        let stream = repository.blob(&descriptor(&content())).await.unwrap();
+        assert!(stream.read_to_end(4 << 20).await.unwrap() == content());
+        let asked = server.asked();
+        let ranges: Vec<_> = asked.iter().map(|asked| asked.header("range")).collect();
+        assert_eq!(ranges, [None, Some("bytes=1000000-"), None]);
+    }
+}
+
+#[tokio::test]
+async fn wrong_range_after_the_restart_ends_the_download() {
+    let server = Server::start(|asked, _| match asked.header("range") {
+        Some(_) => Reply::new(206)
+            .header("Content-Range", "bytes 0-1/2")
+            .body("no"),
+        None => Reply::new(200).body(content()).cut(1_000_000),
+    })
+    .await;
+    let repository = repository(&server, Nobody, Access::Pull);
+    let stream = repository.blob(&descriptor(&content())).await.unwrap();
+    let error = stream.read_to_end(4 << 20).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol, "{error:?}");
+    assert_eq!(server.asked().len(), 4);
+}
+
+#[tokio::test]
+async fn wrong_range_of_a_kept_beginning_restarts_the_download() {
+    let home = tempfile::tempdir().unwrap();
+    let kept = kept(home.path());
+    std::fs::create_dir(kept.parent().unwrap()).unwrap();
+    std::fs::write(&kept, &content()[..2 << 20]).unwrap();
+    let server = Server::start(|asked, _| match asked.header("range") {
+        Some(_) => Reply::new(206).body("no"),
+        None => Reply::new(200).body(content()),
+    })
+    .await;
+    pull(&server, home.path()).await.unwrap();
+    assert_eq!(std::fs::read(home.path().join("file")).unwrap(), content());
+    assert_eq!(server.asked().len(), 2);
+}
+
 #[tokio::test]
 async fn content_that_is_not_what_was_promised_is_refused() {
     let promised = Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(b"abc"), 3);
@@ -421,9 +492,6 @@ async fn segments_come_out_in_order_and_broken_ones_are_fetched_again() {
         match before {
             1 => reply.cut(1000),
             2 => Reply::new(503),
-            3 => Reply::new(206)
-                .header("Content-Range", "bytes 0-1/2")
-                .body("no"),
             _ => reply,
         }
     })
@@ -439,6 +507,24 @@ async fn segments_come_out_in_order_and_broken_ones_are_fetched_again() {
     starts.dedup();
     assert_eq!(starts.len(), 6, "{starts:?}");
     assert!(server.asked().len() >= 8);
+}
+
+#[tokio::test]
+async fn wrong_segment_continues_over_one_connection() {
+    for wrong in wrong_ranges() {
+        for at in [0, 3] {
+            let wrong = wrong.clone();
+            let server = Server::start(move |asked, before| match asked.header("range") {
+                None => Reply::new(200).body(long()),
+                _ if before == at => wrong.clone(),
+                Some(range) if range.ends_with('-') => ranged(asked, &long()),
+                Some(_) => segment(asked, &long()),
+            })
+            .await;
+            let stream = wide(&server).blob(&descriptor(&long())).await.unwrap();
+            assert!(stream.read_to_end(20 << 20).await.unwrap() == long());
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,12 +1,13 @@
-//! Fetching a blob, and going on where it broke off (distribution-spec, "Pulling blobs"; RFC 9110, 14).
+//! Blob downloads, resumed after a broken connection (distribution-spec, "Pulling blobs"; RFC 9110, 14).
 //!
-//! Bytes already passed on are never passed on again: a connection that breaks is followed by a request for the rest, and
-//! a registry that sends everything instead has its beginning dropped. The digest of the whole is the judge.
+//! Bytes that were passed on are never passed on again: after a break the client requests the rest, and if the registry
+//! sends the whole blob instead, the client drops its beginning. If the registry sends another range, the client requests
+//! the whole blob, once. The digest of the whole blob decides at the end.
 
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
-use futures_util::stream::{BoxStream, StreamExt};
+use futures_util::stream::{BoxStream, StreamExt, TryStreamExt};
 use http::{HeaderValue, Method, StatusCode, header};
 use snafu::{ResultExt, Snafu};
 use tokio::time::Instant;
@@ -89,9 +90,13 @@ struct Download {
     /// How many bytes are still to be dropped, from a registry that began anew.
     skip: u64,
     etag: Option<HeaderValue>,
-    body: BoxStream<'static, Result<Bytes, exchange::Error>>,
+    body: BoxStream<'static, crate::Result<Bytes>>,
+    /// Whether the body comes over several connections, which have retried what another try may change.
+    is_segmented: bool,
     /// Whether there has been a body.
     is_answered: bool,
+    /// Whether the whole blob was requested because the registry sent another range than the requested one.
+    is_restarted: bool,
     failures: u32,
     /// How much has come since the last break, and when that was.
     since: u64,
@@ -106,18 +111,14 @@ pub(super) async fn open(
     descriptor: &Descriptor,
 ) -> crate::Result<BlobStream> {
     let mut download = Download::new(repository, descriptor, 0);
-    let pieces = match download.segments().await? {
-        Some(segments) => segments,
-        None if download.is_answered => download.into_stream(),
-        None => {
-            let response = request(repository, &descriptor.digest, None).await;
-            download.begin(response.with_context(|_| FetchSnafu {
-                digest: descriptor.digest.clone(),
-            })?);
-            download.into_stream()
-        }
-    };
-    BlobStream::new(descriptor, pieces)
+    download.open_segments().await?;
+    if !download.is_answered {
+        let response = request(&download.repository, &descriptor.digest, None).await;
+        download.begin(response.with_context(|_| FetchSnafu {
+            digest: descriptor.digest.clone(),
+        })?);
+    }
+    BlobStream::new(descriptor, download.into_stream())
 }
 
 /// Opens what follows the beginning of a blob. Nothing is asked for when nothing follows.
@@ -127,15 +128,11 @@ pub(super) async fn open_after(
     beginning: Beginning,
 ) -> crate::Result<BlobStream> {
     let mut download = Download::new(repository, descriptor, beginning.size());
-    let pieces = if let Some(segments) = download.segments().await? {
-        segments
-    } else {
-        if !download.is_answered && download.offset < download.size {
-            download.resume().await?;
-        }
-        download.into_stream()
-    };
-    BlobStream::after(descriptor, beginning, pieces)
+    download.open_segments().await?;
+    if !download.is_answered && download.offset < download.size {
+        download.resume().await?;
+    }
+    BlobStream::after(descriptor, beginning, download.into_stream())
 }
 
 /// A tag of the content that also holds for its parts.
@@ -167,7 +164,7 @@ async fn request(
     let answer = repository.send(request).await?;
     let has_range = from.is_some();
     let status = answer.response.status;
-    // A range that is refused may be had with everything before it.
+    // The caller requests the whole blob after a refused range.
     if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT)
         || has_range && status == StatusCode::RANGE_NOT_SATISFIABLE
     {
@@ -180,14 +177,16 @@ impl Download {
     /// A download that has passed on so much, and has asked for nothing yet.
     fn new(repository: &Repository, descriptor: &Descriptor, offset: u64) -> Self {
         Self {
-            repository: repository.clone(),
+            repository: repository.for_one_operation(),
             digest: descriptor.digest.clone(),
             size: descriptor.size,
             offset,
             skip: 0,
             etag: None,
             body: futures_util::stream::empty().boxed(),
+            is_segmented: false,
             is_answered: false,
+            is_restarted: false,
             failures: 0,
             since: 0,
             broke: None,
@@ -195,32 +194,37 @@ impl Download {
         }
     }
 
-    /// The blob over several connections, where that is wanted and worth it, and the registry knows ranges.
-    async fn segments(
-        &mut self,
-    ) -> crate::Result<Option<BoxStream<'static, crate::Result<Bytes>>>> {
+    /// Opens the blob over several connections, where the options allow that, it is large enough, and the registry
+    /// supports ranges.
+    async fn open_segments(&mut self) -> crate::Result<()> {
         let connections = self.repository.connections_per_blob();
         if connections < 2 || self.size.saturating_sub(self.offset) < 2 * ranges::SEGMENT {
-            return Ok(None);
+            return Ok(());
         }
-        let (repository, digest) = (self.repository.clone(), self.digest.clone());
-        let opened = ranges::open(&repository, &digest, self.size, self.offset, connections).await;
-        match opened.with_context(|_| FetchSnafu { digest })? {
-            Opened::Segments(segments) => Ok(Some(segments)),
+        let (repository, digest) = (&self.repository, &self.digest);
+        let opened = ranges::open(repository, digest, self.size, self.offset, connections).await;
+        match opened.with_context(|_| FetchSnafu {
+            digest: digest.clone(),
+        })? {
+            Opened::Segments(segments) => {
+                (self.is_answered, self.is_segmented) = (true, true);
+                self.body = segments;
+            }
             Opened::Whole(response) => {
                 self.skip = self.offset;
                 self.begin(*response);
-                Ok(None)
             }
+            Opened::Other => {}
         }
+        Ok(())
     }
 
-    /// Goes on with the body of this answer.
+    /// Continues with the body of this response.
     fn begin(&mut self, response: Response) {
-        self.is_answered = true;
-        // What is gone on with may have been begun by another process.
+        (self.is_answered, self.is_segmented) = (true, false);
+        // Another process may have fetched the beginning of the blob.
         self.etag = self.etag.take().or_else(|| strong_etag(&response));
-        self.body = response.into_stream();
+        self.body = response.into_stream().map_err(Into::into).boxed();
     }
 
     fn into_stream(self) -> BoxStream<'static, crate::Result<Bytes>> {
@@ -259,9 +263,12 @@ impl Download {
                     .build()
                     .into()
                 }
-                // Everything arrived, and only its end is missing: the digest is the judge.
+                // All bytes arrived, and only the end of the message is missing.
                 Some(Err(_)) if self.offset == self.size => return Ok(None),
-                Some(Err(error)) => error.into(),
+                Some(Err(error)) if self.is_segmented && error.kind() != ErrorKind::Protocol => {
+                    return Err(error);
+                }
+                Some(Err(error)) => error,
             };
             // A connection that brings a byte and ends is as good as one that brings none.
             let is_progress = self.since >= PROGRESS
@@ -271,7 +278,8 @@ impl Download {
             }
             (self.since, self.broke) = (0, Some(Instant::now()));
             self.failures += 1;
-            if self.failures > MAX_FAILURES || self.dropped > self.size {
+            let is_over = self.failures > MAX_FAILURES || self.dropped > self.size;
+            if is_over || self.repository.is_stalled() {
                 return Err(failure);
             }
             tokio::time::sleep(exchange::backoff(self.failures)).await;
@@ -279,40 +287,38 @@ impl Download {
         }
     }
 
+    /// Requests the bytes that are missing.
     async fn resume(&mut self) -> crate::Result<()> {
-        let from = (self.offset > 0).then_some((self.offset, self.etag.as_ref()));
-        let response = request(&self.repository, &self.digest, from).await;
-        let (digest, offset) = (self.digest.clone(), self.offset);
-        let context = || FetchRestSnafu {
-            digest: digest.clone(),
-            offset,
-        };
-        let mut response = response.with_context(|_| context())?;
-        if response.status == StatusCode::RANGE_NOT_SATISFIABLE {
-            let whole = request(&self.repository, &self.digest, None).await;
-            response = whole.with_context(|_| context())?;
+        let is_ranged = self.offset > 0;
+        let (offset, last, size) = (self.offset, self.size.saturating_sub(1), self.size);
+        let is_rest = |response: &Response| ranges::is_range(response, offset, last, size);
+        let mut response = self.request_rest(is_ranged).await?;
+        let is_other =
+            is_ranged && response.status == StatusCode::PARTIAL_CONTENT && !is_rest(&response);
+        snafu::ensure!(
+            !(is_other && self.is_restarted),
+            WrongRangeSnafu {
+                digest: self.digest.clone(),
+                offset,
+                range: ranges::shown_range(&response),
+            }
+        );
+        if is_other || response.status == StatusCode::RANGE_NOT_SATISFIABLE {
+            response = self.request_rest(false).await?;
         }
-        if response.status == StatusCode::PARTIAL_CONTENT {
-            let range = response
-                .header(header::CONTENT_RANGE.as_str())
-                .unwrap_or_default();
-            let is_rest = range
-                .strip_prefix("bytes ")
-                .and_then(|range| range.split('-').next())
-                == Some(&offset.to_string());
-            snafu::ensure!(
-                is_rest,
-                WrongRangeSnafu {
-                    digest,
-                    offset,
-                    range
-                }
-            );
-            self.skip = 0;
-        } else {
-            self.skip = offset;
-        }
+        self.is_restarted |= is_other;
+        self.skip = if is_rest(&response) { 0 } else { offset };
         self.begin(response);
         Ok(())
+    }
+
+    /// Requests the rest of the blob by its range, or all of it.
+    async fn request_rest(&mut self, is_ranged: bool) -> crate::Result<Response> {
+        let from = is_ranged.then_some((self.offset, self.etag.as_ref()));
+        let response = request(&self.repository, &self.digest, from).await;
+        Ok(response.with_context(|_| FetchRestSnafu {
+            digest: self.digest.clone(),
+            offset: self.offset,
+        })?)
     }
 }

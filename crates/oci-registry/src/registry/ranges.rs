@@ -1,8 +1,8 @@
-//! Fetching one blob over several connections (RFC 9110, 14; distribution-spec, "Pulling blobs").
+//! Ranges of a blob (RFC 9110, 14; distribution-spec, "Pulling blobs"), and downloads over several connections.
 //!
-//! For networks that give each connection less than they have. The blob is asked for in segments, as many at a time as
-//! there may be connections, and passed on in order; so many segments are held at most. A registry that answers the first
-//! of them with everything is read as one that knows no ranges.
+//! Several connections help on networks that limit the rate of each. The blob is requested in segments, as many at a time
+//! as connections are allowed, and passed on in order; at most as many segments are held in memory. A registry that
+//! answers a segment with something else does not support ranges, and the caller continues over one connection.
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
@@ -39,45 +39,80 @@ enum Error {
         to: u64,
         range: String,
     },
+    #[snafu(display(
+        "the connection ended within the bytes from {from} to {to} of the blob {digest}"
+    ))]
+    BrokeOff { digest: Digest, from: u64, to: u64 },
 }
 
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Fetch { source, .. } => source.kind(),
-            // What was cut short on the way may come whole another time.
-            Self::Other { .. } => ErrorKind::Network,
+            Self::Other { .. } => ErrorKind::Protocol,
+            Self::BrokeOff { .. } => ErrorKind::Network,
         }
     }
 
     fn help(&self) -> Vec<String> {
         match self {
             Self::Fetch { source, .. } => source.help(),
-            Self::Other { .. } => Vec::new(),
+            Self::Other { .. } | Self::BrokeOff { .. } => Vec::new(),
         }
     }
 
     fn registry_errors(&self) -> &[RegistryError] {
         match self {
             Self::Fetch { source, .. } => source.registry_errors(),
-            Self::Other { .. } => &[],
+            Self::Other { .. } | Self::BrokeOff { .. } => &[],
         }
     }
 }
 
-/// What the first question came to.
+/// Outcome of the request for the first segment.
 pub(super) enum Opened {
     /// The rest of the blob in order.
     Segments(BoxStream<'static, crate::Result<Bytes>>),
-    /// The whole blob: this registry knows no ranges.
+    /// The whole blob: the registry ignores ranges.
     Whole(Box<Response>),
+    /// Another range than the requested one.
+    Other,
 }
 
-/// A part of a blob, both ends within.
+/// A part of a blob, both ends included.
 #[derive(Clone, Copy)]
 struct Segment {
     from: u64,
     to: u64,
+}
+
+/// Whether a response holds exactly the bytes from `from` to `to` of a blob of `size` bytes (RFC 9110, 14.4). A body in
+/// several parts never does.
+pub(super) fn is_range(response: &Response, from: u64, to: u64, size: u64) -> bool {
+    let is_multipart = response
+        .header(header::CONTENT_TYPE.as_str())
+        .is_some_and(|media_type| media_type.starts_with("multipart/"));
+    let range = response
+        .header(header::CONTENT_RANGE.as_str())
+        .and_then(parse_range);
+    response.status == StatusCode::PARTIAL_CONTENT
+        && !is_multipart
+        && range.is_some_and(|(first, last, whole)| {
+            (first, last) == (from, to) && whole.is_none_or(|whole| whole == size)
+        })
+}
+
+/// Parses `bytes FIRST-LAST/SIZE`, where the size may be `*`.
+fn parse_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
+    let (unit, range) = text.split_once(' ')?;
+    let (ends, whole) = range.trim().split_once('/')?;
+    let (first, last) = ends.split_once('-')?;
+    let whole = match whole {
+        "*" => None,
+        whole => Some(whole.parse().ok()?),
+    };
+    unit.eq_ignore_ascii_case("bytes")
+        .then_some((first.parse().ok()?, last.parse().ok()?, whole))
 }
 
 /// Opens a blob from this byte on. The first request is answered when this returns.
@@ -96,17 +131,27 @@ pub(super) async fn open(
             to: (from + SEGMENT).min(size) - 1,
         });
     let mut segments = segments.peekable();
-    let first = match segments.peek() {
-        Some(first) => ask(repository, digest, *first).await?,
-        None => return Ok(Opened::Segments(futures_util::stream::empty().boxed())),
+    let Some(&segment) = segments.peek() else {
+        return Ok(Opened::Segments(futures_util::stream::empty().boxed()));
     };
-    if first.status != StatusCode::PARTIAL_CONTENT {
+    let repository_of_first = repository.for_one_operation();
+    let first = ask(&repository_of_first, digest, segment).await?;
+    if first.status == StatusCode::OK {
         return Ok(Opened::Whole(Box::new(first)));
     }
-    let mut first = Some(first);
+    if !is_range(&first, segment.from, segment.to, size) {
+        return Ok(Opened::Other);
+    }
+    let mut first = Some((repository_of_first, first));
     let (repository, digest) = (repository.clone(), digest.clone());
     let pieces = futures_util::stream::iter(segments)
-        .map(move |segment| fetch(repository.clone(), digest.clone(), segment, first.take()))
+        .map(move |segment| {
+            let (repository, response) = match first.take() {
+                Some((repository, response)) => (repository, Some(response)),
+                None => (repository.for_one_operation(), None),
+            };
+            fetch(repository, digest.clone(), segment, size, response)
+        })
         .buffered(connections);
     Ok(Opened::Segments(pieces.boxed()))
 }
@@ -130,11 +175,12 @@ async fn ask(
     }
 }
 
-/// Fetches a segment, as often as it takes.
+/// Fetches a segment, again after a broken connection.
 async fn fetch(
     repository: Repository,
     digest: Digest,
     segment: Segment,
+    size: u64,
     mut answered: Option<Response>,
 ) -> crate::Result<Bytes> {
     let Segment { from, to } = segment;
@@ -145,11 +191,15 @@ async fn fetch(
             None => ask(&repository, &digest, segment).await,
         };
         let read = match response {
-            Ok(response) => read(&digest, segment, response).await,
+            Ok(response) => read(&digest, segment, size, response).await,
             Err(error) => Err(error),
         };
         match read {
-            Err(error) if error.kind() == ErrorKind::Network && failures + 1 < MAX_FAILURES => {
+            Err(error)
+                if error.kind() == ErrorKind::Network
+                    && failures + 1 < MAX_FAILURES
+                    && !repository.is_stalled() =>
+            {
                 failures += 1;
                 tokio::time::sleep(exchange::backoff(failures)).await;
             }
@@ -167,29 +217,57 @@ async fn fetch(
 async fn read(
     digest: &Digest,
     Segment { from, to }: Segment,
+    size: u64,
     response: Response,
 ) -> crate::Result<Bytes> {
-    let range = response
-        .header(header::CONTENT_RANGE.as_str())
-        .unwrap_or_default()
-        .to_owned();
-    let size = to - from + 1;
-    let is_asked = range.starts_with(&format!("bytes {from}-{to}/"));
-    let bytes = if is_asked {
-        response
-            .bytes(usize::try_from(size).unwrap_or(usize::MAX))
-            .await?
-    } else {
-        Bytes::new()
-    };
     ensure!(
-        is_asked && bytes.len() as u64 == size,
+        is_range(&response, from, to, size),
         OtherSnafu {
             digest: digest.clone(),
             from,
             to,
-            range
+            range: shown_range(&response),
+        }
+    );
+    let length = to - from + 1;
+    let bytes = response
+        .bytes(usize::try_from(length).unwrap_or(usize::MAX))
+        .await?;
+    ensure!(
+        bytes.len() as u64 == length,
+        BrokeOffSnafu {
+            digest: digest.clone(),
+            from,
+            to
         }
     );
     Ok(bytes)
+}
+
+/// The range that a response names, for an error message.
+pub(super) fn shown_range(response: &Response) -> String {
+    let range = response.header(header::CONTENT_RANGE.as_str());
+    response.secrets().escape(range.unwrap_or_default(), 100)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_range_is_parsed_strictly() {
+        for (text, expected) in [
+            ("bytes 5-9/10", Some((5, 9, Some(10)))),
+            ("Bytes 5-9/*", Some((5, 9, None))),
+            ("bytes 5-9", None),
+            ("bytes */10", None),
+            ("bytes=5-9/10", None),
+            ("bytes 5-9/x", None),
+            ("bytes -5-9/10", None),
+            ("items 5-9/10", None),
+            ("", None),
+        ] {
+            assert_eq!(parse_range(text), expected, "{text}");
+        }
+    }
 }
