@@ -8,6 +8,7 @@ mod scripted;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use futures_util::TryStreamExt;
 use oci_registry::{
     Access, Annotations, Blob, Client, ClientOptions, Credential, CredentialProvider,
     CredentialRequest, Delete, Delivery, Digest, Environment, ErrorKind, Identifier, Lookup,
@@ -319,6 +320,81 @@ async fn what_a_server_warns_of_is_passed_on_once() {
         repository.manifest(&tag("1")).await.unwrap_err();
     }
     assert_eq!(*heard.lock().unwrap(), ["127.0.0.1: this registry moves"]);
+}
+
+#[tokio::test]
+async fn response_with_many_and_invalid_header_lines_is_read() {
+    let server = Server::start(|_, _| {
+        let mut reply = Reply::new(200).header("Bad Name", "x").header("", "y");
+        for number in 0..300 {
+            reply = reply.header(&format!("X-Field-{number}"), number);
+        }
+        for text in ["one", "two", "one"] {
+            reply = reply.header("Warning", format!("299 - \"{text}\""));
+        }
+        reply.body(r#"{"tags":["1"]}"#)
+    })
+    .await;
+    let warned = Arc::new(Mutex::new(Vec::new()));
+    let mut options = ClientOptions::new(Environment::default());
+    options.credentials = Arc::new(Nobody);
+    options.observer = Observer::new({
+        let warned = Arc::clone(&warned);
+        move |step| {
+            if let Step::Warning { text, .. } = step {
+                warned.lock().unwrap().push(text.clone());
+            }
+        }
+    });
+    let reference = format!("{}/a", server.host()).parse().unwrap();
+    let repository = Client::new(options).repository(&reference, Access::Pull);
+    let repository = repository.unwrap();
+    for _ in 0..2 {
+        let tags: Vec<Tag> = repository.tags().try_collect().await.unwrap();
+        assert_eq!(tags, ["1".parse::<Tag>().unwrap()]);
+    }
+    assert_eq!(*warned.lock().unwrap(), ["one", "two"]);
+}
+
+#[tokio::test]
+async fn response_with_too_many_header_lines_is_refused() {
+    let server = Server::start(|_, _| {
+        let fields = 0..500;
+        fields.fold(Reply::new(200), |reply, number| {
+            reply.header(&format!("X-Field-{number}"), number)
+        })
+    })
+    .await;
+    let repository = repository(&server, Nobody, Access::Pull);
+    let error = repository.manifest(&tag("1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network);
+}
+
+#[tokio::test]
+async fn plain_http_to_a_tls_port_names_the_flag() {
+    for (body, is_named) in [
+        ("Client sent an HTTP request to an HTTPS server.\n", true),
+        (
+            "<title>400 The plain HTTP request was sent to HTTPS port</title>",
+            true,
+        ),
+        (
+            "Reason: You're speaking plain HTTP to an SSL-enabled server port.",
+            true,
+        ),
+        ("This combination of host and port requires TLS.", true),
+        ("bad request", false),
+    ] {
+        let server = Server::start(move |_, _| Reply::new(400).body(body)).await;
+        let repository = repository(&server, Nobody, Access::Pull);
+        let error = repository.manifest(&tag("1")).await.unwrap_err();
+        let help = error.help().join("\n");
+        assert_eq!(
+            help.contains("--plain-http=false"),
+            is_named,
+            "{body}: {help}"
+        );
+    }
 }
 
 #[tokio::test]

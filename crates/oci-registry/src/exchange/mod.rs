@@ -62,7 +62,13 @@ const MAX_REDIRECTS: usize = 5;
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(30);
 
-/// How long an answer may take after the last byte of a large body: registries hash and move whole layers then.
+/// Limit of the header lines of an HTTP/1 response. Proxies and content delivery networks add more than the library's 100.
+const MAX_HEADERS: usize = 400;
+
+/// Limit of the header fields of an HTTP/2 response, in bytes.
+const MAX_HEADER_LIST: u32 = 256 << 10;
+
+/// Limit of the wait for an answer after the last byte of an upload: registries hash and move whole layers then.
 const FINALISE: Duration = Duration::from_mins(10);
 
 /// How an [`Exchange`] behaves.
@@ -183,6 +189,9 @@ impl Exchange {
             .no_deflate()
             .no_zstd()
             .no_proxy()
+            .http1_max_headers(MAX_HEADERS)
+            .http1_ignore_invalid_headers_in_responses(true)
+            .http2_max_header_list_size(MAX_HEADER_LIST)
             .connect_timeout(CONNECT);
         let builder = connection::configure(builder, &self.settings, is_home)?;
         let client = proxies

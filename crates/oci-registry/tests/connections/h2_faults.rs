@@ -269,6 +269,17 @@ async fn a_refused_or_broken_stream_is_asked_for_again() {
 }
 
 #[tokio::test]
+async fn response_with_200_kib_of_header_fields_is_read() {
+    let server = Server::start(|_, _, _| {
+        let field = || ("x-field", "x".repeat(2000));
+        let fields = std::iter::repeat_with(field).take(100).collect();
+        Then::Answer(200, fields, content())
+    })
+    .await;
+    assert_eq!(fetched(&server).await, content());
+}
+
+#[tokio::test]
 async fn a_download_whose_connection_goes_away_goes_on_where_it_was() {
     let server = Server::start(|_, before, range| match before {
         0 => Then::GoAway(content(), SIZE / 2),
