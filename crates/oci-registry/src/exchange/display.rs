@@ -42,6 +42,11 @@ impl ShownUrl {
         Self(secrets.escape(&shown, 1000))
     }
 
+    /// Whether the scheme is `http`.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.0.starts_with("http://")
+    }
+
     /// The URL without the marks that it has within a sentence.
     pub(crate) fn bare(&self) -> &str {
         &self.0

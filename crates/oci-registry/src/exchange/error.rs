@@ -12,6 +12,10 @@ use super::{certificates, origin};
 use crate::error::{ErrorKind, Failure};
 use crate::escape::escape;
 
+/// Advice for a port that expects TLS and received plain HTTP.
+pub(crate) const USE_TLS: &str =
+    "the registry expects TLS on this port: use TLS there (`--plain-http=false`)";
+
 #[derive(Debug, Snafu)]
 #[snafu(visibility(pub(super)))]
 pub(crate) enum Error {
@@ -105,11 +109,11 @@ impl Failure for Error {
             Self::Connect { .. }
             | Self::Send { .. }
             | Self::Idle { .. }
+            | Self::Stalled { .. }
             | Self::ReadAnswer { .. } => ErrorKind::Network,
             Self::ReadContent { source, .. } => source.kind(),
             Self::AskedToWait { .. } => ErrorKind::RateLimited,
             Self::AnswerTooLarge { .. }
-            | Self::Stalled { .. }
             | Self::Redirect { .. }
             | Self::RedirectNowhere { .. }
             | Self::RedirectWrite { .. }
@@ -132,6 +136,9 @@ impl Failure for Error {
             }
             Self::Send { source, .. } if source.wants_identity() => {
                 vec!["the registry wants to be shown a certificate: name one and its key (`--cert-file`, `--key-file`), or put them where container tools look (`certs.d/HOST[:PORT]/client.cert`, `client.key`)".into()]
+            }
+            Self::Send { url, source, .. } if url.is_plain() && source.is_no_http() => {
+                vec![USE_TLS.into()]
             }
             Self::ReadPem { .. } => vec!["check the path, and who may read it".into()],
             Self::ParsePem { .. } | Self::EmptyPem { .. } => {
@@ -161,7 +168,7 @@ impl Error {
                 source,
                 ..
             } => !certificate && !source.is_no_tls(),
-            Self::Send { source, .. } => !source.wants_identity(),
+            Self::Send { source, .. } => !source.wants_identity() && !source.is_no_http(),
             Self::Idle { .. } | Self::ReadAnswer { .. } => true,
             _ => false,
         }
@@ -189,6 +196,12 @@ impl RootCause {
     fn is_no_tls(&self) -> bool {
         self.layers()
             .any(|error| error.to_string().contains("InvalidContentType"))
+    }
+
+    /// Whether the server answered something other than HTTP/1, for example a TLS alert.
+    fn is_no_http(&self) -> bool {
+        self.layers()
+            .any(|error| error.to_string().contains("invalid HTTP version"))
     }
 
     /// Whether the server turned away a client that showed no certificate, or none of those it knows.

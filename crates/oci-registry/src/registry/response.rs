@@ -8,6 +8,7 @@ use serde::Deserialize;
 use snafu::Snafu;
 
 use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::exchange::USE_TLS;
 use crate::exchange::display::ShownUrl;
 use crate::exchange::secrets::Secrets;
 use crate::reference::RegistryName;
@@ -30,6 +31,8 @@ struct Refusal {
     /// The body as it came, when it held no errors in the expected form.
     text: String,
     account: Account,
+    /// Whether the server answered that it expects TLS.
+    expects_tls: bool,
 }
 
 impl Failure for Refusal {
@@ -39,6 +42,7 @@ impl Failure for Refusal {
 
     fn help(&self) -> Vec<String> {
         match self.kind {
+            _ if self.expects_tls => vec![USE_TLS.into()],
             ErrorKind::Unauthenticated | ErrorKind::Denied => self.account.help(&self.registry),
             ErrorKind::RateLimited => vec![format!(
                 "`{}` limits how often it may be asked: try again later",
@@ -83,6 +87,7 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
     let secrets = response.secrets();
     let body = response.beginning(MAX_BODY).await.unwrap_or_default();
     let errors = parse(&body, &secrets);
+    let expects_tls = status == StatusCode::BAD_REQUEST && url.is_plain() && names_tls(&body);
     let text = if is_plain {
         secrets.quote(&String::from_utf8_lossy(&body), 300)
     } else {
@@ -97,8 +102,17 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
         errors,
         text,
         account,
+        expects_tls,
     }
     .into()
+}
+
+/// Whether the text of an answer 400 says that the port expects TLS, as Go's server, nginx, Apache and Tomcat word it.
+fn names_tls(body: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(body).to_ascii_uppercase();
+    ["HTTPS", "SSL", "TLS"]
+        .iter()
+        .any(|word| text.contains(word))
 }
 
 fn kind(status: StatusCode, errors: &[RegistryError], account: &Account) -> ErrorKind {

@@ -394,6 +394,17 @@ async fn a_port_that_speaks_no_tls_is_told_as_such_and_not_tried_in_plain_text()
 }
 
 #[tokio::test]
+async fn plain_http_to_a_tls_server_names_the_flag() {
+    let authority = Authority::new();
+    let server = Server::start(&authority, Clients::Anybody, ok(TAGS)).await;
+    let error = tags(options(Path::new("/nonexistent")), &server.host()).await;
+    let error = error.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network);
+    let text = told(&error);
+    assert!(text.contains("--plain-http=false"), "{text}");
+}
+
+#[tokio::test]
 async fn a_certificate_for_another_host_or_another_time_is_refused_at_once() {
     let authority = Authority::new();
     let for_other = authority.sign("registry.example");
