@@ -550,7 +550,7 @@ mod tests {
     fn bundle_above_the_decompressed_limit_is_refused() {
         let home = tempfile::tempdir().unwrap();
         let digest = Digest::sha256(b"");
-        for (_, bytes) in compressed(&[0; 100_000]) {
+        for (_, bytes) in compressed(&vec![0; 100_000]) {
             let read = |limit| {
                 let mut file = temporary(home.path()).unwrap();
                 file.write_all(&bytes).unwrap();
