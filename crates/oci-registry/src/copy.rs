@@ -184,7 +184,7 @@ pub async fn copy_all(
     if tags.is_empty() {
         let mut listed = source.tags();
         while let Some(tag) = listed.try_next().await.context(ListTagsSnafu)? {
-            if referrers::is_fallback_tag(&tag) {
+            if referrers::is_fallback_tag(&tag) && copy.is_referrers_list(&tag).await? {
                 (options.observer)(CopyEvent::LeftAside(tag));
             } else {
                 tags.push(tag);
@@ -276,6 +276,16 @@ impl<'a> Copy<'a> {
         read.with_context(|_| ReadSnafu {
             place: self.source.describe(identifier),
         })
+    }
+
+    /// Whether a tag of the form of a fallback tag names a list of referrers, and not an artifact.
+    async fn is_referrers_list(&self, tag: &Tag) -> Result<bool, Error> {
+        let named = Identifier::Tag(tag.clone());
+        let read = self.source.manifest(&named).await.optional();
+        let read = read.with_context(|_| ReadSnafu {
+            place: self.source.describe(&named),
+        })?;
+        Ok(read.is_some_and(|manifest| referrers::is_list_under(&manifest, tag)))
     }
 
     fn written(&self, identifier: &Identifier) -> WriteSnafu<String> {

@@ -75,19 +75,42 @@ pub(crate) fn is_fallback_tag(tag: &Tag) -> bool {
     encoded.is_some_and(|encoded| encoded.len() == longest && encoded.bytes().all(is_hex))
 }
 
-/// The list that this manifest keeps, if it is one.
-pub(crate) fn listed(manifest: &Manifest) -> Option<&[Descriptor]> {
-    match manifest.document() {
-        Document::Index(index) => Some(&index.manifests),
-        _ => None,
-    }
+/// The entries of the list of referrers that this manifest, found under the fallback tag of `subject`, is.
+///
+/// `None` for other content: the subject itself, which a registry may serve under the fallback tag of its digest, and an
+/// index with entries that cannot be referrers.
+pub(crate) fn listed<'m>(manifest: &'m Manifest, subject: &Digest) -> Option<&'m [Descriptor]> {
+    let entries = list_entries(manifest, &fallback_tag(subject))?;
+    let is_itself = is_same(manifest, subject);
+    (!is_itself && entries.iter().all(|entry| entry.digest != *subject)).then_some(entries)
+}
+
+/// Whether a manifest is the list of referrers that its tag, which has the form of a fallback tag, promises.
+pub(crate) fn is_list_under(manifest: &Manifest, tag: &Tag) -> bool {
+    list_entries(manifest, tag).is_some()
+}
+
+fn list_entries<'m>(manifest: &'m Manifest, tag: &Tag) -> Option<&'m [Descriptor]> {
+    let Document::Index(index) = manifest.document() else {
+        return None;
+    };
+    // An entry with a platform is one of the manifests of a multi-platform image.
+    let can_refer = |entry: &Descriptor| entry.media_type.is_manifest() && entry.platform.is_none();
+    let is_list = fallback_tag(manifest.digest()) != *tag && index.manifests.iter().all(can_refer);
+    is_list.then_some(&index.manifests)
+}
+
+/// Whether a digest, of whichever algorithm, is that of this manifest.
+pub(crate) fn is_same(manifest: &Manifest, digest: &Digest) -> bool {
+    let computed = || Some(digest.algorithm()?.digest(manifest.bytes()));
+    digest == manifest.digest() || computed().as_ref() == Some(digest)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::digest::Algorithm;
-    use crate::manifest::{ImageManifest, Index};
+    use crate::manifest::{ImageManifest, Index, Platform};
 
     #[test]
     fn fallback_tags_are_tags_whatever_the_digest() {
@@ -118,6 +141,33 @@ mod tests {
         let signature = format!("{}.sig", fallback_tag(&Digest::sha256(b"")));
         for other in ["1.2.3", "sha256-abc", &signature] {
             assert!(!is_fallback_tag(&other.parse().unwrap()), "{other}");
+        }
+    }
+
+    #[test]
+    fn index_counts_as_list_if_its_entries_can_be_referrers() {
+        let subject = Digest::sha256(b"subject");
+        let entry = Descriptor::new(MediaType::MANIFEST, Digest::sha256(b"referrer"), 8);
+        let is_list = |entries: Vec<Descriptor>, subject: Option<&Digest>| {
+            let index = Manifest::from_index(Index::new(None, entries)).unwrap();
+            listed(&index, subject.unwrap_or(index.digest())).is_some()
+        };
+        assert!(is_list(Vec::new(), Some(&subject)));
+        assert!(is_list(vec![entry.clone()], Some(&subject)));
+        // The index is the subject itself.
+        assert!(!is_list(vec![entry.clone()], None));
+        let mut of_platform = entry.clone();
+        of_platform.platform = Some(Platform {
+            architecture: "amd64".into(),
+            os: "linux".into(),
+            os_version: None,
+            os_features: Vec::new(),
+            variant: None,
+        });
+        let layer = Descriptor::new("a/layer".into(), Digest::sha256(b"layer"), 5);
+        let itself = Descriptor::new(MediaType::INDEX, subject.clone(), 7);
+        for other in [of_platform, layer, itself] {
+            assert!(!is_list(vec![entry.clone(), other], Some(&subject)));
         }
     }
 

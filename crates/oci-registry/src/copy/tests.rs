@@ -214,6 +214,19 @@ impl Source for Unsure {
 }
 
 #[tokio::test]
+async fn artifact_under_fallback_tag_is_copied_as_any_other() {
+    let (from, index) = index_of_two().await;
+    let tag = referrers::fallback_tag(index.digest());
+    from.tag(&index, &tag).await.unwrap();
+    let from: Arc<dyn Source> = Arc::new(from);
+    let to = Memory::new();
+    let copied = copy_all(&from, &to, CopyOptions::default()).await.unwrap();
+    assert_eq!(copied.len(), 2);
+    let tags: Vec<Tag> = to.tags().try_collect().await.unwrap();
+    assert_eq!(tags, ["1".parse().unwrap(), tag]);
+}
+
+#[tokio::test]
 async fn no_tag_goes_before_what_is_about_it_whatever_other_tag_was_first() {
     let (from, index) = index_of_two().await;
     from.tag(&index, &"latest".parse().unwrap()).await.unwrap();

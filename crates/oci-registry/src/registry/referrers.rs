@@ -2,7 +2,8 @@
 //!
 //! A registry that keeps lists of referrers answers them in pages, and says at each push that it took note. One that
 //! keeps none says so in many ways: "not found", a web page, a redirect to one. There, clients keep the list themselves,
-//! in an index under a tag made from the subject's digest.
+//! in an index under a tag made from the subject's digest. Some registries resolve this tag as the digest: then the
+//! subject itself is found there, and counts as absent.
 //!
 //! Such an index is read, changed and written again while others do the same, and no registry is known to honour a
 //! condition on the write. So after each write it is looked at once more, later than another writer takes from reading to
@@ -58,6 +59,10 @@ enum Error {
     ))]
     NotAList { subject: Digest, list: Reference },
     #[snafu(display(
+        "failed to change the list of what refers to {subject}: the registry resolves `{list}` as the digest of the subject"
+    ))]
+    Alias { subject: Digest, list: Reference },
+    #[snafu(display(
         "gave up on the list of what refers to {subject}: others wrote to `{list}` {MAX_ROUNDS} times meanwhile"
     ))]
     Contested { subject: Digest, list: Reference },
@@ -78,6 +83,7 @@ impl Failure for Error {
             Self::List { source, .. } | Self::Change { source, .. } => source.kind(),
             Self::ParsePage { .. } | Self::TooMany { .. } => ErrorKind::Protocol,
             Self::NotAList { .. } | Self::Contested { .. } => ErrorKind::Conflict,
+            Self::Alias { .. } => ErrorKind::Unsupported,
         }
     }
 
@@ -86,6 +92,7 @@ impl Failure for Error {
             Self::NotAList { list, .. } => vec![format!(
                 "the manifest itself was stored; move `{list}` away and push again to have it listed"
             )],
+            Self::Alias { .. } => vec!["the manifest itself was stored".into()],
             Self::Contested { .. } => {
                 vec!["the manifest itself was stored; repeat the push to have it listed".into()]
             }
@@ -119,20 +126,7 @@ pub(super) fn list(
     subject: Digest,
     artifact_type: Option<MediaType>,
 ) -> DescriptorStream {
-    let mut first = repository.url(&format!("referrers/{subject}"));
-    if let Some(artifact_type) = &artifact_type {
-        first
-            .query_pairs_mut()
-            .append_pair("artifactType", artifact_type.as_str());
-    }
-    let listing = Listing {
-        trail: Trail::new(first, repository.secrets()),
-        repository,
-        subject,
-        artifact_type,
-        entries: VecDeque::new(),
-        seen: HashSet::new(),
-    };
+    let listing = Listing::new(repository, subject, artifact_type);
     futures_util::stream::try_unfold(listing, |mut listing| async move {
         let found = listing.next().await;
         let found = found.with_context(|_| ListSnafu {
@@ -143,7 +137,37 @@ pub(super) fn list(
     .boxed()
 }
 
+/// Whether the registry answers a list of the referrers of `subject`.
+pub(super) async fn has_list(repository: &Repository, subject: &Digest) -> crate::Result<bool> {
+    let mut listing = Listing::new(repository.clone(), subject.clone(), None);
+    let Some(first) = listing.trail.step()? else {
+        return Ok(false);
+    };
+    let answer = listing.fetch(first).await;
+    let answer = answer.with_context(|_| ListSnafu {
+        subject: listing.subject(),
+    })?;
+    Ok(answer.is_some())
+}
+
 impl Listing {
+    fn new(repository: Repository, subject: Digest, artifact_type: Option<MediaType>) -> Self {
+        let mut first = repository.url(&format!("referrers/{subject}"));
+        if let Some(artifact_type) = &artifact_type {
+            first
+                .query_pairs_mut()
+                .append_pair("artifactType", artifact_type.as_str());
+        }
+        Self {
+            trail: Trail::new(first, repository.secrets()),
+            repository,
+            subject,
+            artifact_type,
+            entries: VecDeque::new(),
+            seen: HashSet::new(),
+        }
+    }
+
     fn subject(&self) -> Reference {
         self.repository.reference().with(self.subject.clone())
     }
@@ -170,39 +194,10 @@ impl Listing {
 
     /// The entries of one page; instead of the first, the entries that clients keep where the registry has no list.
     async fn page(&mut self, step: Step) -> crate::Result<Vec<Descriptor>> {
-        let accepted = HeaderValue::from_static("application/vnd.oci.image.index.v1+json");
-        let request = Request::new(Method::GET, step.url)
-            .header(header::ACCEPT, accepted)
-            .for_stranger(step.is_stranger)
-            .within_origin();
-        let answer = match self.repository.send(request).await {
-            Ok(answer) => answer,
-            // What leads away from the registry leads to a web page. Where something else is amiss with the registry, it
-            // is amiss with the next request as well.
-            Err(error) if error.kind() == ErrorKind::Protocol && self.trail.is_first() => {
-                return self.kept().await;
-            }
-            Err(error) => return Err(error),
+        let Some(answer) = self.fetch(step).await? else {
+            return self.kept().await;
         };
         let response = &answer.response;
-        if !response.status.is_success() {
-            let refusal = response::refusal(self.repository.registry(), answer).await;
-            let has_no_lists = match refusal.kind() {
-                ErrorKind::NotFound => !is_repository_unknown(&refusal),
-                kind => kind == ErrorKind::Unsupported,
-            };
-            return if has_no_lists && self.trail.is_first() {
-                self.kept().await
-            } else {
-                Err(refusal)
-            };
-        }
-        let media_type = response
-            .header(header::CONTENT_TYPE.as_str())
-            .map(MediaType::from_content_type);
-        if media_type != Some(MediaType::INDEX) && self.trail.is_first() {
-            return self.kept().await;
-        }
         self.trail.learn(response)?;
         let is_filtered = response.header(FILTERS_APPLIED).is_some_and(|filters| {
             let mut filters = filters.split(',');
@@ -214,7 +209,42 @@ impl Listing {
         Ok(self.wanted(page.manifests, is_filtered))
     }
 
-    /// The entries under the fallback tag. A tag that is absent, or no list, says that there are none.
+    /// Requests one page. `None` for the first page where the registry has no list.
+    async fn fetch(&self, step: Step) -> crate::Result<Option<Answer>> {
+        let accepted = HeaderValue::from_static("application/vnd.oci.image.index.v1+json");
+        let request = Request::new(Method::GET, step.url)
+            .header(header::ACCEPT, accepted)
+            .for_stranger(step.is_stranger)
+            .within_origin();
+        let is_first = self.trail.is_first();
+        let answer = match self.repository.send(request).await {
+            Ok(answer) => answer,
+            // A redirect to another origin leads to a web page. Any other fault of the registry shows again in the
+            // request for the fallback tag.
+            Err(error) if error.kind() == ErrorKind::Protocol && is_first => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let response = &answer.response;
+        if !response.status.is_success() {
+            let refusal = response::refusal(self.repository.registry(), answer).await;
+            let has_no_lists = match refusal.kind() {
+                ErrorKind::NotFound => !is_repository_unknown(&refusal),
+                kind => kind == ErrorKind::Unsupported,
+            };
+            return if has_no_lists && is_first {
+                Ok(None)
+            } else {
+                Err(refusal)
+            };
+        }
+        let media_type = response
+            .header(header::CONTENT_TYPE.as_str())
+            .map(MediaType::from_content_type);
+        let is_list = media_type == Some(MediaType::INDEX) || !is_first;
+        Ok(is_list.then_some(answer))
+    }
+
+    /// The entries under the fallback tag. None if the tag is absent or names other content than a list.
     async fn kept(&self) -> crate::Result<Vec<Descriptor>> {
         let tag = Identifier::Tag(referrers::fallback_tag(&self.subject));
         let request = self.repository.manifest_request(Method::GET, &tag);
@@ -224,7 +254,9 @@ impl Listing {
             Err(error) if is_repository_unknown(&error) => return Err(error),
             manifest => manifest.optional()?,
         };
-        let entries = manifest.as_ref().and_then(referrers::listed);
+        let entries = manifest
+            .as_ref()
+            .and_then(|manifest| referrers::listed(manifest, &self.subject));
         Ok(self.wanted(entries.unwrap_or_default().to_vec(), false))
     }
 
@@ -284,10 +316,16 @@ pub(super) async fn remove(
     }
 }
 
-/// The index under a fallback tag, and the condition that it is still this one.
-struct Kept {
-    index: Index,
-    condition: Option<(HeaderName, HeaderValue)>,
+/// The content of a fallback tag.
+enum Kept {
+    /// The tag is absent.
+    Absent,
+    /// The registry serves the subject itself.
+    Subject,
+    /// A list, and the condition that it is still this one.
+    List(Index, Option<(HeaderName, HeaderValue)>),
+    /// Anything else.
+    Other,
 }
 
 /// Changes the index of a subject's referrers until the change is seen to stay; `edit` says whether there was anything
@@ -309,17 +347,26 @@ async fn change(
         if round > 0 {
             tokio::time::sleep(settled(round)).await;
         }
-        let kept = read(repository, &tag).await.with_context(|_| context())?;
-        let Some(Kept {
-            mut index,
-            condition,
-        }) = kept
-        else {
-            return NotAListSnafu {
-                subject: subject.clone(),
-                list: list(),
+        let kept = read(repository, &tag, subject).await;
+        let subject = subject.clone();
+        let (mut index, condition) = match kept.with_context(|_| context())? {
+            Kept::List(index, condition) => (index, condition),
+            // A tag that was written and still names the subject cannot hold a list.
+            Kept::Subject if round > 0 && failure.is_none() => {
+                return AliasSnafu {
+                    subject,
+                    list: list(),
+                }
+                .fail();
             }
-            .fail();
+            Kept::Absent | Kept::Subject => (Index::new(None, Vec::new()), None),
+            Kept::Other => {
+                return NotAListSnafu {
+                    subject,
+                    list: list(),
+                }
+                .fail();
+            }
         };
         if !edit(&mut index) {
             return Ok(());
@@ -357,8 +404,8 @@ fn settled(round: u32) -> Duration {
     least + exchange::backoff(round)
 }
 
-/// Reads the index under a fallback tag, an empty one where the tag is absent; `None` for other content.
-async fn read(repository: &Repository, tag: &Identifier) -> crate::Result<Option<Kept>> {
+/// Reads what a fallback tag names.
+async fn read(repository: &Repository, tag: &Identifier, subject: &Digest) -> crate::Result<Kept> {
     let request = repository.manifest_request(Method::GET, tag);
     let answer: Answer = repository.send(request).await?;
     let etag = answer.response.headers.get(header::ETAG).cloned();
@@ -367,18 +414,19 @@ async fn read(repository: &Repository, tag: &Identifier) -> crate::Result<Option
     let condition = etag.map(|etag| (header::IF_MATCH, etag));
     let manifest = repository.read_manifest(answer, tag).await.optional()?;
     let Some(manifest) = manifest else {
-        let index = Index::new(None, Vec::new());
-        return Ok(Some(Kept {
-            index,
-            condition: None,
-        }));
+        return Ok(Kept::Absent);
     };
+    if referrers::is_same(&manifest, subject) {
+        return Ok(Kept::Subject);
+    }
     Ok(match manifest.document() {
-        Document::Index(index) if *manifest.media_type() == MediaType::INDEX => Some(Kept {
-            index: index.clone(),
-            condition,
-        }),
-        _ => None,
+        Document::Index(index)
+            if *manifest.media_type() == MediaType::INDEX
+                && referrers::listed(&manifest, subject).is_some() =>
+        {
+            Kept::List(index.clone(), condition)
+        }
+        _ => Kept::Other,
     })
 }
 

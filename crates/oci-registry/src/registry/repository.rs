@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use futures_util::StreamExt;
@@ -21,7 +22,7 @@ use crate::exchange::{Request, Response, Stalls};
 use crate::journal::Observer;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference, RegistryName, RepositoryName, Tag};
-use crate::referrers::DescriptorStream;
+use crate::referrers::{DescriptorStream, is_same};
 use crate::storage::{Delivery, Source, TagStream, Target};
 use crate::transport::{Answer, Transport};
 
@@ -148,6 +149,8 @@ pub struct Repository {
     connections_per_blob: usize,
     /// Idle timeouts of the operation that this value serves, if it serves a single one.
     stalls: Option<Stalls>,
+    /// Whether the registry has answered a list of referrers.
+    lists_referrers: Arc<AtomicBool>,
 }
 
 impl Repository {
@@ -171,6 +174,7 @@ impl Repository {
             path,
             scope,
             connections_per_blob: 1,
+            lists_referrers: Arc::default(),
             stalls: None,
         }
     }
@@ -379,6 +383,16 @@ impl Repository {
             .body(Body::Bytes(manifest.bytes().clone()))
     }
 
+    /// Whether the registry keeps lists of referrers; requested until it has answered one.
+    async fn lists_referrers(&self, subject: &Digest) -> crate::Result<bool> {
+        if self.lists_referrers.load(Ordering::Relaxed) {
+            return Ok(true);
+        }
+        let has_list = referrers::has_list(self, subject).await?;
+        self.lists_referrers.fetch_or(has_list, Ordering::Relaxed);
+        Ok(has_list)
+    }
+
     async fn put_tag(&self, manifest: &Manifest, tag: &Tag, replay: bool) -> crate::Result<()> {
         let identifier = Identifier::Tag(tag.clone());
         let pushed = self.put_manifest(manifest, &identifier, replay).await;
@@ -388,7 +402,7 @@ impl Repository {
         Ok(())
     }
 
-    /// Puts a manifest, and tells whether the registry took note of its subject.
+    /// Puts a manifest, and returns whether the registry answered with the header that names its subject.
     async fn put_manifest(
         &self,
         manifest: &Manifest,
@@ -406,19 +420,19 @@ impl Repository {
                     .resolve(identifier)
                     .await
                     .optional()?
-                    .is_some_and(|held| names(&held.digest, manifest));
+                    .is_some_and(|held| is_same(manifest, &held.digest));
             return if is_held { Ok(false) } else { Err(refusal) };
         }
         let notes_subject = answer.response.header(SUBJECT)
             == manifest.subject().map(|subject| subject.digest.as_str());
         let told = answer.response.header(CONTENT_DIGEST);
         let told = told.and_then(|digest| digest.parse().ok());
-        if told.is_some_and(|digest| names(&digest, manifest)) {
+        if told.is_some_and(|digest| is_same(manifest, &digest)) {
             return Ok(notes_subject);
         }
         // Not every server that answers 200 is a registry.
         let kept = self.resolve(identifier).await.optional()?;
-        let is_kept = kept.is_some_and(|kept| names(&kept.digest, manifest));
+        let is_kept = kept.is_some_and(|kept| is_same(manifest, &kept.digest));
         ensure!(
             is_kept,
             NotKeptSnafu {
@@ -427,12 +441,6 @@ impl Repository {
         );
         Ok(notes_subject)
     }
-}
-
-/// Whether a digest is this manifest's, by whichever algorithm.
-fn names(digest: &Digest, manifest: &Manifest) -> bool {
-    let computed = || Some(digest.algorithm()?.digest(manifest.bytes()));
-    digest == manifest.digest() || computed().as_ref() == Some(digest)
 }
 
 /// Whether reading a file twice would take longer than a request more. What cannot be read is found out later.
@@ -587,12 +595,18 @@ impl Target for Repository {
 
     async fn push_manifest(&self, manifest: &Manifest) -> crate::Result<()> {
         let identifier = Identifier::Digest(manifest.digest().clone());
-        let pushed = self.put_manifest(manifest, &identifier, true).await;
-        let pushed = match (pushed, manifest.subject()) {
-            (Ok(false), Some(subject)) => referrers::add(self, &subject.digest, manifest).await,
-            (pushed, _) => pushed.map(drop),
+        let pushed = async {
+            let notes_subject = self.put_manifest(manifest, &identifier, true).await?;
+            let Some(subject) = manifest.subject() else {
+                return Ok(());
+            };
+            // `OCI-Subject` alone is no proof: a registry may send it and keep no list.
+            if notes_subject && self.lists_referrers(&subject.digest).await? {
+                return Ok(());
+            }
+            referrers::add(self, &subject.digest, manifest).await
         };
-        Ok(pushed.with_context(|_| PushManifestSnafu {
+        Ok(pushed.await.with_context(|_| PushManifestSnafu {
             reference: self.reference.with(identifier),
         })?)
     }

@@ -9,7 +9,7 @@ use oci_registry::{
 };
 
 use crate::scripted::{Asked, Reply, Server};
-use crate::shelf::{Deletes, Shelf};
+use crate::shelf::{Deletes, Served, Shelf};
 use crate::{about, by_tag, listed, packed, places, push, repository, served, tag};
 
 fn fallback(subject: &Manifest) -> String {
@@ -208,20 +208,109 @@ async fn a_fallback_tag_that_is_absent_or_no_list_means_none() {
     assert_eq!(all(&repository, subject.digest()).await.unwrap(), []);
 }
 
-#[tokio::test]
-async fn a_registry_that_takes_note_is_not_helped() {
-    let subject = packed("subject").manifest().clone();
-    let one = about(&subject, "a/one");
+/// Serves a repository whose registry answers a manifest with a subject with `OCI-Subject`, and lists with this reply.
+async fn noting(subject: &Manifest, list: Reply) -> Served {
     let noted = subject.digest().clone();
-    let shelf = Shelf::serve(Deletes::Everything, move |asked, _, shelf| {
+    Shelf::serve(Deletes::Everything, move |asked, _, shelf| {
+        if asked.target.contains("/referrers/") {
+            return Some(list.clone());
+        }
         (asked.method == "PUT").then(|| shelf.answer(asked).header("OCI-Subject", &noted))
     })
-    .await;
-    repository(&shelf.server).push_manifest(&one).await.unwrap();
+    .await
+}
+
+#[tokio::test]
+async fn registry_with_lists_gets_no_fallback_tag() {
+    let subject = packed("subject").manifest().clone();
+    let (one, two) = (about(&subject, "a/one"), about(&subject, "a/two"));
+    let shelf = noting(&subject, page(&[&one])).await;
+    let repository = repository(&shelf.server);
+    repository.push_manifest(&one).await.unwrap();
+    // The list is requested once only.
+    repository.push_manifest(&two).await.unwrap();
+    let place = "/v2/acme/widgets";
     assert_eq!(
         shelf.server.lines(),
-        [format!("PUT /v2/acme/widgets/manifests/{}", one.digest())]
+        [
+            format!("PUT {place}/manifests/{}", one.digest()),
+            format!("GET {place}/referrers/{}", subject.digest()),
+            format!("PUT {place}/manifests/{}", two.digest()),
+        ]
     );
+}
+
+#[tokio::test]
+async fn registry_that_sends_oci_subject_only_gets_fallback_tag() {
+    let subject = packed("subject").manifest().clone();
+    let one = about(&subject, "a/one");
+    let shelf = noting(&subject, Reply::new(404).body("404 page not found")).await;
+    let repository = repository(&shelf.server);
+    repository.push_manifest(&one).await.unwrap();
+    let list = shelf.tagged(&fallback(&subject)).unwrap();
+    assert_eq!(list.as_index().unwrap().manifests, [listed(&one)]);
+    let found = all(&repository, subject.digest()).await.unwrap();
+    assert_eq!(found, [listed(&one)]);
+}
+
+/// An index of two platforms, and a repository whose registry resolves its fallback tag as its digest: until the tag is
+/// set, or always.
+async fn aliased(always: bool) -> (Manifest, Served) {
+    let mut entry = packed("amd64").manifest().descriptor();
+    entry.platform = serde_json::from_str(r#"{"os":"linux","architecture":"amd64"}"#).unwrap();
+    let plain = packed("plain").manifest().descriptor();
+    let subject = index(vec![entry, plain]);
+    let (alias, served) = (fallback(&subject), subject.clone());
+    let shelf = Shelf::serve(Deletes::Everything, move |asked, _, shelf| {
+        let is_alias = asked.method == "GET" && asked.target.ends_with(&alias);
+        (is_alias && (always || !shelf.tags.contains_key(&alias))).then(|| crate::served(&served))
+    })
+    .await;
+    (subject, shelf)
+}
+
+#[tokio::test]
+async fn fallback_tag_that_is_the_subject_lists_nothing() {
+    let (subject, shelf) = aliased(true).await;
+    let found = all(&repository(&shelf.server), subject.digest()).await;
+    assert_eq!(found.unwrap(), []);
+}
+
+#[tokio::test]
+async fn fallback_tag_that_is_the_subject_is_replaced_by_a_list() {
+    let (subject, shelf) = aliased(false).await;
+    let one = about(&subject, "a/one");
+    let repository = repository(&shelf.server);
+    repository.push_manifest(&one).await.unwrap();
+    let found = all(&repository, subject.digest()).await.unwrap();
+    assert_eq!(found, [listed(&one)]);
+}
+
+#[tokio::test]
+async fn fallback_tag_that_stays_the_subject_is_unsupported() {
+    let (subject, shelf) = aliased(true).await;
+    let one = about(&subject, "a/one");
+    let error = repository(&shelf.server)
+        .push_manifest(&one)
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.in_one_line().contains("resolves"), "{error:?}");
+    assert_eq!(shelf.count("PUT", &fallback(&subject)), 1);
+}
+
+#[tokio::test]
+async fn index_of_platforms_under_fallback_tag_is_left_alone() {
+    let (other, _) = aliased(true).await;
+    let subject = packed("subject").manifest().clone();
+    let shelf = Shelf::serve(Deletes::Everything, |_, _, _| None).await;
+    shelf.shelf().put(&fallback(&subject), &other);
+    let repository = repository(&shelf.server);
+    assert_eq!(all(&repository, subject.digest()).await.unwrap(), []);
+    let one = about(&subject, "a/one");
+    let error = repository.push_manifest(&one).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Conflict);
+    assert_eq!(shelf.tagged(&fallback(&subject)), Some(other));
 }
 
 #[tokio::test]
