@@ -18,7 +18,7 @@ use nu_protocol::engine::ArgType;
 use nu_protocol::{DynamicSuggestion, Span};
 use oci_package::{annotation, platform};
 use oci_registry::{
-    CredentialChain, CredentialProvider, Descriptor, Environment, Location, RegistryName,
+    CredentialChain, CredentialProvider, Descriptor, Environment, LocationText, RegistryName,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -212,9 +212,9 @@ impl Offer {
 enum List {
     Registries,
     Repositories(RegistryName),
-    Tags(Location),
-    Targets(Location),
-    Platforms(Location),
+    Tags(LocationText),
+    Targets(LocationText),
+    Platforms(LocationText),
 }
 
 impl List {
@@ -229,10 +229,7 @@ impl List {
             Self::Registries => None,
             Self::Repositories(registry) => Some(registry),
             Self::Tags(location) | Self::Targets(location) | Self::Platforms(location) => {
-                match location {
-                    Location::Registry(reference) => Some(reference.registry()),
-                    Location::Layout { .. } | Location::Archive { .. } => None,
-                }
+                location.registry()
             }
         }
     }
@@ -250,18 +247,21 @@ impl List {
                 names.map_ok(|name| name.to_string()).boxed()
             }
             Self::Tags(location) => {
-                let place = lookup.place(&unwritten(location)).await.ok()?;
+                let asked = lookup.locate(unwritten(location)).await.ok()?;
+                let place = lookup.place(&asked).await.ok()?;
                 let tags = place.content().tags();
                 tags.map_ok(|tag| tag.to_string()).boxed()
             }
             Self::Targets(location) => {
-                let found = lookup.find(&unwritten(location)).await.ok()?;
+                let asked = lookup.locate(unwritten(location)).await.ok()?;
+                let found = lookup.find(&asked).await.ok()?;
                 of_entries(&found, |entry| {
                     entry.annotation(annotation::TARGET).map(str::to_owned)
                 })
             }
             Self::Platforms(location) => {
-                let found = lookup.find(&unwritten(location)).await.ok()?;
+                let asked = lookup.locate(unwritten(location)).await.ok()?;
+                let found = lookup.find(&asked).await.ok()?;
                 of_entries(&found, |entry| {
                     let platform = entry.platform.as_ref();
                     let platform = platform.filter(|platform| platform::is_known(platform));
@@ -273,7 +273,7 @@ impl List {
 }
 
 /// Something to be looked up that stands nowhere: whatever goes wrong is not reported.
-fn unwritten(name: Location) -> Subject<Location> {
+fn unwritten(name: LocationText) -> Subject<LocationText> {
     let span = Span::unknown();
     Subject { name, span }
 }

@@ -173,19 +173,18 @@ pub(crate) fn subject<T: FromStr<Err = oci_registry::Error>>(
     parsed.map(|name| Subject { name, span })
 }
 
-/// Where a part of a name stands in the source code, when the name stands there as it is; which part that is, is found in
-/// the name as it was written.
-pub(crate) fn part_of<T: FromStr + PartialEq>(
+/// The span of a part of a name in the source code, when the name stands there as it is. `find` finds the part in the name
+/// as it is written, or refuses a text that is another name.
+pub(crate) fn part_of(
     engine: &EngineInterface,
-    asked: &Subject<T>,
+    written_at: Span,
     find: impl FnOnce(&str) -> Option<Range<usize>>,
 ) -> Option<Span> {
-    let written = engine.get_span_contents(asked.span).ok()?;
+    let written = engine.get_span_contents(written_at).ok()?;
     let written = std::str::from_utf8(&written).ok()?;
     let text = written.trim_matches(['"', '\'', '`']);
-    let is_name = text.parse::<T>().is_ok_and(|name| name == asked.name);
-    let start = asked.span.start + offset_in(written.as_bytes(), text)?;
-    let part = find(text).filter(|_| is_name)?;
+    let start = written_at.start + offset_in(written.as_bytes(), text)?;
+    let part = find(text)?;
     Some(Span::new(start + part.start, start + part.end))
 }
 

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use nu_plugin::{EngineInterface, EvaluatedCall};
 use nu_protocol::{LabeledError, Signature, Span, Spanned, SyntaxShape};
 use oci_package::{GlibcVersion, Machine, Wanted, platform, tag};
-use oci_registry::{Client, ErrorKind, Identifier, Location, Manifest, Tag};
+use oci_registry::{Client, ErrorKind, Identifier, Location, LocationText, Manifest, Tag};
 
 use crate::input::Subject;
 use crate::missing::{self, Part};
@@ -110,6 +110,17 @@ impl Lookup {
     /// Where relative paths are meant from.
     pub(crate) fn base(&self) -> &Path {
         &self.base
+    }
+
+    /// Separates the path and the name of a location that is read.
+    pub(crate) async fn locate(
+        &self,
+        asked: Subject<LocationText>,
+    ) -> Result<Subject<Location>, LabeledError> {
+        let span = asked.span;
+        let name = asked.name.locate(&self.base).await;
+        let name = name.map_err(|error| error.at(span))?;
+        Ok(Subject { name, span })
     }
 
     /// Opens the place of what was asked about.

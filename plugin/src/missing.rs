@@ -35,8 +35,8 @@ pub(crate) fn report(
     if error.kind() != ErrorKind::NotFound {
         return error.at(asked.span);
     }
-    let at = engine
-        .and_then(|engine| input::part_of(engine, asked, |text| range(part, &asked.name, text)));
+    let find = |text: &str| range(part, &asked.name, text);
+    let at = engine.and_then(|engine| input::part_of(engine, asked.span, find));
     let report = error.at(at.unwrap_or(asked.span));
     let mut help = error.help();
     help.extend(advice(part, &asked.name));
@@ -47,8 +47,17 @@ pub(crate) fn report(
     }
 }
 
-/// Where the part stands in the name as it was written.
+/// The range of the part in the name as it was written; `None` if this text is another name.
 fn range(part: Part, name: &Location, text: &str) -> Option<Range<usize>> {
+    let is_name = match name {
+        Location::Registry(reference) => text
+            .parse::<Reference>()
+            .is_ok_and(|parsed| parsed == *reference),
+        Location::Layout { .. } | Location::Archive { .. } => text == name.to_string(),
+    };
+    if !is_name {
+        return None;
+    }
     let identifier = name.identifier().map(|identifier| identifier.to_string());
     let end = identifier
         .as_ref()
@@ -98,6 +107,8 @@ fn of_repository(reference: &Reference) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use oci_registry::LocationText;
+
     use super::*;
 
     #[test]
@@ -115,7 +126,8 @@ mod tests {
             ("oci:some/where:1", Part::Manifest, Some("1")),
             ("oci-archive:a.tar", Part::Place, Some("a.tar")),
         ] {
-            let location = name.parse().unwrap();
+            let text: LocationText = name.parse().unwrap();
+            let location = text.locate_target(std::path::Path::new("")).unwrap();
             let found = range(part, &location, name).map(|range| &name[range]);
             assert_eq!(found, expected, "{name} {part:?}");
         }

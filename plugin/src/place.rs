@@ -5,9 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_registry::{
-    Access, Archive, Cache, Client, Delete, Identifier, Layout, Location, Result, Source, Target,
-};
+use oci_registry::{Cache, Client, Delete, Identifier, Location, Result, Source, Target};
 
 /// A place that was opened to be read from, to be written to or to delete from. Cheap to clone.
 #[derive(Debug)]
@@ -48,20 +46,14 @@ impl<S: ?Sized> Place<S> {
 }
 
 impl Place {
-    /// Opens the place of this location for reading; its path is meant from `base`.
+    /// Opens a location for reading, with a relative path resolved against `base`.
     pub(crate) async fn open(client: &Client, location: &Location, base: &Path) -> Result<Self> {
         let location = absolute(location, base);
-        let content: Arc<dyn Source> = match &location {
-            Location::Registry(reference) => Arc::new(client.repository(reference, Access::Pull)?),
-            Location::Layout { directory, .. } => Arc::new(Layout::open(directory).await?),
-            Location::Archive { file, format, .. } => {
-                Arc::new(Archive::open(file, format.clone()).await?)
-            }
-        };
+        let content = client.open_source(&location, base).await?;
         Ok(Self::new(content, &location))
     }
 
-    /// What is read from, through what has been read before where that is worth it: at a registry.
+    /// The source to read from: of a registry, through the cache of what was read before.
     pub(crate) fn cached_by(&self, cache: Option<&Cache>) -> Arc<dyn Source> {
         let source = Arc::clone(&self.content);
         match (cache, &self.location) {
@@ -72,41 +64,31 @@ impl Place {
 }
 
 impl Place<dyn Target> {
-    /// Opens the place of this location for writing. A directory is made when it is not there.
+    /// Opens a location for writing. A directory is created when it does not exist.
     pub(crate) async fn open_to_write(
         client: &Client,
         location: &Location,
         base: &Path,
     ) -> Result<Self> {
         let location = absolute(location, base);
-        let content: Arc<dyn Target> = match &location {
-            Location::Registry(reference) => Arc::new(client.repository(reference, Access::Push)?),
-            Location::Layout { directory, .. } => Arc::new(Layout::create(directory).await?),
-            Location::Archive { file, format, .. } => {
-                Arc::new(Archive::create(file, format.clone()).await?)
-            }
-        };
+        let content = client.open_target(&location, base).await?;
         Ok(Self::new(content, &location))
     }
 }
 
-/// A place that lets go of what is in it.
+/// A place whose content can be deleted.
 pub(crate) type Shelf = dyn Delete;
 
 impl Place<Shelf> {
-    /// Opens the place of this location for deleting; nothing where that cannot be done, in an archive.
+    /// Opens a location for deleting; `None` for an archive, from which nothing can be deleted.
     pub(crate) async fn open_to_delete(
         client: &Client,
         location: &Location,
         base: &Path,
     ) -> Result<Option<Self>> {
         let location = absolute(location, base);
-        let content: Arc<Shelf> = match &location {
-            Location::Registry(reference) => Arc::new(client.repository(reference, Access::Push)?),
-            Location::Layout { directory, .. } => Arc::new(Layout::open(directory).await?),
-            Location::Archive { .. } => return Ok(None),
-        };
-        Ok(Some(Self::new(content, &location)))
+        let content = client.open_deletable(&location, base).await?;
+        Ok(content.map(|content| Self::new(content, &location)))
     }
 }
 

@@ -3,10 +3,12 @@
 //! Owns how an error looks in the shell: its message, a label at the argument that caused it, a code that scripts can
 //! branch on, advice, and each cause by itself; and warnings beside a table. Does not own any wording of the core's errors.
 
+use std::collections::HashSet;
 use std::error::Error;
+use std::sync::{Mutex, PoisonError};
 
 use nu_protocol::{LabeledError, Span};
-use oci_registry::ErrorKind;
+use oci_registry::{ErrorKind, Observer, Step};
 
 /// An error of either library, with a label at `span`.
 pub(crate) trait Report: Error {
@@ -78,17 +80,31 @@ pub(crate) fn new(
         .with_label(label, span)
 }
 
-/// Says why cells of a single row are empty, beside the table: an error in a cell would end whatever reads it.
+/// Prints why cells of a single row are empty, beside the table: an error in a cell would end whatever reads it.
+pub(crate) fn warn_of_row(name: &str, error: &oci_registry::Error) {
+    let why = error.in_one_line();
+    warn(&format!("`{name}` could not be looked at: {why}"));
+}
+
+/// An observer that prints one warning for each place that lists names which cannot be used.
+pub(crate) fn list_observer() -> Observer {
+    let warned = Mutex::new(HashSet::new());
+    Observer::new(move |step| {
+        if let Step::OmittedNames(omitted) = step {
+            let mut warned = warned.lock().unwrap_or_else(PoisonError::into_inner);
+            if warned.insert(omitted.place().to_owned()) {
+                warn(&omitted.to_string());
+            }
+        }
+    })
+}
+
 #[expect(
     clippy::print_stderr,
     reason = "the shell has no other way for a plugin to say something beside its answer"
 )]
-pub(crate) fn warn_of_row(name: &str, error: &oci_registry::Error) {
-    let why = error.in_one_line();
-    eprintln!(
-        "Warning: {}",
-        shown(&format!("`{name}` could not be looked at: {why}"))
-    );
+fn warn(message: &str) {
+    eprintln!("Warning: {}", shown(message));
 }
 
 /// What stands under the argument.

@@ -15,6 +15,7 @@ use crate::OciPlugin;
 use crate::connection::Surroundings;
 use crate::input::{Asked, Subject};
 use crate::lookup::Lookup;
+use crate::report;
 use crate::runtime::Rows;
 use crate::settings::Settings;
 
@@ -77,7 +78,9 @@ impl<'a> Session<'a> {
 
     /// A client with the connections and tokens of the calls before.
     pub(crate) fn client(&self) -> Client {
-        self.plugin.connections.client(&self.surroundings)
+        let client = self.plugin.connections.client(&self.surroundings);
+        // Not for completions, which share the client: there a note would disturb the command line that is typed.
+        client.with_list_observer(report::list_observer())
     }
 
     /// What was read from registries before, by whoever has this home directory.

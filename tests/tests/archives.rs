@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use e2e::layout::Layout;
 use e2e::program::Home;
 use e2e::require;
 use oci_registry::{
-    Archive, ArchiveFormat, Blob, ExportOptions, Identifier, ImageManifest, Location, Manifest,
-    MediaType, Source, Target, export,
+    Archive, ArchiveFormat, Blob, ExportOptions, Identifier, ImageManifest, Location, LocationText,
+    Manifest, MediaType, Source, Target, export,
 };
 
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
@@ -18,9 +19,10 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime starts").block_on(work)
 }
 
-/// Opens the archive of a location that is written as people write it.
+/// Opens the archive of a location.
 async fn open(text: &str, make: bool) -> (Archive, Identifier) {
-    let location: Location = text.parse().expect("a location");
+    let written: LocationText = text.parse().expect("a location");
+    let location = written.locate(Path::new("")).await.expect("a name");
     let Some(identifier) = location.identifier() else {
         panic!("`{text}` names no image");
     };
@@ -154,4 +156,101 @@ fn what_skopeo_writes_is_read() {
     let opened = block_on(Archive::open(home.path().join("docker-archive"), format)).unwrap();
     let found = block_on(opened.manifest(&Identifier::Tag("2.0".parse().unwrap()))).unwrap();
     assert!(found.as_image().is_some());
+}
+
+/// Skopeo's copies of two artifacts to a layout or archive, under full names.
+fn named_by_skopeo(home: &Home, kind: &str, names: &[&str]) {
+    let ours = at("oci-archive", &home.path().join("ours.tar"), "1.0");
+    block_on(write(&ours));
+    for name in names {
+        let theirs = at(kind, &home.path().join("theirs"), name);
+        home.skopeo(["copy", &ours, &theirs]).succeeds();
+    }
+}
+
+#[test]
+fn full_names_of_skopeo_are_listed_and_copied_as_tags() {
+    require!(Skopeo);
+    for kind in ["oci", "oci-archive"] {
+        let home = Home::new();
+        named_by_skopeo(&home, kind, &["localhost/acme/f:1.0.0"]);
+        let cargo_oci = |arguments: &[&str]| {
+            let run = home.cargo_oci(arguments.iter().copied());
+            run.within(home.path()).succeeds().stdout
+        };
+        let place = format!("{kind}:theirs");
+        assert_eq!(cargo_oci(&["tags", &place]), "1.0.0\n", "{kind}");
+        let manifest = |place: &str| cargo_oci(&["manifest", place]);
+        let full = manifest(&format!("{place}:localhost/acme/f:1.0.0"));
+        assert_eq!(full, manifest(&format!("{place}:1.0.0")));
+        assert_eq!(full, manifest(&place), "highest release");
+        cargo_oci(&["copy", "--all-tags", &place, "oci:mirror"]);
+        assert_eq!(cargo_oci(&["tags", "oci:mirror"]), "1.0.0\n");
+        cargo_oci(&[
+            "copy",
+            &format!("{place}:localhost/acme/f:1.0.0"),
+            "oci:other",
+        ]);
+        assert_eq!(cargo_oci(&["tags", "oci:other"]), "1.0.0\n");
+    }
+}
+
+#[test]
+fn names_of_skopeo_without_a_tag_are_listed_with_digest() {
+    require!(Skopeo);
+    let home = Home::new();
+    named_by_skopeo(&home, "oci", &["acme/f:1", "acme/g:1", "acme/h", "2.0.0"]);
+    let run = home.cargo_oci(["tags", "oci:theirs"]);
+    let run = run.within(home.path()).succeeds();
+    let layout = Layout::open(home.path().join("theirs"));
+    let digest = layout.digest("acme/g:1").unwrap();
+    let digest = digest.as_str();
+    let expected = format!("2.0.0\nacme/f:1@{digest}\nacme/g:1@{digest}\nacme/h@{digest}\n");
+    assert_eq!(run.stdout, expected);
+    assert!(
+        run.stderr.contains("note: 3 names listed by `oci:"),
+        "{run}"
+    );
+    let long = home.cargo_oci(["tags", "oci:theirs", "--long"]);
+    let long = long.within(home.path()).succeeds().stdout;
+    assert_eq!(long.lines().filter(|line| line.contains(digest)).count(), 4);
+    let listed = home.cargo_oci(["manifest", &format!("oci:theirs:acme/f:1@{digest}")]);
+    listed.within(home.path()).succeeds();
+    let unclear = home.cargo_oci(["manifest", "oci:theirs:1"]);
+    let unclear = unclear.within(home.path()).fails_with(4);
+    assert!(
+        unclear.stderr.contains("2 names end with this tag"),
+        "{unclear}"
+    );
+    let mirror = home.cargo_oci(["copy", "--all-tags", "oci:theirs", "oci:mirror"]);
+    let mirror = mirror.within(home.path()).succeeds();
+    assert!(
+        mirror.stderr.contains("note: 3 names listed by `oci:"),
+        "{mirror}"
+    );
+}
+
+#[test]
+fn layout_without_tags_is_read_by_a_full_name() {
+    require!(Skopeo);
+    let home = Home::new();
+    named_by_skopeo(&home, "oci", &["localhost/acme/f"]);
+    let bare = home.cargo_oci(["manifest", "oci:theirs"]);
+    let bare = bare.within(home.path()).fails_with(4);
+    let help = "write a name in full, such as `oci:theirs:localhost/acme/f`";
+    assert!(bare.stderr.contains(help), "{bare}");
+    let full = home.cargo_oci(["manifest", "oci:theirs:localhost/acme/f"]);
+    full.within(home.path()).succeeds();
+}
+
+#[test]
+fn new_layout_and_archive_take_a_plain_tag_only() {
+    let home = Home::new();
+    let ours = at("oci-archive", &home.path().join("ours.tar"), "1.0");
+    block_on(write(&ours));
+    for target in ["oci:new:acme/f", "oci-archive:new:acme/f"] {
+        let copy = home.cargo_oci(["copy", &ours, target]);
+        copy.within(home.path()).fails_with(2);
+        assert!(!home.path().join("new").exists());
+    }
 }

@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 
-use e2e::loopback::DeadHost;
+use e2e::loopback::{DeadHost, Server, body};
 use e2e::program::Home;
 use e2e::registry::Registry;
 use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
 use e2e::token::TokenPolicy;
+use hyper::Response;
 use serde_json::Value;
 
 #[test]
@@ -424,4 +425,26 @@ fn credentials_reach_every_verb() {
     home.cargo_oci(["delete", &format!("{copy}:latest"), "--yes"])
         .succeeds();
     assert_eq!(registry.tags("copy"), ["1.2.3"]);
+}
+
+#[test]
+fn invalid_names_are_left_out_with_one_note() {
+    let server = Server::start(async |request| {
+        Response::new(body(if request.uri().path().ends_with("/tags/list") {
+            r#"{"tags":["1.0.0","<none>","a b"]}"#
+        } else {
+            r#"{"repositories":["acme/some","Acme"]}"#
+        }))
+    });
+    let (home, host) = (Home::new(), server.host());
+    let place = format!("{host}/acme/some");
+    let tags = home.cargo_oci(["tags", &place]).succeeds();
+    assert_eq!(tags.stdout, "1.0.0\n");
+    let note =
+        format!("note: 2 names listed by `{place}` are not valid and left out: `<none>`, `a b`\n");
+    assert_eq!(tags.stderr, note);
+    let catalog = home.cargo_oci(["catalog", &host.to_string()]).succeeds();
+    assert_eq!(catalog.stdout, format!("{place}\n"));
+    let note = format!("note: 1 name listed by `{host}` is not valid and left out: `Acme`\n");
+    assert_eq!(catalog.stderr, note);
 }

@@ -1,9 +1,9 @@
 //! Names on the command line, as clap reads them: strictly, and with more to say of a wrong one than clap can.
 
-use oci_registry::{Location, RegistryName};
+use oci_registry::{LocationText, RegistryName};
 
-/// Parses a place that artifacts are in, for clap.
-pub(crate) fn location(text: &str) -> Result<Location, Complaint> {
+/// Parses the location of artifacts, for clap.
+pub(crate) fn location(text: &str) -> Result<LocationText, Complaint> {
     text.parse().map_err(Complaint)
 }
 

@@ -4,7 +4,7 @@
 //! is no text for people here: a list, a tree and a page are each drawn by the verb that shows them.
 
 use oci_package::{Comparison, Details, InspectedFile, InspectedTarget, Inspection};
-use oci_registry::{Annotations, Descriptor, Digest, Location, MediaType, Tag};
+use oci_registry::{Annotations, Descriptor, Digest, Location, MediaType, OtherName, Tag};
 use serde::Serialize;
 
 use crate::message::inert;
@@ -105,11 +105,26 @@ pub(crate) struct File<'a> {
 impl<'a> Finding<'a> {
     /// A tag, and what it names as far as that was asked for and found.
     pub(crate) fn tag(place: &Location, tag: &'a Tag, named: Option<&'a Details>) -> Self {
+        let reference = place.with(tag.clone()).to_string();
+        Self::entry(tag.as_str(), reference, named)
+    }
+
+    /// A name that no tag stands for, and its manifest as far as that was asked for and found.
+    pub(crate) fn other_name(
+        place: &Location,
+        other: &'a OtherName,
+        named: Option<&'a Details>,
+    ) -> Self {
+        let reference = place.with(other.digest.clone()).to_string();
+        Self::entry(&other.name, reference, named)
+    }
+
+    fn entry(name: &'a str, reference: String, named: Option<&'a Details>) -> Self {
         let summary = named.map(|named| &named.summary);
         let platforms = summary.map(|summary| summary.platforms.iter().map(ToString::to_string));
         Self::Tag {
-            name: tag.as_str(),
-            reference: place.with(tag.clone()).to_string(),
+            name,
+            reference,
             size: summary.and_then(|summary| summary.size),
             created: summary.and_then(|summary| summary.created.as_deref()),
             targets: summary.map(|summary| &summary.targets[..]),

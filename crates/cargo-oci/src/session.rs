@@ -1,11 +1,12 @@
 //! What all verbs share: the user's surroundings, and the way to registries, directories and archives.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_registry::{
-    Access, Archive, Client, ClientOptions, CredentialProvider, Delete, Digest, Environment,
-    Layout, Location, Memory, Observer, Optional, RegistryName, Source, Step, Target,
+    Client, ClientOptions, CredentialProvider, Delete, Digest, Environment, Location, LocationText,
+    Memory, Observer, Optional, RegistryName, Source, Step, Target,
 };
 
 use crate::cargo;
@@ -48,6 +49,7 @@ impl Session {
         let identity = flags.cert_file.as_ref().zip(flags.key_file.as_ref());
         options.identity =
             identity.map(|(chain, key)| (environment.resolve(chain), environment.resolve(key)));
+        let noted = Mutex::new(HashSet::new());
         options.observer = Observer::new(move |step| match step {
             Step::Request {
                 method,
@@ -63,6 +65,13 @@ impl Session {
             }
             Step::Ignored { from, what } => {
                 reporter.note(format_args!("ignored what `{from}` asks for: {what}"));
+            }
+            Step::OmittedNames(omitted) => {
+                // A command may list the same place several times.
+                let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+                if noted.insert(omitted.place().to_owned()) {
+                    reporter.note(omitted);
+                }
             }
             _ => {}
         });
@@ -110,22 +119,24 @@ impl Session {
         Ok(self.client.registry(name)?)
     }
 
-    /// A place to read from.
-    pub(crate) async fn source(&self, location: &Location) -> Result<Arc<dyn Source>, Error> {
-        Ok(match location {
-            Location::Registry(reference) => {
-                Arc::new(self.client.repository(reference, Access::Pull)?)
-            }
-            Location::Layout { directory, .. } => {
-                Arc::new(Layout::open(self.resolve(directory)).await?)
-            }
-            Location::Archive { file, format, .. } => {
-                Arc::new(Archive::open(self.resolve(file), format.clone()).await?)
-            }
-        })
+    /// Separates the path and the name of a location that is read.
+    pub(crate) async fn locate(&self, written: &LocationText) -> Result<Location, Error> {
+        Ok(written.locate(self.environment.current_dir()).await?)
     }
 
-    /// A place to look at as if it were written to: a directory that is not there is as good as empty, and is not made.
+    /// Separates the path and the name of a location that is written to.
+    pub(crate) fn locate_target(&self, written: &LocationText) -> Result<Location, Error> {
+        Ok(written.locate_target(self.environment.current_dir())?)
+    }
+
+    /// A place to read from.
+    pub(crate) async fn source(&self, location: &Location) -> Result<Arc<dyn Source>, Error> {
+        let base = self.environment.current_dir();
+        Ok(self.client.open_source(location, base).await?)
+    }
+
+    /// A place to be read as if it were written to: a directory that does not exist is as good as empty, and is not
+    /// created.
     pub(crate) async fn prospective_target(
         &self,
         location: &Location,
@@ -133,70 +144,42 @@ impl Session {
         match location {
             // Nothing is written to either of them before something is pushed.
             Location::Registry(_) | Location::Archive { .. } => self.target(location).await,
-            Location::Layout { directory, .. } => Ok(
-                match Layout::open(self.resolve(directory)).await.optional()? {
-                    Some(layout) => Arc::new(layout),
-                    None => Arc::new(Memory::new()),
-                },
-            ),
+            Location::Layout { .. } => {
+                let base = self.environment.current_dir();
+                let layout = self.client.open_existing(location, base).await.optional()?;
+                Ok(layout.unwrap_or_else(|| Arc::new(Memory::new())))
+            }
         }
     }
 
-    /// A place to write to; a directory is made when it is not there.
+    /// A place to write to; a directory is created when it does not exist.
     pub(crate) async fn target(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
-        Ok(match location {
-            Location::Registry(reference) => {
-                Arc::new(self.client.repository(reference, Access::Push)?)
-            }
-            Location::Layout { directory, .. } => {
-                Arc::new(Layout::create(self.resolve(directory)).await?)
-            }
-            Location::Archive { file, format, .. } => {
-                Arc::new(Archive::create(self.resolve(file), format.clone()).await?)
-            }
-        })
+        let base = self.environment.current_dir();
+        Ok(self.client.open_target(location, base).await?)
     }
 
     /// A place to copy to: as [`Session::target`], but an archive is written when everything is there, and only once.
     pub(crate) async fn gathering(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
-        match location {
-            Location::Archive { file, format, .. } => {
-                let archive = Archive::create(self.resolve(file), format.clone()).await?;
-                Ok(Arc::new(archive.written_once()))
-            }
-            _ => self.target(location).await,
-        }
+        let base = self.environment.current_dir();
+        Ok(self.client.open_gathering(location, base).await?)
     }
 
-    /// A place to change that must be there already; nothing is made.
+    /// A place to change that must exist; nothing is created.
     pub(crate) async fn existing(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
-        Ok(match location {
-            Location::Registry(_) => self.target(location).await?,
-            Location::Layout { directory, .. } => {
-                Arc::new(Layout::open(self.resolve(directory)).await?)
-            }
-            Location::Archive { file, format, .. } => {
-                Arc::new(Archive::open(self.resolve(file), format.clone()).await?)
-            }
-        })
+        let base = self.environment.current_dir();
+        Ok(self.client.open_existing(location, base).await?)
     }
 
-    /// A place to take content away from.
+    /// A place to delete from.
     pub(crate) async fn deletable(&self, location: &Location) -> Result<Arc<dyn Delete>, Error> {
-        Ok(match location {
-            Location::Registry(reference) => {
-                Arc::new(self.client.repository(reference, Access::Push)?)
-            }
-            Location::Layout { directory, .. } => {
-                Arc::new(Layout::open(self.resolve(directory)).await?)
-            }
-            Location::Archive { .. } => {
-                let place = location.whole_repository();
-                return Err(Error::usage(format!(
-                    "failed to take anything away from `{place}`: an archive is written as a whole"
-                ))
-                .help("copy what is to stay into another archive"));
-            }
+        let base = self.environment.current_dir();
+        let opened = self.client.open_deletable(location, base).await?;
+        opened.ok_or_else(|| {
+            let place = location.whole_repository();
+            Error::usage(format!(
+                "failed to take anything away from `{place}`: an archive is written as a whole"
+            ))
+            .help("copy what is to stay into another archive")
         })
     }
 

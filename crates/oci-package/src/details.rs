@@ -112,6 +112,15 @@ impl Survey {
         details.scan(false, up_to_error).boxed()
     }
 
+    /// The details of a manifest by its digest; `None` when it is absent or of a kind that is no longer read.
+    ///
+    /// # Errors
+    ///
+    /// As [`Survey::tags`]; the fault of a single document is an error, too ([`is_of_one_document`]).
+    pub async fn details(&self, digest: &Digest) -> Result<Option<Details>> {
+        self.0.details(digest.clone().into()).await
+    }
+
     /// What is said about a manifest of this place: by its annotations; where they leave something out, by the labels of its
     /// image config; of an index, by its entries and then by the first manifest in it.
     pub async fn annotations(&self, manifest: &Manifest) -> Result<Annotations> {
@@ -143,7 +152,7 @@ fn begin<T: Send + 'static>(
 
 impl Inner {
     async fn tag(self: Arc<Self>, tag: Tag) -> Result<TagDetails> {
-        let (named, unreadable) = match self.details(&tag).await {
+        let (named, unreadable) = match self.details(tag.clone().into()).await {
             Ok(named) => (named, None),
             Err(error) if is_of_one_document(&error) => (None, Some(error)),
             Err(error) => return Err(error),
@@ -155,8 +164,8 @@ impl Inner {
         })
     }
 
-    async fn details(&self, tag: &Tag) -> Result<Option<Details>> {
-        let Some(manifest) = self.manifest(tag.clone().into()).await? else {
+    async fn details(&self, identifier: Identifier) -> Result<Option<Details>> {
+        let Some(manifest) = self.manifest(identifier).await? else {
             return Ok(None);
         };
         Ok(Some(Details {

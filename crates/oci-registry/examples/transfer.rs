@@ -14,9 +14,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt};
 use oci_registry::{
-    Access, Annotations, Archive, Blob, Client, ClientOptions, CopyOptions, Environment, Extract,
-    FileName, Identifier, Layout, Location, MediaType, Meter, Packed, Source, Tag, Target,
-    UnpackOptions, copy, unpack,
+    Access, Annotations, Blob, Client, ClientOptions, CopyOptions, Environment, Extract, FileName,
+    LocationText, MediaType, Meter, Packed, Source, Tag, Target, UnpackOptions, copy, unpack,
 };
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -144,17 +143,12 @@ async fn tags(client: &Client, of: &str) -> Outcome<()> {
 }
 
 async fn open(client: &Client, text: &str) -> Outcome<(Arc<dyn Target>, Tag)> {
-    let location: Location = text.parse()?;
-    let Some(Identifier::Tag(tag)) = location.identifier() else {
+    let here = Path::new("");
+    let location = text.parse::<LocationText>()?.locate_target(here)?;
+    let Some(tag) = location.tag().cloned() else {
         return Err("name a tag".into());
     };
-    let target: Arc<dyn Target> = match &location {
-        Location::Registry(reference) => Arc::new(client.repository(reference, Access::Push)?),
-        Location::Layout { directory, .. } => Arc::new(Layout::create(directory).await?),
-        Location::Archive { file, format, .. } => {
-            Arc::new(Archive::create(file, format.clone()).await?)
-        }
-    };
+    let target = client.open_target(&location, here).await?;
     Ok((target, tag))
 }
 

@@ -25,26 +25,30 @@ use futures_util::StreamExt;
 use snafu::{OptionExt, ResultExt, ensure};
 
 use self::error::{
-    AmbiguousSnafu, Error, NoArchiveSnafu, NoBlobSnafu, NoManifestSnafu, NoNameSnafu,
-    NotAnImageSnafu, ReadSnafu, StrangeSnafu, WriteSnafu, WrongDigestSnafu,
+    AmbiguousSnafu, Error, NoArchiveSnafu, NoBlobSnafu, NoManifestSnafu, NoNameSnafu, NoNamedSnafu,
+    NotAnImageSnafu, ReadSnafu, StrangeSnafu, UnclearSnafu, WriteSnafu, WrongDigestSnafu,
 };
 pub(crate) use self::index::{Section, Span};
 use self::state::{State, Stored};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::Optional;
-use crate::layout;
+use crate::journal::{Observer, OmittedNames};
+use crate::layout::{self, Named};
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{ArchiveFormat, Identifier, Location, Tag};
-use crate::referrers::{self, DescriptorStream};
-use crate::storage::{Delivery, Source, TagStream, Target};
+use crate::referrers::{self, DescriptorStream, walk::Listed as _};
+use crate::storage::{Delivery, OtherName, Source, TagStream, Target};
 
 /// How much of a blob is read at once.
 const PIECE: usize = 256 << 10;
 
 /// A repository in one file. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Archive(Arc<Inner>);
+pub struct Archive {
+    inner: Arc<Inner>,
+    observer: Observer,
+}
 
 #[derive(Debug)]
 struct Inner {
@@ -94,29 +98,54 @@ impl Archive {
     #[must_use]
     pub fn written_once(self) -> Self {
         let state = self.state().clone();
-        let Inner { path, format, .. } = &*self.0;
-        Self(Arc::new(Inner {
+        let Inner { path, format, .. } = &*self.inner;
+        let inner = Arc::new(Inner {
             path: path.clone(),
             format: format.clone(),
             state: Mutex::new(state),
             waits: true,
             writing: tokio::sync::Mutex::new(()),
-        }))
+        });
+        let observer = self.observer;
+        Self { inner, observer }
+    }
+
+    /// The same archive, which reports the names that no tag stands for ([`Step::OmittedNames`](crate::Step::OmittedNames))
+    /// to this observer.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Observer) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// The manifest with exactly this name, which may be a full one such as `localhost/acme/widgets:1.0.0`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when no entry of the archive has this name.
+    pub(crate) fn find_name(&self, name: &str) -> crate::Result<Named> {
+        let named = Named::find(&self.state().listing, name);
+        Ok(named.with_context(|| NoNamedSnafu {
+            path: self.path(),
+            name,
+        })?)
     }
 
     fn of(path: PathBuf, format: ArchiveFormat, state: State) -> Self {
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             path,
             format,
             state: Mutex::new(state),
             waits: false,
             writing: tokio::sync::Mutex::new(()),
-        }))
+        });
+        let observer = Observer::default();
+        Self { inner, observer }
     }
 
     /// The archive's file.
     pub fn path(&self) -> &Path {
-        &self.0.path
+        &self.inner.path
     }
 
     /// Writes the file when something was pushed since, for an artifact that is to be found by its digest only. Setting a
@@ -127,13 +156,16 @@ impl Archive {
     /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when somebody else has changed the file; [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be written. The
     /// file is then what it was.
     pub async fn finish(&self) -> crate::Result<()> {
-        let _writing = self.0.writing.lock().await;
+        let _writing = self.inner.writing.lock().await;
         let state = self.state().clone();
         self.write(state).await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn stored(&self, digest: &Digest) -> Option<Stored> {
@@ -151,7 +183,7 @@ impl Archive {
         let is_written = {
             let now = self.state();
             let is_same =
-                now.images == state.images && now.listing.manifests == state.listing.manifests;
+                now.images == state.images && now.listing.entries() == state.listing.entries();
             is_same
                 && !state.is_ahead
                 && now.version.is_some()
@@ -160,14 +192,14 @@ impl Archive {
         if is_written {
             return Ok(());
         }
-        let inner = Arc::clone(&self.0);
+        let inner = Arc::clone(&self.inner);
         let written = blocking(move || state.write(&inner.path, &inner.format)).await?;
         let mut now = self.state();
         let since = std::mem::replace(&mut *now, written);
         for (digest, stored) in since.stored {
             now.stored.entry(digest).or_insert(stored);
         }
-        for listed in since.listing.manifests {
+        for listed in since.listing.into_entries() {
             if listed.annotation(layout::REF_NAME).is_none() {
                 now.is_ahead |= now.listing.add(listed);
             }
@@ -178,10 +210,21 @@ impl Archive {
     /// The digest that an identifier means, and the media type it is listed with.
     fn find(&self, identifier: &Identifier) -> Result<(Digest, Option<String>), Error> {
         let state = self.state();
-        let digest = match (identifier, &self.0.format) {
+        let digest = match (identifier, &self.inner.format) {
             (Identifier::Digest(digest), _) => Some(digest.clone()),
             (Identifier::Tag(tag), ArchiveFormat::Oci) => {
-                state.listing.find(tag).map(|listed| listed.digest.clone())
+                let listed = state.listing.find(tag);
+                let names = state.listing.full_names(tag);
+                let (path, is_unclear) = (self.path(), listed.is_none() && !names.is_empty());
+                ensure!(
+                    !is_unclear,
+                    UnclearSnafu {
+                        path,
+                        tag: tag.clone(),
+                        names
+                    }
+                );
+                listed.map(|listed| listed.digest.clone())
             }
             (Identifier::Tag(tag), ArchiveFormat::Docker(name)) => {
                 let found = state.images.find(name.as_ref(), tag);
@@ -196,11 +239,7 @@ impl Archive {
             }
         };
         let digest = digest.with_context(|| self.no_manifest(identifier))?;
-        let listed = state
-            .listing
-            .manifests
-            .iter()
-            .find(|listed| listed.digest == digest);
+        let listed = state.listing.find_digest(&digest);
         let media_type = listed.map(|listed| listed.media_type.to_string());
         Ok((digest, media_type))
     }
@@ -322,16 +361,37 @@ impl Source for Archive {
 
     fn tags(&self) -> TagStream {
         let state = self.state();
-        let tags: Vec<Tag> = match &self.0.format {
+        let tags: Vec<Tag> = match &self.inner.format {
             ArchiveFormat::Oci => {
-                let names = state.listing.manifests.iter();
-                let names = names.filter_map(|entry| entry.annotation(layout::REF_NAME));
-                // An archive of others may hold names that are no tags; they cannot be asked for here.
-                names.filter_map(|name| name.parse().ok()).collect()
+                let names = state.listing.names();
+                names.report_others(self.name(), &self.observer);
+                names.tags().to_vec()
             }
-            ArchiveFormat::Docker(name) => state.images.tags(name.as_ref()),
+            ArchiveFormat::Docker(name) => {
+                let mut omitted = OmittedNames::of(self.name());
+                for (name, digest) in state.images.invalid_names() {
+                    omitted.add(name, Some(digest));
+                }
+                omitted.report(&self.observer);
+                state.images.tags(name.as_ref())
+            }
         };
         futures_util::stream::iter(tags.into_iter().map(Ok)).boxed()
+    }
+
+    async fn other_names(&self) -> crate::Result<Vec<OtherName>> {
+        let state = self.state();
+        Ok(match &self.inner.format {
+            ArchiveFormat::Oci => state.listing.names().others().to_vec(),
+            ArchiveFormat::Docker(_) => {
+                let names = state.images.invalid_names();
+                let names = names.map(|(name, digest)| OtherName {
+                    name: name.to_owned(),
+                    digest: digest.clone(),
+                });
+                names.collect()
+            }
+        })
     }
 
     async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {
@@ -349,12 +409,8 @@ impl Source for Archive {
     }
 
     fn describe(&self, identifier: &Identifier) -> String {
-        Location::Archive {
-            file: self.path().to_owned(),
-            format: self.0.format.clone(),
-            identifier: Some(identifier.clone()),
-        }
-        .to_string()
+        let location = Location::archive(self.path(), self.inner.format.clone());
+        location.with(identifier.clone()).to_string()
     }
 }
 
@@ -413,7 +469,7 @@ impl Target for Archive {
     }
 
     async fn tag(&self, manifest: &Manifest, tag: &Tag) -> crate::Result<()> {
-        let _writing = self.0.writing.lock().await;
+        let _writing = self.inner.writing.lock().await;
         let descriptor = manifest.descriptor();
         let digest = manifest.digest();
         ensure!(
@@ -424,15 +480,15 @@ impl Target for Archive {
             .successors()
             .into_iter()
             .all(|successor| self.has(successor));
-        if self.0.waits {
+        if self.inner.waits {
             // In place: what is pushed meanwhile is not to be lost.
             let mut state = self.state();
-            self.0.name(&mut state, manifest, tag, is_whole)?;
+            self.inner.name(&mut state, manifest, tag, is_whole)?;
             state.is_ahead = true;
             return Ok(());
         }
         let mut state = self.state().clone();
-        self.0.name(&mut state, manifest, tag, is_whole)?;
+        self.inner.name(&mut state, manifest, tag, is_whole)?;
         self.write(state).await
     }
 
@@ -443,7 +499,7 @@ impl Target for Archive {
 
 impl referrers::walk::Listed for Archive {
     async fn roots(&self) -> crate::Result<Vec<Descriptor>> {
-        let entries = self.state().listing.manifests.clone().into_iter();
+        let entries = self.state().listing.entries().to_vec().into_iter();
         Ok(entries.map(layout::Listed::into_descriptor).collect())
     }
 
@@ -453,12 +509,7 @@ impl referrers::walk::Listed for Archive {
     }
 
     fn name(&self) -> String {
-        let whole = Location::Archive {
-            file: self.path().to_owned(),
-            format: self.0.format.clone(),
-            identifier: None,
-        };
-        whole.to_string()
+        Location::archive(self.path(), self.inner.format.clone()).to_string()
     }
 }
 

@@ -25,7 +25,7 @@ use crate::file::open_regular;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference};
 use crate::referrers::DescriptorStream;
-use crate::storage::{Source, TagStream};
+use crate::storage::{OtherName, Source, TagStream};
 
 /// How much is kept, in bytes.
 const LIMIT: u64 = 64 << 20;
@@ -334,6 +334,10 @@ impl Source for Cached {
 
     fn tags(&self) -> TagStream {
         self.source.tags()
+    }
+
+    async fn other_names(&self) -> crate::Result<Vec<OtherName>> {
+        self.source.other_names().await
     }
 
     fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {

@@ -32,7 +32,7 @@ use crate::export::tree::{Limits, Tree};
 use crate::layout::{self, Listed, Listing};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::reference::{
-    ArchiveFormat, ImageName, Location, Reference, RegistryName, RepositoryName, Tag,
+    ArchiveFormat, ImageName, LocationText, Reference, RegistryName, RepositoryName, Tag,
 };
 use crate::registry::{page, response};
 use crate::storage::Source;
@@ -131,9 +131,9 @@ pub fn reference(data: &[u8]) {
             assert!(text.get(span.clone()).is_some(), "{text:?} has no {span:?}");
         }
     }
-    match text.parse::<Location>() {
+    match text.parse::<LocationText>() {
         Ok(location) => {
-            let again = location.to_string().parse::<Location>();
+            let again = location.to_string().parse::<LocationText>();
             assert_eq!(again.expect("what is printed is a location"), location);
         }
         Err(error) => refused(&error),
@@ -653,7 +653,7 @@ pub fn listing(data: &[u8]) {
     let tag: Tag = "a-tag-of-ours".parse().expect("a tag");
     let ours = Digest::sha256(data);
     let mut changed = again;
-    if changed.find(&tag).is_some() || changed.manifests.iter().any(|listed| listed.digest == ours)
+    if changed.find(&tag).is_some() || changed.entries().iter().any(|listed| listed.digest == ours)
     {
         return;
     }
@@ -665,19 +665,19 @@ pub fn listing(data: &[u8]) {
             .find(&tag)
             .is_some_and(|listed| listed.digest == ours)
     );
-    changed.manifests.retain(|listed| listed.digest != ours);
+    changed.entries_mut().retain(|listed| listed.digest != ours);
     assert_eq!(layout::json(&changed), written);
     // A tag that is taken away takes nothing else along.
     let digests = |listing: &Listing| -> BTreeSet<Digest> {
         listing
-            .manifests
+            .entries()
             .iter()
             .map(|listed| listed.digest.clone())
             .collect()
     };
     let before = digests(&changed);
     let tags = changed
-        .manifests
+        .entries()
         .iter()
         .filter_map(|listed| listed.annotation(layout::REF_NAME));
     let tags: Vec<Tag> = tags.filter_map(|tag| tag.parse().ok()).collect();
@@ -686,7 +686,7 @@ pub fn listing(data: &[u8]) {
     }
     assert_eq!(digests(&changed), before);
     let is_plain = |listed: &&Listed| listed.annotation(layout::REF_NAME).is_none();
-    for listed in changed.manifests.iter().filter(is_plain) {
+    for listed in changed.entries().iter().filter(is_plain) {
         let text = serde_json::to_string(listed).expect("an entry is JSON");
         let descriptor: Descriptor = serde_json::from_str(&text).expect("an entry reads back");
         assert_eq!(descriptor, **listed);

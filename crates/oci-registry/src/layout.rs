@@ -7,10 +7,12 @@
 
 mod delete;
 mod listing;
+mod names;
 
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
@@ -23,11 +25,13 @@ use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
 use crate::file::{is_of_other_type, open_regular};
+use crate::journal::Observer;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
-use crate::reference::{Identifier, Tag};
+use crate::reference::{Identifier, Location, Tag};
 use crate::referrers::{self, DescriptorStream};
-use crate::storage::{Delivery, Source, TagStream, Target};
+use crate::storage::{Delivery, OtherName, Source, TagStream, Target};
 pub(crate) use listing::{Listed, Listing};
+pub(crate) use names::tag_of;
 
 /// The annotation under which a layout's index keeps tags.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -90,6 +94,14 @@ enum Error {
         directory: PathBuf,
         identifier: Identifier,
     },
+    #[snafu(display("failed to find the manifest `{}` in the layout `{}`", name.escape_debug(), directory.display()))]
+    NoName { directory: PathBuf, name: String },
+    #[snafu(display("failed to find the manifest `{tag}` in the layout `{}`: {} names end with this tag", directory.display(), names.len()))]
+    Ambiguous {
+        directory: PathBuf,
+        tag: Tag,
+        names: Vec<String>,
+    },
     #[snafu(display("failed to find the blob {digest} in the layout `{}`", directory.display()))]
     NoBlob { directory: PathBuf, digest: Digest },
     #[snafu(display("refused to delete {digest} in the layout `{}` as a blob: it is a manifest there", directory.display()))]
@@ -103,6 +115,9 @@ impl Failure for Error {
         match self {
             Self::NoLayout { directory } => layouts_below(directory),
             Self::NoDirectory { .. } => vec!["check the path".into()],
+            Self::Ambiguous {
+                directory, names, ..
+            } => vec![full_names("oci", directory, names)],
             Self::AManifest { .. } => vec!["delete it as a manifest".into()],
             Self::Parse { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } => {
                 vec![
@@ -123,6 +138,8 @@ impl Failure for Error {
             Self::NoLayout { .. }
             | Self::NoDirectory { .. }
             | Self::NoManifest { .. }
+            | Self::NoName { .. }
+            | Self::Ambiguous { .. }
             | Self::NoBlob { .. }
             | Self::AManifest { .. } => ErrorKind::NotFound,
             Self::Parse { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } => {
@@ -158,10 +175,43 @@ fn layouts_below(directory: &Path) -> Vec<String> {
     }
 }
 
-/// A repository in a directory.
+/// Advice to write one of several names in full, with the first five of them.
+pub(crate) fn full_names(scheme: &str, path: &Path, names: &[String]) -> String {
+    let names = names.iter().take(5);
+    let names = names.map(|name| format!("`{scheme}:{}:{}`", path.display(), name.escape_debug()));
+    format!(
+        "write the name in full: {}",
+        names.collect::<Vec<_>>().join(" or ")
+    )
+}
+
+/// A repository in a directory. Clones share what they have read of its listing.
 #[derive(Debug, Clone)]
 pub struct Layout {
     directory: PathBuf,
+    observer: Observer,
+    known: Arc<tokio::sync::Mutex<Option<Known>>>,
+}
+
+/// The listing as it was read, and the file that it was read from.
+#[derive(Debug)]
+struct Known {
+    version: Version,
+    listing: Arc<Listing>,
+}
+
+/// Identifies one version of a file: its length, the time of its last change and, where there is one, its number.
+#[derive(Debug, PartialEq)]
+struct Version(u64, Option<std::time::SystemTime>, Option<u64>);
+
+impl Version {
+    fn of(file: &std::fs::Metadata) -> Self {
+        #[cfg(unix)]
+        let number = Some(std::os::unix::fs::MetadataExt::ino(file));
+        #[cfg(not(unix))]
+        let number = None;
+        Self(file.len(), file.modified().ok(), number)
+    }
 }
 
 /// The `oci-layout` file.
@@ -178,9 +228,7 @@ impl Layout {
     ///
     /// [`ErrorKind::NotFound`] when the directory is no layout.
     pub async fn open(directory: impl Into<PathBuf>) -> crate::Result<Self> {
-        let layout = Self {
-            directory: directory.into(),
-        };
+        let layout = Self::at(directory.into());
         let path = layout.marker();
         let bytes = read(&path, MAX_INDEX).await?;
         let bytes = bytes.with_context(|| NoLayoutSnafu {
@@ -205,9 +253,7 @@ impl Layout {
     /// [`ErrorKind::InvalidInput`] when there are other things; [`ErrorKind::Io`] when it cannot be made.
     pub async fn create(directory: impl Into<PathBuf>) -> crate::Result<Self> {
         let directory = directory.into();
-        let layout = Self {
-            directory: directory.clone(),
-        };
+        let layout = Self::at(directory.clone());
         let is_there = tokio::fs::try_exists(layout.marker())
             .await
             .context(MakeSnafu {
@@ -249,10 +295,37 @@ impl Layout {
             Err(error) => std::panic::resume_unwind(error.into_panic()),
         };
         found.sort();
-        Ok(found
-            .into_iter()
-            .map(|directory| Self { directory })
-            .collect())
+        Ok(found.into_iter().map(Self::at).collect())
+    }
+
+    fn at(directory: PathBuf) -> Self {
+        Self {
+            directory,
+            observer: Observer::default(),
+            known: Arc::default(),
+        }
+    }
+
+    /// The same layout, which reports the names that no tag stands for ([`Step::OmittedNames`](crate::Step::OmittedNames))
+    /// to this observer.
+    #[must_use]
+    pub fn observed_by(mut self, observer: Observer) -> Self {
+        self.observer = observer;
+        self
+    }
+
+    /// The manifest with exactly this name, which may be a full one such as `localhost/acme/widgets:1.0.0`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] when no entry of the layout has this name.
+    pub(crate) async fn find_name(&self, name: &str) -> crate::Result<Named> {
+        let listing = self.read_listing().await?;
+        let named = Named::find(&listing, name);
+        Ok(named.with_context(|| NoNameSnafu {
+            directory: &self.directory,
+            name,
+        })?)
     }
 
     /// The layout's directory.
@@ -275,7 +348,27 @@ impl Layout {
             .join(digest.encoded())
     }
 
-    async fn read_listing(&self) -> Result<Listing, Error> {
+    /// The listing, parsed once for each version of its file.
+    async fn read_listing(&self) -> Result<Arc<Listing>, Error> {
+        let path = self.listing();
+        let mut known = self.known.lock().await;
+        // Before the content: of a file that is replaced in between, at worst the older version is noted.
+        let version = tokio::fs::metadata(&path).await.ok();
+        let version = version.map(|file| Version::of(&file));
+        if let Some(known) = &*known
+            && Some(&known.version) == version.as_ref()
+        {
+            return Ok(Arc::clone(&known.listing));
+        }
+        let listing = Arc::new(self.parse_listing().await?);
+        *known = version.map(|version| Known {
+            version,
+            listing: Arc::clone(&listing),
+        });
+        Ok(listing)
+    }
+
+    async fn parse_listing(&self) -> Result<Listing, Error> {
         let path = self.listing();
         match read(&path, MAX_INDEX).await? {
             Some(bytes) => serde_json::from_slice(&bytes).context(ParseSnafu { path }),
@@ -295,7 +388,7 @@ impl Layout {
             })
         };
         let _lock = lock.await.expect("locking a file does not panic")?;
-        let mut listing = self.read_listing().await?;
+        let mut listing = self.parse_listing().await?;
         let is_absent = !tokio::fs::try_exists(self.listing())
             .await
             .context(ReadSnafu {
@@ -303,28 +396,34 @@ impl Layout {
             })?;
         if change(&mut listing) || is_absent {
             write_whole(&self.listing(), &json(&listing))?;
+            *self.known.lock().await = None;
         }
         Ok(())
     }
 
     async fn find(&self, identifier: &Identifier) -> crate::Result<Manifest> {
         let listing = self.read_listing().await?;
+        let directory = &self.directory;
         let absent = || NoManifestSnafu {
-            directory: self.directory.clone(),
+            directory,
             identifier: identifier.clone(),
         };
         let (digest, listed) = match identifier {
             Identifier::Tag(tag) => {
-                let listed = listing.find(tag).with_context(absent)?;
+                let listed = listing.find(tag);
+                let names = listing.full_names(tag);
+                ensure!(
+                    listed.is_some() || names.is_empty(),
+                    AmbiguousSnafu {
+                        directory,
+                        tag: tag.clone(),
+                        names
+                    }
+                );
+                let listed = listed.with_context(absent)?;
                 (&listed.digest, Some(listed))
             }
-            Identifier::Digest(digest) => (
-                digest,
-                listing
-                    .manifests
-                    .iter()
-                    .find(|listed| listed.digest == *digest),
-            ),
+            Identifier::Digest(digest) => (digest, listing.find_digest(digest)),
         };
         let media_type = listed.map(|listed| &listed.media_type);
         let found = self.read_manifest(digest, media_type).await?;
@@ -373,6 +472,29 @@ impl Layout {
         blob.open().await?.write_to(file, temporary.path()).await?;
         persist(temporary, &path).context(WriteSnafu { path })?;
         Ok(())
+    }
+}
+
+/// What a full name in a layout or archive stands for.
+#[derive(Debug)]
+pub(crate) struct Named {
+    /// The tag that the name ends with.
+    pub(crate) tag: Option<Tag>,
+    /// Whether the tag alone identifies the manifest.
+    pub(crate) is_tagged: bool,
+    pub(crate) digest: Digest,
+}
+
+impl Named {
+    pub(crate) fn find(listing: &Listing, name: &str) -> Option<Self> {
+        let listed = listing.find_name(name)?;
+        let tag = tag_of(name);
+        let tagged = tag.as_ref().and_then(|tag| listing.find(tag));
+        Some(Self {
+            is_tagged: tagged.is_some_and(|tagged| tagged.digest == listed.digest),
+            tag,
+            digest: listed.digest.clone(),
+        })
     }
 }
 
@@ -553,16 +675,16 @@ impl Source for Layout {
         let layout = self.clone();
         let tags = async move {
             let listing = layout.read_listing().await?;
-            let names = listing
-                .manifests
-                .iter()
-                .filter_map(|entry| entry.annotation(REF_NAME));
-            // A layout of others may hold names that are no tags; they cannot be asked for here.
-            let tags: Vec<crate::Result<Tag>> =
-                names.filter_map(|name| name.parse().ok()).map(Ok).collect();
+            let names = listing.names();
+            names.report_others(referrers::walk::Listed::name(&layout), &layout.observer);
+            let tags: Vec<crate::Result<Tag>> = names.tags().iter().cloned().map(Ok).collect();
             Ok::<_, crate::Error>(futures_util::stream::iter(tags))
         };
         tags.into_stream().try_flatten().boxed()
+    }
+
+    async fn other_names(&self) -> crate::Result<Vec<OtherName>> {
+        Ok(self.read_listing().await?.names().others().to_vec())
     }
 
     fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
@@ -570,18 +692,15 @@ impl Source for Layout {
     }
 
     fn describe(&self, identifier: &Identifier) -> String {
-        let directory = self.directory.clone();
-        crate::reference::Location::Layout {
-            directory,
-            identifier: Some(identifier.clone()),
-        }
-        .to_string()
+        let location = Location::layout(&self.directory);
+        location.with(identifier.clone()).to_string()
     }
 }
 
 impl referrers::walk::Listed for Layout {
     async fn roots(&self) -> crate::Result<Vec<Descriptor>> {
-        let entries = self.read_listing().await?.manifests.into_iter();
+        let listing = self.read_listing().await?;
+        let entries = listing.entries().iter().cloned();
         Ok(entries.map(Listed::into_descriptor).collect())
     }
 
@@ -720,6 +839,29 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn listing_is_parsed_once_for_each_version_of_its_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).await.unwrap();
+        push(&layout, "one", "1").await;
+        assert_eq!(tags(&layout).await, ["1"]);
+        let listing = directory.path().join("index.json");
+        let written = std::fs::read(&listing).unwrap();
+        // A file that cannot be parsed and that looks unchanged is not read again.
+        let modified = std::fs::metadata(&listing).unwrap().modified().unwrap();
+        std::fs::write(&listing, vec![b'x'; written.len()]).unwrap();
+        let file = File::options().write(true).open(&listing).unwrap();
+        file.set_modified(modified).unwrap();
+        assert_eq!(tags(&layout).await, ["1"]);
+        let one: Identifier = "1".parse::<Tag>().unwrap().into();
+        assert!(layout.manifest(&one).await.is_ok());
+        // Another process replaces it.
+        std::fs::write(&listing, written).unwrap();
+        let other = Layout::open(directory.path()).await.unwrap();
+        push(&other, "two", "2").await;
+        assert_eq!(tags(&layout).await, ["1", "2"]);
+    }
+
+    #[tokio::test]
     async fn layouts_are_found_below_a_directory() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
@@ -755,7 +897,7 @@ mod tests {
             .unwrap();
         let listing = layout.read_listing().await.unwrap();
         let listed: Vec<_> = listing
-            .manifests
+            .entries()
             .iter()
             .map(|listed| &listed.digest)
             .collect();

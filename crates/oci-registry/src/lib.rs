@@ -67,6 +67,7 @@
 //! | `exchange` | one bounded HTTP request done right: redirects, retries, idleness, what may be shown |
 //! | `auth`, `transport` | credentials and tokens; a request that answers a registry's challenge |
 //! | `environment` | the process's surroundings, as an argument |
+//! | `open` | a location, opened: which part of it is a path, and the place at that path |
 //! | `escape` | a stranger's words, made safe to show |
 //! | `conformance` | the laws that every target obeys, as code (feature `conformance`) |
 //! | `file` | opening of files that are read, without waiting for a pipe |
@@ -111,6 +112,7 @@ mod journal;
 mod layout;
 mod manifest;
 mod memory;
+mod open;
 mod pack;
 mod reference;
 mod referrers;
@@ -137,7 +139,7 @@ pub use error::{Error, ErrorKind, Optional, RegistryError, Result, Side};
 pub use escape::{escape, is_active};
 pub use export::{ExportOptions, export};
 pub use file::{open_input, open_regular, open_regular_with};
-pub use journal::{AuthState, Observer, Step, UploadState};
+pub use journal::{AuthState, Observer, OmittedNames, Step, UploadState};
 pub use layout::Layout;
 pub use manifest::{
     Annotations, Descriptor, Document, ImageManifest, Index, Manifest, MediaType, Platform,
@@ -145,12 +147,13 @@ pub use manifest::{
 pub use memory::Memory;
 pub use pack::Packed;
 pub use reference::{
-    ArchiveFormat, Identifier, ImageName, Location, Reference, RegistryName, RepositoryName, Tag,
+    ArchiveFormat, Identifier, ImageName, Location, LocationText, Reference, RegistryName,
+    RepositoryName, Tag,
 };
 pub use referrers::DescriptorStream;
 pub use registry::{
     Access, Client, ClientOptions, Pong, Registry, RegistryOptions, Repository, Resolve, Traffic,
 };
-pub use storage::{Delete, Delivery, Source, TagStream, Target};
+pub use storage::{Delete, Delivery, OtherName, Source, TagStream, Target};
 pub use unpack::{Extract, FileName, UnpackOptions, unpack};
 pub use verify::{Verified, VerifyEvent, VerifyOptions, verify};

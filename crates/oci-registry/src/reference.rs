@@ -12,7 +12,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::digest::Digest;
-pub use location::{ArchiveFormat, ImageName, Location};
+pub use location::{ArchiveFormat, ImageName, Location, LocationText};
+pub(crate) use location::{Form, PathAndName};
 use name::{MAX_NAME, Problem, failure};
 pub use name::{RegistryName, RepositoryName, Tag};
 

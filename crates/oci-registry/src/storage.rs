@@ -46,6 +46,16 @@ impl Failure for NoSize {
 /// Tags as they are found, in the order of the place they come from.
 pub type TagStream = BoxStream<'static, Result<Tag>>;
 
+/// A name in a layout or archive that no tag stands for: it is no tag, and does not end with a tag of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OtherName {
+    /// The name as it is written there.
+    pub name: String,
+    /// The digest of the manifest.
+    pub digest: Digest,
+}
+
 /// A place that artifacts can be read from.
 ///
 /// Everything read is verified: a manifest by the digest it was asked for, a blob as it flows.
@@ -105,8 +115,17 @@ pub trait Source: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Lists the tags, asking for more only as the stream is polled.
+    /// Lists the tags, asking for more only as the stream is polled. Names that are not valid tags are left out.
     fn tags(&self) -> TagStream;
+
+    /// Lists the names that no tag stands for, each with its digest. Only layouts and archives have such names.
+    ///
+    /// # Errors
+    ///
+    /// As [`Source::manifest`].
+    async fn other_names(&self) -> Result<Vec<OtherName>> {
+        Ok(Vec::new())
+    }
 
     /// Lists the manifests whose subject this digest is, of one artifact type or of all of them; the subject itself need
     /// not be here. Each descriptor has the artifact type and the annotations of its manifest.

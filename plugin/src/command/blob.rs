@@ -8,7 +8,7 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, Spanned, SyntaxShape, Type,
     Value, record,
 };
-use oci_registry::{BlobStream, Descriptor, ErrorKind, Identifier, Location, OutputFile};
+use oci_registry::{BlobStream, Descriptor, ErrorKind, Identifier, LocationText, OutputFile};
 
 use crate::OciPlugin;
 use crate::completion::completes;
@@ -93,7 +93,7 @@ impl PluginCommand for Blob {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<Location>(input)?;
+        let asked = session.asked::<LocationText>(input)?;
         let output: Option<Spanned<PathBuf>> = call.get_flag("output")?;
         if let Some(output) = output.as_ref().filter(|_| asked.is_list()) {
             return Err(report::invalid(
@@ -132,7 +132,8 @@ struct Output {
 }
 
 impl Fetching {
-    async fn fetch(self: Arc<Self>, asked: Subject<Location>) -> Result<Value, LabeledError> {
+    async fn fetch(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Value, LabeledError> {
+        let asked = self.lookup.locate(asked).await?;
         let at = asked.span;
         let Some(Identifier::Digest(digest)) = asked.name.identifier() else {
             let message = format!("failed to fetch a blob of `{}`", asked.name);

@@ -150,11 +150,9 @@ impl Listing {
                     } else {
                         name
                     };
-                    let location = Location::Layout {
-                        // Without the dots that were written.
-                        directory: directory.components().collect(),
-                        identifier: None,
-                    };
+                    // Without the dots that were written.
+                    let directory: PathBuf = directory.components().collect();
+                    let location = Location::layout(directory);
                     Ok(row(&name.to_string_lossy(), &location, span))
                 });
                 Ok(stream::iter(rows).boxed())

@@ -1,6 +1,7 @@
 //! `oci copy`: artifacts from any place to any other.
 
 use std::collections::{HashMap, HashSet};
+use std::path::Path;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +12,8 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
 use oci_registry::{
-    CopyEvent, CopyOptions, Digest, Identifier, Location, Manifest, Optional, Side, Tag, Target,
-    copy, copy_all,
+    CopyEvent, CopyOptions, Digest, Identifier, Location, LocationText, Manifest, Optional, Side,
+    Tag, Target, copy, copy_all,
 };
 use tokio::sync::mpsc;
 
@@ -133,8 +134,11 @@ impl PluginCommand for Copy {
                 ));
             }
         };
-        let target = input::subject::<Destination>(engine, target)?;
-        let asked = session.asked_by::<Location>(sources, input)?;
+        let target = input::subject::<Destination<LocationText>>(engine, target)?;
+        let (name, span) = (target.name.locate(session.current_dir()), target.span);
+        let name = name.map_err(|error| error.at(span))?;
+        let target = Subject { name, span };
+        let asked = session.asked_by::<LocationText>(sources, input)?;
         let all_tags = call.has_flag("all-tags")?;
         let tag = target.name.tag();
         if let Some(tag) = tag.filter(|_| asked.is_list() || all_tags) {
@@ -167,23 +171,23 @@ impl PluginCommand for Copy {
     }
 }
 
-/// Where something is copied to.
+/// The destination of a copy.
 #[derive(Debug, Clone)]
-enum Destination {
+enum Destination<L = Location> {
     /// This very place.
-    Place(Location),
+    Place(L),
     /// Below this, under the name of the source's repository.
     Below(String),
 }
 
-impl FromStr for Destination {
+impl FromStr for Destination<LocationText> {
     type Err = oci_registry::Error;
 
     fn from_str(text: &str) -> oci_registry::Result<Self> {
         // What a repository is put below has to be a place together with it.
         let below = text
             .strip_suffix('/')
-            .map(|_| format!("{text}x").parse::<Location>());
+            .map(|_| format!("{text}x").parse::<LocationText>());
         match below {
             Some(Ok(_)) => Ok(Self::Below(text.to_owned())),
             _ => text.parse().map(Self::Place),
@@ -191,13 +195,20 @@ impl FromStr for Destination {
     }
 }
 
+impl Destination<LocationText> {
+    /// Separates the path and the name of a layout or archive.
+    fn locate(self, base: &Path) -> oci_registry::Result<Destination> {
+        Ok(match self {
+            Self::Place(written) => Destination::Place(written.locate_target(base)?),
+            Self::Below(below) => Destination::Below(below),
+        })
+    }
+}
+
 impl Destination {
     fn tag(&self) -> Option<Tag> {
         match self {
-            Self::Place(location) => match location.identifier()? {
-                Identifier::Tag(tag) => Some(tag),
-                Identifier::Digest(_) => None,
-            },
+            Self::Place(location) => location.tag().cloned(),
             Self::Below(_) => None,
         }
     }
@@ -217,7 +228,8 @@ struct Copying {
 }
 
 impl Copying {
-    async fn copy(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn copy(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
+        let asked = self.lookup.locate(asked).await?;
         if !self.all_tags {
             let row = self.copy_one(&asked).await?;
             return Ok(stream::iter([Ok(row)]).boxed());
@@ -405,8 +417,10 @@ impl Copying {
                     .with_help("name the repository that it is copied to"),
             );
         };
-        let target = format!("{below}{}", source.repository()).parse();
-        target.map_err(|error: oci_registry::Error| error.at(self.target.span))
+        let target = format!("{below}{}", source.repository());
+        let target = target.parse::<LocationText>();
+        let target = target.and_then(|target| target.locate_target(self.lookup.base()));
+        target.map_err(|error| error.at(self.target.span))
     }
 
     /// Gives a name at the target away, which must not be another source's already.
@@ -448,21 +462,21 @@ mod tests {
     #[test]
     fn a_slash_at_the_end_keeps_the_repository() {
         for text in ["a.b/", "localhost:5000/", "a.b/c/d/", "oci:dir/"] {
-            let read = text.parse::<Destination>();
+            let read = text.parse::<Destination<LocationText>>();
             assert!(
                 matches!(read, Ok(Destination::Below(_))),
                 "{text}: {read:?}"
             );
         }
         for text in ["a.b/c", "a.b/c:1", "oci:dir", "oci-archive:a.tar:1"] {
-            let read = text.parse::<Destination>();
+            let read = text.parse::<Destination<LocationText>>();
             assert!(
                 matches!(read, Ok(Destination::Place(_))),
                 "{text}: {read:?}"
             );
         }
         for text in ["", "/", "a/", "a.b", "a.b/C/"] {
-            assert!(text.parse::<Destination>().is_err(), "{text}");
+            assert!(text.parse::<Destination<LocationText>>().is_err(), "{text}");
         }
     }
 }

@@ -9,7 +9,7 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
 use oci_package::Taken;
-use oci_registry::{Digest, ErrorKind, Identifier, Location, Source};
+use oci_registry::{Digest, ErrorKind, Identifier, Location, LocationText, Source};
 use tokio::sync::Mutex;
 
 use crate::OciPlugin;
@@ -91,7 +91,7 @@ impl PluginCommand for Delete {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<Location>(input)?;
+        let asked = session.asked::<LocationText>(input)?;
         let deleting = Deleting {
             lookup: session.lookup(),
             is_dry: call.has_flag("dry-run")?,
@@ -112,7 +112,8 @@ struct Deleting {
 }
 
 impl Deleting {
-    async fn delete(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn delete(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
+        let asked = self.lookup.locate(asked).await?;
         let at = asked.span;
         let Some(identifier) = asked.name.identifier() else {
             let message = format!("refused to delete `{}`", asked.name);

@@ -4,7 +4,7 @@ use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value,
 };
-use oci_registry::{ErrorKind, Location};
+use oci_registry::{ErrorKind, Location, LocationText};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
@@ -73,10 +73,11 @@ impl PluginCommand for Index {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<Location>(input)?;
+        let asked = session.asked::<LocationText>(input)?;
         let lookup = session.lookup();
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
         session.values(asked, lookup, move |lookup, asked| async move {
+            let asked = lookup.locate(asked).await?;
             show(&lookup.find(&asked).await?, &asked, is_raw, span)
         })
     }

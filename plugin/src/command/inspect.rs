@@ -6,7 +6,7 @@ use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
-use oci_registry::{Cache, Location};
+use oci_registry::{Cache, LocationText};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
@@ -82,7 +82,7 @@ impl PluginCommand for Inspect {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<Location>(input)?;
+        let asked = session.asked::<LocationText>(input)?;
         let release = Release {
             cache: session.cache(),
             lookup: session.choosing_lookup()?,
@@ -100,7 +100,8 @@ struct Release {
 }
 
 impl Release {
-    async fn show(self: Arc<Self>, asked: Subject<Location>) -> Result<Value, LabeledError> {
+    async fn show(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Value, LabeledError> {
+        let asked = self.lookup.locate(asked).await?;
         let found = self.lookup.find(&asked).await?;
         let source = found.place.cached_by(self.cache.as_ref());
         let said = oci_package::inspect(&source, &found.manifest).await;

@@ -2,7 +2,7 @@
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Category, Example, LabeledError, PipelineData, Signature, SyntaxShape, Type};
-use oci_registry::Location;
+use oci_registry::LocationText;
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
@@ -83,10 +83,11 @@ impl PluginCommand for Manifest {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<Location>(input)?;
+        let asked = session.asked::<LocationText>(input)?;
         let lookup = session.choosing_lookup()?;
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
         session.values(asked, lookup, move |lookup, asked| async move {
+            let asked = lookup.locate(asked).await?;
             let Found {
                 place, manifest, ..
             } = lookup.find(&asked).await?;

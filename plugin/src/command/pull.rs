@@ -12,7 +12,7 @@ use nu_protocol::{
     record,
 };
 use oci_package::{Contents, PackageFile};
-use oci_registry::{ErrorKind, Extract, FileName, Location, UnpackOptions, unpack};
+use oci_registry::{ErrorKind, Extract, FileName, LocationText, UnpackOptions, unpack};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
@@ -111,7 +111,7 @@ impl PluginCommand for Pull {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<Location>(input)?;
+        let asked = session.asked::<LocationText>(input)?;
         let output: Option<PathBuf> = call.get_flag("output")?;
         let include = call.get_flag_value("include").map(|value| {
             let (item, span) = (patterns(&value)?, value.span());
@@ -144,7 +144,8 @@ struct Pulling {
 }
 
 impl Pulling {
-    async fn pull(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn pull(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
+        let asked = self.lookup.locate(asked).await?;
         let at = asked.span;
         let Found {
             place, manifest, ..

@@ -6,7 +6,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape};
 use oci_package::{Branch, Concurrency, Summary, Survey};
-use oci_registry::{Cache, Descriptor, Identifier, Location, MediaType, Optional, Source};
+use oci_registry::{Cache, Descriptor, Identifier, LocationText, MediaType, Optional, Source};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
@@ -93,7 +93,7 @@ impl PluginCommand for Referrers {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<Location>(input)?;
+        let asked = session.asked::<LocationText>(input)?;
         let artifact_type: Option<String> = call.get_flag("artifact-type")?;
         let listing = Listing {
             artifact_type: artifact_type.map(MediaType::from),
@@ -121,7 +121,8 @@ struct Listing {
 }
 
 impl Listing {
-    async fn rows(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn rows(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
+        let asked = self.lookup.locate(asked).await?;
         let (at, span) = (asked.span, self.span);
         let (place, subject) = match asked.name.identifier() {
             // It need not be there itself.

@@ -7,7 +7,7 @@ use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
-use oci_registry::{Location, Manifest, Optional, Target};
+use oci_registry::{LocationText, Manifest, Optional, Target};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
@@ -104,7 +104,7 @@ impl PluginCommand for Tag {
         let tags: Result<Vec<Subject<oci_registry::Tag>>, _> =
             tags.iter().map(|tag| input::subject(engine, tag)).collect();
         let tags = tags?;
-        let asked = session.asked_by::<Location>(references, input)?;
+        let asked = session.asked_by::<LocationText>(references, input)?;
         let tagging = Tagging {
             lookup: session.choosing_lookup()?,
             tags,
@@ -124,7 +124,8 @@ struct Tagging {
 }
 
 impl Tagging {
-    async fn tag(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn tag(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
+        let asked = self.lookup.locate(asked).await?;
         let Found {
             place, manifest, ..
         } = self.lookup.find(&asked).await?;

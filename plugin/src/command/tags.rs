@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::{StreamExt, TryFutureExt, TryStreamExt, stream};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value,
     record,
 };
 use oci_package::{Concurrency, Survey};
-use oci_registry::{Cache, Location, Tag};
+use oci_registry::{Cache, Identifier, LocationText, OtherName};
 
 use crate::OciPlugin;
 use crate::completion::{Kind, completes};
@@ -102,7 +102,7 @@ impl PluginCommand for Tags {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<Location>(input)?;
+        let asked = session.asked::<LocationText>(input)?;
         let listing = Listing {
             lookup: session.lookup(),
             cache: session.cache(),
@@ -128,7 +128,8 @@ struct Listing {
 
 impl Listing {
     /// The rows of one repository.
-    async fn rows(self: Arc<Self>, asked: Subject<Location>) -> Result<Rows, LabeledError> {
+    async fn rows(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
+        let asked = self.lookup.locate(asked).await?;
         let at = asked.span;
         if let Some(identifier) = asked.name.identifier() {
             let message = format!("failed to list the tags of `{}`", asked.name);
@@ -146,33 +147,67 @@ impl Listing {
         let source = place.cached_by(self.cache.as_ref());
         let (span, names_repository) = (self.span, self.names_repository);
         let named = place.clone();
-        let row = move |tag: &Tag| {
+        let row = move |name: &str, identifier: Identifier| {
             let mut row = record! {
-                "name" => Value::string(tag.as_str(), span),
-                "reference" => Value::string(place.reference(tag.clone()), span),
+                "name" => Value::string(name, span),
+                "reference" => Value::string(place.reference(identifier), span),
             };
             if names_repository {
                 row.push("repository", Value::string(place.name(), span));
             }
             row
         };
+        let of_other = {
+            let row = row.clone();
+            move |other: &OtherName| row(&other.name, other.digest.clone().into())
+        };
         let listing = Arc::clone(&self);
         let failed =
             move |error: oci_registry::Error| listing.lookup.missing(&error, Part::Place, &asked);
+        // After the tags, the names that no tag stands for.
+        let others = {
+            let (source, failed) = (Arc::clone(&source), failed.clone());
+            let others = async move { source.other_names().await.map_err(failed) };
+            let others = others.map_ok(|others| stream::iter(others).map(Ok));
+            others.try_flatten_stream()
+        };
         if !self.is_long {
-            let rows = tags.map_ok(move |tag| Value::record(row(&tag), span));
-            return Ok(rows.map_err(failed).boxed());
+            let rows = tags
+                .map_ok(move |tag| row(tag.as_str(), tag.clone().into()))
+                .map_err(failed);
+            let others = others.map_ok(move |other| of_other(&other));
+            let rows = rows.chain(others);
+            return Ok(rows.map_ok(move |row| Value::record(row, span)).boxed());
         }
         let survey = Survey::new(source, self.concurrency.clone());
-        let rows = survey.tags(tags).map(move |details| {
-            let details = details.map_err(&failed)?;
-            let mut row = row(&details.tag);
-            if let Some(error) = &details.unreadable {
-                report::warn_of_row(&named.reference(details.tag.clone()), error);
+        let rows = survey.tags(tags).map({
+            let (failed, named) = (failed.clone(), named.clone());
+            move |details| {
+                let details = details.map_err(&failed)?;
+                let mut row = row(details.tag.as_str(), details.tag.clone().into());
+                if let Some(error) = &details.unreadable {
+                    report::warn_of_row(&named.reference(details.tag.clone()), error);
+                }
+                row.extend(value::tag_details(details.named.as_ref(), span));
+                Ok(Value::record(row, span))
             }
-            row.extend(value::tag_details(details.named.as_ref(), span));
-            Ok(Value::record(row, span))
         });
+        let others = others.and_then(move |other| {
+            let (survey, failed, named) = (survey.clone(), failed.clone(), named.clone());
+            let mut row = of_other(&other);
+            async move {
+                let details = match survey.details(&other.digest).await {
+                    Err(error) if oci_package::is_of_one_document(&error) => {
+                        report::warn_of_row(&named.reference(other.digest), &error);
+                        None
+                    }
+                    details => details.map_err(failed)?,
+                };
+                row.extend(value::tag_details(details.as_ref(), span));
+                Ok(Value::record(row, span))
+            }
+        });
+        let rows = rows.chain(others);
         Ok(rows.boxed())
     }
 }

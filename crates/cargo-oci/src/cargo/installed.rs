@@ -570,13 +570,14 @@ mod tests {
 
     #[test]
     fn a_source_is_a_url_that_cargo_reads() {
-        let source = |text: &str| source_of(&text.parse().unwrap(), Path::new("/here"));
+        let here = Path::new("/here");
+        let reference = "127.0.0.1:5000/acme/widgets:1.2.3".parse().unwrap();
         assert_eq!(
-            source("127.0.0.1:5000/acme/widgets:1.2.3").as_deref(),
+            source_of(&Location::Registry(reference), here).as_deref(),
             Some("registry+oci://127.0.0.1:5000/acme/widgets")
         );
         assert_eq!(
-            source("oci:out/my widgets").as_deref(),
+            source_of(&Location::layout("out/my widgets"), here).as_deref(),
             Some("registry+file:///here/out/my%20widgets")
         );
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use oci_package::{annotation, media};
 use oci_registry::{
-    Annotations, Blob, CopyOptions, Descriptor, FileName, Location, MediaType, Packed, Source,
+    Annotations, Blob, CopyOptions, Descriptor, FileName, LocationText, MediaType, Packed, Source,
 };
 
 use super::copy::Told;
@@ -27,7 +27,7 @@ use crate::session::Session;
 pub(crate) struct Flags {
     /// What they are about: REGISTRY/REPOSITORY:TAG or @DIGEST, oci:DIR:TAG or an archive
     #[arg(value_name = "REFERENCE", value_parser = location)]
-    reference: Location,
+    reference: LocationText,
 
     /// The documents; their media types follow from their names where none is given
     #[arg(value_name = "FILE[:TYPE]", required = true)]
@@ -83,7 +83,8 @@ impl Document {
 
 /// Packs the documents, and pushes them.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let root = naming::given(&flags.reference, "attach")?;
+    let reference = session.locate(&flags.reference).await?;
+    let root = naming::given(&reference, "attach")?;
     let mut documents = Vec::new();
     for file in &flags.files {
         let document = Document::new(file.split(session));
@@ -112,9 +113,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         said.insert(annotation::TITLE.to_owned(), name.to_string());
         layers.push(blob);
     }
-    let place = session.existing(&flags.reference).await?;
+    let place = session.existing(&reference).await?;
     let wanted = flags.selector.wanted().await;
-    let about = find::manifest(&*place, &flags.reference, &root, wanted.as_ref()).await?;
+    let about = find::manifest(&*place, &reference, &root, wanted.as_ref()).await?;
     let subject = Descriptor::new(
         about.media_type().clone(),
         about.digest().clone(),
@@ -123,11 +124,11 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let annotations: Annotations = flags.annotation.into_iter().collect();
     let packed = Packed::new(artifact_type, Blob::empty(), layers, annotations)?.about(subject)?;
     let digest = packed.manifest().digest().clone();
-    let name = flags.reference.with(digest.clone());
-    let whole = flags.reference.whole_repository();
+    let name = reference.with(digest.clone());
+    let whole = reference.whole_repository();
     session.reporter.status(
         "Attaching",
-        format_args!("{name} to {}", flags.reference.with(about.digest().clone())),
+        format_args!("{name} to {}", reference.with(about.digest().clone())),
     );
     let mut told = Told::begin(session, &whole, "Attached");
     let observer = |event| told.event(event);

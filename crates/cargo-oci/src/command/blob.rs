@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use futures_util::TryStreamExt;
-use oci_registry::{ErrorKind, Location};
+use oci_registry::{ErrorKind, LocationText};
 
 use super::{location, naming, output};
 use crate::figures::Size;
@@ -25,7 +25,7 @@ const MAX_TEXT: u64 = 1 << 20;
 pub(crate) struct Flags {
     /// The blob: REGISTRY/REPOSITORY@DIGEST, oci:DIR@DIGEST or an archive
     #[arg(value_name = "REFERENCE", value_parser = location)]
-    reference: Location,
+    reference: LocationText,
 
     /// Write it to this file
     #[arg(long, short, value_name = "FILE")]
@@ -38,24 +38,25 @@ pub(crate) struct Flags {
 
 /// Fetches, and writes what arrives.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let Some(digest) = naming::digest(&flags.reference) else {
-        let name = format!("failed to fetch `{}`: a blob has a digest", flags.reference);
+    let reference = session.locate(&flags.reference).await?;
+    let Some(digest) = naming::digest(&reference) else {
+        let name = format!("failed to fetch `{reference}`: a blob has a digest");
         return Err(Error::usage(name).help(format!(
             "find the digests of its blobs with `cargo oci manifest {}`",
-            flags.reference
+            reference
         )));
     };
     if let Some(path) = &flags.output {
         output::check(&session.resolve(path), flags.force)?;
     }
-    let source = session.source(&flags.reference).await?;
+    let source = session.source(&reference).await?;
     let found = source.find_blob(&digest).await.map_err(|error| {
         let is_absent = error.kind() == ErrorKind::NotFound;
         let error = Error::from(error);
         if is_absent {
             error.help(format!(
                 "if it is the digest of a manifest, look at it with `cargo oci manifest {}`",
-                flags.reference
+                reference
             ))
         } else {
             error
@@ -68,12 +69,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         output::finish(output).await?;
         let what = format!("{} ({})", path.display(), Size(found.size));
         session.reporter.status("Fetched", what);
-        return session.finished(&flags.reference, &digest, None);
+        return session.finished(&reference, &digest, None);
     }
     if output::is_terminal() {
         let advice = "write it to a file with `--output FILE`, or to a pipe";
         let refused = || {
-            let name = format!("refused to show `{}`: it is no text", flags.reference);
+            let name = format!("refused to show `{reference}`: it is no text");
             Error::usage(name).help(advice)
         };
         if found.size > MAX_TEXT {

@@ -70,11 +70,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 let name = name.unwrap_or(layout.directory());
                 if flags.filter.passes(&name.to_string_lossy()) {
                     // As it was written: relative to where the command was typed.
-                    let shown = directory.join(name).components().collect();
-                    let location = Location::Layout {
-                        directory: shown,
-                        identifier: None,
-                    };
+                    let shown: PathBuf = directory.join(name).components().collect();
+                    let location = Location::layout(shown);
                     tell(name.display().to_string(), location.to_string())?;
                 }
             }

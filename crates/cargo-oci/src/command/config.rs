@@ -1,7 +1,7 @@
 //! `cargo oci config`: what the config of an artifact says.
 
 use clap::Args;
-use oci_registry::{ErrorKind, Location};
+use oci_registry::{ErrorKind, LocationText};
 
 use super::find::{self, Selector};
 use super::location;
@@ -22,7 +22,7 @@ const MAX_SIZE: usize = 8 << 20;
 pub(crate) struct Flags {
     /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive; without either, the highest release
     #[arg(value_name = "REFERENCE", value_parser = location)]
-    reference: Location,
+    reference: LocationText,
 
     #[command(flatten)]
     selector: Selector,
@@ -30,11 +30,12 @@ pub(crate) struct Flags {
 
 /// Fetches the config and prints it.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let source = session.source(&flags.reference).await?;
-    let root = find::root(&*source, &flags.reference).await?;
+    let reference = session.locate(&flags.reference).await?;
+    let source = session.source(&reference).await?;
+    let root = find::root(&*source, &reference).await?;
     let wanted = flags.selector.wanted().await;
-    let manifest = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
-    let name = flags.reference.with(manifest.digest().clone());
+    let manifest = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
+    let name = reference.with(manifest.digest().clone());
     let Some(image) = manifest.as_image() else {
         let what = if manifest.as_index().is_some() {
             "it is an index, and only the manifests in it have configs"
@@ -59,7 +60,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         )
         .help(format!(
             "`cargo oci blob {}` gives its bytes",
-            flags.reference.with(image.config.digest.clone())
+            reference.with(image.config.digest.clone())
         ))),
     }
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use clap::Args;
 use oci_package::{PackageTarget, ReleaseTag};
 use oci_registry::{
-    ArchiveFormat, CopyEvent, CopyOptions, Delivery, Identifier, Location, Manifest, Side, Source,
-    Tag, Target,
+    ArchiveFormat, CopyEvent, CopyOptions, Delivery, Identifier, Location, LocationText, Manifest,
+    Side, Source, Tag, Target,
 };
 
 use super::find::{self, Selector};
@@ -29,11 +29,11 @@ pub(crate) struct Flags {
     /// What is copied: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG], oci-archive:FILE[:TAG] or
     /// docker-archive:FILE[:NAME[:TAG]]; without tag and digest, the highest release
     #[arg(value_name = "SOURCE", value_parser = location)]
-    source: Location,
+    source: LocationText,
 
     /// Where it goes, written the same way; several places or tags may be given
     #[arg(value_name = "TARGET", required = true, value_parser = location)]
-    targets: Vec<Location>,
+    targets: Vec<LocationText>,
 
     /// Copy every tag of the source
     #[arg(long, conflicts_with_all = ["target", "platform"])]
@@ -60,15 +60,16 @@ struct Destination {
 
 /// Copies.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let destinations = destinations(session, &flags)?;
-    let source = session.source(&flags.source).await?;
+    let from = session.locate(&flags.source).await?;
+    let destinations = destinations(session, &flags, &from)?;
+    let source = session.source(&from).await?;
     if flags.all_tags {
         for destination in &destinations {
-            copy_all(session, &source, &flags, &destination.place).await?;
+            copy_all(session, &source, &flags, &from, &destination.place).await?;
         }
         return Ok(());
     }
-    let root = find::root(&*source, &flags.source).await?;
+    let root = find::root(&*source, &from).await?;
     let wanted = flags.selector.wanted().await;
     // Known before anything is made or moved where it decides whether anything is.
     let is_known_first = |destination: &Destination| match &destination.place {
@@ -76,16 +77,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         Location::Layout { .. } | Location::Archive { .. } => true,
     };
     let known = if wanted.is_some() || destinations.iter().any(is_known_first) {
-        Some(find::manifest(&*source, &flags.source, &root, wanted.as_ref()).await?)
+        Some(find::manifest(&*source, &from, &root, wanted.as_ref()).await?)
     } else {
         None
     };
-    let asked = flags.source.with(root.clone());
-    let own_tag = own_tag(
-        &flags.source,
-        &root,
-        known.as_ref().filter(|_| wanted.is_some()),
-    );
+    let asked = from.with(root.clone());
+    let own_tag = own_tag(&from, &root, known.as_ref().filter(|_| wanted.is_some()));
     let root = known
         .as_ref()
         .map_or(root, |known| known.digest().clone().into());
@@ -97,8 +94,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             && index.as_index().is_some()
         {
             return Err(Error::usage(format!(
-                "failed to copy to `{place}`: it would hold one image, and `{}` is an index",
-                flags.source
+                "failed to copy to `{place}`: it would hold one image, and `{from}` is an index"
             ))
             .help("choose one with `--platform`"));
         }
@@ -115,7 +111,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let manifest = match copied {
             Ok(manifest) => manifest,
             Err(error) => {
-                return Err(missing::explain_source(&*source, &flags.source, error).await);
+                return Err(missing::explain_source(&*source, &from, error).await);
             }
         };
         told.end();
@@ -130,10 +126,11 @@ async fn copy_all(
     session: &Session,
     source: &Arc<dyn Source>,
     flags: &Flags,
+    from: &Location,
     place: &Location,
 ) -> Result<(), Error> {
     let target: Arc<dyn Target> = session.gathering(place).await?;
-    let mut told = Told::new(session, place, &flags.source, &[]);
+    let mut told = Told::new(session, place, from, &[]);
     let observer = |event| told.event(event);
     let options = CopyOptions {
         referrers: flags.referrers,
@@ -144,7 +141,7 @@ async fn copy_all(
     let copied = oci_registry::copy_all(source, &*target, options).await;
     let copied = copied.map_err(|error| match error.side() {
         Some(Side::Target) => error.into(),
-        _ => missing::repository(error.into(), &flags.source),
+        _ => missing::repository(error.into(), from),
     })?;
     let left_aside = told.end();
     if !left_aside.is_empty() && !flags.referrers {
@@ -156,7 +153,7 @@ async fn copy_all(
     if copied.is_empty() {
         session
             .reporter
-            .note(format_args!("there are no tags in `{}`", flags.source));
+            .note(format_args!("there are no tags in `{from}`"));
     }
     let mut named = std::collections::HashSet::new();
     for (_, manifest) in copied {
@@ -169,12 +166,17 @@ async fn copy_all(
 }
 
 /// Where everything goes, the tags of one place together; what cannot be is said before anything is asked.
-fn destinations(session: &Session, flags: &Flags) -> Result<Vec<Destination>, Error> {
+fn destinations(
+    session: &Session,
+    flags: &Flags,
+    source: &Location,
+) -> Result<Vec<Destination>, Error> {
     if flags.all_tags {
-        naming::whole(&flags.source, "copy all tags")?;
+        naming::whole(source, "copy all tags")?;
     }
     let mut destinations: Vec<Destination> = Vec::new();
     for target in &flags.targets {
+        let target = &session.locate_target(target)?;
         if let Some(digest) = naming::digest(target) {
             return Err(Error::usage(format!(
                 "failed to copy to `{target}`: a digest follows from the content"
@@ -184,15 +186,14 @@ fn destinations(session: &Session, flags: &Flags) -> Result<Vec<Destination>, Er
         if flags.all_tags {
             naming::whole(target, "copy all tags")?;
         }
-        refuse_nameless(target, &flags.source)?;
-        let own = naming::tag(&flags.source);
+        refuse_nameless(target, source)?;
+        let own = naming::tag(source);
         let tag = naming::tag(target);
         let is_same =
-            naming::is_same_place(session, target, &flags.source) && (tag.is_none() || tag == own);
+            naming::is_same_place(session, target, source) && (tag.is_none() || tag == own);
         if is_same {
             let error = Error::usage(format!(
-                "failed to copy `{}` to `{target}`: they are the same",
-                flags.source
+                "failed to copy `{source}` to `{target}`: they are the same"
             ));
             return Err(error.help("name another place, or another tag"));
         }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use oci_package::{Event, Listed, PackageIndex, ReleaseTag, Taken};
-use oci_registry::{Delete, Descriptor, Digest, Identifier, Location, Optional, Source, Tag};
+use oci_registry::{
+    Delete, Descriptor, Digest, Identifier, Location, LocationText, Optional, Source, Tag,
+};
 
 use super::{location, missing, naming};
 use crate::message::{DeleteAction, FormatFlag, Message};
@@ -24,7 +26,7 @@ use crate::session::Session;
 pub(crate) struct Flags {
     /// What goes: REGISTRY/REPOSITORY:TAG or @DIGEST, oci:DIR:TAG or @DIGEST
     #[arg(value_name = "REFERENCE", required = true, value_parser = location)]
-    references: Vec<Location>,
+    references: Vec<LocationText>,
 
     /// The digests are those of blobs
     #[arg(long)]
@@ -85,8 +87,11 @@ impl Gone {
 
 /// Finds everything, asks, and deletes.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    for location in &flags.references {
-        check(location, flags.blob)?;
+    let mut locations = Vec::new();
+    for reference in &flags.references {
+        let location = session.locate(reference).await?;
+        check(&location, flags.blob)?;
+        locations.push(location);
     }
     let is_asked = !flags.yes && !flags.dry_run;
     if is_asked && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
@@ -96,7 +101,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .help("pass `--yes`, or `--dry-run` to see what would go"));
     }
     let mut doomed = Vec::new();
-    for location in &flags.references {
+    for location in &locations {
         doomed.push(find(session, location, flags.blob).await?);
     }
     let mut gone = Gone::default();

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use oci_registry::{ErrorKind, ExportOptions, Location};
+use oci_registry::{ErrorKind, ExportOptions, Location, LocationText};
 
 use super::find::{self, Selector};
 use super::{location, output};
@@ -21,7 +21,7 @@ use crate::session::Session;
 pub(crate) struct Flags {
     /// The image: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive
     #[arg(value_name = "REFERENCE", value_parser = location)]
-    reference: Location,
+    reference: LocationText,
 
     #[command(flatten)]
     selector: Selector,
@@ -37,6 +37,7 @@ pub(crate) struct Flags {
 
 /// Fetches all layers, and writes what is left of them.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let reference = session.locate(&flags.reference).await?;
     if flags.output.is_none() && output::is_terminal() {
         return Err(Error::usage("refused to write an archive to a terminal")
             .help("write it to a file with `--output FILE`, or to a pipe"));
@@ -44,11 +45,11 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     if let Some(path) = &flags.output {
         output::check(&session.resolve(path), flags.force)?;
     }
-    let source = session.source(&flags.reference).await?;
-    let root = find::root(&*source, &flags.reference).await?;
+    let source = session.source(&reference).await?;
+    let root = find::root(&*source, &reference).await?;
     let asked = flags.selector.wanted().await;
-    let (manifest, _) = find::for_use(&*source, &flags.reference, &root, asked).await?;
-    let name = flags.reference.with(manifest.digest().clone());
+    let (manifest, _) = find::for_use(&*source, &reference, &root, asked).await?;
+    let name = reference.with(manifest.digest().clone());
     session.reporter.status("Exporting", &name);
     let options = ExportOptions::default();
     if let Some(path) = flags.output {

@@ -133,14 +133,15 @@ pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Ide
     if let Some((tag, _)) = tag::highest(&tags) {
         return Ok(tag.clone().into());
     }
-    let help = incomplete(&tags, location, |_| true).unwrap_or_else(|| match &tags[..] {
-        [] => "push something: it is empty".to_owned(),
-        [only] => format!("name a tag: its only one, `{only}`, is no version"),
-        _ => format!(
+    let help = match (incomplete(&tags, location, |_| true), &tags[..]) {
+        (Some(help), _) => help,
+        (None, []) => missing::without_tags(source, location).await,
+        (None, [only]) => format!("name a tag: its only one, `{only}`, is no version"),
+        (None, _) => format!(
             "name a tag: none of its {} is a version, as `cargo oci tags {location}` shows",
             tags.len()
         ),
-    });
+    };
     let message = format!("failed to find a release in `{location}`");
     Err(Error::new(ErrorKind::NotFound, message).help(help))
 }

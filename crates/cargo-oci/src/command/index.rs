@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use oci_package::{AddOptions, Event, Member, ReleaseTag, annotation};
-use oci_registry::{CopyOptions, Descriptor, Digest, Location, Manifest, Tag};
+use oci_registry::{CopyOptions, Descriptor, Digest, Location, LocationText, Manifest, Tag};
 
 use super::copy::Told;
 use super::{Complaint, find, location, missing, naming};
@@ -41,7 +41,7 @@ enum Verb {
 struct Add {
     /// The index: REGISTRY/REPOSITORY:TAG or oci:DIR:TAG
     #[arg(value_name = "INDEX", value_parser = location)]
-    index: Location,
+    index: LocationText,
 
     /// What is added: references, from wherever, or digests of the index's own repository
     #[arg(value_name = "REFERENCE", required = true, value_parser = added)]
@@ -63,7 +63,7 @@ struct Add {
 struct Remove {
     /// The index: REGISTRY/REPOSITORY:TAG or oci:DIR:TAG
     #[arg(value_name = "INDEX", value_parser = location)]
-    index: Location,
+    index: LocationText,
 
     /// What leaves: target triples, platforms or digests
     #[arg(value_name = "ENTRY", required = true, value_parser = member)]
@@ -79,7 +79,7 @@ struct Remove {
 struct Assemble {
     /// The index: REGISTRY/REPOSITORY:VERSION or oci:DIR:VERSION
     #[arg(value_name = "INDEX", value_parser = location)]
-    index: Location,
+    index: LocationText,
 
     #[command(flatten)]
     format: FormatFlag,
@@ -89,7 +89,7 @@ struct Assemble {
 #[derive(Debug, Clone)]
 enum Added {
     Digest(Digest),
-    Elsewhere(Location),
+    Elsewhere(LocationText),
 }
 
 fn added(text: &str) -> Result<Added, Complaint> {
@@ -125,35 +125,33 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 }
 
 async fn add(session: &Session, flags: Add) -> Result<(), Error> {
-    let tag = naming::index(&flags.index)?;
-    for added in &flags.added {
-        if let Added::Elsewhere(location) = added {
-            let is_own = naming::is_same_place(session, location, &flags.index);
-            if is_own && naming::tag(location).as_ref() == Some(&tag) {
-                return Err(Error::usage(format!(
-                    "failed to add `{location}` to itself: it is the index"
-                ))
-                .help("name a manifest"));
-            }
-        }
-    }
-    let target = session.target(&flags.index).await?;
-    let mut manifests: Vec<Manifest> = Vec::new();
-    for added in flags.added {
-        let (location, root) = match added {
-            Added::Digest(digest) => (flags.index.with(digest.clone()), digest.into()),
-            Added::Elsewhere(location) => {
-                let source = session.source(&location).await?;
-                let root = find::root(&*source, &location).await?;
-                (location, root)
-            }
+    let place = session.locate_target(&flags.index)?;
+    let tag = naming::index(&place)?;
+    let mut added = Vec::new();
+    for one in flags.added {
+        let location = match one {
+            Added::Digest(digest) => place.with(digest),
+            Added::Elsewhere(written) => session.locate(&written).await?,
         };
-        if naming::is_same_place(session, &location, &flags.index) {
+        let is_own = naming::is_same_place(session, &location, &place);
+        if is_own && location.identifier() == Some(tag.clone().into()) {
+            return Err(Error::usage(format!(
+                "failed to add `{location}` to itself: it is the index"
+            ))
+            .help("name a manifest"));
+        }
+        added.push(location);
+    }
+    let target = session.target(&place).await?;
+    let mut manifests: Vec<Manifest> = Vec::new();
+    for location in added {
+        let source = session.source(&location).await?;
+        let root = find::root(&*source, &location).await?;
+        if naming::is_same_place(session, &location, &place) {
             manifests.push(find::manifest(&*target, &location, &root, None).await?);
             continue;
         }
-        let source = session.source(&location).await?;
-        let mut told = Told::new(session, &flags.index, &location.with(root.clone()), &[]);
+        let mut told = Told::new(session, &place, &location.with(root.clone()), &[]);
         let observer = |event| told.event(event);
         let options = CopyOptions {
             concurrency: session.concurrency,
@@ -170,26 +168,27 @@ async fn add(session: &Session, flags: Add) -> Result<(), Error> {
     let options = AddOptions {
         overwrite: flags.overwrite,
     };
-    let observer = |event: Event<'_>| told(session, &flags.index, &event);
+    let observer = |event: Event<'_>| told(session, &place, &event);
     let index = oci_package::add(&*target, &tag, &manifests, &options, &observer).await?;
-    finished(session, &flags.index, &index)
+    finished(session, &place, &index)
 }
 
 async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
-    let tag = naming::index(&flags.index)?;
-    let place = session.deletable(&flags.index).await?;
-    let observer = |event: Event<'_>| told(session, &flags.index, &event);
-    let removed = oci_package::remove(&*place, &tag, &flags.members, &observer).await;
+    let place = session.locate(&flags.index).await?;
+    let tag = naming::index(&place)?;
+    let content = session.deletable(&place).await?;
+    let observer = |event: Event<'_>| told(session, &place, &event);
+    let removed = oci_package::remove(&*content, &tag, &flags.members, &observer).await;
     let removed = match removed {
         Ok(removed) => removed,
-        Err(error) => return Err(missing::explain(&*place, &flags.index, error.into()).await),
+        Err(error) => return Err(missing::explain(&*content, &place, error.into()).await),
     };
     for tag in &removed.tags {
         let (_, target) = oci_package::tag::split(tag);
         let is_its = |entry: &&Descriptor| entry.annotation(annotation::TARGET) == target;
         if let Some(entry) = removed.entries.iter().find(is_its) {
             session.reporter.tell(&Message::Delete {
-                reference: flags.index.with(tag.clone()).to_string(),
+                reference: place.with(tag.clone()).to_string(),
                 action: DeleteAction::Deleted,
                 digest: &entry.digest,
             });
@@ -204,15 +203,14 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
             .status("Removed", format_args!("{name} ({})", entry.digest));
     }
     if let Some(index) = removed.index {
-        return finished(session, &flags.index, &index);
+        return finished(session, &place, &index);
     }
     session.reporter.note(format_args!(
-        "nothing is left of `{}`: its tag went too",
-        flags.index
+        "nothing is left of `{place}`: its tag went too"
     ));
     if let Some(gone) = &removed.gone {
         session.reporter.tell(&Message::Delete {
-            reference: flags.index.with(tag).to_string(),
+            reference: place.with(tag).to_string(),
             action: DeleteAction::Deleted,
             digest: gone,
         });
@@ -221,16 +219,17 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
 }
 
 async fn assemble(session: &Session, flags: Assemble) -> Result<(), Error> {
-    let tag: Tag = naming::index(&flags.index)?;
+    let place = session.locate(&flags.index).await?;
+    let tag: Tag = naming::index(&place)?;
     let release = ReleaseTag::new(tag)?;
-    let target = session.existing(&flags.index).await?;
-    let observer = |event: Event<'_>| told(session, &flags.index, &event);
+    let target = session.existing(&place).await?;
+    let observer = |event: Event<'_>| told(session, &place, &event);
     let index = oci_package::assemble(&*target, &release, &observer).await;
     let index = match index {
         Ok(index) => index,
-        Err(error) => return Err(missing::explain(&*target, &flags.index, error.into()).await),
+        Err(error) => return Err(missing::explain(&*target, &place, error.into()).await),
     };
-    finished(session, &flags.index, &index)
+    finished(session, &place, &index)
 }
 
 fn finished(session: &Session, place: &Location, index: &Manifest) -> Result<(), Error> {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use oci_package::{InspectedFile, InspectedTarget, Inspection, Libc};
-use oci_registry::{Cache, Location, escape};
+use oci_registry::{Cache, Location, LocationText, escape};
 
 use super::find::{self, Selector};
 use super::location;
@@ -26,7 +26,7 @@ const LONGEST: usize = 400;
 pub(crate) struct Flags {
     /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive; without either, the highest release
     #[arg(value_name = "REFERENCE", value_parser = location)]
-    reference: Location,
+    reference: LocationText,
 
     #[command(flatten)]
     selector: Selector,
@@ -37,22 +37,23 @@ pub(crate) struct Flags {
 
 /// Finds out what there is to say, and prints it.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let source = session.source(&flags.reference).await?;
+    let reference = session.locate(&flags.reference).await?;
+    let source = session.source(&reference).await?;
     let source = match Cache::of_user(&session.environment) {
         Some(cache) if source.origin().is_some() => cache.over(source),
         _ => source,
     };
-    let root = find::root(&*source, &flags.reference).await?;
+    let root = find::root(&*source, &reference).await?;
     let wanted = flags.selector.wanted().await;
-    let manifest = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
+    let manifest = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
     let inspection = oci_package::inspect(&source, &manifest).await?;
     if session.reporter.is_json() {
-        let finding = Finding::inspection(&flags.reference, &inspection);
+        let finding = Finding::inspection(&reference, &inspection);
         session.reporter.found(&finding);
         return session.reporter.end();
     }
-    let name = flags.reference.with(inspection.digest.clone());
-    report::line(page(&flags.reference, &name, &inspection).trim_end())
+    let name = reference.with(inspection.digest.clone());
+    report::line(page(&reference, &name, &inspection).trim_end())
 }
 
 /// A stranger's text: one line, and nothing of it may act on a terminal.
@@ -188,7 +189,7 @@ mod tests {
         let source: Arc<dyn Source> = Arc::new(memory);
         let inspection = oci_package::inspect(&source, &index).await;
         let inspection = inspection.expect("all is there");
-        let asked: Location = "a.b/widgets:1.2.3".parse().expect("a location");
+        let asked = Location::Registry("a.b/widgets:1.2.3".parse().expect("a reference"));
         let name = asked.with(index.digest().clone());
         let shown = page(&asked, &name, &inspection);
         let size = Size(inspection.size.expect("a size"));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use futures_util::TryStreamExt;
 use oci_package::{Kind, PackageFile, PackageTarget, tag};
-use oci_registry::{ErrorKind, Extract, Identifier, Location, Manifest, Source, Tag};
+use oci_registry::{ErrorKind, Extract, Identifier, Location, LocationText, Manifest, Source, Tag};
 use semver::{Comparator, Op, Version, VersionReq};
 
 use super::contents::{self, Group, Placing};
@@ -29,7 +29,7 @@ use crate::session::Session;
 pub(crate) struct Flags {
     /// The package: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
     #[arg(value_name = "REPOSITORY", value_parser = location)]
-    repository: Location,
+    repository: LocationText,
 
     /// Take the highest release that this allows: 1.2.3, ^1.2, ~1.2, >=1, <2
     #[arg(long, value_name = "REQ", value_parser = requirement)]
@@ -69,14 +69,15 @@ fn requirement(text: &str) -> Result<VersionReq, semver::Error> {
 
 /// Chooses, fetches, and records.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let source = session.source(&flags.repository).await?;
-    let root = release(&*source, &flags).await?;
+    let repository = session.locate(&flags.repository).await?;
+    let source = session.source(&repository).await?;
+    let root = release(&*source, &repository, flags.version.as_ref()).await?;
     let asked = match &flags.target {
         Some(text) => Some(find::target(text).await),
         None => None,
     };
-    let (manifest, index) = find::for_use(&*source, &flags.repository, &root, asked).await?;
-    let name = flags.repository.with(manifest.digest().clone());
+    let (manifest, index) = find::for_use(&*source, &repository, &root, asked).await?;
+    let name = repository.with(manifest.digest().clone());
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
     let mut files = oci_package::files(&manifest)?;
     // Programs are files of their own, or in an archive.
@@ -84,7 +85,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let bin = install_root.join("bin");
     let groups = contents::open(session, source, files, &bin).await?;
     let groups = programs(groups, &name)?;
-    let record = record(session, &flags, &root, &manifest, &groups)?;
+    let record = record(session, &flags, &repository, &root, &manifest, &groups)?;
 
     let reporter = session.reporter;
     let waiting = move |path: &Path| {
@@ -125,18 +126,22 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 }
 
 /// The tag that is wanted: the one that is named, else that of the highest release that is allowed.
-async fn release(source: &dyn Source, flags: &Flags) -> Result<Identifier, Error> {
-    let Some(requirement) = &flags.version else {
-        return find::root(source, &flags.repository).await;
+async fn release(
+    source: &dyn Source,
+    repository: &Location,
+    requirement: Option<&VersionReq>,
+) -> Result<Identifier, Error> {
+    let Some(requirement) = requirement else {
+        return find::root(source, repository).await;
     };
-    if let Some(named) = flags.repository.identifier() {
+    if let Some(named) = repository.identifier() {
         return Err(Error::usage(format!(
             "failed to choose a release: the reference names `{named}`, and `--version` asks for another"
         ))
         .help("leave one of them out"));
     }
     let tags: oci_registry::Result<Vec<Tag>> = source.tags().try_collect().await;
-    let tags = tags.map_err(|error| missing::repository(error.into(), &flags.repository))?;
+    let tags = tags.map_err(|error| missing::repository(error.into(), repository))?;
     let allowed = tags
         .iter()
         .filter(|tag| tag::version(tag).is_some_and(|version| requirement.matches(&version)));
@@ -144,19 +149,11 @@ async fn release(source: &dyn Source, flags: &Flags) -> Result<Identifier, Error
         Some((tag, _)) => Ok(tag.clone().into()),
         None => Err(Error::new(
             ErrorKind::NotFound,
-            format!(
-                "failed to find a release `{requirement}` in `{}`",
-                flags.repository
-            ),
+            format!("failed to find a release `{requirement}` in `{repository}`"),
         )
         .help(
-            find::incomplete(&tags, &flags.repository, |version| {
-                requirement.matches(version)
-            })
-            .unwrap_or_else(|| {
-                let place = &flags.repository;
-                format!("see what is there with `cargo oci tags {place}`")
-            }),
+            find::incomplete(&tags, repository, |version| requirement.matches(version))
+                .unwrap_or_else(|| format!("see what is there with `cargo oci tags {repository}`")),
         )),
     }
 }
@@ -184,6 +181,7 @@ fn programs(groups: Vec<Group>, name: &Location) -> Result<Vec<Group>, Error> {
 fn record(
     session: &Session,
     flags: &Flags,
+    repository: &Location,
     root: &Identifier,
     manifest: &Manifest,
     groups: &[Group],
@@ -201,15 +199,14 @@ fn record(
     let (Some(name), Some(version)) = (name, version) else {
         return Err(Error::new(
             ErrorKind::Unsupported,
-            format!("failed to install `{}`: it does not say of which package and version it is", flags.repository),
+            format!("failed to install `{repository}`: it does not say of which package and version it is"),
         )
         .help("get its files with `cargo oci pull`: only what `cargo oci push` published can be installed"));
     };
     let here = session.environment.current_dir();
-    let Some(source) = cargo::source_of(&flags.repository, here) else {
+    let Some(source) = cargo::source_of(repository, here) else {
         return Err(Error::usage(format!(
-            "failed to make a URL of `{}`",
-            flags.repository
+            "failed to make a URL of `{repository}`"
         )));
     };
     Ok(Record {

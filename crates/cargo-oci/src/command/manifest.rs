@@ -1,7 +1,7 @@
 //! `cargo oci manifest`: a manifest as JSON, or its exact bytes.
 
 use clap::Args;
-use oci_registry::Location;
+use oci_registry::LocationText;
 
 use super::find::{self, Selector};
 use super::location;
@@ -19,7 +19,7 @@ use crate::session::Session;
 pub(crate) struct Flags {
     /// The manifest: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]; without either, the highest release
     #[arg(value_name = "REFERENCE", value_parser = location)]
-    reference: Location,
+    reference: LocationText,
 
     #[command(flatten)]
     selector: Selector,
@@ -31,10 +31,11 @@ pub(crate) struct Flags {
 
 /// Prints the manifest.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let source = session.source(&flags.reference).await?;
-    let root = find::root(&*source, &flags.reference).await?;
+    let reference = session.locate(&flags.reference).await?;
+    let source = session.source(&reference).await?;
+    let root = find::root(&*source, &reference).await?;
     let wanted = flags.selector.wanted().await;
-    let manifest = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
+    let manifest = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
     if flags.raw {
         return report::bytes(manifest.bytes());
     }

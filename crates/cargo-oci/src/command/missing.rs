@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, TryStreamExt as _};
-use oci_registry::{ErrorKind, Location, Side, Source, Tag};
+use oci_registry::{ErrorKind, Location, Side, Source, Tag, escape};
 
 use super::naming;
 use crate::cargo::nearest;
@@ -27,9 +27,7 @@ pub(super) async fn explain(source: &dyn Source, location: &Location, error: Err
     let place = location.whole_repository();
     match tokio::time::timeout(PATIENCE, tags).await {
         Ok(Err(absent)) if absent.kind() == ErrorKind::NotFound => repository(error, location),
-        Ok(Ok(tags)) if tags.is_empty() => {
-            error.help(format!("push something: `{place}` is empty"))
-        }
+        Ok(Ok(tags)) if tags.is_empty() => error.help(without_tags(source, &place).await),
         Ok(Ok(tags)) => {
             let meant = naming::tag(location).and_then(|tag| {
                 let known = tags.iter().map(Tag::as_str);
@@ -45,6 +43,18 @@ pub(super) async fn explain(source: &dyn Source, location: &Location, error: Err
             look(error, location)
         }
         _ => look(error, location),
+    }
+}
+
+/// Advice for a place that lists no tag: in a layout or archive, an entry may have another name.
+pub(super) async fn without_tags(source: &dyn Source, place: &Location) -> String {
+    let others = source.other_names().await.unwrap_or_default();
+    match others.first() {
+        Some(other) => {
+            let name = escape(&other.name, 300);
+            format!("write a name in full, such as `{place}:{name}`")
+        }
+        None => format!("push something: `{place}` is empty"),
     }
 }
 

@@ -7,19 +7,12 @@ use crate::session::Session;
 
 /// The tag that a location names, beside a digest or alone.
 pub(super) fn tag(location: &Location) -> Option<Tag> {
-    match (location, location.identifier()) {
-        (Location::Registry(reference), _) => reference.tag().cloned(),
-        (_, Some(Identifier::Tag(tag))) => Some(tag),
-        _ => None,
-    }
+    location.tag().cloned()
 }
 
 /// The digest that a location names.
 pub(super) fn digest(location: &Location) -> Option<Digest> {
-    match location.identifier() {
-        Some(Identifier::Digest(digest)) => Some(digest),
-        _ => None,
-    }
+    location.digest().cloned()
 }
 
 /// A whole repository, and nothing in it: `verb` is what was to be done with it.

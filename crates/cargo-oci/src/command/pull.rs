@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use glob::Pattern;
 use oci_package::PackageFile;
-use oci_registry::{Extract, Location, Source};
+use oci_registry::{Extract, Location, LocationText, Source};
 
 use super::contents::{self, Group, Placing};
 use super::find::{self, Selector};
@@ -25,7 +25,7 @@ use crate::session::Session;
 pub(crate) struct Flags {
     /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
     #[arg(value_name = "REFERENCE", value_parser = location)]
-    reference: Location,
+    reference: LocationText,
 
     /// Where the files go; made when it is not there
     #[arg(long, short, value_name = "DIR", default_value = ".")]
@@ -52,6 +52,7 @@ pub(crate) struct Flags {
 
 /// Fetches, verifies and writes.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let reference = session.locate(&flags.reference).await?;
     let directory = session.resolve(&flags.output);
     if directory.exists() && !directory.is_dir() {
         let shown = flags.output.display();
@@ -60,11 +61,11 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         ))
         .help("name a directory with `--output`; the files in it get their own names"));
     }
-    let source = session.source(&flags.reference).await?;
-    let root = find::root(&*source, &flags.reference).await?;
+    let source = session.source(&reference).await?;
+    let root = find::root(&*source, &reference).await?;
     let asked = flags.selector.wanted().await;
-    let (manifest, index) = find::for_use(&*source, &flags.reference, &root, asked).await?;
-    let name = flags.reference.with(manifest.digest().clone());
+    let (manifest, index) = find::for_use(&*source, &reference, &root, asked).await?;
+    let name = reference.with(manifest.digest().clone());
     let files = oci_package::files(&manifest)?;
     if files.is_empty() {
         return Err(Error::new(
@@ -75,7 +76,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             "see what it holds with `cargo oci manifest {name}`"
         )));
     }
-    let asked = flags.reference.with(root);
+    let asked = reference.with(root);
     if asked == name {
         session.reporter.status("Pulling", &name);
     } else {

@@ -21,7 +21,7 @@ use std::sync::Arc;
 use cargo_metadata::PackageId;
 use clap::Args;
 use oci_package::Kind;
-use oci_registry::Location;
+use oci_registry::{Location, LocationText};
 
 use super::location;
 use crate::cargo::{self, BuildTool, Selection, Toolchain, Workspace};
@@ -47,7 +47,7 @@ pub(crate) struct Flags {
     /// Where one package goes: REGISTRY/REPOSITORY[:TAG], oci:DIR[:TAG] or oci-archive:FILE[:TAG]; a tag stands in for the
     /// version
     #[arg(value_name = "REFERENCE", value_parser = location, conflicts_with = "registry")]
-    reference: Option<Location>,
+    reference: Option<LocationText>,
 
     /// Where packages go, each under its name: HOST[:PORT][/PREFIX] or oci:DIR [env: `CARGO_OCI_REGISTRY`]
     #[arg(long, value_name = "REGISTRY")]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use clap::Args;
 use futures_util::TryStreamExt;
 use oci_package::{Branch, annotation, referrer_tree};
-use oci_registry::{Digest, Location, MediaType, Source, escape};
+use oci_registry::{Digest, LocationText, MediaType, Source, escape};
 
 use super::find::{self, Selector};
 use super::location;
@@ -25,7 +25,7 @@ use crate::session::Session;
 pub(crate) struct Flags {
     /// The manifest: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive; without either, the highest release
     #[arg(value_name = "REFERENCE", value_parser = location)]
-    reference: Location,
+    reference: LocationText,
 
     #[command(flatten)]
     selector: Selector,
@@ -40,10 +40,11 @@ pub(crate) struct Flags {
 
 /// Finds them, and draws the tree.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let source = session.source(&flags.reference).await?;
-    let root = find::root(&*source, &flags.reference).await?;
+    let reference = session.locate(&flags.reference).await?;
+    let source = session.source(&reference).await?;
+    let root = find::root(&*source, &reference).await?;
     let wanted = flags.selector.wanted().await;
-    let manifest = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
+    let manifest = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
     let artifact_type = flags.artifact_type.as_deref().map(MediaType::from);
     let digest = manifest.digest();
     let tree = Tree::of(&source, digest.clone(), artifact_type).await?;
@@ -52,12 +53,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             subject, referrer, ..
         } in &tree.branches
         {
-            let finding = Finding::referrer(&flags.reference, subject, referrer);
+            let finding = Finding::referrer(&reference, subject, referrer);
             session.reporter.found(&finding);
         }
         return session.reporter.end();
     }
-    report::line(flags.reference.with(digest.clone()))?;
+    report::line(reference.with(digest.clone()))?;
     for line in tree.lines() {
         report::line(line)?;
     }

@@ -1,7 +1,7 @@
 //! `cargo oci tag`: further names for what is there.
 
 use clap::Args;
-use oci_registry::{Identifier, Location, Optional, Tag};
+use oci_registry::{Identifier, LocationText, Optional, Tag};
 
 use super::{Complaint, location, naming};
 use crate::message::{FormatFlag, Message, TagAction};
@@ -18,7 +18,7 @@ use crate::session::Session;
 pub(crate) struct Flags {
     /// The manifest: REGISTRY/REPOSITORY:TAG or @DIGEST, or of a layout or archive
     #[arg(value_name = "REFERENCE", value_parser = location)]
-    reference: Location,
+    reference: LocationText,
 
     /// The tags that it gets
     #[arg(value_name = "TAG", required = true, value_parser = tag)]
@@ -34,23 +34,24 @@ fn tag(text: &str) -> Result<Tag, Complaint> {
 
 /// Sets the tags, one after the other.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    let named = naming::given(&flags.reference, "tag")?;
+    let reference = session.locate(&flags.reference).await?;
+    let named = naming::given(&reference, "tag")?;
     if let Identifier::Tag(own) = &named
         && flags.tags.contains(own)
     {
         return Err(Error::usage(format!(
             "failed to tag `{}`: `{own}` is the tag that it has",
-            flags.reference
+            reference
         ))
         .help("name another tag"));
     }
-    let place = session.existing(&flags.reference).await?;
-    let manifest = super::find::manifest(&*place, &flags.reference, &named, None).await?;
+    let place = session.existing(&reference).await?;
+    let manifest = super::find::manifest(&*place, &reference, &named, None).await?;
     let digest = manifest.digest();
     for tag in flags.tags {
         let identifier = Identifier::Tag(tag.clone());
         let held = place.resolve(&identifier).await.optional()?;
-        let reference = flags.reference.with(tag.clone()).to_string();
+        let reference = reference.with(tag.clone()).to_string();
         let action = match held {
             Some(held) if held.digest == *digest => {
                 session.reporter.status("Unchanged", reference);
@@ -68,5 +69,5 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             digest,
         });
     }
-    session.finished(&flags.reference.with(digest.clone()), digest, None)
+    session.finished(&reference.with(digest.clone()), digest, None)
 }

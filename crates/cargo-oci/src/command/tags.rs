@@ -3,7 +3,7 @@
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use oci_package::{Concurrency, Details, Survey};
-use oci_registry::{Cache, Location, Tag, escape};
+use oci_registry::{Cache, LocationText, OtherName, Source, Tag, escape};
 
 use super::filter::{self, Filter};
 use super::{location, missing, naming};
@@ -21,7 +21,7 @@ use crate::session::Session;
 pub(crate) struct Flags {
     /// The repository: REGISTRY/REPOSITORY, oci:DIR or an archive
     #[arg(value_name = "REPOSITORY", value_parser = location)]
-    repository: Location,
+    repository: LocationText,
 
     /// Also show size, date, digest and targets
     #[arg(long, short)]
@@ -40,9 +40,10 @@ pub(crate) struct Flags {
 
 /// Lists, a tag a line, as the pages arrive.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
-    naming::whole(&flags.repository, "list tags")?;
-    let source = session.source(&flags.repository).await?;
-    let (filter, place, reporter) = (flags.filter, &flags.repository, session.reporter);
+    let place = &session.locate(&flags.repository).await?;
+    naming::whole(place, "list tags")?;
+    let source = session.source(place).await?;
+    let (filter, reporter) = (flags.filter, session.reporter);
     let name = |tag: &Tag| {
         if reporter.is_json() {
             reporter.found(&Finding::tag(place, tag, None));
@@ -50,15 +51,30 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         }
         report::line(tag)
     };
-    let explain = |error: oci_registry::Error| missing::repository(error.into(), &flags.repository);
+    let other_name = |other: &OtherName| {
+        if reporter.is_json() {
+            reporter.found(&Finding::other_name(place, other, None));
+            return Ok(());
+        }
+        // Behind the place it is a reference, as a tag is.
+        report::line(format_args!("{}@{}", shown(other), other.digest))
+    };
+    let others = async |source: &dyn Source| {
+        let mut others = source.other_names().await?;
+        others.retain(|other| filter.passes(&other.name));
+        Ok::<_, Error>(others)
+    };
+    let explain = |error: oci_registry::Error| missing::repository(error.into(), place);
     let tags = source.tags();
     let mut tags = tags.try_filter(|tag| std::future::ready(filter.passes(tag.as_str())));
     if !flags.long && !flags.semver {
         while let Some(tag) = tags.try_next().await.map_err(explain)? {
             name(&tag)?;
         }
+        others(&*source).await?.iter().try_for_each(other_name)?;
         return reporter.end();
     }
+    let others = others(&*source).await?;
     // Names are cheap, and their longest makes the column.
     let tags: oci_registry::Result<Vec<Tag>> = tags.try_collect().await;
     let mut tags = tags.map_err(explain)?;
@@ -67,13 +83,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     if !flags.long {
         tags.iter().try_for_each(name)?;
+        others.iter().try_for_each(other_name)?;
         return reporter.end();
     }
-    let width = tags
-        .iter()
-        .map(|tag| tag.as_str().len())
-        .max()
-        .unwrap_or_default();
+    let names = tags.iter().map(|tag| tag.as_str().chars().count());
+    let names = names.chain(others.iter().map(|other| shown(other).chars().count()));
+    let width = names.max().unwrap_or_default();
     let source = match Cache::of_user(&session.environment) {
         Some(cache) if source.origin().is_some() => cache.over(source),
         _ => source,
@@ -86,18 +101,38 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         if reporter.is_json() {
             reporter.found(&Finding::tag(place, tag, named));
         } else {
-            report::line(row(tag, width, named))?;
+            report::line(row(tag.as_str(), width, named))?;
         }
         if let Some(error) = details.unreadable {
             let (tag, why) = (place.with(details.tag), error.in_one_line());
             reporter.note(format_args!("`{tag}` could not be looked at: {why}"));
         }
     }
+    for other in others {
+        let named = match survey.details(&other.digest).await {
+            Err(error) if oci_package::is_of_one_document(&error) => {
+                let (name, why) = (shown(&other), error.in_one_line());
+                reporter.note(format_args!("`{name}` could not be looked at: {why}"));
+                None
+            }
+            named => named?,
+        };
+        if reporter.is_json() {
+            reporter.found(&Finding::other_name(place, &other, named.as_ref()));
+        } else {
+            report::line(row(&shown(&other), width, named.as_ref()))?;
+        }
+    }
     reporter.end()
 }
 
+/// A name that no tag stands for, as it may be printed.
+fn shown(other: &OtherName) -> String {
+    escape(&other.name, 300)
+}
+
 /// Tag, size, date, digest, targets or platforms; `-` for what is not known.
-fn row(tag: &Tag, width: usize, named: Option<&Details>) -> String {
+fn row(name: &str, width: usize, named: Option<&Details>) -> String {
     let summary = named.map(|named| &named.summary);
     let or_none = |text: Option<String>| {
         text.filter(|text| !text.is_empty())
@@ -118,10 +153,7 @@ fn row(tag: &Tag, width: usize, named: Option<&Details>) -> String {
         }
     }));
     let for_what = escape(&for_what, 4000);
-    format!(
-        "{:<width$} {size:>10}  {created:<20}  {digest}  {for_what}",
-        tag.as_str()
-    )
+    format!("{name:<width$} {size:>10}  {created:<20}  {digest}  {for_what}")
 }
 
 #[cfg(test)]
@@ -136,7 +168,7 @@ mod tests {
     async fn what_is_not_known_is_a_dash() {
         let tag: Tag = "1.0".parse().expect("a tag");
         assert_eq!(
-            row(&tag, 5, None).split_whitespace().collect::<Vec<_>>(),
+            row("1.0", 5, None).split_whitespace().collect::<Vec<_>>(),
             ["1.0", "-", "-", "-", "-"]
         );
         let memory = Memory::new();
@@ -146,7 +178,7 @@ mod tests {
         let tags = memory.tags();
         let survey = Survey::new(Arc::new(memory), Concurrency::new(1));
         let details: Vec<_> = survey.tags(tags).try_collect().await.expect("one tag");
-        let shown = row(&tag, 5, details[0].named.as_ref());
+        let shown = row("1.0", 5, details[0].named.as_ref());
         assert_eq!(
             shown.split_whitespace().collect::<Vec<_>>(),
             ["1.0", "-", "-", index.digest().as_str(), "-"]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use oci_registry::{ErrorKind, Location};
+use oci_registry::{ErrorKind, LocationText};
 
 use super::Complaint;
 use crate::cargo::{self, Installed};
@@ -32,7 +32,7 @@ pub(crate) struct Flags {
 /// What was named on the command line.
 #[derive(Debug, Clone)]
 enum Named {
-    Repository(Location),
+    Repository(LocationText),
     /// A bare word: the name of a package, as `cargo uninstall` takes it.
     Package(String),
 }
@@ -61,7 +61,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     };
     let mut installed = Installed::open(root, waiting).await?;
     let repository = match flags.repository {
-        Named::Repository(repository) => repository,
+        Named::Repository(repository) => session.locate(&repository).await?,
         Named::Package(name) => return Err(by_name(&installed, &name)),
     };
     let source = cargo::source_of(&repository, here);

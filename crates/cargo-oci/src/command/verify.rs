@@ -6,12 +6,12 @@ use std::sync::Arc;
 use clap::Args;
 use oci_package::{Comparison, PackageFile};
 use oci_registry::{
-    Descriptor, Digest, ErrorKind, Identifier, Location, Manifest, Source, VerifyEvent,
+    Descriptor, ErrorKind, Identifier, Location, LocationText, Manifest, Source, VerifyEvent,
     VerifyOptions,
 };
 
 use super::find::{self, Selector};
-use super::{contents, location, missing};
+use super::{contents, location, missing, naming};
 use crate::figures::{Size, plural};
 use crate::finding::Finding;
 use crate::message::FormatFlag;
@@ -30,7 +30,7 @@ use crate::session::Session;
 pub(crate) struct Flags {
     /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive; without either, the highest release
     #[arg(value_name = "REFERENCE", value_parser = location)]
-    reference: Location,
+    reference: LocationText,
 
     /// A directory that should hold its files
     #[arg(value_name = "DIR")]
@@ -45,27 +45,26 @@ pub(crate) struct Flags {
 
 /// Reads everything, and says what is wrong.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let reference = session.locate(&flags.reference).await?;
     if let Some(directory) = &flags.directory
         && !session.resolve(directory).is_dir()
     {
         let message = format!(
-            "failed to compare files with those of `{}`: `{}` is not a directory",
-            flags.reference,
+            "failed to compare files with those of `{reference}`: `{}` is not a directory",
             directory.display()
         );
         let help = format!(
-            "get the files first, with `cargo oci pull {} --output {}`",
-            flags.reference,
+            "get the files first, with `cargo oci pull {reference} --output {}`",
             directory.display()
         );
         return Err(Error::usage(message).help(help));
     }
-    let source = session.source(&flags.reference).await?;
-    let root = find::root(&*source, &flags.reference).await?;
+    let source = session.source(&reference).await?;
+    let root = find::root(&*source, &reference).await?;
     let wanted = flags.selector.wanted().await;
     let root = match &wanted {
         Some(_) => {
-            let chosen = find::manifest(&*source, &flags.reference, &root, wanted.as_ref()).await?;
+            let chosen = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
             Identifier::Digest(chosen.digest().clone())
         }
         None => root,
@@ -80,7 +79,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         VerifyEvent::Wrong(piece, error) => {
             reporter.status("Wrong", format_args!("{}: {error}", name(piece)));
             reporter.found(&Finding::Wrong {
-                reference: flags.reference.with(piece.digest.clone()).to_string(),
+                reference: reference.with(piece.digest.clone()).to_string(),
                 title: piece.annotation(oci_package::annotation::TITLE),
                 message: error.to_string(),
                 size: piece.size,
@@ -93,7 +92,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         }
         _ => {}
     };
-    reporter.status("Verifying", flags.reference.with(root.clone()));
+    reporter.status("Verifying", reference.with(root.clone()));
     let options = VerifyOptions {
         concurrency: session.concurrency,
         observer: &observer,
@@ -101,7 +100,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let verified = oci_registry::verify(&*source, &root, options).await;
     let verified = match verified {
         Ok(verified) => verified,
-        Err(error) => return Err(missing::explain_source(&*source, &flags.reference, error).await),
+        Err(error) => return Err(missing::explain_source(&*source, &reference, error).await),
     };
     let digest = verified.manifest.digest();
     reporter.status(
@@ -114,25 +113,32 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         ),
     );
     if let Some(directory) = &flags.directory {
-        hold_against(session, &source, &flags, digest, directory).await?;
+        hold_against(
+            session,
+            &source,
+            &flags,
+            &reference.with(digest.clone()),
+            directory,
+        )
+        .await?;
     }
-    session.finished(&flags.reference.with(digest.clone()), digest, None)
+    session.finished(&reference.with(digest.clone()), digest, None)
 }
 
-/// Says of each file of the artifact whether it lies in a directory.
+/// Compares each file of the artifact that a reference with a digest names with the files of a directory.
 async fn hold_against(
     session: &Session,
     source: &Arc<dyn Source>,
     flags: &Flags,
-    digest: &Digest,
+    reference: &Location,
     directory: &Path,
 ) -> Result<(), Error> {
     let asked = flags.selector.wanted().await;
-    let found = Identifier::Digest(digest.clone());
-    let (manifest, _) = find::for_use(&**source, &flags.reference, &found, asked).await?;
+    let found = naming::given(reference, "verify")?;
+    let (manifest, _) = find::for_use(&**source, reference, &found, asked).await?;
     let directory = session.resolve(directory);
     let compared = compare(session, source, &manifest, &directory).await?;
-    let name = flags.reference.with(manifest.digest().clone());
+    let name = reference.with(manifest.digest().clone());
     let is_same = |compared: &&Comparison| matches!(compared, Comparison::Same(_));
     let same = compared.iter().filter(is_same).count();
     for comparison in &compared {

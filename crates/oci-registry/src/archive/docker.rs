@@ -91,6 +91,15 @@ impl Images {
         tags.into_iter().collect()
     }
 
+    /// The names that are not `NAME:TAG`, each with the digest of its image.
+    pub(super) fn invalid_names(&self) -> impl Iterator<Item = (&str, &Digest)> {
+        let names = self.0.iter().flat_map(|(digest, image)| {
+            let names = image.names.iter();
+            names.map(move |name| (name.as_str(), digest))
+        });
+        names.filter(|(name, _)| split(name).is_none())
+    }
+
     /// Gives an image a name, which another may have to give up; whether it is one that Docker can load.
     pub(super) fn put(&mut self, manifest: &Manifest, name: &ImageName, tag: &Tag) -> bool {
         let Some(image) = manifest.as_image().filter(|image| is_loadable(image)) else {
@@ -125,10 +134,9 @@ impl Images {
         let is_ours = |listed: &Listed| {
             listed.annotations.contains_key(IMAGE_NAME) || self.0.contains_key(&listed.digest)
         };
-        let (ours, others) = std::mem::take(&mut listing.manifests)
+        let (ours, mut entries) = std::mem::take(listing.entries_mut())
             .into_iter()
             .partition::<Vec<_>, _>(is_ours);
-        listing.manifests = others;
         for (digest, image) in &self.0 {
             let listed: Vec<_> = ours
                 .iter()
@@ -144,7 +152,7 @@ impl Images {
                 let mut listed = listed.iter();
                 let same = listed.find(|listed| listed.annotation(IMAGE_NAME) == Some(&full));
                 let entry = same.map(|listed| Listed::clone(listed));
-                listing.manifests.push(entry.unwrap_or_else(|| {
+                entries.push(entry.unwrap_or_else(|| {
                     let mut descriptor = descriptor.clone();
                     descriptor.annotations = Annotations::from([
                         (IMAGE_NAME.to_owned(), full),
@@ -160,7 +168,8 @@ impl Images {
                 listed.digest.clone(),
             )
         };
-        listing.manifests.sort_by_cached_key(key);
+        entries.sort_by_cached_key(key);
+        *listing.entries_mut() = entries;
     }
 
     /// The document that Docker reads.
@@ -260,7 +269,7 @@ fn known(state: &State, path: &Path) -> Result<BTreeMap<(Digest, Vec<Digest>), M
             known.insert((image.config.digest.clone(), layers), manifest.clone());
         }
     };
-    for listed in &state.listing.manifests {
+    for listed in state.listing.entries() {
         let Some(manifest) = load(listed)? else {
             continue;
         };

@@ -6,6 +6,7 @@ use snafu::Snafu;
 
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
+use crate::layout;
 use crate::reference::{Identifier, Tag};
 use crate::tarball;
 
@@ -60,6 +61,14 @@ pub(super) enum Error {
         path: PathBuf,
         identifier: Identifier,
     },
+    #[snafu(display("failed to find the manifest `{}` in the archive `{}`", name.escape_debug(), path.display()))]
+    NoNamed { path: PathBuf, name: String },
+    #[snafu(display("failed to find the manifest `{tag}` in the archive `{}`: {} names end with this tag", path.display(), names.len()))]
+    Unclear {
+        path: PathBuf,
+        tag: Tag,
+        names: Vec<String>,
+    },
     #[snafu(display("failed to find the blob {digest} in the archive `{}`", path.display()))]
     NoBlob { path: PathBuf, digest: Digest },
     #[snafu(display("refused a manifest of the archive `{}`: it should have digest {expected}, and has {actual}", path.display()))]
@@ -79,9 +88,11 @@ pub(super) enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoArchive { .. } | Self::NoManifest { .. } | Self::NoBlob { .. } => {
-                ErrorKind::NotFound
-            }
+            Self::NoArchive { .. }
+            | Self::NoManifest { .. }
+            | Self::NoNamed { .. }
+            | Self::Unclear { .. }
+            | Self::NoBlob { .. } => ErrorKind::NotFound,
             Self::Strange { .. } | Self::StrangeEntry { .. } | Self::Parse { .. } => {
                 ErrorKind::Protocol
             }
@@ -110,6 +121,9 @@ impl Failure for Error {
             }
             Self::Compressed { path } => {
                 vec![format!("decompress `{}` first", file(path))]
+            }
+            Self::Unclear { path, names, .. } => {
+                vec![layout::full_names("oci-archive", path, names)]
             }
             Self::Ambiguous { path, tag } | Self::NoName { path, tag } => {
                 vec![format!("write `docker-archive:{}:NAME:{tag}`", file(path))]

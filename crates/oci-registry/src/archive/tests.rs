@@ -195,7 +195,7 @@ async fn a_copy_without_a_tag_is_written_too() {
     let written = std::fs::metadata(&path).unwrap().modified().unwrap();
     let again = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
     assert_eq!(again.manifest(&root).await.unwrap(), manifest);
-    let listed: Vec<_> = again.state().listing.manifests.clone();
+    let listed: Vec<_> = again.state().listing.entries().to_vec();
     assert_eq!(listed[0].digest, *manifest.digest());
     assert!(tags(&again).await.is_empty());
     again.finish().await.unwrap();
@@ -542,4 +542,31 @@ async fn many_tags_are_written_at_once() {
         let opened = Archive::open(&path, format).await.unwrap();
         assert_eq!(tags(&opened).await, ["1", "2", "3"]);
     }
+}
+
+#[tokio::test]
+async fn docker_archive_reports_names_without_a_tag() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("image.tar");
+    let archive = Archive::create(&path, docker("acme/f")).await.unwrap();
+    let image = push(&archive, "one", "1").await;
+    // Of the same length, so that the tar stays whole.
+    let (from, to) = (br#"["acme/f:1"]"#, br#"["<n>:<n>x"]"#);
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.windows(from.len()).position(|window| window == from);
+    bytes[at.unwrap()..][..from.len()].copy_from_slice(to);
+    std::fs::write(&path, bytes).unwrap();
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&reports);
+    let observer = Observer::new(move |step| told.lock().unwrap().push(step.clone()));
+    let archive = Archive::open(&path, ArchiveFormat::Docker(None)).await;
+    let archive = archive.unwrap().observed_by(observer);
+    assert!(tags(&archive).await.is_empty());
+    let others = archive.other_names().await.unwrap();
+    assert_eq!(others.len(), 1);
+    assert_eq!(
+        (&*others[0].name, &others[0].digest),
+        ("<n>:<n>x", image.digest())
+    );
+    assert_eq!(reports.lock().unwrap().len(), 1);
 }

@@ -11,11 +11,11 @@ use crate::reference::Tag;
 use crate::storage::Delete;
 
 impl Listing {
-    /// Forgets a manifest and all its tags.
+    /// Removes a manifest and all its tags.
     fn forget(&mut self, digest: &Digest) -> bool {
-        let before = self.manifests.len();
-        self.manifests.retain(|listed| listed.digest != *digest);
-        self.manifests.len() < before
+        let before = self.entries().len();
+        self.entries_mut().retain(|listed| listed.digest != *digest);
+        self.entries().len() < before
     }
 }
 
@@ -23,7 +23,7 @@ impl Layout {
     /// Whether `index.json`, or an index that it leads to, lists this as a manifest. What is missing leads to nothing.
     async fn leads_to(&self, digest: &Digest) -> crate::Result<bool> {
         let listing = self.read_listing().await?;
-        let listed = listing.manifests.into_iter();
+        let listed = listing.entries().iter().cloned();
         let mut ahead: Vec<_> = listed.map(Listed::into_descriptor).collect();
         let mut seen = HashSet::new();
         while let Some(next) = ahead.pop() {

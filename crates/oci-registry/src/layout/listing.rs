@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 use std::fmt;
 use std::ops::Deref;
+use std::sync::OnceLock;
 
 use serde::de::{Deserializer, Error as _, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
@@ -13,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::REF_NAME;
+use super::names::Names;
+use crate::digest::Digest;
 use crate::manifest::{Annotations, Descriptor, MediaType};
 use crate::reference::Tag;
 
@@ -27,7 +30,9 @@ const PLAIN: [&str; 4] = ["mediaType", "digest", "size", "artifactType"];
 pub(crate) struct Listing {
     /// All members, in their order; what stands for the entries among them is not looked at.
     members: Members,
-    pub(crate) manifests: Vec<Listed>,
+    manifests: Vec<Listed>,
+    /// Made when a name is looked up, and dropped with every change.
+    names: OnceLock<Names>,
 }
 
 impl Listing {
@@ -36,28 +41,74 @@ impl Listing {
         members.set("schemaVersion", &2);
         members.set("mediaType", &MediaType::INDEX);
         members.set(MANIFESTS, &[(); 0]);
+        Self::new(members, Vec::new())
+    }
+
+    fn new(members: Members, manifests: Vec<Listed>) -> Self {
         Self {
             members,
-            manifests: Vec::new(),
+            manifests,
+            names: OnceLock::new(),
         }
     }
 
-    pub(crate) fn find(&self, tag: &Tag) -> Option<&Listed> {
-        self.manifests
-            .iter()
-            .find(|listed| listed.annotation(REF_NAME) == Some(tag.as_str()))
+    /// The entries, in the order in which they are written.
+    pub(crate) fn entries(&self) -> &[Listed] {
+        &self.manifests
     }
 
-    /// Lets a tag name a manifest. An entry of it without a tag, and with nothing else to say, gives way; other tags of
-    /// it stay.
+    pub(crate) fn into_entries(self) -> Vec<Listed> {
+        self.manifests
+    }
+
+    /// The entries, to be changed.
+    pub(crate) fn entries_mut(&mut self) -> &mut Vec<Listed> {
+        self.names.take();
+        &mut self.manifests
+    }
+
+    /// The names of the entries.
+    pub(crate) fn names(&self) -> &Names {
+        self.names.get_or_init(|| Names::of(&self.manifests))
+    }
+
+    /// The entry that a tag identifies.
+    pub(crate) fn find(&self, tag: &Tag) -> Option<&Listed> {
+        self.at(self.names().tagged(tag))
+    }
+
+    /// The entry with exactly this name.
+    pub(crate) fn find_name(&self, name: &str) -> Option<&Listed> {
+        self.at(self.names().named(name))
+    }
+
+    /// An entry with this digest.
+    pub(crate) fn find_digest(&self, digest: &Digest) -> Option<&Listed> {
+        self.at(self.names().with_digest(digest))
+    }
+
+    /// The full names that end with a tag.
+    pub(crate) fn full_names(&self, tag: &Tag) -> Vec<String> {
+        let entries = self.names().with_tag(tag).iter();
+        let names = entries.filter_map(|at| self.manifests[*at].annotation(REF_NAME));
+        names.map(str::to_owned).collect()
+    }
+
+    fn at(&self, position: Option<usize>) -> Option<&Listed> {
+        self.manifests.get(position?)
+    }
+
+    /// Gives a manifest a tag. An entry of it without a tag, and with nothing else to say, gives way; other tags of it
+    /// stay, and so do full names that end with the tag.
     pub(crate) fn put(&mut self, mut descriptor: Descriptor, tag: &Tag) -> bool {
-        if self
-            .find(tag)
-            .is_some_and(|listed| listed.digest == descriptor.digest)
-        {
+        let mut entries = self.manifests.iter();
+        let is_there = |listed: &Listed| {
+            listed.annotation(REF_NAME) == Some(tag.as_str()) && listed.digest == descriptor.digest
+        };
+        if entries.any(is_there) {
             return false;
         }
-        self.manifests
+        self.entries_mut()
             .retain(|listed| match listed.annotation(REF_NAME) {
                 Some(name) => name != tag.as_str(),
                 None => listed.digest != descriptor.digest || !listed.is_plain(),
@@ -79,11 +130,10 @@ impl Listing {
 
     /// Takes a tag from the manifest that it names, which stays listed: it is still there under its digest.
     pub(crate) fn untag(&mut self, tag: &Tag) -> bool {
-        let is_named = |listed: &Listed| listed.annotation(REF_NAME) == Some(tag.as_str());
-        let Some(at) = self.manifests.iter().position(is_named) else {
+        let Some(at) = self.names().tagged(tag) else {
             return false;
         };
-        let untagged = self.manifests.remove(at).without_tag();
+        let untagged = self.entries_mut().remove(at).without_tag();
         if !untagged.is_plain() || !self.lists(&untagged) {
             self.insert(untagged);
         }
@@ -96,19 +146,16 @@ impl Listing {
             .any(|listed| listed.digest == descriptor.digest)
     }
 
-    /// Puts an entry where it belongs among sorted ones, whoever came first: the same content gives the same file. Nothing
-    /// else is moved: an order that others chose may mean something.
+    /// Inserts an entry where it belongs among sorted ones, so that the same content gives the same file in whatever order
+    /// it is written. No other entry is moved: the order of other programs may have a meaning.
     fn insert(&mut self, entry: Listed) {
-        let key = |entry: &Listed| {
-            (
-                entry.annotation(REF_NAME).map(str::to_owned),
-                entry.digest.clone(),
-            )
-        };
-        let own = key(&entry);
-        let at = self.manifests.iter().position(|listed| key(listed) > own);
-        self.manifests
-            .insert(at.unwrap_or(self.manifests.len()), entry);
+        let own = entry.sort_key();
+        let at = self
+            .manifests
+            .iter()
+            .position(|listed| listed.sort_key() > own);
+        let at = at.unwrap_or(self.manifests.len());
+        self.entries_mut().insert(at, entry);
     }
 }
 
@@ -125,7 +172,7 @@ impl<'de> Deserialize<'de> for Listing {
         };
         let manifests = manifests.map_err(D::Error::custom)?.unwrap_or_default();
         members.set(MANIFESTS, &[(); 0]);
-        Ok(Self { members, manifests })
+        Ok(Self::new(members, manifests))
     }
 }
 
@@ -164,6 +211,10 @@ impl Listed {
                 })
             }
         }
+    }
+
+    fn sort_key(&self) -> (Option<&str>, &Digest) {
+        (self.annotation(REF_NAME), &self.digest)
     }
 
     fn without_tag(mut self) -> Self {
@@ -296,7 +347,6 @@ impl Serialize for Members {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Digest;
 
     fn tag(name: &str) -> Tag {
         name.parse().unwrap()
@@ -343,7 +393,7 @@ mod tests {
         assert!(!listing.put(ours("c"), &tag("z")));
         assert!(listing.untag(&tag("z")) && !listing.untag(&tag("z")));
         listing
-            .manifests
+            .entries_mut()
             .retain(|listed| listed.digest != ours("c").digest);
         assert_eq!(written(&listing), text);
     }

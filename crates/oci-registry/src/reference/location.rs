@@ -1,7 +1,8 @@
-//! Where artifacts live: [`Location`] names a repository of a registry, a layout directory or an archive.
+//! Locations of artifacts: a repository of a registry, a layout directory or an archive.
 //!
-//! Owns the forms `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE`, and the names of images within the last. It opens
-//! nothing.
+//! Owns the forms `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE`, and the names of images within the last.
+//! Parsing opens nothing. Which part of `oci:DIR:NAME` is the directory depends on what exists on disk, so the parsed
+//! [`LocationText`] keeps it in one piece until it is located.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -50,12 +51,9 @@ pub enum ArchiveFormat {
     Docker(Option<ImageName>),
 }
 
-/// Where artifacts live: a repository of a registry, an OCI image layout directory, or an archive.
+/// The location of artifacts: a repository of a registry, an OCI image layout directory, or an archive.
 ///
-/// A layout is written `oci:DIR`, `oci:DIR:TAG` or `oci:DIR@DIGEST`, a tar of one `oci-archive:FILE`,
-/// `oci-archive:FILE:TAG` or `oci-archive:FILE@DIGEST`. The archives of `docker save` are written `docker-archive:FILE`,
-/// `docker-archive:FILE:NAME`, `docker-archive:FILE:NAME:TAG`, or `docker-archive:FILE::TAG` where there is but one name;
-/// each of them may end with `@DIGEST` in place of its tag.
+/// A location as it is written is a [`LocationText`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// A repository of a registry.
@@ -64,57 +62,94 @@ pub enum Location {
     Layout {
         /// The directory as it was written.
         directory: PathBuf,
-        /// What picks a manifest in it, when given.
-        identifier: Option<Identifier>,
+        /// The tag, when one is given.
+        tag: Option<Tag>,
+        /// The digest, when one is given.
+        digest: Option<Digest>,
     },
     /// An archive.
     Archive {
         /// The file as it was written.
         file: PathBuf,
-        /// What kind of archive it is.
+        /// The kind of archive.
         format: ArchiveFormat,
-        /// What picks a manifest in it, when given.
-        identifier: Option<Identifier>,
+        /// The tag, when one is given.
+        tag: Option<Tag>,
+        /// The digest, when one is given.
+        digest: Option<Digest>,
     },
 }
 
 impl Location {
-    /// What picks the manifest, when given.
-    pub fn identifier(&self) -> Option<Identifier> {
-        match self {
-            Self::Registry(reference) => reference.identifier(),
-            Self::Layout { identifier, .. } | Self::Archive { identifier, .. } => {
-                identifier.clone()
-            }
+    /// A whole layout.
+    pub fn layout(directory: impl Into<PathBuf>) -> Self {
+        Self::Layout {
+            directory: directory.into(),
+            tag: None,
+            digest: None,
         }
+    }
+
+    /// A whole archive.
+    pub fn archive(file: impl Into<PathBuf>, format: ArchiveFormat) -> Self {
+        Self::Archive {
+            file: file.into(),
+            format,
+            tag: None,
+            digest: None,
+        }
+    }
+
+    /// The tag, when one is given.
+    pub fn tag(&self) -> Option<&Tag> {
+        match self {
+            Self::Registry(reference) => reference.tag(),
+            Self::Layout { tag, .. } | Self::Archive { tag, .. } => tag.as_ref(),
+        }
+    }
+
+    /// The digest, when one is given.
+    pub fn digest(&self) -> Option<&Digest> {
+        match self {
+            Self::Registry(reference) => reference.digest(),
+            Self::Layout { digest, .. } | Self::Archive { digest, .. } => digest.as_ref(),
+        }
+    }
+
+    /// The part that identifies the manifest: the digest, else the tag, else nothing.
+    pub fn identifier(&self) -> Option<Identifier> {
+        let digest = self.digest().cloned().map(Identifier::Digest);
+        digest.or_else(|| self.tag().cloned().map(Identifier::Tag))
     }
 
     /// The same place with this identifier instead of its own.
     #[must_use]
     pub fn with(&self, identifier: impl Into<Identifier>) -> Self {
-        match self {
-            Self::Registry(reference) => Self::Registry(reference.with(identifier)),
-            _ => self.clone().picking(Some(identifier.into())),
+        match (self, identifier.into()) {
+            (Self::Registry(reference), identifier) => Self::Registry(reference.with(identifier)),
+            (_, Identifier::Tag(tag)) => self.clone().identified(Some(tag), None),
+            (_, Identifier::Digest(digest)) => self.clone().identified(None, Some(digest)),
         }
     }
 
-    /// The same place without an identifier.
+    /// The same place without tag and digest.
     #[must_use]
     pub fn whole_repository(&self) -> Self {
         match self {
             Self::Registry(reference) => Self::Registry(reference.whole_repository()),
-            _ => self.clone().picking(None),
+            _ => self.clone().identified(None, None),
         }
     }
 
-    fn picking(mut self, picked: Option<Identifier>) -> Self {
-        if let Self::Layout { identifier, .. } | Self::Archive { identifier, .. } = &mut self {
-            *identifier = picked;
+    /// A layout or archive with this tag and digest.
+    pub(crate) fn identified(mut self, new_tag: Option<Tag>, new_digest: Option<Digest>) -> Self {
+        if let Self::Layout { tag, digest, .. } | Self::Archive { tag, digest, .. } = &mut self {
+            (*tag, *digest) = (new_tag, new_digest);
         }
         self
     }
 
-    /// The same place, a relative path of a layout or archive being meant from `base`.
+    /// The same place, with a relative path of a layout or archive resolved against `base`.
     #[must_use]
     pub fn relative_to(mut self, base: &Path) -> Self {
         if let Self::Layout {
@@ -128,19 +163,104 @@ impl Location {
     }
 }
 
-/// What stands before a place that is no registry.
+/// A location as it is written.
+///
+/// * A repository of a registry is a [`Reference`].
+/// * A layout is `oci:DIR`, a tar of one `oci-archive:FILE`; each may be followed by `:NAME`, `@DIGEST` or both. DIR is the
+///   shortest part, up to a colon or the end, that is an existing layout, else the part before the last colon; FILE is
+///   found in the same way. NAME is the name of an entry in full, or its tag.
+/// * The archives of `docker save` are `docker-archive:FILE`, `docker-archive:FILE:NAME`, `docker-archive:FILE:NAME:TAG`,
+///   or `docker-archive:FILE::TAG` where there is but one name; each of them may end with `@DIGEST` in place of its tag.
+///
+/// Parsing looks at the text only. [`LocationText::locate`] separates path and name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocationText(pub(crate) Form);
+
+/// The form of a location.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// One that is complete.
+    Located(Location),
+    Layout(PathAndName),
+    /// A tar of a layout.
+    Archive(PathAndName),
+}
+
+/// A path and a name that are not separated yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PathAndName {
+    text: Box<str>,
+    pub(crate) digest: Option<Digest>,
+}
+
+impl PathAndName {
+    fn parse(text: &str, missing: &'static str) -> Result<Self, &'static str> {
+        let (text, digest) = split_digest(text);
+        if text.is_empty() || text.starts_with(':') {
+            return Err(missing);
+        }
+        let text = text.into();
+        Ok(Self { text, digest })
+    }
+
+    /// The path and the name. The path is the shortest part, up to a colon or the end, that exists; else the part before
+    /// the last colon.
+    pub(crate) fn split(&self, exists: impl Fn(&Path) -> bool) -> (&Path, Option<&str>) {
+        let text = &*self.text;
+        // The colon of a drive is part of a path.
+        let is_drive = matches!(
+            text.as_bytes(),
+            [b'a'..=b'z' | b'A'..=b'Z', b':', b'\\' | b'/', ..]
+        );
+        let colons = text.match_indices(':').map(|(at, _)| at);
+        let colons: Vec<_> = colons.skip(usize::from(is_drive)).collect();
+        let parts = |at: usize| (Path::new(&text[..at]), Some(&text[at + 1..]));
+        let whole = (Path::new(text), None);
+        let mut candidates = colons.iter().map(|at| parts(*at)).chain([whole]);
+        let existing = candidates.find(|(path, _)| exists(path));
+        let last = || colons.last().map(|at| parts(*at));
+        existing.or_else(last).unwrap_or(whole)
+    }
+}
+
+impl LocationText {
+    /// The registry, when it is a repository of one.
+    pub fn registry(&self) -> Option<&RegistryName> {
+        match &self.0 {
+            Form::Located(Location::Registry(reference)) => Some(reference.registry()),
+            _ => None,
+        }
+    }
+}
+
+impl From<Reference> for LocationText {
+    fn from(reference: Reference) -> Self {
+        Self(Form::Located(Location::Registry(reference)))
+    }
+}
+
+impl fmt::Display for LocationText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, written) = match &self.0 {
+            Form::Located(location) => return location.fmt(f),
+            Form::Layout(written) => ("oci", written),
+            Form::Archive(written) => ("oci-archive", written),
+        };
+        write!(f, "{scheme}:{}", written.text)?;
+        match &written.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The schemes of locations that are not in a registry.
 const SCHEMES: [&str; 3] = ["oci", "oci-archive", "docker-archive"];
 
-impl FromStr for Location {
+impl FromStr for LocationText {
     type Err = crate::Error;
 
     fn from_str(text: &str) -> crate::Result<Self> {
-        let given = |path: &str, problem| {
-            if path.is_empty() {
-                return Err(failure("location", text, (problem, 0..text.len()), None));
-            }
-            Ok(PathBuf::from(path))
-        };
         // As lists of what is installed and CI write the name of something in a registry.
         if let Some(rest) = text.strip_prefix("oci://")
             && rest.split('/').next().is_some_and(is_registry)
@@ -159,29 +279,23 @@ impl FromStr for Location {
                 Some(help),
             ));
         }
+        let whole = |problem| failure("location", text, (problem, 0..text.len()), None);
         if let Some(rest) = text.strip_prefix("oci:") {
-            let (directory, identifier) = split_identifier(rest);
-            return Ok(Self::Layout {
-                directory: given(directory, "the directory after `oci:` is missing")?,
-                identifier,
-            });
+            let written = PathAndName::parse(rest, "the directory after `oci:` is missing");
+            return written
+                .map(|written| Self(Form::Layout(written)))
+                .map_err(whole);
         }
         if let Some(rest) = text.strip_prefix("oci-archive:") {
-            let (file, identifier) = split_identifier(rest);
-            return Ok(Self::Archive {
-                file: given(file, "the file after `oci-archive:` is missing")?,
-                format: ArchiveFormat::Oci,
-                identifier,
-            });
+            let written = PathAndName::parse(rest, "the file after `oci-archive:` is missing");
+            return written
+                .map(|written| Self(Form::Archive(written)))
+                .map_err(whole);
         }
         if let Some(rest) = text.strip_prefix("docker-archive:") {
-            let (file, name, identifier) = split_docker(rest)
-                .map_err(|problem| failure("location", text, (problem, 0..text.len()), None))?;
-            return Ok(Self::Archive {
-                file: given(file, "the file after `docker-archive:` is missing")?,
-                format: ArchiveFormat::Docker(name),
-                identifier,
-            });
+            return docker_archive(rest)
+                .map(|location| Self(Form::Located(location)))
+                .map_err(whole);
         }
         let reference: Reference = text.parse()?;
         // Printed, in lower case, it would be read as another place.
@@ -196,21 +310,8 @@ impl FromStr for Location {
                 Some(help),
             ));
         }
-        Ok(Self::Registry(reference))
+        Ok(reference.into())
     }
-}
-
-/// Splits `PATH@DIGEST` and `PATH:TAG`; what is neither a digest nor a tag belongs to the path.
-fn split_identifier(text: &str) -> (&str, Option<Identifier>) {
-    if let (path, Some(digest)) = split_digest(text) {
-        return (path, Some(digest.into()));
-    }
-    if let Some((path, tag)) = text.rsplit_once(':')
-        && let Ok(tag) = tag.parse::<Tag>()
-    {
-        return (path, Some(tag.into()));
-    }
-    (text, None)
 }
 
 fn split_digest(text: &str) -> (&str, Option<Digest>) {
@@ -222,17 +323,20 @@ fn split_digest(text: &str) -> (&str, Option<Digest>) {
     (text, None)
 }
 
-/// File, name and identifier.
-type DockerParts<'a> = (&'a str, Option<ImageName>, Option<Identifier>);
-
-/// Splits `FILE:NAME:TAG` and its shorter forms at the first colon after which there is nothing but a name and a tag.
-fn split_docker(text: &str) -> Result<DockerParts<'_>, &'static str> {
+/// The location `FILE:NAME:TAG` and its shorter forms, split at the first colon that only a name and a tag follow.
+fn docker_archive(text: &str) -> Result<Location, &'static str> {
     let (text, digest) = split_digest(text);
-    let digest = digest.map(Identifier::Digest);
+    let at = |file: &str, name, tag| {
+        if file.is_empty() {
+            return Err("the file after `docker-archive:` is missing");
+        }
+        let archive = Location::archive(file, ArchiveFormat::Docker(name));
+        Ok(archive.identified(tag, digest.clone()))
+    };
     for (colon, _) in text.match_indices(':') {
         let (file, rest) = (&text[..colon], &text[colon + 1..]);
         if let Ok(name) = rest.parse() {
-            return Ok((file, Some(name), digest));
+            return at(file, Some(name), None);
         }
         if let Some((name, tag)) = rest.rsplit_once(':')
             && let Ok(tag) = tag.parse::<Tag>()
@@ -241,55 +345,43 @@ fn split_docker(text: &str) -> Result<DockerParts<'_>, &'static str> {
                 "" => Some(None),
                 name => name.parse().ok().map(Some),
             };
-            // Of the two one would be dropped, and what is left could be read in another way.
             match name {
+                // An archive has one name for an image: the digest could contradict the tag.
                 Some(_) if digest.is_some() => {
                     return Err("there are a tag and a digest: give one");
                 }
-                Some(name) => return Ok((file, name, Some(tag.into()))),
+                Some(name) => return at(file, name, Some(tag)),
                 None => {}
             }
         }
     }
-    Ok((text, None, digest))
+    at(text, None, None)
 }
 
 impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let identifier = match self {
+        match self {
             Self::Registry(reference) => return reference.fmt(f),
-            Self::Layout {
-                directory,
-                identifier,
-            } => {
-                write!(f, "oci:{}", directory.display())?;
-                identifier
-            }
+            Self::Layout { directory, .. } => write!(f, "oci:{}", directory.display())?,
             Self::Archive {
-                file,
-                format: ArchiveFormat::Oci,
-                identifier,
-            } => {
-                write!(f, "oci-archive:{}", file.display())?;
-                identifier
-            }
-            Self::Archive {
-                file,
-                format: ArchiveFormat::Docker(name),
-                identifier,
-            } => {
-                write!(f, "docker-archive:{}", file.display())?;
-                match (name, identifier) {
-                    (Some(name), _) => write!(f, ":{name}")?,
-                    (None, Some(Identifier::Tag(_))) => f.write_str(":")?,
-                    (None, _) => {}
+                file, format, tag, ..
+            } => match format {
+                ArchiveFormat::Oci => write!(f, "oci-archive:{}", file.display())?,
+                ArchiveFormat::Docker(name) => {
+                    write!(f, "docker-archive:{}", file.display())?;
+                    match name {
+                        Some(name) => write!(f, ":{name}")?,
+                        None if tag.is_some() => f.write_str(":")?,
+                        None => {}
+                    }
                 }
-                identifier
-            }
-        };
-        match identifier {
-            Some(Identifier::Tag(tag)) => write!(f, ":{tag}"),
-            Some(Identifier::Digest(digest)) => write!(f, "@{digest}"),
+            },
+        }
+        if let Some(tag) = self.tag() {
+            write!(f, ":{tag}")?;
+        }
+        match self.digest() {
+            Some(digest) => write!(f, "@{digest}"),
             None => Ok(()),
         }
     }
@@ -303,61 +395,87 @@ mod tests {
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
-    #[test]
-    fn layouts_split_at_what_can_be_a_tag() {
-        let directory = |text: &str| match text.parse::<Location>().unwrap() {
-            Location::Layout {
-                directory,
-                identifier,
-            } => (
-                directory.to_string_lossy().into_owned(),
-                identifier.map(|i| i.to_string()),
-            ),
-            _ => unreachable!("not a layout"),
+    /// The path and the name of `oci:TEXT` where these paths are layouts.
+    fn split<'t>(text: &'t LocationText, layouts: &[&str]) -> (&'t str, Option<&'t str>) {
+        let Form::Layout(written) = &text.0 else {
+            unreachable!("not a layout");
         };
-        assert_eq!(directory("oci:a/b"), ("a/b".into(), None));
-        assert_eq!(
-            directory("oci:a/b:1.2__x"),
-            ("a/b".into(), Some("1.2__x".into()))
-        );
-        assert_eq!(directory(r"oci:C:\dir"), (r"C:\dir".into(), None));
-        assert_eq!(
-            directory(&format!("oci:a@{DIGEST}")),
-            ("a".into(), Some(DIGEST.into()))
-        );
+        let (path, name) = written.split(|path| layouts.iter().any(|layout| path == *layout));
+        (path.to_str().unwrap(), name)
+    }
+
+    #[test]
+    fn directory_is_shortest_existing_layout_else_before_last_colon() {
+        for (text, layouts, path, name) in [
+            ("oci:a/b", &[][..], "a/b", None),
+            ("oci:a/b:1.2__x", &[], "a/b", Some("1.2__x")),
+            ("oci:a:b/c", &[], "a", Some("b/c")),
+            ("oci:a:b/c", &["a:b/c"], "a:b/c", None),
+            ("oci:a:b/c:1", &[], "a:b/c", Some("1")),
+            ("oci:a:b/c:1", &["a:b/c"], "a:b/c", Some("1")),
+            ("oci:a:b/c:1", &["a"], "a", Some("b/c:1")),
+            ("oci:a:b/c:1", &["a", "a:b/c"], "a", Some("b/c:1")),
+            (
+                "oci:a:localhost:5000/c:1",
+                &["a"],
+                "a",
+                Some("localhost:5000/c:1"),
+            ),
+            (r"oci:C:\dir", &[], r"C:\dir", None),
+            (r"oci:C:\dir:1", &[], r"C:\dir", Some("1")),
+            ("oci:c:/dir:1", &["c"], "c:/dir", Some("1")),
+        ] {
+            let parsed: LocationText = text.parse().unwrap();
+            assert_eq!(split(&parsed, layouts), (path, name), "{text} {layouts:?}");
+            assert_eq!(parsed.to_string(), text);
+        }
+    }
+
+    #[test]
+    fn final_digest_is_split_off_first() {
+        let digest: Digest = DIGEST.parse().unwrap();
+        for before in ["oci:a", "oci:a:b/c:1"] {
+            let parsed: LocationText = format!("{before}@{DIGEST}").parse().unwrap();
+            let Form::Layout(written) = &parsed.0 else {
+                unreachable!("not a layout");
+            };
+            assert_eq!(written.digest.as_ref(), Some(&digest));
+            assert_eq!(format!("oci:{}", written.text), before);
+        }
+    }
+
+    #[test]
+    fn scheme_in_upper_case_is_refused() {
         for shouted in ["OCI:443/x", "Oci-Archive:1/b:1", "docker-ARCHIVE:5/x"] {
-            let error = shouted.parse::<Location>().expect_err(shouted);
+            let error = shouted.parse::<LocationText>().expect_err(shouted);
             assert_eq!(error.span(), Some(0..shouted.find(':').unwrap()));
             assert!(error.help()[0].contains(&shouted[shouted.find(':').unwrap()..]));
         }
-        assert!("oci:".parse::<Location>().is_err());
-        assert!("oci::tag".parse::<Location>().is_err());
+        assert!("oci:".parse::<LocationText>().is_err());
+        assert!("oci::tag".parse::<LocationText>().is_err());
     }
 
     #[test]
     fn archives_split_at_what_can_be_a_name() {
-        let tar = |text: &str| match text.parse::<Location>().expect(text) {
-            Location::Archive {
-                file,
-                format,
-                identifier,
-            } => {
-                let name = match format {
-                    ArchiveFormat::Oci => "oci".to_owned(),
-                    ArchiveFormat::Docker(name) => {
-                        name.map_or("docker".to_owned(), |name| name.full())
-                    }
+        let tar = |text: &str| match text.parse::<LocationText>().expect(text).0 {
+            Form::Located(location) => {
+                let identifier = location.identifier().map(|i| i.to_string());
+                let Location::Archive {
+                    file,
+                    format: ArchiveFormat::Docker(name),
+                    ..
+                } = location
+                else {
+                    unreachable!("not a docker archive");
                 };
-                let identifier = identifier.map(|i| i.to_string()).unwrap_or_default();
-                (file.to_string_lossy().into_owned(), name, identifier)
+                let name = name.map_or("docker".to_owned(), |name| name.full());
+                let file = file.to_string_lossy().into_owned();
+                (file, name, identifier.unwrap_or_default())
             }
-            _ => unreachable!("not an archive"),
+            _ => unreachable!("not located"),
         };
         let at = |digest: &str| format!("{digest}@{DIGEST}");
         for (text, file, name, identifier) in [
-            ("oci-archive:a/b.tar", "a/b.tar", "oci", ""),
-            ("oci-archive:b.tar:1.0", "b.tar", "oci", "1.0"),
-            (&at("oci-archive:b.tar"), "b.tar", "oci", DIGEST),
             ("docker-archive:b.tar", "b.tar", "docker", ""),
             ("docker-archive:b.tar::1.0", "b.tar", "docker", "1.0"),
             (&at("docker-archive:b.tar"), "b.tar", "docker", DIGEST),
@@ -408,9 +526,8 @@ mod tests {
         ] {
             let expected = (file.to_owned(), name.to_owned(), identifier.to_owned());
             assert_eq!(tar(text), expected, "{text}");
-            let location: Location = text.parse().unwrap();
+            let location: LocationText = text.parse().unwrap();
             assert_eq!(location.to_string(), text);
-            assert_eq!(location.whole_repository().identifier(), None);
         }
         for text in [
             "oci-archive:",
@@ -421,29 +538,36 @@ mod tests {
             &at("docker-archive:b.tar::1"),
             &at("docker-archive:b.tar:y:x:1"),
         ] {
-            let error = text.parse::<Location>().expect_err(text);
+            let error = text.parse::<LocationText>().expect_err(text);
             assert_eq!(error.span(), Some(0..text.len()));
         }
-        assert_eq!(
-            "docker-archive:b.tar:x:1"
-                .parse::<Location>()
-                .unwrap()
-                .relative_to(Path::new("/base")),
-            "docker-archive:/base/b.tar:x:1".parse().unwrap()
-        );
+    }
+
+    #[test]
+    fn location_with_other_identifier_is_the_same_place() {
+        let digest: Digest = DIGEST.parse().unwrap();
+        let tag: Tag = "1".parse().unwrap();
+        let both = Location::layout("a").identified(Some(tag.clone()), Some(digest.clone()));
+        assert_eq!(both.to_string(), format!("oci:a:1@{DIGEST}"));
+        assert_eq!(both.identifier(), Some(digest.clone().into()));
+        assert_eq!(both.with(tag).to_string(), "oci:a:1");
+        assert_eq!(both.with(digest).to_string(), format!("oci:a@{DIGEST}"));
+        assert_eq!(both.whole_repository(), Location::layout("a"));
+        let elsewhere = Location::layout("a").relative_to(Path::new("/base"));
+        assert_eq!(elsewhere, Location::layout("/base/a"));
     }
 
     proptest! {
         #[test]
         fn locations_of_files_print_as_they_were_written(text in "(oci|oci-archive|docker-archive):[a-c./:@]{1,20}") {
-            if let Ok(location) = text.parse::<Location>() {
-                prop_assert_eq!(location.to_string().parse::<Location>().unwrap(), location);
+            if let Ok(location) = text.parse::<LocationText>() {
+                prop_assert_eq!(location.to_string(), text);
             }
         }
 
         #[test]
         fn parsing_never_panics(text in "\\PC*") {
-            let _ = text.parse::<Location>();
+            let _ = text.parse::<LocationText>();
         }
     }
 }

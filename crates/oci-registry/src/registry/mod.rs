@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::StreamExt;
+use futures_util::TryStreamExt;
 use futures_util::stream::BoxStream;
 use snafu::{IntoError, ResultExt, Snafu};
 use url::Url;
@@ -32,7 +32,7 @@ use crate::error::{ErrorKind, Failure, RegistryError};
 pub use crate::exchange::Resolve;
 use crate::exchange::origin::Origin;
 use crate::exchange::{Exchange, Settings, certificates};
-use crate::journal::Observer;
+use crate::journal::{self, Observer};
 use crate::reference::{Reference, RegistryName, RepositoryName};
 use crate::transport::Transport;
 pub use ping::Pong;
@@ -186,7 +186,10 @@ pub struct Traffic {
 
 /// Connections, credentials and tokens, shared by everything that one process asks of registries. Cheap to clone.
 #[derive(Clone)]
-pub struct Client(Arc<Inner>);
+pub struct Client {
+    inner: Arc<Inner>,
+    lists: Observer,
+}
 
 struct Inner {
     exchange: Arc<Exchange>,
@@ -210,7 +213,7 @@ struct Host {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("plain_http", &self.0.plain_http)
+            .field("plain_http", &self.inner.plain_http)
             .finish_non_exhaustive()
     }
 }
@@ -220,6 +223,7 @@ impl Client {
     pub fn new(options: ClientOptions) -> Self {
         let wants_tls = options.ca_file.is_some() || options.identity.is_some();
         let has_identity = options.identity.is_some();
+        let lists = options.observer.clone();
         let settings = Settings {
             attempts: options.attempts.max(1),
             resolve: options.resolve,
@@ -229,7 +233,7 @@ impl Client {
             home: None,
             observer: options.observer,
         };
-        Self(Arc::new(Inner {
+        let inner = Arc::new(Inner {
             exchange: Arc::new(Exchange::new(options.environment, settings)),
             credentials: options.credentials,
             plain_http: if wants_tls {
@@ -242,7 +246,21 @@ impl Client {
             certificate_folders: options.certificate_folders,
             connections_per_blob: options.connections_per_blob,
             hosts: Mutex::default(),
-        }))
+        });
+        Self { inner, lists }
+    }
+
+    /// The same client, with the same connections and tokens, whose lists report [`Step::OmittedNames`](crate::Step::OmittedNames) to this observer
+    /// instead of [`ClientOptions::observer`].
+    #[must_use]
+    pub fn with_list_observer(mut self, observer: Observer) -> Self {
+        self.lists = observer;
+        self
+    }
+
+    /// The observer of lists.
+    pub(crate) fn list_observer(&self) -> &Observer {
+        &self.lists
     }
 
     /// One registry.
@@ -254,6 +272,7 @@ impl Client {
     pub fn registry(&self, name: &RegistryName) -> crate::Result<Registry> {
         Ok(Registry {
             transport: self.host(name)?.transport,
+            lists: self.lists.clone(),
         })
     }
 
@@ -264,13 +283,14 @@ impl Client {
     /// As [`Client::registry`].
     pub fn repository(&self, reference: &Reference, access: Access) -> crate::Result<Repository> {
         let Host { transport, uploads } = self.host(reference.registry())?;
-        let repository = Repository::new(transport, uploads, reference, access);
-        Ok(repository.with_connections_per_blob(self.0.connections_per_blob))
+        let repository = Repository::new(transport, uploads, reference, access)
+            .with_list_observer(self.lists.clone());
+        Ok(repository.with_connections_per_blob(self.inner.connections_per_blob))
     }
 
     /// What has been sent and received so far.
     pub fn traffic(&self) -> Traffic {
-        let statistics = self.0.exchange.statistics();
+        let statistics = self.inner.exchange.statistics();
         Traffic {
             requests: statistics.requests.load(Ordering::Relaxed),
             sent: statistics.sent.load(Ordering::Relaxed),
@@ -289,7 +309,10 @@ impl Client {
     }
 
     fn hosts(&self) -> MutexGuard<'_, HashMap<RegistryName, Host>> {
-        self.0.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner
+            .hosts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn host(&self, name: &RegistryName) -> crate::Result<Host> {
@@ -297,15 +320,15 @@ impl Client {
         if let Some(host) = hosts.get(name) {
             return Ok(host.clone());
         }
-        let own = self.0.registries.get(name).cloned().unwrap_or_default();
-        let folder = certificates::find(&self.0.certificate_folders, name.as_str());
+        let own = self.inner.registries.get(name).cloned().unwrap_or_default();
+        let folder = certificates::find(&self.inner.certificate_folders, name.as_str());
         let folder = folder.with_context(|_| FindCertificatesSnafu {
             registry: name.clone(),
         })?;
         let plain = own
             .plain_http
             .or(own.has_certificates().then_some(false))
-            .or(self.0.plain_http)
+            .or(self.inner.plain_http)
             .or(folder.as_ref().map(|_| false))
             .unwrap_or_else(|| name.is_loopback());
         let scheme = if plain { "http" } else { "https" };
@@ -314,9 +337,9 @@ impl Client {
             registry: name.clone(),
         })?;
         let exchange = if !plain && (own.has_certificates() || folder.is_some()) {
-            Arc::new(self.0.exchange.beside(|settings| {
+            Arc::new(self.inner.exchange.beside(|settings| {
                 // What is everybody's goes before what lies in a folder, and is shown to whoever asks.
-                if own.identity.is_some() || !self.0.has_identity {
+                if own.identity.is_some() || !self.inner.has_identity {
                     settings.home = Some(Origin::of(&base));
                 }
                 if !own.ca_files.is_empty() {
@@ -326,9 +349,9 @@ impl Client {
                 settings.folder = folder;
             }))
         } else {
-            Arc::clone(&self.0.exchange)
+            Arc::clone(&self.inner.exchange)
         };
-        let credentials = Arc::clone(&self.0.credentials);
+        let credentials = Arc::clone(&self.inner.credentials);
         let host = Host {
             transport: Arc::new(Transport::new(exchange, name.clone(), base, credentials)),
             uploads: Arc::default(),
@@ -350,6 +373,7 @@ fn api_host(name: &RegistryName) -> &str {
 #[derive(Debug, Clone)]
 pub struct Registry {
     transport: Arc<Transport>,
+    lists: Observer,
 }
 
 impl Registry {
@@ -358,23 +382,27 @@ impl Registry {
         self.transport.registry()
     }
 
-    /// Lists the repositories, in the registry's order, asking for the next page only when it is wanted.
+    /// Lists the repositories, in the registry's order. The next page is requested only when the stream is polled beyond
+    /// this one. Names that are not valid are left out ([`Step::OmittedNames`](crate::Step::OmittedNames)).
     ///
     /// The stream ends with [`ErrorKind::Unsupported`] where the registry offers no such list.
     pub fn catalog(&self) -> BoxStream<'static, crate::Result<RepositoryName>> {
         let names = page::stream(Arc::clone(&self.transport), "/v2/_catalog", Scope::Catalog);
         let registry = self.name().clone();
-        names
-            .map(move |name| {
-                let name = name.and_then(|name| name.parse());
-                name.map_err(|error| {
-                    ListRepositoriesSnafu {
-                        registry: registry.clone(),
-                    }
-                    .into_error(error)
-                    .into()
-                })
-            })
-            .boxed()
+        let names = names.map_err({
+            let registry = registry.clone();
+            move |error| {
+                let registry = registry.clone();
+                crate::Error::from(ListRepositoriesSnafu { registry }.into_error(error))
+            }
+        });
+        let place = registry.to_string();
+        let parse = move |name: &str| {
+            let name: RepositoryName = name.parse().ok()?;
+            // Together with the registry it may be too long.
+            Reference::new(registry.clone(), name.clone()).ok()?;
+            Some(name)
+        };
+        journal::valid_names(names, place, self.lists.clone(), parse)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use futures_util::StreamExt;
+use futures_util::TryStreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 use url::Url;
@@ -19,7 +19,7 @@ use crate::error::{ErrorKind, Failure, Optional, RegistryError};
 use crate::exchange::body::Body;
 use crate::exchange::secrets::Secrets;
 use crate::exchange::{Request, Response, Stalls};
-use crate::journal::Observer;
+use crate::journal::{self, Observer};
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference, RegistryName, RepositoryName, Tag};
 use crate::referrers::{DescriptorStream, is_same};
@@ -149,6 +149,7 @@ pub struct Repository {
     connections_per_blob: usize,
     /// Idle timeouts of the operation that this value serves, if it serves a single one.
     stalls: Option<Stalls>,
+    lists: Observer,
     /// Whether the registry has answered a list of referrers.
     lists_referrers: Arc<AtomicBool>,
 }
@@ -174,6 +175,7 @@ impl Repository {
             path,
             scope,
             connections_per_blob: 1,
+            lists: Observer::default(),
             lists_referrers: Arc::default(),
             stalls: None,
         }
@@ -197,6 +199,11 @@ impl Repository {
         if let Some(stalls) = &self.stalls {
             stalls.reset();
         }
+    }
+
+    /// The same repository, whose list of tags reports omitted names to this observer.
+    pub(super) fn with_list_observer(self, lists: Observer) -> Self {
+        Self { lists, ..self }
     }
 
     /// The same repository, whose large blobs are fetched over so many connections.
@@ -515,18 +522,12 @@ impl Source for Repository {
             self.scope.clone(),
         );
         let repository = self.reference.clone();
-        names
-            .map(move |name| {
-                let tag = name.and_then(|name| name.parse::<Tag>());
-                tag.map_err(|error| {
-                    ListTagsSnafu {
-                        repository: repository.clone(),
-                    }
-                    .into_error(error)
-                    .into()
-                })
-            })
-            .boxed()
+        let place = repository.to_string();
+        let names = names.map_err(move |error| {
+            let repository = repository.clone();
+            crate::Error::from(ListTagsSnafu { repository }.into_error(error))
+        });
+        journal::valid_names(names, place, self.lists.clone(), |name| name.parse().ok())
     }
 
     fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {

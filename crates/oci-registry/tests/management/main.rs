@@ -1,4 +1,4 @@
-//! Looking after what is in a repository: what refers to what, what is deleted, what is known already, and by which name.
+//! Management of a repository: referrers, deletion, the cache, digests and names.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -6,6 +6,7 @@ mod blob;
 mod cache;
 mod delete;
 mod digests;
+mod names;
 mod referrers;
 #[path = "../scripted/mod.rs"]
 mod scripted;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use cargo_metadata::Package;
 use oci_package::{ReleaseTag, repository_name};
-use oci_registry::{ArchiveFormat, Identifier, Location, RepositoryName, Tag};
+use oci_registry::{ArchiveFormat, Identifier, Location, Reference, RepositoryName, Tag};
 
 use crate::cargo::Settings;
 use crate::report::Error;
@@ -185,11 +185,7 @@ fn at(registry: &str, base: &Path, name: &RepositoryName) -> Result<Location, Er
             ));
         }
         let directory = Path::new(directory).join(name.as_str());
-        return Ok(Location::Layout {
-            directory,
-            identifier: None,
-        }
-        .relative_to(base));
+        return Ok(Location::layout(directory).relative_to(base));
     }
     if registry.contains("-archive:") {
         return Err(Error::usage(format!(
@@ -198,9 +194,9 @@ fn at(registry: &str, base: &Path, name: &RepositoryName) -> Result<Location, Er
         .help(format!("write `{registry}` in place of `--registry`, as the reference of one package, or a directory, `oci:DIR`")));
     }
     let registry = registry.trim_end_matches('/').to_ascii_lowercase();
-    let location: Location = format!("{registry}/{name}").parse()?;
-    match location.identifier() {
-        None => Ok(location),
+    let reference: Reference = format!("{registry}/{name}").parse()?;
+    match reference.identifier() {
+        None => Ok(Location::Registry(reference)),
         Some(_) => Err(Error::usage(format!(
             "failed to use the registry `{registry}`: it names more than a registry"
         ))),

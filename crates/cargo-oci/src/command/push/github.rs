@@ -143,12 +143,12 @@ fn artifacts(published: &[Published]) -> String {
 mod tests {
     use super::*;
 
-    fn published(location: &str, target: &str, index: bool) -> Published {
+    fn published(location: Location, target: &str, index: bool) -> Published {
         Published {
             package: "widgets".into(),
             version: "1.2.3".into(),
             target: target.into(),
-            location: location.parse().expect("a location"),
+            location,
             tags: vec!["1.2.3".parse().expect("a tag")],
             digest: Digest::sha256(target.as_bytes()),
             index: index.then(|| Digest::sha256(b"index")),
@@ -156,15 +156,19 @@ mod tests {
         }
     }
 
+    fn widgets() -> Location {
+        Location::Registry("a.b/widgets".parse().expect("a reference"))
+    }
+
     #[test]
     fn one_is_a_line_and_several_are_lines() {
-        let one = published("a.b/widgets", "x-y-z", true);
+        let one = published(widgets(), "x-y-z", true);
         let (digest, index) = (Digest::sha256(b"x-y-z"), Digest::sha256(b"index"));
         assert_eq!(
             outputs(std::slice::from_ref(&one)),
             format!("reference=a.b/widgets@{digest}\ndigest={digest}\nindex-digest={index}\n")
         );
-        let two = [one, published("a.b/widgets", "o-p-q", false)];
+        let two = [one, published(widgets(), "o-p-q", false)];
         let other = Digest::sha256(b"o-p-q");
         assert_eq!(
             outputs(&two),
@@ -179,8 +183,8 @@ mod tests {
     #[test]
     fn the_summary_is_a_table_and_directories_are_no_artifacts() {
         let both = [
-            published("a.b/widgets", "x-y-z", true),
-            published("oci:out|x", "x-y-z", true),
+            published(widgets(), "x-y-z", true),
+            published(Location::layout("out|x"), "x-y-z", true),
         ];
         let digest = Digest::sha256(b"x-y-z");
         assert_eq!(

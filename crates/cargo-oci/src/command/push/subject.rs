@@ -127,8 +127,12 @@ fn subject<'a>(
     settings: &Settings,
     flags: &Flags,
 ) -> Result<Subject<'a>, Error> {
+    let reference = flags.reference.as_ref();
+    let reference = reference
+        .map(|reference| session.locate_target(reference))
+        .transpose()?;
     let asked = Asked {
-        reference: flags.reference.as_ref(),
+        reference: reference.as_ref(),
         registry: flags.registry.as_deref(),
         tags: &flags.tag,
     };
@@ -160,7 +164,7 @@ fn subject<'a>(
             "failed to let tags follow `{destination}`: only versions are followed"
         ));
         return Err(match settings.place("tags") {
-            Some(place) if flags.reference.as_ref().is_none_or(names_no_tag) => {
+            Some(place) if reference.as_ref().is_none_or(names_no_tag) => {
                 error.help(format!("the tag comes from {place}"))
             }
             _ => error.help("leave the tag out, to publish the version"),

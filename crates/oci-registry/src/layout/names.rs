@@ -1,0 +1,141 @@
+//! The names in the listing of a layout, and the entry that each identifies.
+//!
+//! A name (annotation `org.opencontainers.image.ref.name`) is a tag, or a full name that may end with one: skopeo and
+//! podman write `localhost/acme/widgets:1.0.0`. A tag identifies the entry with this very name, else the only entry whose
+//! full name ends with it.
+
+use std::collections::HashMap;
+
+use super::{Listed, REF_NAME};
+use crate::digest::Digest;
+use crate::journal::{Observer, OmittedNames};
+use crate::reference::Tag;
+use crate::storage::OtherName;
+
+/// The names of a listing, each with the position of its entry.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Names {
+    full: HashMap<Box<str>, usize>,
+    by_tag: HashMap<Tag, Vec<usize>>,
+    by_digest: HashMap<Digest, usize>,
+    /// The tags that identify an entry, in the order of the entries.
+    tags: Vec<Tag>,
+    /// The names that no tag stands for.
+    others: Vec<OtherName>,
+}
+
+impl Names {
+    pub(super) fn of(entries: &[Listed]) -> Self {
+        let mut names = Self::default();
+        for (at, entry) in entries.iter().enumerate() {
+            names.by_digest.entry(entry.digest.clone()).or_insert(at);
+            let Some(name) = entry.annotation(REF_NAME) else {
+                continue;
+            };
+            if names.full.contains_key(name) {
+                continue;
+            }
+            names.full.insert(name.into(), at);
+            if let Some(tag) = tag_of(name) {
+                names.by_tag.entry(tag).or_default().push(at);
+            }
+        }
+        for (at, entry) in entries.iter().enumerate() {
+            let Some(name) = entry.annotation(REF_NAME) else {
+                continue;
+            };
+            match tag_of(name).filter(|tag| names.tagged(tag) == Some(at)) {
+                Some(tag) => names.tags.push(tag),
+                None => names.others.push(OtherName {
+                    name: name.to_owned(),
+                    digest: entry.digest.clone(),
+                }),
+            }
+        }
+        names
+    }
+
+    /// The position of the entry with exactly this name.
+    pub(super) fn named(&self, name: &str) -> Option<usize> {
+        self.full.get(name).copied()
+    }
+
+    /// The position of the entry that a tag identifies.
+    pub(super) fn tagged(&self, tag: &Tag) -> Option<usize> {
+        self.named(tag.as_str())
+            .or_else(|| match self.with_tag(tag) {
+                [only] => Some(*only),
+                _ => None,
+            })
+    }
+
+    /// The positions of all entries whose name ends with a tag.
+    pub(super) fn with_tag(&self, tag: &Tag) -> &[usize] {
+        self.by_tag.get(tag).map_or(&[], Vec::as_slice)
+    }
+
+    /// The position of the first entry with this digest.
+    pub(super) fn with_digest(&self, digest: &Digest) -> Option<usize> {
+        self.by_digest.get(digest).copied()
+    }
+
+    /// The tags that identify an entry, in the order of the entries.
+    pub(crate) fn tags(&self) -> &[Tag] {
+        &self.tags
+    }
+
+    /// The names that no tag stands for.
+    pub(crate) fn others(&self) -> &[OtherName] {
+        &self.others
+    }
+
+    /// Reports the names that no tag stands for.
+    pub(crate) fn report_others(&self, place: String, observer: &Observer) {
+        let mut omitted = OmittedNames::of(place);
+        for OtherName { name, digest } in &self.others {
+            omitted.add(name, Some(digest));
+        }
+        omitted.report(observer);
+    }
+}
+
+/// The tag that a name is, or ends with.
+pub(crate) fn tag_of(name: &str) -> Option<Tag> {
+    if let Ok(tag) = name.parse() {
+        return Some(tag);
+    }
+    let (before, tag) = name.rsplit_once(':')?;
+    // In a digest a colon has another meaning.
+    let is_digest = name.parse::<Digest>().is_ok() || before.contains('@');
+    if before.is_empty() || is_digest {
+        return None;
+    }
+    tag.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tag_of_name_is_what_follows_its_last_colon() {
+        let digest = Digest::sha256(b"");
+        let with_digest = format!("acme/widgets@{digest}");
+        for (name, tag) in [
+            ("1.0", Some("1.0")),
+            ("localhost/acme/widgets:1.0", Some("1.0")),
+            ("localhost:5000/widgets:1.0", Some("1.0")),
+            ("widgets:1.0", Some("1.0")),
+            ("localhost:5000/widgets", None),
+            ("acme/widgets", None),
+            ("<none>:<none>", None),
+            (":1.0", None),
+            ("", None),
+            (digest.as_str(), None),
+            (&with_digest, None),
+        ] {
+            let found = tag_of(name);
+            assert_eq!(found.as_ref().map(Tag::as_str), tag, "{name}");
+        }
+    }
+}

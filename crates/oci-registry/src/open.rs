@@ -1,0 +1,250 @@
+//! Locations, opened.
+//!
+//! Owns the separation of path and name in a [`LocationText`], which depends on what exists on disk, and the choice of the
+//! implementation for each kind of place.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use snafu::Snafu;
+
+use crate::archive::Archive;
+use crate::error::{ErrorKind, Failure, Result};
+use crate::layout::{Layout, Named, tag_of};
+use crate::reference::{ArchiveFormat, Form, Location, LocationText, PathAndName, Tag};
+use crate::registry::{Access, Client};
+use crate::storage::{Delete, Source, Target};
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display(
+        "failed to write `{}` to `{place}`: a layout or archive is written under a plain tag",
+        name.escape_debug()
+    ))]
+    NotATag { name: String, place: Location },
+    #[snafu(display("failed to read `{place}:`: the name after the colon is missing"))]
+    NoName { place: Location },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
+    }
+
+    fn help(&self) -> Vec<String> {
+        match self {
+            Self::NotATag { name, place } => {
+                let tag = tag_of(name).map_or_else(|| "TAG".to_owned(), |tag| tag.to_string());
+                vec![format!("write `{place}:{tag}`")]
+            }
+            Self::NoName { place } => vec![format!("write `{place}` or `{place}:TAG`")],
+        }
+    }
+}
+
+/// A place and the name in it, separated.
+struct Parts<'a> {
+    place: Location,
+    written: &'a PathAndName,
+    name: Option<&'a str>,
+}
+
+impl Parts<'_> {
+    /// The location, if its name is a plain tag or absent; else the name.
+    fn plain(&self) -> std::result::Result<Location, &str> {
+        let tag = match self.name.map(|name| name.parse::<Tag>().map_err(|_| name)) {
+            Some(Err(name)) => return Err(name),
+            Some(Ok(tag)) => Some(tag),
+            None => None,
+        };
+        let digest = self.written.digest.clone();
+        Ok(self.place.clone().identified(tag, digest))
+    }
+}
+
+impl LocationText {
+    /// Separates path and name, with relative paths resolved against `base`. A name in full is replaced by the tag that
+    /// identifies the same manifest, or by the digest.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] when a name in full is not there; what opening the layout or archive fails with.
+    pub async fn locate(&self, base: &Path) -> Result<Location> {
+        let parts = match self.parts(base) {
+            Ok(parts) => parts,
+            Err(location) => return Ok(location),
+        };
+        let name = match parts.plain() {
+            Ok(location) => return Ok(location),
+            Err(name) => name,
+        };
+        let Parts { place, written, .. } = &parts;
+        if name.is_empty() {
+            let place = place.clone();
+            return Err(Error::NoName { place }.into());
+        }
+        if let Some(digest) = &written.digest {
+            let place = place.clone();
+            return Ok(place.identified(tag_of(name), Some(digest.clone())));
+        }
+        let Named {
+            tag,
+            is_tagged,
+            digest,
+        } = match place.clone().relative_to(base) {
+            Location::Layout { directory, .. } => {
+                Layout::open(directory).await?.find_name(name).await?
+            }
+            Location::Archive { file, format, .. } => {
+                Archive::open(file, format).await?.find_name(name)?
+            }
+            Location::Registry(_) => unreachable!("a registry has no path"),
+        };
+        let digest = (!is_tagged).then_some(digest);
+        Ok(place.clone().identified(tag, digest))
+    }
+
+    /// As [`LocationText::locate`], for a place that is written to: there a name is a plain tag.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] for another name.
+    pub fn locate_target(&self, base: &Path) -> Result<Location> {
+        let parts = match self.parts(base) {
+            Ok(parts) => parts,
+            Err(location) => return Ok(location),
+        };
+        parts.plain().map_err(|name| {
+            let (name, place) = (name.to_owned(), parts.place.clone());
+            Error::NotATag { name, place }.into()
+        })
+    }
+
+    /// Separates path and name; the location itself where nothing is to be separated.
+    fn parts(&self, base: &Path) -> std::result::Result<Parts<'_>, Location> {
+        let is_layout = |path: &Path| base.join(path).join("oci-layout").is_file();
+        let is_file = |path: &Path| base.join(path).is_file();
+        let (place, written, name) = match &self.0 {
+            Form::Located(location) => return Err(location.clone()),
+            Form::Layout(written) => {
+                let (path, name) = written.split(is_layout);
+                (Location::layout(path), written, name)
+            }
+            Form::Archive(written) => {
+                let (path, name) = written.split(is_file);
+                (Location::archive(path, ArchiveFormat::Oci), written, name)
+            }
+        };
+        Ok(Parts {
+            place,
+            written,
+            name,
+        })
+    }
+}
+
+impl Client {
+    /// Opens a location for reading. Relative paths are resolved against `base`.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`] when there is no such layout or archive, and what opening it fails with.
+    pub async fn open_source(&self, location: &Location, base: &Path) -> Result<Arc<dyn Source>> {
+        Ok(match location {
+            Location::Registry(reference) => Arc::new(self.repository(reference, Access::Pull)?),
+            Location::Layout { directory, .. } => {
+                Arc::new(self.open_layout(base.join(directory)).await?)
+            }
+            Location::Archive { file, format, .. } => {
+                let archive = Archive::open(base.join(file), format.clone()).await?;
+                Arc::new(archive.observed_by(self.list_observer().clone()))
+            }
+        })
+    }
+
+    /// Opens a location for writing. A layout that does not exist is created; an archive is when it is written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Layout::create`] and [`Archive::create`].
+    pub async fn open_target(&self, location: &Location, base: &Path) -> Result<Arc<dyn Target>> {
+        Ok(match location {
+            Location::Registry(reference) => Arc::new(self.repository(reference, Access::Push)?),
+            Location::Layout { directory, .. } => {
+                let layout = Layout::create(base.join(directory)).await?;
+                Arc::new(layout.observed_by(self.list_observer().clone()))
+            }
+            Location::Archive { file, format, .. } => {
+                Arc::new(self.create_archive(base.join(file), format).await?)
+            }
+        })
+    }
+
+    /// As [`Client::open_target`], but an archive is written when [`Target::finish`] is called, and only then.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::open_target`].
+    pub async fn open_gathering(
+        &self,
+        location: &Location,
+        base: &Path,
+    ) -> Result<Arc<dyn Target>> {
+        match location {
+            Location::Archive { file, format, .. } => {
+                let archive = self.create_archive(base.join(file), format).await?;
+                Ok(Arc::new(archive.written_once()))
+            }
+            _ => self.open_target(location, base).await,
+        }
+    }
+
+    /// Opens a location for writing that must exist.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::open_source`].
+    pub async fn open_existing(&self, location: &Location, base: &Path) -> Result<Arc<dyn Target>> {
+        Ok(match location {
+            Location::Registry(reference) => Arc::new(self.repository(reference, Access::Push)?),
+            Location::Layout { directory, .. } => {
+                Arc::new(self.open_layout(base.join(directory)).await?)
+            }
+            Location::Archive { file, format, .. } => {
+                let archive = Archive::open(base.join(file), format.clone()).await?;
+                Arc::new(archive.observed_by(self.list_observer().clone()))
+            }
+        })
+    }
+
+    /// Opens a location for deleting; `None` for an archive, from which nothing can be deleted.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::open_source`].
+    pub async fn open_deletable(
+        &self,
+        location: &Location,
+        base: &Path,
+    ) -> Result<Option<Arc<dyn Delete>>> {
+        Ok(match location {
+            Location::Registry(reference) => {
+                Some(Arc::new(self.repository(reference, Access::Push)?))
+            }
+            Location::Layout { directory, .. } => {
+                Some(Arc::new(self.open_layout(base.join(directory)).await?))
+            }
+            Location::Archive { .. } => None,
+        })
+    }
+
+    async fn open_layout(&self, directory: PathBuf) -> Result<Layout> {
+        let layout = Layout::open(directory).await?;
+        Ok(layout.observed_by(self.list_observer().clone()))
+    }
+
+    async fn create_archive(&self, file: PathBuf, format: &ArchiveFormat) -> Result<Archive> {
+        let archive = Archive::create(file, format.clone()).await?;
+        Ok(archive.observed_by(self.list_observer().clone()))
+    }
+}

@@ -1,0 +1,317 @@
+//! Listed names that cannot be used, and full names in layouts and archives.
+
+use std::sync::{Arc, Mutex};
+
+use futures_util::TryStreamExt;
+use oci_registry::{
+    Access, Anonymous, Client, ClientOptions, CopyOptions, Delete, Digest, Environment, ErrorKind,
+    Layout, Location, LocationText, Manifest, Memory, Observer, OmittedNames, Source, Step,
+    copy_all,
+};
+
+use crate::scripted::{Reply, Server};
+use crate::{by_tag, packed, push, served, tag};
+
+type Reports = Arc<Mutex<Vec<OmittedNames>>>;
+
+/// An observer of omitted names, and what it was told.
+fn observer() -> (Observer, Reports) {
+    let reports = Reports::default();
+    let told = Arc::clone(&reports);
+    let observer = Observer::new(move |step| {
+        if let Step::OmittedNames(omitted) = step {
+            told.lock().unwrap().push(omitted.clone());
+        }
+    });
+    (observer, reports)
+}
+
+fn client(observer: Observer) -> Client {
+    let mut options = ClientOptions::new(Environment::default());
+    options.credentials = Arc::new(Anonymous);
+    options.observer = observer;
+    Client::new(options)
+}
+
+fn counts(reports: &Reports) -> Vec<(String, usize)> {
+    let reports = reports.lock().unwrap();
+    let counts = reports.iter();
+    counts
+        .map(|omitted| (omitted.place().to_owned(), omitted.count()))
+        .collect()
+}
+
+async fn tags(source: &dyn Source) -> Vec<String> {
+    let tags = source.tags().map_ok(|tag| tag.to_string());
+    tags.try_collect().await.unwrap()
+}
+
+#[tokio::test]
+async fn invalid_tags_are_left_out_and_reported_once() {
+    let server = Server::start(|asked, _| match asked.target.as_str() {
+        "/v2/acme/widgets/tags/list?n=1000" => {
+            let names = format!(r#"{{"tags":["1.0","<none>","{}"]}}"#, Digest::sha256(b""));
+            let next = "</v2/acme/widgets/tags/list?last=x>; rel=next";
+            Reply::new(200).header("Link", next).body(names)
+        }
+        _ => Reply::new(200).body(r#"{"tags":["a b","2.0",""]}"#),
+    })
+    .await;
+    let (observer, reports) = observer();
+    let place = format!("{}/acme/widgets", server.host());
+    let client = client(observer);
+    let repository = client.repository(&place.parse().unwrap(), Access::Pull);
+    assert_eq!(tags(&repository.unwrap()).await, ["1.0", "2.0"]);
+    assert_eq!(counts(&reports), [(place, 4)]);
+}
+
+#[tokio::test]
+async fn invalid_repositories_are_left_out_and_reported_once() {
+    let long = "a".repeat(250);
+    let page = format!(r#"{{"repositories":["acme/widgets","Acme/Widgets","{long}","_x"]}}"#);
+    let server = Server::start(move |_, _| Reply::new(200).body(page.clone())).await;
+    let (observer, reports) = observer();
+    let registry = client(observer).registry(&server.host().parse().unwrap());
+    let listed: Vec<_> = registry.unwrap().catalog().try_collect().await.unwrap();
+    assert_eq!(listed, ["acme/widgets".parse().unwrap()]);
+    assert_eq!(counts(&reports), [(server.host().to_string(), 3)]);
+}
+
+#[tokio::test]
+async fn list_of_invalid_names_with_other_observer_reports_there() {
+    let server = Server::start(|_, _| Reply::new(200).body(r#"{"tags":["<none>"]}"#)).await;
+    let ((first, none), (second, one)) = (observer(), observer());
+    let client = client(first).with_list_observer(second);
+    let place = format!("{}/acme/widgets", server.host()).parse().unwrap();
+    let repository = client.repository(&place, Access::Pull).unwrap();
+    assert!(tags(&repository).await.is_empty());
+    assert!(none.lock().unwrap().is_empty());
+    assert_eq!(one.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn copy_of_all_tags_leaves_out_invalid_names() {
+    let manifest = packed("x").manifest().clone();
+    let blobs: Vec<_> = packed("x").blobs().cloned().collect();
+    let server = Server::start(move |asked, _| {
+        if asked.target.contains("/tags/list") {
+            return Reply::new(200).body(r#"{"tags":["<none>","1.0"]}"#);
+        }
+        let blob = blobs.iter();
+        let mut blob = blob.filter(|blob| asked.target.ends_with(blob.digest().as_str()));
+        match blob.next() {
+            Some(blob) if *blob.digest() == Digest::sha256(b"x") => Reply::new(200).body("x"),
+            Some(_) => Reply::new(200).body("{}"),
+            None => served(&manifest),
+        }
+    })
+    .await;
+    let (observer, reports) = observer();
+    let place = format!("{}/acme/widgets", server.host()).parse().unwrap();
+    let source = client(observer).repository(&place, Access::Pull).unwrap();
+    let (source, target): (Arc<dyn Source>, _) = (Arc::new(source), Memory::new());
+    let copied = copy_all(&source, &target, CopyOptions::default()).await;
+    assert_eq!(copied.unwrap().len(), 1);
+    assert_eq!(tags(&target).await, ["1.0"]);
+    assert_eq!(counts(&reports), [(place.to_string(), 1)]);
+}
+
+// ---- full names
+
+/// A layout with a manifest under each of these names, the content of each being its name; and an archive of it.
+struct Named {
+    home: tempfile::TempDir,
+    client: Client,
+    reports: Reports,
+}
+
+impl Named {
+    async fn new(names: &[&'static str]) -> Self {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join("layout");
+        let layout = Layout::create(&directory).await.unwrap();
+        for (at, name) in names.iter().enumerate() {
+            push(&layout, &packed(name), &[&format!("tag-{at}")]).await;
+        }
+        let listing = directory.join("index.json");
+        let mut text = std::fs::read_to_string(&listing).unwrap();
+        for (at, name) in names.iter().enumerate() {
+            text = text.replace(&format!("\"tag-{at}\""), &format!("\"{name}\""));
+        }
+        std::fs::write(&listing, text).unwrap();
+        let (observer, reports) = observer();
+        let client = client(observer);
+        let named = Self {
+            home,
+            client,
+            reports,
+        };
+        named.archive();
+        named
+    }
+
+    /// Packs the layout as skopeo does.
+    fn archive(&self) {
+        let file = std::fs::File::create(self.home.path().join("archive.tar")).unwrap();
+        let mut tar = tar::Builder::new(file);
+        tar.append_dir_all("", self.home.path().join("layout"))
+            .unwrap();
+        tar.finish().unwrap();
+    }
+
+    /// The layout and the archive, opened, each with its name.
+    async fn places(&self) -> Vec<(Arc<dyn Source>, &'static str)> {
+        let mut places = Vec::new();
+        for name in ["oci:layout", "oci-archive:archive.tar"] {
+            let location = self.locate(name).await.unwrap();
+            let source = self.client.open_source(&location, self.home.path());
+            places.push((source.await.unwrap(), name));
+        }
+        places
+    }
+
+    async fn locate(&self, text: &str) -> oci_registry::Result<Location> {
+        let text: LocationText = text.parse().unwrap();
+        text.locate(self.home.path()).await
+    }
+
+    async fn manifest(&self, text: &str) -> oci_registry::Result<Manifest> {
+        let location = self.locate(text).await?;
+        let source = self.client.open_source(&location, self.home.path()).await?;
+        source.manifest(&location.identifier().unwrap()).await
+    }
+}
+
+fn manifest_of(name: &'static str) -> Manifest {
+    packed(name).manifest().clone()
+}
+
+#[tokio::test]
+async fn full_name_is_listed_and_found_by_its_tag() {
+    let named = Named::new(&["localhost/acme/f:1.0.0", "2.0.0"]).await;
+    for (source, place) in named.places().await {
+        assert_eq!(tags(&*source).await, ["1.0.0", "2.0.0"], "{place}");
+        assert!(source.other_names().await.unwrap().is_empty());
+        let full = format!("{place}:localhost/acme/f:1.0.0");
+        for name in [full, format!("{place}:1.0.0")] {
+            let found = named.manifest(&name).await.unwrap();
+            assert_eq!(found, manifest_of("localhost/acme/f:1.0.0"), "{name}");
+            let located = named.locate(&name).await.unwrap();
+            assert_eq!(located.to_string(), format!("{place}:1.0.0"));
+        }
+    }
+    assert!(named.reports.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn names_that_share_a_tag_are_found_in_full_only() {
+    let names = ["localhost/acme/f:1", "localhost/acme/g:1", "acme/h", "2"];
+    let named = Named::new(&names).await;
+    for (source, place) in named.places().await {
+        assert_eq!(tags(&*source).await, ["2"], "{place}");
+        let others = source.other_names().await.unwrap();
+        let mut listed: Vec<_> = others.iter().map(|other| other.name.as_str()).collect();
+        listed.sort_unstable();
+        assert_eq!(
+            listed,
+            ["acme/h", "localhost/acme/f:1", "localhost/acme/g:1"]
+        );
+        let error = named.manifest(&format!("{place}:1")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.help()[0].contains("localhost/acme/f:1"), "{error:?}");
+        for name in names {
+            let text = format!("{place}:{name}");
+            assert_eq!(named.manifest(&text).await.unwrap(), manifest_of(name));
+        }
+        // A full name has a tag, which a copy keeps, and a digest, which identifies it.
+        let located = named.locate(&format!("{place}:localhost/acme/g:1")).await;
+        let digest = manifest_of("localhost/acme/g:1").digest().clone();
+        assert_eq!(located.unwrap().to_string(), format!("{place}:1@{digest}"));
+        let error = named.locate(&format!("{place}:acme/absent")).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
+    }
+    let counted = counts(&named.reports);
+    assert_eq!(counted.len(), 2);
+    assert!(counted.iter().all(|(_, count)| *count == 3), "{counted:?}");
+}
+
+#[tokio::test]
+async fn copy_of_all_tags_keeps_the_tags_of_full_names() {
+    let named = Named::new(&["localhost/acme/f:1", "localhost/acme/g:2", "acme/h"]).await;
+    for (source, place) in named.places().await {
+        let target = Memory::new();
+        let copied = copy_all(&source, &target, CopyOptions::default()).await;
+        assert_eq!(copied.unwrap().len(), 2, "{place}");
+        assert_eq!(tags(&target).await, ["1", "2"]);
+    }
+    assert_eq!(counts(&named.reports).len(), 2);
+}
+
+#[tokio::test]
+async fn tag_written_beside_a_full_name_replaces_no_entry() {
+    let named = Named::new(&["localhost/acme/f:1"]).await;
+    let layout = Layout::open(named.home.path().join("layout"))
+        .await
+        .unwrap();
+    let other = packed("other");
+    push(&layout, &other, &["1"]).await;
+    assert_eq!(
+        layout.manifest(&by_tag("1")).await.unwrap(),
+        *other.manifest()
+    );
+    assert_eq!(tags(&layout).await, ["1"]);
+    let full = named.manifest("oci:layout:localhost/acme/f:1").await;
+    assert_eq!(full.unwrap(), manifest_of("localhost/acme/f:1"));
+}
+
+#[tokio::test]
+async fn tag_of_a_full_name_is_deleted_with_the_name() {
+    let named = Named::new(&["localhost/acme/f:1"]).await;
+    let layout = Layout::open(named.home.path().join("layout"))
+        .await
+        .unwrap();
+    layout.delete_tag(&tag("1")).await.unwrap();
+    assert!(tags(&layout).await.is_empty());
+    let error = layout.delete_tag(&tag("1")).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    let digest = manifest_of("localhost/acme/f:1").digest().clone();
+    assert!(layout.manifest(&digest.into()).await.is_ok());
+}
+
+#[tokio::test]
+async fn target_takes_a_plain_tag_only() {
+    let named = Named::new(&["localhost/acme/f:1"]).await;
+    let home = named.home.path();
+    let locate = |text: &str| text.parse::<LocationText>().unwrap().locate_target(home);
+    for (text, help) in [
+        ("oci:layout:localhost/acme/f:1", "`oci:layout:1`"),
+        ("oci:new:acme/f", "`oci:new:TAG`"),
+        (
+            "oci-archive:archive.tar:acme/f:2",
+            "`oci-archive:archive.tar:2`",
+        ),
+        ("oci-archive:new.tar:acme/f", "`oci-archive:new.tar:TAG`"),
+        ("oci:new:", "`oci:new:TAG`"),
+    ] {
+        let error = locate(text).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
+        assert!(error.help()[0].contains(help), "{text}: {:?}", error.help());
+    }
+    let new = locate("oci:new:localhost/acme/f:1").unwrap();
+    assert_eq!(new, Location::layout("new:localhost/acme/f").with(tag("1")));
+    assert!(!home.join("new").exists());
+}
+
+#[tokio::test]
+async fn layout_with_a_colon_in_its_path_is_found() {
+    let named = Named::new(&["1"]).await;
+    let home = named.home.path();
+    std::fs::rename(home.join("layout"), home.join("build-10:40")).unwrap();
+    for text in ["oci:build-10:40:1", "oci:./build-10:40:1"] {
+        assert_eq!(named.manifest(text).await.unwrap(), manifest_of("1"));
+    }
+    let located = named.locate("oci:build-10:40").await.unwrap();
+    assert_eq!(located, Location::layout("build-10:40"));
+    let target: LocationText = "oci:build-10:40".parse().unwrap();
+    assert_eq!(target.locate_target(home).unwrap(), located);
+}
