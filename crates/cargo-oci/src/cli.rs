@@ -8,7 +8,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum as _};
-use oci_registry::Environment;
+use oci_registry::{Environment, ErrorKind};
 
 use crate::argument::Complaint;
 use crate::command::{
@@ -18,8 +18,9 @@ use crate::command::{
 };
 use crate::message::MessageFormat;
 use crate::options::Global;
-use crate::report::{Error, Reporter};
+use crate::report::{self, Error, Reporter};
 use crate::session::Session;
+use crate::stdio;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -148,8 +149,11 @@ pub(crate) struct Refusal {
 impl Refusal {
     /// Tells people, and programs and CI that would have been told of the command, and says how this process ends.
     pub(crate) fn tell(self, environment: &Environment) -> ExitCode {
+        let rendered = self.error.render();
         if !self.error.use_stderr() {
-            self.error.exit();
+            let printed = stdio::styled(&rendered.ansi().to_string());
+            return printed
+                .map_or_else(|error| report::fail(&error.into()), |()| ExitCode::SUCCESS);
         }
         let reporter = Reporter::new(&Global::default(), self.format, environment);
         // Of a name more can be said than clap can of a value.
@@ -158,10 +162,12 @@ impl Refusal {
             let help = error.help().into_iter();
             return reporter.fail(&help.fold(Error::usage(error.to_string()), Error::help));
         }
-        let text = self.error.render().to_string();
+        let text = rendered.to_string();
         let first = text.lines().next().unwrap_or_default();
         reporter.mark(&Error::usage(first.trim_start_matches("error: ")));
-        self.error.exit()
+        // A closed stderr changes nothing about the exit code.
+        let _ = stdio::error(&rendered.ansi().to_string());
+        ExitCode::from(ErrorKind::InvalidInput.exit_code())
     }
 }
 

@@ -21,6 +21,7 @@ mod options;
 mod progress;
 mod report;
 mod session;
+mod stdio;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
         Ok(environments) => environments,
         Err(error) => return report::fail(&error),
     };
+    stdio::configure(&environment);
     let cli = match cli::parse() {
         Ok(cli) => cli,
         Err(refusal) => return refusal.tell(&environment),

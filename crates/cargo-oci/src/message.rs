@@ -3,7 +3,6 @@
 //! Owns the objects and their fields, which `MESSAGES.md` describes: they are an API. What people read is told in the
 //! same breath, so that neither can know more than the other.
 
-use std::fmt::Write as _;
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
@@ -328,8 +327,7 @@ impl<'a> Message<'a> {
 
     /// The object, in one line.
     pub(crate) fn to_line(&self) -> String {
-        let text = serde_json::to_string(self).expect("texts and numbers always serialise");
-        inert(&text)
+        serde_json::to_string(self).expect("texts and numbers always serialise")
     }
 }
 
@@ -339,34 +337,9 @@ fn is_config(media_type: &MediaType) -> bool {
     media_type.is_image_config() || *media_type == MediaType::EMPTY || name.contains(".config.")
 }
 
-/// The same JSON, with what a terminal could act on in JSON's own escapes.
-pub(crate) fn inert(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        if character != '\n' && oci_registry::is_active(character) {
-            let mut units = [0; 2];
-            for unit in character.encode_utf16(&mut units) {
-                let _ = write!(shown, "\\u{unit:04x}");
-            }
-        } else {
-            shown.push(character);
-        }
-    }
-    shown
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_terminal_is_told_nothing_and_json_stays_json() {
-        let text = "{\n  \"a\": \"x\u{9b}31m\u{202e}y\"\n}";
-        let shown = inert(text);
-        assert_eq!(shown, "{\n  \"a\": \"x\\u009b31m\\u202ey\"\n}");
-        let read = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
-        assert_eq!(read(&shown), read(text));
-    }
 
     #[test]
     fn people_and_programs_are_told_the_same() {

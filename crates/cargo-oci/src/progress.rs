@@ -14,6 +14,8 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle, T
 use oci_registry::{Environment, Meter, escape};
 use tokio::task::JoinHandle;
 
+use crate::stdio;
+
 /// How often bars look at their meters.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -117,7 +119,7 @@ impl Batch {
         lock(&self.transfers).start(
             key,
             Moving {
-                name: escape(name, 200),
+                name: stdio::text(&escape(name, 200)).into_owned(),
                 size,
                 meter: meter.clone(),
                 bar: None,

@@ -1,11 +1,11 @@
 //! What people read: errors as cargo prints them, a line for each thing done, data on stdout.
 //!
-//! The only place that prints. Turns the errors of all rooms into one, with its exit code and its help. What is told to
-//! programs stands in [`message`](crate::message), and how far things are in [`progress`](crate::progress).
+//! Turns the errors of all modules into one, with its exit code and its help. The objects of `--message-format json` are
+//! in [`message`](crate::message), progress bars in [`progress`](crate::progress), the streams in [`stdio`](crate::stdio).
 
 use std::error::Error as StdError;
-use std::fmt;
-use std::io::{IsTerminal as _, Write};
+use std::fmt::{self, Write as _};
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -20,6 +20,7 @@ use crate::finding::Finding;
 use crate::message::{Message, MessageFormat};
 use crate::options::Global;
 use crate::progress::{Batch, Progress};
+use crate::stdio;
 
 /// What shells add to the number of the signal that ended a process: Ctrl-C is 130.
 const SIGNALLED: u8 = 128;
@@ -342,14 +343,14 @@ impl Reporter {
     /// Something found: told to programs, who asked for it; people are shown it otherwise.
     pub(crate) fn found(self, finding: &Finding<'_>) {
         if self.is_json() {
-            self.write(&finding.to_line());
+            self.write(|| stdio::json(&finding.to_line()));
         }
     }
 
     /// A line for programs that another program wrote.
     pub(crate) fn pass_on(self, line: &str) {
         if self.is_json() && line.starts_with('{') {
-            self.write(line);
+            self.write(|| stdio::json(line));
         }
     }
 
@@ -374,7 +375,7 @@ impl Reporter {
                 seconds: (now - then).as_secs_f64(),
             });
         } else {
-            self.write(&reference);
+            self.write(|| stdio::line(&reference));
         }
         self.end()
     }
@@ -390,17 +391,13 @@ impl Reporter {
 
     fn send(self, message: &Message<'_>) {
         if self.is_json() {
-            self.write(&message.to_line());
+            self.write(|| stdio::json(&message.to_line()));
         }
     }
 
     /// Writes a line of data. That it cannot be written stops nothing that is under way, and is said at the end.
-    fn write(self, line: &str) {
-        let written = self.0.progress.suspend(|| {
-            let mut stdout = std::io::stdout().lock();
-            writeln!(stdout, "{line}").and_then(|()| stdout.flush())
-        });
-        if let Err(error) = written {
+    fn write(self, write: impl FnOnce() -> std::io::Result<()>) {
+        if let Err(error) = self.0.progress.suspend(write) {
             let mut unwritten = self
                 .0
                 .unwritten
@@ -426,10 +423,8 @@ impl Reporter {
         if !self.0.quiet {
             let what = oci_registry::escape(&what.to_string(), LONGEST_LINE);
             // A closed stderr takes no news, and is no reason to stop.
-            let _ = self
-                .0
-                .progress
-                .suspend(|| writeln!(anstream::stderr().lock(), "{style}{word}{style:#} {what}"));
+            let line = format!("{style}{word}{style:#} {what}\n");
+            let _ = self.0.progress.suspend(|| stdio::error(&line));
         }
     }
 
@@ -439,10 +434,8 @@ impl Reporter {
         // On a thread of its own, so that Ctrl-C is heard while nobody answers.
         let asked = tokio::task::spawn_blocking(move || {
             self.0.progress.suspend(|| {
-                let (mut stderr, mut answer) = (anstream::stderr().lock(), String::new());
-                write!(stderr, "{question} [y/N] ")?;
-                stderr.flush()?;
-                drop(stderr);
+                let mut answer = String::new();
+                stdio::error(&format!("{question} [y/N] "))?;
                 std::io::stdin().read_line(&mut answer).map(|_| answer)
             })
         });
@@ -463,25 +456,15 @@ impl Reporter {
             && let Some(cause) = &error.cause
         {
             // The runner makes it a mark in the margin of the run.
-            let words = oci_registry::escape(&annotation(cause.as_ref()), LONGEST_LINE);
-            let _ = writeln!(
-                anstream::stderr().lock(),
-                "::error title=cargo oci::{words}"
-            );
+            let words = causes(cause.as_ref()).join(": ");
+            let words = oci_registry::escape(&words, LONGEST_LINE);
+            let _ = stdio::workflow_command("error title=cargo oci", &words);
         }
         // A reader that has seen enough is no failure, and is told nothing more.
         if error.exit != 0 {
             self.send(&error.to_message());
         }
     }
-}
-
-/// An error and its causes in one line, as the commands of GitHub's runner take it.
-fn annotation(error: &(dyn StdError + 'static)) -> String {
-    let text = causes(error).join(": ");
-    text.replace('%', "%25")
-        .replace('\r', "%0D")
-        .replace('\n', "%0A")
 }
 
 /// An error, what caused it, and what caused that.
@@ -514,46 +497,48 @@ impl Error {
 
 /// Data: one line on stdout.
 pub(crate) fn line(text: impl fmt::Display) -> Result<(), Error> {
-    Ok(writeln!(std::io::stdout().lock(), "{text}")?)
+    Ok(stdio::line(&text.to_string())?)
+}
+
+/// Data: JSON on stdout, in one line or several.
+pub(crate) fn json(text: &str) -> Result<(), Error> {
+    Ok(stdio::json(text)?)
 }
 
 /// Data: bytes on stdout, exactly as they are.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Error> {
-    let mut stdout = std::io::stdout().lock();
-    Ok(stdout.write_all(bytes).and_then(|()| stdout.flush())?)
+    Ok(stdio::bytes(bytes)?)
 }
 
 /// Says what went wrong, and how this process ends.
 pub(crate) fn fail(error: &Error) -> ExitCode {
-    let _ = write_error(&mut anstream::stderr().lock(), error);
+    let _ = stdio::error(&chain(error));
     ExitCode::from(error.exit)
 }
 
-fn write_error(out: &mut impl Write, error: &Error) -> std::io::Result<()> {
+/// An error with its causes and its help, styled.
+fn chain(error: &Error) -> String {
+    let mut out = String::new();
     let Some(cause) = &error.cause else {
-        return Ok(());
+        return out;
     };
     let red = style::ERROR;
     let line = |text: &dyn fmt::Display| oci_registry::escape(&text.to_string(), LONGEST_LINE);
-    writeln!(out, "{red}error{red:#}: {}", line(cause))?;
+    let _ = writeln!(out, "{red}error{red:#}: {}", line(cause));
     let mut below = cause.source();
     while let Some(cause) = below {
-        writeln!(out, "\nCaused by:")?;
+        out.push_str("\nCaused by:\n");
         for part in cause.to_string().lines() {
-            writeln!(out, "  {}", line(&part))?;
+            let _ = writeln!(out, "  {}", line(&part));
         }
         below = cause.source();
     }
     let cyan = style::NOTE;
     for (at, help) in error.help.iter().enumerate() {
-        writeln!(
-            out,
-            "{}{cyan}help{cyan:#}: {}",
-            if at == 0 { "\n" } else { "" },
-            line(help)
-        )?;
+        let gap = if at == 0 { "\n" } else { "" };
+        let _ = writeln!(out, "{gap}{cyan}help{cyan:#}: {}", line(help));
     }
-    Ok(())
+    out
 }
 
 #[cfg(test)]
@@ -565,12 +550,9 @@ mod tests {
         let reference = "ghcr.io/Acme/x"
             .parse::<oci_registry::Reference>()
             .expect_err("upper case");
-        let mut out = Vec::new();
-        write_error(&mut out, &Error::from(reference).help("more")).expect("memory takes it");
-        let text = String::from_utf8(anstream::adapter::strip_bytes(&out).into_vec())
-            .expect("errors are text");
+        let text = chain(&Error::from(reference).help("more"));
         assert_eq!(
-            text,
+            anstream::adapter::strip_str(&text).to_string(),
             "error: failed to parse the reference `ghcr.io/Acme/x`: a repository name is lower case\n\n\
              help: write `ghcr.io/acme/x`\nhelp: more\n"
         );

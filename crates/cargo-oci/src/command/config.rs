@@ -5,7 +5,6 @@ use oci_registry::{ErrorKind, LocationText};
 
 use super::find::{self, Selector};
 use super::location;
-use crate::message::inert;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -50,7 +49,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let content = source.blob(&image.config).await?;
     let bytes = content.read_to_end(MAX_SIZE).await?;
     match serde_json::from_slice::<serde_json::Value>(&bytes) {
-        Ok(value) => report::line(inert(&format!("{value:#}"))),
+        Ok(value) => report::json(&format!("{value:#}")),
         Err(_) => Err(Error::new(
             ErrorKind::Protocol,
             format!(

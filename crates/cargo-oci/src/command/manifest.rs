@@ -5,7 +5,6 @@ use oci_registry::LocationText;
 
 use super::find::{self, Selector};
 use super::location;
-use crate::message::inert;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -41,8 +40,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     let bytes = manifest.bytes();
     let shown = match serde_json::from_slice::<serde_json::Value>(bytes) {
-        Ok(value) => inert(&format!("{value:#}")),
-        Err(_) => inert(&String::from_utf8_lossy(bytes)),
+        Ok(value) => format!("{value:#}"),
+        Err(_) => String::from_utf8_lossy(bytes).into_owned(),
     };
-    report::line(shown)
+    report::json(&shown)
 }

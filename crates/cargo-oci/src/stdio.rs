@@ -1,0 +1,164 @@
+//! The standard streams of the process. No other module writes to them.
+//!
+//! A runner of GitHub Actions reads both streams for [workflow commands]: `::` at the start of a line, and `##[`
+//! anywhere in a line. Text from a registry must not become one, so if `GITHUB_ACTIONS` is set (runners of Forgejo and
+//! Gitea set it as well), both are broken in every text. Exact bytes are not changed: manifests with `--raw`, blobs and
+//! tar streams.
+//!
+//! [workflow commands]: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use oci_registry::Environment;
+
+/// Whether a runner reads the streams.
+static IN_WORKFLOW: AtomicBool = AtomicBool::new(false);
+
+/// Learns from the environment whether a runner reads the streams; to be called before anything is written.
+pub(crate) fn configure(environment: &Environment) {
+    let is_set = environment.var("GITHUB_ACTIONS").is_some();
+    IN_WORKFLOW.store(is_set, Ordering::Relaxed);
+}
+
+/// Writes a text to stdout, as one line or several.
+pub(crate) fn line(text: &str) -> io::Result<()> {
+    bytes(format!("{}\n", self::text(text)).as_bytes())
+}
+
+/// Writes JSON to stdout, as one line or several. What a terminal or a runner acts on is written in JSON's own escapes.
+pub(crate) fn json(text: &str) -> io::Result<()> {
+    bytes(format!("{}\n", guarded(&inert(text), "\\u005b")).as_bytes())
+}
+
+/// Writes bytes to stdout, exactly as they are.
+pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(bytes).and_then(|()| stdout.flush())
+}
+
+/// Writes a styled text to stdout.
+pub(crate) fn styled(text: &str) -> io::Result<()> {
+    let mut stdout = anstream::stdout().lock();
+    let written = stdout.write_all(self::text(text).as_bytes());
+    written.and_then(|()| stdout.flush())
+}
+
+/// Writes a styled text to stderr.
+pub(crate) fn error(text: &str) -> io::Result<()> {
+    let mut stderr = anstream::stderr().lock();
+    let written = stderr.write_all(self::text(text).as_bytes());
+    written.and_then(|()| stderr.flush())
+}
+
+/// Writes a workflow command to stderr, which a runner acts on: `::NAME::DATA`.
+pub(crate) fn workflow_command(name: &str, data: &str) -> io::Result<()> {
+    let data = data
+        .replace('%', "%25")
+        .replace('\r', "%0D")
+        .replace('\n', "%0A");
+    writeln!(
+        anstream::stderr().lock(),
+        "::{name}::{}",
+        without_commands(&data, " [")
+    )
+}
+
+/// A text as it can be written to a stream.
+pub(crate) fn text(text: &str) -> Cow<'_, str> {
+    guarded(text, " [")
+}
+
+/// A text without workflow commands, if a runner reads it. `bracket` is what is written for the `[` of a command.
+fn guarded<'t>(text: &'t str, bracket: &str) -> Cow<'t, str> {
+    if IN_WORKFLOW.load(Ordering::Relaxed) {
+        without_commands(text, bracket).into()
+    } else {
+        text.into()
+    }
+}
+
+/// A text in which a runner finds no workflow command.
+///
+/// The runner trims a line before it looks for `::`, and compares by culture: characters without width or meaning do
+/// not count. All that is not printable ASCII is therefore passed over.
+fn without_commands(text: &str, bracket: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    // The printable characters of the line so far, without the spaces before them.
+    let mut line = String::new();
+    for character in text.chars() {
+        match character {
+            '[' if line.ends_with("##") => safe.push_str(bracket),
+            ':' if line == ":" => safe.push_str(" :"),
+            _ => safe.push(character),
+        }
+        if character == '\n' || character == '\r' {
+            line.clear();
+        } else if character.is_ascii_graphic() || character == ' ' && !line.is_empty() {
+            line.push(character);
+        }
+    }
+    safe
+}
+
+/// The same JSON, with what a terminal could act on in JSON's own escapes.
+fn inert(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character != '\n' && oci_registry::is_active(character) {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                let _ = write!(shown, "\\u{unit:04x}");
+            }
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> serde_json::Value {
+        serde_json::from_str(text).expect("JSON")
+    }
+
+    #[test]
+    fn active_characters_are_escaped_in_json() {
+        let text = "{\n  \"a\": \"x\u{9b}31m\u{202e}y\"\n}";
+        let shown = inert(text);
+        assert_eq!(shown, "{\n  \"a\": \"x\\u009b31m\\u202ey\"\n}");
+        assert_eq!(read(&shown), read(text));
+    }
+
+    #[test]
+    fn workflow_commands_are_broken_in_text() {
+        for (text, expected) in [
+            ("::set-output name=x::y", ": :set-output name=x::y"),
+            ("a ::b", "a ::b"),
+            ("a\n  ::b\r\t::c", "a\n  : :b\r\t: :c"),
+            ("\u{feff}:\u{ad}:a", "\u{feff}:\u{ad} :a"),
+            (":::", ": ::"),
+            ("[::1]:5000", "[::1]:5000"),
+            ("a ##[add-mask]b", "a ## [add-mask]b"),
+            ("###[a] ##[b]", "### [a] ## [b]"),
+            ("#\u{200b}#\u{ad}[a]", "#\u{200b}#\u{ad} [a]"),
+            ("#\n#[a] ## [b]", "#\n#[a] ## [b]"),
+        ] {
+            assert_eq!(without_commands(text, " ["), expected, "{text}");
+            assert_eq!(without_commands(expected, " ["), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn workflow_commands_in_json_are_escaped() {
+        let text = "{\"a\":\"::b\\n##[c]\",\"##\":[\"[\"]}";
+        let shown = without_commands(text, "\\u005b");
+        assert_eq!(shown, "{\"a\":\"::b\\n##\\u005bc]\",\"##\":[\"[\"]}");
+        assert_eq!(read(&shown), read(text));
+    }
+}
