@@ -239,8 +239,10 @@ pub async fn pack(
     annotations.extend(options.annotations.clone());
 
     let listed = named.iter().zip(&loaded);
-    let listed = listed
-        .map(|(file, loaded)| ConfigFile::new(file.title.to_string(), file.kind, &loaded.layer));
+    let listed = listed.map(|(file, loaded)| {
+        let mode = config::mode(file.source.is_executable());
+        ConfigFile::new(file.title.to_string(), file.kind, mode, &loaded.layer)
+    });
     let config = Config::new(package, build, listed.collect()).to_blob();
     let sent_ahead = loaded
         .iter()
@@ -363,13 +365,13 @@ async fn archive(package: &str, naming: &Naming<'_>, named: &[Named<'_>]) -> cra
             files.push(Bundled {
                 name: named.file.clone(),
                 path: named.source.path.clone(),
-                executable: named.kind.is_executable(),
+                executable: named.source.is_executable(),
             });
         }
     }
     let bundled = bundle(media::TAR, files).await;
     let mut layer = bundled.context(WriteArchiveSnafu { package })?;
-    annotate(&mut layer, &title, &name, kind);
+    annotate(&mut layer, &title, &name, kind, kind.is_executable());
     Ok(layer)
 }
 
@@ -409,7 +411,7 @@ fn walk(name: &FileName, path: PathBuf) -> Result<Vec<Bundled>, Error> {
     Ok(files)
 }
 
-fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: Kind) {
+fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: Kind, executable: bool) {
     let mut add = |key: &str, value: &str| {
         let annotations = &mut layer.descriptor_mut().annotations;
         annotations.insert(key.to_owned(), value.to_owned());
@@ -417,7 +419,7 @@ fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: Kind) {
     add(annotation::TITLE, title.as_str());
     add(annotation::FILE, file.as_str());
     add(annotation::KIND, kind.as_str());
-    add(annotation::MODE, config::mode(kind));
+    add(annotation::MODE, config::mode(executable));
 }
 
 /// A file that was read: its layer, and what it needs.
@@ -435,7 +437,13 @@ async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate:
         let files = directory(&named.source.name, path).await?;
         let layer = bundle(media::TAR, files).await;
         let mut layer = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
-        annotate(&mut layer, &named.title, file, kind);
+        annotate(
+            &mut layer,
+            &named.title,
+            file,
+            kind,
+            named.source.is_executable(),
+        );
         return Ok(Loaded {
             layer,
             delivery: None,
@@ -462,7 +470,13 @@ async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate:
             .map(|layer| (layer, None)),
     };
     let (mut layer, delivery) = layer.with_context(|_| PackFileSnafu { file: file.clone() })?;
-    annotate(&mut layer, &named.title, file, kind);
+    annotate(
+        &mut layer,
+        &named.title,
+        file,
+        kind,
+        named.source.is_executable(),
+    );
 
     let elf = if is_loaded_by_the_system(kind) {
         let opened = path.clone();

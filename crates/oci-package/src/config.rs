@@ -82,8 +82,9 @@ pub struct ConfigFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Vcs {
-    /// Whether there were changes that the commit does not hold.
-    pub dirty: bool,
+    /// Whether there were changes that the commit does not hold; `None` if unknown.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dirty: Option<bool>,
     /// The commit's full name.
     pub revision: String,
 }
@@ -124,20 +125,20 @@ impl Config {
 }
 
 impl ConfigFile {
-    pub(crate) fn new(title: String, kind: Kind, layer: &Blob) -> Self {
+    pub(crate) fn new(title: String, kind: Kind, mode: &str, layer: &Blob) -> Self {
         Self {
             digest: layer.digest().clone(),
             kind: kind.as_str().to_owned(),
-            mode: mode(kind).to_owned(),
+            mode: mode.to_owned(),
             size: layer.size(),
             title,
         }
     }
 }
 
-/// The mode of a file, by its kind: what is on disk may have lost it on the way.
-pub(crate) const fn mode(kind: Kind) -> &'static str {
-    if kind.is_executable() { "0755" } else { "0644" }
+/// The mode of an executable or another file, in octal digits.
+pub(crate) const fn mode(executable: bool) -> &'static str {
+    if executable { "0755" } else { "0644" }
 }
 
 #[cfg(test)]
@@ -157,7 +158,7 @@ mod tests {
         build.crate_types = ["bin".to_owned()].into();
         build.revision = Some(Revision {
             commit: "abc".into(),
-            dirty: true,
+            dirty: Some(true),
         });
         let layer = Blob::from_bytes("application/vnd.cargo-oci.bin".into(), "content");
         let files = vec![ConfigFile::new("widgets-1.2.3".into(), Kind::Bin, &layer)];

@@ -168,10 +168,9 @@ impl Build {
         add(annotation::PROFILE, &self.profile);
         if let Some(revision) = &self.revision {
             add(annotation::REVISION, &revision.commit);
-            add(
-                annotation::DIRTY,
-                if revision.dirty { "true" } else { "false" },
-            );
+            if let Some(dirty) = revision.dirty {
+                add(annotation::DIRTY, if dirty { "true" } else { "false" });
+            }
         }
         if let Some(text) = &self.created {
             // In UTC, so that the same moment is the same text on every machine.
@@ -187,8 +186,8 @@ impl Build {
 pub struct Revision {
     /// The commit's full name.
     pub commit: String,
-    /// Whether there were changes that the commit does not hold.
-    pub dirty: bool,
+    /// Whether there were changes that the commit does not hold; `None` if unknown.
+    pub dirty: Option<bool>,
 }
 
 /// A file to publish.
@@ -202,20 +201,30 @@ pub struct File {
     pub path: PathBuf,
     /// Its media type, where it is not the kind's own or the ordinary one for its name.
     pub media_type: Option<MediaType>,
+    /// Whether it is an executable file. Counts for [`Kind::File`] only: of other files the kind decides.
+    pub executable: bool,
     /// How far it has come where it is sent while it is packed ([`PackOptions::send_ahead`](crate::PackOptions)).
     pub meter: Meter,
 }
 
 impl File {
-    /// A file with the media type that its kind and name suggest.
+    /// A file with the media type that its kind and name suggest, and the mode of its kind.
     pub fn new(name: FileName, kind: Kind, path: impl Into<PathBuf>) -> Self {
         Self {
             name,
             kind,
             path: path.into(),
             media_type: None,
+            executable: false,
             meter: Meter::default(),
         }
+    }
+}
+
+impl File {
+    /// Whether it is published with the mode 0755. A program is executable even if its mode was lost on the way here.
+    pub(crate) fn is_executable(&self) -> bool {
+        self.kind.is_executable() || self.kind == Kind::File && self.executable
     }
 }
 

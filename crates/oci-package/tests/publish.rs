@@ -46,7 +46,7 @@ async fn artifact(made: Made) -> Artifact {
     let mut build = Build::new(made.target, "release");
     build.revision = Some(Revision {
         commit: made.commit.into(),
-        dirty: false,
+        dirty: Some(false),
     });
     let package = Package::new("widgets", made.version.parse().unwrap());
     let files = [File::new("widgets".parse().unwrap(), Kind::Bin, path)];

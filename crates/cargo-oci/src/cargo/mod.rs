@@ -17,7 +17,7 @@
 //! | who compiled it | [`toolchain`] | `rustc -vV`, `cargo -V` |
 //! | where do programs go, and which are there | [`installed`] | – |
 //! | what runs on this machine | [`machine`] | `rustc -vV`, the dynamic loaders |
-//! | which commit is it | [`git`] | `git log`, `git status`, `git ls-files` |
+//! | commit and state of the work tree | [`git`] | `git ls-files`, `git log`, `git config`, `git status` |
 //!
 //! Every child dies with the future that waits for it, so an interrupt leaves nothing behind.
 
@@ -47,7 +47,10 @@ pub(crate) use artifact::{Built, Output, PackageOutput, Request};
 pub(crate) use build::{BuildTool, Shell, build, replay};
 pub(crate) use crate_file::{CrateOptions, check_crates, crate_files};
 pub(crate) use existing::existing;
-pub(crate) use git::{Provenance, origin, provenance, source_date_epoch, source_repository};
+pub(crate) use git::{
+    Provenance, executables, origin, provenance, source_date_epoch, source_repository,
+    tracking_work_tree,
+};
 pub(crate) use installed::{Installed, Record, cargo_home, install_root, source_of};
 pub(crate) use machine::machines;
 pub(crate) use metadata::Workspace;

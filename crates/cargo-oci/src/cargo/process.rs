@@ -86,8 +86,15 @@ pub(super) fn command(environment: &Environment, program: impl AsRef<OsStr>) -> 
     command
 }
 
-/// Runs a command without input to its end and takes what it prints.
-pub(super) async fn capture(mut command: Command) -> Result<String, Error> {
+/// Runs a command without input and returns its stdout.
+pub(super) async fn capture(command: Command) -> Result<String, Error> {
+    let shown = shown(&command);
+    let output = capture_bytes(command).await?;
+    String::from_utf8(output).context(DecodeSnafu { command: shown })
+}
+
+/// Runs a command without input and returns its stdout, in any encoding.
+pub(super) async fn capture_bytes(mut command: Command) -> Result<Vec<u8>, Error> {
     let shown = shown(&command);
     let output = command
         .stdin(Stdio::null())
@@ -100,7 +107,7 @@ pub(super) async fn capture(mut command: Command) -> Result<String, Error> {
             status: output.status,
         });
     }
-    String::from_utf8(output.stdout).context(DecodeSnafu { command: shown })
+    Ok(output.stdout)
 }
 
 /// A command as a person would type it, for messages.

@@ -18,7 +18,7 @@ fn build(target: &str) -> Build {
     build.crate_types = ["bin", "cdylib"].map(str::to_owned).into();
     build.revision = Some(Revision {
         commit: "0123456789abcdef0123456789abcdef01234567".into(),
-        dirty: false,
+        dirty: Some(false),
     });
     build.created = Some("2026-03-14T15:09:26Z".into());
     build

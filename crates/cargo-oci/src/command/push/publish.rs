@@ -1,8 +1,12 @@
 //! Packing what was built, and publishing it.
 
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use oci_package::{Artifact, Build, Event, File, Floated, PackOptions, PublishOptions, Revision};
+use oci_package::{
+    Artifact, Build, Event, File, Floated, Kind, PackOptions, PublishOptions, Revision,
+};
 use oci_registry::{Descriptor, Identifier, Location, Manifest, Target};
 
 use super::destination::Destination;
@@ -25,6 +29,17 @@ pub(super) async fn all(
 ) -> Result<(), Error> {
     let packages: Vec<_> = subjects.iter().map(|subject| subject.package).collect();
     let provenances = cargo::provenance(&session.cargo, &packages).await?;
+    let problems = provenances.values().filter_map(|one| one.problem.as_ref());
+    for problem in problems.collect::<BTreeSet<_>>() {
+        session.reporter.note(format_args!(
+            "no dirty flag is recorded, because the state of the work tree is unknown: {problem}"
+        ));
+    }
+    let found = outputs.iter().flat_map(|output| &output.packages);
+    let plain = found.flat_map(|package| &package.files);
+    let plain = plain.filter(|file| file.kind == Kind::File);
+    let plain = plain.map(|file| file.path.as_path());
+    let executables = cargo::executables(&session.cargo, plain).await;
     // All artifacts before the first tag: what cannot be packed must not leave half a workspace published.
     let mut artifacts = Vec::new();
     for output in &outputs {
@@ -47,7 +62,7 @@ pub(super) async fn all(
             let mut build = build(output, found, &provenance, flags, toolchain)?;
             build.cfg = targets::cfg(session, &flags.selection, &output.target)?;
             let facts = super::subject::facts(session, subject.package);
-            let files = files(session, found, flags)?;
+            let files = files(session, found, flags, &executables)?;
             let batch = session.reporter.batch("Uploading", None);
             for file in files.iter().filter(|_| options.send_ahead.is_some()) {
                 // What cannot be read is found out by whoever reads it.
@@ -88,7 +103,7 @@ async fn show(
         plans.push(plan);
         refusals = refusals.or(refusal);
     }
-    report::line(plan::show(&plans))?;
+    report::json(&plan::show(&plans))?;
     // A push would end so, before anything is sent.
     refusals.map_or(Ok(()), Err)
 }
@@ -137,23 +152,28 @@ fn build(
     build.crate_types = found.crate_types.iter().cloned().collect();
     build.rustc = toolchain.map(|toolchain| toolchain.rustc.clone());
     build.cargo = toolchain.map(|toolchain| toolchain.cargo.clone());
-    let dirty = provenance.dirty.unwrap_or(false);
-    build.revision = provenance
-        .revision
-        .clone()
-        .map(|commit| Revision { commit, dirty });
+    build.revision = provenance.revision.clone().map(|commit| Revision {
+        commit,
+        dirty: provenance.dirty,
+    });
     build.created = provenance.created.map(timestamp).transpose()?;
     Ok(build)
 }
 
-/// The files of a package, with the media types that were given for them.
-fn files(session: &Session, found: &PackageOutput, flags: &Flags) -> Result<Vec<File>, Error> {
+/// The files of a package, with the media types that were given for them, and the modes of those that have their own.
+fn files(
+    session: &Session,
+    found: &PackageOutput,
+    flags: &Flags,
+    executables: &BTreeSet<PathBuf>,
+) -> Result<Vec<File>, Error> {
     let files = found.files.iter().map(|built| {
         let mut file = File::new(built.name.parse()?, built.kind, &built.path);
         let handed = flags
             .file
             .iter()
             .find(|handed| handed.name.as_str() == built.name);
+        file.executable = executables.contains(&built.path);
         file.media_type = handed.and_then(|handed| handed.place.split(session).1);
         Ok(file)
     });
