@@ -44,10 +44,10 @@ fn a_readme_a_licence_and_the_crate_itself_go_along() {
     let host = registry.host();
     sources.write("README.md", "# widgets\n");
     sources.write("docs/use.md", "use\n");
-    fs::write(sources.beside("LICENSE"), "do\n").unwrap();
+    sources.write("LICENSE", "do\n");
     sources.append(
         "Cargo.toml",
-        "[package.metadata.oci]\ninclude = [\"README*\", \"../LICENSE\"]\nkinds = [\"bin\"]",
+        "[package.metadata.oci]\ninclude = [\"README*\", \"LICENSE\"]\nkinds = [\"bin\"]",
     );
     let missing = push(&home, &sources, host, &["--include", "NOTICE*"]).fails_with(2);
     assert!(missing.at_once().stderr.contains("NOTICE*"));
@@ -95,6 +95,100 @@ fn a_readme_a_licence_and_the_crate_itself_go_along() {
     let pulled = home.path().join("out/docs/use.md");
     assert_eq!(fs::read_to_string(pulled).unwrap(), "use\n");
     assert!(!home.path().join("out/README.md").exists());
+}
+
+/// A push of one file to a layout in the home, with what `--include` adds.
+fn push_including(home: &Home, sources: &Sources, more: &[&str]) -> Run {
+    sources.write("made", "x");
+    let registry = format!("oci:{}", home.path().join("out").display());
+    push(
+        home,
+        sources,
+        &registry,
+        &[&["--file=round=made"], more].concat(),
+    )
+}
+
+#[test]
+fn include_outside_of_the_workspace_is_refused() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    fs::write(sources.beside("LICENSE"), "do\n").unwrap();
+    std::os::unix::fs::symlink("/etc/hostname", sources.path().join("NOTICE")).unwrap();
+    for pattern in [
+        "../LICENSE",
+        "../L*",
+        "NOTICE",
+        "../../../../../../etc/hostname",
+    ] {
+        let refused = push_including(&home, &sources, &["--include", pattern]);
+        let refused = refused.fails_with(2).at_once();
+        assert!(
+            refused.stderr.contains("is outside of the workspace"),
+            "{refused}"
+        );
+    }
+    let track = "git init -q .. && git add Cargo.toml";
+    home.bash(track).within(sources.path()).succeeds();
+    let included = push_including(&home, &sources, &["--include", "../LICENSE"]).succeeds();
+    let license = sources.beside("LICENSE").canonicalize().unwrap();
+    let note = format!(
+        "`widgets` includes files from outside of its directory: `{}`",
+        license.display()
+    );
+    assert!(included.stderr.contains(&note), "{included}");
+}
+
+#[test]
+fn included_script_keeps_its_mode() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    sources.write("share/run.sh", "#!/bin/sh\n");
+    sources.write("share/deep/read.md", "read\n");
+    sources.write("share/.secret", "secret\n");
+    let script = sources.path().join("share/run.sh");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let pulled = |tag: &str, more: &[&str]| {
+        let fixed = ["--include=share", "--tag", tag];
+        push_including(&home, &sources, &[&fixed, more].concat()).succeeds();
+        let reference = format!("oci:out/widgets:{tag}");
+        home.cargo_oci(["pull", &reference, "-o", tag]).succeeds();
+        let directory = home.path().join(tag).join("share");
+        assert!(directory.join("deep/read.md").is_file());
+        assert!(!directory.join(".secret").exists(), "nobody named it");
+        let mode = fs::metadata(directory.join("run.sh"))
+            .unwrap()
+            .permissions();
+        mode.mode() & 0o777
+    };
+    assert_eq!(pulled("files", &[]), 0o755);
+    assert_eq!(pulled("archive", &["--archive"]), 0o755);
+    // Git's mode counts: a CI system may have lost the file's own.
+    home.bash("git init -q && git add .")
+        .within(sources.path())
+        .succeeds();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(pulled("tracked", &[]), 0o755);
+    assert_eq!(pulled("tracked-archive", &["--archive"]), 0o755);
+}
+
+#[test]
+fn dirty_flag_is_absent_if_git_refuses_the_checkout() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    home.bash("git init -q && git add .")
+        .within(sources.path())
+        .succeeds();
+    let pushed = push_including(&home, &sources, &[])
+        .with("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+        .with("GITHUB_SHA", "0123");
+    let pushed = pushed.succeeds();
+    assert!(
+        pushed.stderr.contains("detected dubious ownership"),
+        "{pushed}"
+    );
+    let layout = e2e::layout::Layout::open(home.path().join("out/widgets"));
+    let (_, manifest) = layout.manifest(&sources.target_tag()).unwrap();
+    let annotations = &manifest["annotations"];
+    assert_eq!(annotations["org.opencontainers.image.revision"], "0123");
+    assert_eq!(annotations["dev.cargo-oci.vcs.dirty"], Value::Null);
 }
 
 #[test]

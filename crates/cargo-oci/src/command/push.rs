@@ -10,6 +10,7 @@ mod extra;
 mod files;
 mod github;
 mod handed;
+mod include;
 mod plan;
 mod publish;
 mod subject;
@@ -168,7 +169,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     cargo::source_date_epoch(&session.cargo)?
         .map(publish::timestamp)
         .transpose()?;
-    let extra = extra::included(&subjects)?;
+    let extra = extra::included(session, &workspace, &subjects).await?;
     extra::check_crates(session, &subjects, &flags).await?;
     let (mut outputs, places) = if let Some(toolchain) = &toolchain {
         let targets = targets::names(&flags.selection, &toolchain.host)?;
