@@ -208,15 +208,13 @@ fn each_package_of_a_push_is_told_in_the_order_of_the_names() {
     assert!(second.starts_with(&format!("{host}/widgets@")), "{pushed}");
     let digests = [first, second].map(|name| name.split_once('@').unwrap().1);
     let read = |name: &str| fs::read_to_string(at(name)).unwrap();
-    let lines = |values: [&str; 2]| {
-        format!(
-            "<<__end of output__\n{}\n__end of output__\n",
-            values.join("\n")
-        )
-    };
+    let output = read("GITHUB_OUTPUT");
+    let delimiter = output.lines().next().unwrap().strip_prefix("reference<<");
+    let delimiter = delimiter.unwrap();
+    let lines = |values: [&str; 2]| format!("<<{delimiter}\n{}\n{delimiter}\n", values.join("\n"));
     // Without an index there is no digest of one to tell.
     assert_eq!(
-        read("GITHUB_OUTPUT"),
+        output,
         format!(
             "reference{}digest{}index-digest{}",
             lines([first, second]),
@@ -409,6 +407,63 @@ fn what_is_found_through_an_index_names_it() {
             finished["index-digest"].as_str(),
             expected.map(String::as_str),
             "{got}"
+        );
+    }
+}
+
+#[test]
+fn registry_text_is_no_workflow_command() {
+    let (home, sources) = (Home::new(), Sources::widgets());
+    sources.write("made", "x");
+    let place = format!("oci:{}", home.path().join("out").display());
+    let text = "::set-output name=a::b ##[add-mask]c";
+    let annotation = format!("--annotation=org.opencontainers.image.description={text}");
+    push(&home, &sources, &place, &["--file=round=made", &annotation]).succeeds();
+    let reference = format!("{place}/widgets");
+    let show = |line: &[&str]| home.cargo_oci(line.iter().copied());
+    let in_action = |line: &[&str]| show(line).with("GITHUB_ACTIONS", "true");
+    let is_safe = |outcome: &Outcome| {
+        let all = [&outcome.stdout[..], &outcome.stderr].concat();
+        !all.contains("##[") && !all.lines().any(|line| line.trim().starts_with("::set"))
+    };
+
+    let plain = show(&["inspect", &reference]).succeeds();
+    assert!(!is_safe(&plain), "the text is shown as it is: {plain}");
+    let broken = in_action(&["inspect", &reference]).succeeds();
+    assert!(is_safe(&broken), "{broken}");
+    assert!(
+        broken
+            .stdout
+            .contains(": :set-output name=a::b ## [add-mask]c"),
+        "{broken}"
+    );
+
+    let json = in_action(&["inspect", &reference, "--message-format=json"]).succeeds();
+    assert!(is_safe(&json), "{json}");
+    let told = Schema::documented().check(&json.stdout);
+    assert_eq!(of(&told, "oci-inspection")[0]["description"], text);
+    let manifest = ["manifest", &reference, "--target", host_triple()];
+    let json = in_action(&manifest).succeeds();
+    assert!(is_safe(&json), "{json}");
+    let manifest: Value = serde_json::from_str(&json.stdout).unwrap();
+    assert_eq!(
+        manifest["annotations"]["org.opencontainers.image.description"],
+        text
+    );
+
+    // An error quotes what was typed; the command that marks it is our own.
+    for line in [
+        &["inspect", "oci:##[add-mask]c"][..],
+        &["pull", "##[add-mask]c"],
+        &["tags", "a.b/c", "--##[add-mask]c"],
+    ] {
+        let failed = in_action(line).outcome();
+        assert!(failed.code.is_some_and(|code| code > 0), "{failed}");
+        assert!(is_safe(&failed), "{failed}");
+        assert!(failed.stderr.contains("## [add-mask]c"), "{failed}");
+        assert!(
+            failed.stderr.starts_with("::error title=cargo oci::"),
+            "{failed}"
         );
     }
 }

@@ -54,6 +54,19 @@ struct Connection {
     key_file: Option<PathBuf>,
 }
 
+impl Document {
+    /// The first value that contains a control character.
+    fn control_character(&self) -> Option<&str> {
+        let files = self
+            .registries
+            .values()
+            .flat_map(|one| [&one.ca_file, &one.cert_file, &one.key_file]);
+        let files = files.flatten().filter_map(|file| file.to_str());
+        let mut values = files.chain(self.registry.as_deref());
+        values.find(|value| value.contains(char::is_control))
+    }
+}
+
 impl Defaults {
     /// Reads the file, if there is one.
     pub(crate) fn of_user(environment: &cargo::Environment) -> Result<Self, Error> {
@@ -82,6 +95,10 @@ impl Defaults {
                 "write `registry`, and `plain-http`, `ca-file`, `cert-file` and `key-file` below `[registries.\"HOST\"]`",
             )
         })?;
+        if let Some(value) = document.control_character() {
+            let why = format!("`{}` holds a control character", value.escape_debug());
+            return Err(refuse(&why).help("write the value in one line"));
+        }
         let mut registries = BTreeMap::new();
         for (name, connection) in document.registries {
             let name: RegistryName = name.parse().map_err(|error| {
@@ -184,6 +201,11 @@ mod tests {
     fn what_the_file_gets_wrong_is_named_with_its_line() {
         for (text, said) in [
             ("registery = \"a\"", "unknown field `registery`"),
+            ("registry = \"oci:x\\n\"", "holds a control character"),
+            (
+                "registries.\"a.b\".ca-file = \"x\\ty\"",
+                "holds a control character",
+            ),
             ("\n[registries.\"a.b\"]\nplain = true", "in line 3"),
             ("registry = 1", "expected a string"),
             ("[registries.\"a b\"]", "a b"),

@@ -51,6 +51,8 @@ enum Cause {
     },
     #[snafu(display("`{key}` must not be empty"))]
     Empty { key: String },
+    #[snafu(display("`{key}` holds a control character"))]
+    Control { key: String },
     #[snafu(display("`{key}` holds `{entry}` twice"))]
     Repeated { key: String, entry: String },
     #[snafu(display("`{key}` holds `{entry}`, which is not a target triple"))]
@@ -195,6 +197,7 @@ impl Settings {
             "include" => self.include = Some(texts(key, value)?),
             "annotations" => {
                 for (name, value) in entries(key, value)? {
+                    check(key, name)?;
                     let value = text(&format!("{key}.{name}"), value)?;
                     self.annotations.insert(name.clone(), value);
                 }
@@ -221,8 +224,15 @@ fn switch(key: &str, value: &Value) -> Result<bool, Cause> {
 
 fn text(key: &str, value: &Value) -> Result<String, Cause> {
     let text = value.as_str().context(wrong_type(key, "a string", value))?;
-    ensure!(!text.is_empty(), EmptySnafu { key });
+    check(key, text)?;
     Ok(text.to_owned())
+}
+
+/// Refuses an empty string, and control characters: a line end would add lines to files that line readers read.
+fn check(key: &str, text: &str) -> Result<(), Cause> {
+    ensure!(!text.is_empty(), EmptySnafu { key });
+    ensure!(!text.contains(char::is_control), ControlSnafu { key });
+    Ok(())
 }
 
 /// A list of strings, none of them empty and none twice.
@@ -235,7 +245,7 @@ fn texts(key: &str, value: &Value) -> Result<Vec<String>, Cause> {
         let entry = entry
             .as_str()
             .context(wrong_type(key, "a list of strings", value))?;
-        ensure!(!entry.is_empty(), EmptySnafu { key });
+        check(key, entry)?;
         ensure!(
             !texts.iter().any(|known| known == entry),
             RepeatedSnafu { key, entry }
@@ -494,6 +504,18 @@ mod tests {
                 "`kinds` holds `crate`, which no build writes",
             ),
             (json!({ "kinds": [] }), "`kinds` must not be empty"),
+            (
+                json!({ "registry": "oci:x\ndigest=y" }),
+                "`registry` holds a control character",
+            ),
+            (
+                json!({ "tags": ["nightly\r"] }),
+                "`tags` holds a control character",
+            ),
+            (
+                json!({ "annotations": { "team": "a\u{1b}[m" } }),
+                "`annotations.team` holds a control character",
+            ),
         ];
         for (table, cause) in cases {
             assert_eq!(refusal(&table)[1], cause);

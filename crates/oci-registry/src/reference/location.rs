@@ -261,6 +261,11 @@ impl FromStr for LocationText {
     type Err = crate::Error;
 
     fn from_str(text: &str) -> crate::Result<Self> {
+        if let Some((at, character)) = text.char_indices().find(|(_, one)| one.is_control()) {
+            let problem = "a location has no control characters";
+            let span = at..at + character.len_utf8();
+            return Err(failure("location", text, (problem, span), None));
+        }
         // As lists of what is installed and CI write the name of something in a registry.
         if let Some(rest) = text.strip_prefix("oci://")
             && rest.split('/').next().is_some_and(is_registry)
@@ -394,6 +399,21 @@ mod tests {
     use super::*;
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn location_with_a_control_character_is_refused() {
+        for text in [
+            "oci:x\n",
+            "oci:x\ry:1.0",
+            "oci-archive:\u{1b}x.tar",
+            "docker-archive:x\u{85}:a:b",
+            "a.b/c\n",
+        ] {
+            let error = text.parse::<LocationText>().expect_err(text);
+            let at = text.find(char::is_control).unwrap();
+            assert_eq!(error.span().map(|span| span.start), Some(at), "{text:?}");
+        }
+    }
 
     /// The path and the name of `oci:TEXT` where these paths are layouts.
     fn split<'t>(text: &'t LocationText, layouts: &[&str]) -> (&'t str, Option<&'t str>) {

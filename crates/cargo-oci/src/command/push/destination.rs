@@ -185,7 +185,15 @@ fn at(registry: &str, base: &Path, name: &RepositoryName) -> Result<Location, Er
             ));
         }
         let directory = Path::new(directory).join(name.as_str());
-        return Ok(Location::layout(directory).relative_to(base));
+        let location = Location::layout(directory).relative_to(base);
+        // The name is one line of stdout and of files that CI systems read.
+        if location.to_string().contains(char::is_control) {
+            return Err(Error::usage(format!(
+                "failed to use the registry `{location}`: the path contains a control character"
+            ))
+            .help("choose another directory"));
+        }
+        return Ok(location);
     }
     if registry.contains("-archive:") {
         return Err(Error::usage(format!(
@@ -225,11 +233,15 @@ mod tests {
             "",
             "acme",
             "oci:",
+            "oci:x\n",
+            "ghcr.io/a\nb",
             "oci-archive:x.tar",
             "https://ghcr.io",
             "ghcr.io/acme:tag",
         ] {
             assert!(place(bad).is_err(), "{bad}: {:?}", place(bad));
         }
+        let name = "widgets".parse().expect("a repository name");
+        at("oci:out", Path::new("/a\nb"), &name).expect_err("a line end above the directory");
     }
 }

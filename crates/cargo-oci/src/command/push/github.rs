@@ -14,8 +14,8 @@ use oci_registry::{Digest, Environment, Location, Tag};
 use crate::figures::Size;
 use crate::report::Error;
 
-/// What separates the lines of an output from the file's other lines; no name of a reference can be it.
-const DELIMITER: &str = "__end of output__";
+/// Help for a failure after the push.
+const HELP: &str = "everything is published: only the following steps are not told";
 
 /// One package for one target that is there now.
 #[derive(Debug)]
@@ -42,7 +42,11 @@ pub(super) fn tell(environment: &Environment, published: &[Published]) -> Result
     if published.is_empty() {
         return Ok(());
     }
-    append(environment, "GITHUB_OUTPUT", &outputs(published))?;
+    append(
+        environment,
+        "GITHUB_OUTPUT",
+        &outputs(published, &delimiter()?),
+    )?;
     append(environment, "GITHUB_STEP_SUMMARY", &summary(published))?;
     append(environment, "GITHUB_ARTIFACTS", &artifacts(published))
 }
@@ -64,12 +68,21 @@ fn append(environment: &Environment, variable: &str, text: &str) -> Result<(), E
                 oci_registry::ErrorKind::Io,
                 format!("failed to write `{path}`, which `{variable}` names: {error}"),
             )
-            .help("everything is published: this is told to the steps behind only")
+            .help(HELP)
         })
 }
 
+/// A line that ends an output of several lines. It is random, so no value can contain it.
+fn delimiter() -> Result<String, Error> {
+    let random = || getrandom::u64().map_err(|error| std::io::Error::other(error.to_string()));
+    match random().and_then(|high| Ok((high, random()?))) {
+        Ok((high, low)) => Ok(format!("end-{high:016x}{low:016x}")),
+        Err(error) => Err(Error::of_file("failed to read random bytes", error).help(HELP)),
+    }
+}
+
 /// The outputs of the step.
-fn outputs(published: &[Published]) -> String {
+fn outputs(published: &[Published], delimiter: &str) -> String {
     let lines = |value: &dyn Fn(&Published) -> String| {
         let values: Vec<_> = published.iter().map(value).collect();
         values.join("\n")
@@ -85,7 +98,7 @@ fn outputs(published: &[Published]) -> String {
         ("index-digest", lines(&index)),
     ] {
         let _ = if value.contains('\n') {
-            writeln!(text, "{name}<<{DELIMITER}\n{value}\n{DELIMITER}")
+            writeln!(text, "{name}<<{delimiter}\n{value}\n{delimiter}")
         } else {
             writeln!(text, "{name}={value}")
         };
@@ -165,19 +178,26 @@ mod tests {
         let one = published(widgets(), "x-y-z", true);
         let (digest, index) = (Digest::sha256(b"x-y-z"), Digest::sha256(b"index"));
         assert_eq!(
-            outputs(std::slice::from_ref(&one)),
+            outputs(std::slice::from_ref(&one), "end"),
             format!("reference=a.b/widgets@{digest}\ndigest={digest}\nindex-digest={index}\n")
         );
         let two = [one, published(widgets(), "o-p-q", false)];
         let other = Digest::sha256(b"o-p-q");
         assert_eq!(
-            outputs(&two),
+            outputs(&two, "end"),
             format!(
-                "reference<<__end of output__\na.b/widgets@{digest}\na.b/widgets@{other}\n__end of output__\n\
-                 digest<<__end of output__\n{digest}\n{other}\n__end of output__\n\
-                 index-digest<<__end of output__\n{index}\n\n__end of output__\n"
+                "reference<<end\na.b/widgets@{digest}\na.b/widgets@{other}\nend\n\
+                 digest<<end\n{digest}\n{other}\nend\n\
+                 index-digest<<end\n{index}\n\nend\n"
             )
         );
+    }
+
+    #[test]
+    fn delimiter_is_random() {
+        let (first, second) = (delimiter().expect("random"), delimiter().expect("random"));
+        assert_eq!(first.len(), second.len());
+        assert_ne!(first, second);
     }
 
     #[test]
