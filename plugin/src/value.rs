@@ -1,7 +1,7 @@
 //! Values of the core as values of Nushell, and the columns of the tables that they make.
 //!
 //! Owns the columns of every row and record, with their types: each row has all of them, `null` where something is not
-//! known. Texts of a registry stand in cells as they are.
+//! known. Characters of a text that a terminal acts on are escaped.
 
 use chrono::DateTime;
 use nu_protocol::{Record, Span, Type, Value, record};
@@ -33,8 +33,21 @@ pub(crate) fn record(columns: Columns) -> Type {
 /// A text, if there is one.
 pub(crate) fn text(text: Option<impl ToString>, span: Span) -> Value {
     text.map_or(Value::nothing(span), |text| {
-        Value::string(text.to_string(), span)
+        Value::string(shown(&text.to_string()), span)
     })
+}
+
+/// A text in which control and direction-changing characters are escaped, except line ends and tabs.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if oci_registry::is_active(character) && !matches!(character, '\n' | '\t') {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
 }
 
 /// The exact bytes of a document: as text, which is what most are.
@@ -70,7 +83,7 @@ fn platforms(platforms: &[Platform], span: Span) -> Value {
 }
 
 fn texts(texts: &[String], span: Span) -> Value {
-    let texts = texts.iter().map(|text| Value::string(text, span));
+    let texts = texts.iter().map(|text| Value::string(shown(text), span));
     Value::list(texts.collect(), span)
 }
 
@@ -78,7 +91,7 @@ fn texts(texts: &[String], span: Span) -> Value {
 fn annotations(annotations: &Annotations, span: Span) -> Value {
     let annotations = annotations
         .iter()
-        .map(|(key, value)| (key.clone(), Value::string(value, span)));
+        .map(|(key, value)| (shown(key), Value::string(shown(value), span)));
     Value::record(annotations.collect(), span)
 }
 
@@ -431,4 +444,24 @@ fn entry(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
 /// The size of a manifest's content, as the index that lists it says.
 fn stated_size(descriptor: &Descriptor) -> Option<u64> {
     descriptor.annotation(annotation::SIZE)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn active_characters_are_escaped_in_cells() {
+        let (raw, safe) = ("a\u{202e}b\u{1b}[m\nc", "a\\u{202e}b\\u{1b}[m\nc");
+        let span = Span::test_data();
+        assert_eq!(text(Some(raw), span), Value::test_string(safe));
+        let list = Value::test_list(vec![Value::test_string(safe)]);
+        assert_eq!(texts(&[raw.to_owned()], span), list);
+        let cells = annotations(&Annotations::from([(raw.into(), raw.into())]), span);
+        let expected = [(safe.to_owned(), Value::test_string(safe))];
+        assert_eq!(
+            cells,
+            Value::test_record(expected.into_iter().collect::<Record>())
+        );
+    }
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use oci_registry::{Location, open_regular, open_regular_with};
 use serde::{Deserialize, Serialize};
@@ -44,6 +44,8 @@ enum Error {
         path: PathBuf,
         source: serde_json::Error,
     },
+    #[snafu(display("refused the records of what is installed, `{}`: `{}` is not the name of a program", path.display(), program.escape_debug()))]
+    Foreign { path: PathBuf, program: String },
     #[snafu(display("failed to write the records of what is installed, `{}`", path.display()))]
     Write { path: PathBuf, source: io::Error },
     #[snafu(display("failed to remove `{}`", path.display()))]
@@ -67,6 +69,9 @@ impl Fault for Error {
             Self::Occupied { .. } => {
                 Some("pass `--force` to replace it, or choose another `--root`".to_owned())
             }
+            Self::Foreign { .. } => Some(
+                "remove the line from the file, or name another directory with `--root`".to_owned(),
+            ),
             Self::Open { .. } => Some("name another directory with `--root`".to_owned()),
             _ => None,
         }
@@ -169,6 +174,13 @@ fn parts(key: &str) -> Option<(&str, &str)> {
     Some((name, source.strip_prefix('(')?.strip_suffix(')')?))
 }
 
+/// Whether a name of a program is a single name in a directory.
+fn is_plain(program: &str) -> bool {
+    let mut words = Path::new(program).components();
+    let first = words.next();
+    matches!(first, Some(Component::Normal(word)) if word == program) && words.next().is_none()
+}
+
 /// A package that is installed.
 #[derive(Clone, Debug)]
 pub(crate) struct Package {
@@ -233,7 +245,12 @@ impl Installed {
                 break (file, text);
             }
         };
-        let records = toml::from_str(&text).context(ParseRecordsSnafu { path })?;
+        let records: Records = toml::from_str(&text).context(ParseRecordsSnafu { path: &path })?;
+        // Programs are removed by these names, and only in `bin`.
+        let mut programs = records.v1.values().flatten();
+        if let Some(program) = programs.find(|program| !is_plain(program)) {
+            return Err(ForeignSnafu { path, program }.build());
+        }
         let details_path = root.join(DETAILS);
         let details = match open_regular(&details_path).and_then(io::read_to_string) {
             Ok(text) if !text.is_empty() => {
@@ -448,6 +465,21 @@ mod tests {
     async fn open(scratch: &Scratch) -> Installed {
         let installed = Installed::open(scratch.path().join("root"), |_| ());
         installed.await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn record_of_a_program_outside_of_bin_is_refused() {
+        for program in ["../mine", "/mine", "a/b", "..", ".", "", "a/"] {
+            let scratch = Scratch::new();
+            let text = format!("[v1]\n\"a 1.0.0 (registry+oci://a.b/c)\" = [\"{program}\"]\n");
+            scratch.write("root/.crates.toml", &text);
+            let refused = Installed::open(scratch.path().join("root"), |_| ()).await;
+            let refused = story(&refused.unwrap_err());
+            assert!(
+                refused.contains("is not the name of a program"),
+                "{program}: {refused}"
+            );
+        }
     }
 
     #[tokio::test]

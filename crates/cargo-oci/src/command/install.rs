@@ -2,6 +2,7 @@
 //!
 //! Owns the order of things: which release, which target, whose files are in the way, the programs, the record.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -122,6 +123,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         format_args!("package `{shown}` ({noun} {})", list.join(", ")),
     );
     warn_of_path(session, &installed.bin());
+    warn_of_hidden(session, &installed.bin(), &record.programs);
     session.finished(&name, manifest.digest(), index.as_ref())
 }
 
@@ -174,7 +176,22 @@ fn programs(groups: Vec<Group>, name: &Location) -> Result<Vec<Group>, Error> {
         )
         .help(format!("get its files with `cargo oci pull {name}`")));
     }
+    for file in programs.iter().flat_map(|(_, files)| files) {
+        check_name(file.name.as_str(), name)?;
+    }
     Ok(programs)
+}
+
+/// Refuses a program that a shell's `*` would pass to a command as a flag.
+fn check_name(program: &str, place: &Location) -> Result<(), Error> {
+    if !program.starts_with('-') {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::Unsupported,
+        format!("refused to install `{program}` of `{place}`: commands take the name for a flag"),
+    )
+    .help(format!("get its files with `cargo oci pull {place}`")))
 }
 
 /// What will be recorded.
@@ -249,6 +266,27 @@ async fn place(
     Ok(placing.has_changed())
 }
 
+/// Notes the programs on the PATH that installed ones are found before.
+fn warn_of_hidden(session: &Session, bin: &Path, programs: &BTreeSet<String>) {
+    let path = session.environment.var("PATH").unwrap_or_default();
+    for program in programs {
+        if let Some(other) = hidden(path, bin, program) {
+            session.reporter.note(format_args!(
+                "`{program}` in `{}` hides `{}`",
+                bin.display(),
+                other.display()
+            ));
+        }
+    }
+}
+
+/// The program of the same name in a directory that stands after `bin` in the PATH.
+fn hidden(path: &str, bin: &Path, program: &str) -> Option<PathBuf> {
+    let directories = std::env::split_paths(path).skip_while(|directory| directory != bin);
+    let mut others = directories.filter(|directory| directory != bin);
+    others.find_map(|directory| Some(directory.join(program)).filter(|other| other.is_file()))
+}
+
 /// As cargo warns.
 fn warn_of_path(session: &Session, bin: &Path) {
     let path = session.environment.var("PATH").unwrap_or_default();
@@ -263,6 +301,33 @@ fn warn_of_path(session: &Session, bin: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn program_whose_name_begins_with_a_dash_is_refused() {
+        let place = Location::Registry("a.b/c".parse().expect("a reference"));
+        check_name("-rf", &place).expect_err("a flag");
+        check_name("a-b", &place).expect("a name");
+    }
+
+    #[test]
+    fn program_later_on_the_path_is_hidden() {
+        let home = tempfile::tempdir().expect("a directory");
+        let [bin, other] = ["bin", "other"].map(|name| home.path().join(name));
+        for directory in [&bin, &other] {
+            std::fs::create_dir(directory).expect("a directory");
+            std::fs::write(directory.join("tool"), "").expect("a file");
+        }
+        let path = |directories: &[&PathBuf]| {
+            let path = std::env::join_paths(directories).expect("a path");
+            path.into_string().expect("text")
+        };
+        let found = |path: &str, program: &str| hidden(path, &bin, program);
+        let first = path(&[&bin, &other]);
+        assert_eq!(found(&first, "tool"), Some(other.join("tool")));
+        assert_eq!(found(&first, "none"), None);
+        assert_eq!(found(&path(&[&other, &bin]), "tool"), None);
+        assert_eq!(found(&path(&[&other]), "tool"), None);
+    }
 
     #[test]
     fn a_full_version_is_that_version_and_the_rest_is_a_range() {
