@@ -18,7 +18,9 @@ fn a_proposal_from_the_remote_and_the_workflows_works_as_it_is() {
     sources.write(
         ".github/workflows/release.yml",
         &format!(
-            "jobs:\n  push:\n    strategy: {{ matrix: {{ target: [{}] }} }}\n",
+            "jobs:\n  push:\n    strategy: {{ matrix: {{ target: [{}] }} }}\n    steps:\n\
+             \x20     - run: cargo oci push --target ${{{{ matrix.target }}}}\n\
+             \x20 test:\n    steps:\n      - run: cargo test --target s390x-unknown-linux-gnu\n",
             host_triple()
         ),
     );

@@ -1,33 +1,21 @@
-//! `cargo oci init`: proposes `[package.metadata.oci]` from what is there: CI, the git remote, the targets that are built.
-//!
-//! Owns what is looked at and what follows from it. It writes nothing: the proposal is for `Cargo.toml`, and whoever owns
-//! that reads it first.
+//! `cargo oci init`: proposes `[package.metadata.oci]` from CI variables, the git remote and the CI jobs that build
+//! releases. It writes nothing.
+
+mod jobs;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use oci_package::TargetCfg;
 
 use crate::cargo::{self, Selection, Settings, Workspace};
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Files that say which targets are built, relative to the workspace.
-const TELLING: [&str; 7] = [
-    ".github/workflows/*.yml",
-    ".github/workflows/*.yaml",
-    ".gitlab-ci.yml",
-    "rust-toolchain.toml",
-    ".cargo/config.toml",
-    "dist-workspace.toml",
-    "Cross.toml",
-];
-
 /// Propose the settings of a package, for its Cargo.toml
 ///
-/// Looks at the variables of CI, at the git remote, and at the targets that workflows and configuration files name.
-/// Prints what could stand in Cargo.toml, and changes nothing.
+/// Reads CI variables, the git remote, and the targets of the CI jobs that build releases. Prints what could stand in
+/// Cargo.toml, and changes nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo oci init\n  cargo oci init >> Cargo.toml")]
 pub(crate) struct Flags {
@@ -42,7 +30,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let workspace = Workspace::load(&session.cargo, &selection).await?;
     let (table, file) = table(&workspace)?;
     let registry = registry(session, &workspace.root).await;
-    let targets = targets(&workspace.root);
+    let targets = jobs::targets(&workspace.root);
     session.reporter.status(
         "Proposing",
         format_args!("`{table}` for `{}`", file.display()),
@@ -128,40 +116,6 @@ fn shown(url: &str) -> String {
     oci_registry::escape(&shown, 200)
 }
 
-/// The target triples that files name, in order, with the file that named it first.
-fn targets(root: &Path) -> Vec<Found> {
-    let mut found: Vec<Found> = Vec::new();
-    let directory = glob::Pattern::escape(&root.to_string_lossy());
-    for pattern in TELLING {
-        let files = glob::glob(&format!("{directory}/{pattern}"));
-        for file in files.into_iter().flatten().flatten() {
-            let text = oci_registry::open_regular(&file).and_then(std::io::read_to_string);
-            let text = text.unwrap_or_default();
-            let because = file.strip_prefix(root).unwrap_or(&file).display();
-            for value in triples(&text) {
-                if !found.iter().any(|known| known.value == value) {
-                    let because = format!("`{because}`");
-                    found.push(Found { value, because });
-                }
-            }
-        }
-    }
-    found
-}
-
-/// The words of a text that are target triples. What stands behind `#` is a comment in every one of these files.
-fn triples(text: &str) -> Vec<String> {
-    let is_part = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
-    let lines = text
-        .lines()
-        .map(|line| line.split('#').next().unwrap_or_default());
-    let words = lines.flat_map(|line| line.split(move |letter| !is_part(letter)));
-    words
-        .filter(|word| word.contains('-') && TargetCfg::builtin(word).is_some())
-        .map(str::to_owned)
-        .collect()
-}
-
 /// The table as TOML, with the reasons.
 fn proposal(table: &str, registry: Option<&Found>, targets: &[Found]) -> String {
     let mut text = format!("\n[{table}]\n");
@@ -178,7 +132,7 @@ fn proposal(table: &str, registry: Option<&Found>, targets: &[Found]) -> String 
         ),
     };
     if targets.is_empty() {
-        text.push_str("# What a release consists of: its index is written once, when all of them are there.\n# targets = [\"x86_64-unknown-linux-gnu\", \"aarch64-unknown-linux-gnu\"]\n");
+        text.push_str("# What a release consists of: its index is written once, when all of them are there.\n# targets = [\"TRIPLE\"]\n");
         return text;
     }
     let mut files: Vec<&str> = targets.iter().map(|found| found.because.as_str()).collect();
@@ -220,20 +174,6 @@ mod tests {
             assert_eq!(of_forge(url).as_deref(), expected, "{url}");
         }
         assert_eq!(shown("https://user:canary@a.b/c"), "https://a.b/c");
-    }
-
-    #[test]
-    fn triples_are_found_among_other_words() {
-        let text = "matrix: { target: [x86_64-unknown-linux-musl, 'aarch64-apple-darwin'] } # i686-pc-windows-msvc\n\
-            run: cargo build --target=x86_64-unknown-linux-musl --release-now\n";
-        assert_eq!(
-            triples(text),
-            [
-                "x86_64-unknown-linux-musl",
-                "aarch64-apple-darwin",
-                "x86_64-unknown-linux-musl"
-            ]
-        );
     }
 
     #[test]

@@ -1,0 +1,212 @@
+//! Targets of the CI jobs that build releases, in workflows of GitHub Actions and GitLab.
+//!
+//! Jobs that only test do not count: their targets are not published.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use oci_package::TargetCfg;
+use serde_json::Value;
+
+use super::Found;
+
+/// Patterns of workflow files, relative to the workspace.
+const WORKFLOWS: [&str; 3] = [
+    ".github/workflows/*.yml",
+    ".github/workflows/*.yaml",
+    ".gitlab-ci.yml",
+];
+
+/// Keys of a workflow or job whose values reach commands through variables and expressions.
+const VARIABLES: [&str; 4] = ["strategy", "parallel", "env", "variables"];
+
+/// Keys of a step or job that hold commands.
+const COMMANDS: [&str; 3] = ["run", "before_script", "script"];
+
+/// Returns the triples of all workflows, each with the first file that names it.
+pub(super) fn targets(root: &Path) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    let directory = glob::Pattern::escape(&root.to_string_lossy());
+    for pattern in WORKFLOWS {
+        let files = glob::glob(&format!("{directory}/{pattern}"));
+        for file in files.into_iter().flatten().flatten() {
+            let text = oci_registry::open_regular(&file).and_then(std::io::read_to_string);
+            let text = text.unwrap_or_default();
+            let shown = file.strip_prefix(root).unwrap_or(&file).display();
+            for value in of_workflow(&text) {
+                if !found.iter().any(|known| known.value == value) {
+                    let because = format!("`{shown}`");
+                    found.push(Found { value, because });
+                }
+            }
+        }
+    }
+    found
+}
+
+/// The triples of the release jobs of one workflow.
+fn of_workflow(text: &str) -> Vec<String> {
+    let workflow: Value = serde_saphyr::from_str(text).unwrap_or_default();
+    // GitLab has its jobs at the top.
+    let jobs = workflow.get("jobs").unwrap_or(&workflow).as_object();
+    let jobs = jobs.into_iter().flat_map(|jobs| jobs.values());
+    jobs.flat_map(|job| of_job(&workflow, job)).collect()
+}
+
+fn of_job(workflow: &Value, job: &Value) -> Vec<String> {
+    let steps = job.get("steps").and_then(Value::as_array);
+    // Of GitHub the steps hold the commands, of GitLab the job itself.
+    let parts = steps.into_iter().flatten().chain([job]);
+    let mut found = Vec::new();
+    for part in parts {
+        let commands = COMMANDS.into_iter().filter_map(|key| part.get(key));
+        let commands = commands.flat_map(texts).flat_map(commands_of);
+        for command in commands.filter(|command| builds_release(command)) {
+            found.extend(triples(&command));
+            let levels = [workflow, job, part].into_iter();
+            let set = levels.flat_map(|level| VARIABLES.map(|key| level.get(key)));
+            let set: Vec<_> = set.flatten().collect();
+            let is_set = |value: &&Value| value.get("CARGO_BUILD_TARGET").is_some();
+            if command.contains('$') || set.iter().any(is_set) {
+                let texts = set.into_iter().flat_map(texts);
+                found.extend(texts.flat_map(|text| triples(text)));
+            }
+        }
+    }
+    found
+}
+
+/// All strings of a value, except combinations that a matrix leaves out.
+fn texts(value: &Value) -> Vec<&str> {
+    match value {
+        Value::String(text) => vec![text],
+        Value::Array(values) => values.iter().flat_map(texts).collect(),
+        Value::Object(entries) => {
+            let entries = entries.iter().filter(|(key, _)| *key != "exclude");
+            entries.flat_map(|(_, value)| texts(value)).collect()
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// The single commands of a script, without comments. A line may continue after `\` (or a backtick in PowerShell).
+fn commands_of(script: &str) -> Vec<String> {
+    let script = script.replace("\\\n", " ").replace("`\n", " ");
+    let lines = script.lines().map(|line| {
+        let words = line.split_whitespace();
+        let words = words.take_while(|word| !word.starts_with('#'));
+        words.collect::<Vec<_>>().join(" ")
+    });
+    let commands = lines.flat_map(|line| {
+        let commands = line.split([';', '|', '&']).map(str::to_owned);
+        commands.collect::<Vec<_>>()
+    });
+    commands.collect()
+}
+
+/// Whether a command is `cargo oci push`, `cargo build --release`, `cross build` or `cargo zigbuild`.
+fn builds_release(command: &str) -> bool {
+    let words = command.split_whitespace();
+    let words = words.map(|word| word.trim_matches(['"', '\'']));
+    let words: Vec<_> = words.filter(|word| !word.starts_with('+')).collect();
+    let is_release = words.iter().any(|word| ["--release", "-r"].contains(word));
+    words.windows(2).any(|pair| match pair {
+        ["cargo", "build" | "b"] => is_release,
+        ["cross", "build" | "b"] | ["cargo" | "cargo-zigbuild", "zigbuild"] => true,
+        ["oci" | "cargo-oci", "push"] => true,
+        _ => false,
+    })
+}
+
+/// The target triples among the words of a text, without the versions of glibc that `cargo zigbuild` takes.
+fn triples(text: &str) -> BTreeSet<String> {
+    let is_part = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let words = text.split(|letter| !is_part(letter));
+    let words = words.filter(|word| word.contains('-'));
+    let triples = words.map(|word| oci_package::platform::target_name(word, ""));
+    triples
+        .filter(|name| TargetCfg::builtin(name).is_some())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MUSL: &str = "x86_64-unknown-linux-musl";
+    const MAC: &str = "aarch64-apple-darwin";
+
+    #[test]
+    fn targets_of_release_jobs_are_found() {
+        let workflow = format!(
+            "jobs:\n\
+             \x20 release:\n\
+             \x20   strategy:\n\
+             \x20     matrix:\n\
+             \x20       target: [{MUSL}, aarch64-unknown-linux-gnu.2.17]\n\
+             \x20       include: [{{ target: {MAC}, os: macos-latest }}]\n\
+             \x20       exclude: [{{ target: i686-pc-windows-msvc }}]\n\
+             \x20   steps:\n\
+             \x20     - run: rustup target add x86_64-pc-windows-gnu\n\
+             \x20     - run: |\n\
+             \x20         cargo build --locked \\\n\
+             \x20           --release --target ${{{{ matrix.target }}}} # and not wasm32-wasip1\n\
+             \x20 test:\n\
+             \x20   strategy: {{ matrix: {{ target: [s390x-unknown-linux-gnu] }} }}\n\
+             \x20   steps: [{{ run: 'cross test --target ${{{{ matrix.target }}}}' }}]\n"
+        );
+        let found: BTreeSet<_> = of_workflow(&workflow).into_iter().collect();
+        let expected = [MAC, MUSL, "aarch64-unknown-linux-gnu"];
+        assert_eq!(found, expected.map(str::to_owned).into());
+    }
+
+    #[test]
+    fn targets_of_a_test_job_are_not_found() {
+        for run in [
+            "cargo test --release --target x86_64-unknown-linux-musl",
+            "cargo build --target x86_64-unknown-linux-musl",
+            "cargo build --release && cargo test --target x86_64-unknown-linux-musl",
+            "echo x86_64-unknown-linux-musl; cargo build -r",
+        ] {
+            let job = format!("jobs: {{ a: {{ steps: [ {{ run: '{run}' }} ] }} }}");
+            assert_eq!(of_workflow(&job), [""; 0], "{run}");
+        }
+        let config = format!("[build]\ntarget = \"{MUSL}\"\n");
+        assert_eq!(of_workflow(&config), [""; 0]);
+    }
+
+    #[test]
+    fn each_release_command_counts() {
+        for run in [
+            "cargo +nightly build -r --target x86_64-unknown-linux-musl",
+            "cross build --target x86_64-unknown-linux-musl",
+            "cargo zigbuild --target x86_64-unknown-linux-musl",
+            "cargo oci push --target x86_64-unknown-linux-musl",
+            "RUSTFLAGS=-g cargo-oci push --target=x86_64-unknown-linux-musl",
+        ] {
+            let job = format!("jobs: {{ a: {{ steps: [ {{ run: '{run}' }} ] }} }}");
+            assert_eq!(of_workflow(&job), [MUSL], "{run}");
+        }
+    }
+
+    #[test]
+    fn targets_of_variables_and_of_gitlab_are_found() {
+        for workflow in [
+            format!(
+                "env: {{ CARGO_BUILD_TARGET: {MAC} }}\njobs: {{ a: {{ steps: [run: cargo build -r] }} }}"
+            ),
+            format!(
+                "jobs: {{ a: {{ steps: [{{ env: {{ T: {MAC} }}, run: 'cargo oci push --target $T' }}] }} }}"
+            ),
+            format!(
+                "build:\n  parallel: {{ matrix: [{{ T: [{MAC}] }}] }}\n  script: [cross build --target $T]\n"
+            ),
+            format!(
+                "variables: {{ T: {MAC} }}\nbuild:\n  script:\n    - cargo oci push --target $T\n"
+            ),
+        ] {
+            let found: BTreeSet<_> = of_workflow(&workflow).into_iter().collect();
+            assert_eq!(found, [MAC.to_owned()].into(), "{workflow}");
+        }
+    }
+}
