@@ -381,14 +381,14 @@ async fn fetch_all(
     options: &UnpackOptions<'_>,
     syncs: bool,
 ) -> crate::Result<Vec<Fetched>> {
-    let fetches = futures_util::stream::iter(0..wanted.len()).map(|number| async move {
+    let pending = futures_util::stream::iter(0..wanted.len()).map(|number| async move {
         let (file, meter) = (wanted[number], Meter::default());
         (options.started)(file, &meter);
         let staged = staging.open(&file.descriptor, number)?;
         let fetched = fetch(source, file, meter, staged, syncs).await?;
         Ok::<_, crate::Error>((number, fetched))
     });
-    let mut fetched: Vec<_> = fetches
+    let mut fetched: Vec<_> = pending
         .buffer_unordered(options.concurrency.max(1))
         .try_collect()
         .await?;
