@@ -22,8 +22,8 @@ const MAC: &str = "aarch64-apple-darwin";
 
 /// Publishes a package for one target under a version.
 async fn push(to: &dyn Target, target: &str, content: &str) -> Manifest {
-    let directory = tempfile::tempdir().unwrap().keep();
-    let path = directory.join("widgets");
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("widgets");
     std::fs::write(&path, content).unwrap();
     let package = Package::new("widgets", "1.2.3".parse().unwrap());
     let build = Build::new(target, "release");

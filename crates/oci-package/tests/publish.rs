@@ -5,7 +5,8 @@
 mod rig;
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::ops::Deref;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use oci_package::{
@@ -17,6 +18,7 @@ use oci_registry::{
     Blob, Delivery, Digest, ErrorKind, Manifest, Memory, Packed, Source, Tag, Target,
 };
 use rig::{Rig, refused, unreachable};
+use tempfile::TempDir;
 
 const GNU: &str = "x86_64-unknown-linux-gnu";
 const MAC: &str = "aarch64-apple-darwin";
@@ -37,12 +39,25 @@ const MADE: Made = Made {
     version: "1.2.3",
 };
 
-async fn artifact(made: Made) -> Artifact {
+/// An artifact with the directory of its file, which is opened again when it is sent.
+#[derive(Clone)]
+struct Prepared {
+    artifact: Artifact,
+    _directory: Arc<TempDir>,
+}
+
+impl Deref for Prepared {
+    type Target = Artifact;
+
+    fn deref(&self) -> &Artifact {
+        &self.artifact
+    }
+}
+
+async fn artifact(made: Made) -> Prepared {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("widgets");
     std::fs::write(&path, made.content).unwrap();
-    // The directory stays: a blob is opened again when it is sent.
-    let path = directory.keep().join("widgets");
     let mut build = Build::new(made.target, "release");
     build.revision = Some(Revision {
         commit: made.commit.into(),
@@ -50,9 +65,11 @@ async fn artifact(made: Made) -> Artifact {
     });
     let package = Package::new("widgets", made.version.parse().unwrap());
     let files = [File::new("widgets".parse().unwrap(), Kind::Bin, path)];
-    pack(&package, &build, &files, &PackOptions::default())
-        .await
-        .unwrap()
+    let artifact = pack(&package, &build, &files, &PackOptions::default()).await;
+    Prepared {
+        artifact: artifact.unwrap(),
+        _directory: Arc::new(directory),
+    }
 }
 
 fn release(text: &str) -> ReleaseTag {
@@ -61,7 +78,7 @@ fn release(text: &str) -> ReleaseTag {
 
 /// Publishes, and returns what was said on the way.
 async fn push_with(
-    artifact: &Artifact,
+    artifact: &Prepared,
     to: &dyn Target,
     tag: &str,
     options: &PublishOptions,
@@ -76,7 +93,7 @@ async fn push_with(
     (published, notes.into_inner().unwrap())
 }
 
-async fn push(artifact: &Artifact, to: &dyn Target) -> Published {
+async fn push(artifact: &Prepared, to: &dyn Target) -> Published {
     push_with(artifact, to, "1.2.3", &PublishOptions::default())
         .await
         .0
@@ -813,7 +830,7 @@ async fn overtaken(
     own: Made,
     other: Made,
     options: PublishOptions,
-) -> (oci_package::Result<Published>, Vec<Note>, Artifact) {
+) -> (oci_package::Result<Published>, Vec<Note>, Prepared) {
     let rig = Rig::new();
     let other = artifact(other).await;
     rig.store(other.packed(), "elsewhere").await;
@@ -1149,7 +1166,7 @@ async fn the_observer_is_told_in_the_order_of_what_happens() {
         ..PublishOptions::default()
     };
     publish(
-        &artifact(MADE).await,
+        &artifact(MADE).await.artifact,
         &Memory::new(),
         &[release("1.2.3")],
         &options,
