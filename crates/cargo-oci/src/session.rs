@@ -73,6 +73,7 @@ impl Session {
                     reporter.note(omitted);
                 }
             }
+            Step::Credential { problem } => reporter.note(problem),
             _ => {}
         });
         Self {

@@ -47,6 +47,11 @@ pub enum Step {
     },
     /// A list of tags or repositories has ended, and some of its names cannot be used. Sent once per list.
     OmittedNames(OmittedNames),
+    /// A credential that was found cannot be used, or was refused, and the client continues without it; sent once.
+    Credential {
+        /// The source of the credential and its defect. It contains no secrets.
+        problem: String,
+    },
     /// An upload is in this state.
     Upload(UploadState),
     /// The authorisation of a request is in this state.

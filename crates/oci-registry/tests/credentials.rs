@@ -49,6 +49,7 @@ where
         Ok(Lookup {
             found: (self.script)(request).map(|credential| (credential, "a test".into())),
             looked_in: vec!["a test".into()],
+            ..Lookup::default()
         })
     }
 }
@@ -220,6 +221,259 @@ async fn a_token_server_that_says_no_is_asked_no_second_time_with_the_same() {
     let lines = server.lines();
     let tokens = lines.iter().filter(|line| line.contains("/token"));
     assert_eq!(tokens.count(), 1, "{lines:?}");
+}
+
+/// Credentials of a CI job, which nobody set up for the registry.
+mod ci {
+    use std::path::Path;
+
+    use oci_registry::{Observer, Repository, Step};
+
+    use super::*;
+
+    /// An answer of the registry, which differs by where it refuses the job's credential.
+    #[derive(Clone, Copy, Debug)]
+    struct Refusal {
+        /// Status of the token server for the job's credential.
+        token: u16,
+        /// Status of the registry for a token of the job's credential.
+        content: u16,
+        /// Status of the token server for a request without a credential.
+        anonymous: u16,
+    }
+
+    /// A registry with a token server. An anonymous token reads everything.
+    async fn registry(refusal: Refusal) -> Server {
+        Server::start(move |asked, before| {
+            let shown = asked.header("authorization");
+            if asked.target.starts_with("/token") {
+                let (status, token) = match shown {
+                    // A token of its own each time, as most token servers have.
+                    Some(_) => (refusal.token, format!("job{before}")),
+                    None => (refusal.anonymous, "anonymous".to_owned()),
+                };
+                return Reply::new(status).body(format!(r#"{{"token":"{token}"}}"#));
+            }
+            match shown {
+                Some("Bearer anonymous") => Reply::new(404),
+                Some(_) if refusal.content != 401 => Reply::new(refusal.content),
+                _ => {
+                    let host = asked.header("host").unwrap();
+                    let realm = format!("Bearer realm=\"http://{host}/token\"");
+                    Reply::new(401).header("WWW-Authenticate", realm)
+                }
+            }
+        })
+        .await
+    }
+
+    fn job(server: &Server) -> [(&'static str, String); 3] {
+        [
+            ("CI_REGISTRY", server.host()),
+            ("CI_REGISTRY_USER", "job".to_owned()),
+            ("CI_REGISTRY_PASSWORD", CANARY.to_owned()),
+        ]
+    }
+
+    /// A repository, and the credential problems that the client will have reported.
+    fn repository(
+        server: &Server,
+        variables: &[(&str, String)],
+        home: &Path,
+        access: Access,
+    ) -> (Repository, Arc<Mutex<Vec<String>>>) {
+        let variables = variables.iter();
+        let variables = variables.map(|(name, value)| ((*name).to_owned(), value.clone()));
+        let environment = Environment::new(variables, Some(home.into()), home.into());
+        let mut options = ClientOptions::new(environment);
+        let problems = Arc::new(Mutex::new(Vec::new()));
+        let reported = Arc::clone(&problems);
+        options.observer = Observer::new(move |step| {
+            if let Step::Credential { problem } = step {
+                reported.lock().unwrap().push(problem.clone());
+            }
+        });
+        let reference = format!("{}/acme/widgets", server.host()).parse().unwrap();
+        let repository = Client::new(options).repository(&reference, access);
+        (repository.unwrap(), problems)
+    }
+
+    async fn read(repository: &Repository) -> Error {
+        let tag = Identifier::Tag("latest".parse::<Tag>().unwrap());
+        repository.manifest(&tag).await.unwrap_err()
+    }
+
+    #[tokio::test]
+    async fn refused_ci_credential_is_dropped_for_a_read() {
+        let home = tempfile::tempdir().unwrap();
+        for (token, content) in [(401, 404), (403, 404), (200, 401), (200, 403)] {
+            let refusal = Refusal {
+                token,
+                content,
+                anonymous: 200,
+            };
+            let server = registry(refusal).await;
+            let (repository, problems) =
+                repository(&server, &job(&server), home.path(), Access::Pull);
+            for _ in 0..2 {
+                let error = read(&repository).await;
+                assert_eq!(error.kind(), ErrorKind::NotFound, "{refusal:?}: {error:?}");
+            }
+            // The second read is anonymous from the start.
+            let anonymous = server.asked();
+            let anonymous = anonymous
+                .iter()
+                .filter(|asked| asked.header("authorization") == Some("Bearer anonymous"));
+            assert_eq!(anonymous.count(), 2, "{refusal:?}: {:?}", server.lines());
+            let host = server.host();
+            let problem = format!(
+                "`{host}` refused the credential from `CI_REGISTRY_PASSWORD`: reading without it"
+            );
+            assert_eq!(*problems.lock().unwrap(), [problem], "{refusal:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn refused_ci_credential_of_a_private_repository_fails() {
+        let home = tempfile::tempdir().unwrap();
+        for (token, content, requests) in [(401, 404, 4), (200, 401, 5), (200, 403, 4)] {
+            let refusal = Refusal {
+                token,
+                content,
+                anonymous: 401,
+            };
+            let server = registry(refusal).await;
+            let (repository, _) = repository(&server, &job(&server), home.path(), Access::Pull);
+            let error = read(&repository).await;
+            let is_denied = matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied);
+            assert!(is_denied, "{refusal:?}: {error:?}");
+            let help = error.help().join("\n");
+            let searched = "`CI_REGISTRY_PASSWORD`, refused";
+            assert!(help.contains(searched), "{refusal:?}: {help}");
+            assert!(!format!("{error:?} {help}").contains(CANARY));
+            assert!(server.lines().len() <= requests, "{:?}", server.lines());
+        }
+    }
+
+    #[tokio::test]
+    async fn refused_ci_credential_is_not_dropped_for_a_write() {
+        let home = tempfile::tempdir().unwrap();
+        for (token, content) in [(401, 404), (200, 401), (200, 403)] {
+            let refusal = Refusal {
+                token,
+                content,
+                anonymous: 200,
+            };
+            let server = registry(refusal).await;
+            let (repository, problems) =
+                repository(&server, &job(&server), home.path(), Access::Push);
+            let error = read(&repository).await;
+            let is_denied = matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied);
+            assert!(is_denied, "{refusal:?}: {error:?}");
+            let asked = server.asked();
+            let tokens = asked
+                .iter()
+                .filter(|asked| asked.target.starts_with("/token"));
+            let is_anonymous = |asked: &Asked| asked.header("authorization").is_none();
+            assert_eq!(tokens.filter(|asked| is_anonymous(asked)).count(), 0);
+            assert_eq!(*problems.lock().unwrap(), [""; 0]);
+        }
+    }
+
+    #[tokio::test]
+    async fn refused_credential_of_docker_is_not_dropped() {
+        let refusal = Refusal {
+            token: 200,
+            content: 403,
+            anonymous: 200,
+        };
+        let (home, server) = (tempfile::tempdir().unwrap(), registry(refusal).await);
+        let config = format!(
+            r#"{{"auths":{{"{}":{{"username":"me","password":"p"}}}}}}"#,
+            server.host()
+        );
+        std::fs::create_dir(home.path().join(".docker")).unwrap();
+        std::fs::write(home.path().join(".docker/config.json"), config).unwrap();
+        let (repository, _) = repository(&server, &job(&server), home.path(), Access::Pull);
+        let error = read(&repository).await;
+        assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
+        assert!(
+            error.help().join(" ").contains("docker config"),
+            "{error:?}"
+        );
+    }
+
+    #[tokio::test]
+    async fn refused_ci_credential_at_a_basic_registry_is_dropped() {
+        let home = tempfile::tempdir().unwrap();
+        // Both repositories are public, and a wrong password is refused even there.
+        let server = Server::start(|asked, before| {
+            if before > 0 && asked.header("authorization").is_none() {
+                return Reply::new(404);
+            }
+            Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\"")
+        })
+        .await;
+        let (repository, problems) = repository(&server, &job(&server), home.path(), Access::Pull);
+        let error = read(&repository).await;
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+        assert_eq!(server.lines().len(), 3);
+        assert_eq!(problems.lock().unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn ghcr_gets_no_token_of_another_forge() {
+        let home = tempfile::tempdir().unwrap();
+        for (forge, is_sent) in [
+            ("https://forge.example.org", false),
+            ("https://github.com", true),
+        ] {
+            let proxy = Server::start(|_, _| {
+                Reply::new(401).header("WWW-Authenticate", "Basic realm=\"x\"")
+            })
+            .await;
+            let variables = [
+                ("HTTP_PROXY", format!("http://{}", proxy.host())),
+                ("GITHUB_ACTIONS", "true".to_owned()),
+                ("GITHUB_SERVER_URL", forge.to_owned()),
+                ("GITHUB_TOKEN", CANARY.to_owned()),
+            ];
+            let variables = variables.map(|(name, value)| (name.to_owned(), value));
+            let environment = Environment::new(variables, None, home.path().into());
+            let mut options = ClientOptions::new(environment);
+            options.plain_http = Some(true);
+            let reference = "ghcr.io/acme/widgets".parse().unwrap();
+            let repository = Client::new(options).repository(&reference, Access::Pull);
+            let error = read(&repository.unwrap()).await;
+            assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
+            let asked = proxy.asked();
+            assert!(asked[0].target.starts_with("http://ghcr.io/"));
+            let token = authorization(&basic("x-access-token", CANARY));
+            let has_token = |asked: &Asked| asked.header("authorization") == Some(&token);
+            assert_eq!(asked.iter().any(has_token), is_sent, "{forge}");
+        }
+    }
+
+    #[tokio::test]
+    async fn unusable_entry_is_reported_once_and_next_source_is_used() {
+        let home = tempfile::tempdir().unwrap();
+        let server = Server::start(gate(|_| basic("me", "right"))).await;
+        let host = server.host();
+        std::fs::create_dir(home.path().join(".docker")).unwrap();
+        let config = format!(r#"{{"auths":{{"{host}":{{"username":"me","password":"right"}}}}}}"#);
+        std::fs::write(home.path().join(".docker/config.json"), config).unwrap();
+        let variable = format!(r#"{{"auths":{{"{host}":{{"auth":"{CANARY}"}}}}}}"#);
+        let variables = [("DOCKER_AUTH_CONFIG", variable)];
+        let (repository, problems) = repository(&server, &variables, home.path(), Access::Pull);
+        for _ in 0..2 {
+            let error = read(&repository).await;
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+        }
+        let problem = format!(
+            "failed to read the credential of `{host}` in `DOCKER_AUTH_CONFIG`: `auth` is not base64 of `user:password`"
+        );
+        assert_eq!(*problems.lock().unwrap(), [problem]);
+    }
 }
 
 /// AWS, as far as it gives tokens.

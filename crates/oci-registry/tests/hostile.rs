@@ -188,6 +188,7 @@ impl CredentialProvider for Host {
         Ok(Lookup {
             found: Some((credential, "a test".into())),
             looked_in: Vec::new(),
+            ..Lookup::default()
         })
     }
 }

@@ -32,6 +32,7 @@ impl CredentialProvider for Identity {
         Ok(Lookup {
             found: Some((credential, "a test".into())),
             looked_in: vec!["a test".into()],
+            ..Lookup::default()
         })
     }
 }

@@ -81,8 +81,11 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     // What was set up elsewhere on purpose may go before it.
     let chain = CredentialChain::new(&session.environment, []);
-    let found = chain.credential(&CredentialRequest::new(name)).await?.found;
-    if let Some((_, place)) = found.filter(|(_, place)| *place != kept.place) {
+    let lookup = chain.credential(&CredentialRequest::new(name)).await?;
+    for problem in &lookup.warnings {
+        reporter.note(problem);
+    }
+    if let Some((_, place)) = lookup.found.filter(|(_, place)| *place != kept.place) {
         reporter.note(format_args!(
             "the credential that will be used is another one, which is found first: {place}"
         ));
@@ -201,6 +204,7 @@ impl CredentialProvider for Given {
         Ok(Lookup {
             found: Some((self.0.clone(), PLACE.to_owned())),
             looked_in: vec![PLACE.to_owned()],
+            ..Lookup::default()
         })
     }
 }

@@ -30,8 +30,11 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         );
     }
     let chain = CredentialChain::new(&session.environment, []);
-    let found = chain.credential(&CredentialRequest::new(name)).await?.found;
-    match found {
+    let lookup = chain.credential(&CredentialRequest::new(name)).await?;
+    for problem in &lookup.warnings {
+        reporter.note(problem);
+    }
+    match lookup.found {
         Some((_, place)) => reporter.note(format_args!(
             "a credential of `{name}` is still found, where others keep it: {place}"
         )),

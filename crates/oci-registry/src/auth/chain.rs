@@ -9,11 +9,12 @@
 //! | 5 | finch's `config.json`, and the helpers it names | any |
 //! | 6 | the keyring of the operating system (feature `keyring`) | registries that are said to have an entry |
 //! | 7 | AWS (feature `ecr`) | Amazon's registries; the public one for writing, or when nobody is turned away |
-//! | 8 | `GITHUB_TOKEN`; `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` | `ghcr.io`; the host in `CI_REGISTRY` |
+//! | 8 | `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD`; `GITHUB_TOKEN` | the host in `CI_REGISTRY`; `ghcr.io`, if `GITHUB_SERVER_URL` is GitHub's |
 //!
-//! What was set up on purpose for a registry goes before what happens to be around. The first credential found is used,
-//! and the places behind it are not touched. A place that is absent is passed over, a place that is broken is an error:
-//! whoever wrote a credential there wants it used. Owns the order; what each place's rules are stands with the place.
+//! What was set up for a registry takes precedence over what a CI job has. The first credential found is used, and the
+//! sources after it are not read. An absent source is skipped. A broken file is an error, as its credential was meant to be
+//! used; an entry of `DOCKER_AUTH_CONFIG` that cannot be used is a warning, and the next source is searched. The rules of
+//! each source are in its module.
 
 use std::fmt;
 use std::sync::Arc;
@@ -95,17 +96,18 @@ impl CredentialChain {
 #[async_trait]
 impl CredentialProvider for CredentialChain {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
-        let mut looked_in = Vec::new();
+        let mut all = Lookup::default();
         for place in &self.places {
             let lookup = place.credential(request).await?;
-            looked_in.extend(lookup.looked_in);
+            all.looked_in.extend(lookup.looked_in);
+            all.warnings.extend(lookup.warnings);
             if lookup.found.is_some() {
-                let found = lookup.found;
-                return Ok(Lookup { found, looked_in });
+                all.found = lookup.found;
+                all.is_ambient = lookup.is_ambient;
+                break;
             }
         }
-        let found = None;
-        Ok(Lookup { found, looked_in })
+        Ok(all)
     }
 
     /// Of all places, each once, in their order.

@@ -1,15 +1,20 @@
-//! What CI systems leave in variables for their own registry, and for no other.
+//! Credentials that CI systems set in variables, each for the registry of its own forge.
 //!
-//! GitHub: `GITHUB_TOKEN` for `ghcr.io`. GitLab: `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` for the host that
-//! `CI_REGISTRY` names. These come last, so that whatever was set up on purpose goes before.
+//! GitHub: `GITHUB_TOKEN` for `ghcr.io`. Forgejo and Gitea runners set `GITHUB_TOKEN` too, for a forge of their own, which
+//! `GITHUB_SERVER_URL` names. GitLab: `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` for the host in `CI_REGISTRY`. This
+//! source is the last one, so that what was set up for a registry takes precedence.
 
 use async_trait::async_trait;
+use url::Url;
 
 use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
 
 /// GitHub's registry.
 const GITHUB: &str = "ghcr.io";
+
+/// The forge whose tokens GitHub's registry takes.
+const GITHUB_SERVER: &str = "https://github.com";
 
 /// The user name that GitHub documents for a token whose owner does not matter.
 const GITHUB_USER: &str = "x-access-token";
@@ -23,6 +28,13 @@ pub(super) struct CiVariables {
 impl CiVariables {
     pub(super) fn new(environment: Environment) -> Self {
         Self { environment }
+    }
+
+    /// Whether `GITHUB_TOKEN` is a token of GitHub, and not of another forge or of a GitHub Enterprise server.
+    fn is_github(&self) -> bool {
+        let server = self.environment.var("GITHUB_SERVER_URL");
+        let origin = |url: &str| Some(Url::parse(url).ok()?.origin().ascii_serialization());
+        server.is_none_or(|url| origin(url).as_deref() == Some(GITHUB_SERVER))
     }
 
     fn github(&self) -> Option<Credential> {
@@ -43,12 +55,16 @@ impl CredentialProvider for CiVariables {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
         let registry = request.registry.as_str();
         let gitlab = self.environment.var("CI_REGISTRY");
-        Ok(if registry == GITHUB {
-            Lookup::of("`GITHUB_TOKEN`", self.github())
-        } else if gitlab.is_some_and(|host| host.eq_ignore_ascii_case(registry)) {
+        let lookup = if gitlab.is_some_and(|host| host.eq_ignore_ascii_case(registry)) {
             Lookup::of("`CI_REGISTRY_PASSWORD`", self.gitlab())
+        } else if registry == GITHUB && self.is_github() {
+            Lookup::of("`GITHUB_TOKEN`", self.github())
         } else {
             Lookup::elsewhere()
+        };
+        Ok(Lookup {
+            is_ambient: true,
+            ..lookup
         })
     }
 }
@@ -107,5 +123,41 @@ mod tests {
         }
         let half = look(&gitlab[..2], "registry.acme.example:5050").await;
         assert!(half.found.is_none() && half.looked_in.len() == 1);
+    }
+
+    #[tokio::test]
+    async fn token_of_another_forge_is_not_used() {
+        for (server, is_used) in [
+            ("", true),
+            ("https://github.com", true),
+            ("https://GitHub.com/", true),
+            ("https://github.com:443", true),
+            ("https://forge.example.org", false),
+            ("https://github.com.example.org", false),
+            ("https://github.com@forge.example.org", false),
+            ("https://acme.ghe.com", false),
+            ("https://github.com:8443", false),
+            ("http://github.com", false),
+            ("github.com", false),
+        ] {
+            let variables = [("GITHUB_TOKEN", "t"), ("GITHUB_SERVER_URL", server)];
+            let lookup = look(&variables, "ghcr.io").await;
+            assert_eq!(lookup.found.is_some(), is_used, "{server}");
+            assert_eq!(lookup.looked_in.len(), usize::from(is_used), "{server}");
+        }
+    }
+
+    #[tokio::test]
+    async fn gitlab_credential_for_ghcr_needs_ci_registry() {
+        let variables = [
+            ("CI_REGISTRY_USER", "u"),
+            ("CI_REGISTRY_PASSWORD", "p"),
+            ("GITHUB_SERVER_URL", "https://forge.example.org"),
+            ("CI_REGISTRY", "GHCR.io"),
+        ];
+        assert!(look(&variables[..3], "ghcr.io").await.found.is_none());
+        let found = look(&variables, "ghcr.io").await.found;
+        let expected = Credential::from_pair("u", "p");
+        assert_eq!(found, Some((expected, "`CI_REGISTRY_PASSWORD`".into())));
     }
 }

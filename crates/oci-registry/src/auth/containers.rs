@@ -86,10 +86,10 @@ impl CredentialProvider for ContainersFile {
             let found = file.containers_entry(request, &place, self.is_legacy)?;
             return Ok(Lookup::of(place, found));
         };
-        let server = request.registry.as_str();
+        let servers = file.servers(request.registry.as_str());
         let looked = self
             .helpers
-            .look(helper, server, &place, request.is_refused);
+            .look(helper, &servers, &place, request.is_refused);
         Ok(looked.await?)
     }
 

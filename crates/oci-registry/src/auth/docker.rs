@@ -30,11 +30,17 @@ impl AuthVariable {
 impl CredentialProvider for AuthVariable {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
         let place = "`DOCKER_AUTH_CONFIG`";
-        let found = match self.environment.var("DOCKER_AUTH_CONFIG") {
-            Some(text) => AuthFile::parse_variable(text, place)?.docker_entry(request, place)?,
-            None => None,
+        let Some(text) = self.environment.var("DOCKER_AUTH_CONFIG") else {
+            return Ok(Lookup::of(place, None));
         };
-        Ok(Lookup::of(place, found))
+        let file = AuthFile::parse_variable(text, place)?;
+        Ok(match file.docker_entry(request, place) {
+            Ok(found) => Lookup::of(place, found),
+            Err(unusable) => Lookup {
+                warnings: vec![unusable.to_string()],
+                ..Lookup::of(place, None)
+            },
+        })
     }
 
     async fn registries(&self) -> Vec<RegistryName> {
@@ -102,10 +108,10 @@ impl CredentialProvider for ConfigDirectory {
             let found = file.docker_entry(request, &place)?;
             return Ok(Lookup::of(place, found));
         };
-        let server = file::docker_key(request.registry);
+        let servers = file.servers(file::docker_key(request.registry));
         let looked = self
             .helpers
-            .look(helper, server, &place, request.is_refused);
+            .look(helper, &servers, &place, request.is_refused);
         Ok(looked.await?)
     }
 
@@ -166,6 +172,43 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         let shown = format!("{error} {error:?}");
         assert!(shown.contains("DOCKER_AUTH_CONFIG") && !shown.contains("canary"));
+    }
+
+    #[tokio::test]
+    async fn unusable_entry_of_the_variable_is_a_warning() {
+        for entry in [
+            r#"{"auth":"Y2FuYXJ5"}"#,
+            r#"{"auth":["canary"]}"#,
+            r#""canary""#,
+        ] {
+            let variable = format!(r#"{{"auths":{{"a.b":{entry}}}}}"#);
+            let home = Home::new().with("DOCKER_AUTH_CONFIG", &variable);
+            let found = ask(&AuthVariable::new(home.environment()), "a.b").await;
+            let found = found.unwrap();
+            assert!(found.found.is_none());
+            assert_eq!(found.looked_in, ["`DOCKER_AUTH_CONFIG`"]);
+            let [warning] = &found.warnings[..] else {
+                panic!("{found:?}");
+            };
+            let start = "failed to read the credential of `a.b` in `DOCKER_AUTH_CONFIG`: ";
+            assert!(warning.starts_with(start), "{warning}");
+            assert!(!format!("{found:?}").contains("canary"), "{found:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn helper_gets_the_server_name_as_it_was_stored() {
+        let script = r#"read -r s
+            [ "$s" = LocalHost:5000 ] || { echo credentials not found in native keychain; exit 1; }
+            echo '{"Username":"u","Secret":"s"}'"#;
+        let config = r#"{"credsStore":"all","auths":{"LocalHost:5000":{}}}"#;
+        let home = Home::new()
+            .file(".docker/config.json", config)
+            .helper("all", script);
+        let found = ask(&docker(&home), "localhost:5000").await.unwrap();
+        assert_eq!(pair(found).as_deref(), Some("u:s"));
+        assert!(pair(ask(&docker(&home), "localhost").await.unwrap()).is_none());
     }
 
     #[cfg(unix)]

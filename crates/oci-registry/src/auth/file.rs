@@ -1,20 +1,22 @@
-//! Files of credentials, as docker writes them and podman reads them too.
+//! Credential files in docker's format, which podman reads too.
 //!
-//! Owns the format, the reading of one bounded file that may be absent, and the two ways to look a registry up in it:
-//! docker's (docker/cli, `cli/config/credentials/file_store.go`) and that of the containers library (containers-auth.json(5),
-//! "FORMAT"). Does not own where the files lie. A file holds secrets, so what is wrong in one is said by place and never
-//! by content.
+//! This module parses a file, reads one of bounded size, and looks a registry up in it by docker's rule (docker/cli,
+//! `cli/config/credentials/file_store.go`) or that of the containers library (containers-auth.json(5), "FORMAT"). The
+//! paths of the files are in the modules of the sources. A file holds secrets, so errors name places and no content.
+//!
+//! docker is written in Go, whose `encoding/json` matches the names of members without regard to case, so the names are
+//! matched in the same way here. Keys are compared exactly first, then with hosts that differ in case only.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind as IoErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use snafu::{ResultExt, Snafu, ensure};
+use serde_json::{Map, Value};
+use snafu::{OptionExt, ResultExt, Snafu, ensure};
 use tokio::io::AsyncReadExt;
 
 use super::{Credential, CredentialRequest, Secret};
@@ -47,32 +49,53 @@ pub(crate) enum Error {
         "failed to read the credentials in {place}: it has more than {MAX_FILE} bytes"
     ))]
     TooLarge { place: String },
-    // The parser's own words can quote the file.
+    // The parser's own message can quote the file.
     #[snafu(display(
-        "failed to read the credentials in {place}: line {line}, column {column} is not what it should be"
+        "failed to read the credentials in {place}: not a JSON object (line {line}, column {column})"
     ))]
     Parse {
         place: String,
         line: usize,
         column: usize,
     },
+    #[snafu(display("failed to read the credentials in {place}: `{member}` is not {expected}"))]
+    Member {
+        place: String,
+        member: &'static str,
+        expected: &'static str,
+    },
     #[snafu(display(
-        "failed to read the credential of `{}` in {place}: `auth` is not base64 of `user:password`",
+        "failed to read the credential of `{}` in {place}: {problem}",
         key.escape_debug()
     ))]
-    ParseAuth { place: String, key: String },
+    Entry {
+        place: String,
+        key: String,
+        problem: Problem,
+    },
+}
+
+/// Defect of an entry. The value itself is secret.
+#[derive(Debug, Snafu)]
+pub(crate) enum Problem {
+    #[snafu(display("the entry is not an object"))]
+    NotObject,
+    #[snafu(display("`{member}` is not a string"))]
+    NotString { member: &'static str },
+    #[snafu(display("`auth` is not base64 of `user:password`"))]
+    NotPair,
 }
 
 impl Failure for Error {
     fn help(&self) -> Vec<String> {
         match self {
             Self::Read { .. } => vec!["check its permissions".into()],
-            Self::TooLarge { .. } | Self::Parse { .. } => vec![
-                "mend it or take it away: it is JSON, as docker writes it to its `config.json`"
+            Self::TooLarge { .. } | Self::Parse { .. } | Self::Member { .. } => vec![
+                "correct or remove it: it must be JSON in the format of docker's `config.json`"
                     .into(),
             ],
-            Self::ParseAuth { key, .. } => vec![format!(
-                "take the entry away, and log in to `{}` again",
+            Self::Entry { key, .. } => vec![format!(
+                "remove the entry, and log in to `{}` again",
                 key.escape_debug()
             )],
         }
@@ -81,9 +104,10 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Read { .. } => ErrorKind::Io,
-            Self::TooLarge { .. } | Self::Parse { .. } | Self::ParseAuth { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Self::TooLarge { .. }
+            | Self::Parse { .. }
+            | Self::Member { .. }
+            | Self::Entry { .. } => ErrorKind::InvalidInput,
         }
     }
 }
@@ -171,40 +195,13 @@ pub(super) fn docker_key(registry: &RegistryName) -> &str {
     }
 }
 
-/// What a file says.
-#[derive(Deserialize, Default)]
-#[serde(default)]
+/// Parsed credential file.
+#[derive(Default)]
 pub(crate) struct AuthFile {
-    auths: Option<Entries>,
-    #[serde(rename = "credsStore")]
+    /// Parsed when an entry is used: one that cannot be used does not matter for other registries.
+    auths: BTreeMap<String, Value>,
     creds_store: Option<String>,
-    #[serde(rename = "credHelpers")]
-    cred_helpers: Option<BTreeMap<String, String>>,
-}
-
-type Entries = BTreeMap<String, Option<Entry>>;
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Entry {
-    auth: Option<String>,
-    username: Option<String>,
-    password: Option<String>,
-    identitytoken: Option<String>,
-    registrytoken: Option<String>,
-}
-
-/// What docker takes in its variable: no field but these.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Variable {
-    auths: Option<BTreeMap<String, Option<VariableEntry>>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct VariableEntry {
-    auth: Option<String>,
+    cred_helpers: BTreeMap<String, String>,
 }
 
 /// Whether a key of docker's file stands for a whole registry: its name, or a URL of it.
@@ -216,107 +213,131 @@ pub(super) fn is_key_of(key: &str, registry: &RegistryName) -> bool {
         .split_once('/')
         .map(|(_, rest)| rest.trim_end_matches('/'));
     let is_whole = matches!(rest, None | Some("" | "v1" | "v2"));
-    is_whole && hub_as_one(hostname(key)) == hub_as_one(registry.as_str())
+    is_whole && is_same_host(key, registry)
 }
 
 impl AuthFile {
-    /// Reads `config.json` or `auth.json`.
+    /// Parses `config.json` or `auth.json`.
     pub(crate) fn parse(bytes: &[u8], place: &str) -> Result<Self, Error> {
-        parse(bytes, place)
+        let document = object(bytes, place)?;
+        let mut file = Self::default();
+        for (member, value) in &document {
+            let is = |name: &str| member.eq_ignore_ascii_case(name) && !value.is_null();
+            if is("auths") {
+                let entries = value.as_object().context(MemberSnafu {
+                    place,
+                    member: "auths",
+                    expected: "an object",
+                })?;
+                file.auths.extend(entries.clone());
+            } else if is("credsStore") {
+                let helper = value.as_str().context(MemberSnafu {
+                    place,
+                    member: "credsStore",
+                    expected: "a string",
+                })?;
+                file.creds_store = Some(helper.to_owned());
+            } else if is("credHelpers") {
+                let helpers = value.as_object().and_then(strings);
+                file.cred_helpers.extend(helpers.context(MemberSnafu {
+                    place,
+                    member: "credHelpers",
+                    expected: "an object of strings",
+                })?);
+            }
+        }
+        Ok(file)
     }
 
-    /// Reads `.dockercfg`, which is what stands below `auths` elsewhere.
+    /// Parses `.dockercfg`, whose top level has the entries that are below `auths` elsewhere.
     pub(crate) fn parse_legacy(bytes: &[u8], place: &str) -> Result<Self, Error> {
         Ok(Self {
-            auths: Some(parse(bytes, place)?),
+            auths: object(bytes, place)?.into_iter().collect(),
             ..Self::default()
         })
     }
 
-    /// Reads the value of `DOCKER_AUTH_CONFIG`, of which docker takes no more than `auths` with `auth`.
+    /// Parses the value of `DOCKER_AUTH_CONFIG`, of which only the entries count: helpers are installed on the machine
+    /// that set the variable, which need not be this one.
     pub(crate) fn parse_variable(text: &str, place: &str) -> Result<Self, Error> {
-        let variable: Variable = parse(text.as_bytes(), place)?;
-        let entry = |entry: VariableEntry| Entry {
-            auth: entry.auth,
-            ..Entry::default()
-        };
-        let auths = variable.auths.unwrap_or_default().into_iter();
         Ok(Self {
-            auths: Some(auths.map(|(key, value)| (key, value.map(entry))).collect()),
+            auths: Self::parse(text.as_bytes(), place)?.auths,
             ..Self::default()
         })
     }
 
-    /// The registries that have an entry or a helper of their own. An entry is there also where a helper has the credential.
+    /// Registries that have an entry or a helper of their own. An entry exists also where a helper has the credential.
     pub(super) fn registries(&self) -> Vec<RegistryName> {
-        let auths = self.auths.iter().flat_map(BTreeMap::keys);
-        let helpers = self.cred_helpers.iter().flat_map(BTreeMap::keys);
-        let hosts = auths.chain(helpers).map(|key| hub_as_one(hostname(key)));
+        let keys = self.auths.keys().chain(self.cred_helpers.keys());
+        let hosts = keys.map(|key| hub_as_one(hostname(key)));
         hosts.filter_map(|host| host.parse().ok()).collect()
     }
 
-    /// The helper that docker asks for the registry: its own, else the one for all.
+    /// Server names under which a helper may have a credential: `key`, then the keys of the file that differ in case only,
+    /// as `docker login` stores a name as it was typed.
+    pub(super) fn servers<'a>(&'a self, key: &'a str) -> Vec<&'a str> {
+        let keys = self.auths.keys().chain(self.cred_helpers.keys());
+        let others = keys.map(String::as_str);
+        let others = others.filter(|other| *other != key && is_same_key(other, key));
+        let others: BTreeSet<&str> = others.collect();
+        std::iter::once(key).chain(others).collect()
+    }
+
+    /// Helper that docker runs for the registry: the registry's own, else the one for all.
     pub(crate) fn docker_helper(&self, registry: &RegistryName) -> Option<&str> {
         self.own_helper(docker_key(registry))
             .or(self.creds_store.as_deref())
             .filter(|name| !name.is_empty())
     }
 
-    /// The helper that podman asks for the registry: there is none for all.
+    /// Helper that podman runs for the registry; podman knows no helper for all.
     pub(crate) fn containers_helper(&self, registry: &RegistryName) -> Option<&str> {
         self.own_helper(registry.as_str())
             .filter(|name| !name.is_empty())
     }
 
     fn own_helper(&self, key: &str) -> Option<&str> {
-        Some(self.cred_helpers.as_ref()?.get(key)?.as_str())
+        let (_, helper) = find(&self.cred_helpers, key)?;
+        Some(helper)
     }
 
-    /// Docker's rule: the exact key, else a key that is a URL or a path of the same host.
+    /// Entry by docker's rule: the exact key, else a key that is a URL or a path of the same host.
     ///
-    /// Docker takes any of several such keys; here it is the closest one above the repository, else the first.
+    /// docker takes any of several such keys; here it is the closest one above the repository, else the first.
     pub(crate) fn docker_entry(
         &self,
         request: &CredentialRequest<'_>,
         place: &str,
     ) -> Result<Option<Credential>, Error> {
-        let Some(auths) = &self.auths else {
-            return Ok(None);
-        };
-        let wanted = hub_as_one(request.registry.as_str());
-        let exact = auths.get_key_value(docker_key(request.registry));
-        let above = || paths(request).find_map(|path| auths.get_key_value(path.as_str()));
+        let exact = find(&self.auths, docker_key(request.registry));
+        let above = || paths(request).find_map(|path| find(&self.auths, &path));
         let same_host = || {
-            let mut keys = auths.iter();
-            keys.find(|(key, _)| hub_as_one(hostname(key)) == wanted)
+            let mut keys = self.auths.iter();
+            keys.find(|(key, _)| is_same_host(key, request.registry))
         };
         credential(exact.or_else(above).or_else(same_host), place)
     }
 
-    /// The rule of the containers library: the longest key that is the repository or above it, else a key that is a URL
-    /// of the same host. In a legacy file every key is a URL, with its scheme or without.
+    /// Entry by the rule of the containers library: the longest key that is the repository or above it, else a key that is
+    /// a URL of the same host. In a legacy file every key is a URL, with its scheme or without.
     pub(crate) fn containers_entry(
         &self,
         request: &CredentialRequest<'_>,
         place: &str,
         is_legacy: bool,
     ) -> Result<Option<Credential>, Error> {
-        let Some(auths) = &self.auths else {
-            return Ok(None);
-        };
-        let wanted = hub_as_one(request.registry.as_str());
-        let normalised = || {
-            auths.iter().find(|(key, _)| {
+        let exact = paths(request).find_map(|path| find(&self.auths, &path));
+        let same_host = || {
+            self.auths.iter().find(|(key, _)| {
                 let is_url = is_legacy || without_scheme(key) != *key;
-                let host = if is_url { hostname(key) } else { key.as_str() };
-                hub_as_one(host) == wanted
+                (is_url || !key.contains('/')) && is_same_host(key, request.registry)
             })
         };
-        let found = paths(request).find_map(|path| auths.get_key_value(path.as_str()));
-        credential(found.or_else(normalised), place)
+        credential(exact.or_else(same_host), place)
     }
 }
 
+/// Parses JSON, without the parser's own message, which can quote the file.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
@@ -327,6 +348,40 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T,
         }
         .build()
     })
+}
+
+/// Parses an object with all its members, those that are not used included.
+fn object(bytes: &[u8], place: &str) -> Result<Map<String, Value>, Error> {
+    parse(bytes, place)
+}
+
+/// Members of an object whose values are strings; a null counts as empty, as for docker.
+fn strings(object: &Map<String, Value>) -> Option<BTreeMap<String, String>> {
+    let pair = |(key, value): (&String, &Value)| match value {
+        Value::Null => Some((key.clone(), String::new())),
+        value => Some((key.clone(), value.as_str()?.to_owned())),
+    };
+    object.iter().map(pair).collect()
+}
+
+/// Value of a member that is not null.
+pub(super) fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    let is_named = |member: &str| member.eq_ignore_ascii_case(name);
+    let mut members = object.iter();
+    members.find_map(|(member, value)| (is_named(member) && !value.is_null()).then_some(value))
+}
+
+/// Value of a key: the exact one, else one whose host differs in case only.
+fn find<'a, T>(map: &'a BTreeMap<String, T>, key: &str) -> Option<(&'a String, &'a T)> {
+    let other = || map.iter().find(|(other, _)| is_same_key(other, key));
+    map.get_key_value(key).or_else(other)
+}
+
+/// Whether two keys differ at most in the case of their hosts.
+fn is_same_key(one: &str, other: &str) -> bool {
+    let split = |key| str::split_once(key, '/').unwrap_or((key, ""));
+    let ((one_host, one_path), (other_host, other_path)) = (split(one), split(other));
+    one_host.eq_ignore_ascii_case(other_host) && one_path == other_path
 }
 
 /// The repository with its registry, then what is above it, up to the registry.
@@ -355,52 +410,66 @@ fn hostname(key: &str) -> &str {
     rest.split('/').next().unwrap_or(rest)
 }
 
-/// One name for Docker Hub's several.
-fn hub_as_one(host: &str) -> &str {
-    if HUB.contains(&host) { HUB[0] } else { host }
+/// Whether a key is the host of the registry, or a URL or path of it.
+fn is_same_host(key: &str, registry: &RegistryName) -> bool {
+    hub_as_one(hostname(key)).eq_ignore_ascii_case(hub_as_one(registry.as_str()))
 }
 
-fn credential(
-    found: Option<(&String, &Option<Entry>)>,
-    place: &str,
-) -> Result<Option<Credential>, Error> {
-    let Some((key, Some(entry))) = found else {
+/// One of the names of Docker Hub for all of them.
+fn hub_as_one(host: &str) -> &str {
+    let is_hub = HUB.iter().any(|name| name.eq_ignore_ascii_case(host));
+    if is_hub { HUB[0] } else { host }
+}
+
+fn credential(found: Option<(&String, &Value)>, place: &str) -> Result<Option<Credential>, Error> {
+    let Some((key, entry)) = found else {
         return Ok(None);
     };
-    entry
-        .credential()
-        .map_err(|Unreadable| ParseAuthSnafu { place, key }.build())
+    let failed = |problem| {
+        EntrySnafu {
+            place,
+            key,
+            problem,
+        }
+        .build()
+    };
+    entry_credential(entry).map_err(failed)
 }
 
-impl Entry {
-    /// The credential of the entry: none in an entry that only marks that a helper has it.
-    fn credential(&self) -> Result<Option<Credential>, Unreadable> {
-        let filled = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
-        if let Some(token) = filled(&self.registrytoken) {
-            return Ok(Some(Credential::Registry(Secret::new(token))));
-        }
-        if let Some(token) = filled(&self.identitytoken) {
-            return Ok(Some(Credential::Identity(Secret::new(token))));
-        }
-        if let Some(auth) = filled(&self.auth) {
-            let bytes = BASE64.decode(auth.trim()).map_err(|_| Unreadable)?;
-            let text = String::from_utf8(bytes).map_err(|_| Unreadable)?;
-            let (username, password) = text
-                .split_once(':')
-                .filter(|(username, _)| !username.is_empty())
-                .ok_or(Unreadable)?;
-            return Ok(Some(Credential::from_pair(
-                username,
-                password.trim_end_matches('\0'),
-            )));
-        }
-        let pair = filled(&self.username).zip(filled(&self.password));
-        Ok(pair.map(|(username, password)| Credential::from_pair(username, password)))
+/// Reads the credential of an entry: none in one that only marks that a helper has it.
+fn entry_credential(entry: &Value) -> Result<Option<Credential>, Problem> {
+    let fields = match entry {
+        Value::Null => return Ok(None),
+        Value::Object(fields) => fields,
+        _ => return NotObjectSnafu.fail(),
+    };
+    let text = |name: &'static str| match member(fields, name).filter(|value| **value != "") {
+        Some(value) => value
+            .as_str()
+            .map(Some)
+            .context(NotStringSnafu { member: name }),
+        None => Ok(None),
+    };
+    if let Some(token) = text("registrytoken")? {
+        return Ok(Some(Credential::Registry(Secret::new(token))));
     }
+    if let Some(token) = text("identitytoken")? {
+        return Ok(Some(Credential::Identity(Secret::new(token))));
+    }
+    if let Some(auth) = text("auth")? {
+        return pair(auth).context(NotPairSnafu).map(Some);
+    }
+    let pair = text("username")?.zip(text("password")?);
+    Ok(pair.map(|(username, password)| Credential::from_pair(username, password)))
 }
 
-/// An entry's `auth` is not what it should be; what it is stays unsaid.
-struct Unreadable;
+/// Decodes a user name and a password.
+fn pair(auth: &str) -> Option<Credential> {
+    let text = String::from_utf8(BASE64.decode(auth.trim()).ok()?).ok()?;
+    let (username, password) = text.split_once(':')?;
+    let password = password.trim_end_matches('\0');
+    (!username.is_empty()).then(|| Credential::from_pair(username, password))
+}
 
 #[cfg(test)]
 mod tests {
@@ -469,6 +538,23 @@ mod tests {
             (&["ghcr.io"], "ghcr.io.example", None),
             (&["https://ghcr.io.example/ghcr.io"], "ghcr.io", None),
             (&["ftp://ghcr.io"], "ghcr.io", None),
+            // The exact key first, then one in another case.
+            (
+                &["LocalHost:5000"],
+                "localhost:5000",
+                Some("LocalHost:5000"),
+            ),
+            (
+                &["LocalHost:5000", "localhost:5000"],
+                "LOCALHOST:5000",
+                Some("localhost:5000"),
+            ),
+            (
+                &["https://GHCR.io/v1/"],
+                "ghcr.io",
+                Some("https://GHCR.io/v1/"),
+            ),
+            (&["Docker.IO"], "docker.io", Some("Docker.IO")),
             (&[], "ghcr.io", None),
         ] {
             let found = finds(docker, keys, name);
@@ -515,6 +601,10 @@ mod tests {
             ),
             (&["quay.io:443"], "quay.io", None),
             (&["quay.io"], "quay.io.example", None),
+            // A host in another case, and a path as it is.
+            (&["Quay.io/org"], "quay.io/org/x", Some("Quay.io/org")),
+            (&["quay.io/Org"], "quay.io/org/x", None),
+            (&["QUAY.io", "quay.io"], "quay.io", Some("quay.io")),
         ] {
             let found = finds(of(false), keys, name);
             assert_eq!(found.as_deref(), expected, "{keys:?} {name}");
@@ -602,21 +692,104 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_has_no_field_but_docker_s() {
-        let parse = |text: &str| AuthFile::parse_variable(text, "a variable");
-        let good = format!(r#"{{"auths":{{"a.b":{{"auth":"{AUTH}"}}}}}}"#);
-        for text in [&good, r#"{"auths":{}}"#, "{}"] {
-            assert!(parse(text).is_ok(), "{text}");
-        }
-        for text in [
-            &format!("{good}{good}"),
-            r#"{"auths":{},"credsStore":"x"}"#,
-            r#"{"auths":{"a.b":{"auth":"","identitytoken":"x"}}}"#,
-            "[",
-            "x",
+    fn an_entry_of_another_registry_may_be_broken() {
+        let file =
+            r#"{"auths":{"c.d":["x"],"a.b":{"username":"me","password":"canary","email":7}}}"#;
+        let registry = "a.b".parse().unwrap();
+        let request = CredentialRequest::new(&registry);
+        let file = AuthFile::parse(file.as_bytes(), "a file").unwrap();
+        let expected = Some(Credential::from_pair("me", "canary"));
+        assert_eq!(file.docker_entry(&request, "a file").unwrap(), expected);
+    }
+
+    #[test]
+    fn members_are_matched_without_regard_to_case() {
+        let text = r#"{"AUTHS":{"a.b":{"Username":"me","PASSWORD":"canary"}},"credsstore":"all","CredHelpers":{"c.d":"own"}}"#;
+        let file = AuthFile::parse(text.as_bytes(), "a file").unwrap();
+        let registry = "a.b".parse().unwrap();
+        let request = CredentialRequest::new(&registry);
+        let expected = Some(Credential::from_pair("me", "canary"));
+        assert_eq!(file.docker_entry(&request, "a file").unwrap(), expected);
+        assert_eq!(file.docker_helper(&registry), Some("all"));
+        assert_eq!(file.docker_helper(&"c.d".parse().unwrap()), Some("own"));
+    }
+
+    #[test]
+    fn helper_key_in_other_case_is_used_and_exact_key_first() {
+        let text = r#"{"auths":{"LocalHost:5000":{}},"credHelpers":{"LOCALHOST:5000":"upper","A.b":"one","a.b":"two"}}"#;
+        let file = AuthFile::parse(text.as_bytes(), "a file").unwrap();
+        for (name, expected) in [
+            ("localhost:5000", Some("upper")),
+            ("a.b", Some("two")),
+            ("localhost", None),
         ] {
-            assert!(matches!(parse(text), Err(Error::Parse { .. })), "{text}");
+            let registry = name.parse().unwrap();
+            assert_eq!(file.docker_helper(&registry), expected, "{name}");
+            assert_eq!(file.containers_helper(&registry), expected, "{name}");
         }
+        assert_eq!(
+            file.servers("localhost:5000"),
+            ["localhost:5000", "LOCALHOST:5000", "LocalHost:5000"]
+        );
+        assert_eq!(file.servers("c.d"), ["c.d"]);
+    }
+
+    #[test]
+    fn variable_keeps_entries_and_ignores_other_members() {
+        let registry = "a.b".parse().unwrap();
+        let request = CredentialRequest::new(&registry);
+        let expected = Credential::from_pair("me", "canary");
+        for (text, expected) in [
+            (
+                format!(r#"{{"auths":{{"a.b":{{"auth":"{AUTH}"}}}}}}"#),
+                Some(&expected),
+            ),
+            (
+                format!(
+                    r#"{{"auths":{{"a.b":{{"auth":"{AUTH}","username":"x","password":"y","email":"z"}}}},"HttpHeaders":{{}}}}"#
+                ),
+                Some(&expected),
+            ),
+            (
+                r#"{"auths":{"a.b":{"username":"me","password":"canary"}}}"#.into(),
+                Some(&expected),
+            ),
+            (
+                r#"{"credHelpers":{"a.b":"x"},"credsStore":"y"}"#.into(),
+                None,
+            ),
+            (r#"{"auths":{}}"#.into(), None),
+            ("{}".into(), None),
+        ] {
+            let file = AuthFile::parse_variable(&text, "a variable").unwrap();
+            assert_eq!(file.docker_helper(&registry), None, "{text}");
+            let found = file.docker_entry(&request, "a variable").unwrap();
+            assert_eq!(found.as_ref(), expected, "{text}");
+        }
+        for text in ["{}{}", "[", "x", "[]"] {
+            let parsed = AuthFile::parse_variable(text, "a variable");
+            assert!(matches!(parsed, Err(Error::Parse { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn members_of_other_types_are_named() {
+        for (text, member) in [
+            (r#"{"auths":["canary"]}"#, "auths"),
+            (r#"{"credsStore":{"canary":1}}"#, "credsStore"),
+            (r#"{"credHelpers":{"a.b":["canary"]}}"#, "credHelpers"),
+        ] {
+            let error = AuthFile::parse(text.as_bytes(), "a file").err().unwrap();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            let shown = error.to_string();
+            assert!(
+                shown.contains(member) && !shown.contains("canary"),
+                "{shown}"
+            );
+        }
+        let nothing = r#"{"auths":null,"credsStore":null,"credHelpers":{"a.b":null}}"#;
+        let file = AuthFile::parse(nothing.as_bytes(), "a file").unwrap();
+        assert_eq!(file.docker_helper(&"a.b".parse().unwrap()), None);
     }
 
     #[tokio::test]

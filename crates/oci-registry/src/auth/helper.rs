@@ -1,8 +1,8 @@
 //! Credential helpers: programs that keep credentials for docker (docker-credential-helpers, "Development").
 //!
-//! The name comes from a configuration file that others may have written, so it must be a plain name; the program is
-//! searched on the path only; it gets little time, and little of what it prints is read and nothing of it is shown. A
-//! program is not run again for what it has told already, unless that has been refused.
+//! The name comes from a configuration file that others may have written, so it must be a plain name. The program is
+//! searched on the path only. Its time and the size of its answer are limited, and nothing of the answer is shown. An
+//! answer is reused until the credential in it is refused.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,13 +10,13 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde_json::{Map, Value};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-use super::{Credential, Lookup, Secret};
+use super::{Credential, Lookup, Secret, file};
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
 
@@ -48,7 +48,7 @@ impl Failure for Unhelped {
             Error::Absent { program } => format!(
                 "install `{program}`, or take it out of {place}: `credsStore` or `credHelpers` names it"
             ),
-            Error::Name { .. } => format!("mend `credsStore` or `credHelpers` in {place}"),
+            Error::Name { .. } => format!("correct `credsStore` or `credHelpers` in {place}"),
             _ => format!(
                 "run it by hand to see what is wrong, or take it out of {place}: `credsStore` or `credHelpers` names it"
             ),
@@ -79,14 +79,6 @@ enum Error {
     Unreadable { program: PathBuf },
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    #[serde(rename = "Username")]
-    username: String,
-    #[serde(rename = "Secret")]
-    secret: String,
-}
-
 /// The helpers that the environment has.
 pub(super) struct Helpers {
     environment: Environment,
@@ -108,16 +100,24 @@ impl Helpers {
         }
     }
 
-    /// What the helper that a file names has for a server: the file, as a place, and what the helper says.
+    /// Runs the helper that a file names, until it has a credential for one of these servers.
     pub(super) async fn look(
         &self,
         name: &str,
-        server: &str,
+        servers: &[&str],
         place: &str,
         is_refused: bool,
     ) -> Result<Lookup, Unhelped> {
-        let found = self.get(name, server, is_refused).await;
-        let found = found.context(UnhelpedSnafu { server, place })?;
+        let mut found = None;
+        for server in servers.iter().copied() {
+            found = self
+                .get(name, server, is_refused)
+                .await
+                .context(UnhelpedSnafu { server, place })?;
+            if found.is_some() {
+                break;
+            }
+        }
         Ok(Lookup::of(
             format!("credential helper `{name}` of {place}"),
             found,
@@ -262,10 +262,12 @@ impl Helpers {
     }
 }
 
-/// The credential that a helper printed, when it is one.
+/// Reads the credential that a helper printed. The whole answer must be JSON, the members that are not used included.
 pub(crate) fn read(answer: &[u8]) -> Option<Credential> {
-    let Answer { username, secret } = serde_json::from_slice(answer).ok()?;
-    Some(match username.as_str() {
+    let answer: Map<String, Value> = serde_json::from_slice(answer).ok()?;
+    let text = |name| file::member(&answer, name)?.as_str();
+    let (username, secret) = (text("Username")?, text("Secret")?);
+    Some(match username {
         TOKEN_USER => Credential::Identity(Secret::new(secret)),
         _ => Credential::from_pair(username, secret),
     })
@@ -304,6 +306,26 @@ mod tests {
             ask(&format!("echo {NOT_FOUND}; exit 1")).await.unwrap(),
             None
         );
+    }
+
+    #[test]
+    fn answers_must_be_json_throughout() {
+        let expected = Some(Credential::from_pair("u", "s"));
+        for (answer, expected) in [
+            (
+                r#"{"ServerURL":"a.b","Username":"u","Secret":"s"}"#,
+                expected.clone(),
+            ),
+            (r#"{"username":"u","SECRET":"s"}"#, expected),
+            (r#"{"Username":"u","Secret":"s","Secet":"\ud800"}"#, None),
+            (r#"{"Username":"u","Secret":"s","x":1e999}"#, None),
+            (r#"{"Username":"u","Secret":"s"}{}"#, None),
+            (r#"{"Username":"u","Secret":7}"#, None),
+            (r#"{"Username":"u"}"#, None),
+            (r#"["u","s"]"#, None),
+        ] {
+            assert_eq!(read(answer.as_bytes()), expected, "{answer}");
+        }
     }
 
     #[tokio::test]

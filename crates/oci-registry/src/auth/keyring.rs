@@ -11,11 +11,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Deserialize;
 use snafu::{OptionExt, ResultExt, Snafu};
 
+use super::helper::{self, TOKEN_USER};
 use super::notes::Notes;
-use super::{Credential, CredentialProvider, CredentialRequest, Lookup, Secret};
+use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
 
@@ -24,9 +24,6 @@ const SERVICE: &str = "cargo-oci";
 
 /// How long a keyring may take: it may ask a person to unlock it.
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// The user name that says that the secret is an identity token.
-const TOKEN_USER: &str = "<token>";
 
 /// What the place is called.
 pub(super) const PLACE: &str = "OS keyring";
@@ -82,15 +79,6 @@ trait Store: std::fmt::Debug + Send + Sync {
     fn read(&self, user: &str) -> Result<Option<String>, Problem>;
     fn write(&self, user: &str, secret: &str) -> Result<(), Problem>;
     fn remove(&self, user: &str) -> Result<(), Problem>;
-}
-
-/// What stands in an entry.
-#[derive(Deserialize)]
-struct Kept {
-    #[serde(rename = "Username")]
-    username: String,
-    #[serde(rename = "Secret")]
-    secret: String,
 }
 
 impl Keyring {
@@ -166,12 +154,8 @@ impl Keyring {
         let Some(text) = self.apart(move |store| store.read(&user)).await? else {
             return Ok(None);
         };
-        let kept: Option<Kept> = serde_json::from_str(&text).ok();
-        let Kept { username, secret } = kept.context(UnreadableSnafu)?;
-        Ok(Some(match username.as_str() {
-            TOKEN_USER => Credential::Identity(Secret::new(secret)),
-            _ => Credential::from_pair(username, secret),
-        }))
+        let kept = helper::read(text.as_bytes()).context(UnreadableSnafu)?;
+        Ok(Some(kept))
     }
 
     /// Works on the store outside the runtime: a keyring that hangs must not hold up the program's end either.
@@ -195,10 +179,7 @@ impl CredentialProvider for Keyring {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
         if !self.has_entry(request.registry).await? {
             // It was not looked into, and is not said to have been.
-            return Ok(Lookup {
-                found: None,
-                looked_in: Vec::new(),
-            });
+            return Ok(Lookup::elsewhere());
         }
         let found = self.read(request.registry).await.context(UseSnafu {
             intention: "read",
@@ -257,6 +238,7 @@ pub(super) mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use super::super::Secret;
     use super::*;
 
     /// A keyring in memory that counts how often it is opened.

@@ -102,31 +102,34 @@ pub(crate) fn sensitive(text: &str) -> HeaderValue {
     value
 }
 
-/// What a search for a credential came to.
-#[derive(Debug, Clone)]
+/// Result of a search for a credential.
+#[derive(Debug, Clone, Default)]
 pub struct Lookup {
     /// The credential, with the place it was found in.
     pub found: Option<(Credential, String)>,
-    /// Where was looked, in order, in words that help a person: `docker config /home/me/.docker/config.json`.
+    /// The places that were searched, in order, in words that help a person: `docker config /home/me/.docker/config.json`.
     pub looked_in: Vec<String>,
+    /// Whether the credential belongs to the CI job and was not set up for this registry by a person. A read for which it
+    /// is refused is tried once without it, as the repository may be public.
+    pub is_ambient: bool,
+    /// Entries that were found and cannot be used, each with the defect. They contain no secrets.
+    pub warnings: Vec<String>,
 }
 
 impl Lookup {
-    /// A place, and what was found there.
+    /// The result of searching one place.
     fn of(place: impl Into<String>, credential: Option<Credential>) -> Self {
         let place = place.into();
         Self {
             found: credential.map(|credential| (credential, place.clone())),
             looked_in: vec![place],
+            ..Self::default()
         }
     }
 
-    /// A place that this registry has nothing to do with.
+    /// The result of a place that has no credentials of this registry.
     fn elsewhere() -> Self {
-        Self {
-            found: None,
-            looked_in: Vec::new(),
-        }
+        Self::default()
     }
 }
 

@@ -124,6 +124,9 @@ impl CredentialStore {
                 is_readable: false,
             };
             self.helpers.keep(helper, key, place, pair).await?;
+            for older in document.parsed.servers(key).into_iter().skip(1) {
+                self.helpers.forget(helper, older, place).await?;
+            }
             let leave = |document: &mut Document| {
                 document.remove(registry);
                 document.set(key, IndexMap::new());
@@ -166,13 +169,14 @@ impl CredentialStore {
         if let Some((path, place)) = &self.file {
             let document = Document::read(path, place).await?;
             let key = docker_key(registry);
-            let helper = document.parsed.docker_helper(registry).map(str::to_owned);
             let has_entry = document.has(registry);
-            if let Some(helper) = helper {
-                let found = self.helpers.look(&helper, key, place, true).await?.found;
-                if found.is_some() {
-                    self.helpers.forget(&helper, key, place).await?;
-                    places.push(format!("credential helper `{helper}` of {place}"));
+            if let Some(helper) = document.parsed.docker_helper(registry) {
+                for server in document.parsed.servers(key) {
+                    let lookup = self.helpers.look(helper, &[server], place, true).await?;
+                    if lookup.found.is_some() {
+                        self.helpers.forget(helper, server, place).await?;
+                        places.extend(lookup.looked_in);
+                    }
                 }
             } else if has_entry {
                 places.push(place.clone());
@@ -221,6 +225,22 @@ enum Value {
     Table(IndexMap<String, Self>),
 }
 
+impl Value {
+    fn table(&self) -> Option<&IndexMap<String, Self>> {
+        match self {
+            Self::Table(entries) => Some(entries),
+            Self::Raw(_) => None,
+        }
+    }
+
+    fn table_mut(&mut self) -> Option<&mut IndexMap<String, Self>> {
+        match self {
+            Self::Table(entries) => Some(entries),
+            Self::Raw(_) => None,
+        }
+    }
+}
+
 impl Document {
     /// Reads a file, which need not be there.
     async fn read(path: &std::path::Path, place: &str) -> crate::Result<Self> {
@@ -235,7 +255,7 @@ impl Document {
         let raw: IndexMap<String, Box<RawValue>> = file::parse(&bytes, place)?;
         let mut keys = IndexMap::new();
         for (key, value) in raw {
-            let value = if key == AUTHS {
+            let value = if key.eq_ignore_ascii_case(AUTHS) {
                 let entries: Option<IndexMap<String, Box<RawValue>>> =
                     file::parse(value.get().as_bytes(), place)?;
                 let entries = entries.unwrap_or_default().into_iter();
@@ -268,33 +288,31 @@ impl Document {
 
     /// Whether there is an entry that [`Document::remove`] would remove.
     fn has(&self, registry: &RegistryName) -> bool {
-        let mut entries = match self.keys.get(AUTHS) {
-            Some(Value::Table(entries)) => entries.keys(),
-            _ => return false,
-        };
-        entries.any(|key| file::is_key_of(key, registry))
+        let mut keys = self.keys.values().filter_map(Value::table).flatten();
+        keys.any(|(key, _)| file::is_key_of(key, registry))
     }
 
-    fn auths(&mut self) -> &mut IndexMap<String, Value> {
-        let auths = self.keys.entry(AUTHS.to_owned());
-        let auths = auths.or_insert_with(|| Value::Table(IndexMap::new()));
-        match auths {
-            Value::Table(entries) => entries,
-            Value::Raw(_) => unreachable!("this key is always read as a table"),
+    /// Adds an entry to the first member that has entries, which is added if there is none.
+    fn set(&mut self, key: &str, entry: IndexMap<String, Value>) {
+        let mut tables = self.keys.values_mut().filter_map(Value::table_mut);
+        if let Some(entries) = tables.next() {
+            entries.insert(key.to_owned(), Value::Table(entry));
+        } else {
+            let entries = IndexMap::from([(key.to_owned(), Value::Table(entry))]);
+            self.keys.insert(AUTHS.to_owned(), Value::Table(entries));
         }
     }
 
-    fn set(&mut self, key: &str, entry: IndexMap<String, Value>) {
-        self.auths().insert(key.to_owned(), Value::Table(entry));
-    }
-
-    /// Removes the entries of a registry under all its names, those of single repositories excepted; says whether there
+    /// Removes the entries of a registry under all its names, those of single repositories excepted. Returns whether there
     /// were any.
     fn remove(&mut self, registry: &RegistryName) -> bool {
-        let before = self.auths().len();
-        self.auths()
-            .retain(|key, _| !file::is_key_of(key, registry));
-        self.auths().len() < before
+        let mut is_changed = false;
+        for entries in self.keys.values_mut().filter_map(Value::table_mut) {
+            let before = entries.len();
+            entries.retain(|key, _| !file::is_key_of(key, registry));
+            is_changed |= entries.len() < before;
+        }
+        is_changed
     }
 
     fn write(&self, path: &std::path::Path, place: &str) -> Result<(), Error> {
@@ -357,6 +375,46 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), CONFIG);
         let again = store(&home).forget(&name("a.b:5000")).await.unwrap();
         assert_eq!(again, [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn entry_in_other_case_is_replaced_in_lower_case() {
+        let config = "{\n\t\"Auths\": {\n\t\t\"LocalHost:5000\": {\n\t\t\t\"auth\": \"bWU6Y2FuYXJ5\"\n\t\t}\n\t}\n}";
+        let home = Home::new().file(".docker/config.json", config);
+        let registry = name("LOCALHOST:5000");
+        let chain = CredentialChain::new(&home.environment(), []);
+        let found = ask(&chain, "localhost:5000").await.unwrap();
+        assert_eq!(pair(found).as_deref(), Some("me:canary"));
+        let credential = Credential::from_pair("carol", "pass:word");
+        store(&home).keep(&registry, &credential).await.unwrap();
+        let path = home.path().join(".docker/config.json");
+        let expected = config
+            .replace("LocalHost", "localhost")
+            .replace("bWU6Y2FuYXJ5", "Y2Fyb2w6cGFzczp3b3Jk");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), expected);
+        assert_eq!(store(&home).forget(&registry).await.unwrap().len(), 1);
+        let empty = "{\n\t\"Auths\": {}\n}";
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), empty);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn logout_erases_the_name_that_the_helper_has() {
+        let script = r#"kept="$(dirname "$0")/../kept"
+read -r server
+[ "$server" = LocalHost:5000 ] && [ -f "$kept" ] || { echo "credentials not found in native keychain"; exit 1; }
+case "$1" in
+get) echo '{"Username":"u","Secret":"s"}' ;;
+erase) rm "$kept" ;;
+esac"#;
+        let config = r#"{"credsStore":"one","auths":{"LocalHost:5000":{}}}"#;
+        let home = Home::new()
+            .file(".docker/config.json", config)
+            .file("kept", "")
+            .helper("one", script);
+        let forgotten = store(&home).forget(&name("localhost:5000")).await.unwrap();
+        assert_eq!(forgotten.len(), 1, "{forgotten:?}");
+        assert!(!home.path().join("kept").exists());
     }
 
     #[cfg(unix)]

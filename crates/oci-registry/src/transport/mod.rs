@@ -234,6 +234,13 @@ impl Transport {
             }
             None => response,
         };
+        let is_refused = is_ours && is_refusal(&response) && self.is_home(&response);
+        let without = if is_refused {
+            self.send_without_ambient(&mut request, scope).await?
+        } else {
+            None
+        };
+        let response = without.unwrap_or(response);
         Ok(Answer {
             response,
             account: self.account(scope).await,
@@ -361,6 +368,64 @@ impl Transport {
         }
     }
 
+    /// Sends a read again without the credential of the CI job, which the registry refused: anonymously, or with an
+    /// anonymous token. `None` if it was sent without that credential, or there is no anonymous token.
+    async fn send_without_ambient(
+        &self,
+        request: &mut Request,
+        scope: &Scope,
+    ) -> Result<Option<Response>, exchange::Error> {
+        let mut state = self.state.lock().await;
+        let header = if self.drop_ambient(&mut state, scope) {
+            match state.demand {
+                Some(Demand::Bearer { .. }) => match self.redeem(&state, scope, None).await {
+                    Ok(token) => Some(state.keep(scope, token)),
+                    // The answer of the registry is the one to report.
+                    Err(_) => return Ok(None),
+                },
+                _ => None,
+            }
+        } else {
+            // Another request may have been refused at the same moment, and have dropped it.
+            let is_dropped = |lookup: &Lookup| lookup.is_ambient && lookup.found.is_none();
+            let sent = request.authorization.as_ref().map(|(_, header)| header);
+            let known = state.token(scope).map(Token::header).cloned();
+            if known.as_ref() == sent || !state.lookups.get(scope).is_some_and(is_dropped) {
+                return Ok(None);
+            }
+            known
+        };
+        drop(state);
+        self.exchange_as(request, header).await.map(Some)
+    }
+
+    /// Drops the credential of the CI job for reads of a repository, since it was refused. Returns whether there was one.
+    fn drop_ambient(&self, state: &mut State, scope: &Scope) -> bool {
+        let lookup = match scope {
+            Scope::Pull(_) => state.lookups.get_mut(scope),
+            _ => None,
+        };
+        let Some(lookup) = lookup.filter(|lookup| lookup.is_ambient) else {
+            return false;
+        };
+        let Some((_, place)) = lookup.found.take() else {
+            return false;
+        };
+        state.tokens.remove(scope);
+        let registry = &self.registry;
+        self.observer().tell(|| Step::Credential {
+            problem: format!(
+                "`{registry}` refused the credential from {place}: reading without it"
+            ),
+        });
+        for searched in &mut lookup.looked_in {
+            if *searched == place {
+                searched.push_str(", refused");
+            }
+        }
+        true
+    }
+
     /// Looks for the credential of a scope, unless that has been done.
     async fn look(&self, state: &mut State, scope: &Scope) -> Result<(), Error> {
         if !state.lookups.contains_key(&scope.whose()) {
@@ -390,6 +455,14 @@ impl Transport {
         let lookup = lookup.with_context(|_| FindCredentialSnafu {
             registry: self.registry.clone(),
         })?;
+        for problem in &lookup.warnings {
+            let is_reported = |earlier: &Lookup| earlier.warnings.contains(problem);
+            if !state.lookups.values().any(is_reported) {
+                self.observer().tell(|| Step::Credential {
+                    problem: problem.clone(),
+                });
+            }
+        }
         state.lookups.insert(scope.whose(), lookup);
         Ok(())
     }
@@ -405,16 +478,14 @@ impl Transport {
         let token = match self.redeem(state, scope, demanded).await {
             Err(error)
                 if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied)
-                    && self.look_again(state, scope).await? =>
+                    && (self.look_again(state, scope).await?
+                        || self.drop_ambient(state, scope)) =>
             {
                 self.redeem(state, scope, demanded).await?
             }
             outcome => outcome?,
         };
-        let header = token.header().clone();
-        state.tokens.retain(|_, token| token.is_fresh());
-        state.tokens.insert(scope.clone(), token);
-        Ok(header)
+        Ok(state.keep(scope, token))
     }
 
     /// Exchanges the credential that was found for a token.
@@ -457,19 +528,35 @@ impl Transport {
     }
 }
 
+/// Whether an answer refuses the credential of the request.
+fn is_refusal(response: &Response) -> bool {
+    use http::StatusCode;
+    matches!(
+        response.status,
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN
+    )
+}
+
 impl State {
     fn credential(&self, scope: &Scope) -> Option<&Credential> {
         let (credential, _) = self.lookups.get(&scope.whose())?.found.as_ref()?;
         Some(credential)
     }
 
-    /// A fresh token that does for the scope.
+    /// A fresh token for the scope, or for one that covers it.
     fn token(&self, scope: &Scope) -> Option<&Token> {
-        let fitting = self
-            .tokens
-            .iter()
-            .filter(|(held, token)| held.covers(scope) && token.is_fresh());
-        fitting.map(|(_, token)| token).next()
+        let covering = self.tokens.iter().filter(|(held, _)| held.covers(scope));
+        let covering = covering.map(|(_, token)| token);
+        let mut fitting = self.tokens.get(scope).into_iter().chain(covering);
+        fitting.find(|token| token.is_fresh())
+    }
+
+    /// Stores a token for a scope, and returns the header that sends it.
+    fn keep(&mut self, scope: &Scope, token: Token) -> HeaderValue {
+        let header = token.header().clone();
+        self.tokens.retain(|_, token| token.is_fresh());
+        self.tokens.insert(scope.clone(), token);
+        header
     }
 
     fn account(&self, scope: &Scope) -> Account {
@@ -481,11 +568,8 @@ impl State {
             }) => Account::Credential {
                 place: place.clone(),
             },
-            Some(Lookup {
-                found: None,
-                looked_in,
-            }) => Account::Anonymous {
-                looked_in: looked_in.clone(),
+            Some(lookup) => Account::Anonymous {
+                looked_in: lookup.looked_in.clone(),
             },
         }
     }

@@ -26,6 +26,7 @@ impl CredentialProvider for Me {
         Ok(Lookup {
             found: Some((credential, "a test".into())),
             looked_in: vec!["a test".into()],
+            ..Lookup::default()
         })
     }
 }
@@ -40,6 +41,7 @@ impl CredentialProvider for Nobody {
         Ok(Lookup {
             found: None,
             looked_in: vec!["here".into(), "there".into()],
+            ..Lookup::default()
         })
     }
 }
