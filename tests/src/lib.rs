@@ -9,7 +9,7 @@
 //! | [`testbed`] | where the real parts and the built programs lie, and what happens when one is missing |
 //! | [`registry`] | a docker-registry process: open, with passwords, with tokens |
 //! | [`token`] | the token server beside it |
-//! | [`aws`] | a stand-in for AWS, which gives passwords for a registry |
+//! | [`aws`] | stand-ins for AWS, which give passwords for registries |
 //! | [`weather`] | a way to a registry that answers late, or lists tags late |
 //! | [`narrows`] | a slow way to a registry, and how much passed |
 //! | [`program`] | a home of its own for a program, and its run |
@@ -29,6 +29,7 @@
 #![allow(clippy::missing_panics_doc)]
 
 pub mod aws;
+mod directory;
 pub mod layout;
 pub mod matrix;
 pub mod messages;

@@ -11,9 +11,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+use crate::directory::Directory;
 use crate::loopback::block_on;
 use crate::registry::{PASSWORD, USER};
 use crate::testbed::{Part, plugin, program, toolchain};
@@ -24,7 +24,7 @@ const LIMIT: Duration = Duration::from_mins(2);
 /// A user's home directory, empty at first.
 #[derive(Debug)]
 pub struct Home {
-    directory: TempDir,
+    directory: Directory,
 }
 
 impl Default for Home {
@@ -37,7 +37,7 @@ impl Home {
     /// The home of someone who never logged in anywhere.
     #[must_use]
     pub fn new() -> Self {
-        let directory = tempfile::tempdir().expect("a directory for a home");
+        let directory = Directory::new();
         for inside in [".docker", ".cargo", "tmp"] {
             fs::create_dir(directory.path().join(inside)).expect("a directory in a home");
         }
@@ -86,6 +86,29 @@ impl Home {
             Path::new("/bin/bash"),
             ["--norc", "--noprofile", "-c", script],
         )
+    }
+
+    /// A script for bash in a session with a message bus and an unlocked keyring, which end with it. `cargo-oci` and
+    /// `secret-tool` are on its path.
+    #[must_use]
+    pub fn bash_with_keyring(&self, script: &str) -> Run {
+        use std::os::unix::fs::DirBuilderExt as _;
+        // The daemon refuses a directory that others can read.
+        let runtime = self.path().join("run");
+        let mut builder = fs::DirBuilder::new();
+        let made = builder.recursive(true).mode(0o700).create(&runtime);
+        made.expect("a directory for sockets");
+        let bin = |program: PathBuf| program.parent().map(Path::to_owned).expect("a directory");
+        let bins = [bin(program("cargo-oci")), bin(Part::SecretTool.path())];
+        let script = format!(
+            "PATH={}:{}:$PATH; printf pass | {} --unlock --components=secrets >&2\n{script}",
+            bins[0].display(),
+            bins[1].display(),
+            Part::GnomeKeyring.path().display()
+        );
+        let arguments = ["--", "/bin/bash", "--norc", "--noprofile", "-euc", &script];
+        self.run(&Part::DbusRunSession.path(), arguments)
+            .with("XDG_RUNTIME_DIR", runtime)
     }
 
     /// The real `cargo` with these arguments.

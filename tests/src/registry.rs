@@ -38,10 +38,13 @@ const CAROL: Account = Account {
     bcrypt: "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2",
 };
 
+/// The password that the stand-ins for AWS give out.
+pub const AMAZON_PASSWORD: &str = "123456789012-auth-token";
+
 /// Whom Amazon's registries know, with the password that the stand-in for AWS gives out.
 const AMAZON: Account = Account {
     user: "AWS",
-    password: "123456789012-auth-token",
+    password: AMAZON_PASSWORD,
     bcrypt: "$2b$05$abcdefghijklmnopqrstuu/4ofrUS75HrKu6f.iuRo0I/XlrmpqlC",
 };
 
@@ -89,6 +92,18 @@ impl Registry {
     #[must_use]
     pub fn of_amazon() -> Self {
         Self::start(Gate::Passwords(AMAZON))
+    }
+
+    /// A registry that everybody may read, and that takes the password which
+    /// [`AwsPublic`](crate::aws::AwsPublic) gives out.
+    #[must_use]
+    pub fn of_amazon_public() -> Self {
+        Self::with_tokens(TokenPolicy {
+            anonymous_pull: true,
+            user: AMAZON.user,
+            password: AMAZON.password,
+            ..TokenPolicy::default()
+        })
     }
 
     /// A registry that asks for a token (Bearer) of the server that starts beside it.

@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
 
-use tempfile::TempDir;
-
+use crate::directory::Directory;
 use crate::testbed::{Part, toolchain};
 
 /// The sources of a package, unbuilt, to do with as a test likes.
 #[derive(Debug)]
 pub struct Sources {
-    directory: TempDir,
+    directory: Directory,
     root: PathBuf,
 }
 
@@ -84,7 +83,7 @@ impl Sources {
     }
 
     fn empty(name: &str) -> Self {
-        let directory = tempfile::tempdir().expect("a directory for sources");
+        let directory = Directory::new();
         let root = directory.path().join(name);
         fs::create_dir_all(&root).expect("a directory for sources");
         Self { directory, root }

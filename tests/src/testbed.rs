@@ -19,6 +19,12 @@ pub enum Part {
     Oras,
     /// A stand-in for AWS.
     Moto,
+    /// A program that runs another one with a message bus of its own.
+    DbusRunSession,
+    /// A Secret Service.
+    GnomeKeyring,
+    /// A client of a Secret Service.
+    SecretTool,
     /// The sources of a published crate.
     Shellharden,
 }
@@ -33,6 +39,9 @@ impl Part {
             Self::Skopeo => "bin/skopeo",
             Self::Oras => "bin/oras",
             Self::Moto => "bin/moto_server",
+            Self::DbusRunSession => "bin/dbus-run-session",
+            Self::GnomeKeyring => "bin/gnome-keyring-daemon",
+            Self::SecretTool => "bin/secret-tool",
             Self::Shellharden => "crates/shellharden",
         };
         repository().join("target/testbed").join(inside)

@@ -30,8 +30,12 @@ pub const ISSUER: &str = "tokens.testbed";
 pub struct TokenPolicy {
     /// How long the registry takes a token.
     pub lifetime: Duration,
-    /// Whether someone without a password may pull.
+    /// Whether a client without a password may pull.
     pub anonymous_pull: bool,
+    /// The one user.
+    pub user: &'static str,
+    /// The user's password.
+    pub password: &'static str,
 }
 
 impl Default for TokenPolicy {
@@ -40,6 +44,8 @@ impl Default for TokenPolicy {
         Self {
             lifetime: Duration::from_mins(5),
             anonymous_pull: false,
+            user: USER,
+            password: PASSWORD,
         }
     }
 }
@@ -119,7 +125,7 @@ async fn answer(
     let method = request.method().clone();
     let asked = Asked::read(request).await;
     let allowed = match (&asked.user, &asked.password) {
-        (Some(user), Some(password)) => user == USER && password == PASSWORD,
+        (Some(user), Some(password)) => user == policy.user && password == policy.password,
         (None, None) => policy.anonymous_pull,
         _ => false,
     };

@@ -1,13 +1,10 @@
 //! Amazon's registries: AWS is asked for the password, and nobody else hears of it.
 
-use e2e::aws::{Aws, SECRET_KEY};
+use e2e::aws::{Aws, AwsPublic, SECRET_KEY};
 use e2e::program::{Home, Outcome, Run};
-use e2e::registry::Registry;
+use e2e::registry::{AMAZON_PASSWORD, Registry};
 use e2e::require;
 use e2e::sources::Sources;
-
-/// The password that AWS gives, which is a secret too.
-const TOKEN: &str = "123456789012-auth-token";
 
 /// `HOST:PORT` under a name that is not this machine's, and the flags with which it is.
 fn named(host: &str, registry: &Registry) -> (String, [String; 3]) {
@@ -30,7 +27,7 @@ fn push(home: &Home, name: &str, flags: &[String], sources: &Sources) -> Run {
 
 #[track_caller]
 fn shows_no_secret(outcome: &Outcome) {
-    for secret in [SECRET_KEY, TOKEN] {
+    for secret in [SECRET_KEY, AMAZON_PASSWORD] {
         let shown = outcome.stdout.contains(secret) || outcome.stderr.contains(secret);
         assert!(!shown, "the secret is shown: {outcome}");
     }
@@ -87,4 +84,55 @@ fn without_keys_the_help_says_that_aws_was_thought_of() {
         .with("AWS_EC2_METADATA_DISABLED", "true")
         .fails_with(3);
     assert!(refused.stderr.contains("AWS credentials"), "{refused}");
+}
+
+#[test]
+fn public_registry_is_written_with_a_token_of_aws() {
+    require!(DockerRegistry, Shellharden);
+    let (aws, registry) = (AwsPublic::start(), Registry::of_amazon_public());
+    let sources = Sources::shellharden();
+    let (name, flags) = named("public.ecr.aws", &registry);
+    let home = Home::new();
+    shows_no_secret(&push(&home, &name, &flags, &sources).fails_with(3));
+    assert_eq!(registry.tags("acme/shellharden"), [""; 0]);
+
+    let pushed = aws
+        .known_to(push(&home, &name, &flags, &sources))
+        .succeeds();
+    shows_no_secret(&pushed);
+    let stored = registry.digest("acme/shellharden", &sources.target_tag());
+    assert_eq!(stored, Some(pushed.printed_digest()));
+    assert_eq!(aws.requests(), 1);
+    let tokens = registry.tokens().take();
+    let granted = tokens.iter().filter(|request| request.granted);
+    let users: Vec<_> = granted.map(|request| request.user.as_deref()).collect();
+    assert!(!users.is_empty() && users.iter().all(|user| *user == Some("AWS")));
+}
+
+#[test]
+fn public_registry_is_read_without_aws() {
+    require!(DockerRegistry, Shellharden);
+    let (aws, registry) = (AwsPublic::start(), Registry::of_amazon_public());
+    let sources = Sources::shellharden();
+    let (name, flags) = named("public.ecr.aws", &registry);
+    let publisher = push(&Home::new(), &name, &flags, &sources);
+    aws.known_to(publisher).succeeds();
+    let _ = registry.tokens().take();
+
+    let reference = format!("{name}/acme/shellharden:{}", sources.version());
+    for has_keys in [false, true] {
+        let home = Home::new();
+        let output = home.path().join("pulled");
+        let arguments = ["pull", &reference, "--output", output.to_str().unwrap()];
+        let arguments = arguments.map(str::to_owned).into_iter();
+        let pull = home.cargo_oci(arguments.chain(flags.iter().cloned()));
+        let pull = if has_keys { aws.known_to(pull) } else { pull };
+        pull.succeeds();
+        let pulled = std::fs::read(output.join("shellharden")).unwrap();
+        assert_eq!(pulled, sources.built("shellharden"));
+    }
+    // AWS was asked by the push alone, and every token of the pulls is anonymous.
+    assert_eq!(aws.requests(), 1);
+    let tokens = registry.tokens().take();
+    assert!(!tokens.is_empty() && tokens.iter().all(|request| request.user.is_none()));
 }

@@ -282,18 +282,74 @@ fn an_interrupt_at_the_question_leaves_the_terminal_as_it_was() {
 }
 
 #[test]
-fn configuration_that_is_broken_is_to_be_mended() {
+fn login_in_other_case_is_found_and_replaced_in_lower_case() {
+    require!(DockerRegistry);
+    let registry = Registry::with_passwords();
+    let port = registry.host().rsplit_once(':').expect("a port").1;
+    let (typed, stored) = (format!("LocalHost:{port}"), format!("localhost:{port}"));
+    let home = Home::of_user(&typed);
+    let who = home.cargo_oci(["whoami", &stored]).succeeds();
+    assert_eq!(who.stdout, format!("{USER}\n"));
+
+    let login = home.cargo_oci(["login", &typed, "-u", USER, "--password-stdin"]);
+    login.reading(PASSWORD).succeeds();
+    let entries = config(&home).unwrap()["auths"].clone();
+    let keys: Vec<_> = entries.as_object().unwrap().keys().collect();
+    assert_eq!(keys, [&stored]);
+    home.cargo_oci(["logout", &typed]).succeeds();
+    assert_eq!(config(&home), Some(json!({"auths": {}})));
+}
+
+#[test]
+fn variable_with_other_members_is_used() {
+    require!(DockerRegistry);
+    let (registry, home) = (Registry::with_passwords(), Home::new());
+    let host = registry.host();
+    let auth = "Y2Fyb2w6Y29ycmVjdCBob3JzZQ==";
+    let full = json!({"username": USER, "password": PASSWORD, "email": "c@example.org"});
+    let mut with_auth = full.clone();
+    with_auth["auth"] = json!(auth);
+    for entry in [full, with_auth] {
+        let variable = json!({"auths": {host: entry}, "HttpHeaders": {}}).to_string();
+        let who = home.cargo_oci(["whoami", host]);
+        let who = who.with("DOCKER_AUTH_CONFIG", variable).succeeds();
+        assert_eq!(who.stdout, format!("{USER}\n"));
+    }
+}
+
+#[test]
+fn unusable_entry_of_the_variable_warns_and_next_source_is_used() {
+    require!(DockerRegistry);
+    let registry = Registry::with_passwords();
+    let (host, home) = (registry.host(), Home::of_user(registry.host()));
+    let tags = |variable: Value| {
+        let tags = home.cargo_oci(["tags", &format!("{host}/widgets")]);
+        let tags = tags.with("DOCKER_AUTH_CONFIG", variable.to_string());
+        tags.fails_with(4).stderr
+    };
+    let helper = tags(json!({"credHelpers": {host: "nowhere"}}));
+    assert!(!helper.contains("DOCKER_AUTH_CONFIG"), "{helper}");
+    let broken = tags(json!({"auths": {host: {"auth": CANARY}}}));
+    let warning = format!(
+        "note: failed to read the credential of `{host}` in `DOCKER_AUTH_CONFIG`: `auth` is not base64 of `user:password`\n"
+    );
+    assert_eq!(broken.matches(&warning).count(), 1, "{broken}");
+    assert!(!broken.contains(CANARY), "{broken}");
+}
+
+#[test]
+fn broken_configuration_fails_with_advice() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::with_passwords(), Home::new());
     let reference = format!("{}/widgets", registry.host());
     let tags = || home.cargo_oci(["tags", &reference]);
     let broken = tags().with("DOCKER_AUTH_CONFIG", "{bad").fails_with(2);
-    assert!(broken.stderr.contains("mend it"), "{broken}");
+    assert!(broken.stderr.contains("correct or remove it"), "{broken}");
     let file = home.docker_config().join("config.json");
     fs::create_dir_all(home.docker_config()).unwrap();
     fs::write(&file, "{bad").unwrap();
     let broken = tags().fails_with(2);
-    assert!(broken.stderr.contains("mend it"), "{broken}");
+    assert!(broken.stderr.contains("correct or remove it"), "{broken}");
     fs::write(&file, r#"{"credsStore":"nowhere"}"#).unwrap();
     let missing = tags().fails_with(3);
     let advice = "install `docker-credential-nowhere`";
