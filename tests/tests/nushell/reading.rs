@@ -107,9 +107,10 @@ fn invalid_tags_are_left_out_with_one_warning() {
     require!(Nu);
     let server = Server::start(async |_| Response::new(body(r#"{"tags":["1.0.0","<none>"]}"#)));
     let name = format!("{}/some", server.host());
-    let run = Home::new().nu(&format!("oci tags {name} | get name | to nuon"));
+    let home = Home::new();
+    let run = home.nu(&format!("oci tags {name} | get name | to nuon"));
     let run = run.succeeds();
-    assert_eq!(run.stdout.trim(), "[1.0.0]", "{run}");
+    assert_eq!(run.stdout.trim(), r#"["1.0.0"]"#, "{run}");
     let warning =
         format!("Warning: 1 name listed by `{name}` is not valid and left out: `<none>`\n");
     assert_eq!(run.stderr, warning);
