@@ -143,20 +143,19 @@ struct Pages {
     transport: Arc<Transport>,
     scope: Scope,
     trail: Trail,
-    /// Names that have arrived and were not given out yet.
+    /// Names that arrived and were not returned yet.
     names: VecDeque<String>,
     arriving: Option<Arriving>,
     stalls: Stalls,
 }
 
-/// A page on its way.
+/// A page whose body is being read.
 struct Arriving {
     url: Url,
     is_stranger: bool,
     body: BoxStream<'static, Result<Bytes, exchange::Error>>,
     reader: Names,
-    names: VecDeque<String>,
-    /// What has been given out of it, in case it breaks off.
+    /// The names that were read so far, so that none is read twice if the page breaks off.
     given: HashSet<String>,
     failures: u32,
 }
@@ -200,29 +199,26 @@ impl Pages {
         }
     }
 
-    /// Reads a piece of a page; nothing is left of it at its end.
+    /// Reads a piece of a page. Returns the page unless this was its end.
     async fn read(&mut self, mut page: Arriving) -> crate::Result<Option<Arriving>> {
         let url = ShownUrl::new(&page.url, self.transport.secrets());
-        match page.body.next().await {
-            Some(Ok(piece)) => {
-                let fed = page.reader.feed(&piece, &mut page.names);
-                fed.context(ParsePageSnafu { url })?;
-                for name in page.names.drain(..) {
-                    if page.given.insert(name.clone()) {
-                        self.names.push_back(name);
-                    }
-                }
-                Ok(Some(page))
-            }
-            None => {
-                let finished = page.reader.finish();
-                finished.context(ParsePageSnafu { url })?;
-                Ok(None)
-            }
-            Some(Err(error)) if page.failures + 1 >= MAX_FAILURES || self.stalls.is_over() => {
+        let mut names = VecDeque::new();
+        let piece = page.body.next().await.transpose();
+        let parsed = match &piece {
+            Ok(Some(piece)) => page.reader.feed(piece, &mut names),
+            Ok(None) => page.reader.finish(&mut names),
+            Err(_) => Ok(()),
+        };
+        parsed.context(ParsePageSnafu { url })?;
+        names.retain(|name| page.given.insert(name.clone()));
+        self.names.append(&mut names);
+        match piece {
+            Ok(Some(_)) => Ok(Some(page)),
+            Ok(None) => Ok(None),
+            Err(error) if page.failures + 1 >= MAX_FAILURES || self.stalls.is_over() => {
                 Err(error.into())
             }
-            Some(Err(_)) => {
+            Err(_) => {
                 let failures = page.failures + 1;
                 tokio::time::sleep(exchange::backoff(failures)).await;
                 let step = Step {
@@ -271,7 +267,6 @@ impl Pages {
             is_stranger,
             body: answer.response.into_stream(),
             reader: Names::new(),
-            names: VecDeque::new(),
             given,
             failures,
         })

@@ -1,78 +1,68 @@
-//! The names in a page of a list, read as the page arrives.
+//! The names of one page of a list, parsed while the page arrives.
 //!
-//! Some registries answer everything they have in one page. So a page is not held: of the document
-//! `{"name": …, "tags": ["a", "b", …]}` only the name that is arriving is, and each is given out at its closing quote.
-//! What is bounded is the length of a name and how many there are.
+//! Some registries answer everything in one page, so a page is never held in memory: of the document
+//! `{"name": …, "tags": ["a", "b", …]}` only the part that is incomplete is. `serde_json` parses the parts: keys, names and
+//! the values of other members.
 
 use std::collections::VecDeque;
 
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use snafu::{ResultExt, Snafu, ensure};
 
-/// The lists that pages hold.
+/// Keys of the lists in a page (distribution-spec, "Listing Tags"; the catalog of docker's registry API).
 const LISTS: [&str; 2] = ["tags", "repositories"];
 
-/// The longest name in a page, in bytes as it is written: far above what a tag or a repository may have.
+/// Longest key or name in a page, in bytes of JSON. A valid tag has 128 characters, a valid repository name 255.
 const MAX_NAME: usize = 4 << 10;
 
-/// The longest of what else stands in a page, in bytes.
-const MAX_OTHER: usize = 64 << 10;
+/// Longest value of another member, in bytes of JSON. Google's registries send an object that describes every manifest of
+/// the repository.
+const MAX_OTHER: usize = 16 << 20;
 
-/// More names than any page has.
+/// Most names in a page.
 const MAX_NAMES: usize = 1_000_000;
 
 #[derive(Debug, Snafu)]
 pub(super) enum Error {
     #[snafu(display("expected {expected}, and found `{}`", found.escape_ascii()))]
     Unexpected { expected: &'static str, found: u8 },
-    #[snafu(display("it ends in the middle"))]
-    Unfinished,
-    #[snafu(display("it holds no list of names"))]
+    #[snafu(display("the document is incomplete"))]
+    Incomplete,
+    #[snafu(display("the document has no list of names"))]
     NoList,
-    #[snafu(display("it holds its list twice"))]
+    #[snafu(display("the document has two lists of names"))]
     TwoLists,
-    #[snafu(display("something in it has more than {limit} bytes"))]
+    #[snafu(display("a part of the document has more than {limit} bytes"))]
     TooLong { limit: usize },
-    #[snafu(display("it holds more than {MAX_NAMES} names"))]
+    #[snafu(display("the list has more than {MAX_NAMES} names"))]
     TooMany,
-    #[snafu(display("something in it is not JSON"))]
+    #[snafu(display("a part of the document is not valid JSON"))]
     Malformed { source: serde_json::Error },
 }
 
-/// Reads one page, piece by piece.
+/// Incremental parser of one page.
 #[derive(Debug)]
 pub(super) struct Names {
-    place: Place,
-    /// What has arrived of the text or value that is being read.
-    arrived: Vec<u8>,
-    /// Whether the byte before was a backslash that escapes this one.
-    is_escaped: bool,
+    /// The part of the document that is incomplete.
+    buffer: Vec<u8>,
+    /// The length of `buffer` at which it is parsed again. It doubles while a value is incomplete, so that a long value is
+    /// not parsed once for every piece.
+    parse_at: usize,
+    expected: Expected,
     has_list: bool,
     count: usize,
 }
 
-/// What is expected next.
+/// The next part of the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum Expected {
     Document,
-    Key {
-        may_end: bool,
-    },
-    WithinKey,
-    Colon {
-        is_list: bool,
-    },
+    Key { may_end: bool },
+    Colon { is_list: bool },
     List,
-    Name {
-        may_end: bool,
-    },
-    WithinName,
+    Name { may_end: bool },
     AfterName,
-    /// Within a value that does not matter, in so many brackets.
-    Other {
-        depth: u32,
-        in_text: bool,
-    },
+    Value,
     AfterValue,
     End,
 }
@@ -80,158 +70,156 @@ enum Place {
 impl Names {
     pub(super) fn new() -> Self {
         Self {
-            place: Place::Document,
-            arrived: Vec::new(),
-            is_escaped: false,
+            buffer: Vec::new(),
+            parse_at: 0,
+            expected: Expected::Document,
             has_list: false,
             count: 0,
         }
     }
 
-    /// Takes the next bytes, and adds the names that are whole now.
+    /// Parses the next bytes of the page, and appends the names that are complete.
     pub(super) fn feed(&mut self, bytes: &[u8], names: &mut VecDeque<String>) -> Result<(), Error> {
-        bytes.iter().try_for_each(|byte| self.take(*byte, names))
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() < self.parse_at {
+            return Ok(());
+        }
+        let buffer = std::mem::take(&mut self.buffer);
+        let mut rest = trim(&buffer);
+        while let Some(&first) = rest.first() {
+            let Some(after) = self.part(first, rest, names)? else {
+                break;
+            };
+            rest = trim(after);
+        }
+        self.buffer.extend_from_slice(rest);
+        self.parse_at = match self.expected {
+            Expected::Value => 2 * rest.len(),
+            _ => 0,
+        };
+        Ok(())
     }
 
-    /// Says whether the page was whole.
-    pub(super) fn finish(self) -> Result<(), Error> {
-        ensure!(self.place == Place::End, UnfinishedSnafu);
+    /// Parses the end of the page, and appends the last names.
+    pub(super) fn finish(&mut self, names: &mut VecDeque<String>) -> Result<(), Error> {
+        self.parse_at = 0;
+        self.feed(&[], names)?;
+        ensure!(self.expected == Expected::End, IncompleteSnafu);
         ensure!(self.has_list, NoListSnafu);
         Ok(())
     }
 
-    fn take(&mut self, byte: u8, names: &mut VecDeque<String>) -> Result<(), Error> {
-        match self.place {
-            Place::WithinKey => {
-                if self.text_ends(byte, MAX_OTHER)? {
-                    let is_list = LISTS.contains(&self.text()?.as_str());
-                    ensure!(!(is_list && self.has_list), TwoListsSnafu);
-                    self.has_list |= is_list;
-                    self.place = Place::Colon { is_list };
-                }
-                return Ok(());
+    /// Parses one part of the document. Returns the bytes after it, or `None` if it is incomplete.
+    fn part<'a>(
+        &mut self,
+        first: u8,
+        bytes: &'a [u8],
+        names: &mut VecDeque<String>,
+    ) -> Result<Option<&'a [u8]>, Error> {
+        let mut rest = &bytes[1..];
+        self.expected = match (self.expected, first) {
+            (Expected::Document, b'{') => Expected::Key { may_end: true },
+            (Expected::Key { .. }, b'"') => {
+                let Some((key, after)) = parse::<String>(bytes, MAX_NAME)? else {
+                    return Ok(None);
+                };
+                rest = after;
+                let is_list = LISTS.contains(&key.as_str());
+                ensure!(!(is_list && self.has_list), TwoListsSnafu);
+                self.has_list |= is_list;
+                Expected::Colon { is_list }
             }
-            Place::WithinName => {
-                if self.text_ends(byte, MAX_NAME)? {
-                    ensure!(self.count < MAX_NAMES, TooManySnafu);
-                    self.count += 1;
-                    names.push_back(self.text()?);
-                    self.place = Place::AfterName;
-                }
-                return Ok(());
+            (Expected::Key { may_end: true } | Expected::AfterValue, b'}') => Expected::End,
+            (Expected::Colon { is_list: true }, b':') => Expected::List,
+            (Expected::Colon { is_list: false }, b':') => Expected::Value,
+            (Expected::List, b'[') => Expected::Name { may_end: true },
+            // Some registries send `null` for an empty list.
+            (Expected::List, b'n') => {
+                let Some(((), after)) = parse(bytes, MAX_NAME)? else {
+                    return Ok(None);
+                };
+                rest = after;
+                Expected::AfterValue
             }
-            Place::Other { depth, in_text } => return self.pass(byte, depth, in_text),
-            _ if matches!(byte, b' ' | b'\t' | b'\n' | b'\r') => return Ok(()),
-            _ => {}
-        }
-        self.place = match (self.place, byte) {
-            (Place::Document, b'{') => Place::Key { may_end: true },
-            (Place::Key { .. }, b'"') => self.begin(byte, Place::WithinKey),
-            (Place::Key { may_end: true } | Place::AfterValue, b'}') => Place::End,
-            (Place::Colon { is_list: true }, b':') => Place::List,
-            (Place::Colon { is_list: false }, b':') => {
-                self.arrived.clear();
-                Place::Other {
-                    depth: 0,
-                    in_text: false,
-                }
+            (Expected::Name { .. }, b'"') => {
+                let Some((name, after)) = parse(bytes, MAX_NAME)? else {
+                    return Ok(None);
+                };
+                rest = after;
+                ensure!(self.count < MAX_NAMES, TooManySnafu);
+                self.count += 1;
+                names.push_back(name);
+                Expected::AfterName
             }
-            (Place::List, b'[') => Place::Name { may_end: true },
-            // Some registries send `null` for none; what else this may be is found out at its end.
-            (Place::List, b'n') => self.begin(
-                byte,
-                Place::Other {
-                    depth: 0,
-                    in_text: false,
-                },
-            ),
-            (Place::Name { .. }, b'"') => self.begin(byte, Place::WithinName),
-            (Place::Name { may_end: true } | Place::AfterName, b']') => Place::AfterValue,
-            (Place::AfterName, b',') => Place::Name { may_end: false },
-            (Place::AfterValue, b',') => Place::Key { may_end: false },
-            (place, found) => {
-                let expected = match place {
-                    Place::Document => "an object",
-                    Place::Key { .. } => "a key",
-                    Place::Colon { .. } => "a colon",
-                    Place::List => "a list",
-                    Place::Name { .. } => "a name",
-                    Place::AfterName => "the next name",
-                    Place::AfterValue => "the next key",
-                    _ => "nothing more",
+            (Expected::Name { may_end: true } | Expected::AfterName, b']') => Expected::AfterValue,
+            (Expected::AfterName, b',') => Expected::Name { may_end: false },
+            (Expected::Value, _) => {
+                let Some((IgnoredAny, after)) = parse(bytes, MAX_OTHER)? else {
+                    return Ok(None);
+                };
+                rest = after;
+                Expected::AfterValue
+            }
+            (Expected::AfterValue, b',') => Expected::Key { may_end: false },
+            (expected, found) => {
+                let expected = match expected {
+                    Expected::Document => "an object",
+                    Expected::Key { .. } => "a key",
+                    Expected::Colon { .. } => "a colon",
+                    Expected::List => "a list",
+                    Expected::Name { .. } => "a name",
+                    Expected::AfterName => "the next name",
+                    Expected::Value | Expected::AfterValue => "the next key",
+                    Expected::End => "nothing more",
                 };
                 return UnexpectedSnafu { expected, found }.fail();
             }
         };
-        Ok(())
-    }
-
-    fn begin(&mut self, byte: u8, place: Place) -> Place {
-        self.arrived.clear();
-        self.arrived.push(byte);
-        self.is_escaped = false;
-        place
-    }
-
-    fn keep(&mut self, byte: u8, limit: usize) -> Result<(), Error> {
-        ensure!(self.arrived.len() < limit, TooLongSnafu { limit });
-        self.arrived.push(byte);
-        Ok(())
-    }
-
-    /// Takes a byte of a text; says whether it was the last.
-    fn text_ends(&mut self, byte: u8, limit: usize) -> Result<bool, Error> {
-        self.keep(byte, limit)?;
-        let is_end = byte == b'"' && !self.is_escaped;
-        self.is_escaped = byte == b'\\' && !self.is_escaped;
-        Ok(is_end)
-    }
-
-    fn text(&self) -> Result<String, Error> {
-        serde_json::from_slice(&self.arrived).context(MalformedSnafu)
-    }
-
-    /// Takes a byte of a value that does not matter. The comma or bracket after it ends it.
-    fn pass(&mut self, byte: u8, depth: u32, in_text: bool) -> Result<(), Error> {
-        if in_text {
-            let in_text = !self.text_ends(byte, MAX_OTHER)?;
-            self.place = Place::Other { depth, in_text };
-            return Ok(());
-        }
-        if depth == 0 && matches!(byte, b',' | b'}') {
-            // Checked whole, so that half of a document is not taken for one.
-            let value: Result<IgnoredAny, _> = serde_json::from_slice(&self.arrived);
-            value.context(MalformedSnafu)?;
-            self.place = if byte == b',' {
-                Place::Key { may_end: false }
-            } else {
-                Place::End
-            };
-            return Ok(());
-        }
-        self.keep(byte, MAX_OTHER)?;
-        let depth = match byte {
-            b'[' | b'{' => depth + 1,
-            b']' | b'}' => depth.saturating_sub(1),
-            _ => depth,
-        };
-        self.is_escaped = false;
-        self.place = Place::Other {
-            depth,
-            in_text: byte == b'"',
-        };
-        Ok(())
+        Ok(Some(rest))
     }
 }
 
-/// The names of a page that arrives in pieces of this size.
+/// Removes the white space of JSON from the beginning.
+fn trim(bytes: &[u8]) -> &[u8] {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let start = bytes.iter().position(|byte| !is_space(byte));
+    &bytes[start.unwrap_or(bytes.len())..]
+}
+
+/// Parses a value at the beginning of some bytes. Returns it and the bytes after it, or `None` if it is incomplete.
+fn parse<T: DeserializeOwned>(bytes: &[u8], limit: usize) -> Result<Option<(T, &[u8])>, Error> {
+    let mut values = serde_json::Deserializer::from_slice(bytes).into_iter();
+    let next = values.next();
+    let (value, rest) = match next {
+        Some(Ok(value)) => (Some(value), &bytes[values.byte_offset()..]),
+        // serde_json calls a number that ends early invalid, not incomplete.
+        Some(Err(error)) if !(error.is_eof() || ends_in_number(bytes)) => {
+            return Err(error).context(MalformedSnafu);
+        }
+        _ => (None, &[][..]),
+    };
+    ensure!(bytes.len() - rest.len() <= limit, TooLongSnafu { limit });
+    // A number or a word is complete only if something follows it.
+    let is_delimited = !rest.is_empty() || matches!(bytes.last(), Some(b'"' | b']' | b'}'));
+    Ok(value.filter(|_| is_delimited).map(|value| (value, rest)))
+}
+
+/// Whether the last byte may be part of a number.
+fn ends_in_number(bytes: &[u8]) -> bool {
+    matches!(
+        bytes.last(),
+        Some(b'0'..=b'9' | b'+' | b'-' | b'.' | b'e' | b'E')
+    )
+}
+
+/// Returns the names of a page that arrives in pieces of this size.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn read(page: &[u8], piece: usize) -> Result<Vec<String>, Error> {
     let (mut reader, mut names) = (Names::new(), VecDeque::new());
     for piece in page.chunks(piece.max(1)) {
         reader.feed(piece, &mut names)?;
     }
-    reader.finish()?;
+    reader.finish(&mut names)?;
     Ok(names.into())
 }
 
@@ -243,7 +231,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pages_are_read() {
+    fn list_of_any_registry_is_parsed() {
         for (page, expected) in [
             (r#"{"name":"x","tags":["a","b"]}"#, &["a", "b"][..]),
             (r#" { "repositories" : [ "a" ] } "#, &["a"]),
@@ -266,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_page_is_refused() {
+    fn malformed_page_is_refused() {
         for page in [
             "",
             "<html>",
@@ -295,24 +283,31 @@ mod tests {
     }
 
     #[test]
-    fn a_page_holds_no_more_than_it_may() {
-        let long = format!(r#"{{"tags":["{}"#, "a".repeat(MAX_NAME));
-        assert!(matches!(
-            read(long.as_bytes(), 999),
-            Err(Error::TooLong { .. })
-        ));
-        let other = format!(r#"{{"x":"{}"#, "a".repeat(MAX_OTHER));
-        assert!(matches!(
-            read(other.as_bytes(), 999),
-            Err(Error::TooLong { .. })
-        ));
+    fn page_above_a_limit_is_refused() {
+        let (name, other) = ("a".repeat(MAX_NAME), "a".repeat(MAX_OTHER));
+        for page in [
+            format!(r#"{{"tags":["{name}"#),
+            format!(r#"{{"tags":["{name}"]}}"#),
+            format!(r#"{{"{name}"#),
+            format!(r#"{{"x":"{other}"#),
+        ] {
+            let read = read(page.as_bytes(), 999);
+            assert!(matches!(read, Err(Error::TooLong { .. })));
+        }
         let many = format!(r#"{{"tags":[{}"a"]}}"#, r#""a","#.repeat(MAX_NAMES));
         assert!(matches!(read(many.as_bytes(), 999), Err(Error::TooMany)));
     }
 
+    #[test]
+    fn long_value_before_the_list_is_skipped() {
+        let other = "a".repeat(1 << 20);
+        let page = format!(r#"{{"manifest":{{"x":"{other}"}},"tags":["a"]}}"#);
+        assert_eq!(read(page.as_bytes(), 999).unwrap(), ["a"]);
+    }
+
     proptest! {
         #[test]
-        fn every_list_comes_out_as_it_is(
+        fn generated_list_is_parsed_unchanged(
             names in proptest::collection::vec(".{0,20}", 0..20),
             other in ".{0,20}",
             piece in 1_usize..50,
@@ -324,7 +319,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_read_is_json(page in r#"[{}\[\]",:a-z\\ 0-9]{0,60}"#, piece in 1_usize..9) {
+        fn accepted_page_is_valid_json(page in r#"[{}\[\]",:a-z\\ 0-9]{0,60}"#, piece in 1_usize..9) {
             if let Ok(names) = read(page.as_bytes(), piece) {
                 let document: serde_json::Value = serde_json::from_str(&page).unwrap();
                 let list = document.get("tags").or_else(|| document.get("repositories")).unwrap();
