@@ -79,11 +79,11 @@ pub(crate) enum Error {
 #[derive(Debug, Snafu)]
 pub(crate) enum Problem {
     #[snafu(display("the entry is not an object"))]
-    NotObject,
+    Shape,
     #[snafu(display("`{member}` is not a string"))]
-    NotString { member: &'static str },
+    Text { member: &'static str },
     #[snafu(display("`auth` is not base64 of `user:password`"))]
-    NotPair,
+    Pair,
 }
 
 impl Failure for Error {
@@ -441,13 +441,13 @@ fn entry_credential(entry: &Value) -> Result<Option<Credential>, Problem> {
     let fields = match entry {
         Value::Null => return Ok(None),
         Value::Object(fields) => fields,
-        _ => return NotObjectSnafu.fail(),
+        _ => return ShapeSnafu.fail(),
     };
     let text = |name: &'static str| match member(fields, name).filter(|value| **value != "") {
         Some(value) => value
             .as_str()
             .map(Some)
-            .context(NotStringSnafu { member: name }),
+            .context(TextSnafu { member: name }),
         None => Ok(None),
     };
     if let Some(token) = text("registrytoken")? {
@@ -457,7 +457,7 @@ fn entry_credential(entry: &Value) -> Result<Option<Credential>, Problem> {
         return Ok(Some(Credential::Identity(Secret::new(token))));
     }
     if let Some(auth) = text("auth")? {
-        return pair(auth).context(NotPairSnafu).map(Some);
+        return pair(auth).context(PairSnafu).map(Some);
     }
     let pair = text("username")?.zip(text("password")?);
     Ok(pair.map(|(username, password)| Credential::from_pair(username, password)))

@@ -323,7 +323,7 @@ enum Kept {
     /// The registry serves the subject itself.
     Subject,
     /// A list, and the condition that it is still this one.
-    List(Index, Option<(HeaderName, HeaderValue)>),
+    List(Box<Index>, Option<(HeaderName, HeaderValue)>),
     /// Anything else.
     Other,
 }
@@ -350,7 +350,7 @@ async fn change(
         let kept = read(repository, &tag, subject).await;
         let subject = subject.clone();
         let (mut index, condition) = match kept.with_context(|_| context())? {
-            Kept::List(index, condition) => (index, condition),
+            Kept::List(index, condition) => (*index, condition),
             // A tag that was written and still names the subject cannot hold a list.
             Kept::Subject if round > 0 && failure.is_none() => {
                 return AliasSnafu {
@@ -424,7 +424,7 @@ async fn read(repository: &Repository, tag: &Identifier, subject: &Digest) -> cr
             if *manifest.media_type() == MediaType::INDEX
                 && referrers::listed(&manifest, subject).is_some() =>
         {
-            Kept::List(index.clone(), condition)
+            Kept::List(Box::new(index.clone()), condition)
         }
         _ => Kept::Other,
     })
