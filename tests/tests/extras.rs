@@ -382,9 +382,9 @@ fn target_is_taken_in_each_form_by_every_verb() {
         let shown: Value = serde_json::from_str(shown.stdout.trim()).unwrap();
         shown["targets"][0]["platform"].as_str().unwrap().to_owned()
     };
-    let of_board = format!("t-my-board__my-board");
-    assert_eq!(inspect(&of_board, "my-board.json"), "linux/riscv64");
-    let host = format!("t-{0}", host_triple());
+    let of_board = inspect("t-my-board__my-board", "my-board.json");
+    assert_eq!(of_board, "linux/riscv64");
+    let host = format!("t-{}", host_triple());
     assert!(inspect(&host, "host-tuple").starts_with("linux/"));
     let both = ["--target", OTHER, "--target", &old];
     let refused = push(&home, &sources, "oci:out", &both)

@@ -160,6 +160,14 @@ fn messages_with_byte_order_mark_name_all_files() {
     let (_, manifest) = layout.manifest(&sources.target_tag()).unwrap();
     assert_eq!(manifest["layers"].as_array().unwrap().len(), 3);
 
+    // A file that a message names must be there.
+    let program = sources.path().join("target/release/round");
+    std::fs::rename(&program, sources.path().join("round")).unwrap();
+    let absent = push(&home, &sources, &["--messages=messages", "--tag=a"]).fails_with(1);
+    let expected = format!("`{}` is not on this machine", program.display());
+    assert!(absent.stderr.contains(&expected), "{absent}");
+    std::fs::rename(sources.path().join("round"), &program).unwrap();
+
     // A message behind other text is an error, with its line.
     sources.write(
         "messages",

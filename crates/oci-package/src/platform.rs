@@ -496,7 +496,7 @@ mod tests {
 
     #[test]
     fn specification_fields_become_cfg() {
-        let parse = |json: &str| TargetCfg::parse_specification(json);
+        let parse = TargetCfg::parse_specification;
         let number = parse(r#"{"arch": "arm", "target-pointer-width": 32}"#).unwrap();
         let expected = TargetCfg {
             arch: "arm".into(),

@@ -275,7 +275,7 @@ pub(crate) fn declared_target(text: &str) -> Option<String> {
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
     let is_triple = name.contains('-') && name != HOST_TUPLE;
-    let is_specification = text.ends_with(".json") && !name.is_empty();
+    let is_specification = text.strip_suffix(".json").is_some() && !name.is_empty();
     (is_plain && (is_triple || is_specification)).then_some(name)
 }
 

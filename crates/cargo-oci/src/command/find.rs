@@ -13,10 +13,10 @@ use super::missing;
 use crate::cargo;
 use crate::report::Error;
 
-/// The target that this program was built for, which a machine runs that says nothing of itself.
+/// The target that this program was built for; assumed where the target of the machine cannot be determined.
 const BUILT_FOR: &str = env!("BUILT_FOR");
 
-/// For what a manifest is wanted.
+/// Flags that choose a manifest of an index.
 #[derive(Debug, Args)]
 pub(crate) struct Selector {
     /// Take what was built for this target triple
@@ -60,12 +60,11 @@ pub(crate) async fn for_use(
     root: &Identifier,
     asked: Option<Wanted>,
 ) -> Result<(Manifest, Option<Digest>), Error> {
-    let candidates = match asked {
-        Some(asked) => vec![asked],
-        None => {
-            let machines = machines().await.into_iter();
-            machines.map(Wanted::Machine).collect()
-        }
+    let candidates = if let Some(asked) = asked {
+        vec![asked]
+    } else {
+        let machines = machines().await.into_iter();
+        machines.map(Wanted::Machine).collect()
     };
     let mut refusal = None;
     for wanted in &candidates {

@@ -158,14 +158,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         );
         (workspace?, Some(toolchain?))
     } else {
-        // What built the files is not known here.
+        // The compiler of these files is unknown.
         (
             Workspace::load(&session.cargo, &flags.selection).await?,
             None,
         )
     };
     let subjects = subject::select(session, &workspace, &flags)?;
-    // What is wrong with it is said before anything is built.
+    // Reports an invalid date before the build.
     cargo::source_date_epoch(&session.cargo)?
         .map(publish::timestamp)
         .transpose()?;

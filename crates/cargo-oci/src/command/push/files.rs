@@ -12,7 +12,7 @@ use crate::cargo::{self, Output, PackageOutput, Request, Shell, Toolchain, Works
 use crate::report::Error;
 use crate::session::Session;
 
-/// The files that cargo builds, has built, or said that it built.
+/// Builds the files, finds those of an earlier build, or reads their names from saved messages.
 pub(super) async fn built(
     session: &Session,
     workspace: &Workspace,
@@ -46,6 +46,19 @@ pub(super) async fn built(
         )
         .await?
     };
+    let packages = outputs.iter().flat_map(|output| &output.packages);
+    let mut files = packages.flat_map(|package| &package.files);
+    if let Some(file) = files.find(|file| !file.path.exists()) {
+        return Err(Error::new(
+            oci_registry::ErrorKind::Io,
+            format!(
+                "failed to push `{}`: the reported file `{}` is not on this machine",
+                file.name,
+                file.path.display()
+            ),
+        )
+        .help("build it again, or copy it to this path"));
+    }
     if outputs.iter().all(|output| output.packages.is_empty()) {
         let names: Vec<_> = subjects
             .iter()

@@ -47,7 +47,8 @@ pub(super) fn cfg(
     name: &str,
 ) -> Result<Option<TargetCfg>, Error> {
     let targets = selection.targets();
-    let mut files = targets.iter().filter(|given| given.ends_with(".json"));
+    let is_file = |given: &&&str| given.strip_suffix(".json").is_some();
+    let mut files = targets.iter().filter(is_file);
     let Some(file) = files.find(|given| target_name(given, "") == name) else {
         return Ok(None);
     };
