@@ -41,8 +41,8 @@ const MAX_DIRECTORIES: usize = 32_768;
 /// flushing a file takes about a millisecond.
 const FLUSHED_SINGLY: usize = 64;
 
-/// Directories whose content makes git and cargo run what it says.
-const PLANTED: [&str; 2] = [".git", ".cargo"];
+/// Names from which git, cargo and rustup read which programs to run.
+const PLANTED: [&str; 4] = [".git", ".cargo", "rust-toolchain", "rust-toolchain.toml"];
 
 /// Names that mean devices on Windows, with any extension.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
@@ -645,6 +645,8 @@ mod tests {
             ".g\u{206a}it/config",
             ".oci-part\u{131}al/x",
             "x/.Cargo/config.toml",
+            "rust-toolchain",
+            "x/Rust-Toolchain.TOML",
             &long,
             &deep,
             "aux .c",
@@ -663,6 +665,7 @@ mod tests {
             "com",
             "com10",
             ".hidden",
+            "rust-toolchain.md",
             "ü",
             "a b",
             &format!("{}x", "a/".repeat(MAX_PARTS - 1)),
