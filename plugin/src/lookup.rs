@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use futures_util::TryStreamExt;
 use nu_plugin::{EngineInterface, EvaluatedCall};
 use nu_protocol::{LabeledError, Signature, Span, Spanned, SyntaxShape};
-use oci_package::{GlibcVersion, Machine, Wanted, platform, tag};
+use oci_package::{GlibcVersion, Listing, Machine, Wanted, platform, tag};
 use oci_registry::{Client, ErrorKind, Identifier, Location, LocationText, Manifest, Tag};
 
 use crate::input::Subject;
@@ -40,6 +40,15 @@ pub(crate) struct Found {
     pub(crate) identifier: Identifier,
     /// The manifest.
     pub(crate) manifest: Manifest,
+    /// The index in which it was selected.
+    pub(crate) index: Option<Manifest>,
+}
+
+impl Found {
+    /// Tag and index that led to the manifest of what was asked about.
+    pub(crate) fn listing<'a>(&'a self, asked: &'a Subject<Location>) -> Listing<'a> {
+        Listing::new(&asked.name, &self.identifier).within(self.index.as_ref())
+    }
 }
 
 impl Lookup {
@@ -149,8 +158,8 @@ impl Lookup {
             None => self.highest_release(&place, asked).await?,
         };
         let source = &**place.content();
-        let manifest = if let Some(wanted) = &self.wanted {
-            let found = oci_package::find(source, &identifier, wanted).await;
+        let (manifest, index) = if let Some(wanted) = &self.wanted {
+            let found = oci_package::find_listed(source, &identifier, wanted).await;
             found.map_err(|error| match self.wanted_at {
                 // The index is there, and this is not in it.
                 Some(wanted) if is_without_cause(&error) => error.labelled("is not in it", wanted),
@@ -158,12 +167,14 @@ impl Lookup {
             })?
         } else {
             let found = source.manifest(&identifier).await;
-            found.map_err(|error| self.missing(&error, Part::Manifest, asked))?
+            let found = found.map_err(|error| self.missing(&error, Part::Manifest, asked))?;
+            (found, None)
         };
         Ok(Found {
             place,
             identifier,
             manifest,
+            index,
         })
     }
 

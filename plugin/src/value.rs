@@ -3,6 +3,8 @@
 //! Owns the columns of every row and record, with their types: each row has all of them, `null` where something is not
 //! known. Characters of a text that a terminal acts on are escaped.
 
+use std::collections::BTreeSet;
+
 use chrono::DateTime;
 use nu_protocol::{Record, Span, Type, Value, record};
 use oci_package::{Details, InspectedTarget, Inspection, Summary, annotation, platform};
@@ -221,7 +223,7 @@ fn target_columns() -> Columns {
 pub(crate) fn release(place: &Place, said: &Inspection, span: Span) -> Value {
     let targets = said.targets.iter();
     let targets = targets.map(|offered| target(place, offered, span));
-    let record = record! {
+    let mut record = record! {
         "name" => text(said.name.as_ref(), span),
         "version" => text(said.version.as_ref(), span),
         "description" => text(said.description.as_ref(), span),
@@ -230,8 +232,18 @@ pub(crate) fn release(place: &Place, said: &Inspection, span: Span) -> Value {
         "revision" => text(said.revision.as_ref(), span),
         "created" => date(said.created.as_deref(), span),
         "targets" => Value::list(targets.collect(), span),
-        "reference" => text(Some(place.reference(said.digest.clone())), span),
     };
+    let conflicts = said.targets.iter().flat_map(|target| &target.conflicts);
+    let conflicts: BTreeSet<_> = conflicts.map(ToString::to_string).collect();
+    // Rare, so no column of every release.
+    if !conflicts.is_empty() {
+        let conflicts: Vec<_> = conflicts.into_iter().collect();
+        record.push("conflicts", texts(&conflicts, span));
+    }
+    record.push(
+        "reference",
+        text(Some(place.reference(said.digest.clone())), span),
+    );
     Value::record(record, span)
 }
 

@@ -86,6 +86,8 @@ pub(crate) struct Target<'a> {
     /// Whether its manifest is there.
     exists: bool,
     files: Vec<File<'a>>,
+    /// Facts that its documents state differently.
+    conflicts: Vec<String>,
 }
 
 /// One file, or layer, of a target.
@@ -193,6 +195,7 @@ impl<'a> Target<'a> {
             digest: &target.digest,
             exists: target.is_there,
             files: target.files.iter().map(File::of).collect(),
+            conflicts: target.conflicts.iter().map(ToString::to_string).collect(),
         }
     }
 }

@@ -10,6 +10,7 @@ use oci_registry::{
 };
 use snafu::{ResultExt, Snafu};
 
+use crate::agreement::{self, Conflict, Listing, MAX_ENTRIES, READS_AT_ONCE};
 use crate::annotation;
 use crate::concurrent;
 use crate::details::{Concurrency, Survey};
@@ -17,12 +18,6 @@ use crate::error::Failure;
 use crate::platform::{self, GlibcVersion, Libc};
 use crate::summary::Summary;
 use crate::target::PackageTarget;
-
-/// Most entries of an index that are looked into.
-const MAX_TARGETS: usize = 256;
-
-/// How many manifests are read at once.
-const READS_AT_ONCE: usize = 8;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -99,6 +94,8 @@ pub struct InspectedTarget {
     pub is_there: bool,
     /// Its files; of an image, its layers.
     pub files: Vec<InspectedFile>,
+    /// Facts that its documents state differently.
+    pub conflicts: Vec<Conflict>,
 }
 
 /// One file, or layer, of a target.
@@ -133,12 +130,17 @@ impl InspectedFile {
     }
 }
 
-/// Finds out all that there is to say about a manifest of this place. Entries of an index that are not there stay bare.
+/// Returns the facts about a manifest, and of an index those about its entries. An entry whose manifest is missing has only
+/// the facts of its descriptor.
 ///
 /// # Errors
 ///
-/// What the source fails with.
-pub async fn inspect(source: &Arc<dyn Source>, manifest: &Manifest) -> crate::Result<Inspection> {
+/// The source's error.
+pub async fn inspect(
+    source: &Arc<dyn Source>,
+    listing: Listing<'_>,
+    manifest: &Manifest,
+) -> crate::Result<Inspection> {
     let survey = Survey::new(Arc::clone(source), Concurrency::new(READS_AT_ONCE));
     let summarised = async |manifest: &Manifest| {
         let summary = survey.summary(manifest).await;
@@ -147,24 +149,31 @@ pub async fn inspect(source: &Arc<dyn Source>, manifest: &Manifest) -> crate::Re
         })
     };
     let summary = summarised(manifest).await?;
+    let looked_into =
+        async |entry: &Descriptor, listing, manifest: &Manifest, summary: &Summary| {
+            let conflicts = agreement::of_manifest(&**source, listing, manifest).await?;
+            Ok(InspectedTarget {
+                conflicts,
+                ..target(entry, Some((manifest, summary)))
+            })
+        };
     let targets = match manifest.as_index() {
-        None => vec![target(&manifest.descriptor(), Some((manifest, &summary)))],
+        None => vec![looked_into(&manifest.descriptor(), listing, manifest, &summary).await?],
         Some(index) => {
             let entries = index.manifests.iter();
             let entries = entries.filter(|entry| !platform::is_attestation(entry));
-            let looks = entries.take(MAX_TARGETS).map(async |entry| {
+            let looks = entries.take(MAX_ENTRIES).map(async |entry| {
                 let identifier = Identifier::Digest(entry.digest.clone());
                 let read = source.manifest(&identifier).await.optional();
                 let read = read.with_context(|_| LookIntoSnafu {
                     name: source.describe(&identifier),
                 })?;
-                Ok(match read {
-                    Some(manifest) => {
-                        let summary = summarised(&manifest).await?;
-                        target(entry, Some((&manifest, &summary)))
-                    }
-                    None => target(entry, None),
-                })
+                let Some(found) = read else {
+                    return Ok(target(entry, None));
+                };
+                let summary = summarised(&found).await?;
+                let listing = listing.within(Some(manifest));
+                looked_into(entry, listing, &found, &summary).await
             });
             concurrent::all(READS_AT_ONCE, looks.collect()).await?
         }
@@ -215,6 +224,7 @@ fn target(entry: &Descriptor, found: Option<(&Manifest, &Summary)>) -> Inspected
         digest: entry.digest.clone(),
         is_there: found.is_some(),
         files: layers.iter().map(InspectedFile::of).collect(),
+        conflicts: Vec::new(),
     }
 }
 
@@ -245,7 +255,7 @@ mod tests {
             .unwrap();
         let source: Arc<dyn Source> = Arc::new(memory);
         let index = published.tags[0].index.clone().unwrap();
-        let of_index = inspect(&source, &index).await.unwrap();
+        let of_index = inspect(&source, Listing::default(), &index).await.unwrap();
         assert_eq!(of_index.name.as_deref(), Some("widgets"));
         assert_eq!(of_index.version.as_deref(), Some("1.2.3"));
         assert_eq!(of_index.description.as_deref(), Some("Round ones"));
@@ -258,7 +268,9 @@ mod tests {
         assert_eq!(target.files[0].file.as_deref(), Some("widgets"));
         assert_eq!(target.files[0].kind.as_deref(), Some("bin"));
         assert_eq!(target.files[0].digest, Digest::sha256(b"a program"));
-        let of_manifest = inspect(&source, &published.manifest).await.unwrap();
+        let of_manifest = inspect(&source, Listing::default(), &published.manifest)
+            .await
+            .unwrap();
         assert_eq!(of_manifest.targets, of_index.targets);
     }
 
@@ -276,13 +288,13 @@ mod tests {
         let index = Index::new(None, vec![image.descriptor(), gone.clone()]);
         let index = Manifest::from_index(index).unwrap();
         let source: Arc<dyn Source> = Arc::new(memory);
-        let shown = inspect(&source, &index).await.unwrap();
+        let shown = inspect(&source, Listing::default(), &index).await.unwrap();
         assert_eq!((shown.name, shown.size), (None, None));
         let platform = shown.targets[0].platform.as_ref().unwrap().to_string();
         assert_eq!(platform, "linux/arm64");
         assert!(shown.targets[0].is_there && !shown.targets[1].is_there);
         assert_eq!(shown.targets[1].digest, gone.digest);
-        let single = inspect(&source, &image).await.unwrap();
+        let single = inspect(&source, Listing::default(), &image).await.unwrap();
         assert_eq!(single.created.as_deref(), Some("2026-01-02T03:04:05Z"));
         let platform = single.targets[0].platform.as_ref().unwrap().to_string();
         assert_eq!(platform, "linux/arm64");
@@ -309,7 +321,7 @@ mod tests {
         let index = Index::new(None, vec![attestation, listed("linux/amd64")]);
         let index = Manifest::from_index(index).unwrap();
         let source: Arc<dyn Source> = Arc::new(memory);
-        let shown = inspect(&source, &index).await.unwrap();
+        let shown = inspect(&source, Listing::default(), &index).await.unwrap();
         let platforms = shown.targets.iter().map(|target| target.platform.clone());
         let expected = platform::parse("linux/amd64").ok();
         assert_eq!(platforms.collect::<Vec<_>>(), [expected]);

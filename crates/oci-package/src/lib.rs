@@ -66,6 +66,7 @@
 //! | What is about it, and about that? | [`referrer_tree`] |
 //! | What does a release page show? | [`inspect`] → [`Inspection`] |
 //! | Is it what lies in a directory? | [`compare`] |
+//! | Do tag, index, manifest and config agree? | [`check`], [`conflicts`] |
 //! | Under which tag? | [`ReleaseTag`], [`tag`], [`repository_name`] |
 //! | Who sends it, and what if others do too? | [`publish`], [`plan`], [`assemble`], [`float()`] |
 //! | Who edits an index? | [`add`], [`remove`]; [`listed`] finds what is in one, [`Taken`] what goes along |
@@ -75,6 +76,7 @@
 //! This crate runs no process, prints nothing, and reads no environment and no clock; what happens is told to an
 //! [`Observer`].
 
+mod agreement;
 pub mod annotation;
 mod artifact;
 mod choose;
@@ -99,6 +101,7 @@ pub mod tag;
 mod target;
 mod tree;
 
+pub use agreement::{Conflict, Listing, Statement, check, conflicts};
 pub use artifact::{Artifact, MAX_LAYERS, PackOptions, check_annotations, pack};
 pub use choose::{Machine, Wanted, choose, fallback_tags, find, find_listed};
 pub use comparison::{Comparison, compare};
@@ -110,7 +113,7 @@ pub use error::{Error, Result};
 pub use index::{Entry, PackageIndex};
 pub use inspection::{InspectedFile, InspectedTarget, Inspection, inspect};
 pub use kind::{Kind, UnknownKind};
-pub use name::{NameTemplate, repository_name};
+pub use name::{NameTemplate, is_package_name, repository_name};
 pub use package::{Build, File, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
 pub use release::{

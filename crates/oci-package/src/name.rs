@@ -9,6 +9,7 @@ use std::str::FromStr;
 use leon::Template;
 use oci_registry::{ErrorKind, FileName, RepositoryName};
 use snafu::{ResultExt, Snafu};
+use unicode_ident::{is_xid_continue, is_xid_start};
 
 use crate::error::Failure;
 use crate::kind::Kind;
@@ -275,6 +276,15 @@ pub fn repository_name(package: &str) -> crate::Result<RepositoryName> {
     Ok(name.with_context(|_| NameRepositorySnafu { package })?)
 }
 
+/// Whether cargo accepts the name of a package: Unicode letters, digits, `-` and `_`, and no digit first.
+pub fn is_package_name(name: &str) -> bool {
+    let is_first = |character| character == '_' || is_xid_start(character);
+    name.starts_with(is_first)
+        && name
+            .chars()
+            .all(|character| character == '-' || is_xid_continue(character))
+}
+
 /// The first two items that have the same key.
 pub(crate) fn first_clash<T>(items: &[T], key: impl Fn(&T) -> String) -> Option<(&T, &T)> {
     let mut seen = std::collections::BTreeMap::new();
@@ -405,6 +415,26 @@ mod tests {
             let error = repository_name(name).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.help()[0].contains("`repository` in `[package.metadata.oci]`"));
+        }
+    }
+
+    #[test]
+    fn package_names_are_those_that_cargo_accepts() {
+        for name in ["widgets", "a", "_a", "a-b_c1", "größe", "CamelCase"] {
+            assert!(is_package_name(name), "{name}");
+        }
+        for name in [
+            "",
+            "a b",
+            "1a",
+            "-a",
+            "ripgrep 14.0.0 (registry+https://a.b)",
+            "a\n",
+            "a/b",
+            "a.b",
+            "a\u{202e}",
+        ] {
+            assert!(!is_package_name(name), "{name:?}");
         }
     }
 

@@ -229,6 +229,19 @@ pub(crate) fn with_libc(platform: Platform, libc: Option<Libc>) -> Platform {
     }
 }
 
+/// The canonical form of a platform: without a variant that its architecture implies, features sorted.
+pub(crate) fn normal(mut platform: Platform) -> Platform {
+    let is_implied = |variant: &mut String| {
+        matches!(
+            (platform.architecture.as_str(), variant.as_str()),
+            ("arm64", "v8") | ("amd64", "v1")
+        )
+    };
+    platform.variant.take_if(is_implied);
+    platform.os_features.sort();
+    platform
+}
+
 /// rustc's words in Go's.
 fn translate(triple: &str, cfg: &TargetCfg) -> Platform {
     let os = match (cfg.os.as_str(), cfg.env.as_str(), cfg.arch.as_str()) {

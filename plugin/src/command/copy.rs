@@ -253,6 +253,7 @@ impl Copying {
             place,
             identifier,
             manifest,
+            ..
         } = self.lookup.find(asked).await?;
         // One manifest of an index is not what the index's tag names.
         let kept = match identifier {

@@ -44,7 +44,8 @@ impl PluginCommand for Inspect {
     fn extra_description(&self) -> &'static str {
         "What the annotations say; where they are silent, what the labels of an image say. `targets` has a row for \
          each manifest of an index, and for a manifest one for itself: its `target`, `platform` and `size`, the lowest \
-         `glibc` that it runs with, and its `reference` and `digest`. A repository without tag and digest means its highest \
+         `glibc` that it runs with, and its `reference` and `digest`. If tag, index, manifest and config of a package state \
+         different facts, `conflicts` lists them. A repository without tag and digest means its highest \
          release."
     }
 
@@ -104,7 +105,8 @@ impl Release {
         let asked = self.lookup.locate(asked).await?;
         let found = self.lookup.find(&asked).await?;
         let source = found.place.cached_by(self.cache.as_ref());
-        let said = oci_package::inspect(&source, &found.manifest).await;
+        let listing = found.listing(&asked);
+        let said = oci_package::inspect(&source, listing, &found.manifest).await;
         let said = said.map_err(|error| error.at(asked.span))?;
         Ok(value::release(&found.place, &said, self.span))
     }

@@ -147,9 +147,13 @@ impl Pulling {
     async fn pull(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
         let asked = self.lookup.locate(asked).await?;
         let at = asked.span;
+        let found = self.lookup.find(&asked).await?;
+        let source = &**found.place.content();
+        let agreed = oci_package::check(source, found.listing(&asked), &found.manifest).await;
+        agreed.map_err(|error| error.at(at))?;
         let Found {
             place, manifest, ..
-        } = self.lookup.find(&asked).await?;
+        } = found;
         let name = place.reference(manifest.digest().clone());
         let files = oci_package::files(&manifest).map_err(|error| error.at(at))?;
         if files.is_empty() {

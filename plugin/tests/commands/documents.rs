@@ -94,6 +94,42 @@ pub(crate) async fn release(layout: Layout) {
 }
 
 #[test]
+fn tables_escape_characters_that_change_direction() {
+    let directory = Directory::new("direction");
+    let description = "a\u{202e}b\u{1b}[31m\nc";
+    directory.layout("widgets", async |layout| {
+        let stated = annotations(&[
+            ("dev.cargo-oci.target", "x\u{2066}y"),
+            ("org.opencontainers.image.title", "wid\u{200f}gets"),
+            ("org.opencontainers.image.description", description),
+        ]);
+        let layers = vec![layer("widgets-1.0.0", "bin", "a program")];
+        let packed = Packed::new(PACKAGE_TARGET.into(), Blob::empty(), layers, stated).unwrap();
+        let manifest = push(&layout, packed).await;
+        layout
+            .tag(&manifest, &"1.0.0".parse().unwrap())
+            .await
+            .unwrap();
+    });
+    let mut shell = directory.shell();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let shown = "a\\u{202e}b\\u{1b}[31m\nc";
+    let page = eval_in(&mut shell, "oci inspect oci:widgets:1.0.0").unwrap();
+    assert_eq!(text(cell(&page, "name")), "wid\\u{200f}gets");
+    assert_eq!(text(cell(&page, "description")), shown);
+    assert_eq!(texts(cell(&page, "targets"), "target"), ["x\\u{2066}y"]);
+    let tags = eval_in(&mut shell, "oci tags oci:widgets --long").unwrap();
+    let tag = &tags.as_list().unwrap()[0];
+    let stated = cell(tag, "annotations");
+    let key = "org.opencontainers.image.description";
+    assert_eq!(text(cell(stated, key)), shown);
+    let targets = cell(tag, "targets").as_list().unwrap();
+    assert_eq!(text(&targets[0]), "x\\u{2066}y");
+    let raw = eval_in(&mut shell, "oci manifest oci:widgets:1.0.0 --raw").unwrap();
+    assert!(text(&raw).contains('\u{202e}'), "a document is exact");
+}
+
+#[test]
 fn an_index_is_the_document_as_it_is() {
     let directory = Directory::new("index");
     directory.layout("widgets", release);

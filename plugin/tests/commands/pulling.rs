@@ -1,10 +1,13 @@
 //! `oci pull`: files of layers and of archives, all of them and some.
 
+use nu_protocol::Value;
 use oci_package::{Kind, annotation};
-use oci_registry::{Annotations, Blob, Bundled, Digest, Layout, MediaType, Packed, Target, bundle};
+use oci_registry::{
+    Annotations, Blob, Bundled, Digest, Layout, MediaType, Packed, Source as _, Tag, Target, bundle,
+};
 
 use crate::documents::{annotations, layer, push, release};
-use crate::{Directory, columns, eval_in, texts};
+use crate::{Directory, cell, columns, eval_in, texts};
 
 #[test]
 fn a_pull_is_a_row_for_each_file() {
@@ -44,6 +47,31 @@ fn a_pull_is_a_row_for_each_file() {
             .to_string_lossy()
             .starts_with(".partial")
     }));
+}
+
+#[test]
+fn pull_of_release_under_other_version_is_refused() {
+    let directory = Directory::new("pull-other-version");
+    directory.layout("widgets", async |layout| {
+        release(layout.clone()).await;
+        let index = layout
+            .manifest(&"1.0.0".parse::<Tag>().unwrap().into())
+            .await;
+        let tag = "2.0.0".parse().unwrap();
+        layout.tag(&index.unwrap(), &tag).await.unwrap();
+    });
+    let mut shell = directory.shell();
+    let pull = "oci pull oci:widgets:2.0.0 --target x86_64-unknown-linux-musl --output out";
+    let error = eval_in(&mut shell, pull).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("oci::mismatch"));
+    let conflict = "the version is `2.0.0` in the tag and `1.0.0` in the index";
+    assert!(error.msg.contains(conflict), "{}", error.msg);
+    assert!(!directory.0.join("out").exists());
+    let page = eval_in(&mut shell, "oci inspect oci:widgets:2.0.0").unwrap();
+    assert_eq!(
+        cell(&page, "conflicts").as_list().unwrap(),
+        [Value::test_string(conflict)]
+    );
 }
 
 #[test]

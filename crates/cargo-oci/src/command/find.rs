@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use futures_util::TryStreamExt;
 use oci_package::platform::{HOST_TUPLE, target_name};
-use oci_package::{GlibcVersion, Machine, Wanted, tag};
+use oci_package::{GlibcVersion, Listing, Machine, Wanted, tag};
 use oci_registry::{Digest, ErrorKind, Identifier, Location, Manifest, Platform, Source, Tag};
 use semver::Version;
 
@@ -52,8 +52,8 @@ pub(crate) async fn target(text: &str) -> Wanted {
     Wanted::Target(target_name(text, &host))
 }
 
-/// The manifest that was asked for, else the best for this machine: what needs a newer glibc than it has gives way to
-/// what needs none. With it the digest of the index that lists it, when it was found there.
+/// Finds the manifest that was requested, else the best for this machine, and checks that its documents agree. Returns the
+/// digest of the index as well, if the manifest was selected in one.
 pub(crate) async fn for_use(
     source: &dyn Source,
     location: &Location,
@@ -69,7 +69,11 @@ pub(crate) async fn for_use(
     let mut refusal = None;
     for wanted in &candidates {
         match oci_package::find_listed(source, root, wanted).await {
-            Ok((found, index)) => return Ok((found, index.map(|index| index.digest().clone()))),
+            Ok((found, index)) => {
+                let listing = Listing::new(location, root).within(index.as_ref());
+                oci_package::check(source, listing, &found).await?;
+                return Ok((found, index.map(|index| index.digest().clone())));
+            }
             Err(error) => {
                 let error = Error::from(error);
                 if !error.is_not_found() {
@@ -102,6 +106,17 @@ pub(crate) async fn manifest(
     root: &Identifier,
     wanted: Option<&Wanted>,
 ) -> Result<Manifest, Error> {
+    let (found, _) = listed(source, location, root, wanted).await?;
+    Ok(found)
+}
+
+/// [`manifest`], and the index in which it was selected.
+pub(crate) async fn listed(
+    source: &dyn Source,
+    location: &Location,
+    root: &Identifier,
+    wanted: Option<&Wanted>,
+) -> Result<(Manifest, Option<Manifest>), Error> {
     match fetch(source, root, wanted).await {
         Err(error) => Err(missing::explain(source, location, error).await),
         found => found,
@@ -112,10 +127,10 @@ async fn fetch(
     source: &dyn Source,
     root: &Identifier,
     wanted: Option<&Wanted>,
-) -> Result<Manifest, Error> {
+) -> Result<(Manifest, Option<Manifest>), Error> {
     Ok(match wanted {
-        Some(wanted) => oci_package::find(source, root, wanted).await?,
-        None => source.manifest(root).await?,
+        Some(wanted) => oci_package::find_listed(source, root, wanted).await?,
+        None => (source.manifest(root).await?, None),
     })
 }
 

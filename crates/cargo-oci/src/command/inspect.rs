@@ -1,7 +1,7 @@
 //! `cargo oci inspect`: what a release page would show.
 
 use clap::Args;
-use oci_package::{InspectedFile, InspectedTarget, Inspection, Libc};
+use oci_package::{InspectedFile, InspectedTarget, Inspection, Libc, Listing};
 use oci_registry::{Cache, Location, LocationText, escape};
 
 use super::find::{self, Selector};
@@ -45,8 +45,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     };
     let root = find::root(&*source, &reference).await?;
     let wanted = flags.selector.wanted().await;
-    let manifest = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
-    let inspection = oci_package::inspect(&source, &manifest).await?;
+    let (manifest, index) =
+        find::listed(&*source, &reference, &root, wanted.as_ref()).await?;
+    let listing = Listing::new(&reference, &root).within(index.as_ref());
+    let inspection = oci_package::inspect(&source, listing, &manifest).await?;
     if session.reporter.is_json() {
         let finding = Finding::inspection(&reference, &inspection);
         session.reporter.found(&finding);
@@ -95,6 +97,8 @@ fn page(asked: &Location, name: &Location, inspection: &Inspection) -> String {
     for target in &inspection.targets {
         lines.push(String::new());
         lines.push(heading(target));
+        let conflicts = target.conflicts.iter();
+        lines.extend(conflicts.map(|conflict| format!("  conflict: {conflict}")));
         lines.extend(files(&target.files));
     }
     lines.join("\n")
@@ -187,7 +191,7 @@ mod tests {
         let published = published.expect("memory takes it");
         let index = published.tags[0].index.clone().expect("an index");
         let source: Arc<dyn Source> = Arc::new(memory);
-        let inspection = oci_package::inspect(&source, &index).await;
+        let inspection = oci_package::inspect(&source, Listing::default(), &index).await;
         let inspection = inspection.expect("all is there");
         let asked = Location::Registry("a.b/widgets:1.2.3".parse().expect("a reference"));
         let name = asked.with(index.digest().clone());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use oci_package::{Comparison, PackageFile};
+use oci_package::{Comparison, Listing, PackageFile};
 use oci_registry::{
     Descriptor, ErrorKind, Identifier, Location, LocationText, Manifest, Source, VerifyEvent,
     VerifyOptions,
@@ -20,9 +20,10 @@ use crate::session::Session;
 
 /// Check every digest of an artifact, and files against it
 ///
-/// Reads all that the artifact is made of, and compares digests, sizes and media types; everything that is wrong is named,
-/// and ends with exit code 7. With a directory, its files are compared with those of the artifact, for this machine unless
-/// another target is chosen, under the names that `pull` gives them or under their titles.
+/// Reads the whole artifact and compares digests, sizes and media types. Name, version and target of a package must be
+/// the same in its tag, index, manifest and config. Everything that is wrong is named, and the exit code is 7. With a
+/// directory, its files are compared with those of the artifact, for this machine unless another target is chosen,
+/// under the names that `pull` gives them or under their titles.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci verify ghcr.io/acme/widgets:1.2.3\n  cargo oci verify ghcr.io/acme/widgets:1.2.3 ~/.cargo/bin\n  cargo oci verify oci-archive:backup.tar:1.2.3"
@@ -60,14 +61,15 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         return Err(Error::usage(message).help(help));
     }
     let source = session.source(&reference).await?;
-    let root = find::root(&*source, &reference).await?;
+    let named = find::root(&*source, &reference).await?;
     let wanted = flags.selector.wanted().await;
-    let root = match &wanted {
+    let (root, index) = match &wanted {
         Some(_) => {
-            let chosen = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
-            Identifier::Digest(chosen.digest().clone())
+            let wanted = wanted.as_ref();
+            let (chosen, index) = find::listed(&*source, &reference, &named, wanted).await?;
+            (Identifier::Digest(chosen.digest().clone()), index)
         }
-        None => root,
+        None => (named.clone(), None),
     };
     let reporter = session.reporter;
     let name = |piece: &Descriptor| {
@@ -75,17 +77,18 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let title = title.map_or_else(String::new, |title| format!("{title}, "));
         format!("{title}{}", piece.digest)
     };
+    let wrong = |piece: &Descriptor, message: String| {
+        reporter.status("Wrong", format_args!("{}: {message}", name(piece)));
+        reporter.found(&Finding::Wrong {
+            reference: reference.with(piece.digest.clone()).to_string(),
+            title: piece.annotation(oci_package::annotation::TITLE),
+            message,
+            size: piece.size,
+            digest: &piece.digest,
+        });
+    };
     let observer = |event: VerifyEvent<'_>| match event {
-        VerifyEvent::Wrong(piece, error) => {
-            reporter.status("Wrong", format_args!("{}: {error}", name(piece)));
-            reporter.found(&Finding::Wrong {
-                reference: reference.with(piece.digest.clone()).to_string(),
-                title: piece.annotation(oci_package::annotation::TITLE),
-                message: error.to_string(),
-                size: piece.size,
-                digest: &piece.digest,
-            });
-        }
+        VerifyEvent::Wrong(piece, error) => wrong(piece, error.to_string()),
         VerifyEvent::Skipped(piece) => {
             let why = "it is not there, and is a layer that may not be passed on";
             reporter.status("Skipped", format_args!("{}: {why}", name(piece)));
@@ -103,6 +106,22 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         Err(error) => return Err(missing::explain_source(&*source, &reference, error).await),
     };
     let digest = verified.manifest.digest();
+    let listing = Listing::new(&reference, &named).within(index.as_ref());
+    let conflicts = oci_package::conflicts(&*source, listing, &verified.manifest).await?;
+    for (manifest, conflict) in &conflicts {
+        wrong(manifest, conflict.to_string());
+    }
+    if !conflicts.is_empty() {
+        let name = reference.with(root);
+        let count = plural(conflicts.len(), "fact");
+        return Err(Error::new(
+            ErrorKind::Mismatch,
+            format!("the documents of `{name}` disagree about {count}"),
+        )
+        .help(format!(
+            "`cargo oci inspect {name}` shows them with the targets"
+        )));
+    }
     reporter.status(
         "Verified",
         format_args!(

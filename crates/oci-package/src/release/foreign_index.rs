@@ -198,22 +198,13 @@ fn stands_for(one: &Descriptor, other: &Descriptor) -> bool {
     let key = |entry: &Descriptor| {
         let platform = entry.platform.clone().filter(platform::is_known)?;
         let target = entry.annotation(annotation::TARGET).map(str::to_owned);
-        Some((normal(platform), target, entry.artifact_type.clone()))
+        Some((
+            platform::normal(platform),
+            target,
+            entry.artifact_type.clone(),
+        ))
     };
     matches!((key(one), key(other)), (Some(one), Some(other)) if one == other)
-}
-
-/// A platform in the one form of the several that mean the same.
-fn normal(mut platform: Platform) -> Platform {
-    let is_implied = |variant: &mut String| {
-        matches!(
-            (platform.architecture.as_str(), variant.as_str()),
-            ("arm64", "v8") | ("amd64", "v1")
-        )
-    };
-    platform.variant.take_if(is_implied);
-    platform.os_features.sort();
-    platform
 }
 
 /// What names a manifest in an index of anybody's.

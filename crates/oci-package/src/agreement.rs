@@ -1,0 +1,394 @@
+//! Agreement of the documents that describe one package: tag, index, index entry, manifest and config.
+//!
+//! Each document repeats facts of another one, and a reader selects by one document and shows or records another. So a
+//! fact must have the same value in every document that states it. What a document does not state contradicts nothing.
+//! Artifacts that are not packages are not compared.
+
+use std::fmt;
+
+use oci_registry::{
+    Descriptor, Digest, ErrorKind, Identifier, Location, Manifest, Optional as _, Platform, Source,
+    Tag, escape,
+};
+use snafu::{ResultExt, Snafu, ensure};
+
+use crate::config::{self, Config};
+use crate::error::Failure;
+use crate::index::PackageIndex;
+use crate::platform::{self, Libc};
+use crate::target::PackageTarget;
+use crate::{annotation, concurrent, media, tag};
+
+/// Most entries of an index whose manifests are read.
+pub(crate) const MAX_ENTRIES: usize = 256;
+
+/// Most manifests that are read at the same time.
+pub(crate) const READS_AT_ONCE: usize = 8;
+
+/// Most characters of a value in a message.
+const MAX_VALUE: usize = 200;
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to read `{name}`"))]
+    ReadManifest {
+        name: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("failed to read the config of `{name}`"))]
+    ReadConfig {
+        name: String,
+        source: oci_registry::Error,
+    },
+    #[snafu(display("refused `{name}`: {}", list(conflicts)))]
+    Disagree {
+        name: String,
+        conflicts: Vec<Conflict>,
+    },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::ReadManifest { source, .. } | Self::ReadConfig { source, .. } => source.kind(),
+            Self::Disagree { .. } => ErrorKind::Mismatch,
+        }
+    }
+
+    fn registry_error(&self) -> Option<&oci_registry::Error> {
+        match self {
+            Self::ReadManifest { source, .. } | Self::ReadConfig { source, .. } => Some(source),
+            Self::Disagree { .. } => None,
+        }
+    }
+}
+
+fn list(conflicts: &[Conflict]) -> String {
+    let conflicts: Vec<_> = conflicts.iter().map(ToString::to_string).collect();
+    conflicts.join("; ")
+}
+
+/// Tag and index that led to a manifest.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Listing<'a> {
+    /// The tag that was requested. A tag that is not a version states nothing.
+    pub tag: Option<&'a Tag>,
+    /// The index in which the manifest was selected.
+    pub index: Option<&'a Manifest>,
+}
+
+impl<'a> Listing<'a> {
+    /// Returns the listing of what `identifier` names at a location. The tag in `REPOSITORY:TAG@DIGEST` counts.
+    pub fn new(location: &'a Location, identifier: &'a Identifier) -> Self {
+        let tag = match (identifier, location) {
+            (Identifier::Tag(tag), _) => Some(tag),
+            (Identifier::Digest(_), Location::Registry(reference)) => reference.tag(),
+            (Identifier::Digest(_), _) => None,
+        };
+        Self { tag, index: None }
+    }
+
+    /// The same tag, and the index in which a manifest was selected.
+    #[must_use]
+    pub fn within(self, index: Option<&'a Manifest>) -> Self {
+        Self { index, ..self }
+    }
+}
+
+/// A disagreement of two documents of a package.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Conflict {
+    /// Two documents state different values of a fact.
+    Fact {
+        /// Name of the fact: `name`, `version`, `target`, `platform`, `libc` or `glibc`.
+        fact: &'static str,
+        /// The two documents, and their values.
+        stated: [Statement; 2],
+    },
+    /// An index has two manifests for one target.
+    Duplicate {
+        /// The target triple.
+        target: String,
+        /// Digests of the manifests, in the order of the index.
+        manifests: [Digest; 2],
+    },
+}
+
+/// Value of a fact in one document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Statement {
+    /// The document: `tag`, `index`, `index entry`, `manifest` or `config`.
+    pub document: &'static str,
+    /// The value.
+    pub value: String,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fact { fact, stated } => {
+                let [one, other] = stated;
+                write!(f, "the {fact} is {one} and {other}")
+            }
+            Self::Duplicate { target, manifests } => {
+                let (target, [one, other]) = (escape(target, MAX_VALUE), manifests);
+                write!(
+                    f,
+                    "the index has two entries for `{target}`, {one} and {other}"
+                )
+            }
+        }
+    }
+}
+
+impl fmt::Display for Statement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = escape(&self.value, MAX_VALUE);
+        write!(f, "`{value}` in the {}", self.document)
+    }
+}
+
+/// Checks that a manifest agrees with its config, and with the tag and the index that led to it.
+///
+/// # Errors
+///
+/// [`ErrorKind::Mismatch`] if two of them state different values of a fact, or the index has another manifest for the same
+/// target; otherwise the source's error. A config that is missing states nothing.
+pub async fn check(
+    source: &dyn Source,
+    listing: Listing<'_>,
+    manifest: &Manifest,
+) -> crate::Result<()> {
+    let conflicts = of_manifest(source, listing, manifest).await?;
+    ensure!(
+        conflicts.is_empty(),
+        DisagreeSnafu {
+            name: source.describe(&manifest.digest().clone().into()),
+            conflicts
+        }
+    );
+    Ok(())
+}
+
+/// Returns the disagreements of a manifest or, of an index, of the manifests in it, each with the manifest's descriptor.
+/// At most 256 entries are read.
+///
+/// # Errors
+///
+/// The source's error. Manifests and configs that are missing state nothing.
+pub async fn conflicts(
+    source: &dyn Source,
+    listing: Listing<'_>,
+    manifest: &Manifest,
+) -> crate::Result<Vec<(Descriptor, Conflict)>> {
+    let described = async |listing, manifest: &Manifest| {
+        let conflicts = of_manifest(source, listing, manifest).await?;
+        let conflicts = conflicts.into_iter();
+        Ok(conflicts
+            .map(|conflict| (manifest.descriptor(), conflict))
+            .collect())
+    };
+    let Some(index) = manifest.as_index() else {
+        return described(listing, manifest).await;
+    };
+    let entries = index.manifests.iter().take(MAX_ENTRIES);
+    let entries = entries.filter(|entry| !entry.media_type.is_index());
+    let reads = entries.map(async |entry| {
+        let identifier = Identifier::Digest(entry.digest.clone());
+        let read = source.manifest(&identifier).await.optional();
+        let read = read.with_context(|_| ReadManifestSnafu {
+            name: source.describe(&identifier),
+        })?;
+        match read {
+            Some(found) => described(listing.within(Some(manifest)), &found).await,
+            None => Ok(Vec::new()),
+        }
+    });
+    let found = concurrent::all(READS_AT_ONCE, reads.collect()).await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// Returns the disagreements of a manifest with its config and with what led to it.
+pub(crate) async fn of_manifest(
+    source: &dyn Source,
+    listing: Listing<'_>,
+    manifest: &Manifest,
+) -> crate::Result<Vec<Conflict>> {
+    let Some(package) = PackageTarget::read(manifest) else {
+        return Ok(Vec::new());
+    };
+    let config = config(source, manifest).await?;
+    let index = listing
+        .index
+        .filter(|index| PackageIndex::read(index).is_some());
+    let entries = listing
+        .index
+        .and_then(Manifest::as_index)
+        .map_or(&[][..], |index| &index.manifests);
+    let own = entries
+        .iter()
+        .filter(|entry| entry.digest == *manifest.digest());
+    let facts: Vec<_> = listing
+        .tag
+        .map(Facts::of_tag)
+        .into_iter()
+        .chain(index.map(Facts::of_index))
+        .chain(own.map(Facts::of_entry))
+        .chain([Facts::of_manifest(manifest)])
+        .chain(config.as_ref().map(Facts::of_config))
+        .collect();
+    let duplicate = duplicate(entries, &package.target);
+    Ok(duplicate.into_iter().chain(disagreements(&facts)).collect())
+}
+
+/// The first two entries for a target that are different manifests.
+fn duplicate(entries: &[Descriptor], target: &str) -> Option<Conflict> {
+    let mut same = entries
+        .iter()
+        .filter(|entry| entry.annotation(annotation::TARGET) == Some(target));
+    let first = same.next()?;
+    let second = same.find(|entry| entry.digest != first.digest)?;
+    Some(Conflict::Duplicate {
+        target: target.to_owned(),
+        manifests: [first.digest.clone(), second.digest.clone()],
+    })
+}
+
+/// For each fact, the first two documents that state different values.
+fn disagreements(facts: &[Facts]) -> impl Iterator<Item = Conflict> {
+    FACTS.iter().enumerate().filter_map(move |(at, fact)| {
+        let mut stated = facts.iter().filter_map(|document| {
+            Some(Statement {
+                document: document.document,
+                value: document.values[at].clone()?,
+            })
+        });
+        let first = stated.next()?;
+        let other = stated.find(|other| other.value != first.value)?;
+        Some(Conflict::Fact {
+            fact,
+            stated: [first, other],
+        })
+    })
+}
+
+/// The facts that are compared, in the order of [`Facts::values`].
+const FACTS: [&str; 6] = ["name", "version", "target", "platform", "libc", "glibc"];
+
+/// Facts that one document states.
+struct Facts {
+    document: &'static str,
+    values: [Option<String>; FACTS.len()],
+}
+
+impl Facts {
+    fn of_tag(tag: &Tag) -> Self {
+        let (version, target) = tag::split(tag);
+        let version = version.parse().ok().as_ref().and_then(tag::version);
+        Self {
+            document: "tag",
+            values: [
+                None,
+                version.map(|version| version.to_string()),
+                target.map(str::to_owned),
+                None,
+                None,
+                None,
+            ],
+        }
+    }
+
+    fn of_index(index: &Manifest) -> Self {
+        let stated = |key: &str| index.annotations().get(key).cloned();
+        Self {
+            document: "index",
+            values: [
+                stated(annotation::TITLE),
+                stated(annotation::VERSION),
+                None,
+                None,
+                None,
+                None,
+            ],
+        }
+    }
+
+    fn of_entry(entry: &Descriptor) -> Self {
+        let stated = |key| entry.annotation(key).map(str::to_owned);
+        let target = stated(annotation::TARGET);
+        let platform = entry.platform.clone();
+        let platform = platform.filter(platform::is_known);
+        // Other tools leave `os.features` out, so its absence says "static" only in an entry of a package.
+        let is_linux = |platform: &&Platform| platform.os == "linux" && target.is_some();
+        let libc = platform.as_ref().filter(is_linux).map(Libc::of_platform);
+        Self {
+            document: "index entry",
+            values: [
+                None,
+                None,
+                target,
+                platform.map(shown),
+                libc.map(|libc| libc.to_string()),
+                stated(annotation::GLIBC),
+            ],
+        }
+    }
+
+    fn of_manifest(manifest: &Manifest) -> Self {
+        let stated = |key: &str| manifest.annotations().get(key).cloned();
+        let platform = stated(annotation::PLATFORM);
+        let libc = stated(annotation::LIBC).filter(|word| Libc::from_word(word).is_some());
+        Self {
+            document: "manifest",
+            values: [
+                stated(annotation::TITLE),
+                stated(annotation::VERSION),
+                stated(annotation::TARGET),
+                platform.map(|text| platform::parse(&text).map_or(text, shown)),
+                libc,
+                stated(annotation::GLIBC),
+            ],
+        }
+    }
+
+    fn of_config(config: &Config) -> Self {
+        Self {
+            document: "config",
+            values: [
+                Some(config.name.clone()),
+                Some(config.version.clone()),
+                Some(config.target.clone()),
+                None,
+                None,
+                None,
+            ],
+        }
+    }
+}
+
+/// A platform as it is compared.
+fn shown(platform: Platform) -> String {
+    platform::normal(platform).to_string()
+}
+
+/// The config of a package; `None` if it is missing or of another kind.
+async fn config(source: &dyn Source, manifest: &Manifest) -> crate::Result<Option<Config>> {
+    let config = manifest.as_image().map(|image| &image.config);
+    let Some(config) = config.filter(|config| config.media_type == media::CONFIG) else {
+        return Ok(None);
+    };
+    let context = || ReadConfigSnafu {
+        name: source.describe(&manifest.digest().clone().into()),
+    };
+    let blob = source.blob(config).await.optional();
+    let Some(blob) = blob.with_context(|_| context())? else {
+        return Ok(None);
+    };
+    let bytes = blob.read_to_end(config::MAX_SIZE).await;
+    Ok(Config::parse(&bytes.with_context(|_| context())?).ok())
+}
+
+#[cfg(test)]
+mod tests;
