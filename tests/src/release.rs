@@ -85,6 +85,28 @@ pub fn layer(name: &str) -> Vec<u8> {
     [&header[..], &[0; 1024]].concat()
 }
 
+/// Stores a blob in a layout, and returns its descriptor.
+fn store(layout: &Path, media_type: &str, bytes: &[u8]) -> Value {
+    let digest = sha256(bytes);
+    let path = layout.join("blobs").join(digest.replace(':', "/"));
+    fs::create_dir_all(path.parent().expect("a directory for blobs")).expect("it is made");
+    fs::write(path, bytes).expect("a blob");
+    json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
+}
+
+/// Stores a manifest in a layout that has no other, under a tag. Returns its digest.
+fn store_tagged(layout: &Path, manifest: &Value, tag: &str) -> String {
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let mut entry = store(layout, media_type, manifest.to_string().as_bytes());
+    let digest = entry["digest"].as_str().unwrap_or_default().to_owned();
+    entry["annotations"] = json!({"org.opencontainers.image.ref.name": tag});
+    let index = json!({"schemaVersion": 2, "manifests": [entry]});
+    fs::write(layout.join("index.json"), index.to_string()).expect("an index");
+    let marker = json!({"imageLayoutVersion": "1.0.0"});
+    fs::write(layout.join("oci-layout"), marker.to_string()).expect("a marker");
+    digest
+}
+
 /// Writes a layout that holds an image of two layers under the tag `1.0`; the digest of its manifest.
 ///
 /// # Panics
@@ -92,34 +114,52 @@ pub fn layer(name: &str) -> Vec<u8> {
 /// If it cannot be written.
 #[must_use]
 pub fn image_layout(directory: &Path) -> String {
-    let blobs = directory.join("blobs/sha256");
-    fs::create_dir_all(&blobs).expect("a directory for blobs");
-    let store = |media_type: &str, bytes: &[u8]| -> Value {
-        let digest = sha256(bytes);
-        let name = digest.trim_start_matches("sha256:");
-        fs::write(blobs.join(name), bytes).expect("a blob");
-        json!({"mediaType": media_type, "digest": digest, "size": bytes.len()})
-    };
     let layers = ["one", "two"].map(layer);
     let config = json!({
         "architecture": "amd64", "os": "linux", "config": {"Labels": {"org.example": "x"}},
         "rootfs": {"type": "layers", "diff_ids": layers.each_ref().map(|layer| sha256(layer))},
     });
+    let config_type = "application/vnd.oci.image.config.v1+json";
+    let layer_type = "application/vnd.oci.image.layer.v1.tar";
     let manifest = json!({
         "schemaVersion": 2,
         "mediaType": "application/vnd.oci.image.manifest.v1+json",
-        "config": store("application/vnd.oci.image.config.v1+json", config.to_string().as_bytes()),
-        "layers": layers.map(|layer| store("application/vnd.oci.image.layer.v1.tar", &layer)),
+        "config": store(directory, config_type, config.to_string().as_bytes()),
+        "layers": layers.map(|layer| store(directory, layer_type, &layer)),
     });
-    let mut entry = store(
-        "application/vnd.oci.image.manifest.v1+json",
-        manifest.to_string().as_bytes(),
-    );
-    let digest = entry["digest"].as_str().unwrap_or_default().to_owned();
-    entry["annotations"] = json!({"org.opencontainers.image.ref.name": "1.0"});
-    let index = json!({"schemaVersion": 2, "manifests": [entry]});
-    fs::write(directory.join("index.json"), index.to_string()).expect("an index");
-    let marker = json!({"imageLayoutVersion": "1.0.0"});
-    fs::write(directory.join("oci-layout"), marker.to_string()).expect("a marker");
-    digest
+    store_tagged(directory, &manifest, "1.0")
+}
+
+/// Writes a layout that holds a package for one target under a tag, with any name, version and file name. Returns the
+/// digest of its manifest.
+///
+/// # Panics
+///
+/// If it cannot be written.
+pub fn package_layout(
+    directory: &Path,
+    tag: &str,
+    name: &str,
+    version: &str,
+    file: &str,
+) -> String {
+    let mut layer = store(directory, "application/vnd.cargo-oci.bin", b"#!/bin/sh\n");
+    layer["annotations"] = json!({
+        "org.opencontainers.image.title": "program",
+        "dev.cargo-oci.file": file,
+        "dev.cargo-oci.kind": "bin",
+    });
+    let manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "artifactType": "application/vnd.cargo-oci.package-target.v1",
+        "config": store(directory, "application/vnd.oci.empty.v1+json", b"{}"),
+        "layers": [layer],
+        "annotations": {
+            "org.opencontainers.image.title": name,
+            "org.opencontainers.image.version": version,
+            "dev.cargo-oci.target": ARM,
+        },
+    });
+    store_tagged(directory, &manifest, tag)
 }

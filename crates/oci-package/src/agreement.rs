@@ -80,10 +80,9 @@ pub struct Listing<'a> {
 impl<'a> Listing<'a> {
     /// Returns the listing of what `identifier` names at a location. The tag in `REPOSITORY:TAG@DIGEST` counts.
     pub fn new(location: &'a Location, identifier: &'a Identifier) -> Self {
-        let tag = match (identifier, location) {
-            (Identifier::Tag(tag), _) => Some(tag),
-            (Identifier::Digest(_), Location::Registry(reference)) => reference.tag(),
-            (Identifier::Digest(_), _) => None,
+        let tag = match identifier {
+            Identifier::Tag(tag) => Some(tag),
+            Identifier::Digest(_) => location.tag(),
         };
         Self { tag, index: None }
     }

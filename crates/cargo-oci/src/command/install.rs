@@ -1,14 +1,14 @@
 //! `cargo oci install`: a package's programs into cargo's bin directory, recorded as cargo records its own.
 //!
-//! Owns the order of things: which release, which target, whose files are in the way, the programs, the record.
+//! The order is: release, target, identity, conflicts with other packages, programs, record.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use futures_util::TryStreamExt;
-use oci_package::{Kind, PackageFile, PackageTarget, tag};
-use oci_registry::{ErrorKind, Extract, Identifier, Location, LocationText, Manifest, Source, Tag};
+use oci_package::{Kind, PackageFile, PackageTarget, annotation, is_package_name, tag};
+use oci_registry::{ErrorKind, Extract, Identifier, Location, LocationText, Manifest, Source, Tag, escape};
 use semver::{Comparator, Op, Version, VersionReq};
 
 use super::contents::{self, Group, Placing};
@@ -17,6 +17,9 @@ use crate::cargo::{self, Installed, Record};
 use crate::message::{FileAction, FormatFlag};
 use crate::report::Error;
 use crate::session::Session;
+
+/// Most characters of a text that are shown.
+const LONGEST: usize = 200;
 
 /// Install the programs of a published package
 ///
@@ -79,6 +82,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     };
     let (manifest, index) = find::for_use(&*source, &repository, &root, asked).await?;
     let name = repository.with(manifest.digest().clone());
+    let identity = identity(&manifest, &root, &repository)?;
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
     let mut files = oci_package::files(&manifest)?;
     // Programs are files of their own, or in an archive.
@@ -86,7 +90,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let bin = install_root.join("bin");
     let groups = contents::open(session, source, files, &bin).await?;
     let groups = programs(groups, &name)?;
-    let record = record(session, &flags, &repository, &root, &manifest, &groups)?;
+    let record = record(session, &flags, &repository, identity, &manifest, &groups)?;
 
     let reporter = session.reporter;
     let waiting = move |path: &Path| {
@@ -122,8 +126,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         verb,
         format_args!("package `{shown}` ({noun} {})", list.join(", ")),
     );
+    note_of_hidden(session, &installed.bin(), &record.programs);
     warn_of_path(session, &installed.bin());
-    warn_of_hidden(session, &installed.bin(), &record.programs);
     session.finished(&name, manifest.digest(), index.as_ref())
 }
 
@@ -194,32 +198,64 @@ fn check_name(program: &str, place: &Location) -> Result<(), Error> {
     .help(format!("get its files with `cargo oci pull {place}`")))
 }
 
+/// Name and version of a package, of which cargo's records are made. One that cargo does not accept makes them unreadable.
+fn identity(
+    manifest: &Manifest,
+    root: &Identifier,
+    repository: &Location,
+) -> Result<(String, Version), Error> {
+    let stated = |key: &str| manifest.annotations().get(key).map(String::as_str);
+    let pull = || {
+        let name = repository.with(manifest.digest().clone());
+        format!("get its files with `cargo oci pull {name}`")
+    };
+    let unknown = || {
+        Error::new(
+            ErrorKind::Unsupported,
+            format!("failed to install `{repository}`: it does not state its package and version"),
+        )
+        .help("get its files with `cargo oci pull`: only what `cargo oci push` published can be installed")
+    };
+    let name = stated(annotation::TITLE).filter(|_| PackageTarget::read(manifest).is_some());
+    let name = name.ok_or_else(unknown)?;
+    let version = match (stated(annotation::VERSION), root) {
+        (Some(text), _) => text.parse().map_err(|error| {
+            Error::new(
+                ErrorKind::Mismatch,
+                format!(
+                    "refused to install `{repository}`: its version `{}` is not a semantic version ({error})",
+                    escape(text, LONGEST)
+                ),
+            )
+            .help(pull())
+        })?,
+        (None, Identifier::Tag(tag)) => tag::version(tag).ok_or_else(unknown)?,
+        (None, Identifier::Digest(_)) => return Err(unknown()),
+    };
+    if !is_package_name(name) {
+        return Err(Error::new(
+            ErrorKind::Mismatch,
+            format!(
+                "refused to install `{repository}`: `{}` is not a package name",
+                escape(name, LONGEST)
+            ),
+        )
+        .help(pull()));
+    }
+    Ok((name.to_owned(), version))
+}
+
 /// What will be recorded.
 fn record(
     session: &Session,
     flags: &Flags,
     repository: &Location,
-    root: &Identifier,
+    (name, version): (String, Version),
     manifest: &Manifest,
     groups: &[Group],
 ) -> Result<Record, Error> {
     let package = PackageTarget::read(manifest);
     let package = package.as_ref();
-    let by_tag = match root {
-        Identifier::Tag(tag) => tag::version(tag),
-        Identifier::Digest(_) => None,
-    };
-    let version = package
-        .and_then(|package| package.version.clone())
-        .or(by_tag);
-    let name = package.and_then(|package| package.name.clone());
-    let (Some(name), Some(version)) = (name, version) else {
-        return Err(Error::new(
-            ErrorKind::Unsupported,
-            format!("failed to install `{repository}`: it does not say of which package and version it is"),
-        )
-        .help("get its files with `cargo oci pull`: only what `cargo oci push` published can be installed"));
-    };
     let here = session.environment.current_dir();
     let Some(source) = cargo::source_of(repository, here) else {
         return Err(Error::usage(format!(
@@ -227,7 +263,7 @@ fn record(
         )));
     };
     Ok(Record {
-        name: oci_registry::escape(&name, 200),
+        name,
         version: version.to_string(),
         source,
         programs: groups
@@ -266,25 +302,47 @@ async fn place(
     Ok(placing.has_changed())
 }
 
-/// Notes the programs on the PATH that installed ones are found before.
-fn warn_of_hidden(session: &Session, bin: &Path, programs: &BTreeSet<String>) {
+/// Notes which programs of these names are on the PATH twice. A shell starts the first one.
+fn note_of_hidden(session: &Session, bin: &Path, programs: &BTreeSet<String>) {
     let path = session.environment.var("PATH").unwrap_or_default();
+    let directories: Vec<_> = std::env::split_paths(path)
+        .filter(|directory| directory.is_absolute())
+        .collect();
+    // Until the user adds `bin`, every other directory comes before it.
+    let own = directories.iter().position(|directory| directory == bin);
+    let (before, after) = directories.split_at(own.unwrap_or(directories.len()));
     for program in programs {
-        if let Some(other) = hidden(path, bin, program) {
+        let installed = bin.join(program);
+        let other = |directories: &[PathBuf]| {
+            let paths = directories.iter().map(|directory| directory.join(program));
+            let mut paths = paths.filter(|path| is_program(path));
+            paths.find(|path| path.canonicalize().ok() != installed.canonicalize().ok())
+        };
+        if let Some(other) = other(before) {
             session.reporter.note(format_args!(
-                "`{program}` in `{}` hides `{}`",
-                bin.display(),
+                "`{}` hides the installed `{program}`: its directory comes first in PATH",
+                other.display()
+            ));
+        } else if let Some(other) = other(after) {
+            session.reporter.note(format_args!(
+                "the installed `{program}` hides `{}`: its directory comes first in PATH",
                 other.display()
             ));
         }
     }
 }
 
-/// The program of the same name in a directory that stands after `bin` in the PATH.
-fn hidden(path: &str, bin: &Path, program: &str) -> Option<PathBuf> {
-    let directories = std::env::split_paths(path).skip_while(|directory| directory != bin);
-    let mut others = directories.filter(|directory| directory != bin);
-    others.find_map(|directory| Some(directory.join(program)).filter(|other| other.is_file()))
+/// Whether a shell would start the file.
+fn is_program(path: &Path) -> bool {
+    let Ok(metadata) = path.metadata() else {
+        return false;
+    };
+    #[cfg(unix)]
+    let is_executable =
+        std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o111 != 0;
+    #[cfg(not(unix))]
+    let is_executable = true;
+    metadata.is_file() && is_executable
 }
 
 /// As cargo warns.
@@ -307,26 +365,6 @@ mod tests {
         let place = Location::Registry("a.b/c".parse().expect("a reference"));
         check_name("-rf", &place).expect_err("a flag");
         check_name("a-b", &place).expect("a name");
-    }
-
-    #[test]
-    fn program_later_on_the_path_is_hidden() {
-        let home = tempfile::tempdir().expect("a directory");
-        let [bin, other] = ["bin", "other"].map(|name| home.path().join(name));
-        for directory in [&bin, &other] {
-            std::fs::create_dir(directory).expect("a directory");
-            std::fs::write(directory.join("tool"), "").expect("a file");
-        }
-        let path = |directories: &[&PathBuf]| {
-            let path = std::env::join_paths(directories).expect("a path");
-            path.into_string().expect("text")
-        };
-        let found = |path: &str, program: &str| hidden(path, &bin, program);
-        let first = path(&[&bin, &other]);
-        assert_eq!(found(&first, "tool"), Some(other.join("tool")));
-        assert_eq!(found(&first, "none"), None);
-        assert_eq!(found(&path(&[&other, &bin]), "tool"), None);
-        assert_eq!(found(&path(&[&other]), "tool"), None);
     }
 
     #[test]
