@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -213,11 +213,13 @@ impl Helpers {
         input: &str,
     ) -> Result<(PathBuf, Vec<u8>, bool), Error> {
         let program = self.program(name)?;
+        // Not in the working directory: shims of version managers run the program that a file there names.
+        let directory = program.parent().unwrap_or(Path::new("/"));
         let mut child = Command::new(&program)
             .arg(action)
             .env_clear()
             .envs(self.environment.variables())
-            .current_dir(self.environment.current_dir())
+            .current_dir(directory)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -326,6 +328,16 @@ mod tests {
         ] {
             assert_eq!(read(answer.as_bytes()), expected, "{answer}");
         }
+    }
+
+    #[tokio::test]
+    async fn helper_runs_outside_the_working_directory() {
+        let answer = r#"echo "{\"Username\":\"$(ls)\",\"Secret\":\"s\"}""#;
+        let expected = Credential::Basic {
+            username: "docker-credential-test".into(),
+            password: Secret::new("s"),
+        };
+        assert_eq!(ask(answer).await.unwrap(), Some(expected));
     }
 
     #[tokio::test]
