@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use futures_util::TryStreamExt;
 use nu_plugin::{EngineInterface, EvaluatedCall};
 use nu_protocol::{LabeledError, Signature, Span, Spanned, SyntaxShape};
-use oci_package::{GlibcVersion, Listing, Machine, Wanted, platform, tag};
+use oci_package::{Listing, Machine, Wanted, platform, tag};
 use oci_registry::{Client, ErrorKind, Identifier, Location, LocationText, Manifest, Tag};
 
 use crate::input::Subject;
@@ -16,7 +16,7 @@ use crate::missing::{self, Part};
 use crate::place::Place;
 use crate::report::{self, Report};
 
-/// The target that this program was built for, which this machine evidently runs.
+/// The target triple that this program was built for.
 const BUILT_FOR: &str = env!("BUILT_FOR");
 
 /// How a call looks for manifests.
@@ -97,11 +97,9 @@ impl Lookup {
 
     /// Chooses in an index what runs on this machine, unless the flags ask for something else.
     pub(crate) fn for_machine(mut self) -> Self {
-        self.wanted.get_or_insert_with(|| {
-            Wanted::Machine(Machine {
-                target: BUILT_FOR.to_owned(),
-                glibc: GlibcVersion::installed(Path::new("/"), BUILT_FOR),
-            })
+        self.wanted = self.wanted.or_else(|| {
+            let machines = Machine::detect(Path::new("/"), BUILT_FOR);
+            machines.into_iter().next().map(Wanted::Machine)
         });
         self
     }

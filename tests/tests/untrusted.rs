@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use e2e::program::{Home, Outcome};
-use e2e::release::{MAC, Release, package_layout};
+use e2e::release::{MAC, Release, image_layout, package_layout};
 
 /// Writes an executable script.
 fn script(path: &Path, text: &str) {
@@ -141,3 +141,50 @@ fn install_notes_programs_of_the_same_name_on_path() {
     assert!(!linked.contains("hides"), "{linked}");
 }
 
+#[test]
+fn reading_verbs_start_no_program() {
+    let home = Home::new();
+    package_layout(
+        &home.path().join("layout"),
+        "1.0.0",
+        "tool",
+        "1.0.0",
+        "tool",
+    );
+    let _image = image_layout(&home.path().join("image"));
+    let (work, traces) = (home.path().join("work"), home.path().join("traces"));
+    fs::create_dir_all(work.join(".cargo")).unwrap();
+    fs::create_dir(&traces).unwrap();
+    let trap = format!("#!/bin/sh\necho x > {}/\"${{0##*/}}\"\n", traces.display());
+    let programs = [
+        "rustc", "cargo", "rustup", "git", "getconf", "ldd", "uname", "sh", "arch",
+    ];
+    for program in programs {
+        script(&work.join(program), &trap);
+        script(&work.join("toolchain/bin").join(program), &trap);
+    }
+    let toolchain = format!("[toolchain]\npath = \"{}/toolchain\"\n", work.display());
+    fs::write(work.join("rust-toolchain.toml"), toolchain).unwrap();
+    let rustc = work.join("rustc");
+    let configuration = format!("[build]\nrustc = \"{}\"\n", rustc.display());
+    fs::write(work.join(".cargo/config.toml"), configuration).unwrap();
+    let reference = format!("oci:{}", home.path().join("layout").display());
+    let image = format!("oci:{}:1.0", home.path().join("image").display());
+    for command in [
+        &["pull", &reference, "--force"][..],
+        &["install", &reference, "--root", "root"],
+        &["verify", &reference, "."],
+        &["inspect", &reference],
+        &["export", &image, "--output", "image.tar"],
+        &["uninstall", &reference, "--root", "root"],
+    ] {
+        home.cargo_oci(command.iter().copied())
+            .within(&work)
+            .with("PATH", format!(":.:{}", work.display()))
+            .with("CARGO", &rustc)
+            .with("RUSTC", &rustc)
+            .succeeds();
+    }
+    let started: Vec<_> = fs::read_dir(&traces).unwrap().collect();
+    assert!(started.is_empty(), "{started:?}");
+}

@@ -88,6 +88,7 @@ mod details;
 mod elf;
 mod error;
 mod glibc;
+mod host;
 mod index;
 mod inspection;
 mod kind;

@@ -16,7 +16,6 @@
 //! | … and under which names | [`filename`] | `rustc --print file-names` |
 //! | who compiled it | [`toolchain`] | `rustc -vV`, `cargo -V` |
 //! | where do programs go, and which are there | [`installed`] | – |
-//! | what runs on this machine | [`machine`] | `rustc -vV`, the dynamic loaders |
 //! | commit and state of the work tree | [`git`] | `git ls-files`, `git log`, `git config`, `git status` |
 //!
 //! Every child dies with the future that waits for it, so an interrupt leaves nothing behind.
@@ -29,7 +28,6 @@ mod existing;
 mod filename;
 mod git;
 mod installed;
-mod machine;
 mod metadata;
 mod nearest;
 mod process;
@@ -52,7 +50,6 @@ pub(crate) use git::{
     tracking_work_tree,
 };
 pub(crate) use installed::{Installed, Record, cargo_home, install_root, source_of};
-pub(crate) use machine::machines;
 pub(crate) use metadata::Workspace;
 pub(crate) use nearest::nearest;
 pub(crate) use selection::Selection;

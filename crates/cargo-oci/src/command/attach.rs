@@ -114,7 +114,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         layers.push(blob);
     }
     let place = session.existing(&reference).await?;
-    let wanted = flags.selector.wanted().await;
+    let wanted = flags.selector.wanted();
     let about = find::manifest(&*place, &reference, &root, wanted.as_ref()).await?;
     let subject = Descriptor::new(
         about.media_type().clone(),

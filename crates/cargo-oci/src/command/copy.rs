@@ -70,7 +70,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         return Ok(());
     }
     let root = find::root(&*source, &from).await?;
-    let wanted = flags.selector.wanted().await;
+    let wanted = flags.selector.wanted();
     // Known before anything is made or moved where it decides whether anything is.
     let is_known_first = |destination: &Destination| match &destination.place {
         Location::Registry(_) => false,

@@ -47,7 +47,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     let source = session.source(&reference).await?;
     let root = find::root(&*source, &reference).await?;
-    let asked = flags.selector.wanted().await;
+    let asked = flags.selector.wanted();
     let (manifest, _) = find::for_use(&*source, &reference, &root, asked).await?;
     let name = reference.with(manifest.digest().clone());
     session.reporter.status("Exporting", &name);

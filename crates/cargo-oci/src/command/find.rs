@@ -5,15 +5,14 @@ use std::path::Path;
 use clap::Args;
 use futures_util::TryStreamExt;
 use oci_package::platform::{HOST_TUPLE, target_name};
-use oci_package::{GlibcVersion, Listing, Machine, Wanted, tag};
+use oci_package::{Listing, Machine, Wanted, tag};
 use oci_registry::{Digest, ErrorKind, Identifier, Location, Manifest, Platform, Source, Tag};
 use semver::Version;
 
 use super::missing;
-use crate::cargo;
 use crate::report::Error;
 
-/// The target that this program was built for; assumed where the target of the machine cannot be determined.
+/// The target triple that this program was built for.
 const BUILT_FOR: &str = env!("BUILT_FOR");
 
 /// Flags that choose a manifest of an index.
@@ -34,18 +33,16 @@ fn platform(text: &str) -> Result<Platform, String> {
 
 impl Selector {
     /// The target or platform that the flags name, if they name one.
-    pub(crate) async fn wanted(&self) -> Option<Wanted> {
-        match &self.target {
-            Some(text) => Some(target(text).await),
-            None => self.platform.clone().map(Wanted::Platform),
-        }
+    pub(crate) fn wanted(&self) -> Option<Wanted> {
+        let target = self.target.as_deref().map(target);
+        target.or_else(|| self.platform.clone().map(Wanted::Platform))
     }
 }
 
 /// The target that `--target` names, in the forms that a push takes.
-pub(crate) async fn target(text: &str) -> Wanted {
+pub(crate) fn target(text: &str) -> Wanted {
     let host = if text == HOST_TUPLE {
-        machines().await.remove(0).target
+        machines().remove(0).target
     } else {
         BUILT_FOR.to_owned()
     };
@@ -63,8 +60,7 @@ pub(crate) async fn for_use(
     let candidates = if let Some(asked) = asked {
         vec![asked]
     } else {
-        let machines = machines().await.into_iter();
-        machines.map(Wanted::Machine).collect()
+        machines().into_iter().map(Wanted::Machine).collect()
     };
     let mut refusal = None;
     for wanted in &candidates {
@@ -87,16 +83,9 @@ pub(crate) async fn for_use(
     Err(missing::explain(source, location, refusal).await)
 }
 
-/// The machines that this one can be, the best first; at least one.
-async fn machines() -> Vec<Machine> {
-    let mut machines = cargo::machines().await;
-    if machines.is_empty() {
-        machines.push(Machine {
-            target: BUILT_FOR.to_owned(),
-            glibc: GlibcVersion::installed(Path::new("/"), BUILT_FOR),
-        });
-    }
-    machines
+/// The machines that this one can be used as, the best first; at least one.
+fn machines() -> Vec<Machine> {
+    Machine::detect(Path::new("/"), BUILT_FOR)
 }
 
 /// The manifest that is wanted of a place.

@@ -44,9 +44,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         _ => source,
     };
     let root = find::root(&*source, &reference).await?;
-    let wanted = flags.selector.wanted().await;
-    let (manifest, index) =
-        find::listed(&*source, &reference, &root, wanted.as_ref()).await?;
+    let wanted = flags.selector.wanted();
+    let (manifest, index) = find::listed(&*source, &reference, &root, wanted.as_ref()).await?;
     let listing = Listing::new(&reference, &root).within(index.as_ref());
     let inspection = oci_package::inspect(&source, listing, &manifest).await?;
     if session.reporter.is_json() {

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use futures_util::TryStreamExt;
 use oci_package::{Kind, PackageFile, PackageTarget, annotation, is_package_name, tag};
-use oci_registry::{ErrorKind, Extract, Identifier, Location, LocationText, Manifest, Source, Tag, escape};
+use oci_registry::{
+    ErrorKind, Extract, Identifier, Location, LocationText, Manifest, Source, Tag, escape,
+};
 use semver::{Comparator, Op, Version, VersionReq};
 
 use super::contents::{self, Group, Placing};
@@ -76,10 +78,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let repository = session.locate(&flags.repository).await?;
     let source = session.source(&repository).await?;
     let root = release(&*source, &repository, flags.version.as_ref()).await?;
-    let asked = match &flags.target {
-        Some(text) => Some(find::target(text).await),
-        None => None,
-    };
+    let asked = flags.target.as_deref().map(find::target);
     let (manifest, index) = find::for_use(&*source, &repository, &root, asked).await?;
     let name = repository.with(manifest.digest().clone());
     let identity = identity(&manifest, &root, &repository)?;

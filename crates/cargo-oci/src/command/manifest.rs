@@ -33,7 +33,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let source = session.source(&reference).await?;
     let root = find::root(&*source, &reference).await?;
-    let wanted = flags.selector.wanted().await;
+    let wanted = flags.selector.wanted();
     let manifest = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
     if flags.raw {
         return report::bytes(manifest.bytes());

@@ -63,7 +63,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     let source = session.source(&reference).await?;
     let root = find::root(&*source, &reference).await?;
-    let asked = flags.selector.wanted().await;
+    let asked = flags.selector.wanted();
     let (manifest, index) = find::for_use(&*source, &reference, &root, asked).await?;
     let name = reference.with(manifest.digest().clone());
     let files = oci_package::files(&manifest)?;

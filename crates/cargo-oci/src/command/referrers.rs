@@ -43,7 +43,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let source = session.source(&reference).await?;
     let root = find::root(&*source, &reference).await?;
-    let wanted = flags.selector.wanted().await;
+    let wanted = flags.selector.wanted();
     let manifest = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
     let artifact_type = flags.artifact_type.as_deref().map(MediaType::from);
     let digest = manifest.digest();

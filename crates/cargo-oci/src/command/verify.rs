@@ -62,7 +62,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     let source = session.source(&reference).await?;
     let named = find::root(&*source, &reference).await?;
-    let wanted = flags.selector.wanted().await;
+    let wanted = flags.selector.wanted();
     let (root, index) = match &wanted {
         Some(_) => {
             let wanted = wanted.as_ref();
@@ -152,7 +152,7 @@ async fn hold_against(
     reference: &Location,
     directory: &Path,
 ) -> Result<(), Error> {
-    let asked = flags.selector.wanted().await;
+    let asked = flags.selector.wanted();
     let found = naming::given(reference, "verify")?;
     let (manifest, _) = find::for_use(&**source, reference, &found, asked).await?;
     let directory = session.resolve(directory);

@@ -1,0 +1,111 @@
+//! Machines that programs are selected for: the one that runs the client.
+//!
+//! No program is started. `rustc` may be a proxy of rustup, which runs the program that `rust-toolchain.toml` of the working
+//! directory names.
+
+use std::path::Path;
+
+use crate::choose::Machine;
+use crate::platform::GlibcVersion;
+
+/// Runtime of Rosetta below the root directory, which runs programs for x86-64 on Apple silicon and is installed there only.
+const ROSETTA: &str = "Library/Apple/usr/libexec/oah/libRosettaRuntime";
+
+impl Machine {
+    /// Returns the machines that this one can be used as, the best first: at least one. `root` is the root directory of the
+    /// machine, and `built_for` the target triple that the client was compiled for.
+    ///
+    /// Blocks while it reads.
+    pub fn detect(root: &Path, built_for: &str) -> Vec<Self> {
+        let targets: &[&str] = match built_for {
+            _ if built_for.contains("-linux-") => return vec![linux(root, built_for)],
+            "aarch64-apple-darwin" | "x86_64-apple-darwin" if root.join(ROSETTA).exists() => {
+                &["aarch64-apple-darwin", "x86_64-apple-darwin"]
+            }
+            _ if built_for.starts_with("aarch64-pc-windows-") => {
+                &[built_for, "x86_64-pc-windows-msvc", "i686-pc-windows-msvc"]
+            }
+            _ if built_for.starts_with("x86_64-pc-windows-") => {
+                &[built_for, "i686-pc-windows-msvc"]
+            }
+            _ => &[built_for],
+        };
+        let machine = |target: &&str| Self {
+            target: (*target).to_owned(),
+            glibc: None,
+        };
+        targets.iter().map(machine).collect()
+    }
+}
+
+/// A client that is built for musl also runs where programs for glibc run.
+fn linux(root: &Path, built_for: &str) -> Machine {
+    let gnu = built_for.replace("-linux-musl", "-linux-gnu");
+    let glibc = GlibcVersion::installed(root, &gnu);
+    Machine {
+        target: if glibc.is_some() {
+            gnu
+        } else {
+            built_for.to_owned()
+        },
+        glibc,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn targets(root: &Path, built_for: &str) -> Vec<String> {
+        let machines = Machine::detect(root, built_for).into_iter();
+        machines.map(|machine| machine.target).collect()
+    }
+
+    fn write(root: &Path, file: &str, content: &str) {
+        let path = root.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    #[test]
+    fn machine_with_glibc_is_one_for_glibc() {
+        let root = tempfile::tempdir().unwrap();
+        let (musl, gnu) = ("x86_64-unknown-linux-musl", "x86_64-unknown-linux-gnu");
+        assert_eq!(targets(root.path(), musl), [musl]);
+        assert_eq!(targets(root.path(), gnu), [gnu]);
+        let loader = "lib64/ld-linux-x86-64.so.2";
+        write(root.path(), loader, "stable release version 2.39.\n");
+        let machine = Machine {
+            target: gnu.into(),
+            glibc: Some(GlibcVersion::new(2, 39)),
+        };
+        for built_for in [musl, gnu] {
+            let detected = Machine::detect(root.path(), built_for);
+            assert_eq!(detected, [machine.clone()]);
+        }
+        let arm = "armv7-unknown-linux-musleabihf";
+        assert_eq!(targets(root.path(), arm), [arm]);
+    }
+
+    #[test]
+    fn machine_of_apple_runs_both_with_rosetta() {
+        let root = tempfile::tempdir().unwrap();
+        let (arm, intel) = ("aarch64-apple-darwin", "x86_64-apple-darwin");
+        assert_eq!(targets(root.path(), arm), [arm]);
+        assert_eq!(targets(root.path(), intel), [intel]);
+        write(root.path(), ROSETTA, "");
+        assert_eq!(targets(root.path(), arm), [arm, intel]);
+        assert_eq!(targets(root.path(), intel), [arm, intel]);
+    }
+
+    #[test]
+    fn machine_with_windows_runs_smaller_architectures() {
+        let root = tempfile::tempdir().unwrap();
+        let gnu = "x86_64-pc-windows-gnu";
+        assert_eq!(targets(root.path(), gnu), [gnu, "i686-pc-windows-msvc"]);
+        let other = "x86_64-unknown-freebsd";
+        assert_eq!(targets(root.path(), other), [other]);
+    }
+}
