@@ -161,7 +161,12 @@ mod tests {
             dirty: Some(true),
         });
         let layer = Blob::from_bytes("application/vnd.cargo-oci.bin".into(), "content");
-        let files = vec![ConfigFile::new("widgets-1.2.3".into(), Kind::Bin, &layer)];
+        let files = vec![ConfigFile::new(
+            "widgets-1.2.3".into(),
+            Kind::Bin,
+            "0755",
+            &layer,
+        )];
         let config = Config::new(&package, &build, files);
         let bytes = serde_json::to_vec(&config).unwrap();
         assert_eq!(Config::parse(&bytes).unwrap(), config);
