@@ -42,8 +42,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let Some(digest) = naming::digest(&reference) else {
         let name = format!("failed to fetch `{reference}`: a blob has a digest");
         return Err(Error::usage(name).help(format!(
-            "find the digests of its blobs with `cargo oci manifest {}`",
-            reference
+            "find the digests of its blobs with `cargo oci manifest {reference}`"
         )));
     };
     if let Some(path) = &flags.output {
@@ -55,8 +54,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let error = Error::from(error);
         if is_absent {
             error.help(format!(
-                "if it is the digest of a manifest, look at it with `cargo oci manifest {}`",
-                reference
+                "if it is the digest of a manifest, look at it with `cargo oci manifest {reference}`"
             ))
         } else {
             error

@@ -40,8 +40,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         && flags.tags.contains(own)
     {
         return Err(Error::usage(format!(
-            "failed to tag `{}`: `{own}` is the tag that it has",
-            reference
+            "failed to tag `{reference}`: `{own}` is the tag that it has"
         ))
         .help("name another tag"));
     }

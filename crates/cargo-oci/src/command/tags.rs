@@ -86,9 +86,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         others.iter().try_for_each(other_name)?;
         return reporter.end();
     }
-    let names = tags.iter().map(|tag| tag.as_str().chars().count());
-    let names = names.chain(others.iter().map(|other| shown(other).chars().count()));
-    let width = names.max().unwrap_or_default();
+    let widths = tags.iter().map(|tag| tag.as_str().chars().count());
+    let widths = widths.chain(others.iter().map(|other| shown(other).chars().count()));
+    let width = widths.max().unwrap_or_default();
     let source = match Cache::of_user(&session.environment) {
         Some(cache) if source.origin().is_some() => cache.over(source),
         _ => source,

@@ -444,10 +444,7 @@ fn entry_credential(entry: &Value) -> Result<Option<Credential>, Problem> {
         _ => return ShapeSnafu.fail(),
     };
     let text = |name: &'static str| match member(fields, name).filter(|value| **value != "") {
-        Some(value) => value
-            .as_str()
-            .map(Some)
-            .context(TextSnafu { member: name }),
+        Some(value) => value.as_str().map(Some).context(TextSnafu { member: name }),
         None => Ok(None),
     };
     if let Some(token) = text("registrytoken")? {

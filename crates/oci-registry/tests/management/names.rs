@@ -74,7 +74,7 @@ async fn invalid_repositories_are_left_out_and_reported_once() {
     let registry = client(observer).registry(&server.host().parse().unwrap());
     let listed: Vec<_> = registry.unwrap().catalog().try_collect().await.unwrap();
     assert_eq!(listed, ["acme/widgets".parse().unwrap()]);
-    assert_eq!(counts(&reports), [(server.host().to_string(), 3)]);
+    assert_eq!(counts(&reports), [(server.host(), 3)]);
 }
 
 #[tokio::test]
@@ -119,13 +119,13 @@ async fn copy_of_all_tags_leaves_out_invalid_names() {
 // ---- full names
 
 /// A layout with a manifest under each of these names, the content of each being its name; and an archive of it.
-struct Named {
+struct Fixture {
     home: tempfile::TempDir,
     client: Client,
     reports: Reports,
 }
 
-impl Named {
+impl Fixture {
     async fn new(names: &[&'static str]) -> Self {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join("layout");
@@ -141,13 +141,13 @@ impl Named {
         std::fs::write(&listing, text).unwrap();
         let (observer, reports) = observer();
         let client = client(observer);
-        let named = Self {
+        let fixture = Self {
             home,
             client,
             reports,
         };
-        named.archive();
-        named
+        fixture.archive();
+        fixture
     }
 
     /// Packs the layout as skopeo does.
@@ -188,26 +188,26 @@ fn manifest_of(name: &'static str) -> Manifest {
 
 #[tokio::test]
 async fn full_name_is_listed_and_found_by_its_tag() {
-    let named = Named::new(&["localhost/acme/f:1.0.0", "2.0.0"]).await;
-    for (source, place) in named.places().await {
+    let fixture = Fixture::new(&["localhost/acme/f:1.0.0", "2.0.0"]).await;
+    for (source, place) in fixture.places().await {
         assert_eq!(tags(&*source).await, ["1.0.0", "2.0.0"], "{place}");
         assert!(source.other_names().await.unwrap().is_empty());
         let full = format!("{place}:localhost/acme/f:1.0.0");
         for name in [full, format!("{place}:1.0.0")] {
-            let found = named.manifest(&name).await.unwrap();
+            let found = fixture.manifest(&name).await.unwrap();
             assert_eq!(found, manifest_of("localhost/acme/f:1.0.0"), "{name}");
-            let located = named.locate(&name).await.unwrap();
+            let located = fixture.locate(&name).await.unwrap();
             assert_eq!(located.to_string(), format!("{place}:1.0.0"));
         }
     }
-    assert!(named.reports.lock().unwrap().is_empty());
+    assert!(fixture.reports.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn names_that_share_a_tag_are_found_in_full_only() {
     let names = ["localhost/acme/f:1", "localhost/acme/g:1", "acme/h", "2"];
-    let named = Named::new(&names).await;
-    for (source, place) in named.places().await {
+    let fixture = Fixture::new(&names).await;
+    for (source, place) in fixture.places().await {
         assert_eq!(tags(&*source).await, ["2"], "{place}");
         let others = source.other_names().await.unwrap();
         let mut listed: Vec<_> = others.iter().map(|other| other.name.as_str()).collect();
@@ -216,41 +216,41 @@ async fn names_that_share_a_tag_are_found_in_full_only() {
             listed,
             ["acme/h", "localhost/acme/f:1", "localhost/acme/g:1"]
         );
-        let error = named.manifest(&format!("{place}:1")).await.unwrap_err();
+        let error = fixture.manifest(&format!("{place}:1")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(error.help()[0].contains("localhost/acme/f:1"), "{error:?}");
         for name in names {
             let text = format!("{place}:{name}");
-            assert_eq!(named.manifest(&text).await.unwrap(), manifest_of(name));
+            assert_eq!(fixture.manifest(&text).await.unwrap(), manifest_of(name));
         }
         // A full name has a tag, which a copy keeps, and a digest, which identifies it.
-        let located = named.locate(&format!("{place}:localhost/acme/g:1")).await;
+        let located = fixture.locate(&format!("{place}:localhost/acme/g:1")).await;
         let digest = manifest_of("localhost/acme/g:1").digest().clone();
         assert_eq!(located.unwrap().to_string(), format!("{place}:1@{digest}"));
-        let error = named.locate(&format!("{place}:acme/absent")).await;
+        let error = fixture.locate(&format!("{place}:acme/absent")).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
     }
-    let counted = counts(&named.reports);
+    let counted = counts(&fixture.reports);
     assert_eq!(counted.len(), 2);
     assert!(counted.iter().all(|(_, count)| *count == 3), "{counted:?}");
 }
 
 #[tokio::test]
 async fn copy_of_all_tags_keeps_the_tags_of_full_names() {
-    let named = Named::new(&["localhost/acme/f:1", "localhost/acme/g:2", "acme/h"]).await;
-    for (source, place) in named.places().await {
+    let fixture = Fixture::new(&["localhost/acme/f:1", "localhost/acme/g:2", "acme/h"]).await;
+    for (source, place) in fixture.places().await {
         let target = Memory::new();
         let copied = copy_all(&source, &target, CopyOptions::default()).await;
         assert_eq!(copied.unwrap().len(), 2, "{place}");
         assert_eq!(tags(&target).await, ["1", "2"]);
     }
-    assert_eq!(counts(&named.reports).len(), 2);
+    assert_eq!(counts(&fixture.reports).len(), 2);
 }
 
 #[tokio::test]
 async fn tag_written_beside_a_full_name_replaces_no_entry() {
-    let named = Named::new(&["localhost/acme/f:1"]).await;
-    let layout = Layout::open(named.home.path().join("layout"))
+    let fixture = Fixture::new(&["localhost/acme/f:1"]).await;
+    let layout = Layout::open(fixture.home.path().join("layout"))
         .await
         .unwrap();
     let other = packed("other");
@@ -260,14 +260,14 @@ async fn tag_written_beside_a_full_name_replaces_no_entry() {
         *other.manifest()
     );
     assert_eq!(tags(&layout).await, ["1"]);
-    let full = named.manifest("oci:layout:localhost/acme/f:1").await;
+    let full = fixture.manifest("oci:layout:localhost/acme/f:1").await;
     assert_eq!(full.unwrap(), manifest_of("localhost/acme/f:1"));
 }
 
 #[tokio::test]
 async fn tag_of_a_full_name_is_deleted_with_the_name() {
-    let named = Named::new(&["localhost/acme/f:1"]).await;
-    let layout = Layout::open(named.home.path().join("layout"))
+    let fixture = Fixture::new(&["localhost/acme/f:1"]).await;
+    let layout = Layout::open(fixture.home.path().join("layout"))
         .await
         .unwrap();
     layout.delete_tag(&tag("1")).await.unwrap();
@@ -280,8 +280,8 @@ async fn tag_of_a_full_name_is_deleted_with_the_name() {
 
 #[tokio::test]
 async fn target_takes_a_plain_tag_only() {
-    let named = Named::new(&["localhost/acme/f:1"]).await;
-    let home = named.home.path();
+    let fixture = Fixture::new(&["localhost/acme/f:1"]).await;
+    let home = fixture.home.path();
     let locate = |text: &str| text.parse::<LocationText>().unwrap().locate_target(home);
     for (text, help) in [
         ("oci:layout:localhost/acme/f:1", "`oci:layout:1`"),
@@ -304,13 +304,13 @@ async fn target_takes_a_plain_tag_only() {
 
 #[tokio::test]
 async fn layout_with_a_colon_in_its_path_is_found() {
-    let named = Named::new(&["1"]).await;
-    let home = named.home.path();
+    let fixture = Fixture::new(&["1"]).await;
+    let home = fixture.home.path();
     std::fs::rename(home.join("layout"), home.join("build-10:40")).unwrap();
     for text in ["oci:build-10:40:1", "oci:./build-10:40:1"] {
-        assert_eq!(named.manifest(text).await.unwrap(), manifest_of("1"));
+        assert_eq!(fixture.manifest(text).await.unwrap(), manifest_of("1"));
     }
-    let located = named.locate("oci:build-10:40").await.unwrap();
+    let located = fixture.locate("oci:build-10:40").await.unwrap();
     assert_eq!(located, Location::layout("build-10:40"));
     let target: LocationText = "oci:build-10:40".parse().unwrap();
     assert_eq!(target.locate_target(home).unwrap(), located);
