@@ -227,6 +227,21 @@ pub struct Run {
     input: String,
 }
 
+/// A process group that is killed when the value is dropped. A cargo that a killed program had started would still write
+/// into a directory that the test deletes.
+struct Group(u32);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let group = format!("-{}", self.0);
+        // The group is gone if all its processes have ended.
+        let _ = std::process::Command::new("/bin/kill")
+            .args(["-s", "KILL", "--", &group])
+            .stderr(Stdio::null())
+            .status();
+    }
+}
+
 impl Run {
     /// Runs in this directory instead of the home.
     #[must_use]
@@ -345,11 +360,13 @@ impl Run {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
+            .process_group(0)
             .kill_on_drop(true);
         let line = self.line();
         let output = block_on(async {
             let child = command.spawn().expect("the program starts");
             let id = child.id().expect("a child that was just started");
+            let _group = Group(id);
             let ended = child.wait_with_output();
             tokio::pin!(ended);
             for (signal, is_time) in signals {

@@ -85,14 +85,14 @@ impl Staging {
 
     /// Opens the place of a file, which is the `number`th of this call.
     pub(super) fn open(&self, descriptor: &Descriptor, number: usize) -> Result<Staged, Error> {
-        let Own {
-            directory, mode, ..
-        } = self.own()?;
         if descriptor.size >= KEEP_FROM
-            && let Some(staged) = self.open_kept(descriptor, *mode)
+            && let Some(staged) = self.open_kept(descriptor)
         {
             return Ok(staged);
         }
+        let Own {
+            directory, mode, ..
+        } = self.own()?;
         let name = number.to_string();
         let path = directory.path().join(&name);
         let file = directory
@@ -109,8 +109,9 @@ impl Staging {
     }
 
     /// Opens the kept file of a blob; `None` if it is not to be trusted or another process has it.
-    fn open_kept(&self, descriptor: &Descriptor, mode: u32) -> Option<Staged> {
+    fn open_kept(&self, descriptor: &Descriptor) -> Option<Staged> {
         let directory = self.directory.private_child(KEPT)?;
+        let mode = mode_of_new_file(&directory).ok()?;
         let name = file_name(&descriptor.digest);
         let mut file = directory.lock_file(&name)?;
         if file.metadata().ok()?.len() > descriptor.size {
@@ -150,11 +151,12 @@ impl Own {
     }
 }
 
+/// Creates a file to see its mode, and removes it. The name has the process in it, because processes share [`KEPT`].
 #[cfg(unix)]
 fn mode_of_new_file(directory: &Directory) -> std::io::Result<u32> {
-    const NAME: &str = "mode";
-    let metadata = directory.create_file(NAME)?.metadata()?;
-    directory.remove_file(NAME);
+    let name = format!("mode-{}", std::process::id());
+    let metadata = directory.create_file(&name)?.metadata()?;
+    directory.remove_file(&name);
     Ok(std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o666)
 }
 
