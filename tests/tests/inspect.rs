@@ -443,7 +443,7 @@ fn invalid_names_are_left_out_with_one_note() {
     let note =
         format!("note: 2 names listed by `{place}` are not valid and left out: `<none>`, `a b`\n");
     assert_eq!(tags.stderr, note);
-    let catalog = home.cargo_oci(["catalog", &host.to_string()]).succeeds();
+    let catalog = home.cargo_oci(["catalog", &host]).succeeds();
     assert_eq!(catalog.stdout, format!("{place}\n"));
     let note = format!("note: 1 name listed by `{host}` is not valid and left out: `Acme`\n");
     assert_eq!(catalog.stderr, note);

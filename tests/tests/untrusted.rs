@@ -10,9 +10,11 @@ use e2e::release::{MAC, Release, image_layout, package_layout};
 
 /// Writes an executable script.
 fn script(path: &Path, text: &str) {
-    fs::create_dir_all(path.parent().unwrap()).unwrap();
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let directory = path.parent().expect("a file is in a directory");
+    fs::create_dir_all(directory).expect("the directory can be created");
+    fs::write(path, text).expect("the file can be written");
+    let executable = fs::Permissions::from_mode(0o755);
+    fs::set_permissions(path, executable).expect("the mode can be set");
 }
 
 fn install(home: &Home, reference: &str) -> Outcome {

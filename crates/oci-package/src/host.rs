@@ -83,7 +83,7 @@ mod tests {
         };
         for built_for in [musl, gnu] {
             let detected = Machine::detect(root.path(), built_for);
-            assert_eq!(detected, [machine.clone()]);
+            assert_eq!(detected, std::slice::from_ref(&machine));
         }
         let arm = "armv7-unknown-linux-musleabihf";
         assert_eq!(targets(root.path(), arm), [arm]);

@@ -174,7 +174,7 @@ pub(crate) fn source_repository(environment: &Environment) -> Option<String> {
 
 /// The URL of the remote `origin` of the work tree that a directory is in.
 pub(crate) async fn origin(environment: &Environment, directory: &Path) -> Option<String> {
-    let mut command = git(environment, &work_tree(directory.to_owned())?);
+    let mut command = git(environment, &work_tree(directory)?);
     command.args(["remote", "get-url", "origin"]);
     let url = process::capture(command).await.ok()?;
     Some(url.trim().to_owned()).filter(|url| !url.is_empty())
@@ -189,11 +189,11 @@ pub(crate) fn source_date_epoch(environment: &Environment) -> Result<Option<i64>
 
 /// The root of the work tree that a file is in, with symbolic links resolved.
 fn repository(file: &Path) -> Option<PathBuf> {
-    work_tree(file.canonicalize().ok()?.parent()?.to_owned())
+    work_tree(file.canonicalize().ok()?.parent()?)
 }
 
 /// The nearest directory upwards that holds `.git`.
-fn work_tree(directory: PathBuf) -> Option<PathBuf> {
+fn work_tree(directory: &Path) -> Option<PathBuf> {
     let mut directories = directory.ancestors();
     directories
         .find(|directory| directory.join(".git").exists())

@@ -69,7 +69,7 @@ fn of_job(workflow: &Value, job: &Value) -> Vec<String> {
             let is_set = |value: &&Value| value.get("CARGO_BUILD_TARGET").is_some();
             if command.contains('$') || set.iter().any(is_set) {
                 let texts = set.into_iter().flat_map(texts);
-                found.extend(texts.flat_map(|text| triples(text)));
+                found.extend(texts.flat_map(triples));
             }
         }
     }
@@ -112,8 +112,9 @@ fn builds_release(command: &str) -> bool {
     let is_release = words.iter().any(|word| ["--release", "-r"].contains(word));
     words.windows(2).any(|pair| match pair {
         ["cargo", "build" | "b"] => is_release,
-        ["cross", "build" | "b"] | ["cargo" | "cargo-zigbuild", "zigbuild"] => true,
-        ["oci" | "cargo-oci", "push"] => true,
+        ["cross", "build" | "b"]
+        | ["cargo" | "cargo-zigbuild", "zigbuild"]
+        | ["oci" | "cargo-oci", "push"] => true,
         _ => false,
     })
 }
