@@ -1,7 +1,7 @@
 //! What people read: errors as cargo prints them, a line for each thing done, data on stdout.
 //!
 //! Turns the errors of all modules into one, with its exit code and its help. The objects of `--message-format json` are
-//! in [`message`](crate::message), progress bars in [`progress`](crate::progress), the streams in [`stdio`](crate::stdio).
+//! in [`message`](crate::message), progress bars in [`progress`](crate::progress), the streams in [`stdio`].
 
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
