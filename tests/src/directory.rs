@@ -1,7 +1,6 @@
 //! A temporary directory of programs, which is deleted even if one of them is still ending.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -28,11 +27,11 @@ impl Directory {
 
 impl Drop for Directory {
     /// Deletes the directory. A child of a program that has ended, such as a cargo that was killed with a push, can add
-    /// files meanwhile, so the deletion is repeated until it succeeds.
+    /// or delete files meanwhile, so the deletion is repeated until the directory is gone.
     fn drop(&mut self) {
         let end = Instant::now() + LIMIT;
-        while let Err(error) = fs::remove_dir_all(self.path())
-            && error.kind() == ErrorKind::DirectoryNotEmpty
+        while fs::remove_dir_all(self.path()).is_err()
+            && self.path().exists()
             && Instant::now() < end
         {
             std::thread::yield_now();
