@@ -1,33 +1,37 @@
-//! What cargo, rustc and git say about a workspace, as plain values.
+//! Facts about a workspace from cargo, rustc and git.
 //!
-//! The room asks and translates; it decides nothing about registries, names or tags, prints nothing, and
-//! reads no variable of the process: everything it may know stands in an [`Environment`].
+//! Decides nothing about registries, names or tags, prints nothing, and reads no variable of the process: an
+//! [`Environment`] holds everything that it uses.
 //!
 //! | question | file | processes |
 //! | --- | --- | --- |
 //! | which of cargo's flags were given | [`selection`] | – |
 //! | what is in this workspace | [`metadata`] | `cargo metadata --no-deps` |
-//! | what do its manifests say for us | [`settings`] | – |
-//! | what does a build write | [`mod@build`] | `cargo build`, one for each target |
+//! | what do its manifests set | [`settings`] | – |
+//! | how is it built | [`mod@build`] | `cargo build`, one for each target |
+//! | which files do the messages of a build name | [`messages`] | – |
+//! | where is a file of the container of cross | [`container`] | – |
 //! | what is in the `.crate` file | [`crate_file`] | `cargo package` |
 //! | what did an earlier build write | [`mod@existing`] | – |
 //! | … for which targets | [`configuration`] | – |
 //! | … from which cargo targets, with which features | [`mod@unit`] | `cargo tree` |
 //! | … and under which names | [`filename`] | `rustc --print file-names` |
-//! | who compiled it | [`toolchain`] | `rustc -vV`, `cargo -V` |
-//! | where do programs go, and which are there | [`installed`] | – |
+//! | which compiler is used | [`toolchain`] | `rustc -vV`, `cargo -V` |
+//! | which programs are installed, and where | [`installed`] | – |
 //! | commit and state of the work tree | [`git`] | `git ls-files`, `git log`, `git config`, `git status` |
 //!
-//! Every child dies with the future that waits for it, so an interrupt leaves nothing behind.
+//! Every child process ends when the future that waits for it is dropped.
 
 mod artifact;
 mod build;
 mod configuration;
+mod container;
 mod crate_file;
 mod existing;
 mod filename;
 mod git;
 mod installed;
+mod messages;
 mod metadata;
 mod nearest;
 mod process;
@@ -42,7 +46,7 @@ mod scratch;
 use std::{collections::BTreeMap, error::Error as StdError, ffi::OsString, fmt, path::PathBuf};
 
 pub(crate) use artifact::{Built, Output, PackageOutput, Request};
-pub(crate) use build::{BuildTool, Shell, build, replay};
+pub(crate) use build::{BuildTool, Shell, build};
 pub(crate) use crate_file::{CrateOptions, check_crates, crate_files};
 pub(crate) use existing::existing;
 pub(crate) use git::{
@@ -50,6 +54,7 @@ pub(crate) use git::{
     tracking_work_tree,
 };
 pub(crate) use installed::{Installed, Record, cargo_home, install_root, source_of};
+pub(crate) use messages::replay;
 pub(crate) use metadata::Workspace;
 pub(crate) use nearest::nearest;
 pub(crate) use selection::Selection;
