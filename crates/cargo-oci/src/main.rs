@@ -38,6 +38,9 @@ fn main() -> ExitCode {
         Ok(environments) => environments,
         Err(error) => return report::fail(&error),
     };
+    if let Some(exit) = cargo::wrap_rustc(&cargo, std::env::args_os()) {
+        return exit;
+    }
     stdio::configure(&environment);
     let cli = match cli::parse() {
         Ok(cli) => cli,

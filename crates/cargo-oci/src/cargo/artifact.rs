@@ -1,7 +1,7 @@
 //! Rules for the files that cargo writes: which of them are kept, and the kind of each.
 //!
-//! Reading cargo's messages ([`build`](super::build())) and looking for the files of an earlier build
-//! ([`existing`](super::existing())) share these rules, so that both push the same.
+//! The files of a build ([`build`](super::build())) and of an earlier build ([`existing`](super::existing())) follow the
+//! same rules, so that both pushes are the same.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -138,15 +138,6 @@ impl<'a> Layout<'a> {
             _ => return None,
         };
         Some((triple, name.join("/")))
-    }
-
-    /// The directory of the profile, with or without a triple.
-    pub(super) fn directory(&self, triple: Option<&str>) -> PathBuf {
-        let base = triple.map_or_else(
-            || self.target_directory.to_owned(),
-            |triple| self.target_directory.join(triple),
-        );
-        base.join(self.profile_directory)
     }
 }
 

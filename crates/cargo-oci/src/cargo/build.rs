@@ -133,18 +133,13 @@ pub(crate) async fn build(
     shell: Shell<'_>,
     mut line: impl FnMut(&str),
 ) -> Result<Vec<Output>, super::Error> {
-    let mut targets: Vec<Option<&str>> =
-        request.selection.targets().into_iter().map(Some).collect();
-    if targets.is_empty() {
-        targets.push(None);
-    }
     ensure!(!tool.keeps_files_in_container(environment), FilesStaySnafu);
     let mut reader = Reader::new(*request);
     if tool == BuildTool::Cross {
         let container = Container::new(request.workspace, &environment.directory);
         reader.container = Some(container);
     }
-    for target in targets {
+    for target in request.selection.build_targets() {
         let mut command = command(environment, request.selection, tool, target);
         command.args(shell.arguments());
         run(command, &mut reader, &mut line).await?;

@@ -1,300 +1,241 @@
-//! The files that an earlier build with the same flags wrote, found without building.
+//! The files of an earlier build with the same flags, from a run of cargo that compiles nothing.
 //!
-//! The answer is the same, file by file, as the one of [`build`](super::build()), with one difference that
-//! cannot be seen on disk: symbols that were once split off lie there, even if the profile has changed since.
+//! Cargo reports the files of a crate that is up to date without compiling it. This program is its
+//! `RUSTC_WRAPPER` and refuses every compilation, so a crate that is not up to date ends the run. The wrapper is not
+//! part of the fingerprints by which cargo decides, so the next build finds the crates as they were.
+//!
+//! Cargo still runs a build script that it considers out of date.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    ffi::{OsStr, OsString},
+    io,
+    process::ExitCode,
 };
 
-use cargo_metadata::CrateType;
-use futures_util::future::try_join_all;
-use snafu::{ResultExt, Snafu};
+use cargo_metadata::{CompilerMessage, Message};
+use serde_json::json;
+use snafu::{ResultExt, Snafu, ensure};
 
-use super::{
-    Built, Environment, ErrorClass, Fault, Output, Request,
-    artifact::{Found, Layout, kind_of},
-    configuration::CompileTarget,
-    filename::{Affixes, Presence},
-    unit::{Root, units},
-};
+use super::{Environment, ErrorClass, Fault, Output, Request, messages::Reader, process};
+use crate::stdio;
+
+/// The variable that makes this program the `RUSTC_WRAPPER` of the run.
+const WRAPPER: &str = "CARGO_OCI_REFUSE_COMPILATION";
+
+/// The variable that [cargo sets] for a compilation, and neither for its queries (`-vV`, `--print`) nor for the probes
+/// of build scripts.
+///
+/// [cargo sets]: https://doc.rust-lang.org/cargo/reference/environment-variables.html#environment-variables-cargo-sets-for-crates
+const COMPILATION: &str = "CARGO_CRATE_NAME";
+
+/// The text of the diagnostic for a refused compilation.
+const REFUSAL: &str = "cargo-oci: refused to compile";
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("the {kind} `{name}` of package `{package}` is not built: no file `{}`", path.display()))]
+    #[snafu(display("failed to locate this program"))]
+    Locate { source: io::Error },
+    #[snafu(display("`{package}` is not built: cargo would compile its {kind} target `{target}`"))]
     NotBuilt {
-        kind: oci_package::Kind,
-        name: String,
         package: String,
-        path: PathBuf,
+        kind: String,
+        target: String,
     },
-    #[snafu(display("failed to look for `{}`", path.display()))]
-    Look {
-        path: PathBuf,
-        source: std::io::Error,
-    },
+    #[snafu(display("failed to list the files of an earlier build"))]
+    List { source: process::Error },
+    #[snafu(display(
+        "failed to list the files of an earlier build: the messages of cargo are incomplete"
+    ))]
+    Incomplete,
 }
 
 impl Fault for Error {
     fn class(&self) -> ErrorClass {
         match self {
             Self::NotBuilt { .. } => ErrorClass::Usage,
-            Self::Look { .. } => ErrorClass::Io,
+            // Cargo that ran and refused found something wrong with the manifests or the flags.
+            Self::List { source } if source.is_refusal() => ErrorClass::Usage,
+            Self::Locate { .. } | Self::List { .. } | Self::Incomplete => ErrorClass::Io,
         }
     }
 
     fn help(&self) -> Option<String> {
-        matches!(self, Self::NotBuilt { .. })
-            .then(|| "build it first, with the same flags, or leave out `--no-build`".to_owned())
+        let help = match self {
+            Self::NotBuilt { .. } => {
+                "build it in this directory with the same flags, or name the files of another build with `--messages` or `--file`"
+            }
+            Self::List { source } if source.is_refusal() => {
+                "correct the flags, or the manifest that cargo names"
+            }
+            Self::Locate { .. } | Self::List { .. } | Self::Incomplete => return None,
+        };
+        Some(help.to_owned())
     }
 }
 
-/// Finds what [`build`](super::build()) would write, as it was written before.
+/// Returns the files that [`build`](super::build()) would write, without compiling anything.
+///
+/// # Errors
+///
+/// If cargo would compile a crate.
 pub(crate) async fn existing(
     environment: &Environment,
     request: &Request<'_>,
 ) -> Result<Vec<Output>, super::Error> {
-    let mut found = Found::default();
-    for target in CompileTarget::all(environment, request).await? {
-        find(environment, request, &target, &mut found).await?;
+    let wrapper = std::env::current_exe().context(LocateSnafu)?;
+    let mut reader = Reader::new(*request);
+    for target in request.selection.build_targets() {
+        let arguments = request
+            .selection
+            .build_arguments(target, &environment.directory);
+        let mut command = process::command(environment, environment.cargo());
+        command
+            .args(arguments)
+            .args(["--message-format=json", "--color=never"])
+            .env("RUSTC_WRAPPER", &wrapper)
+            .env(WRAPPER, "1")
+            .env_remove(COMPILATION)
+            // The cached answers of rustc belong to the wrapper of the user.
+            .env("CARGO_CACHE_RUSTC_INFO", "0");
+        let run = process::run(command).await.context(ListSnafu)?;
+        let mut refused = None;
+        let finished = reader
+            .read(run.stdout(), &mut |line| {
+                refused = refused.take().or_else(|| refused_compilation(line));
+            })
+            .await?;
+        if let Some(refused) = refused {
+            return Err(not_built(request, &refused).into());
+        }
+        run.check().context(ListSnafu)?;
+        ensure!(finished, IncompleteSnafu);
     }
-    found.into_outputs(request.workspace)
+    reader.into_outputs()
 }
 
-async fn find(
-    environment: &Environment,
-    request: &Request<'_>,
-    target: &CompileTarget,
-    found: &mut Found,
-) -> Result<(), super::Error> {
-    let roots = Root::all(environment, request, target).await?;
-    let units = units(&roots, request.selection.filter())?;
-    let crate_types: BTreeSet<&CrateType> = units
-        .iter()
-        .flat_map(|unit| &unit.target.crate_types)
-        .collect();
-    let names = try_join_all(crate_types.into_iter().map(async |crate_type| {
-        let affixes = Affixes::ask(environment, target, crate_type).await;
-        affixes.map(|affixes| (crate_type, affixes))
-    }))
-    .await?;
-    let names: BTreeMap<&CrateType, Option<Affixes>> = names.into_iter().collect();
-    let layout = Layout::of(request);
-    for unit in units {
-        let is_for_host = unit.target.crate_types.contains(&CrateType::ProcMacro);
-        let (directory, triple) = match &target.flag {
-            Some(_) if !is_for_host => (layout.directory(Some(&target.name)), target.name.as_str()),
-            _ => (layout.directory(None), request.host),
-        };
-        if !request.wants_target(triple) {
-            continue;
-        }
-        for crate_type in &unit.target.crate_types {
-            let Some(Some(affixes)) = names.get(crate_type) else {
-                continue;
-            };
-            for (name, presence) in affixes.files(unit.target, crate_type, triple) {
-                let name = if unit.target.is_example() {
-                    format!("examples/{name}")
-                } else {
-                    name
-                };
-                let package = unit.root.package;
-                let kind = kind_of(&name, unit.target);
-                let Some(kind) = kind.filter(|kind| request.wants(&package.id, *kind)) else {
-                    continue;
-                };
-                let path = name
-                    .split('/')
-                    .fold(directory.clone(), |path, word| path.join(word));
-                if path.try_exists().context(LookSnafu { path: &path })? {
-                    let file = Built { name, kind, path };
-                    let features = &unit.root.features;
-                    found.add(triple, &package.id, unit.target, features, file);
-                } else if presence == Presence::Always {
-                    let missing = NotBuiltSnafu {
-                        kind,
-                        name,
-                        package: package.name.as_str(),
-                        path,
-                    };
-                    return Err(missing.build().into());
-                }
-            }
-        }
+/// Parses the message of cargo about a compilation that the wrapper refused.
+fn refused_compilation(line: &str) -> Option<CompilerMessage> {
+    match serde_json::from_str(line).ok()? {
+        Message::CompilerMessage(message) if message.message.message == REFUSAL => Some(message),
+        _ => None,
     }
-    Ok(())
+}
+
+fn not_built(request: &Request<'_>, refused: &CompilerMessage) -> Error {
+    let package = request.workspace.member(&refused.package_id);
+    let kinds: Vec<_> = refused
+        .target
+        .kind
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    NotBuiltSnafu {
+        package: package.map_or(refused.package_id.repr.as_str(), |package| &package.name),
+        kind: kinds.join(", "),
+        target: &refused.target.name,
+    }
+    .build()
+}
+
+/// Runs rustc for cargo, except to compile, if this process was started as the `RUSTC_WRAPPER` of [`existing`].
+///
+/// The arguments are those of the process: this program, rustc, and the arguments of rustc.
+pub(crate) fn wrap_rustc(
+    environment: &Environment,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Option<ExitCode> {
+    let is_set = |name| environment.variables.contains_key(OsStr::new(name));
+    if !is_set(WRAPPER) {
+        return None;
+    }
+    let mut arguments = arguments.into_iter().skip(1);
+    let rustc = arguments.next()?;
+    if is_set(COMPILATION) {
+        let _ = stdio::error(&format!("{}\n", refusal()));
+        return Some(ExitCode::FAILURE);
+    }
+    let status = std::process::Command::new(&rustc).args(arguments).status();
+    let code = match status {
+        Ok(status) => status.code().and_then(|code| u8::try_from(code).ok()),
+        Err(error) => {
+            let _ = stdio::error(&format!("{}: {error}\n", rustc.display()));
+            None
+        }
+    };
+    Some(code.map_or(ExitCode::FAILURE, ExitCode::from))
+}
+
+/// Returns the diagnostic for a refused compilation, in the form of rustc's `--error-format=json`.
+fn refusal() -> serde_json::Value {
+    json!({
+        "$message_type": "diagnostic",
+        "level": "error",
+        "message": REFUSAL,
+        "code": null,
+        "spans": [],
+        "children": [],
+        "rendered": REFUSAL,
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::{
-            BuildTool, Shell, Toolchain, Workspace, build,
-            scratch::{Scratch, all_kinds, flags, story},
-        },
+        super::scratch::{Scratch, all_kinds, flags, recorded, story},
         *,
     };
 
-    /// A workspace that was asked about, to ask builds about.
-    struct Bench {
-        scratch: Scratch,
-        environment: Environment,
-        host: String,
+    /// A message of cargo about a compilation that failed with this diagnostic.
+    fn message(package: &str, diagnostic: &serde_json::Value) -> String {
+        let message = json!({
+            "reason": "compiler-message",
+            "package_id": package,
+            "manifest_path": "/x/Cargo.toml",
+            "target": {
+                "kind": ["custom-build"], "crate_types": ["bin"], "name": "build-script-build",
+                "src_path": "/x/build.rs",
+            },
+            "message": diagnostic,
+        });
+        message.to_string()
     }
 
-    impl Bench {
-        async fn new(scratch: Scratch) -> Self {
-            let environment = scratch.environment();
-            let host = Toolchain::ask(&environment).await.unwrap().host;
-            Self {
-                scratch,
-                environment,
-                host,
-            }
-        }
-
-        async fn build(&self, line: &str) -> Result<Vec<Output>, super::super::Error> {
-            let selection = flags(line);
-            let workspace = Workspace::load(&self.environment, &selection).await?;
-            let request = Request {
-                workspace: &workspace,
-                selection: &selection,
-                wanted: &all_kinds(&workspace),
-                host: &self.host,
-            };
-            let shell = Shell {
-                quiet: true,
-                ..Shell::default()
-            };
-            build(&self.environment, &request, BuildTool::Cargo, shell, |_| ()).await
-        }
-
-        async fn existing(&self, line: &str) -> Result<Vec<Output>, super::super::Error> {
-            let selection = flags(line);
-            let workspace = Workspace::load(&self.environment, &selection).await?;
-            let request = Request {
-                workspace: &workspace,
-                selection: &selection,
-                wanted: &all_kinds(&workspace),
-                host: &self.host,
-            };
-            existing(&self.environment, &request).await
+    #[test]
+    fn refused_compilation_names_package_and_target() {
+        let workspace = recorded();
+        let request = Request {
+            workspace: &workspace,
+            selection: &flags(""),
+            wanted: &all_kinds(&workspace),
+            host: "a-b-c",
+        };
+        let member = workspace.members[1].id.to_string();
+        let dependency = "registry+https://github.com/rust-lang/crates.io-index#anyhow@1.0.0";
+        for (id, package) in [(member.as_str(), "my-app"), (dependency, dependency)] {
+            let refused = refused_compilation(&message(id, &refusal())).unwrap();
+            let error = not_built(&request, &refused).into();
+            let expected = format!(
+                "`{package}` is not built: \
+                 cargo would compile its custom-build target `build-script-build`\n\
+                 help: build it in this directory with the same flags, \
+                 or name the files of another build with `--messages` or `--file`"
+            );
+            assert_eq!(story(&error), expected);
+            assert_eq!(error.class(), ErrorClass::Usage);
         }
     }
 
-    fn names(outputs: &[Output]) -> Vec<&str> {
-        let packages = outputs.iter().flat_map(|output| &output.packages);
-        packages
-            .flat_map(|package| &package.files)
-            .map(|file| file.name.as_str())
-            .collect()
+    #[test]
+    fn other_diagnostics_are_no_refusal() {
+        let mut diagnostic = refusal();
+        diagnostic["message"] = "unused variable".into();
+        assert!(refused_compilation(&message("x", &diagnostic)).is_none());
     }
 
-    #[tokio::test]
-    async fn the_same_flags_give_the_same_files_and_features() {
-        let bench = Bench::new(Scratch::workspace()).await;
-        let cases: [(&str, usize); 11] = [
-            ("", 6),
-            ("-p shapes", 4),
-            ("-p my-app --bins --examples --lib --workspace", 12),
-            ("-p my-app -F extra --profile dev --bin my-[ae]*", 2),
-            ("-p my-app --examples --bin my-flat", 4),
-            ("--workspace --exclude my-app", 6),
-            ("-p mac -F noisy --target-dir app/../out", 2),
-            ("-p mac --all-features --target host-tuple", 2),
-            (
-                "-p my-app --no-default-features --target host-tuple --bin my-app",
-                2,
-            ),
-            ("--lib -p my-app -p shapes --profile dev", 3),
-            (
-                "--config profile.release.debug=0 -p shapes --target host-tuple",
-                3,
-            ),
-        ];
-        for (line, count) in cases {
-            let built = bench.build(line).await.unwrap();
-            assert_eq!(bench.existing(line).await.unwrap(), built, "{line}");
-            if cfg!(all(target_os = "linux", target_env = "gnu")) {
-                assert_eq!(names(&built).len(), count, "{line}: {:?}", names(&built));
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn the_target_of_the_configuration_is_found() {
-        let scratch = Scratch::workspace();
-        let bench = Bench::new(scratch).await;
-        let config = format!("build.target = '{}'", bench.host);
-        bench.scratch.write(".cargo/config.toml", &config);
-        let built = bench.build("-p my-app --profile dev").await.unwrap();
-        assert_eq!(
-            bench.existing("-p my-app --profile dev").await.unwrap(),
-            built
-        );
-        assert_eq!(built[0].target, bench.host);
-        let directory = bench.scratch.path().join("target").join(&bench.host);
-        assert!(built[0].packages[0].files[0].path.starts_with(directory));
-    }
-
-    #[tokio::test]
-    async fn what_is_not_there_is_named_with_its_path() {
-        let bench = Bench::new(Scratch::workspace()).await;
-        let error = bench.existing("-p my-app").await.unwrap_err();
-        assert_eq!(error.class(), ErrorClass::Usage);
-        let path = bench
-            .scratch
-            .path()
-            .join("target/release")
-            .join(format!("my-app{}", std::env::consts::EXE_SUFFIX));
-        let story = story(&error);
-        let (message, help) = story.split_once('\n').unwrap();
-        assert!(message.starts_with("the bin `my-app"), "{message}");
-        assert!(message.ends_with(&format!("is not built: no file `{}`", path.display())));
-        assert_eq!(
-            help,
-            "help: build it first, with the same flags, or leave out `--no-build`"
-        );
-    }
-
-    #[tokio::test]
-    async fn targets_are_refused_as_cargo_refuses_them() {
-        let bench = Bench::new(Scratch::workspace()).await;
-        for (line, expected) in [
-            (
-                "--bin my-ap",
-                "no bin target named `my-ap` in the selected packages\n\
-                 help: a target with a similar name exists: `my-app`",
-            ),
-            (
-                "--example tiny",
-                "no example target named `tiny` in the selected packages\n\
-                 help: the example targets are `small-demo`",
-            ),
-            (
-                "--bin my-extra",
-                "target `my-extra` in package `my-app` requires the features `extra`\n\
-                 help: enable them with `--features extra`",
-            ),
-            (
-                "--bin my-flat",
-                "target `my-flat` in package `my-app` requires the features `forms/flat`\n\
-                 help: enable them with `--features forms/flat`",
-            ),
-            (
-                "--lib -p my-app",
-                "no library targets found in the selected packages",
-            ),
-        ] {
-            let refused = bench.existing(line).await.unwrap_err();
-            assert_eq!(story(&refused), expected);
-            let build = bench.build(line).await.unwrap_err();
-            assert_eq!(build.class(), ErrorClass::Build, "{line}");
-        }
-        let error = bench.existing("-p nobody").await.unwrap_err();
-        assert_eq!(error.class(), ErrorClass::Usage);
-        assert!(story(&error).starts_with("failed to resolve the features of the packages\n"));
+    #[test]
+    fn rustc_is_wrapped_only_for_cargo() {
+        let environment = Scratch::new().environment();
+        let arguments = ["cargo-oci", "push"].map(OsString::from);
+        assert!(wrap_rustc(&environment, arguments).is_none());
     }
 }

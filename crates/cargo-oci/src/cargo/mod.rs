@@ -12,10 +12,7 @@
 //! | which files do the messages of a build name | [`messages`] | – |
 //! | where is a file of the container of cross | [`container`] | – |
 //! | what is in the `.crate` file | [`crate_file`] | `cargo package` |
-//! | what did an earlier build write | [`mod@existing`] | – |
-//! | … for which targets | [`configuration`] | – |
-//! | … from which cargo targets, with which features | [`mod@unit`] | `cargo tree` |
-//! | … and under which names | [`filename`] | `rustc --print file-names` |
+//! | what did an earlier build write | [`mod@existing`] | `cargo build`, which compiles nothing |
 //! | which compiler is used | [`toolchain`] | `rustc -vV`, `cargo -V` |
 //! | which programs are installed, and where | [`installed`] | – |
 //! | commit and state of the work tree | [`git`] | `git ls-files`, `git log`, `git config`, `git status` |
@@ -24,11 +21,9 @@
 
 mod artifact;
 mod build;
-mod configuration;
 mod container;
 mod crate_file;
 mod existing;
-mod filename;
 mod git;
 mod installed;
 mod messages;
@@ -38,7 +33,6 @@ mod process;
 mod selection;
 mod settings;
 mod toolchain;
-mod unit;
 
 #[cfg(test)]
 mod scratch;
@@ -48,7 +42,7 @@ use std::{collections::BTreeMap, error::Error as StdError, ffi::OsString, fmt, p
 pub(crate) use artifact::{Built, Output, PackageOutput, Request};
 pub(crate) use build::{BuildTool, Shell, build};
 pub(crate) use crate_file::{CrateOptions, check_crates, crate_files};
-pub(crate) use existing::existing;
+pub(crate) use existing::{existing, wrap_rustc};
 pub(crate) use git::{
     Provenance, executables, origin, provenance, source_date_epoch, source_repository,
     tracking_work_tree,

@@ -4,7 +4,7 @@
 
 use std::{
     ffi::OsStr,
-    process::{ExitStatus, Stdio},
+    process::{ExitStatus, Output, Stdio},
 };
 
 use snafu::{ResultExt, Snafu};
@@ -94,20 +94,48 @@ pub(super) async fn capture(command: Command) -> Result<String, Error> {
 }
 
 /// Runs a command without input and returns its stdout, in any encoding.
-pub(super) async fn capture_bytes(mut command: Command) -> Result<Vec<u8>, Error> {
+pub(super) async fn capture_bytes(command: Command) -> Result<Vec<u8>, Error> {
+    let finished = run(command).await?;
+    finished.check()?;
+    Ok(finished.output.stdout)
+}
+
+/// A command that ran, with all that it printed.
+pub(super) struct Finished {
+    command: String,
+    output: Output,
+}
+
+impl Finished {
+    /// The bytes that the command printed on stdout.
+    pub(super) fn stdout(&self) -> &[u8] {
+        &self.output.stdout
+    }
+
+    /// Returns an error if the command failed.
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.output.status.success() {
+            return Ok(());
+        }
+        Err(Words::of(&self.output.stderr)).context(FailSnafu {
+            command: &self.command,
+            status: self.output.status,
+        })
+    }
+}
+
+/// Runs a command without input to its end, whether it succeeds or fails.
+pub(super) async fn run(mut command: Command) -> Result<Finished, Error> {
     let shown = shown(&command);
     let output = command
         .stdin(Stdio::null())
         .output()
         .await
         .context(RunSnafu { command: &shown })?;
-    if !output.status.success() {
-        return Err(Words::of(&output.stderr)).context(FailSnafu {
-            command: shown,
-            status: output.status,
-        });
-    }
-    Ok(output.stdout)
+    Ok(Finished {
+        command: shown,
+        output,
+    })
 }
 
 /// A command as a person would type it, for messages.

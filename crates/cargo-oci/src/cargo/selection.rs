@@ -90,7 +90,7 @@ impl Selection {
     }
 
     /// Whether examples are asked for by cargo's own flags, and so are meant to be kept.
-    pub(super) fn wants_examples(&self) -> bool {
+    fn wants_examples(&self) -> bool {
         self.0.examples || !self.0.example.is_empty()
     }
 
@@ -123,37 +123,20 @@ impl Selection {
         self.0.workspace || self.0.all
     }
 
-    /// Whether settings are changed on the command line.
-    pub(super) fn overrides_config(&self) -> bool {
-        !self.0.common.config.is_empty()
-    }
-
     /// Whether no flag selects cargo targets, so that a build takes the libraries and programs of each package.
     pub(crate) fn is_without_filter(&self) -> bool {
-        self.filter().is_default
+        let build = &self.0;
+        let is_any = build.lib || build.bins || build.examples;
+        !is_any && build.bin.is_empty() && build.example.is_empty()
     }
 
-    /// Which cargo targets of the packages are meant.
-    pub(super) fn filter(&self) -> Filter<'_> {
-        let (build, named) = (
-            &self.0,
-            !self.0.bin.is_empty() || !self.0.example.is_empty(),
-        );
-        if build.lib || build.bins || build.examples || named {
-            Filter {
-                lib: build.lib,
-                bins: Rule::of(build.bins, &build.bin),
-                examples: Rule::of(build.examples, &build.example),
-                is_default: false,
-            }
-        } else {
-            Filter {
-                lib: true,
-                bins: Rule::All,
-                examples: Rule::Named(&[]),
-                is_default: true,
-            }
+    /// The target of each run of `cargo build`: one for each target as given, or one for the configured target.
+    pub(super) fn build_targets(&self) -> Vec<Option<&str>> {
+        let targets = self.targets();
+        if targets.is_empty() {
+            return vec![None];
         }
+        targets.into_iter().map(Some).collect()
     }
 
     /// The arguments of `cargo build` for one target, or for whichever one the configuration names.
@@ -194,23 +177,6 @@ impl Selection {
         };
         arguments_of(&build)
     }
-
-    /// The arguments that any command of cargo takes which selects packages and features.
-    pub(super) fn package_arguments(&self) -> Vec<OsString> {
-        let build = Build {
-            packages: self.0.packages.clone(),
-            workspace: self.0.workspace || self.0.all,
-            exclude: self.0.exclude.clone(),
-            common: cargo_options::CommonOptions {
-                features: self.0.common.features.clone(),
-                all_features: self.0.common.all_features,
-                no_default_features: self.0.common.no_default_features,
-                ..Default::default()
-            },
-            ..Default::default()
-        };
-        arguments_of(&build)
-    }
 }
 
 /// The arguments behind `cargo build`; the program that the crate names is of no interest.
@@ -221,30 +187,6 @@ fn arguments_of(build: &Build) -> Vec<OsString> {
         .skip(1)
         .map(ToOwned::to_owned)
         .collect()
-}
-
-/// Which cargo targets of the selected packages are meant.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Filter<'a> {
-    pub(super) lib: bool,
-    pub(super) bins: Rule<'a>,
-    pub(super) examples: Rule<'a>,
-    /// Nothing was named: libraries and programs, as far as their features are there.
-    pub(super) is_default: bool,
-}
-
-/// Which cargo targets of one sort are meant.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Rule<'a> {
-    All,
-    /// Those with such names, which may be patterns.
-    Named(&'a [String]),
-}
-
-impl<'a> Rule<'a> {
-    fn of(all: bool, names: &'a [String]) -> Self {
-        if all { Self::All } else { Self::Named(names) }
-    }
 }
 
 impl Args for Selection {
@@ -461,10 +403,6 @@ mod tests {
         assert_eq!(
             selection.manifest_arguments(),
             ["--locked", "--config", "k=1"]
-        );
-        assert_eq!(
-            selection.package_arguments(),
-            ["--features", "x", "--package", "a"]
         );
     }
 }

@@ -86,7 +86,11 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "KEY=VALUE", value_parser = annotation)]
     annotation: Vec<(String, String)>,
 
-    /// Take the files that an earlier build with the same flags left
+    /// Do not build; push what the last build produced
+    ///
+    /// Runs cargo with the same flags, and fails with "not built" if cargo would compile a crate. In a fresh checkout
+    /// it would; use `--messages` or `--file` there. Build scripts that cargo considers out of date still run. Cargo
+    /// restores a file that was replaced after the build.
     #[arg(long, conflicts_with_all = ["file", "messages"])]
     no_build: bool,
 
