@@ -119,8 +119,8 @@ pub use package::{Build, File, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
 pub use release::{
     AddOptions, Event, Floated, Listed, Member, Note, Observer, Plan, PlannedTag, PublishOptions,
-    Published, PublishedTag, Removed, TagAction, Taken, add, assemble, float, listed, plan,
-    publish, removable, remove,
+    Published, PublishedTag, Removed, StoredTags, TagAction, Taken, add, assemble, float, listed,
+    plan, publish, removable, remove,
 };
 pub use summary::Summary;
 pub use tag::ReleaseTag;

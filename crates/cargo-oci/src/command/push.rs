@@ -3,7 +3,6 @@
 //! Everything that can be wrong without a build is found before one: names, places, settings, and a registry that does
 //! not answer. Owns the flags and the order of things; each step has a file of its own.
 
-mod ahead;
 mod declared;
 mod destination;
 mod extra;
@@ -21,16 +20,14 @@ use std::sync::Arc;
 
 use cargo_metadata::PackageId;
 use clap::Args;
-use oci_package::Kind;
-use oci_registry::{Location, LocationText};
+use oci_package::{Kind, StoredTags};
+use oci_registry::{Location, LocationText, Target};
 
 use super::location;
 use crate::cargo::{self, BuildTool, Selection, Toolchain, Workspace};
 use crate::message::FormatFlag;
 use crate::report::Error;
 use crate::session::Session;
-use ahead::Ahead;
-use destination::Destination;
 use handed::HandedFile;
 use subject::Subject;
 
@@ -204,7 +201,18 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     publish::all(session, &subjects, &flags, outputs, toolchain.as_ref()).await
 }
 
-/// Where each package goes, asked before anything is built. A directory is not made before there is something to put in it.
+/// The repository of a package at a registry, opened before the build.
+struct Place {
+    target: Arc<dyn Target>,
+    /// The tags of the package, which the publication does not read again.
+    stored: StoredTags,
+}
+
+/// The repositories at registries, by package.
+type Places = BTreeMap<PackageId, Place>;
+
+/// Reads the tags of each package at its registry, so that a registry that is not reachable or refuses the credentials is
+/// found before the build. A directory or an archive is not opened, because that may create it.
 async fn places(
     session: &Session,
     subjects: &[Subject<'_>],
@@ -212,19 +220,14 @@ async fn places(
 ) -> Result<Places, Error> {
     let mut places = Places::new();
     for subject in subjects.iter().filter(|subject| subject.may_have_files()) {
-        let Destination { repository, tags } = &subject.destination;
-        let Location::Registry(_) = repository else {
+        let destination = &subject.destination;
+        let Location::Registry(_) = &destination.repository else {
             continue;
         };
-        let target_tags = subject
-            .destination
-            .target_tags(targets.iter().map(String::as_str))?;
-        let indexes = tags.iter().map(|tag| tag.index().clone()).collect();
-        let target = session.target(repository).await?;
-        let ahead = Ahead::ask(target, indexes, target_tags).await?;
-        places.insert(subject.package.id.clone(), Arc::new(ahead));
+        let target_tags = destination.target_tags(targets.iter().map(String::as_str))?;
+        let target = session.target(&destination.repository).await?;
+        let stored = StoredTags::read(&*target, &destination.index_tags(), &target_tags).await?;
+        places.insert(subject.package.id.clone(), Place { target, stored });
     }
     Ok(places)
 }
-
-type Places = BTreeMap<PackageId, Arc<Ahead>>;

@@ -24,6 +24,7 @@ mod event;
 mod floating;
 mod foreign_index;
 mod one_target;
+mod stored;
 mod taken;
 mod whole_index;
 
@@ -42,6 +43,7 @@ use error::LookForBlobSnafu;
 pub use event::{Event, Note, Observer};
 pub use floating::{Floated, float};
 use one_target::{OneTarget, Own};
+pub use stored::StoredTags;
 pub use taken::Taken;
 use whole_index::pause;
 
@@ -59,6 +61,8 @@ pub struct PublishOptions {
     pub declared: Option<BTreeSet<String>>,
     /// How many blobs are sent at the same time, at least 1.
     pub concurrency: usize,
+    /// What the tags named when they were read before; empty if they were not.
+    pub stored: StoredTags,
 }
 
 impl Default for PublishOptions {
@@ -68,6 +72,7 @@ impl Default for PublishOptions {
             index: true,
             declared: None,
             concurrency: 4,
+            stored: StoredTags::default(),
         }
     }
 }

@@ -341,6 +341,9 @@ impl Writer<'_> {
     }
 
     async fn resolve(&self, tag: &Tag) -> crate::Result<Option<Descriptor>> {
+        if let Some(descriptor) = self.options.stored.target(tag) {
+            return Ok(Some(descriptor.clone()));
+        }
         let resolved = self
             .to
             .resolve(&Identifier::Tag(tag.clone()))
@@ -351,25 +354,31 @@ impl Writer<'_> {
         })?)
     }
 
-    /// The index as it is, when it is to be written and is there.
+    /// The index before the publication, if it is to be written and exists.
     async fn read_index(&self) -> crate::Result<Option<(Manifest, PackageIndex)>> {
-        if self.options.index {
-            self.held_index().await
-        } else {
-            Ok(None)
+        if !self.options.index {
+            return Ok(None);
+        }
+        match self.options.stored.index(self.tag.index()) {
+            Some(manifest) => self.package_index(manifest.clone()).map(Some),
+            None => self.held_index().await,
         }
     }
 
     /// The index as it is.
     pub(super) async fn held_index(&self) -> crate::Result<Option<(Manifest, PackageIndex)>> {
-        let tag = self.tag.index();
-        let Some(manifest) = self.read(tag).await? else {
-            return Ok(None);
-        };
+        match self.read(self.tag.index()).await? {
+            Some(manifest) => self.package_index(manifest).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Parses the index of a package.
+    fn package_index(&self, manifest: Manifest) -> crate::Result<(Manifest, PackageIndex)> {
         match PackageIndex::read(&manifest) {
-            Some(entries) => Ok(Some((manifest, entries))),
+            Some(entries) => Ok((manifest, entries)),
             None => Err(ForeignIndexSnafu {
-                name: self.name(tag),
+                name: self.name(self.tag.index()),
             }
             .build()
             .into()),

@@ -26,6 +26,11 @@ pub(super) struct Destination {
 }
 
 impl Destination {
+    /// The tags of the indexes.
+    pub(super) fn index_tags(&self) -> Vec<Tag> {
+        self.tags.iter().map(|tag| tag.index().clone()).collect()
+    }
+
     /// The tags of these targets, under all tags of the destination.
     pub(super) fn target_tags<'t>(
         &self,

@@ -1,7 +1,7 @@
 //! `--dry-run`: exactly what a push would send, as JSON.
 
 use oci_package::Artifact;
-use oci_package::{PublishOptions, TagAction};
+use oci_package::{PublishOptions, StoredTags, TagAction};
 use oci_registry::{Descriptor, ErrorKind, Manifest, Target};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -57,6 +57,7 @@ pub(super) async fn of(
     };
     let options = PublishOptions {
         overwrite: true,
+        stored: StoredTags::default(),
         ..options.clone()
     };
     match oci_package::plan(artifact, place, tags, &options, &|_| ()).await {

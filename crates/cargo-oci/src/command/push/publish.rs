@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_package::{
-    Artifact, Build, Event, File, Floated, Kind, PackOptions, PublishOptions, Revision,
+    Artifact, Build, Event, File, Floated, Kind, PackOptions, PublishOptions, Revision, StoredTags,
 };
 use oci_registry::{Descriptor, Identifier, Location, Manifest, Target};
 
 use super::destination::Destination;
 use super::github::{self, Published};
 use super::subject::Subject;
-use super::{Flags, Places, plan, targets};
+use super::{Flags, Place, Places, plan, targets};
 use crate::cargo::{self, Output, PackageOutput, Provenance, Toolchain};
 use crate::message::{ManifestAction, Message, TagAction};
 use crate::progress::Batch;
@@ -24,7 +24,7 @@ pub(super) async fn all(
     session: &Session,
     subjects: &[Subject<'_>],
     flags: &Flags,
-    (outputs, places): (Vec<Output>, Places),
+    (outputs, mut places): (Vec<Output>, Places),
     toolchain: Option<&Toolchain>,
 ) -> Result<(), Error> {
     let packages: Vec<_> = subjects.iter().map(|subject| subject.package).collect();
@@ -52,11 +52,12 @@ pub(super) async fn all(
             };
             let provenance = provenances.get(&found.id).cloned().unwrap_or_default();
             let tags = subject.destination.target_tags([output.target.as_str()])?;
-            let ahead = places.get(&found.id).filter(|_| !flags.dry_run);
+            let place = places.get(&found.id).filter(|_| !flags.dry_run);
+            let lacking = place.filter(|place| place.stored.lacks_any(&tags));
             let options = PackOptions {
                 names: subject.names.clone(),
                 annotations: subject.annotations.clone(),
-                send_ahead: ahead.and_then(|ahead| ahead.wanting_any(&tags)),
+                send_ahead: lacking.map(|place| Arc::clone(&place.target)),
                 archive: subject.archive,
             };
             let mut build = build(output, found, &provenance, flags, toolchain)?;
@@ -74,10 +75,10 @@ pub(super) async fn all(
         }
     }
     if flags.dry_run {
-        return show(session, &places, &artifacts, flags).await;
+        return show(session, &mut places, &artifacts, flags).await;
     }
     let mut published = Vec::new();
-    let outcome = each(session, &places, &artifacts, flags, &mut published).await;
+    let outcome = each(session, &mut places, &artifacts, flags, &mut published).await;
     // What is published is told, also when something after it failed.
     let told = github::tell(&session.environment, &published);
     outcome.and(told)
@@ -86,7 +87,7 @@ pub(super) async fn all(
 /// Shows what publishing would do, as JSON.
 async fn show(
     session: &Session,
-    places: &Places,
+    places: &mut Places,
     artifacts: &[(&Subject<'_>, Artifact)],
     flags: &Flags,
 ) -> Result<(), Error> {
@@ -94,11 +95,14 @@ async fn show(
     let mut refusals = None;
     for (subject, artifact) in artifacts {
         let repository = &subject.destination.repository;
-        let place: Arc<dyn Target> = match places.get(&subject.package.id) {
-            Some(place) => Arc::clone(place) as _,
+        let mut options = options(session, subject, flags);
+        let place = match places.get_mut(&subject.package.id) {
+            Some(place) => {
+                options.stored = place.take_stored(subject, artifact)?;
+                Arc::clone(&place.target)
+            }
             None => session.prospective_target(repository).await?,
         };
-        let options = options(session, subject, flags);
         let (plan, refusal) = plan::of(&*place, subject, artifact, &options).await?;
         plans.push(plan);
         refusals = refusals.or(refusal);
@@ -111,20 +115,37 @@ async fn show(
 /// Publishes one after the other, and notes each that is there.
 async fn each(
     session: &Session,
-    places: &Places,
+    places: &mut Places,
     artifacts: &[(&Subject<'_>, Artifact)],
     flags: &Flags,
     published: &mut Vec<Published>,
 ) -> Result<(), Error> {
     for (subject, artifact) in artifacts {
-        let place: Arc<dyn Target> = match places.get(&subject.package.id) {
-            Some(place) => Arc::clone(place) as _,
+        let mut options = options(session, subject, flags);
+        let place = match places.get_mut(&subject.package.id) {
+            Some(place) => {
+                options.stored = place.take_stored(subject, artifact)?;
+                Arc::clone(&place.target)
+            }
             None => session.target(&subject.destination.repository).await?,
         };
-        let options = options(session, subject, flags);
         publish(session, &*place, subject, artifact, &options, published).await?;
     }
     Ok(())
+}
+
+impl Place {
+    /// Moves the tags of an artifact out.
+    fn take_stored(
+        &mut self,
+        subject: &Subject<'_>,
+        artifact: &Artifact,
+    ) -> Result<StoredTags, Error> {
+        let destination = &subject.destination;
+        let mut tags = destination.target_tags([artifact.target()])?;
+        tags.extend(destination.index_tags());
+        Ok(self.stored.take(&tags))
+    }
 }
 
 fn options(session: &Session, subject: &Subject<'_>, flags: &Flags) -> PublishOptions {
@@ -233,7 +254,7 @@ async fn publish(
         version: package.version.to_string(),
         target: target.to_owned(),
         location: repository.clone(),
-        tags: tags.iter().map(|tag| tag.index().clone()).collect(),
+        tags: subject.destination.index_tags(),
         digest: manifest.digest().clone(),
         index: index.map(|index| index.digest().clone()),
         size: bytes,
