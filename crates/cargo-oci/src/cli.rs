@@ -1,25 +1,19 @@
 //! The command line: flags, their help, and the three ways this program is called.
 //!
-//! `cargo oci push`, `cargo-oci oci push` and `cargo-oci push` are the same. Owns which verbs there are; the flags
-//! of a verb stand with the verb, those of all in [`options`](crate::options).
+//! `cargo oci push`, `cargo-oci oci push` and `cargo-oci push` are the same. The verbs and their flags are in
+//! [`command`](crate::command), the flags of all verbs in [`options`](crate::options).
 
-use std::borrow::Cow;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum as _};
+use clap::parser::ValueSource;
+use clap::{Args as _, FromArgMatches as _, Parser};
 use oci_registry::{Environment, ErrorKind};
 
-use crate::argument::Complaint;
-use crate::command::{
-    attach, blob, catalog, completions, config, copy, delete, export, index, init, inspect,
-    install, login, logout, man, manifest, pull, push, referrers, tag, tags, uninstall, verify,
-    whoami,
-};
-use crate::message::MessageFormat;
-use crate::options::Global;
+use crate::command::Command;
+use crate::message::{FormatFlag, MessageFormat};
+use crate::options::{Complaint, Global};
 use crate::report::{self, Error, Reporter};
-use crate::session::Session;
 use crate::stdio;
 
 const EXIT_CODES: &str = "\
@@ -50,93 +44,6 @@ pub(crate) struct Cli {
     pub(crate) global: Global,
     #[command(subcommand)]
     pub(crate) command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Command {
-    Push(Box<push::Flags>),
-    Pull(pull::Flags),
-    Tags(tags::Flags),
-    Catalog(catalog::Flags),
-    Inspect(inspect::Flags),
-    Manifest(manifest::Flags),
-    Config(config::Flags),
-    Blob(blob::Flags),
-    Copy(copy::Flags),
-    Tag(tag::Flags),
-    Delete(delete::Flags),
-    Index(index::Flags),
-    Attach(attach::Flags),
-    Referrers(referrers::Flags),
-    Verify(verify::Flags),
-    Export(export::Flags),
-    Init(init::Flags),
-    Install(install::Flags),
-    Uninstall(uninstall::Flags),
-    Login(login::Flags),
-    Logout(logout::Flags),
-    Whoami(whoami::Flags),
-    Completions(completions::Flags),
-    Man(man::Flags),
-}
-
-impl Command {
-    /// Does what was asked for.
-    pub(crate) async fn run(self, session: &Session) -> Result<(), Error> {
-        match self {
-            Self::Push(flags) => push::run(session, *flags).await,
-            Self::Pull(flags) => pull::run(session, flags).await,
-            Self::Tags(flags) => tags::run(session, flags).await,
-            Self::Catalog(flags) => catalog::run(session, flags).await,
-            Self::Inspect(flags) => inspect::run(session, flags).await,
-            Self::Manifest(flags) => manifest::run(session, flags).await,
-            Self::Config(flags) => config::run(session, flags).await,
-            Self::Blob(flags) => blob::run(session, flags).await,
-            Self::Copy(flags) => copy::run(session, flags).await,
-            Self::Tag(flags) => tag::run(session, flags).await,
-            Self::Delete(flags) => delete::run(session, flags).await,
-            Self::Index(flags) => index::run(session, flags).await,
-            Self::Attach(flags) => attach::run(session, flags).await,
-            Self::Referrers(flags) => referrers::run(session, flags).await,
-            Self::Verify(flags) => verify::run(session, flags).await,
-            Self::Export(flags) => export::run(session, flags).await,
-            Self::Init(flags) => init::run(session, flags).await,
-            Self::Install(flags) => install::run(session, flags).await,
-            Self::Uninstall(flags) => uninstall::run(session, flags).await,
-            Self::Login(flags) => login::run(session, flags).await,
-            Self::Logout(flags) => logout::run(session, flags).await,
-            Self::Whoami(flags) => whoami::run(session, flags).await,
-            Self::Completions(flags) => completions::run(&flags, Cli::command()),
-            Self::Man(flags) => man::run(session, flags, Cli::command()),
-        }
-    }
-
-    /// Whether it matters to the command what the user says for all projects.
-    pub(crate) fn reads_defaults(&self) -> bool {
-        !matches!(self, Self::Completions(_) | Self::Man(_))
-    }
-
-    /// For whom the command tells what it does.
-    pub(crate) fn message_format(&self) -> MessageFormat {
-        match self {
-            Self::Push(flags) => flags.format.message_format,
-            Self::Pull(flags) => flags.format.message_format,
-            Self::Copy(flags) => flags.format.message_format,
-            Self::Tag(flags) => flags.format.message_format,
-            Self::Delete(flags) => flags.format.message_format,
-            Self::Index(flags) => flags.message_format(),
-            Self::Attach(flags) => flags.format.message_format,
-            Self::Install(flags) => flags.format.message_format,
-            Self::Uninstall(flags) => flags.format.message_format,
-            Self::Whoami(flags) => flags.format.message_format,
-            Self::Tags(flags) => flags.format.message_format,
-            Self::Catalog(flags) => flags.format.message_format,
-            Self::Inspect(flags) => flags.format.message_format,
-            Self::Referrers(flags) => flags.format.message_format,
-            Self::Verify(flags) => flags.format.message_format,
-            _ => MessageFormat::Human,
-        }
-    }
 }
 
 /// A command line that cannot be followed, or that asks for help.
@@ -184,24 +91,21 @@ pub(crate) fn parse() -> Result<Cli, Refusal> {
     })
 }
 
-/// For whom arguments that cannot be parsed want to be answered.
+/// The output format of a command line that clap refuses.
+///
+/// clap stops at the first argument that it refuses, so the flag is parsed alone, from each argument on.
 fn format_of(arguments: &[OsString]) -> MessageFormat {
-    const FLAG: &str = "--message-format";
-    let arguments = arguments.iter().take_while(|argument| *argument != "--");
-    let mut texts = arguments.map(|argument| argument.to_string_lossy());
-    let mut format = None;
-    while let Some(text) = texts.next() {
-        if text == FLAG {
-            format = texts.next().map(Cow::into_owned);
-        } else if let Some(value) = text
-            .strip_prefix(FLAG)
-            .and_then(|rest| rest.strip_prefix('='))
-        {
-            format = Some(value.to_owned());
-        }
-    }
-    let format = format.and_then(|format| MessageFormat::from_str(&format, false).ok());
-    format.unwrap_or_default()
+    let options = arguments.iter().take_while(|argument| *argument != "--");
+    let options: Vec<_> = options.collect();
+    let formats = (0..options.len()).filter_map(|at| {
+        let flag = clap::Command::new("format").no_binary_name(true);
+        let flag = FormatFlag::augment_args(flag).ignore_errors(true);
+        let matches = flag.try_get_matches_from(&options[at..]).ok()?;
+        let source = matches.value_source("message_format")?;
+        let format = FormatFlag::from_arg_matches(&matches).ok()?.message_format;
+        (source == ValueSource::CommandLine).then_some(format)
+    });
+    formats.last().unwrap_or_default()
 }
 
 /// Cargo calls `cargo-oci oci push …`; people may call `cargo-oci push …`.
@@ -214,6 +118,8 @@ fn without_subcommand(arguments: impl Iterator<Item = OsString>) -> impl Iterato
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory as _;
+
     use super::*;
 
     #[test]

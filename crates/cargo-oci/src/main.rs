@@ -9,19 +9,23 @@
     reason = "the texts of flags are help: their brackets mean what they mean on a command line"
 )]
 
-mod argument;
 mod cargo;
 mod cli;
 mod command;
+mod contents;
 mod defaults;
 mod figures;
+mod filter;
 mod finding;
 mod message;
+mod naming;
 mod options;
+mod output;
 mod progress;
 mod report;
 mod session;
 mod stdio;
+mod typed_path;
 
 use std::process::ExitCode;
 use std::time::Duration;

@@ -1,13 +1,11 @@
-//! What every verb takes: how much is said, and how registries are reached.
+//! Flags that every verb takes, and parsers of values that several verbs take.
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ColorChoice};
-use oci_registry::Resolve;
+use oci_registry::{LocationText, RegistryName, Resolve};
 
-use crate::argument::Complaint;
-
-/// What every verb takes.
+/// Flags that every verb takes.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Common Options")]
 pub(crate) struct Global {
@@ -68,3 +66,43 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 fn resolve(text: &str) -> Result<Resolve, Complaint> {
     text.parse().map_err(Complaint::from)
 }
+
+/// Parses the location of artifacts, for clap.
+pub(crate) fn location(text: &str) -> Result<LocationText, Complaint> {
+    text.parse().map_err(Complaint)
+}
+
+/// Parses the name of a registry, for clap.
+pub(crate) fn registry(text: &str) -> Result<RegistryName, Complaint> {
+    text.parse().map_err(Complaint)
+}
+
+/// Error of a name on the command line, which clap passes on.
+#[derive(Debug)]
+pub(crate) struct Complaint(oci_registry::Error);
+
+impl From<oci_registry::Error> for Complaint {
+    fn from(error: oci_registry::Error) -> Self {
+        Self(error)
+    }
+}
+
+impl Complaint {
+    /// Returns the complaint that an error of clap contains.
+    pub(crate) fn within(error: &clap::Error) -> Option<&Self> {
+        std::error::Error::source(error)?.downcast_ref()
+    }
+
+    /// The error, with its help.
+    pub(crate) fn error(&self) -> &oci_registry::Error {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Complaint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Complaint {}

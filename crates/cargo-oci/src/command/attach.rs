@@ -11,10 +11,12 @@ use oci_registry::{
 
 use super::copy::Told;
 use super::find::{self, Selector};
-use super::{TypedPath, is_media_type, location, naming};
 use crate::message::FormatFlag;
+use crate::naming;
+use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
+use crate::typed_path::{TypedPath, is_media_type};
 
 /// Attach documents to an artifact: lists of contents, reports, signatures
 ///

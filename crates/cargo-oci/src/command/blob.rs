@@ -6,10 +6,11 @@ use clap::Args;
 use futures_util::TryStreamExt;
 use oci_registry::{ErrorKind, LocationText};
 
-use super::{location, naming, output};
 use crate::figures::Size;
+use crate::options::location;
 use crate::report::{self, Error};
 use crate::session::Session;
+use crate::{naming, output};
 
 /// Largest text that a terminal is shown, in bytes.
 const MAX_TEXT: u64 = 1 << 20;

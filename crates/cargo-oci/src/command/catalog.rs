@@ -6,10 +6,10 @@ use clap::Args;
 use futures_util::TryStreamExt;
 use oci_registry::{Layout, Location, RegistryName};
 
-use super::Complaint;
-use super::filter::Filter;
+use crate::filter::Filter;
 use crate::finding::Finding;
 use crate::message::FormatFlag;
+use crate::options::Complaint;
 use crate::report::{self, Error};
 use crate::session::Session;
 

@@ -2,12 +2,14 @@
 //!
 //! The scripts are for `cargo-oci`, the program itself: what follows `cargo` is for cargo's own completions to hand on.
 
-use clap::{Args, ValueEnum};
+use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::generate;
 use clap_complete::shells::{Bash, Elvish, Fish, PowerShell, Zsh};
 use clap_complete_nushell::Nushell;
 
+use crate::cli::Cli;
 use crate::report::{self, Error};
+use crate::session::Session;
 
 /// The program that is completed.
 const PROGRAM: &str = "cargo-oci";
@@ -34,9 +36,10 @@ enum Shell {
     Elvish,
 }
 
-/// Prints the script for the program whose command line this is.
-pub(crate) fn run(flags: &Flags, program: clap::Command) -> Result<(), Error> {
-    report::bytes(&script(flags.shell, program))
+/// Prints the script for this program.
+#[expect(clippy::unused_async, reason = "every verb is run alike")]
+pub(crate) async fn run(_: &Session, flags: Flags) -> Result<(), Error> {
+    report::bytes(&script(flags.shell, Cli::command()))
 }
 
 fn script(shell: Shell, mut program: clap::Command) -> Vec<u8> {

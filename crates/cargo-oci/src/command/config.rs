@@ -4,7 +4,7 @@ use clap::Args;
 use oci_registry::{ErrorKind, LocationText};
 
 use super::find::{self, Selector};
-use super::location;
+use crate::options::location;
 use crate::report::{self, Error};
 use crate::session::Session;
 

@@ -10,9 +10,11 @@ use oci_registry::{
 };
 
 use super::find::{self, Selector};
-use super::{location, missing, naming};
+use super::missing;
 use crate::figures::{Size, plural};
 use crate::message::{FormatFlag, ManifestAction, Message, TagAction};
+use crate::naming;
+use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
 

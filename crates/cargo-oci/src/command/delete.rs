@@ -9,8 +9,10 @@ use oci_registry::{
     Delete, Descriptor, Digest, Identifier, Location, LocationText, Optional, Source, Tag,
 };
 
-use super::{location, missing, naming};
+use super::missing;
 use crate::message::{DeleteAction, FormatFlag, Message};
+use crate::naming;
+use crate::options::location;
 use crate::report::{self, Error};
 use crate::session::Session;
 

@@ -6,7 +6,8 @@ use clap::Args;
 use oci_registry::{ErrorKind, ExportOptions, Location, LocationText};
 
 use super::find::{self, Selector};
-use super::{location, output};
+use crate::options::location;
+use crate::output;
 use crate::report::Error;
 use crate::session::Session;
 

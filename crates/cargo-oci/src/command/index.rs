@@ -5,8 +5,10 @@ use oci_package::{AddOptions, Event, Member, ReleaseTag, annotation};
 use oci_registry::{CopyOptions, Descriptor, Digest, Location, LocationText, Manifest, Tag};
 
 use super::copy::Told;
-use super::{Complaint, find, location, missing, naming};
+use super::{find, missing};
 use crate::message::{DeleteAction, FormatFlag, Message, MessageFormat, TagAction};
+use crate::naming;
+use crate::options::{Complaint, location};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -105,8 +107,8 @@ fn member(text: &str) -> Result<Member, String> {
 }
 
 impl Flags {
-    /// For whom the command tells what it does.
-    pub(crate) fn message_format(&self) -> MessageFormat {
+    /// The output format.
+    pub(super) fn message_format(&self) -> MessageFormat {
         match &self.verb {
             Verb::Add(flags) => flags.format.message_format,
             Verb::Remove(flags) => flags.format.message_format,

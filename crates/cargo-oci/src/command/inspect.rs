@@ -5,10 +5,10 @@ use oci_package::{InspectedFile, InspectedTarget, Inspection, Libc, Listing};
 use oci_registry::{Cache, Location, LocationText, escape};
 
 use super::find::{self, Selector};
-use super::location;
 use crate::figures::Size;
 use crate::finding::Finding;
 use crate::message::FormatFlag;
+use crate::options::location;
 use crate::report::{self, Error};
 use crate::session::Session;
 

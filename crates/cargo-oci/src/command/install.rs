@@ -13,10 +13,11 @@ use oci_registry::{
 };
 use semver::{Comparator, Op, Version, VersionReq};
 
-use super::contents::{self, Group, Placing};
-use super::{find, location, missing};
+use super::{find, missing};
 use crate::cargo::{self, Installed, Record};
+use crate::contents::{self, Group, Placing};
 use crate::message::{FileAction, FormatFlag};
+use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
 

@@ -13,7 +13,7 @@ use oci_registry::{
     Lookup, RegistryName, Secret,
 };
 
-use super::registry;
+use crate::options::registry;
 use crate::report::Error;
 use crate::session::Session;
 

@@ -5,7 +5,7 @@ use oci_registry::{
     CredentialChain, CredentialProvider as _, CredentialRequest, CredentialStore, RegistryName,
 };
 
-use super::registry;
+use crate::options::registry;
 use crate::report::Error;
 use crate::session::Session;
 

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, CommandFactory as _};
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
 use oci_registry::ErrorKind;
 
+use crate::cli::Cli;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -27,9 +28,10 @@ pub(crate) struct Flags {
     output: Option<PathBuf>,
 }
 
-/// Prints or writes pages of the program whose command line this is.
-pub(crate) fn run(session: &Session, flags: Flags, program: clap::Command) -> Result<(), Error> {
-    let pages = pages(program);
+/// Prints or writes the manual pages of this program.
+#[expect(clippy::unused_async, reason = "every verb is run alike")]
+pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
+    let pages = pages(Cli::command());
     if let Some(directory) = flags.output {
         let directory = session.resolve(&directory);
         std::fs::create_dir_all(&directory).map_err(|error| unwritten(&directory, &error))?;

@@ -1,48 +1,107 @@
-//! The verbs, a file each: its flags, and what it does with the core.
+//! The verbs: a file for each, with its flags and the function that runs it, and a table of them.
 
-pub(crate) mod attach;
-pub(crate) mod blob;
-pub(crate) mod catalog;
-pub(crate) mod completions;
-pub(crate) mod config;
-mod contents;
-pub(crate) mod copy;
-pub(crate) mod delete;
-pub(crate) mod export;
-mod filter;
+mod attach;
+mod blob;
+mod catalog;
+mod completions;
+mod config;
+mod copy;
+mod delete;
+mod export;
 mod find;
-pub(crate) mod index;
-pub(crate) mod init;
-pub(crate) mod inspect;
-pub(crate) mod install;
-pub(crate) mod login;
-pub(crate) mod logout;
-pub(crate) mod man;
-pub(crate) mod manifest;
+mod index;
+mod init;
+mod inspect;
+mod install;
+mod login;
+mod logout;
+mod man;
+mod manifest;
 mod missing;
-mod naming;
-mod output;
-pub(crate) mod pull;
-pub(crate) mod push;
-pub(crate) mod referrers;
-pub(crate) mod tag;
-pub(crate) mod tags;
-mod typed_path;
-pub(crate) mod uninstall;
-pub(crate) mod verify;
-pub(crate) mod whoami;
+mod pull;
+mod push;
+mod referrers;
+mod tag;
+mod tags;
+mod uninstall;
+mod verify;
+mod whoami;
 
-use crate::argument::{Complaint, location, registry};
-pub(crate) use typed_path::TypedPath;
+use clap::Subcommand;
 
-/// Whether a text has the form `type/subtype` (RFC 6838, 4.2).
-fn is_media_type(text: &str) -> bool {
-    let is_name = |name: &str| {
-        name.starts_with(|first: char| first.is_ascii_alphanumeric())
-            && name
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+use crate::message::MessageFormat;
+use crate::naming;
+use crate::report::Error;
+use crate::session::Session;
+
+/// Declares the verbs. A line names the variant, the module, and the kind of output:
+///
+/// * `messages`: the flags contain `FormatFlag` as `format`.
+/// * `nested`: each of the verb's own subcommands has `FormatFlag`, which `Flags::message_format` reads.
+/// * `data`: there is no `--message-format`.
+/// * `program`: as `data`; the output is about this program, and `oci.toml` is not read.
+macro_rules! verbs {
+    ($($variant:ident $module:ident $output:ident;)*) => {
+        /// The verb, with its flags.
+        #[derive(Debug, Subcommand)]
+        pub(crate) enum Command {
+            $($variant(Box<$module::Flags>),)*
+        }
+
+        impl Command {
+            /// Runs the verb.
+            pub(crate) async fn run(self, session: &Session) -> Result<(), Error> {
+                match self {
+                    $(Self::$variant(flags) => $module::run(session, *flags).await,)*
+                }
+            }
+
+            /// Whether the defaults of the user apply to the verb.
+            pub(crate) fn reads_defaults(&self) -> bool {
+                match self {
+                    $(Self::$variant(_) => verbs!(@reads_defaults $output),)*
+                }
+            }
+
+            /// The output format.
+            pub(crate) fn message_format(&self) -> MessageFormat {
+                match self {
+                    $(Self::$variant(_flags) => verbs!(@message_format $output _flags),)*
+                }
+            }
+        }
     };
-    text.split_once('/')
-        .is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
+    (@reads_defaults program) => { false };
+    (@reads_defaults $output:ident) => { true };
+    (@message_format messages $flags:ident) => { $flags.format.message_format };
+    (@message_format nested $flags:ident) => { $flags.message_format() };
+    (@message_format data $flags:ident) => { MessageFormat::Human };
+    (@message_format program $flags:ident) => { MessageFormat::Human };
+}
+
+verbs! {
+    Push push messages;
+    Pull pull messages;
+    Tags tags messages;
+    Catalog catalog messages;
+    Inspect inspect messages;
+    Manifest manifest data;
+    Config config data;
+    Blob blob data;
+    Copy copy messages;
+    Tag tag messages;
+    Delete delete messages;
+    Index index nested;
+    Attach attach messages;
+    Referrers referrers messages;
+    Verify verify messages;
+    Export export data;
+    Init init data;
+    Install install messages;
+    Uninstall uninstall messages;
+    Login login data;
+    Logout logout data;
+    Whoami whoami messages;
+    Completions completions program;
+    Man man program;
 }

@@ -7,10 +7,11 @@ use glob::Pattern;
 use oci_package::PackageFile;
 use oci_registry::{Extract, Location, LocationText, Source};
 
-use super::contents::{self, Group, Placing};
 use super::find::{self, Selector};
-use super::{filter, location};
+use crate::contents::{self, Group, Placing};
+use crate::filter;
 use crate::message::{FileAction, FormatFlag};
+use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
 

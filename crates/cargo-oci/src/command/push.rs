@@ -23,9 +23,9 @@ use clap::Args;
 use oci_package::{Kind, StoredTags};
 use oci_registry::{Location, LocationText, Target};
 
-use super::location;
 use crate::cargo::{self, BuildTool, Selection, Toolchain, Workspace};
 use crate::message::FormatFlag;
+use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
 use handed::HandedFile;

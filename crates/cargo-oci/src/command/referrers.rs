@@ -9,9 +9,9 @@ use oci_package::{Branch, annotation, referrer_tree};
 use oci_registry::{Digest, LocationText, MediaType, Source, escape};
 
 use super::find::{self, Selector};
-use super::location;
 use crate::finding::Finding;
 use crate::message::FormatFlag;
+use crate::options::location;
 use crate::report::{self, Error};
 use crate::session::Session;
 

@@ -3,8 +3,9 @@
 use clap::Args;
 use oci_registry::{Identifier, LocationText, Optional, Tag};
 
-use super::{Complaint, location, naming};
 use crate::message::{FormatFlag, Message, TagAction};
+use crate::naming;
+use crate::options::{Complaint, location};
 use crate::report::Error;
 use crate::session::Session;
 

@@ -5,11 +5,13 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use oci_package::{Concurrency, Details, Survey};
 use oci_registry::{Cache, LocationText, OtherName, Source, Tag, escape};
 
-use super::filter::{self, Filter};
-use super::{location, missing, naming};
+use super::missing;
 use crate::figures::Size;
+use crate::filter::{self, Filter};
 use crate::finding::Finding;
 use crate::message::FormatFlag;
+use crate::naming;
+use crate::options::location;
 use crate::report::{self, Error};
 use crate::session::Session;
 

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use oci_registry::{ErrorKind, LocationText};
 
-use super::Complaint;
 use crate::cargo::{self, Installed};
 use crate::message::{FormatFlag, Message};
+use crate::options::Complaint;
+use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
 
@@ -45,7 +46,7 @@ fn named(text: &str) -> Result<Named, Complaint> {
     if is_bare(text) {
         return Ok(Named::Package(text.to_owned()));
     }
-    super::location(text).map(Named::Repository)
+    location(text).map(Named::Repository)
 }
 
 /// Removes.

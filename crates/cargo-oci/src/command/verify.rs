@@ -11,12 +11,14 @@ use oci_registry::{
 };
 
 use super::find::{self, Selector};
-use super::{contents, location, missing, naming};
+use super::missing;
 use crate::figures::{Size, plural};
 use crate::finding::Finding;
 use crate::message::FormatFlag;
+use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
+use crate::{contents, naming};
 
 /// Check every digest of an artifact, and files against it
 ///

@@ -3,8 +3,8 @@
 use clap::Args;
 use oci_registry::{Credential, CredentialChain, CredentialRequest, ErrorKind, RegistryName};
 
-use super::registry;
 use crate::message::{FormatFlag, Message};
+use crate::options::registry;
 use crate::report::{self, Error};
 use crate::session::Session;
 

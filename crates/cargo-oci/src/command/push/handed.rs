@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use oci_registry::FileName;
 
-use super::super::TypedPath;
+use crate::typed_path::TypedPath;
 
 /// One file as it was named on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]

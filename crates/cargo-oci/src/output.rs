@@ -8,18 +8,18 @@ use oci_registry::{ErrorKind, OutputFile};
 use crate::report::Error;
 
 /// Refuses a path that cannot be written, before anything is requested.
-pub(super) fn check(path: &Path, replace: bool) -> Result<(), Error> {
+pub(crate) fn check(path: &Path, replace: bool) -> Result<(), Error> {
     OutputFile::check(path, replace).map_err(|error| explain(error, path))
 }
 
 /// Opens the destination that a user named.
-pub(super) async fn create(path: PathBuf, replace: bool) -> Result<OutputFile, Error> {
+pub(crate) async fn create(path: PathBuf, replace: bool) -> Result<OutputFile, Error> {
     let output = OutputFile::create(path.clone(), replace).await;
     output.map_err(|error| explain(error, &path))
 }
 
 /// Completes the destination.
-pub(super) async fn finish(output: OutputFile) -> Result<(), Error> {
+pub(crate) async fn finish(output: OutputFile) -> Result<(), Error> {
     let path = output.path().to_owned();
     let finished = output.finish().await;
     finished.map_err(|error| explain(error, &path))
@@ -37,6 +37,6 @@ fn explain(error: oci_registry::Error, path: &Path) -> Error {
 }
 
 /// Whether stdout is a terminal, which must not get arbitrary bytes.
-pub(super) fn is_terminal() -> bool {
+pub(crate) fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }

@@ -14,11 +14,11 @@ use crate::report::Error;
 use crate::session::Session;
 
 /// Files that come from one place.
-pub(super) type Group = (Arc<dyn Source>, Vec<PackageFile>);
+pub(crate) type Group = (Arc<dyn Source>, Vec<PackageFile>);
 
 /// Opens the archives among the files, and the tars of directories: what is in one comes from it instead. They are
 /// fetched into this directory for as long as their groups are there.
-pub(super) async fn open(
+pub(crate) async fn open(
     session: &Session,
     source: Arc<dyn Source>,
     files: Vec<PackageFile>,
@@ -35,7 +35,7 @@ pub(super) async fn open(
 }
 
 /// Files on their way into a directory. Each is told of when it is in its place.
-pub(super) struct Placing<'a> {
+pub(crate) struct Placing<'a> {
     session: &'a Session,
     /// What becomes of a file that was not there yet.
     action: FileAction,
@@ -46,7 +46,7 @@ pub(super) struct Placing<'a> {
 
 impl<'a> Placing<'a> {
     /// Begins with these files, of which nothing has moved; `verb` is what is being done, in the form `Pulling`.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         session: &'a Session,
         verb: &'static str,
         action: FileAction,
@@ -66,7 +66,7 @@ impl<'a> Placing<'a> {
     }
 
     /// Writes some of the files.
-    pub(super) async fn write(
+    pub(crate) async fn write(
         &self,
         source: &dyn Source,
         files: &[Extract],
@@ -101,7 +101,7 @@ impl<'a> Placing<'a> {
     }
 
     /// Whether one of them was not there yet.
-    pub(super) fn has_changed(&self) -> bool {
+    pub(crate) fn has_changed(&self) -> bool {
         !self.fetched().is_empty()
     }
 }

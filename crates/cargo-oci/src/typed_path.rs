@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use oci_registry::MediaType;
 
-use super::is_media_type;
 use crate::session::Session;
 
 /// A path with a media type behind it, as it was typed.
@@ -41,6 +40,18 @@ impl From<&str> for TypedPath {
     fn from(text: &str) -> Self {
         Self(text.to_owned())
     }
+}
+
+/// Whether a text has the form `type/subtype` (RFC 6838, 4.2).
+pub(crate) fn is_media_type(text: &str) -> bool {
+    let is_name = |name: &str| {
+        name.starts_with(|first: char| first.is_ascii_alphanumeric())
+            && name
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+    };
+    text.split_once('/')
+        .is_some_and(|(kind, subtype)| is_name(kind) && is_name(subtype))
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use semver::Version;
 
 /// What of a list is shown.
 #[derive(Debug, Args)]
-pub(super) struct Filter {
+pub(crate) struct Filter {
     /// Show only names that fit one of these patterns
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     include: Vec<Pattern>,
@@ -18,13 +18,13 @@ pub(super) struct Filter {
     exclude: Vec<Pattern>,
 }
 
-pub(super) fn pattern(text: &str) -> Result<Pattern, String> {
+pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
     Pattern::new(text).map_err(|error| error.to_string())
 }
 
 impl Filter {
     /// Whether a name is shown.
-    pub(super) fn passes(&self, name: &str) -> bool {
+    pub(crate) fn passes(&self, name: &str) -> bool {
         let fits = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
         (self.include.is_empty() || fits(&self.include)) && !fits(&self.exclude)
     }
@@ -32,7 +32,7 @@ impl Filter {
 
 /// Puts tags in the order of their versions, the highest first, each before those of its targets; what is no version
 /// comes after all that are, by name.
-pub(super) fn by_version(tags: &mut [Tag]) {
+pub(crate) fn by_version(tags: &mut [Tag]) {
     let key = |tag: &Tag| {
         let (text, target) = tag::split(tag);
         let version = Version::parse(&text.replacen('_', "+", 1)).ok();

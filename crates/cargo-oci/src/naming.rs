@@ -6,17 +6,17 @@ use crate::report::Error;
 use crate::session::Session;
 
 /// The tag that a location names, beside a digest or alone.
-pub(super) fn tag(location: &Location) -> Option<Tag> {
+pub(crate) fn tag(location: &Location) -> Option<Tag> {
     location.tag().cloned()
 }
 
 /// The digest that a location names.
-pub(super) fn digest(location: &Location) -> Option<Digest> {
+pub(crate) fn digest(location: &Location) -> Option<Digest> {
     location.digest().cloned()
 }
 
 /// A whole repository, and nothing in it: `verb` is what was to be done with it.
-pub(super) fn whole(location: &Location, verb: &str) -> Result<(), Error> {
+pub(crate) fn whole(location: &Location, verb: &str) -> Result<(), Error> {
     match location.identifier() {
         None => Ok(()),
         Some(identifier) => Err(Error::usage(format!(
@@ -30,7 +30,7 @@ pub(super) fn whole(location: &Location, verb: &str) -> Result<(), Error> {
 }
 
 /// What a location must name, where guessing the highest release would be guessing too much.
-pub(super) fn given(location: &Location, verb: &str) -> Result<Identifier, Error> {
+pub(crate) fn given(location: &Location, verb: &str) -> Result<Identifier, Error> {
     location.identifier().ok_or_else(|| {
         Error::usage(format!(
             "failed to {verb}: `{location}` names neither a tag nor a digest"
@@ -43,7 +43,7 @@ pub(super) fn given(location: &Location, verb: &str) -> Result<Identifier, Error
 }
 
 /// The tag of an index, which is edited under its tag.
-pub(super) fn index(location: &Location) -> Result<Tag, Error> {
+pub(crate) fn index(location: &Location) -> Result<Tag, Error> {
     if let Some(digest) = digest(location) {
         return Err(Error::usage(format!(
             "failed to edit `{location}`: an index is edited under its tag"
@@ -70,7 +70,7 @@ fn tagged(location: &Location) -> String {
 }
 
 /// Whether two locations are the same place, as far as their names tell.
-pub(super) fn is_same_place(session: &Session, one: &Location, other: &Location) -> bool {
+pub(crate) fn is_same_place(session: &Session, one: &Location, other: &Location) -> bool {
     let whole = |location: &Location| {
         let base = session.environment.current_dir();
         location.whole_repository().relative_to(base)
