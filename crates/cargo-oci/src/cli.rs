@@ -97,7 +97,7 @@ pub(crate) fn parse() -> Result<Cli, Refusal> {
 fn format_of(arguments: &[OsString]) -> MessageFormat {
     let options = arguments.iter().take_while(|argument| *argument != "--");
     let options: Vec<_> = options.collect();
-    let formats = (0..options.len()).filter_map(|at| {
+    let format = (0..options.len()).rev().find_map(|at| {
         let flag = clap::Command::new("format").no_binary_name(true);
         let flag = FormatFlag::augment_args(flag).ignore_errors(true);
         let matches = flag.try_get_matches_from(&options[at..]).ok()?;
@@ -105,7 +105,7 @@ fn format_of(arguments: &[OsString]) -> MessageFormat {
         let format = FormatFlag::from_arg_matches(&matches).ok()?.message_format;
         (source == ValueSource::CommandLine).then_some(format)
     });
-    formats.last().unwrap_or_default()
+    format.unwrap_or_default()
 }
 
 /// Cargo calls `cargo-oci oci push …`; people may call `cargo-oci push …`.

@@ -1,4 +1,4 @@
-//! Which names of a list are shown, and in which order.
+//! Filter and order of the names in a list.
 
 use clap::Args;
 use glob::Pattern;

@@ -1,4 +1,4 @@
-//! What a command wants of a name before anything is asked: a tag, a digest, or neither.
+//! Checks of the tag or digest in a location, before any request.
 
 use oci_registry::{ArchiveFormat, Digest, Identifier, Location, Tag};
 

@@ -3,12 +3,10 @@
 //! Everything that can be wrong without a build is found before one: names, places, settings, and a registry that does
 //! not answer. Owns the flags and the order of things; each step has a file of its own.
 
-mod declared;
 mod destination;
 mod extra;
 mod files;
 mod github;
-mod handed;
 mod include;
 mod plan;
 mod publish;
@@ -28,7 +26,7 @@ use crate::message::FormatFlag;
 use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
-use handed::HandedFile;
+use files::HandedFile;
 use subject::Subject;
 
 /// Build a package's artifacts and publish them

@@ -1,16 +1,19 @@
-//! Which files are published: those that cargo builds, has built, said that it built, or that are handed in.
+//! The files of a push: those that cargo builds or built, that saved messages name, or that `--file` names.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
+use std::str::FromStr;
 
 use cargo_metadata::{CrateType, PackageId};
 use oci_package::Kind;
+use oci_registry::FileName;
 
 use super::subject::{Subject, check_targets};
-use super::{Flags, HandedFile, targets};
+use super::{Flags, targets};
 use crate::cargo::{self, Output, PackageOutput, Request, Shell, Toolchain, Workspace};
 use crate::report::Error;
 use crate::session::Session;
+use crate::typed_path::TypedPath;
 
 /// Builds the files, finds those of an earlier build, or reads their names from saved messages.
 pub(super) async fn built(
@@ -217,4 +220,55 @@ pub(super) async fn handed_in(
         target: target.clone(),
         packages: vec![package],
     })
+}
+
+/// A file of `--file NAME=PATH[:TYPE]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HandedFile {
+    /// The file's name in the package.
+    pub(crate) name: FileName,
+    /// Its path, with its media type if one was given.
+    pub(crate) place: TypedPath,
+}
+
+impl FromStr for HandedFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text
+            .split_once('=')
+            .filter(|(name, place)| !name.is_empty() && !place.is_empty());
+        let (name, place) = parts.ok_or("expected NAME=PATH or NAME=PATH:TYPE")?;
+        let name = name
+            .parse::<FileName>()
+            .map_err(|error| error.to_string())?;
+        Ok(Self {
+            name,
+            place: place.into(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handed_file_is_a_name_and_a_place() {
+        let parse = |text: &str| {
+            let file: HandedFile = text.parse().ok()?;
+            Some((file.name.to_string(), file.place.to_string()))
+        };
+        let expected = |name: &str, place: &str| Some((name.to_owned(), place.to_owned()));
+        assert_eq!(parse("w=out/w"), expected("w", "out/w"));
+        assert_eq!(parse("w=a=b"), expected("w", "a=b"));
+        assert_eq!(
+            parse("w=out/w.json:application/json"),
+            expected("w", "out/w.json:application/json")
+        );
+        assert_eq!(parse("w"), None);
+        assert_eq!(parse("=w"), None);
+        assert_eq!(parse("w="), None);
+        assert_eq!(parse("../w=x"), None);
+    }
 }

@@ -6,8 +6,8 @@ use cargo_metadata::{Package, Target};
 use oci_package::{Kind, NameTemplate, ReleaseTag};
 use oci_registry::{Annotations, Location};
 
-use super::declared::Declared;
 use super::destination::{self, Asked, Destination};
+use super::targets::Declared;
 use super::{Flags, files};
 use crate::cargo::{self, Output, Settings, Workspace};
 use crate::report::Error;

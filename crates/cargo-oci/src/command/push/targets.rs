@@ -1,11 +1,15 @@
-//! The targets of a push: the names of what `--target` takes, and the files that specify targets.
+//! The targets of a push, by the names of what `--target` takes, and those that a release is declared to have.
 
 use oci_package::TargetCfg;
 use oci_package::platform::{HOST_TUPLE, target_name};
 
-use crate::cargo::Selection;
+use super::Flags;
+use crate::cargo::{Selection, Settings, declared_target};
 use crate::report::Error;
 use crate::session::Session;
+
+/// The variable that declares targets, separated by commas or spaces.
+const VARIABLE: &str = "CARGO_OCI_TARGETS";
 
 /// Returns the names of the targets that are built for: those of the flags, else the host.
 ///
@@ -58,6 +62,55 @@ pub(super) fn cfg(
     Ok(Some(TargetCfg::parse_specification(&text)?))
 }
 
+/// The declared targets of a release, and the place of the declaration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Declared {
+    pub(super) targets: Vec<String>,
+    pub(super) place: String,
+}
+
+impl Declared {
+    /// Returns the declaration for a package: of the flag, of the variable, or of the manifest.
+    pub(super) fn of(
+        session: &Session,
+        flags: &Flags,
+        settings: &Settings,
+    ) -> Result<Option<Self>, Error> {
+        if !flags.targets_of_release.is_empty() {
+            return Self::new(&flags.targets_of_release, "`--targets-of-release`").map(Some);
+        }
+        if let Some(text) = session.environment.var(VARIABLE) {
+            let targets = text.split([',', ' ', '\n']).map(str::trim);
+            let targets: Vec<_> = targets.filter(|target| !target.is_empty()).collect();
+            return Self::new(&targets, &format!("`{VARIABLE}`")).map(Some);
+        }
+        Ok(settings.targets.clone().map(|targets| Self {
+            targets,
+            place: settings.place("targets").unwrap_or_default(),
+        }))
+    }
+
+    fn new(targets: &[impl AsRef<str>], place: &str) -> Result<Self, Error> {
+        let mut declared: Vec<String> = Vec::new();
+        for target in targets {
+            let target = target.as_ref().trim();
+            let Some(name) = declared_target(target) else {
+                return Err(Error::usage(format!(
+                    "failed to read the targets of the release: {place} holds `{target}`, which is not a target triple"
+                ))
+                .help("write it as `--target` takes it, such as `x86_64-unknown-linux-gnu`"));
+            };
+            if !declared.contains(&name) {
+                declared.push(name);
+            }
+        }
+        Ok(Self {
+            targets: declared,
+            place: place.to_owned(),
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::{Args, FromArgMatches};
@@ -96,5 +149,18 @@ mod tests {
         ] {
             assert!(names_of(line).is_err(), "{line}");
         }
+    }
+
+    #[test]
+    fn each_target_counts_once_and_must_be_one() {
+        let declared = Declared::new(&["a-b-c", " d-e-f", "a-b-c"], "`--x`");
+        let declared = declared.expect("these are triples");
+        assert_eq!(declared.targets, ["a-b-c", "d-e-f"]);
+        let forms = ["a-linux-gnu.2.17", "a-linux-gnu", "specs/board.json"];
+        let declared = Declared::new(&forms, "`--x`").expect("these are targets");
+        assert_eq!(declared.targets, ["a-linux-gnu", "board"]);
+        assert!(Declared::new(&["linux"], "`--x`").is_err());
+        assert!(Declared::new(&["host-tuple"], "`--x`").is_err());
+        assert!(Declared::new(&["a-b/c"], "`--x`").is_err());
     }
 }
