@@ -3,11 +3,14 @@
 //! Targets are built one after the other: when cargo builds several at once it unifies their features, so the
 //! files of one target would depend on the others.
 
-use std::{ffi::OsString, io, process::Stdio};
+use std::{ffi::OsString, io, process::Stdio, time::Duration};
 
 use clap::ValueEnum;
 use snafu::{ResultExt, Snafu, ensure};
-use tokio::{io::BufReader, process::Command};
+use tokio::{
+    io::BufReader,
+    process::{Child, Command},
+};
 
 use super::{
     Environment, ErrorClass, Fault, Output, Request, Selection, container::Container,
@@ -171,7 +174,14 @@ async fn run(
     let shown = process::shown(&command);
     let mut child = command.spawn().context(RunSnafu { command: &shown })?;
     let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
-    let finished = reader.read(BufReader::new(stdout), line).await?;
+    let read = reader.read(BufReader::new(stdout), line).await;
+    let finished = match read {
+        Ok(finished) => finished,
+        Err(error) => {
+            end(child, REFUSAL).await;
+            return Err(error.into());
+        }
+    };
     let status = child.wait().await.context(RunSnafu { command: shown })?;
     if is_interrupted(status) {
         // Ctrl-C sends the signal to this process as well, which then ends by it.
@@ -181,8 +191,23 @@ async fn run(
     Ok(())
 }
 
+/// Ends a build whose messages are no longer read.
+///
+/// The read end of the pipe is closed, so every program that writes a message to it ends with `EPIPE`. That includes a
+/// cargo below the child, as with cross. A child that writes nothing is killed after `patience`.
+async fn end(mut child: Child, patience: Duration) {
+    let ended = tokio::time::timeout(patience, child.wait()).await;
+    if ended.is_err() {
+        // The error that ended the build is reported, and this one adds nothing.
+        let _ = child.kill().await;
+    }
+}
+
+/// Time to wait for the end of a build whose messages were refused.
+const REFUSAL: Duration = Duration::from_secs(10);
+
 /// Time to wait for the signal that ended a child to reach this process.
-const INTERRUPTION: std::time::Duration = std::time::Duration::from_secs(1);
+const INTERRUPTION: Duration = Duration::from_secs(1);
 
 /// Whether the child was ended by a signal that a terminal sends to all its foreground processes.
 #[cfg(unix)]
@@ -275,9 +300,70 @@ mod tests {
     }
 
     #[cfg(unix)]
+    fn is_alive(process: &str) -> bool {
+        let kill = std::process::Command::new("kill")
+            .args(["-0", process])
+            .output();
+        kill.unwrap().status.success()
+    }
+
+    /// Makes a shell script the cargo of an environment.
+    #[cfg(unix)]
+    fn replace_cargo(environment: &mut Environment, scratch: &Scratch, script: &str) {
+        use std::os::unix::fs::PermissionsExt;
+
+        scratch.write("other-cargo", script);
+        let path = scratch.path().join("other-cargo");
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        environment.variables.insert("CARGO".into(), path.into());
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn build_with_refused_message_ends_before_the_error() {
+        let scratch = Scratch::new_package();
+        let selection = flags("");
+        let mut environment = scratch.environment();
+        let workspace = Workspace::load(&environment, &selection).await.unwrap();
+        let request = Request {
+            workspace: &workspace,
+            selection: &selection,
+            wanted: &all_kinds(&workspace),
+            host: HOST,
+        };
+        // A program below the tool prints a message that does not parse, and goes on.
+        let message = r#"{"reason":"build-finished""#;
+        scratch.write(
+            "below",
+            &format!("echo $$\necho '{message}'\nwhile :; do echo x; done\n"),
+        );
+        let below = scratch.path().join("below");
+        let script = format!("#!/bin/sh\nsh '{}'\ntrue\n", below.display());
+        replace_cargo(&mut environment, &scratch, &script);
+        let (tool, shell) = (BuildTool::Cargo, Shell::default());
+        let mut lines = Vec::new();
+        let result = build(&environment, &request, tool, shell, |line| {
+            lines.push(line.to_owned());
+        })
+        .await;
+        let expected = "failed to parse line 2 of the messages of cargo\n";
+        assert!(story(&result.unwrap_err()).starts_with(expected));
+        assert!(!is_alive(&lines[0]), "the program goes on");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn build_that_does_not_end_is_killed() {
+        let child = Command::new("sleep").arg("30").spawn().unwrap();
+        let process = child.id().unwrap().to_string();
+        end(child, Duration::ZERO).await;
+        assert!(!is_alive(&process));
+    }
+
+    #[cfg(unix)]
     #[tokio::test]
     async fn a_build_that_nobody_waits_for_is_stopped() {
-        use std::{cell::Cell, os::unix::fs::PermissionsExt, time::Instant};
+        use std::{cell::Cell, time::Instant};
 
         let scratch = Scratch::new_package();
         let selection = flags("");
@@ -289,12 +375,10 @@ mod tests {
             wanted: &all_kinds(&workspace),
             host: HOST,
         };
-        scratch.write("slow-cargo", "#!/bin/sh\necho $$\nexec sleep 30\n");
-        let slow = scratch.path().join("slow-cargo");
-        std::fs::set_permissions(&slow, std::fs::Permissions::from_mode(0o755)).unwrap();
-        environment.variables.insert("CARGO".into(), slow.into());
+        let script = "#!/bin/sh\necho $$\nexec sleep 30\n";
+        replace_cargo(&mut environment, &scratch, script);
 
-        let deadline = Instant::now() + std::time::Duration::from_secs(20);
+        let deadline = Instant::now() + Duration::from_secs(20);
         let process = Cell::new(None);
         let (tool, shell) = (BuildTool::Cargo, Shell::default());
         let mut building = Box::pin(build(&environment, &request, tool, shell, |line| {
@@ -308,15 +392,9 @@ mod tests {
             assert!(Instant::now() < deadline, "the program did not start");
             tokio::task::yield_now().await;
         };
-        let is_alive = || {
-            let kill = std::process::Command::new("kill")
-                .args(["-0", &process])
-                .output();
-            kill.unwrap().status.success()
-        };
-        assert!(is_alive());
+        assert!(is_alive(&process));
         drop(building);
-        while is_alive() {
+        while is_alive(&process) {
             assert!(Instant::now() < deadline, "the program outlived its future");
             tokio::task::yield_now().await;
         }
