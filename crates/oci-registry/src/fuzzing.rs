@@ -361,12 +361,13 @@ pub fn credentials(data: &[u8]) {
     };
     let hub = ["docker.io", "index.docker.io", "registry-1.docker.io"];
     let is_same = |key: &str| {
+        // Keys are compared without regard to case, the scheme of a URL included.
+        let key = key.to_ascii_lowercase();
         let host = key.strip_prefix("https://");
-        let host = host.or(key.strip_prefix("http://")).unwrap_or(key);
+        let host = host.or(key.strip_prefix("http://")).unwrap_or(&key);
         let host = host.split('/').next().unwrap_or(host);
-        let name = registry.as_str();
-        let is_hub = |host: &str| hub.contains(&host.to_ascii_lowercase().as_str());
-        host.eq_ignore_ascii_case(name) || (is_hub(host) && is_hub(name))
+        let name = registry.as_str().to_ascii_lowercase();
+        host == name || (hub.contains(&host) && hub.contains(&&*name))
     };
     for found in [
         file.docker_entry(&request, "a file"),
