@@ -100,8 +100,10 @@ impl Home {
         made.expect("a directory for sockets");
         let bin = |program: PathBuf| program.parent().map(Path::to_owned).expect("a directory");
         let bins = [bin(program("cargo-oci")), bin(Part::SecretTool.path())];
+        // The daemon registers itself on the bus after it has gone to the background.
         let script = format!(
-            "PATH={}:{}:$PATH; printf pass | {} --unlock --components=secrets >&2\n{script}",
+            "PATH={}:{}:$PATH; printf pass | {} --unlock --components=secrets >&2\n\
+             until secret-tool search a b >/dev/null 2>&1; do sleep 0.1; done\n{script}",
             bins[0].display(),
             bins[1].display(),
             Part::GnomeKeyring.path().display()
