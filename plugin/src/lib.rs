@@ -22,6 +22,7 @@
 mod command;
 mod completion;
 mod connection;
+mod hints;
 mod input;
 mod json;
 mod lookup;

@@ -9,7 +9,7 @@ use futures_util::TryStreamExt;
 use nu_plugin::{EngineInterface, EvaluatedCall};
 use nu_protocol::{LabeledError, Signature, Span, Spanned, SyntaxShape};
 use oci_package::{Listing, Machine, Wanted, platform, tag};
-use oci_registry::{Client, ErrorKind, Identifier, Location, LocationText, Manifest, Tag};
+use oci_registry::{Client, Error, ErrorKind, Identifier, Location, LocationText, Manifest, Tag};
 
 use crate::input::Subject;
 use crate::missing::{self, Part};
@@ -141,7 +141,7 @@ impl Lookup {
     /// A failure to get at this part of what was asked about.
     pub(crate) fn missing(
         &self,
-        error: &impl Report,
+        error: &Error,
         part: Part,
         asked: &Subject<Location>,
     ) -> LabeledError {
@@ -196,7 +196,7 @@ impl Lookup {
 }
 
 /// Whether nothing went wrong but that it is not there.
-fn is_without_cause(error: &oci_package::Error) -> bool {
+fn is_without_cause(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound && std::error::Error::source(error).is_none()
 }
 

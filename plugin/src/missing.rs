@@ -7,8 +7,9 @@ use std::ops::Range;
 
 use nu_plugin::EngineInterface;
 use nu_protocol::LabeledError;
-use oci_registry::{ErrorKind, Location, Reference};
+use oci_registry::{Error, ErrorKind, Location, Reference};
 
+use crate::hints;
 use crate::input::{self, Subject};
 use crate::report::Report;
 
@@ -27,7 +28,7 @@ pub(crate) enum Part {
 ///
 /// It may ask the engine what was written, and waits for that.
 pub(crate) fn report(
-    error: &impl Report,
+    error: &Error,
     part: Part,
     asked: &Subject<Location>,
     engine: Option<&EngineInterface>,
@@ -38,7 +39,7 @@ pub(crate) fn report(
     let find = |text: &str| range(part, &asked.name, text);
     let at = engine.and_then(|engine| input::part_of(engine, asked.span, find));
     let report = error.at(at.unwrap_or(asked.span));
-    let mut help = error.help();
+    let mut help = hints::of(error);
     help.extend(advice(part, &asked.name));
     if help.is_empty() {
         report

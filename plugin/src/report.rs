@@ -10,51 +10,33 @@ use std::sync::{Mutex, PoisonError};
 use nu_protocol::{LabeledError, Span};
 use oci_registry::{ErrorKind, Observer, Step};
 
-/// An error of either library, with a label at `span`.
-pub(crate) trait Report: Error {
-    /// What kind of error it is.
-    fn kind(&self) -> ErrorKind;
+use crate::hints;
 
-    /// What the reader could do next.
-    fn help(&self) -> Vec<String>;
+/// Conversion of an error of the libraries into one of the shell.
+pub(crate) trait Report {
+    /// Returns the error with the label for its kind at `span`.
+    fn at(&self, span: Span) -> LabeledError;
 
-    /// The error as the shell shows it.
+    /// Returns the error with another label at `span`.
+    fn labelled(&self, label: &str, span: Span) -> LabeledError;
+}
+
+impl Report for oci_registry::Error {
     fn at(&self, span: Span) -> LabeledError {
         self.labelled(label(self.kind()), span)
     }
 
-    /// The error as the shell shows it, with a label of the caller's.
     fn labelled(&self, label: &str, span: Span) -> LabeledError {
         let mut report = new(self.kind(), shown(&self.to_string()), label, span);
-        let help = self.help();
-        if !help.is_empty() {
-            report = report.with_help(help.join("\n"));
+        let hints = hints::of(self);
+        if !hints.is_empty() {
+            report = report.with_help(hints.join("\n"));
         }
         let causes = std::iter::successors(self.source(), |cause| (*cause).source());
         for cause in causes {
             report = report.with_inner(LabeledError::new(shown(&cause.to_string())));
         }
         report
-    }
-}
-
-impl Report for oci_registry::Error {
-    fn kind(&self) -> ErrorKind {
-        self.kind()
-    }
-
-    fn help(&self) -> Vec<String> {
-        self.help()
-    }
-}
-
-impl Report for oci_package::Error {
-    fn kind(&self) -> ErrorKind {
-        self.kind()
-    }
-
-    fn help(&self) -> Vec<String> {
-        self.help()
     }
 }
 
@@ -119,7 +101,7 @@ fn label(kind: ErrorKind) -> &'static str {
         ErrorKind::RateLimited => "asked too often",
         ErrorKind::Mismatch => "sent something else than was asked for",
         ErrorKind::Unsupported => "does not offer this",
-        _ => "asked for here",
+        ErrorKind::Protocol | ErrorKind::Io => "asked for here",
     }
 }
 

@@ -103,11 +103,11 @@ fn files_where_directories_belong_and_the_other_way_round() {
             1,
             "json-render-diagnostics",
         ),
-        (&["--annotation=dev.cargo-oci.x=y"], 2, "leave it out"),
+        (&["--annotation=dev.cargo-oci.x=y"], 2, "remove it"),
         (
             &["--annotation=org.opencontainers.image.title=x"],
             2,
-            "leave it out",
+            "remove it",
         ),
     ] {
         let push = ["push", "--registry=oci:out"].iter().chain(line).copied();
@@ -163,7 +163,7 @@ fn files_where_directories_belong_and_the_other_way_round() {
     for place in ["oci-archive:file", "docker-archive:file"] {
         let refused = home.cargo_oci(["tags", place]).fails_with(8).at_once();
         assert!(
-            refused.stderr.contains("is an archive, and whole"),
+            refused.stderr.contains("is a complete archive"),
             "{refused}"
         );
     }
@@ -324,6 +324,6 @@ fn what_is_damaged_is_named_with_what_to_do() {
     for layout in ["oci:no-index", "oci:no-marker"] {
         let refused = home.cargo_oci(["tags", layout]).fails_with(8);
         assert!(refused.stderr.contains("help: "), "{refused}");
-        assert!(refused.stderr.contains("copy it anew"), "{refused}");
+        assert!(refused.stderr.contains("copy it again"), "{refused}");
     }
 }

@@ -92,7 +92,7 @@ fn a_tag_that_was_meant_is_named_and_costs_one_request_where_something_failed() 
     let _ = recorder.take();
     let pull = ["pull", &format!("{place}:1.2.3"), "--target", "x-y-z"];
     let other = home.cargo_oci(pull).fails_with(4);
-    let offered = format!("choose from what is there: `{MAC}`, `{ARM}`");
+    let offered = format!("available: `{MAC}`, `{ARM}`");
     assert!(other.stderr.contains(&offered), "{other}");
     let requests = recorder.take();
     assert!(

@@ -8,13 +8,13 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{Args as _, FromArgMatches as _, Parser};
-use oci_registry::{Environment, ErrorKind};
+use oci_registry::Environment;
 
 use crate::command::Command;
 use crate::message::{FormatFlag, MessageFormat};
 use crate::options::{Complaint, Global};
 use crate::report::{self, Error, Reporter};
-use crate::stdio;
+use crate::{exit_code, hints, stdio};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -66,7 +66,7 @@ impl Refusal {
         // Of a name more can be said than clap can of a value.
         if let Some(complaint) = Complaint::within(&self.error) {
             let error = complaint.error();
-            let help = error.help().into_iter();
+            let help = hints::of(error).into_iter();
             return reporter.fail(&help.fold(Error::usage(error.to_string()), Error::help));
         }
         let text = rendered.to_string();
@@ -74,7 +74,7 @@ impl Refusal {
         reporter.mark(&Error::usage(first.trim_start_matches("error: ")));
         // A closed stderr changes nothing about the exit code.
         let _ = stdio::error(&rendered.ansi().to_string());
-        ExitCode::from(ErrorKind::InvalidInput.exit_code())
+        ExitCode::from(exit_code::INVALID_INPUT)
     }
 }
 

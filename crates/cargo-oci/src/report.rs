@@ -13,26 +13,20 @@ use std::time::Instant;
 use anstyle::Style;
 use clap::ColorChoice;
 use clap_cargo::style;
-use oci_registry::{Digest, Environment, Traffic};
+use oci_registry::{Digest, Environment, ErrorKind, Traffic};
 
 use crate::cargo;
 use crate::finding::Finding;
 use crate::message::{Message, MessageFormat};
 use crate::options::Global;
 use crate::progress::{Batch, Progress};
-use crate::stdio;
-
-/// What shells add to the number of the signal that ended a process: Ctrl-C is 130.
-const SIGNALLED: u8 = 128;
+use crate::{exit_code, hints, stdio};
 
 /// How many characters of one line are shown; a stranger's text may be part of any.
 const LONGEST_LINE: usize = 4000;
 
 /// What is said where somebody asked to stop.
 const INTERRUPTED: &str = "interrupted";
-
-/// What cargo exits with when it fails.
-const BUILD_FAILED: u8 = 101;
 
 /// A failure on its way to the user.
 #[derive(Debug)]
@@ -48,14 +42,14 @@ pub(crate) struct Error {
 impl Error {
     /// What the user asked for cannot be.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::new(oci_registry::ErrorKind::InvalidInput, message)
+        Self::new(ErrorKind::InvalidInput, message)
     }
 
     /// A failure of this kind.
-    pub(crate) fn new(kind: oci_registry::ErrorKind, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let cause: Box<dyn StdError + Send + Sync> = Box::new(Words(message.into()));
         Self {
-            exit: kind.exit_code(),
+            exit: exit_code::of(kind),
             kind: name(kind),
             help: Vec::new(),
             cause: Some(cause),
@@ -64,7 +58,7 @@ impl Error {
 
     /// A file of this machine could not be read or written, for this reason.
     pub(crate) fn of_file(message: impl Into<String>, reason: std::io::Error) -> Self {
-        let kind = oci_registry::ErrorKind::Io;
+        let kind = ErrorKind::Io;
         let cause: Box<dyn StdError + Send + Sync> = Box::new(FileFailure(message.into(), reason));
         Self {
             cause: Some(cause),
@@ -77,7 +71,7 @@ impl Error {
         let is_shown = std::io::stderr().is_terminal();
         let words: Box<dyn StdError + Send + Sync> = Box::new(Words(INTERRUPTED.to_owned()));
         Self {
-            exit: SIGNALLED + signal,
+            exit: exit_code::SIGNAL + signal,
             kind: INTERRUPTED,
             help: Vec::new(),
             cause: (!is_shown).then_some(words),
@@ -86,7 +80,7 @@ impl Error {
 
     /// Whether what was looked for is not there.
     pub(crate) fn is_not_found(&self) -> bool {
-        self.kind == name(oci_registry::ErrorKind::NotFound)
+        self.kind == name(ErrorKind::NotFound)
     }
 
     /// Whether it says what could be done.
@@ -103,7 +97,7 @@ impl Error {
 }
 
 /// A kind's name for programs: its stable code without the prefix.
-fn name(kind: oci_registry::ErrorKind) -> &'static str {
+fn name(kind: ErrorKind) -> &'static str {
     kind.code().trim_start_matches("oci::")
 }
 
@@ -133,44 +127,12 @@ impl StdError for FileFailure {
     }
 }
 
-/// The advice of a room below, which knows of no command of ours to log in with.
-fn advice(help: Vec<String>, kind: oci_registry::ErrorKind) -> Vec<String> {
-    let ours = |help: String| help.replace("`docker login ", "`cargo oci login ");
-    let help: Vec<_> = help.into_iter().map(ours).collect();
-    match next_step(kind) {
-        Some(step) if help.is_empty() => vec![step.to_owned()],
-        _ => help,
-    }
-}
-
-/// What to do next where nobody knows better.
-fn next_step(kind: oci_registry::ErrorKind) -> Option<&'static str> {
-    use oci_registry::ErrorKind;
-    match kind {
-        ErrorKind::Io => Some("check the path, its permissions, and the room that is left"),
-        ErrorKind::Mismatch => Some("try again; if it stays so, what is stored there is damaged"),
-        ErrorKind::Network | ErrorKind::RateLimited => Some("try again later"),
-        _ => None,
-    }
-}
-
 impl From<oci_registry::Error> for Error {
     fn from(error: oci_registry::Error) -> Self {
         Self {
-            exit: error.kind().exit_code(),
+            exit: exit_code::of(error.kind()),
             kind: name(error.kind()),
-            help: advice(error.help(), error.kind()),
-            cause: Some(Box::new(error)),
-        }
-    }
-}
-
-impl From<oci_package::Error> for Error {
-    fn from(error: oci_package::Error) -> Self {
-        Self {
-            exit: error.kind().exit_code(),
-            kind: name(error.kind()),
-            help: advice(error.help(), error.kind()),
+            help: hints::of(&error),
             cause: Some(Box::new(error)),
         }
     }
@@ -179,32 +141,25 @@ impl From<oci_package::Error> for Error {
 impl From<cargo::Error> for Error {
     fn from(error: cargo::Error) -> Self {
         let help = error.help().into_iter().collect();
-        match error.class() {
-            // Cargo has said what is wrong.
-            cargo::ErrorClass::Build => Self {
-                exit: BUILD_FAILED,
-                kind: "build",
-                help,
-                cause: None,
-            },
-            cargo::ErrorClass::Usage => Self {
-                exit: oci_registry::ErrorKind::InvalidInput.exit_code(),
-                kind: name(oci_registry::ErrorKind::InvalidInput),
-                help,
-                cause: Some(Box::new(error)),
-            },
-            cargo::ErrorClass::Conflict => Self {
-                exit: oci_registry::ErrorKind::Conflict.exit_code(),
-                kind: name(oci_registry::ErrorKind::Conflict),
-                help,
-                cause: Some(Box::new(error)),
-            },
-            cargo::ErrorClass::Io => Self {
-                exit: oci_registry::ErrorKind::Io.exit_code(),
-                kind: name(oci_registry::ErrorKind::Io),
-                help,
-                cause: Some(Box::new(error)),
-            },
+        let kind = match error.class() {
+            // Cargo has already printed the error.
+            cargo::ErrorClass::Build => {
+                return Self {
+                    exit: exit_code::BUILD_FAILED,
+                    kind: "build",
+                    help,
+                    cause: None,
+                };
+            }
+            cargo::ErrorClass::Usage => ErrorKind::InvalidInput,
+            cargo::ErrorClass::Conflict => ErrorKind::Conflict,
+            cargo::ErrorClass::Io => ErrorKind::Io,
+        };
+        Self {
+            exit: exit_code::of(kind),
+            kind: name(kind),
+            help,
+            cause: Some(Box::new(error)),
         }
     }
 }
@@ -220,10 +175,9 @@ impl From<std::io::Error> for Error {
                 cause: None,
             };
         }
-        let exit = oci_registry::ErrorKind::Io.exit_code();
         Self {
-            exit,
-            kind: name(oci_registry::ErrorKind::Io),
+            exit: exit_code::IO,
+            kind: name(ErrorKind::Io),
             help: Vec::new(),
             cause: Some(Box::new(WriteStdout(error))),
         }
@@ -482,7 +436,7 @@ impl Error {
     fn to_message(&self) -> Message<'static> {
         let mut causes = self.cause.iter().flat_map(|cause| causes(cause.as_ref()));
         let message = causes.next().unwrap_or_else(|| match self.exit {
-            BUILD_FAILED => "cargo failed to build".to_owned(),
+            exit_code::BUILD_FAILED => "cargo failed to build".to_owned(),
             _ => INTERRUPTED.to_owned(),
         });
         Message::Error {

@@ -7,13 +7,12 @@
 use std::fmt;
 
 use oci_registry::{
-    Descriptor, Digest, ErrorKind, Identifier, Location, Manifest, Optional as _, Platform, Source,
-    Tag, escape,
+    Descriptor, Digest, ErrorKind, Failure, Identifier, Location, Manifest, Optional as _,
+    Platform, Source, Tag, escape,
 };
 use snafu::{ResultExt, Snafu, ensure};
 
 use crate::config::{self, Config};
-use crate::error::Failure;
 use crate::index::PackageIndex;
 use crate::platform::{self, Libc};
 use crate::target::PackageTarget;
@@ -52,13 +51,6 @@ impl Failure for Error {
         match self {
             Self::ReadManifest { source, .. } | Self::ReadConfig { source, .. } => source.kind(),
             Self::Disagree { .. } => ErrorKind::Mismatch,
-        }
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::ReadManifest { source, .. } | Self::ReadConfig { source, .. } => Some(source),
-            Self::Disagree { .. } => None,
         }
     }
 }

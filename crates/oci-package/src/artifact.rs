@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_registry::{
-    Annotations, Blob, Bundled, Delivery, Digest, ErrorKind, FileName, Manifest, MediaType, Packed,
-    Target, bundle,
+    Annotations, Blob, Bundled, Delivery, Digest, ErrorKind, Failure, FileName, Hint, Manifest,
+    MediaType, Packed, Target, bundle,
 };
 use snafu::{ResultExt, Snafu, ensure};
 
@@ -18,7 +18,6 @@ use crate::annotation;
 use crate::concurrent;
 use crate::config::{self, Config, ConfigFile};
 use crate::elf::Elf;
-use crate::error::Failure;
 use crate::kind::Kind;
 use crate::media;
 use crate::name::{NameTemplate, Naming, first_clash};
@@ -109,35 +108,21 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::TooManyFiles { .. } => vec!["publish fewer files, or one archive of them".into()],
-            Self::SameFile { .. } => {
-                vec![
-                    "file systems that ignore letter case take them for one file: rename one"
-                        .into(),
-                ]
+            Self::TooManyFiles { .. } => {
+                vec!["publish fewer files, or one archive that contains them".into()]
             }
-            Self::ReservedAnnotation { .. } => {
-                vec![
-                    "leave it out: name, version and `dev.cargo-oci.*` follow from the package"
-                        .into(),
-                ]
-            }
-            Self::SameTitle { .. } => {
-                vec!["set a `name-template` that tells them apart, such as `{bin}-{kind}-{version}-{target}{ext}`".into()]
-            }
+            Self::SameFile { .. } => vec![
+                "rename one: file systems that ignore letter case cannot hold both files".into(),
+            ],
+            Self::ReservedAnnotation { .. } => vec![
+                "remove it: name, version and `dev.cargo-oci.*` are set from the package".into(),
+            ],
+            Self::SameTitle { .. } => vec![Hint::SetNameTemplate {
+                example: Some("{bin}-{kind}-{version}-{target}{ext}"),
+            }],
             _ => Vec::new(),
-        }
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::PackFile { source, .. }
-            | Self::PackDirectory { source, .. }
-            | Self::WriteArchive { source, .. }
-            | Self::WriteManifest { source, .. } => Some(source),
-            _ => None,
         }
     }
 }

@@ -8,13 +8,12 @@ use std::fmt;
 
 use futures_util::future::{BoxFuture, FutureExt};
 use oci_registry::{
-    Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, Optional as _, Platform, Source,
-    Tag,
+    Descriptor, Digest, ErrorKind, Failure, Hint, Identifier, Index, Manifest, Optional as _,
+    Platform, Source, Tag,
 };
 use snafu::{ResultExt, Snafu, ensure};
 
 use crate::annotation;
-use crate::error::Failure;
 use crate::platform::{self, GlibcVersion, Libc};
 use crate::tag::ReleaseTag;
 use crate::target::PackageTarget;
@@ -64,23 +63,16 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
             Self::NotOffered { offered, .. } if !offered.is_empty() => {
                 let offered: Vec<_> = offered
                     .iter()
                     .map(|offer| format!("`{}`", offer.escape_debug()))
                     .collect();
-                vec![format!("choose from what is there: {}", offered.join(", "))]
+                vec![format!("available: {}", offered.join(", ")).into()]
             }
             _ => Vec::new(),
-        }
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::ReadManifest { source, .. } => Some(source),
-            Self::Maze { .. } | Self::Lie { .. } | Self::NotOffered { .. } => None,
         }
     }
 }

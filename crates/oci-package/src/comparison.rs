@@ -8,10 +8,9 @@ use std::fmt;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use oci_registry::{Digest, ErrorKind, FileName, open_regular};
+use oci_registry::{Digest, ErrorKind, Failure, FileName, open_regular};
 use snafu::{ResultExt, Snafu};
 
-use crate::error::Failure;
 use crate::target::PackageFile;
 
 /// How much of a file is read at once.
@@ -36,13 +35,6 @@ impl Failure for Error {
         match self {
             Self::ReadFile { .. } => ErrorKind::Io,
             Self::Compute { source, .. } => source.kind(),
-        }
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::ReadFile { .. } => None,
-            Self::Compute { source, .. } => Some(source),
         }
     }
 }

@@ -3,11 +3,10 @@
 //! Owns the document's form, written with sorted keys so that equal facts are equal bytes. What a reader of a registry
 //! needs before it fetches anything stands in annotations instead.
 
-use oci_registry::{Blob, Digest};
+use oci_registry::{Blob, Digest, Failure};
 use serde::{Deserialize, Serialize};
 use snafu::{ResultExt, Snafu};
 
-use crate::error::Failure;
 use crate::kind::Kind;
 use crate::media;
 use crate::package::{Build, Package};

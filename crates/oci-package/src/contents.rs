@@ -3,11 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use oci_registry::{Bundle, Digest, ErrorKind, FileName, Meter, Source};
+use oci_registry::{Bundle, Digest, ErrorKind, Failure, FileName, Hint, Meter, Source};
 use snafu::{ResultExt, Snafu, ensure};
 
 use crate::PackageFile;
-use crate::error::Failure;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -37,20 +36,10 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
             Self::OpenArchive { .. } => Vec::new(),
-            Self::Together { .. } => vec!["pass `--titles` to get the archives as they are".into()],
-            Self::Outside { .. } => {
-                vec!["pass `--titles` to get it as it is, and unpack nothing".into()]
-            }
-        }
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::OpenArchive { source, .. } | Self::Together { source } => Some(source),
-            Self::Outside { .. } => None,
+            Self::Together { .. } | Self::Outside { .. } => vec![Hint::KeepArchives],
         }
     }
 }

@@ -7,11 +7,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
-use oci_registry::{Annotations, Descriptor, Digest, ErrorKind, Index, Manifest, Platform};
+use oci_registry::{
+    Annotations, Descriptor, Digest, ErrorKind, Failure, Index, Manifest, Platform,
+};
 use snafu::{ResultExt, Snafu};
 
 use crate::annotation;
-use crate::error::Failure;
 use crate::media;
 use crate::platform::{GlibcVersion, Libc};
 use crate::target::PackageTarget;
@@ -29,11 +30,6 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         let Self::WriteIndex { source, .. } = self;
         source.kind()
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        let Self::WriteIndex { source, .. } = self;
-        Some(source)
     }
 }
 

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 
 use oci_registry::{
-    Annotations, Descriptor, Digest, Identifier, Manifest, MediaType, Optional as _, Platform,
-    Source,
+    Annotations, Descriptor, Digest, Failure, Identifier, Manifest, MediaType, Optional as _,
+    Platform, Source,
 };
 use snafu::{ResultExt, Snafu};
 
@@ -14,7 +14,6 @@ use crate::agreement::{self, Conflict, Listing, MAX_ENTRIES, READS_AT_ONCE};
 use crate::annotation;
 use crate::concurrent;
 use crate::details::{Concurrency, Survey};
-use crate::error::Failure;
 use crate::platform::{self, GlibcVersion, Libc};
 use crate::summary::Summary;
 use crate::target::PackageTarget;
@@ -32,11 +31,6 @@ impl Failure for Error {
     fn kind(&self) -> oci_registry::ErrorKind {
         let Self::LookInto { source, .. } = self;
         source.kind()
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        let Self::LookInto { source, .. } = self;
-        Some(source)
     }
 }
 

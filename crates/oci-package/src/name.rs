@@ -7,11 +7,10 @@ use std::fmt;
 use std::str::FromStr;
 
 use leon::Template;
-use oci_registry::{ErrorKind, FileName, RepositoryName};
+use oci_registry::{ErrorKind, Failure, FileName, Hint, RepositoryName};
 use snafu::{ResultExt, Snafu};
 use unicode_ident::{is_xid_continue, is_xid_start};
 
-use crate::error::Failure;
 use crate::kind::Kind;
 
 #[derive(Debug, Snafu)]
@@ -54,34 +53,18 @@ impl Failure for Error {
         ErrorKind::InvalidInput
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
             Self::UnknownVariable { .. } => {
                 let known = Variable::ALL.map(|variable| format!("`{{{}}}`", variable.as_str()));
-                vec![format!("the variables are {}", known.join(", "))]
+                vec![format!("the variables are {}", known.join(", ")).into()]
             }
-            Self::ParseTemplate { .. } => {
-                vec!["write a brace that is meant as such as `\\{`".into()]
-            }
-            Self::NameRepository { .. } => {
-                vec![
-                    "set `repository` in `[package.metadata.oci]`, or name the whole reference"
-                        .into(),
-                ]
-            }
+            Self::ParseTemplate { .. } => vec!["write a literal brace as `\\{`".into()],
+            Self::NameRepository { .. } => vec![Hint::SetRepository],
             Self::UnsafeTitle { .. } | Self::TitleWithDirectory { .. } => {
-                vec!["set another `name-template` in `[package.metadata.oci]`".into()]
+                vec![Hint::SetNameTemplate { example: None }]
             }
             Self::AddSuffix { .. } => Vec::new(),
-        }
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::UnsafeTitle { source, .. }
-            | Self::AddSuffix { source, .. }
-            | Self::NameRepository { source, .. } => Some(source),
-            _ => None,
         }
     }
 }
@@ -391,7 +374,7 @@ mod tests {
             error.to_string(),
             "failed to parse the name template `{bin}-{arch}`: there is no variable `{arch}`"
         );
-        assert!(error.help()[0].contains("`{profile}`"));
+        assert!(format!("{:?}", error.hints()).contains("`{profile}`"));
         for text in ["{bin", "bin}", "{}", "\\x"] {
             let error = text.parse::<NameTemplate>().unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
@@ -414,7 +397,7 @@ mod tests {
         for name in ["_a", "a_", "a-_b", "a___b"] {
             let error = repository_name(name).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            assert!(error.help()[0].contains("`repository` in `[package.metadata.oci]`"));
+            assert_eq!(error.hints(), [Hint::SetRepository]);
         }
     }
 

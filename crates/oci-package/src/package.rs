@@ -7,13 +7,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use oci_registry::{Annotations, ErrorKind, FileName, MediaType, Meter};
+use oci_registry::{Annotations, ErrorKind, Failure, FileName, Hint, MediaType, Meter};
 use semver::Version;
 use snafu::{ResultExt, Snafu};
 use spdx::{Expression, ParseMode};
 
 use crate::annotation;
-use crate::error::Failure;
 use crate::kind::Kind;
 use crate::platform::TargetCfg;
 
@@ -28,8 +27,8 @@ impl Failure for Error {
         ErrorKind::InvalidInput
     }
 
-    fn help(&self) -> Vec<String> {
-        vec!["write the date as RFC 3339 does: `2026-03-14T15:09:26Z`".into()]
+    fn hints(&self) -> Vec<Hint> {
+        vec!["write the date as in RFC 3339: `2026-03-14T15:09:26Z`".into()]
     }
 }
 

@@ -9,11 +9,10 @@ use std::path::Path;
 use std::str::FromStr;
 
 use cfg_expr::targets::{ALL_BUILTINS, Endian, TargetInfo, get_builtin_target_by_triple};
-use oci_registry::{Descriptor, ErrorKind, Platform};
+use oci_registry::{Descriptor, ErrorKind, Failure, Hint, Platform};
 use snafu::{OptionExt, ResultExt, Snafu};
 
 use crate::annotation;
-use crate::error::Failure;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -34,19 +33,16 @@ impl Failure for Error {
         ErrorKind::InvalidInput
     }
 
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::UnknownTarget { .. } => {
-                vec!["see the targets that rustc knows with `rustc --print target-list`".into()]
-            }
-            Self::ParsePlatform { .. } => {
-                vec!["write for example `linux/amd64` or `linux/arm/v7`".into()]
-            }
+    fn hints(&self) -> Vec<Hint> {
+        let advice = match self {
+            Self::UnknownTarget { .. } => "`rustc --print target-list` lists the known targets",
+            Self::ParsePlatform { .. } => "write for example `linux/amd64` or `linux/arm/v7`",
             Self::ParseSpecification { .. } | Self::IncompleteSpecification { .. } => {
-                vec!["compare it with `rustc -Z unstable-options --print target-spec-json`".into()]
+                "see the documentation of rustc about custom targets"
             }
-            Self::IncompleteCfg { .. } => Vec::new(),
-        }
+            Self::IncompleteCfg { .. } => return Vec::new(),
+        };
+        vec![advice.into()]
     }
 }
 

@@ -6,11 +6,9 @@
 
 use std::fmt;
 
-use oci_registry::{ErrorKind, Tag};
+use oci_registry::{ErrorKind, Failure, Hint, Tag};
 use semver::Version;
 use snafu::{ResultExt, Snafu, ensure};
-
-use crate::error::Failure;
 
 /// What stands between the version and the target triple.
 const SEPARATOR: &str = "__";
@@ -44,21 +42,12 @@ impl Failure for Error {
         ErrorKind::InvalidInput
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
             Self::Separator { .. } => {
-                vec!["choose a tag that neither contains `__` nor ends with `_`".into()]
+                vec!["choose a tag that does not contain `__` and does not end with `_`".into()]
             }
             _ => Vec::new(),
-        }
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::WriteVersion { source, .. }
-            | Self::ParseTag { source, .. }
-            | Self::WriteTarget { source, .. } => Some(source),
-            Self::Separator { .. } => None,
         }
     }
 }

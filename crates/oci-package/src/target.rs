@@ -7,12 +7,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use oci_registry::{Descriptor, ErrorKind, Extract, FileName, ImageManifest, Manifest, Platform};
+use oci_registry::{
+    Descriptor, ErrorKind, Extract, Failure, FileName, ImageManifest, Manifest, Platform,
+};
 use semver::Version;
 use snafu::{ResultExt, Snafu};
 
 use crate::annotation;
-use crate::error::Failure;
 use crate::kind::Kind;
 use crate::media;
 use crate::name::first_clash;
@@ -36,13 +37,6 @@ impl Failure for Error {
         match self {
             Self::UnsafeName { source, .. } => source.kind(),
             Self::SameName { .. } => ErrorKind::Mismatch,
-        }
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::UnsafeName { source, .. } => Some(source),
-            Self::SameName { .. } => None,
         }
     }
 }

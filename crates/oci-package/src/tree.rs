@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use futures_util::stream::{self, BoxStream};
 use futures_util::{StreamExt, TryStreamExt};
-use oci_registry::{Descriptor, Digest, ErrorKind, MediaType, Source};
+use oci_registry::{Descriptor, Digest, ErrorKind, Failure, MediaType, Source};
 use snafu::{ResultExt, Snafu, ensure};
-
-use crate::error::Failure;
 
 /// How deep the tree is followed.
 const MAX_DEPTH: usize = 16;
@@ -34,17 +32,6 @@ impl Failure for Error {
         match self {
             Self::List { source, .. } => source.kind(),
             Self::TooMany { .. } => ErrorKind::Protocol,
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        Vec::new()
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::List { source, .. } => Some(source),
-            Self::TooMany { .. } => None,
         }
     }
 }

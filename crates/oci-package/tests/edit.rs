@@ -152,13 +152,13 @@ async fn what_is_not_there_is_said_with_what_is() {
     let outcome = async |name: &str, member: &str| {
         let removed = remove(&memory, &tag(name), &members(&[member]), &|_| {}).await;
         let error = removed.unwrap_err();
-        (error.kind(), error.help())
+        (error.kind(), error.hints())
     };
     assert_eq!(
         outcome("1.2.3", MAC).await,
         (
             ErrorKind::NotFound,
-            vec![format!("choose from what is there: `{GNU}`")]
+            vec![format!("available: `{GNU}`").into()]
         )
     );
     assert_eq!(outcome("9.9.9", GNU).await.0, ErrorKind::NotFound);

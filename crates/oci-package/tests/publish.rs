@@ -15,7 +15,7 @@ use oci_package::{
     plan, publish,
 };
 use oci_registry::{
-    Blob, Delivery, Digest, ErrorKind, Manifest, Memory, Packed, Source, Tag, Target,
+    Blob, Delivery, Digest, ErrorKind, Hint, Manifest, Memory, Packed, Source, Tag, Target,
 };
 use rig::{Rig, refused, unreachable};
 use tempfile::TempDir;
@@ -791,8 +791,7 @@ async fn an_index_that_must_not_change_is_a_conflict_with_two_ways_out() {
     .0
     .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert!(error.help()[0].contains("`targets` in `[package.metadata.oci]`"));
-    assert!(error.help()[1].contains("`cargo oci index assemble`"));
+    assert_eq!(error.hints(), [Hint::DeclareTargets]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -816,7 +815,8 @@ async fn an_index_that_never_comes_to_rest_is_given_up_with_the_target_stored() 
     let (published, notes) = push_with(&own, &rig, "1.2.3", &PublishOptions::default()).await;
     let error = published.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert!(error.help()[0].contains("`cargo oci index assemble`"));
+    let tag = "1.2.3".to_owned();
+    assert_eq!(error.hints(), [Hint::AssembleIndex { tag }]);
     assert_eq!(
         at(&rig, "1.2.3__x86_64-unknown-linux-gnu").await,
         *own.manifest()

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use crate::archive::{Section, Span};
 use crate::blob::{Blob, BlobStream, Content, Meter};
 use crate::digest::{Algorithm, Digest, Hasher};
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::{ErrorKind, Failure};
 use crate::file::open_regular;
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::reference::Identifier;
@@ -77,15 +77,6 @@ enum Error {
     Absent { wanted: String },
 }
 
-impl Error {
-    fn cause(&self) -> Option<&crate::Error> {
-        match self {
-            Self::Fetch { source, .. } | Self::UnsafeName { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
-
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -99,16 +90,6 @@ impl Failure for Error {
             Self::Fetch { source, .. } => source.kind(),
             Self::Absent { .. } => ErrorKind::NotFound,
         }
-    }
-
-    fn help(&self) -> Vec<String> {
-        self.cause().map(crate::Error::help).unwrap_or_default()
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        self.cause()
-            .map(crate::Error::registry_errors)
-            .unwrap_or_default()
     }
 }
 

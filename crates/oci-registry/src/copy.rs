@@ -19,7 +19,7 @@ use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard, Semaphore
 
 use crate::blob::{Blob, Meter};
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure, Optional, RegistryError, Side};
+use crate::error::{ErrorKind, Failure, Optional, Side};
 use crate::graph::{Budget, Excess, MAX_DEPTH, MAX_MANIFESTS};
 use crate::manifest::{Descriptor, Manifest};
 use crate::reference::{Identifier, Tag};
@@ -71,16 +71,6 @@ impl Failure for Error {
             Self::WrongSize { .. } => ErrorKind::Mismatch,
             _ => self.cause().map_or(ErrorKind::Protocol, crate::Error::kind),
         }
-    }
-
-    fn help(&self) -> Vec<String> {
-        self.cause().map(crate::Error::help).unwrap_or_default()
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        self.cause()
-            .map(crate::Error::registry_errors)
-            .unwrap_or_default()
     }
 
     fn side(&self) -> Option<Side> {

@@ -1,8 +1,8 @@
-//! The one error of this crate: opaque, classified, with the advice that helps.
+//! Error type of the libraries: opaque, with a kind for programs and hints for front ends.
 //!
-//! Owns the public [`Error`], its [`ErrorKind`] and the crate-private [`Failure`] trait through which the error
-//! enum of each module becomes one. Does not own any wording: each message stands in the module that fails.
+//! The error enum of each module holds its messages. It implements [`Failure`], and thereby converts into [`Error`].
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::ops::Range;
@@ -10,36 +10,38 @@ use std::ops::Range;
 /// Shorthand for a result of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What kind of thing went wrong: enough for a program to decide what to do next.
+/// Category of an error, from which a program can decide what to do next.
+///
+/// The enum is exhaustive on purpose: each front end maps every kind to an exit code or a label, and a new kind must not
+/// compile until both have done so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum ErrorKind {
-    /// What the caller gave cannot be right: a malformed reference, a broken configuration file.
+    /// An argument, setting or file of the user is invalid, for example a malformed reference.
     InvalidInput,
-    /// The registry wants to know who asks, and no credential was found or the one found was refused.
+    /// Authentication failed: no credential was found, or the registry rejected it.
     Unauthenticated,
-    /// The registry knows who asks, and says no.
+    /// The registry denied access to an authenticated user.
     Denied,
-    /// The repository, tag, manifest or blob is not there.
+    /// The repository, tag, manifest or blob does not exist.
     NotFound,
-    /// There is already other content under that name.
+    /// The name already refers to other content.
     Conflict,
-    /// The registry could not be reached, or stopped answering, or answered with a fault of its own.
+    /// The registry could not be reached, stopped responding or reported an internal error.
     Network,
-    /// The registry asked to be left alone for longer than is reasonable to wait.
+    /// The registry limits the rate of requests, and the requested delay is too long to wait for.
     RateLimited,
-    /// Bytes arrived that are not the bytes that were asked for.
+    /// The received bytes do not have the expected digest or size.
     Mismatch,
-    /// The registry does not offer this operation.
+    /// The registry does not support the operation.
     Unsupported,
-    /// The registry answered something that the protocol does not allow.
+    /// A response or document violates its specification.
     Protocol,
     /// A file or directory of this machine could not be read or written.
     Io,
 }
 
 impl ErrorKind {
-    /// The stable code of this kind, for scripts: `oci::not_found`, `oci::network`, …
+    /// Returns the stable code of this kind, for scripts: `oci::not_found`, `oci::network`, …
     pub fn code(self) -> &'static str {
         match self {
             Self::InvalidInput => "oci::invalid_input",
@@ -55,66 +57,124 @@ impl ErrorKind {
             Self::Io => "oci::io",
         }
     }
+}
 
-    /// The process exit code that stands for this kind in a command-line program.
-    pub fn exit_code(self) -> u8 {
-        match self {
-            Self::Io => 1,
-            Self::InvalidInput => 2,
-            Self::Unauthenticated | Self::Denied => 3,
-            Self::NotFound => 4,
-            Self::Conflict => 5,
-            Self::Network | Self::RateLimited => 6,
-            Self::Mismatch => 7,
-            Self::Unsupported | Self::Protocol => 8,
-        }
+/// Advice about an error, as facts that a front end words for its users.
+///
+/// Exhaustive for the same reason as [`ErrorKind`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Hint {
+    /// Advice that is the same for users of every front end, as a sentence without a full stop.
+    Advice(Cow<'static, str>),
+    /// No credential was found for the registry.
+    NoCredential {
+        /// Registry that requested authentication.
+        registry: String,
+        /// Sources that were searched, in order.
+        searched: Vec<String>,
+    },
+    /// The registry rejected the credential that was found.
+    RejectedCredential {
+        /// Registry that rejected it.
+        registry: String,
+        /// Source that it was read from.
+        source: String,
+    },
+    /// A login to the registry may help.
+    LogIn {
+        /// Registry to log in to.
+        registry: String,
+    },
+    /// The certificate of the registry is not signed by a trusted authority.
+    TrustCertificate,
+    /// The registry requires a client certificate.
+    ClientCertificate,
+    /// The server answered a TLS handshake with something else.
+    UsePlainHttp,
+    /// The server expects TLS and received plain HTTP.
+    UseTls,
+    /// A released version has other files, or the tag refers to something else: a new version, or an explicit overwrite.
+    OverwriteVersion,
+    /// A tag refers to a manifest that is not a package for the same target: an explicit overwrite replaces it.
+    OverwriteTag,
+    /// A tag refers to something other than the index of a package: another tag, or a push without an index.
+    SkipIndex,
+    /// The registry does not allow changes of a tag, so the index of a release must be complete when it is written.
+    DeclareTargets,
+    /// The manifest of the target is stored, and an index has to be assembled.
+    AssembleIndex {
+        /// Tag of the index.
+        tag: String,
+    },
+    /// The archives of a package can be downloaded as they are, without unpacking them.
+    KeepArchives,
+    /// The package needs a repository.
+    SetRepository,
+    /// The template for file names has to be changed.
+    SetNameTemplate {
+        /// Template that solves the problem, if one is known.
+        example: Option<&'static str>,
+    },
+}
+
+impl From<&'static str> for Hint {
+    fn from(advice: &'static str) -> Self {
+        Self::Advice(advice.into())
     }
 }
 
-/// Which end of a copy failed.
+impl From<String> for Hint {
+    fn from(advice: String) -> Self {
+        Self::Advice(advice.into())
+    }
+}
+
+/// End of a copy that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Side {
-    /// The end that is read.
+    /// Source, which is read.
     Source,
-    /// The end that is written.
+    /// Target, which is written.
     Target,
 }
 
-/// One entry of a registry's error body, as the registry sent it (distribution-spec, "Error codes").
+/// Entry of a registry's error response (distribution-spec, "Error Codes").
 ///
-/// The code is an open set: registries send codes that no specification lists. All texts are a stranger's: escape them before they reach a terminal.
+/// Registries send codes that no specification lists. The texts are untrusted: escape them before they reach a terminal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryError {
-    /// The registry's code, such as `MANIFEST_UNKNOWN`.
+    /// Code, such as `MANIFEST_UNKNOWN`.
     pub code: String,
-    /// The registry's message, possibly empty.
+    /// Message, possibly empty.
     pub message: String,
-    /// The registry's `detail`, as JSON text; empty when absent.
+    /// `detail` as JSON text; empty when absent.
     pub detail: String,
 }
 
-/// Anything that can go wrong in this crate.
+/// Error of the libraries.
 ///
-/// Shown with `{}` it says what was being tried; [`std::error::Error::source`] leads to why. [`Error::help`] holds advice, which is never part of the message.
+/// `{}` prints what failed, and [`std::error::Error::source`] leads to the causes. [`Error::hints`] has the advice, which
+/// is never part of a message.
 pub struct Error(Box<dyn Failure>);
 
 impl Error {
-    /// A failure of a [`Source`](crate::Source) or [`Target`](crate::Target) that is implemented elsewhere; it is shown
-    /// as `error` shows itself.
-    pub fn new(kind: ErrorKind, error: impl std::error::Error + Send + Sync + 'static) -> Self {
-        Elsewhere {
+    /// Creates the error of a [`Source`](crate::Source) or [`Target`](crate::Target) that is implemented in another crate,
+    /// with the message of `error`.
+    pub fn new(kind: ErrorKind, error: impl StdError + Send + Sync + 'static) -> Self {
+        ExternalError {
             kind,
             error: Box::new(error),
         }
         .into()
     }
 
-    /// What kind of failure this is.
+    /// Returns the category.
     pub fn kind(&self) -> ErrorKind {
         self.0.kind()
     }
 
-    /// The message and those of all causes, where there is room for one line. A stranger's text may be part of it.
+    /// Returns the message and those of all causes as one line, for places with little room. It may contain text of the
+    /// registry.
     pub fn in_one_line(&self) -> String {
         let causes = std::iter::successors(Some(self as &dyn StdError), |error| (*error).source());
         causes
@@ -123,24 +183,37 @@ impl Error {
             .join(": ")
     }
 
-    /// What the reader could do next, a sentence each, possibly none.
-    pub fn help(&self) -> Vec<String> {
-        self.0.help()
+    /// Returns advice about this error and about its cause, if that is of the same kind.
+    pub fn hints(&self) -> Vec<Hint> {
+        let mut hints = self.0.hints();
+        if let Some(cause) = self.cause().filter(|cause| cause.kind() == self.kind()) {
+            hints.extend(cause.hints());
+        }
+        hints
     }
 
-    /// The entries of the registry's own error body, as sent, when a registry's answer is the cause.
+    /// Returns the entries of the registry's error response that caused this error, as sent.
     pub fn registry_errors(&self) -> &[RegistryError] {
-        self.0.registry_errors()
+        match (self.0.registry_errors(), self.cause()) {
+            ([], Some(cause)) => cause.registry_errors(),
+            (entries, _) => entries,
+        }
     }
 
-    /// Which end of a copy failed, when the failure was in a copy.
+    /// Returns the end of a copy that failed, if the error was in a copy.
     pub fn side(&self) -> Option<Side> {
-        self.0.side()
+        self.0.side().or_else(|| self.cause()?.side())
     }
 
-    /// Which bytes of the text that was parsed are to blame, when parsing a text failed.
+    /// Returns the range of the offending bytes in the parsed text, if parsing a text failed.
     pub fn span(&self) -> Option<Range<usize>> {
         self.0.span()
+    }
+
+    /// Returns the nearest cause that is an error of the libraries.
+    fn cause(&self) -> Option<&Self> {
+        let mut causes = std::iter::successors(self.0.source(), |error| (*error).source());
+        causes.find_map(|cause| cause.downcast_ref())
     }
 }
 
@@ -168,57 +241,66 @@ impl<F: Failure> From<F> for Error {
     }
 }
 
-/// A failure outside this crate.
+/// Error of an implementation in another crate.
 #[derive(Debug)]
-struct Elsewhere {
+struct ExternalError {
     kind: ErrorKind,
-    error: Box<dyn std::error::Error + Send + Sync>,
+    error: Box<dyn StdError + Send + Sync>,
 }
 
-impl fmt::Display for Elsewhere {
+impl fmt::Display for ExternalError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.error.fmt(f)
     }
 }
 
-impl std::error::Error for Elsewhere {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+impl StdError for ExternalError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.error.source()
     }
 }
 
-impl Failure for Elsewhere {
+impl Failure for ExternalError {
     fn kind(&self) -> ErrorKind {
         self.kind
     }
 }
 
-/// What the error enum of a module tells about itself, so that it can be an [`Error`].
+/// Error enum of a module, which converts into [`Error`].
 ///
-/// A variant that wraps an [`Error`] hands the questions on to it.
-pub(crate) trait Failure: std::error::Error + Send + Sync + 'static {
+/// [`Error`] takes hints, registry errors and side of a variant's cause by itself, if the cause is an [`Error`].
+pub trait Failure: StdError + Send + Sync + 'static {
+    /// Returns the category; for a variant that only adds context, that of its cause.
     fn kind(&self) -> ErrorKind;
 
-    fn help(&self) -> Vec<String> {
+    /// Returns the advice that the cause does not give.
+    fn hints(&self) -> Vec<Hint> {
         Vec::new()
     }
 
+    /// Returns the entries of the error response that this error was made from.
     fn registry_errors(&self) -> &[RegistryError] {
         &[]
     }
 
+    /// Returns the end of a copy that failed.
     fn side(&self) -> Option<Side> {
         None
     }
 
+    /// Returns the range of the offending bytes in a parsed text.
     fn span(&self) -> Option<Range<usize>> {
         None
     }
 }
 
-/// Turns "it is not there" into `None`, and leaves every other failure a failure.
+/// Conversion of "not found" into an absent value.
 pub trait Optional<T> {
-    /// `Ok(None)` for [`ErrorKind::NotFound`]; anything else as it was.
+    /// Returns `Ok(None)` for [`ErrorKind::NotFound`], and every other result as it is.
+    ///
+    /// # Errors
+    ///
+    /// Every error of another kind.
     fn optional(self) -> Result<Option<T>>;
 }
 

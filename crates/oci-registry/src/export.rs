@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use self::tree::{Limits, Tree};
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::{ErrorKind, Failure, Hint};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::storage::Source;
 use crate::tarball::compression::{decompressed, max_decompressed};
@@ -86,18 +86,12 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::NotAnImage { .. } => vec!["of an index, export the image of one platform".into()],
-            Self::Fetch { source, .. } => source.help(),
+            Self::NotAnImage { .. } => {
+                vec!["choose the image of one platform from an index".into()]
+            }
             _ => Vec::new(),
-        }
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        match self {
-            Self::Fetch { source, .. } => source.registry_errors(),
-            _ => &[],
         }
     }
 }

@@ -49,7 +49,7 @@ fn text(data: &[u8]) -> Option<&str> {
 /// What holds of every refusal: nothing in it would be acted on by a terminal.
 fn refused(error: &Error) {
     let mut shown = vec![error.to_string()];
-    shown.extend(error.help());
+    shown.extend(error.hints().iter().map(|hint| format!("{hint:?}")));
     let mut cause = std::error::Error::source(error);
     while let Some(below) = cause {
         shown.push(below.to_string());

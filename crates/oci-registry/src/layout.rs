@@ -23,7 +23,7 @@ use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Hint};
 use crate::file::{is_of_other_type, open_regular};
 use crate::journal::Observer;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
@@ -111,26 +111,23 @@ enum Error {
 }
 
 impl Failure for Error {
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::NoLayout { directory } => layouts_below(directory),
-            Self::NoDirectory { .. } => vec!["check the path".into()],
+    fn hints(&self) -> Vec<Hint> {
+        let advice = match self {
+            Self::NoLayout { directory } => return layouts_below(directory),
+            Self::NoDirectory { .. } => "check the path".to_owned(),
             Self::Ambiguous {
                 directory, names, ..
-            } => vec![full_names("oci", directory, names)],
-            Self::AManifest { .. } => vec!["delete it as a manifest".into()],
+            } => full_names("oci", directory, names),
+            Self::AManifest { .. } => "delete it as a manifest".to_owned(),
             Self::Parse { .. } | Self::TooLarge { .. } | Self::NotAFile { .. } => {
-                vec![
-                    "what is there is no layout, or damaged: copy it anew, into another directory"
-                        .into(),
-                ]
+                "the directory is not a layout or is damaged: copy it again to another directory"
+                    .to_owned()
             }
-            Self::OtherVersion { .. } => {
-                vec!["have it written anew in the version that is known".into()]
-            }
-            Self::Occupied { .. } => vec!["name a directory that is new or empty".into()],
-            _ => Vec::new(),
-        }
+            Self::OtherVersion { .. } => "only version 1.0.0 is supported".to_owned(),
+            Self::Occupied { .. } => "choose a new or empty directory".to_owned(),
+            _ => return Vec::new(),
+        };
+        vec![advice.into()]
     }
 
     fn kind(&self) -> ErrorKind {
@@ -158,7 +155,7 @@ impl Failure for Error {
 }
 
 /// Which layouts are in a directory that is none itself: packages are pushed into one each.
-fn layouts_below(directory: &Path) -> Vec<String> {
+fn layouts_below(directory: &Path) -> Vec<Hint> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let layouts = entries
         .map(|entry| entry.path())
@@ -169,9 +166,9 @@ fn layouts_below(directory: &Path) -> Vec<String> {
     names.sort();
     names.truncate(10);
     if names.is_empty() {
-        vec!["a layout is a directory with a file `oci-layout` in it: check the path".into()]
+        vec!["check the path: a layout is a directory that contains a file `oci-layout`".into()]
     } else {
-        vec![format!("there is a layout at {}", names.join(", "))]
+        vec![format!("layouts below it: {}", names.join(", ")).into()]
     }
 }
 

@@ -135,7 +135,7 @@ pub use cache::Cache;
 pub use copy::{CopyEvent, CopyOptions, copy, copy_all};
 pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;
-pub use error::{Error, ErrorKind, Optional, RegistryError, Result, Side};
+pub use error::{Error, ErrorKind, Failure, Hint, Optional, RegistryError, Result, Side};
 pub use escape::{escape, is_active};
 pub use export::{ExportOptions, export};
 pub use file::{open_input, open_regular, open_regular_with};

@@ -20,7 +20,7 @@ pub use descriptor::{Annotations, Descriptor, Platform};
 pub use media_type::MediaType;
 
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Hint};
 
 /// Largest manifest that is read, in bytes.
 pub(crate) const MAX_READ: usize = 8 << 20;
@@ -78,7 +78,7 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
             Self::Schema1 { .. } => vec!["push the image again with a current client".into()],
             _ => Vec::new(),

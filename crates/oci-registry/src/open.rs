@@ -9,7 +9,7 @@ use std::sync::Arc;
 use snafu::Snafu;
 
 use crate::archive::Archive;
-use crate::error::{ErrorKind, Failure, Result};
+use crate::error::{ErrorKind, Failure, Hint, Result};
 use crate::layout::{Layout, Named, tag_of};
 use crate::reference::{ArchiveFormat, Form, Location, LocationText, PathAndName, Tag};
 use crate::registry::{Access, Client};
@@ -31,14 +31,15 @@ impl Failure for Error {
         ErrorKind::InvalidInput
     }
 
-    fn help(&self) -> Vec<String> {
-        match self {
+    fn hints(&self) -> Vec<Hint> {
+        let advice = match self {
             Self::NotATag { name, place } => {
                 let tag = tag_of(name).map_or_else(|| "TAG".to_owned(), |tag| tag.to_string());
-                vec![format!("write `{place}:{tag}`")]
+                format!("write `{place}:{tag}`")
             }
-            Self::NoName { place } => vec![format!("write `{place}` or `{place}:TAG`")],
-        }
+            Self::NoName { place } => format!("write `{place}` or `{place}:TAG`"),
+        };
+        vec![advice.into()]
     }
 }
 

@@ -18,7 +18,7 @@ use icu_normalizer::DecomposingNormalizerBorrowed as DecomposingNormalizer;
 use snafu::{IntoError, OptionExt, ResultExt, Snafu, ensure};
 
 use crate::blob::{Beginning, Meter};
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::{ErrorKind, Failure};
 use crate::escape::is_active;
 use crate::manifest::Descriptor;
 use crate::storage::Source;
@@ -96,20 +96,6 @@ impl Failure for Error {
             | Self::MakeDirectory { .. }
             | Self::WriteFile { .. } => ErrorKind::Io,
             Self::Fetch { source, .. } | Self::Compare { source, .. } => source.kind(),
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::Fetch { source, .. } => source.help(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        match self {
-            Self::Fetch { source, .. } => source.registry_errors(),
-            _ => &[],
         }
     }
 }

@@ -12,7 +12,7 @@ use futures_util::stream::{FuturesOrdered, StreamExt, TryStreamExt};
 use snafu::{ResultExt, Snafu, ensure};
 
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::{ErrorKind, Failure};
 use crate::graph::{Budget, Excess, MAX_DEPTH};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::reference::Identifier;
@@ -54,20 +54,6 @@ impl Failure for Error {
             | Self::WrongSize { .. }
             | Self::WrongType { .. }
             | Self::WrongData => ErrorKind::Mismatch,
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::Read { source, .. } => source.help(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        match self {
-            Self::Read { source, .. } => source.registry_errors(),
-            _ => &[],
         }
     }
 }

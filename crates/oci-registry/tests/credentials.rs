@@ -149,7 +149,7 @@ async fn a_wrong_password_is_sent_once_and_not_looked_for_twice() {
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
     assert_eq!(server.asked().len(), 2);
     assert_eq!(asked.lock().unwrap().len(), 1);
-    let mut shown = format!("{error:?} {:?}", error.help());
+    let mut shown = format!("{error:?} {:?}", error.hints());
     write!(shown, " {error}").unwrap();
     assert!(!shown.contains(CANARY), "{shown}");
 }
@@ -347,7 +347,7 @@ mod ci {
             let error = read(&repository).await;
             let is_denied = matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied);
             assert!(is_denied, "{refusal:?}: {error:?}");
-            let help = error.help().join("\n");
+            let help = format!("{:?}", error.hints());
             let searched = "`CI_REGISTRY_PASSWORD`, refused";
             assert!(help.contains(searched), "{refusal:?}: {help}");
             assert!(!format!("{error:?} {help}").contains(CANARY));
@@ -398,7 +398,7 @@ mod ci {
         let error = read(&repository).await;
         assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
         assert!(
-            error.help().join(" ").contains("docker config"),
+            format!("{:?}", error.hints()).contains("docker config"),
             "{error:?}"
         );
     }

@@ -110,7 +110,7 @@ async fn registry(way: fn(&str) -> Reply, with_tokens: bool, form: usize) -> Ser
 fn shown(error: &Error) -> String {
     let mut text = format!(
         "{error:?}\n{error}\n{:?}\n{:?}",
-        error.help(),
+        error.hints(),
         error.registry_errors()
     );
     let mut below = std::error::Error::source(error);

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use futures_util::TryStreamExt;
 use oci_registry::{
     Access, Annotations, Blob, Client, ClientOptions, Credential, CredentialProvider,
-    CredentialRequest, Delete, Delivery, Digest, Environment, ErrorKind, Identifier, Lookup,
+    CredentialRequest, Delete, Delivery, Digest, Environment, ErrorKind, Hint, Identifier, Lookup,
     MediaType, Observer, Secret, Source, Step, Tag, Target,
 };
 use scripted::client::{CANARY, Me, Nobody, client, repository};
@@ -91,7 +91,7 @@ async fn an_answer_with_bare_line_ends_is_an_answer() {
         (error.kind(), server.asked().len()),
         (ErrorKind::RateLimited, 1)
     );
-    assert_eq!(error.help(), ["try again in 90 seconds"]);
+    assert_eq!(error.hints(), ["try again in 90 seconds".into()]);
 }
 
 #[tokio::test]
@@ -227,7 +227,8 @@ async fn a_repository_that_has_to_be_created_first_is_said_to() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert_eq!(error.registry_errors()[0].code, "NAME_UNKNOWN");
-    assert!(error.help()[0].contains("created"), "{:?}", error.help());
+    let hints = format!("{:?}", error.hints());
+    assert!(hints.contains("created"), "{hints}");
 }
 
 #[tokio::test]
@@ -389,12 +390,8 @@ async fn plain_http_to_a_tls_port_names_the_flag() {
         let server = Server::start(move |_, _| Reply::new(400).body(body)).await;
         let repository = repository(&server, Nobody, Access::Pull);
         let error = repository.manifest(&tag("1")).await.unwrap_err();
-        let help = error.help().join("\n");
-        assert_eq!(
-            help.contains("--plain-http=false"),
-            is_named,
-            "{body}: {help}"
-        );
+        let hints = error.hints();
+        assert_eq!(hints == [Hint::UseTls], is_named, "{body}: {hints:?}");
     }
 }
 

@@ -9,7 +9,8 @@ use std::fmt::Write as _;
 use futures_util::TryStreamExt;
 use oci_registry::{
     Access, Annotations, Blob, Client, ClientOptions, Delivery, Descriptor, Digest, Environment,
-    Error, ErrorKind, Identifier, Manifest, MediaType, Observer, Packed, Source, Step, Tag, Target,
+    Error, ErrorKind, Hint, Identifier, Manifest, MediaType, Observer, Packed, Source, Step, Tag,
+    Target,
 };
 use scripted::client::{CANARY, Me, Nobody, client, repository};
 use scripted::{Asked, Reply, Server};
@@ -32,7 +33,7 @@ fn served(manifest: &Manifest) -> Reply {
 
 /// Everything an error could show, which must hold no secret.
 fn shown(error: &Error) -> String {
-    let mut text = format!("{error:?} {error} {:?}", error.help());
+    let mut text = format!("{error:?} {error} {:?}", error.hints());
     let mut below = std::error::Error::source(error);
     while let Some(cause) = below {
         write!(text, " {cause} {cause:?}").unwrap();
@@ -172,11 +173,8 @@ async fn a_wait_of_a_day_is_not_waited_for() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::RateLimited);
-    assert!(
-        error.help().iter().any(|help| help.contains("86400")),
-        "{:?}",
-        error.help()
-    );
+    let hints = format!("{:?}", error.hints());
+    assert!(hints.contains("86400"), "{hints}");
     assert_eq!(server.asked().len(), 1);
 }
 
@@ -416,11 +414,8 @@ async fn a_token_that_is_never_enough_is_asked_for_once() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
     assert_eq!(server.asked().len(), 3, "{:#?}", server.lines());
-    assert!(
-        error.help().iter().any(|help| help.contains("a test")),
-        "{:?}",
-        error.help()
-    );
+    let hints = format!("{:?}", error.hints());
+    assert!(hints.contains("a test"), "{hints}");
     shown(&error);
 }
 
@@ -635,10 +630,16 @@ async fn nobody_is_told_where_was_looked() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
-    assert!(
-        error.help()[0].contains("looked in: here, there"),
-        "{:?}",
-        error.help()
+    let registry = server.host();
+    assert_eq!(
+        error.hints(),
+        [
+            Hint::NoCredential {
+                registry: registry.clone(),
+                searched: vec!["here".into(), "there".into()],
+            },
+            Hint::LogIn { registry },
+        ]
     );
     assert_eq!(server.asked().len(), 1);
 }

@@ -261,18 +261,15 @@ async fn what_the_index_does_not_list_yet_is_found_under_its_own_tag() {
         error.to_string(),
         format!("failed to find `{MUSL}` in `memory:1.0.0`")
     );
-    assert_eq!(
-        error.help(),
-        [format!("choose from what is there: `{GNU}`")]
-    );
+    assert_eq!(error.hints(), [format!("available: `{GNU}`").into()]);
     let error = found(&mac_tag, Wanted::Target(GNU.into()))
         .await
         .unwrap_err();
     assert_eq!(
-        (error.kind(), error.help()),
+        (error.kind(), error.hints()),
         (
             ErrorKind::NotFound,
-            vec![format!("choose from what is there: `{MAC}`")]
+            vec![format!("available: `{MAC}`").into()]
         )
     );
     let error = found("3.0.0", machine(GNU, None)).await.unwrap_err();
@@ -332,8 +329,8 @@ async fn indexes_within_an_index_are_looked_into() {
     assert_eq!(find(&memory, &root, &target).await.unwrap(), mac);
     let error = found("linux/riscv64").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    let help = error.help().concat();
-    assert!(help.contains(GNU) && help.contains(MAC), "{help}");
+    let hints = format!("{:?}", error.hints());
+    assert!(hints.contains(GNU) && hints.contains(MAC), "{hints}");
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use oci_registry::{
-    Delete, Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, Optional as _, Platform,
-    Source, Tag, Target,
+    Delete, Descriptor, Digest, ErrorKind, Failure, Hint, Identifier, Index, Manifest,
+    Optional as _, Platform, Source, Tag, Target,
 };
 use snafu::{ResultExt, Snafu, ensure};
 
@@ -19,7 +19,6 @@ use super::foreign_index::{self, name_of, read};
 use super::one_target::{Claim, OneTarget, Own};
 use super::{Observer, PublishOptions, TagAction, Writer};
 use crate::annotation;
-use crate::error::Failure;
 use crate::index::PackageIndex;
 use crate::platform;
 use crate::tag::ReleaseTag;
@@ -64,21 +63,14 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
             Self::NoMember { offered, .. } if !offered.is_empty() => {
-                vec![format!("choose from what is there: {}", offered.join(", "))]
+                vec![format!("available: {}", offered.join(", ")).into()]
             }
-            Self::Foreign { .. } => vec!["add it to an index of its own".into()],
-            Self::SameTarget { .. } => vec!["add the one that is to be released".into()],
+            Self::Foreign { .. } => vec!["add it to another index".into()],
+            Self::SameTarget { .. } => vec!["add one of the two only".into()],
             _ => Vec::new(),
-        }
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::DeleteTag { source, .. } => Some(source),
-            _ => None,
         }
     }
 }

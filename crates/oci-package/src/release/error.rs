@@ -1,9 +1,8 @@
 //! What can go wrong in a publication, and what to do then.
 
-use oci_registry::{ErrorKind, Tag};
+use oci_registry::{ErrorKind, Failure, Hint, Tag};
 use snafu::Snafu;
 
-use crate::error::Failure;
 use crate::target::Difference;
 
 /// How many differing files are named; the rest is counted.
@@ -105,39 +104,20 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::Released { .. } => {
-                vec!["publish a new version, or pass `--overwrite` to replace a released one".into()]
-            }
-            Self::Overtaken { .. } => {
-                vec!["find out what else publishes this version for this target at the same time".into()]
-            }
-            Self::ForeignTarget { .. } => vec!["pass `--overwrite` to replace it".into()],
-            Self::ForeignIndex { .. } => {
-                vec!["publish under another tag, delete what is there, or pass `--no-index` to leave it alone".into()]
-            }
-            Self::IndexImmutable { .. } => vec![
-                "declare the targets of a release, as `targets` in `[package.metadata.oci]`, so that its index is written once".into(),
-                "or push each target with `--no-index`, and run `cargo oci index assemble` once".into(),
+            Self::Released { .. } => vec![Hint::OverwriteVersion],
+            Self::Overtaken { .. } => vec![
+                "find the other job that publishes this version for this target at the same time"
+                    .into(),
             ],
-            Self::RoundsExhausted { tag, .. } => vec![format!(
-                "the target itself is stored; run `cargo oci index assemble` for `{tag}` when no other writer is at work"
-            )],
+            Self::ForeignTarget { .. } => vec![Hint::OverwriteTag],
+            Self::ForeignIndex { .. } => vec![Hint::SkipIndex],
+            Self::IndexImmutable { .. } => vec![Hint::DeclareTargets],
+            Self::RoundsExhausted { tag, .. } => vec![Hint::AssembleIndex {
+                tag: tag.to_string(),
+            }],
             _ => Vec::new(),
-        }
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::Look { source, .. }
-            | Self::LookForBlob { source, .. }
-            | Self::SendBlob { source, .. }
-            | Self::SendManifest { source, .. }
-            | Self::SetTag { source, .. }
-            | Self::WriteIndex { source, .. }
-            | Self::IndexImmutable { source, .. } => Some(source),
-            _ => None,
         }
     }
 }

@@ -2,13 +2,12 @@
 //!
 //! Owns which tags follow a version, and that they never go back. Is asked only for an index that is complete.
 
-use oci_registry::{ErrorKind, Manifest, Optional as _, Tag, Target};
+use oci_registry::{ErrorKind, Failure, Manifest, Optional as _, Tag, Target};
 use semver::Version;
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 
 use super::{Event, Observer};
 use crate::annotation;
-use crate::error::Failure;
 use crate::index::PackageIndex;
 
 #[derive(Debug, Snafu)]
@@ -34,16 +33,11 @@ enum Error {
 
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
-        self.registry_error()
-            .map_or(ErrorKind::Conflict, oci_registry::Error::kind)
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
         match self {
             Self::ParseTag { source, .. }
             | Self::LookUp { source, .. }
-            | Self::Move { source, .. } => Some(source),
-            Self::Foreign { .. } => None,
+            | Self::Move { source, .. } => source.kind(),
+            Self::Foreign { .. } => ErrorKind::Conflict,
         }
     }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use oci_registry::{
-    Descriptor, Digest, ErrorKind, Identifier, Index, Manifest, MediaType, Optional as _, Platform,
-    Source, Tag, Target,
+    Descriptor, Digest, ErrorKind, Failure, Hint, Identifier, Index, Manifest, MediaType,
+    Optional as _, Platform, Source, Tag, Target,
 };
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
@@ -17,7 +17,6 @@ use super::error::{LookSnafu, WriteIndexSnafu};
 use super::whole_index::MAX_ROUNDS;
 use super::{Event, Note, Observer};
 use crate::annotation;
-use crate::error::Failure;
 use crate::index::Entry;
 use crate::platform;
 
@@ -65,24 +64,17 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
             Self::NotAnIndex { .. } => {
                 vec!["name the tag of an index, such as the version of a package".into()]
             }
-            Self::SamePlatform { .. } => vec!["add the one that clients are to get".into()],
-            Self::Contested { .. } => vec!["run it again when no other writer is at work".into()],
+            Self::SamePlatform { .. } => vec!["add one of the two only".into()],
+            Self::Contested { .. } => vec!["run it again when no other process writes".into()],
             Self::Overtaken { .. } => {
-                vec!["look at what is there; adding it again puts it in the other's place".into()]
+                vec!["inspect the present entry; adding yours again replaces it".into()]
             }
             Self::ReadConfig { .. } => Vec::new(),
-        }
-    }
-
-    fn registry_error(&self) -> Option<&oci_registry::Error> {
-        match self {
-            Self::ReadConfig { source, .. } => Some(source),
-            _ => None,
         }
     }
 }

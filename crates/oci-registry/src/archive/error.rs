@@ -1,11 +1,11 @@
 //! What can be wrong with an archive, and what to do about it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use snafu::Snafu;
 
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Hint};
 use crate::layout;
 use crate::reference::{Identifier, Tag};
 use crate::tarball;
@@ -107,36 +107,30 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
-        let file = |path: &Path| path.display().to_string();
-        match self {
-            Self::NoArchive { .. } => {
-                vec!["check the path; an archive is a file, and is written by a copy to it".into()]
-            }
+    fn hints(&self) -> Vec<Hint> {
+        let advice = match self {
+            Self::NoArchive { .. } => "check the path; `copy` creates an archive".to_owned(),
             Self::ReadTar { path, .. } => {
-                vec![format!(
-                    "check that `{}` is an archive, and whole",
-                    file(path)
-                )]
+                format!("check that `{}` is a complete archive", path.display())
             }
-            Self::Compressed { path } => {
-                vec![format!("decompress `{}` first", file(path))]
-            }
-            Self::Unclear { path, names, .. } => {
-                vec![layout::full_names("oci-archive", path, names)]
-            }
+            Self::Compressed { path } => format!("decompress `{}` first", path.display()),
+            Self::Unclear { path, names, .. } => layout::full_names("oci-archive", path, names),
             Self::Ambiguous { path, tag } | Self::NoName { path, tag } => {
-                vec![format!("write `docker-archive:{}:NAME:{tag}`", file(path))]
+                format!("write `docker-archive:{}:NAME:{tag}`", path.display())
             }
-            Self::NotAnImage { path, .. } => vec![
-                "of an index, copy the image of one platform".into(),
-                format!(
-                    "or write `oci-archive:{}`, which holds anything",
-                    file(path)
-                ),
-            ],
-            Self::Changed { .. } => vec!["run it again".into()],
-            _ => Vec::new(),
-        }
+            Self::NotAnImage { path, .. } => {
+                return vec![
+                    "choose the image of one platform from an index".into(),
+                    format!(
+                        "or write `oci-archive:{}`, which can hold every artifact",
+                        path.display()
+                    )
+                    .into(),
+                ];
+            }
+            Self::Changed { .. } => "run it again".to_owned(),
+            _ => return Vec::new(),
+        };
+        vec![advice.into()]
     }
 }

@@ -176,7 +176,7 @@ async fn docker_archives_take_only_named_images() {
         .unwrap();
     let error = nameless.tag(&image, &tag).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
-    assert!(error.help()[0].contains(":NAME:2"));
+    assert!(format!("{:?}", error.hints()).contains(":NAME:2"));
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

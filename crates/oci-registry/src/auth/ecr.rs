@@ -34,7 +34,7 @@ use tokio::time::Instant;
 
 use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Hint};
 use crate::escape::escape;
 use crate::reference::RegistryName;
 
@@ -104,12 +104,11 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::LoadKeys { .. } | Self::Refused { .. } => vec![
-                "`AWS_PROFILE`, or `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, say who asks AWS"
-                    .to_owned(),
-            ],
+            Self::LoadKeys { .. } | Self::Refused { .. } => {
+                vec!["set `AWS_PROFILE`, or `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`".into()]
+            }
             Self::Ask { .. } | Self::Hangs { .. } | Self::Unreadable { .. } => Vec::new(),
         }
     }

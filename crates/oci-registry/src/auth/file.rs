@@ -20,7 +20,7 @@ use snafu::{OptionExt, ResultExt, Snafu, ensure};
 use tokio::io::AsyncReadExt;
 
 use super::{Credential, CredentialRequest, Secret};
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Hint};
 use crate::file::open_input;
 use crate::reference::RegistryName;
 
@@ -87,17 +87,19 @@ pub(crate) enum Problem {
 }
 
 impl Failure for Error {
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::Read { .. } => vec!["check its permissions".into()],
-            Self::TooLarge { .. } | Self::Parse { .. } | Self::Member { .. } => vec![
-                "correct or remove it: it must be JSON in the format of docker's `config.json`"
-                    .into(),
+            Self::Read { .. } => vec!["check the permissions of the file".into()],
+            Self::TooLarge { .. } | Self::Parse { .. } | Self::Member { .. } => {
+                vec!["correct or remove it: the format is that of Docker's `config.json`".into()]
+            }
+            Self::Entry { key, .. } => vec![
+                format!(
+                    "remove the entry, and log in to `{}` again",
+                    key.escape_debug()
+                )
+                .into(),
             ],
-            Self::Entry { key, .. } => vec![format!(
-                "remove the entry, and log in to `{}` again",
-                key.escape_debug()
-            )],
         }
     }
 

@@ -18,7 +18,7 @@ use tokio::sync::Mutex;
 
 use super::{Credential, Lookup, Secret, file};
 use crate::environment::Environment;
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Hint};
 
 /// How long a helper may take: it may ask a person to unlock something.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,17 +42,18 @@ pub(super) struct Unhelped {
 }
 
 impl Failure for Unhelped {
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         let place = &self.place;
-        vec![match &self.source {
+        let advice = match &self.source {
             Error::Absent { program } => format!(
-                "install `{program}`, or take it out of {place}: `credsStore` or `credHelpers` names it"
+                "install `{program}`, or remove it from `credsStore` or `credHelpers` in {place}"
             ),
             Error::Name { .. } => format!("correct `credsStore` or `credHelpers` in {place}"),
             _ => format!(
-                "run it by hand to see what is wrong, or take it out of {place}: `credsStore` or `credHelpers` names it"
+                "run the helper by hand to see the error, or remove it from `credsStore` or `credHelpers` in {place}"
             ),
-        }]
+        };
+        vec![advice.into()]
     }
 
     fn kind(&self) -> ErrorKind {

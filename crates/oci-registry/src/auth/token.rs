@@ -34,7 +34,8 @@ pub(crate) enum Error {
     #[snafu(display("failed to ask the token server {realm}"))]
     Ask {
         realm: ShownUrl,
-        source: exchange::Error,
+        #[snafu(source(from(exchange::Error, crate::Error::from)))]
+        source: crate::Error,
     },
     #[snafu(display("the token server {realm} answered {status}{}{words}", if words.is_empty() { "" } else { ": " }))]
     Refused {
@@ -57,13 +58,6 @@ impl Failure for Error {
             Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN => ErrorKind::Denied,
             Self::Refused { .. } => ErrorKind::Unauthenticated,
             Self::Unreadable { .. } => ErrorKind::Protocol,
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::Ask { source, .. } => source.help(),
-            _ => Vec::new(),
         }
     }
 }

@@ -11,7 +11,7 @@ use snafu::Snafu;
 use tokio::time::Instant;
 
 use super::file::{behind_links, own_directory};
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Hint};
 
 /// How long another process may take to change a file.
 const LONGEST_TURN: Duration = Duration::from_secs(5);
@@ -34,12 +34,15 @@ impl Failure for Error {
         ErrorKind::Io
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         let Self::Busy { lock_path, .. } = self;
-        vec![format!(
-            "try again when it has ended: it is the one that has locked `{}`",
-            lock_path.display()
-        )]
+        vec![
+            format!(
+                "wait until the process that has locked `{}` has ended, and try again",
+                lock_path.display()
+            )
+            .into(),
+        ]
     }
 }
 
@@ -111,7 +114,7 @@ mod tests {
         );
         let lock = home.path().join(".docker/.config.json.oci-lock");
         assert!(error.to_string().contains(&*path.to_string_lossy()));
-        assert!(error.help()[0].contains(&*lock.to_string_lossy()));
+        assert!(format!("{:?}", error.hints()).contains(&*lock.to_string_lossy()));
         assert_eq!(error.kind(), ErrorKind::Io);
         #[cfg(unix)]
         {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use snafu::{ResultExt, Snafu, ensure};
 
 use crate::environment::Environment;
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Hint};
 
 /// The machine's own, docker's last.
 const OF_THE_MACHINE: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
@@ -42,12 +42,15 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::NoKey { certificate, .. } => vec![format!(
-                "if `{}` is an authority's certificate, let its name end with `.crt`",
-                certificate.display()
-            )],
+            Self::NoKey { certificate, .. } => vec![
+                format!(
+                    "if `{}` is the certificate of an authority, rename it so that it ends with `.crt`",
+                    certificate.display()
+                )
+                .into(),
+            ],
             _ => Vec::new(),
         }
     }
@@ -275,7 +278,7 @@ mod tests {
             let text = error.to_string();
             let path = home.path().join(there).display().to_string();
             assert!(text.contains(&path) && text.contains(missing), "{text}");
-            assert_eq!(error.help().len(), usize::from(there == "client.cert"));
+            assert_eq!(error.hints().len(), usize::from(there == "client.cert"));
         }
     }
 }

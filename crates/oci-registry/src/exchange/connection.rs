@@ -10,7 +10,7 @@ use snafu::{ResultExt, Snafu, ensure};
 use super::Settings;
 use super::certificates::{self, Held};
 use super::error::{EmptyPemSnafu, Error, FolderSnafu, ParsePemSnafu, ReadPemSnafu, RootCause};
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Hint};
 use crate::file::open_input;
 
 /// What a malformed redirection of a host is wrong about.
@@ -25,11 +25,8 @@ impl Failure for ParseResolve {
         ErrorKind::InvalidInput
     }
 
-    fn help(&self) -> Vec<String> {
-        vec![
-            "write it such as `registry.example:443:127.0.0.1`; an IPv6 address may have brackets"
-                .into(),
-        ]
+    fn hints(&self) -> Vec<Hint> {
+        vec!["write for example `registry.example:443:127.0.0.1`".into()]
     }
 }
 

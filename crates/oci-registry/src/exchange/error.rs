@@ -9,12 +9,8 @@ use snafu::Snafu;
 
 use super::display::ShownUrl;
 use super::{certificates, origin};
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Hint};
 use crate::escape::escape;
-
-/// Advice for a port that expects TLS and received plain HTTP.
-pub(crate) const USE_TLS: &str =
-    "the registry expects TLS on this port: use TLS there (`--plain-http=false`)";
 
 #[derive(Debug, Snafu)]
 #[snafu(visibility(pub(super)))]
@@ -41,7 +37,8 @@ pub(crate) enum Error {
     #[snafu(display("failed to read the registry's own certificates in `{}`", folder.display()))]
     Folder {
         folder: PathBuf,
-        source: certificates::Error,
+        #[snafu(source(from(certificates::Error, crate::Error::from)))]
+        source: crate::Error,
     },
     #[snafu(display("failed to use the proxy that `{variable}` names"))]
     BuildProxy { variable: String, source: RootCause },
@@ -105,13 +102,12 @@ impl Failure for Error {
             | Self::ReadPem { .. }
             | Self::ParsePem { .. }
             | Self::EmptyPem { .. } => ErrorKind::InvalidInput,
-            Self::Folder { source, .. } => source.kind(),
             Self::Connect { .. }
             | Self::Send { .. }
             | Self::Idle { .. }
             | Self::Stalled { .. }
             | Self::ReadAnswer { .. } => ErrorKind::Network,
-            Self::ReadContent { source, .. } => source.kind(),
+            Self::Folder { source, .. } | Self::ReadContent { source, .. } => source.kind(),
             Self::AskedToWait { .. } => ErrorKind::RateLimited,
             Self::AnswerTooLarge { .. }
             | Self::Redirect { .. }
@@ -121,36 +117,27 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
-        match self {
+    fn hints(&self) -> Vec<Hint> {
+        let hint = match self {
             Self::Connect {
                 certificate: true, ..
-            } => {
-                vec!["the registry's certificate is not one that this machine trusts: if it should be, name a file with its authority's certificate (`--ca-file`), or put it where container tools look (`certs.d/HOST[:PORT]/ca.crt`)".into()]
-            }
-            Self::Connect { source, .. } if source.is_no_tls() => {
-                vec!["the registry does not speak TLS there: if it is meant to be spoken to in plain text, say so (`--plain-http`)".into()]
-            }
+            } => Hint::TrustCertificate,
+            Self::Connect { source, .. } if source.is_no_tls() => Hint::UsePlainHttp,
             Self::Connect { .. } => {
-                vec!["check the name and the port, and whether a proxy is needed".into()]
+                "check the name and the port, and whether a proxy is needed".into()
             }
-            Self::Send { source, .. } if source.wants_identity() => {
-                vec!["the registry wants to be shown a certificate: name one and its key (`--cert-file`, `--key-file`), or put them where container tools look (`certs.d/HOST[:PORT]/client.cert`, `client.key`)".into()]
-            }
-            Self::Send { url, source, .. } if url.is_plain() && source.is_no_http() => {
-                vec![USE_TLS.into()]
-            }
-            Self::ReadPem { .. } => vec!["check the path, and who may read it".into()],
+            Self::Send { source, .. } if source.wants_identity() => Hint::ClientCertificate,
+            Self::Send { url, source, .. } if url.is_plain() && source.is_no_http() => Hint::UseTls,
+            Self::ReadPem { .. } => "check the path and the permissions of the file".into(),
             Self::ParsePem { .. } | Self::EmptyPem { .. } => {
-                vec!["name a file in PEM, which begins with `-----BEGIN`".into()]
+                "the file must be PEM, which begins with `-----BEGIN`".into()
             }
-            Self::Folder { source, .. } => source.help(),
-            Self::ReadContent { source, .. } => source.help(),
             Self::AskedToWait { wait, .. } => {
-                vec![format!("try again in {} seconds", wait.as_secs())]
+                format!("try again in {} seconds", wait.as_secs()).into()
             }
-            _ => Vec::new(),
-        }
+            _ => return Vec::new(),
+        };
+        vec![hint]
     }
 }
 

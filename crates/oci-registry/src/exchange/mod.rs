@@ -36,11 +36,11 @@ use body::Progress;
 use class::Class;
 pub use connection::Resolve;
 use display::ShownUrl;
+pub(crate) use error::Error;
 use error::{
     AskedToWaitSnafu, BuildClientSnafu, ConnectSnafu, ReadContentSnafu, RedirectLoopSnafu,
     RedirectNowhereSnafu, RedirectSnafu, RedirectWriteSnafu, RootCause, SendSnafu,
 };
-pub(crate) use error::{Error, USE_TLS};
 use origin::{Met, Origin};
 use pace::IDLE;
 use proxy::Proxies;

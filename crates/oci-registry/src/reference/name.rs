@@ -9,7 +9,7 @@ use std::str::FromStr;
 use snafu::Snafu;
 
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure};
+use crate::error::{ErrorKind, Failure, Hint};
 
 /// Longest registry and repository name together, in bytes, that registries and clients agree on.
 pub(super) const MAX_NAME: usize = 255;
@@ -33,8 +33,8 @@ impl Failure for ParseName {
         ErrorKind::InvalidInput
     }
 
-    fn help(&self) -> Vec<String> {
-        self.help.iter().cloned().collect()
+    fn hints(&self) -> Vec<Hint> {
+        self.help.iter().cloned().map(Hint::from).collect()
     }
 
     fn span(&self) -> Option<Range<usize>> {

@@ -13,7 +13,7 @@ use super::repository::Repository;
 use super::{referrers, response};
 use crate::blob::Blob;
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure, Optional, RegistryError};
+use crate::error::{ErrorKind, Failure, Hint, Optional};
 use crate::exchange::Request;
 use crate::manifest::{Annotations, MediaType};
 use crate::pack::Packed;
@@ -71,24 +71,22 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
-        let mut help = self.cause().map(crate::Error::help).unwrap_or_default();
+    fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::Refused { registry, .. } => help.push(format!(
-                "`{registry}` may have deletion turned off, or offer it only on its web pages and through an interface of its own"
-            )),
-            Self::Restore { what, digest, .. } => help.push(format!(
-                "`{what}` names a manifest without content now: tag {digest} again, or repeat the deletion"
-            )),
-            _ => {}
+            Self::Refused { registry, .. } => vec![
+                format!(
+                    "deletion may be disabled on `{registry}`, or possible only on its web site"
+                )
+                .into(),
+            ],
+            Self::Restore { what, digest, .. } => vec![
+                format!(
+                    "`{what}` refers to a manifest that was deleted: tag {digest} again, or repeat the deletion"
+                )
+                .into(),
+            ],
+            _ => Vec::new(),
         }
-        help
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        self.cause()
-            .map(crate::Error::registry_errors)
-            .unwrap_or_default()
     }
 }
 

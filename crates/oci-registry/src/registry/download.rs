@@ -17,7 +17,7 @@ use super::repository::Repository;
 use super::response;
 use crate::blob::{Beginning, BlobStream};
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::{ErrorKind, Failure};
 use crate::exchange::{self, Request, Response};
 use crate::manifest::Descriptor;
 
@@ -63,20 +63,6 @@ impl Failure for Error {
             Self::Fetch { source, .. } | Self::FetchRest { source, .. } => source.kind(),
             Self::WrongRange { .. } => ErrorKind::Protocol,
             Self::BrokeOff { .. } => ErrorKind::Network,
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::Fetch { source, .. } | Self::FetchRest { source, .. } => source.help(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        match self {
-            Self::Fetch { source, .. } | Self::FetchRest { source, .. } => source.registry_errors(),
-            _ => &[],
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::auth::CredentialProvider;
 use crate::auth::chain::CredentialChain;
 use crate::auth::scope::Scope;
 use crate::environment::Environment;
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::{ErrorKind, Failure, Hint};
 pub use crate::exchange::Resolve;
 use crate::exchange::origin::Origin;
 use crate::exchange::{Exchange, Settings, certificates};
@@ -71,25 +71,15 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::BaseUrl { .. } | Self::FindCertificates { .. } => Vec::new(),
-            Self::ListRepositories { registry, source } => {
-                let mut help = source.help();
-                if self.kind() == ErrorKind::Unsupported {
-                    help.push(format!(
-                        "`{registry}` offers no list of its repositories: name one"
-                    ));
-                }
-                help
+            Self::ListRepositories { registry, .. } if self.kind() == ErrorKind::Unsupported => {
+                vec![
+                    format!("`{registry}` does not list its repositories: name a repository")
+                        .into(),
+                ]
             }
-        }
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        match self {
-            Self::BaseUrl { .. } | Self::FindCertificates { .. } => &[],
-            Self::ListRepositories { source, .. } => source.registry_errors(),
+            _ => Vec::new(),
         }
     }
 }

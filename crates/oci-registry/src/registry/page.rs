@@ -18,7 +18,7 @@ use url::Url;
 use super::response;
 use crate::auth::challenge::is_insufficient;
 use crate::auth::scope::Scope;
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::{ErrorKind, Failure};
 use crate::exchange::display::ShownUrl;
 use crate::exchange::origin::{self, Origin};
 use crate::exchange::secrets::Secrets;
@@ -57,20 +57,6 @@ impl Failure for Error {
         match self {
             Self::NoCatalog { .. } => ErrorKind::Unsupported,
             _ => ErrorKind::Protocol,
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::NoCatalog { source } => source.help(),
-            _ => Vec::new(),
-        }
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        match self {
-            Self::NoCatalog { source } => source.registry_errors(),
-            _ => &[],
         }
     }
 }

@@ -7,7 +7,7 @@ use snafu::{ResultExt, Snafu};
 
 use super::{Registry, response};
 use crate::auth::scope::Scope;
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::{ErrorKind, Failure};
 use crate::exchange::Request;
 use crate::reference::RegistryName;
 use crate::transport::Account;
@@ -22,14 +22,6 @@ struct Reach {
 impl Failure for Reach {
     fn kind(&self) -> ErrorKind {
         self.source.kind()
-    }
-
-    fn help(&self) -> Vec<String> {
-        self.source.help()
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        self.source.registry_errors()
     }
 }
 

@@ -12,7 +12,7 @@ use snafu::{ResultExt, Snafu, ensure};
 use super::repository::Repository;
 use super::response;
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::{ErrorKind, Failure};
 use crate::exchange::{self, Request, Response};
 
 /// The size of a segment, in bytes: some milliseconds of a fast connection, and little to hold.
@@ -51,20 +51,6 @@ impl Failure for Error {
             Self::Fetch { source, .. } => source.kind(),
             Self::Other { .. } => ErrorKind::Protocol,
             Self::BrokeOff { .. } => ErrorKind::Network,
-        }
-    }
-
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::Fetch { source, .. } => source.help(),
-            Self::Other { .. } | Self::BrokeOff { .. } => Vec::new(),
-        }
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        match self {
-            Self::Fetch { source, .. } => source.registry_errors(),
-            Self::Other { .. } | Self::BrokeOff { .. } => &[],
         }
     }
 }

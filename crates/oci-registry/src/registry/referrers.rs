@@ -20,7 +20,7 @@ use super::page::{Step, Trail};
 use super::repository::Repository;
 use super::response;
 use crate::digest::Digest;
-use crate::error::{ErrorKind, Failure, Optional, RegistryError};
+use crate::error::{ErrorKind, Failure, Hint, Optional};
 use crate::exchange::display::ShownUrl;
 use crate::exchange::{self, Request};
 use crate::manifest::{self, Descriptor, Document, Index, Manifest, MediaType};
@@ -68,15 +68,6 @@ enum Error {
     Contested { subject: Digest, list: Reference },
 }
 
-impl Error {
-    fn cause(&self) -> Option<&crate::Error> {
-        match self {
-            Self::List { source, .. } | Self::Change { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
-
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
@@ -87,23 +78,18 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
-        match self {
-            Self::NotAList { list, .. } => vec![format!(
-                "the manifest itself was stored; move `{list}` away and push again to have it listed"
-            )],
-            Self::Alias { .. } => vec!["the manifest itself was stored".into()],
+    fn hints(&self) -> Vec<Hint> {
+        let advice = match self {
+            Self::NotAList { list, .. } => format!(
+                "the manifest was stored; to have it listed, delete or rename `{list}` and push again"
+            ),
+            Self::Alias { .. } => "the manifest was stored".to_owned(),
             Self::Contested { .. } => {
-                vec!["the manifest itself was stored; repeat the push to have it listed".into()]
+                "the manifest was stored; to have it listed, push again".to_owned()
             }
-            _ => self.cause().map(crate::Error::help).unwrap_or_default(),
-        }
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        self.cause()
-            .map(crate::Error::registry_errors)
-            .unwrap_or_default()
+            _ => return Vec::new(),
+        };
+        vec![advice.into()]
     }
 }
 

@@ -15,7 +15,7 @@ use super::{download, page, referrers, response};
 use crate::auth::scope::Scope;
 use crate::blob::{Beginning, Blob, BlobStream, Meter};
 use crate::digest::{Algorithm, Digest};
-use crate::error::{ErrorKind, Failure, Optional, RegistryError};
+use crate::error::{ErrorKind, Failure, Optional};
 use crate::exchange::body::Body;
 use crate::exchange::secrets::Secrets;
 use crate::exchange::{Request, Response, Stalls};
@@ -115,16 +115,6 @@ impl Failure for Error {
             Self::NoBlob { .. } => ErrorKind::NotFound,
             _ => self.cause().map_or(ErrorKind::Protocol, crate::Error::kind),
         }
-    }
-
-    fn help(&self) -> Vec<String> {
-        self.cause().map(crate::Error::help).unwrap_or_default()
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        self.cause()
-            .map(crate::Error::registry_errors)
-            .unwrap_or_default()
     }
 }
 

@@ -7,8 +7,7 @@ use http::StatusCode;
 use serde::Deserialize;
 use snafu::Snafu;
 
-use crate::error::{ErrorKind, Failure, RegistryError};
-use crate::exchange::USE_TLS;
+use crate::error::{ErrorKind, Failure, Hint, RegistryError};
 use crate::exchange::display::ShownUrl;
 use crate::exchange::secrets::Secrets;
 use crate::reference::RegistryName;
@@ -40,14 +39,19 @@ impl Failure for Refusal {
         self.kind
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self.kind {
-            _ if self.expects_tls => vec![USE_TLS.into()],
-            ErrorKind::Unauthenticated | ErrorKind::Denied => self.account.help(&self.registry),
-            ErrorKind::RateLimited => vec![format!(
-                "`{}` limits how often it may be asked: try again later",
-                self.registry
-            )],
+            _ if self.expects_tls => vec![Hint::UseTls],
+            ErrorKind::Unauthenticated | ErrorKind::Denied => self.account.hints(&self.registry),
+            ErrorKind::RateLimited => {
+                vec![
+                    format!(
+                        "`{}` limits the rate of requests: try again later",
+                        self.registry
+                    )
+                    .into(),
+                ]
+            }
             _ => Vec::new(),
         }
     }

@@ -18,7 +18,7 @@ use crate::auth::challenge::Challenge;
 use crate::auth::scope::Scope;
 use crate::auth::token::{self, Token};
 use crate::auth::{Credential, CredentialProvider, CredentialRequest, Lookup};
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::{ErrorKind, Failure, Hint};
 use crate::exchange::origin::{self, Met, Origin};
 use crate::exchange::secrets::Secrets;
 use crate::exchange::{self, Exchange, Request, Response};
@@ -43,38 +43,27 @@ enum Error {
     FetchToken {
         registry: RegistryName,
         account: Account,
-        source: token::Error,
+        #[snafu(source(from(token::Error, crate::Error::from)))]
+        source: crate::Error,
     },
 }
 
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::FindCredential { source, .. } => source.kind(),
             Self::Realm { source, .. } => source.kind(),
-            Self::FetchToken { source, .. } => source.kind(),
+            Self::FindCredential { source, .. } | Self::FetchToken { source, .. } => source.kind(),
         }
     }
 
-    fn help(&self) -> Vec<String> {
+    fn hints(&self) -> Vec<Hint> {
         match self {
-            Self::FindCredential { source, .. } => source.help(),
-            Self::Realm { .. } => Vec::new(),
             Self::FetchToken {
-                registry,
-                account,
-                source,
-            } => match source.kind() {
-                ErrorKind::Unauthenticated | ErrorKind::Denied => account.help(registry),
-                _ => source.help(),
-            },
-        }
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        match self {
-            Self::FindCredential { source, .. } => source.registry_errors(),
-            _ => &[],
+                registry, account, ..
+            } if matches!(self.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied) => {
+                account.hints(registry)
+            }
+            _ => Vec::new(),
         }
     }
 }
@@ -92,29 +81,21 @@ pub(crate) enum Account {
 }
 
 impl Account {
-    /// What to tell someone whom the registry turned away.
-    pub(crate) fn help(&self, registry: &RegistryName) -> Vec<String> {
-        let log_in = format!(
-            "log in to `{registry}` with `docker login {registry}`, or set `DOCKER_AUTH_CONFIG`"
-        );
+    /// Returns the hints for a request that the registry rejected.
+    pub(crate) fn hints(&self, registry: &RegistryName) -> Vec<Hint> {
+        let registry = registry.to_string();
+        let log_in = Hint::LogIn {
+            registry: registry.clone(),
+        };
         match self {
             Self::Unasked => Vec::new(),
             Self::Anonymous { looked_in } => {
-                let places = if looked_in.is_empty() {
-                    "nowhere".to_owned()
-                } else {
-                    looked_in.join(", ")
-                };
-                vec![
-                    format!("no credential was found for `{registry}` (looked in: {places})"),
-                    log_in,
-                ]
+                let searched = looked_in.clone();
+                vec![Hint::NoCredential { registry, searched }, log_in]
             }
             Self::Credential { place } => {
-                vec![
-                    format!("the credential used for `{registry}` was found in: {place}"),
-                    log_in,
-                ]
+                let source = place.clone();
+                vec![Hint::RejectedCredential { registry, source }, log_in]
             }
         }
     }

@@ -218,7 +218,8 @@ async fn names_that_share_a_tag_are_found_in_full_only() {
         );
         let error = fixture.manifest(&format!("{place}:1")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotFound);
-        assert!(error.help()[0].contains("localhost/acme/f:1"), "{error:?}");
+        let hints = format!("{:?}", error.hints());
+        assert!(hints.contains("localhost/acme/f:1"), "{hints}");
         for name in names {
             let text = format!("{place}:{name}");
             assert_eq!(fixture.manifest(&text).await.unwrap(), manifest_of(name));
@@ -295,7 +296,8 @@ async fn target_takes_a_plain_tag_only() {
     ] {
         let error = locate(text).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
-        assert!(error.help()[0].contains(help), "{text}: {:?}", error.help());
+        let hints = format!("{:?}", error.hints());
+        assert!(hints.contains(help), "{text}: {hints}");
     }
     let new = locate("oci:new:localhost/acme/f:1").unwrap();
     assert_eq!(new, Location::layout("new:localhost/acme/f").with(tag("1")));

@@ -365,7 +365,8 @@ async fn what_is_no_list_is_reported_and_left_alone() {
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    assert!(error.help()[0].contains("was stored"), "{:?}", error.help());
+    let hints = format!("{:?}", error.hints());
+    assert!(hints.contains("was stored"), "{hints}");
     assert_eq!(shelf.tagged(&fallback(&subject)), Some(other));
     assert_eq!(shelf.count("PUT", &fallback(&subject)), 0);
 }

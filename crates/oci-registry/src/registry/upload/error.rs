@@ -2,7 +2,7 @@
 
 use snafu::Snafu;
 
-use crate::error::{ErrorKind, Failure, RegistryError};
+use crate::error::{ErrorKind, Failure, Hint};
 use crate::exchange::origin;
 
 #[derive(Debug, Snafu)]
@@ -37,19 +37,13 @@ impl Failure for Error {
         }
     }
 
-    fn help(&self) -> Vec<String> {
-        let mut help = self.cause().map(crate::Error::help).unwrap_or_default();
-        if let Self::Start { source, .. } = self
-            && source.kind() == ErrorKind::NotFound
-        {
-            help.push("some registries, Amazon's among them, take nothing into a repository that was not created there before".into());
+    fn hints(&self) -> Vec<Hint> {
+        match self {
+            Self::Start { source, .. } if source.kind() == ErrorKind::NotFound => vec![
+                "some registries, such as Amazon ECR, require that the repository is created first"
+                    .into(),
+            ],
+            _ => Vec::new(),
         }
-        help
-    }
-
-    fn registry_errors(&self) -> &[RegistryError] {
-        self.cause()
-            .map(crate::Error::registry_errors)
-            .unwrap_or_default()
     }
 }

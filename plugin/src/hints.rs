@@ -1,0 +1,54 @@
+//! Words for the hints of the libraries: flags, commands and settings of the plugin.
+
+use oci_registry::{Error, Hint};
+
+/// Returns the advice for an error, one sentence each.
+pub(crate) fn of(error: &Error) -> Vec<String> {
+    error.hints().iter().filter_map(words).collect()
+}
+
+fn words(hint: &Hint) -> Option<String> {
+    let text = match hint {
+        Hint::Advice(advice) => advice,
+        Hint::NoCredential { registry, searched } => {
+            let searched = if searched.is_empty() {
+                "nothing".to_owned()
+            } else {
+                searched.join(", ")
+            };
+            return Some(format!(
+                "no credential was found for `{registry}` (searched: {searched})"
+            ));
+        }
+        Hint::RejectedCredential { registry, source } => {
+            return Some(format!(
+                "the credential for `{registry}` was read from: {source}"
+            ));
+        }
+        Hint::LogIn { registry } => {
+            return Some(format!(
+                "log in to `{registry}` with `docker login {registry}`, or set `DOCKER_AUTH_CONFIG`"
+            ));
+        }
+        Hint::TrustCertificate => {
+            "no trusted authority signed the certificate of the registry: pass the certificate of its authority with `--ca-file`, or store it as `certs.d/HOST[:PORT]/ca.crt`"
+        }
+        Hint::ClientCertificate => {
+            "the registry requires a client certificate: pass `--cert-file` and `--key-file`, or store them as `certs.d/HOST[:PORT]/client.cert` and `client.key`"
+        }
+        Hint::UsePlainHttp => {
+            "the server does not use TLS on this port: pass `--plain-http` if plain HTTP is intended"
+        }
+        Hint::UseTls => "the server requires TLS on this port: pass `--plain-http=false`",
+        Hint::KeepArchives => "pass `--titles` to download the archives without unpacking them",
+        // Errors of publishing, which this plugin does not do.
+        Hint::OverwriteVersion
+        | Hint::OverwriteTag
+        | Hint::SkipIndex
+        | Hint::DeclareTargets
+        | Hint::AssembleIndex { .. }
+        | Hint::SetRepository
+        | Hint::SetNameTemplate { .. } => return None,
+    };
+    Some(text.to_owned())
+}
