@@ -115,8 +115,8 @@ fn public_registry_is_read_without_aws() {
     let (aws, registry) = (AwsPublic::start(), Registry::of_amazon_public());
     let sources = Sources::shellharden();
     let (name, flags) = named("public.ecr.aws", &registry);
-    let publisher = push(&Home::new(), &name, &flags, &sources);
-    aws.known_to(publisher).succeeds();
+    let home = Home::new();
+    aws.known_to(push(&home, &name, &flags, &sources)).succeeds();
     let _ = registry.tokens().take();
 
     let reference = format!("{name}/acme/shellharden:{}", sources.version());
