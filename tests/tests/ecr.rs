@@ -116,7 +116,8 @@ fn public_registry_is_read_without_aws() {
     let sources = Sources::shellharden();
     let (name, flags) = named("public.ecr.aws", &registry);
     let home = Home::new();
-    aws.known_to(push(&home, &name, &flags, &sources)).succeeds();
+    aws.known_to(push(&home, &name, &flags, &sources))
+        .succeeds();
     let _ = registry.tokens().take();
 
     let reference = format!("{name}/acme/shellharden:{}", sources.version());

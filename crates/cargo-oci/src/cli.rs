@@ -16,26 +16,13 @@ use crate::options::{Complaint, Global};
 use crate::report::{self, Error, Reporter};
 use crate::{exit_code, hints, stdio};
 
-const EXIT_CODES: &str = "\
-Exit codes:
-  1    a file or directory could not be read or written
-  2    the command, a reference or a manifest is wrong
-  3    the registry wants other credentials
-  4    not found
-  5    other content is there already
-  6    the registry could not be reached, or failed
-  7    what arrived is not what was promised
-  8    the registry does not support this
-  101  cargo failed to build
-  130  interrupted";
-
-/// Publish what cargo builds to OCI registries, and get it back
+/// Publish cargo build artifacts to OCI registries, and install them from there
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo-oci",
     bin_name = "cargo oci",
     version,
-    after_help = EXIT_CODES,
+    after_help = exit_code::HELP,
     styles = clap_cargo::style::CLAP_STYLING,
     propagate_version = true
 )]
@@ -123,19 +110,31 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_consistent() {
+    fn command_line_passes_debug_assertions() {
         Cli::command().debug_assert();
     }
 
-    /// The help of every verb, as a terminal of 100 columns shows it; what is common to all stands with the program.
     #[test]
-    fn help_is_what_it_was() {
+    fn short_help_has_at_most_80_characters() {
+        fn walk(command: &clap::Command) {
+            let about = command.get_about().map(|about| about.to_string());
+            let arguments = command.get_arguments();
+            let helps = arguments.filter_map(|argument| argument.get_help());
+            for help in helps.map(|help| help.to_string()).chain(about) {
+                assert!(help.chars().count() <= 80, "{}: {help}", command.get_name());
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        walk(&Cli::command());
+    }
+
+    /// Compares the help of every verb at a width of 100 columns. Only the help of the program shows the common options.
+    #[test]
+    fn help_matches_snapshots() {
         fn walk(command: &mut clap::Command, name: &str) {
             let mut help = command.render_long_help().to_string();
             if let Some(common) = help.find("Common Options:").filter(|_| name != "oci") {
-                let examples = help
-                    .find("Examples:")
-                    .expect("every verb shows how it is called");
+                let examples = help.find("Examples:").expect("every verb has examples");
                 help.replace_range(common..examples, "");
             }
             insta::assert_snapshot!(name.to_owned(), help.trim_end());

@@ -1,4 +1,7 @@
-//! Exit codes of `cargo oci`, which are part of its interface.
+//! Exit codes of `cargo oci`.
+//!
+//! The codes are part of the command-line interface: their numbers and meanings do not change. [`HELP`] and the README
+//! list them.
 
 use oci_registry::ErrorKind;
 
@@ -14,13 +17,13 @@ pub(crate) const ACCESS_DENIED: u8 = 3;
 /// The repository, tag, manifest, blob or file does not exist.
 pub(crate) const NOT_FOUND: u8 = 4;
 
-/// The name already refers to other content.
+/// The tag or file exists with different content.
 pub(crate) const CONFLICT: u8 = 5;
 
-/// The registry could not be reached, or limits the rate of requests.
+/// The registry could not be reached, returned a server error, or limits the rate of requests.
 pub(crate) const NETWORK: u8 = 6;
 
-/// Content does not have the expected digest, size or facts.
+/// Content does not have the expected digest or size, or the documents of a package contradict each other.
 pub(crate) const MISMATCH: u8 = 7;
 
 /// The registry does not support the operation, or violates the specification.
@@ -29,10 +32,24 @@ pub(crate) const UNSUPPORTED: u8 = 8;
 /// Cargo failed to build. Cargo exits with the same code.
 pub(crate) const BUILD_FAILED: u8 = 101;
 
-/// Added to the number of the signal that ended the process, as shells do: 130 after Ctrl-C.
+/// Base of the exit code after a signal, to which the number of the signal is added as shells do: 130 after Ctrl-C.
 pub(crate) const SIGNAL: u8 = 128;
 
-/// Returns the exit code for an error of the libraries.
+/// Section of the help that lists the exit codes.
+pub(crate) const HELP: &str = "\
+Exit codes:
+  1    a file or directory could not be read or written
+  2    invalid argument, setting or manifest
+  3    authentication failed or access denied
+  4    not found
+  5    the tag or file exists with different content
+  6    the registry could not be reached, or failed
+  7    digest or size mismatch
+  8    the registry does not support the operation
+  101  cargo failed to build
+  130  interrupted";
+
+/// Returns the exit code for an error kind of the libraries.
 pub(crate) fn of(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Io => IO,
@@ -43,5 +60,38 @@ pub(crate) fn of(kind: ErrorKind) -> u8 {
         ErrorKind::Network | ErrorKind::RateLimited => NETWORK,
         ErrorKind::Mismatch => MISMATCH,
         ErrorKind::Unsupported | ErrorKind::Protocol => UNSUPPORTED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_lists_every_exit_code() {
+        let listed: Vec<u8> = HELP
+            .lines()
+            .skip(1)
+            .map(|line| {
+                let code = line.split_whitespace().next().expect("a code");
+                code.parse().expect("a number")
+            })
+            .collect();
+        let interrupt = 2;
+        assert_eq!(
+            listed,
+            [
+                IO,
+                INVALID_INPUT,
+                ACCESS_DENIED,
+                NOT_FOUND,
+                CONFLICT,
+                NETWORK,
+                MISMATCH,
+                UNSUPPORTED,
+                BUILD_FAILED,
+                SIGNAL + interrupt,
+            ]
+        );
     }
 }

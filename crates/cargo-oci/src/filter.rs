@@ -9,11 +9,11 @@ use semver::Version;
 /// What of a list is shown.
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
-    /// Show only names that fit one of these patterns
+    /// Show only names that match one of these patterns
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     include: Vec<Pattern>,
 
-    /// Leave out names that fit one of these patterns
+    /// Hide names that match one of these patterns
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     exclude: Vec<Pattern>,
 }

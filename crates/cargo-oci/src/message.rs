@@ -15,17 +15,20 @@ use crate::report::Reporter;
 /// For whom a command tells what it does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum MessageFormat {
-    /// For people
+    /// Text
     #[default]
     Human,
-    /// For programs
+    /// One JSON object per line
     Json,
 }
 
 /// What a verb takes that tells programs what it does.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct FormatFlag {
-    /// Tell what is done on stdout: `human` prints names only, `json` an object a line
+    /// Output format: `human` or `json` (one JSON object per line)
+    ///
+    /// `human` prints status lines to stderr, and only the resulting names to stdout. `json` prints an object for every
+    /// step to stdout instead; MESSAGES.md describes the objects.
     #[arg(
         long,
         value_name = "FMT",

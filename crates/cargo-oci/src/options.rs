@@ -1,19 +1,19 @@
-//! Flags that every verb takes, and parsers of values that several verbs take.
+//! Common options, and parsers for values of several verbs.
 
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, ColorChoice};
 use oci_registry::{LocationText, RegistryName, Resolve};
 
-/// Flags that every verb takes.
+/// Options that every verb accepts.
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Common Options")]
 pub(crate) struct Global {
-    /// Print nothing but data and errors
+    /// Print only data and errors
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 
-    /// Show each request that is made (-vv: more of what cargo does)
+    /// Log HTTP requests; also passed to cargo (-vv: very verbose cargo output)
     #[arg(long, short, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
     pub(crate) verbose: u8,
 
@@ -21,7 +21,10 @@ pub(crate) struct Global {
     #[arg(long, global = true, value_name = "WHEN")]
     pub(crate) color: Option<ColorChoice>,
 
-    /// Speak plain HTTP to registries, or with `=false` never; by default to this machine's loopback only
+    /// Use HTTP instead of HTTPS (default: only for localhost)
+    ///
+    /// `--plain-http=false` uses HTTPS for all registries. Without the flag, HTTP is used for loopback addresses and
+    /// for registries with `plain-http = true` in `oci.toml`.
     #[arg(
         long,
         global = true,
@@ -33,27 +36,29 @@ pub(crate) struct Global {
     )]
     pub(crate) plain_http: Option<bool>,
 
-    /// Reach a host at another address, as with curl
+    /// Connect to ADDRESS instead of the resolved address of HOST:PORT
+    ///
+    /// Same format as `curl --resolve`. May be given more than once.
     #[arg(long, global = true, value_name = "HOST:PORT:ADDRESS", value_parser = resolve)]
     pub(crate) resolve: Vec<Resolve>,
 
-    /// Trust the certificates in this file too, and speak TLS everywhere
+    /// Also trust the CA certificates in FILE (forces HTTPS)
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) ca_file: Option<PathBuf>,
 
-    /// Show registries this certificate, and speak TLS everywhere
+    /// Client certificate for mutual TLS (forces HTTPS)
     #[arg(long, global = true, value_name = "FILE", requires = "key_file")]
     pub(crate) cert_file: Option<PathBuf>,
 
-    /// The key of the certificate of `--cert-file`
+    /// Private key of the certificate in `--cert-file`
     #[arg(long, global = true, value_name = "FILE", requires = "cert_file")]
     pub(crate) key_file: Option<PathBuf>,
 
-    /// How often a failed request is tried again
+    /// Number of retries of a failed request
     #[arg(long, global = true, value_name = "N", default_value_t = 4)]
     pub(crate) retries: u32,
 
-    /// How many files and manifests move at the same time
+    /// Number of files and manifests to transfer in parallel
     #[arg(long, global = true, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
     pub(crate) concurrency: usize,
 }

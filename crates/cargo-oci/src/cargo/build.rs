@@ -66,7 +66,7 @@ pub(crate) enum BuildTool {
     Cargo,
     /// cross, which builds in a container
     Cross,
-    /// cargo-zigbuild, which links with zig; targets may name a version of glibc, as in x86_64-unknown-linux-gnu.2.17
+    /// cargo-zigbuild, which links with zig; supports glibc versions: x86_64-unknown-linux-gnu.2.17
     Zigbuild,
 }
 

@@ -18,28 +18,35 @@ use crate::report::Error;
 use crate::session::Session;
 use crate::typed_path::{TypedPath, is_media_type};
 
-/// Attach documents to an artifact: lists of contents, reports, signatures
+/// Attach SBOMs, reports or signatures to an artifact
 ///
-/// They become an artifact of their own whose subject is the other one. `referrers` shows them, `copy --referrers` takes
-/// them along, and `pull` by the printed name brings them back. The same files give the same digest.
+/// The files become a new artifact whose `subject` is the named one. `cargo oci referrers` lists it, `cargo oci copy
+/// --referrers` copies it, and `cargo oci pull` with the printed reference downloads its files. The same files produce
+/// the same digest.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci attach ghcr.io/acme/widgets:1.2.3 widgets.spdx.json\n  cargo oci attach ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl widgets.cdx.json\n  cargo oci attach oci:widgets:1.2.3 --artifact-type application/vnd.acme.report results.xml:application/xml"
 )]
 pub(crate) struct Flags {
-    /// What they are about: REGISTRY/REPOSITORY:TAG or @DIGEST, oci:DIR:TAG or an archive
+    /// Artifact to attach the files to
+    ///
+    /// REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY@DIGEST, oci:DIR:TAG, oci:DIR@DIGEST or an archive.
     #[arg(value_name = "REFERENCE", value_parser = location)]
     reference: LocationText,
 
-    /// The documents; their media types follow from their names where none is given
+    /// Files to attach, each with an optional media type
+    ///
+    /// Without a media type, it is derived from the file name.
     #[arg(value_name = "FILE[:TYPE]", required = true)]
     files: Vec<TypedPath>,
 
-    /// What kind of artifact they make; known of SPDX, CycloneDX, SARIF and in-toto documents
+    /// Artifact type of the new manifest
+    ///
+    /// The default is derived from the name of the first file: SPDX, CycloneDX, SARIF and in-toto documents are known.
     #[arg(long, value_name = "TYPE", value_parser = artifact_type)]
     artifact_type: Option<MediaType>,
 
-    /// Add an annotation
+    /// Add an annotation to the manifest
     #[arg(long, value_name = "KEY=VALUE", value_parser = super::push::annotation)]
     annotation: Vec<(String, String)>,
 

@@ -15,24 +15,24 @@ use crate::{naming, output};
 /// Largest text that a terminal is shown, in bytes.
 const MAX_TEXT: u64 = 1 << 20;
 
-/// Fetch a blob
+/// Download a blob
 ///
-/// The bytes are checked as they arrive. A file gets its name when all of it is right. A stream to stdout, a device or a
-/// pipe that turns out wrong ends with exit code 7. A terminal is shown text only.
+/// The digest is verified during the download. A file gets its name only after verification. Output to stdout, a device
+/// or a pipe may be incomplete when the exit code is 7 (digest or size mismatch). Only text is printed to a terminal.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci blob ghcr.io/acme/widgets@sha256:DIGEST --output widgets\n  cargo oci blob oci:widgets@sha256:DIGEST | tar --list"
 )]
 pub(crate) struct Flags {
-    /// The blob: REGISTRY/REPOSITORY@DIGEST, oci:DIR@DIGEST or an archive
+    /// Blob to download: REGISTRY/REPOSITORY@DIGEST, oci:DIR@DIGEST or an archive
     #[arg(value_name = "REFERENCE", value_parser = location)]
     reference: LocationText,
 
-    /// Write it to this file
+    /// Write to FILE instead of stdout
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Replace the file when it is there
+    /// Overwrite an existing file
     #[arg(long, requires = "output")]
     force: bool,
 }

@@ -13,13 +13,13 @@ use crate::options::Complaint;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// List the repositories of a registry
+/// List the repositories of a registry, or the OCI layouts in a directory
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci catalog registry.example.com\n  cargo oci catalog registry.example.com --include 'team-a/*'\n  cargo oci catalog oci:target/oci"
 )]
 pub(crate) struct Flags {
-    /// The registry, HOST[:PORT], or a directory with layouts in it, oci:DIR
+    /// Registry HOST[:PORT], or oci:DIR for a directory of OCI layouts
     #[arg(value_name = "REGISTRY", value_parser = shelf)]
     shelf: Shelf,
 

@@ -14,13 +14,13 @@ use crate::session::Session;
 /// The program that is completed.
 const PROGRAM: &str = "cargo-oci";
 
-/// Print a script that lets a shell complete `cargo-oci`
+/// Print a shell completion script for `cargo-oci`
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci completions bash > ~/.local/share/bash-completion/completions/cargo-oci\n  cargo oci completions zsh > ~/.zfunc/_cargo-oci\n  cargo oci completions fish > ~/.config/fish/completions/cargo-oci.fish\n  cargo oci completions nushell | save --force ($nu.user-autoload-dirs.0 | path join cargo-oci.nu)"
 )]
 pub(crate) struct Flags {
-    /// The shell
+    /// Shell to generate the script for
     #[arg(value_name = "SHELL")]
     shell: Shell,
 }

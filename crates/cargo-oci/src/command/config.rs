@@ -11,15 +11,18 @@ use crate::session::Session;
 /// Largest config that is shown, in bytes.
 const MAX_SIZE: usize = 8 << 20;
 
-/// Show the config of an artifact, as JSON
+/// Show the config of an artifact as JSON
 ///
-/// Of an index, the config of the manifest that `--target` or `--platform` chooses.
+/// For a multi-platform index, `--target` or `--platform` selects the manifest.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci config ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl\n  cargo oci config docker.io/library/alpine:3.20 --platform linux/arm64\n  cargo oci config oci:widgets:1.2.3__x86_64-unknown-linux-gnu"
 )]
 pub(crate) struct Flags {
-    /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive; without either, the highest release
+    /// Artifact to read the config of (default tag: the highest release)
+    ///
+    /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive. An archive is oci-archive:FILE[:TAG] or
+    /// docker-archive:FILE[:NAME[:TAG]].
     #[arg(value_name = "REFERENCE", value_parser = location)]
     reference: LocationText,
 

@@ -18,30 +18,33 @@ use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Copy artifacts from any place to any other
+/// Copy artifacts between registries, OCI layouts and archives
 ///
-/// Bytes stay what they are, and so do digests. What is at the target already is not sent, blobs are taken from a
-/// neighbouring repository where the registry offers that, and a tag is set when everything that it names is there. A
-/// target without a tag gets that of the source.
+/// Digests do not change. Content that the target already has is not sent. Blobs are mounted from another repository of
+/// the target registry where the registry supports it. A tag is written after everything that it refers to. A target
+/// without a tag gets the tag of the source.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci copy ghcr.io/acme/widgets:1.2.3 registry.example.com/mirror/widgets\n  cargo oci copy ghcr.io/acme/widgets registry.example.com/mirror/widgets --all-tags --referrers\n  cargo oci copy ghcr.io/acme/widgets:1.2.3 oci:widgets --target x86_64-unknown-linux-musl\n  cargo oci copy oci:widgets:1.2.3 oci-archive:widgets.tar\n  cargo oci copy ghcr.io/acme/image:1 docker-archive:image.tar:acme/image:1 --platform linux/amd64"
 )]
 pub(crate) struct Flags {
-    /// What is copied: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG], oci-archive:FILE[:TAG] or
-    /// docker-archive:FILE[:NAME[:TAG]]; without tag and digest, the highest release
+    /// Artifact to copy (default tag: the highest release)
+    ///
+    /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG], oci-archive:FILE[:TAG] or docker-archive:FILE[:NAME[:TAG]].
     #[arg(value_name = "SOURCE", value_parser = location)]
     source: LocationText,
 
-    /// Where it goes, written the same way; several places or tags may be given
+    /// Locations or tags to copy to
+    ///
+    /// Same formats as SOURCE. May be given more than once.
     #[arg(value_name = "TARGET", required = true, value_parser = location)]
     targets: Vec<LocationText>,
 
-    /// Copy every tag of the source
+    /// Copy all tags of the source repository
     #[arg(long, conflicts_with_all = ["target", "platform"])]
     all_tags: bool,
 
-    /// Also copy what is about it: signatures, lists of contents
+    /// Also copy the referrers: SBOMs, signatures and attestations
     #[arg(long)]
     referrers: bool,
 

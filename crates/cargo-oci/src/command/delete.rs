@@ -18,27 +18,29 @@ use crate::session::Session;
 
 /// Delete tags, manifests and blobs
 ///
-/// By a tag, the tag alone goes: what it named keeps its digest and its other tags. By a digest, the manifest goes with
-/// every tag that names it. The tag of one target of a package takes the target's entry out of the index of its version,
-/// and with the last entry the index goes.
+/// A tag is deleted alone: its manifest stays available by digest and by other tags. A digest deletes the manifest and
+/// every tag that refers to it. The tag of one target of a package also removes the entry of the target from the index of
+/// the version. An index without entries is deleted.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci delete ghcr.io/acme/widgets:nightly\n  cargo oci delete registry.example.com/widgets@sha256:DIGEST --dry-run\n  cargo oci delete registry.example.com/widgets:1.2.3__x86_64-unknown-linux-gnu --yes\n  cargo oci delete --blob oci:widgets@sha256:DIGEST"
 )]
 pub(crate) struct Flags {
-    /// What goes: REGISTRY/REPOSITORY:TAG or @DIGEST, oci:DIR:TAG or @DIGEST
+    /// Tags or digests to delete
+    ///
+    /// REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY@DIGEST, oci:DIR:TAG or oci:DIR@DIGEST.
     #[arg(value_name = "REFERENCE", required = true, value_parser = location)]
     references: Vec<LocationText>,
 
-    /// The digests are those of blobs
+    /// Delete blobs; all references must be blob digests
     #[arg(long)]
     blob: bool,
 
-    /// Show what would go, and change nothing
+    /// Show what would be deleted, without deleting
     #[arg(long, short = 'n')]
     dry_run: bool,
 
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
 

@@ -11,27 +11,28 @@ use crate::output;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Export the root filesystem of an image as a tar
+/// Export the root filesystem of an image as a tar archive
 ///
-/// All layers are fetched and checked before the first byte is written. Owners, modes and times are the image's, and the
-/// same image gives the same bytes. Of an index, the image for this machine, unless another one is chosen.
+/// All layers are downloaded and verified before the first byte is written. Owners, modes and modification times are kept,
+/// and the same image always produces the same bytes. For a multi-platform index, the image for this machine is selected
+/// unless `--target` or `--platform` is given.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci export docker.io/library/alpine:3.20 | tar --list\n  cargo oci export ghcr.io/acme/image:1 --platform linux/arm64 --output root.tar\n  cargo oci export docker-archive:image.tar:acme/image:1 --output root.tar"
 )]
 pub(crate) struct Flags {
-    /// The image: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive
+    /// Image to export: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive
     #[arg(value_name = "REFERENCE", value_parser = location)]
     reference: LocationText,
 
     #[command(flatten)]
     selector: Selector,
 
-    /// Write to this file instead of stdout
+    /// Write to FILE instead of stdout
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 
-    /// Replace the file when it is there
+    /// Overwrite an existing file
     #[arg(long, requires = "output")]
     force: bool,
 }

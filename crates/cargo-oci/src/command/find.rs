@@ -18,11 +18,11 @@ const BUILT_FOR: &str = env!("BUILT_FOR");
 /// Flags that choose a manifest of an index.
 #[derive(Debug, Args)]
 pub(crate) struct Selector {
-    /// Take what was built for this target triple
+    /// Select the manifest for this target triple
     #[arg(long, value_name = "TRIPLE", conflicts_with = "platform")]
     target: Option<String>,
 
-    /// Take what is for this platform: OS/ARCHITECTURE[/VARIANT]
+    /// Select the manifest for this platform: OS/ARCHITECTURE[/VARIANT]
     #[arg(long, value_name = "PLATFORM", value_parser = platform)]
     platform: Option<Platform>,
 }

@@ -12,10 +12,10 @@ use crate::options::{Complaint, location};
 use crate::report::Error;
 use crate::session::Session;
 
-/// Add to an index, take from it, or assemble it
+/// Edit a multi-platform index
 ///
-/// The index of a package follows from the tags of its targets: an edit sets or deletes those first, and other writers at
-/// the same time lose nothing. Any other index is edited as it is.
+/// The index of a package version is derived from the tags of its targets: an edit writes or deletes those tags first, so
+/// that concurrent writers do not lose entries. Any other index is edited directly.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci index add ghcr.io/acme/widgets:1.2.3 oci:out/widgets:1.2.3__aarch64-apple-darwin\n  cargo oci index remove registry.example.com/widgets:1.2.3 x86_64-pc-windows-msvc\n  cargo oci index assemble ghcr.io/acme/widgets:1.2.3"
@@ -32,20 +32,20 @@ enum Verb {
     Assemble(Assemble),
 }
 
-/// Add manifests to an index, which is made when it is not there
+/// Add manifests to an index, creating it if it does not exist
 ///
-/// In the index of a package each gets the tag of its target, under the rule that what was released stays. In any other
-/// index, each takes the place of what is there for the very same platform, and comes last where there is nothing.
+/// In the index of a package, each manifest gets the tag of its target; a released target is not replaced without
+/// `--overwrite`. In any other index, a manifest replaces the entry for the same platform, or is appended.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci index add ghcr.io/acme/widgets:1.2.3 oci:out/widgets:1.2.3__aarch64-apple-darwin\n  cargo oci index add registry.example.com/image:1 sha256:DIGEST"
 )]
 struct Add {
-    /// The index: REGISTRY/REPOSITORY:TAG or oci:DIR:TAG
+    /// Index to edit: REGISTRY/REPOSITORY:TAG or oci:DIR:TAG
     #[arg(value_name = "INDEX", value_parser = location)]
     index: LocationText,
 
-    /// What is added: references, from wherever, or digests of the index's own repository
+    /// Manifests to add: references, or digests in the repository of the index
     #[arg(value_name = "REFERENCE", required = true, value_parser = added)]
     added: Vec<Added>,
 
@@ -57,17 +57,17 @@ struct Add {
     format: FormatFlag,
 }
 
-/// Take entries out of an index
+/// Remove entries from an index
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci index remove registry.example.com/widgets:1.2.3 x86_64-pc-windows-msvc\n  cargo oci index remove registry.example.com/image:1 linux/arm/v7"
 )]
 struct Remove {
-    /// The index: REGISTRY/REPOSITORY:TAG or oci:DIR:TAG
+    /// Index to edit: REGISTRY/REPOSITORY:TAG or oci:DIR:TAG
     #[arg(value_name = "INDEX", value_parser = location)]
     index: LocationText,
 
-    /// What leaves: target triples, platforms or digests
+    /// Entries to remove: target triples, platforms or digests
     #[arg(value_name = "ENTRY", required = true, value_parser = member)]
     members: Vec<Member>,
 
@@ -79,7 +79,7 @@ struct Remove {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo oci index assemble ghcr.io/acme/widgets:1.2.3")]
 struct Assemble {
-    /// The index: REGISTRY/REPOSITORY:VERSION or oci:DIR:VERSION
+    /// Index to write: REGISTRY/REPOSITORY:VERSION or oci:DIR:VERSION
     #[arg(value_name = "INDEX", value_parser = location)]
     index: LocationText,
 

@@ -12,10 +12,10 @@ use crate::cargo::{self, Selection, Settings, Workspace};
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Propose the settings of a package, for its Cargo.toml
+/// Print suggested `[package.metadata.oci]` settings
 ///
-/// Reads CI variables, the git remote, and the targets of the CI jobs that build releases. Prints what could stand in
-/// Cargo.toml, and changes nothing.
+/// The suggestions are derived from CI variables, the git remote, and the targets of CI jobs that build releases. No file
+/// is changed. For a virtual workspace the table is `[workspace.metadata.oci]`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo oci init\n  cargo oci init >> Cargo.toml")]
 pub(crate) struct Flags {

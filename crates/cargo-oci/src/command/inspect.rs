@@ -15,16 +15,19 @@ use crate::session::Session;
 /// How many characters of one text are shown.
 const LONGEST: usize = 400;
 
-/// Show what a release page would show
+/// Show a package's metadata, targets and files
 ///
-/// Name, version, licences, where the sources are, and a table of the targets with their files. Images and artifacts of
-/// others are shown as far as they say what they are.
+/// Prints name, version, licenses, source repository, and a table of the targets with their files. For images and other
+/// artifacts, the available metadata is printed.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci inspect ghcr.io/acme/widgets\n  cargo oci inspect ghcr.io/acme/widgets:1.2.3 --target aarch64-apple-darwin\n  cargo oci inspect oci-archive:widgets.tar:1.2.3"
 )]
 pub(crate) struct Flags {
-    /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive; without either, the highest release
+    /// Artifact to show (default tag: the highest release)
+    ///
+    /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive. An archive is oci-archive:FILE[:TAG] or
+    /// docker-archive:FILE[:NAME[:TAG]].
     #[arg(value_name = "REFERENCE", value_parser = location)]
     reference: LocationText,
 

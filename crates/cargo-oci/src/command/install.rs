@@ -26,31 +26,36 @@ const LONGEST: usize = 200;
 
 /// Install the programs of a published package
 ///
-/// Takes the highest release, or the highest that `--version` allows, and of it what runs on this machine. The programs
-/// go where `cargo install` puts its own, verified; `cargo install --list` shows them and `cargo uninstall` removes them.
+/// Installs the highest release, or the highest that matches `--version`, for this machine. Programs are verified and
+/// placed in the same directory as by `cargo install`. `cargo install --list` lists them, and `cargo uninstall` removes
+/// them.
 #[derive(Debug, Args)]
 #[command(
     disable_version_flag = true,
     after_help = "Examples:\n  cargo oci install ghcr.io/acme/widgets\n  cargo oci install ghcr.io/acme/widgets --version ^1.2\n  cargo oci install ghcr.io/acme/widgets:nightly --root ~/.local"
 )]
 pub(crate) struct Flags {
-    /// The package: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
+    /// Package to install: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
     #[arg(value_name = "REPOSITORY", value_parser = location)]
     repository: LocationText,
 
-    /// Take the highest release that this allows: 1.2.3, ^1.2, ~1.2, >=1, <2
+    /// Install the highest release that matches: 1.2.3, ^1.2, ~1.2, >=1, <2
     #[arg(long, value_name = "REQ", value_parser = requirement)]
     version: Option<VersionReq>,
 
-    /// Take what was built for this target triple
+    /// Install the programs for this target triple
     #[arg(long, value_name = "TRIPLE")]
     target: Option<String>,
 
-    /// Where `bin` is [env: `CARGO_INSTALL_ROOT`]
+    /// Directory to install into (programs go to DIR/bin)
+    ///
+    /// The default is `CARGO_INSTALL_ROOT`, then `install.root` of cargo's configuration, then cargo's home directory.
+    ///
+    /// [env: CARGO_INSTALL_ROOT]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 
-    /// Replace programs that belong to other packages, or to none
+    /// Replace programs that were installed by other packages or by hand
     #[arg(long, short)]
     force: bool,
 

@@ -23,20 +23,21 @@ const LONGEST_SECRET: u64 = 64 << 10;
 /// What an error calls the credential.
 const PLACE: &str = "what was typed";
 
-/// Check a credential at a registry, and keep it
+/// Log in to a registry
 ///
-/// It is kept where docker's tools find it too: by the credential helper that docker's configuration names, else in the
-/// keyring of the operating system, else, in clear text and with a warning, in docker's configuration itself.
+/// Verifies the credential with the registry and stores it. The store is the credential helper in docker's configuration,
+/// else the keyring of the operating system, else docker's configuration file, which holds it in clear text; a warning is
+/// printed in that case.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci login ghcr.io\n  cargo oci login registry.example.com --username carol --password-stdin < token.txt"
 )]
 pub(crate) struct Flags {
-    /// The registry, HOST[:PORT]
+    /// Registry to log in to: HOST[:PORT]
     #[arg(value_name = "REGISTRY", value_parser = registry)]
     registry: RegistryName,
 
-    /// The user name; asked for at a terminal otherwise
+    /// User name (default: prompt for it)
     #[arg(long, short, value_name = "NAME")]
     username: Option<String>,
 

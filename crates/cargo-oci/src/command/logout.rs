@@ -9,11 +9,13 @@ use crate::options::registry;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Forget the credential of a registry
+/// Log out of a registry
+///
+/// Deletes the stored credential of the registry.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo oci logout ghcr.io")]
 pub(crate) struct Flags {
-    /// The registry, HOST[:PORT]
+    /// Registry to log out of: HOST[:PORT]
     #[arg(value_name = "REGISTRY", value_parser = registry)]
     registry: RegistryName,
 }

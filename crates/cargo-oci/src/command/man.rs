@@ -11,19 +11,19 @@ use crate::cli::Cli;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Print the manual page of a verb, or write all pages into a directory
+/// Print the manual page of a verb, or write all pages to a directory
 ///
-/// There is a page for each verb, `cargo-oci-push` and so on, and one for the program, `cargo-oci`.
+/// Every verb has a page, such as `cargo-oci-push`. The page of the program is `cargo-oci`.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci man push | man -l -\n  cargo oci man --output ~/.local/share/man/man1"
 )]
 pub(crate) struct Flags {
-    /// The verb; the program itself otherwise
+    /// Verb to print the page of (default: the page of the program)
     #[arg(value_name = "VERB", conflicts_with = "output")]
     verb: Option<String>,
 
-    /// Write all pages into this directory, which is made when it is not there
+    /// Write all pages to DIR, which is created if it does not exist
     #[arg(long, short, value_name = "DIR")]
     output: Option<PathBuf>,
 }

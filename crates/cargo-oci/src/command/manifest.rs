@@ -8,22 +8,25 @@ use crate::options::location;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Show a manifest
+/// Show a manifest or index
 ///
-/// Without `--target` and `--platform` an index is shown as the index it is.
+/// For a multi-platform index, the index itself is shown unless `--target` or `--platform` is given.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci manifest ghcr.io/acme/widgets:1.2.3\n  cargo oci manifest ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl\n  cargo oci manifest oci:target/oci/widgets:1.2.3 --raw | sha256sum"
 )]
 pub(crate) struct Flags {
-    /// The manifest: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]; without either, the highest release
+    /// Manifest to show (default tag: the highest release)
+    ///
+    /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive. An archive is oci-archive:FILE[:TAG] or
+    /// docker-archive:FILE[:NAME[:TAG]].
     #[arg(value_name = "REFERENCE", value_parser = location)]
     reference: LocationText,
 
     #[command(flatten)]
     selector: Selector,
 
-    /// Print the exact bytes
+    /// Print the exact bytes of the manifest, without formatting
     #[arg(long)]
     raw: bool,
 }

@@ -15,35 +15,39 @@ use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Fetch the files of an artifact into a directory
+/// Download the files of an artifact
 ///
-/// Takes the highest release where no tag is named, and of an index what runs on this machine. Every file is verified
-/// before it gets its name; a file that is there with other content is left alone unless `--force` says otherwise.
+/// Without a tag, the highest release is downloaded. For multi-platform artifacts, the files for this machine are
+/// selected. Every file is verified before it gets its name. An existing file with different content is an error unless
+/// `--force` is given.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci pull ghcr.io/acme/widgets\n  cargo oci pull ghcr.io/acme/widgets:1.2.3 --target aarch64-apple-darwin --output dist\n  cargo oci pull ghcr.io/acme/widgets --include '*.so' --include LICENSE\n  cargo oci pull oci:target/oci/widgets --titles"
 )]
 pub(crate) struct Flags {
-    /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
+    /// Artifact to download: REGISTRY/REPOSITORY[:TAG][@DIGEST] or oci:DIR[:TAG]
     #[arg(value_name = "REFERENCE", value_parser = location)]
     reference: LocationText,
 
-    /// Where the files go; made when it is not there
+    /// Directory to write to, which is created if it does not exist
     #[arg(long, short, value_name = "DIR", default_value = ".")]
     output: PathBuf,
 
     #[command(flatten)]
     selector: Selector,
 
-    /// Fetch only files whose names fit one of these patterns
+    /// Download only files whose names match one of these patterns
     #[arg(long, value_name = "GLOB", value_parser = filter::pattern)]
     include: Vec<Pattern>,
 
-    /// Name the files by their titles, as other clients do
+    /// Keep published file names (`widgets-1.2.3-x86_64-...`)
+    ///
+    /// The published name is the annotation `org.opencontainers.image.title`, which other OCI clients use. Without the
+    /// flag, files get the names that cargo gave them, and archives are unpacked.
     #[arg(long)]
     titles: bool,
 
-    /// Replace files that are there with other content
+    /// Overwrite existing files with different content
     #[arg(long)]
     force: bool,
 

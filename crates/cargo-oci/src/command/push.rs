@@ -29,27 +29,35 @@ use crate::session::Session;
 use files::HandedFile;
 use subject::Subject;
 
-/// Build a package's artifacts and publish them
+/// Build packages and publish their artifacts
 ///
 /// Builds the selected packages in release mode, packs the programs and libraries of each, and pushes them as
-/// REGISTRY/PACKAGE:VERSION. A released version keeps its files: pushing the same again sends nothing, and other files
-/// are refused.
+/// REGISTRY/PACKAGE:VERSION. Released versions are immutable: pushing the same files again sends nothing, and different
+/// files are an error unless `--overwrite` is given.
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 #[command(
     after_help = "Examples:\n  cargo oci push --registry ghcr.io/acme\n  cargo oci push --registry oci:target/oci\n  cargo oci push --target x86_64-unknown-linux-musl ghcr.io/acme/widgets\n  cargo oci push --file widgets=dist/widgets --target aarch64-apple-darwin --registry ghcr.io/acme"
 )]
 pub(crate) struct Flags {
-    /// Where one package goes: REGISTRY/REPOSITORY[:TAG], oci:DIR[:TAG] or oci-archive:FILE[:TAG]; a tag stands in for the
-    /// version
+    /// Publish one package under exactly this name (tag defaults to the version)
+    ///
+    /// REGISTRY/REPOSITORY[:TAG], oci:DIR[:TAG] or oci-archive:FILE[:TAG].
     #[arg(value_name = "REFERENCE", value_parser = location, conflicts_with = "registry")]
     reference: Option<LocationText>,
 
-    /// Where packages go, each under its name: HOST[:PORT][/PREFIX] or oci:DIR [env: `CARGO_OCI_REGISTRY`]
+    /// Registry and prefix; each package is published as PREFIX/NAME
+    ///
+    /// HOST[:PORT][/PREFIX], or oci:DIR for OCI layouts in a directory. The default is `CARGO_OCI_REGISTRY`, then
+    /// `registry` in `[package.metadata.oci]`, `[workspace.metadata.oci]` or `oci.toml`.
+    ///
+    /// [env: CARGO_OCI_REGISTRY]
     #[arg(long, value_name = "REGISTRY")]
     registry: Option<String>,
 
-    /// Publish under this tag instead of the version, or under several; such a tag may move
+    /// Publish under this tag instead of the version
+    ///
+    /// May be given more than once. A tag that is not a version may be moved by a later push.
     #[arg(long, value_name = "TAG")]
     tag: Vec<String>,
 
@@ -57,43 +65,59 @@ pub(crate) struct Flags {
     #[arg(long)]
     overwrite: bool,
 
-    /// Leave the index of the version alone, and publish the targets only
+    /// Push the targets without updating the version tag
+    ///
+    /// `cargo oci index assemble` updates the version tag later.
     #[arg(long)]
     no_index: bool,
 
-    /// Let `MAJOR.MINOR`, `MAJOR` and `latest` follow, once all declared targets are there
+    /// Also move tags `1.2`, `1` and `latest` to this release
+    ///
+    /// The tags move when all declared targets are pushed; see `--targets-of-release`.
     #[arg(long, conflicts_with_all = ["no_index", "tag"])]
     floating: bool,
 
-    /// All targets of the release, whose index is written once they are all there [env: `CARGO_OCI_TARGETS`]
+    /// Hold back the version tag until all these targets are pushed
+    ///
+    /// Declares the targets of the release. The default is `CARGO_OCI_TARGETS`, then `targets` in
+    /// `[package.metadata.oci]` or `[workspace.metadata.oci]`.
+    ///
+    /// [env: CARGO_OCI_TARGETS]
     #[arg(long, value_name = "TRIPLE", value_delimiter = ',')]
     targets_of_release: Vec<String>,
 
-    /// Show what would be sent, as JSON, and change nothing
+    /// Show what would be pushed, as JSON, without pushing
     #[arg(long, short = 'n')]
     dry_run: bool,
 
-    /// Which kinds of files to publish: bin, cdylib, staticlib, wasm, rlib, proc-macro, example, debuginfo
+    /// Kinds of files to publish
+    ///
+    /// One or more of bin, cdylib, staticlib, wasm, rlib, proc-macro, example and debuginfo, separated by commas. The
+    /// default is `kinds` in `[package.metadata.oci]`, then bin, cdylib, staticlib and wasm.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
     kind: Vec<Kind>,
 
-    /// Add an annotation
+    /// Add an annotation to the manifests
     #[arg(long, value_name = "KEY=VALUE", value_parser = annotation)]
     annotation: Vec<(String, String)>,
 
     /// Do not build; push what the last build produced
     ///
-    /// Runs cargo with the same flags, and fails with "not built" if cargo would compile a crate. In a fresh checkout
-    /// it would; use `--messages` or `--file` there. Build scripts that cargo considers out of date still run. Cargo
-    /// restores a file that was replaced after the build.
+    /// Runs cargo with the same flags, and fails with "not built" if cargo would compile a crate, as in a fresh checkout.
+    /// Use `--messages` or `--file` there. Build scripts that cargo considers out of date still run. Cargo restores a file
+    /// that was replaced after the build.
     #[arg(long, conflicts_with_all = ["file", "messages"])]
     no_build: bool,
 
-    /// Take the files that a saved `cargo build --message-format json-render-diagnostics` names; `-` is stdin
+    /// Read artifact paths from saved `cargo build --message-format json` output
+    ///
+    /// `-` reads stdin. `--message-format json-render-diagnostics` works too, and shows compiler errors during the build.
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     messages: Option<std::path::PathBuf>,
 
-    /// Publish this file, and build nothing
+    /// Publish this file instead of building
+    ///
+    /// NAME is the name of the published file. May be given more than once.
     #[arg(
         long,
         value_name = "NAME=PATH[:TYPE]",
@@ -101,26 +125,26 @@ pub(crate) struct Flags {
     )]
     file: Vec<HandedFile>,
 
-    /// Publish these files of the package as well, such as `README*`
+    /// Also publish the files of the package that match, such as `README*`
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
 
-    /// Publish the `.crate` file as well, which `cargo package` makes
+    /// Also publish the `.crate` file that `cargo package` creates
     #[arg(long = "crate")]
     crate_file: bool,
 
     /// Allow uncommitted changes in the `.crate` file
     ///
-    /// Without it `--crate` refuses what `cargo package` refuses: files of the package that git does not track, or that
-    /// differ from the commit.
+    /// Without the flag, `--crate` fails where `cargo package` fails: if a file of the package is not tracked by git or
+    /// differs from the commit.
     #[arg(long)]
     allow_dirty: bool,
 
-    /// Publish the files as one tar, for those who want a directory with its modes
+    /// Publish all files as one tar archive, which keeps directories and file modes
     #[arg(long)]
     archive: bool,
 
-    /// Build with this program
+    /// Program to build with
     #[arg(long, value_name = "TOOL", value_enum, default_value_t, hide_default_value = true, conflicts_with_all = ["file", "messages", "no_build"])]
     build_tool: BuildTool,
 

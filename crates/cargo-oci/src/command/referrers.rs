@@ -15,22 +15,25 @@ use crate::options::location;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Show what is about a manifest, as a tree
+/// List artifacts that refer to this one (SBOMs, signatures, attestations)
 ///
-/// Signatures, lists of contents, attestations: manifests whose subject it is, and what is about those.
+/// Prints a tree of the manifests whose `subject` is the named manifest, and of their own referrers.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci referrers ghcr.io/acme/widgets:1.2.3\n  cargo oci referrers ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl\n  cargo oci referrers oci:widgets:1.2.3 --artifact-type application/spdx+json"
 )]
 pub(crate) struct Flags {
-    /// The manifest: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive; without either, the highest release
+    /// Artifact to list the referrers of (default tag: the highest release)
+    ///
+    /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive. An archive is oci-archive:FILE[:TAG] or
+    /// docker-archive:FILE[:NAME[:TAG]].
     #[arg(value_name = "REFERENCE", value_parser = location)]
     reference: LocationText,
 
     #[command(flatten)]
     selector: Selector,
 
-    /// Show only what is of this type, with what is about it
+    /// Show only referrers of this artifact type, with their own referrers
     #[arg(long, value_name = "TYPE")]
     artifact_type: Option<String>,
 

@@ -9,19 +9,21 @@ use crate::options::{Complaint, location};
 use crate::report::Error;
 use crate::session::Session;
 
-/// Give a manifest further tags
+/// Add tags to an artifact
 ///
-/// No content is moved. A tag that names something else is taken from it, and what it named is said.
+/// No content is copied. An existing tag is moved, and its previous digest is printed.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci tag ghcr.io/acme/widgets:1.2.3 stable\n  cargo oci tag ghcr.io/acme/widgets:nightly nightly-2026-01-31 last-good\n  cargo oci tag oci:widgets@sha256:DIGEST 1.2.3"
 )]
 pub(crate) struct Flags {
-    /// The manifest: REGISTRY/REPOSITORY:TAG or @DIGEST, or of a layout or archive
+    /// Artifact to tag
+    ///
+    /// REGISTRY/REPOSITORY:TAG, REGISTRY/REPOSITORY@DIGEST, oci:DIR:TAG, oci:DIR@DIGEST or an archive.
     #[arg(value_name = "REFERENCE", value_parser = location)]
     reference: LocationText,
 
-    /// The tags that it gets
+    /// Tags to add
     #[arg(value_name = "TAG", required = true, value_parser = tag)]
     tags: Vec<Tag>,
 

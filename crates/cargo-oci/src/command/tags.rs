@@ -21,15 +21,17 @@ use crate::session::Session;
     after_help = "Examples:\n  cargo oci tags ghcr.io/acme/widgets\n  cargo oci tags ghcr.io/acme/widgets --long\n  cargo oci tags ghcr.io/acme/widgets --semver --exclude '*__*'\n  cargo oci tags ghcr.io/acme/widgets --long --message-format json\n  cargo oci tags oci:target/oci/widgets"
 )]
 pub(crate) struct Flags {
-    /// The repository: REGISTRY/REPOSITORY, oci:DIR or an archive
+    /// Repository to list: REGISTRY/REPOSITORY, oci:DIR or an archive
     #[arg(value_name = "REPOSITORY", value_parser = location)]
     repository: LocationText,
 
-    /// Also show size, date, digest and targets
+    /// Also show size, date, digest and targets of each tag
     #[arg(long, short)]
     long: bool,
 
-    /// In the order of versions, the highest first, each with the tags of its targets; tags that are no versions come last, by name
+    /// Sort by semantic version, the highest first
+    ///
+    /// Each version is followed by the tags of its targets. Tags that are not versions come last, sorted by name.
     #[arg(long)]
     semver: bool,
 

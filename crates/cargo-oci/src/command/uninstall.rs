@@ -12,17 +12,21 @@ use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Remove the programs of a package that was installed from this repository
+/// Remove the programs of an installed package
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci uninstall ghcr.io/acme/widgets\n  cargo oci uninstall oci:target/oci/widgets --root ~/.local"
 )]
 pub(crate) struct Flags {
-    /// The package: REGISTRY/REPOSITORY or oci:DIR
+    /// Repository that the package was installed from: REGISTRY/REPOSITORY or oci:DIR
     #[arg(value_name = "REPOSITORY", value_parser = named)]
     repository: Named,
 
-    /// Where `bin` is [env: `CARGO_INSTALL_ROOT`]
+    /// Directory that the package was installed into
+    ///
+    /// The default is `CARGO_INSTALL_ROOT`, then `install.root` of cargo's configuration, then cargo's home directory.
+    ///
+    /// [env: CARGO_INSTALL_ROOT]
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 

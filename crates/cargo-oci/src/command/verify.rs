@@ -20,22 +20,25 @@ use crate::report::Error;
 use crate::session::Session;
 use crate::{contents, naming};
 
-/// Check every digest of an artifact, and files against it
+/// Verify every digest of an artifact, or compare a directory with it
 ///
-/// Reads the whole artifact and compares digests, sizes and media types. Name, version and target of a package must be
-/// the same in its tag, index, manifest and config. Everything that is wrong is named, and the exit code is 7. With a
-/// directory, its files are compared with those of the artifact, for this machine unless another target is chosen,
-/// under the names that `pull` gives them or under their titles.
+/// Downloads the whole artifact and checks digests, sizes and media types. Name, version and target of a package must be
+/// the same in its tag, index, manifest and config. Every mismatch is printed, and the exit code is 7. With a directory,
+/// its files are then compared with those of the artifact, under the names that `cargo oci pull` gives them or under their
+/// published names. The files are those for this machine unless `--target` or `--platform` is given.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci verify ghcr.io/acme/widgets:1.2.3\n  cargo oci verify ghcr.io/acme/widgets:1.2.3 ~/.cargo/bin\n  cargo oci verify oci-archive:backup.tar:1.2.3"
 )]
 pub(crate) struct Flags {
-    /// The artifact: REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive; without either, the highest release
+    /// Artifact to verify (default tag: the highest release)
+    ///
+    /// REGISTRY/REPOSITORY[:TAG][@DIGEST], oci:DIR[:TAG] or an archive. An archive is oci-archive:FILE[:TAG] or
+    /// docker-archive:FILE[:NAME[:TAG]].
     #[arg(value_name = "REFERENCE", value_parser = location)]
     reference: LocationText,
 
-    /// A directory that should hold its files
+    /// Directory to compare with the files of the artifact
     #[arg(value_name = "DIR")]
     directory: Option<PathBuf>,
 

@@ -11,17 +11,16 @@ use crate::session::Session;
 /// What stands for a user name where none is needed.
 const NOBODY: &str = "<anonymous>";
 
-/// Show which credential is used for a registry, and where it was found
+/// Show the credential used for a registry and its source
 ///
-/// Prints the user name, or `<anonymous>` where the registry asks nobody for one. Every place where credentials are looked
-/// for is told in the order in which they are asked; the first one that has a credential is the one used. The registry is
-/// asked whether it takes it.
+/// Prints the user name, or `<anonymous>` if there is no credential and the registry requires none. The credential sources
+/// are listed in search order; the first one with a credential is used. The credential is verified with the registry.
 #[derive(Debug, Args)]
 #[command(
     after_help = "Examples:\n  cargo oci whoami ghcr.io\n  cargo oci whoami ghcr.io --message-format json"
 )]
 pub(crate) struct Flags {
-    /// The registry, HOST[:PORT]
+    /// Registry to check: HOST[:PORT]
     #[arg(value_name = "REGISTRY", value_parser = registry)]
     registry: RegistryName,
 
