@@ -10,6 +10,7 @@
 //! | [`certificates`] | certificate authorities and the certificates that they sign |
 //! | [`loopback`] | HTTP/1.1 on 127.0.0.1 for tests without a runtime: servers with a handler, single requests |
 //! | [`recorder`] | [`recorder::Recorder`], a proxy that records the requests that pass through it |
+//! | [`tcp`] | [`tcp::TcpServer`], a server without a protocol, for connections that break off before HTTP |
 //!
 //! Everything that a value started ends when the value is dropped, also when the test panics.
 
@@ -21,6 +22,7 @@ pub mod loopback;
 pub mod recorder;
 pub mod registry;
 pub mod server;
+pub mod tcp;
 
 use sha2::Digest as _;
 

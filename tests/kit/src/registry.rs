@@ -14,7 +14,7 @@ const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 /// The path of the repository.
 const REPOSITORY: &str = "/v2/acme/widgets/";
 
-/// What a registry lets its users delete. The number is the status of a refusal.
+/// Content that a registry lets its users delete. The number is the status of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Deletion {
     /// Tags, manifests and blobs.
@@ -29,7 +29,7 @@ pub enum Deletion {
 /// The quirks of a registry. The default is a registry with the referrers API that lets its users delete everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Switches {
-    /// What can be deleted.
+    /// Content that can be deleted.
     pub deletion: Deletion,
     /// The registry has no referrers API (404), so clients keep the fallback tag.
     pub no_referrers: bool,
@@ -167,8 +167,8 @@ impl Contents {
 
     /// Responds as the registry does.
     pub fn respond(&mut self, request: &Request) -> Response {
-        if let Some(session) = request.path().strip_prefix("/upload/") {
-            return self.upload(request, session.parse().unwrap());
+        if request.path().starts_with("/upload/") {
+            return self.upload(request);
         }
         // Paths outside the repository are the root, which needs no authentication here.
         let Some(rest) = request.path().strip_prefix(REPOSITORY) else {
@@ -211,30 +211,47 @@ impl Contents {
         }
     }
 
-    fn upload(&mut self, request: &Request, session: usize) -> Response {
-        let Some(received) = self.uploads.get_mut(session) else {
+    /// Appends bytes to the upload session of a request, as if a part of its body had arrived.
+    pub fn receive(&mut self, request: &Request, bytes: &[u8]) {
+        if let Some(received) = self.session(request) {
+            received.extend(bytes);
+        }
+    }
+
+    /// Returns the bytes that the upload session of a request received so far.
+    fn session(&mut self, request: &Request) -> Option<&mut Vec<u8>> {
+        let number = request.path().strip_prefix("/upload/")?;
+        self.uploads.get_mut(number.parse::<usize>().ok()?)
+    }
+
+    fn upload(&mut self, request: &Request) -> Response {
+        let limit = self.switches.chunk_limit.unwrap_or(usize::MAX);
+        let Some(received) = self.session(request) else {
             return Response::error(404, "BLOB_UPLOAD_UNKNOWN");
         };
         if request.method == "DELETE" {
             received.clear();
             return Response::new(204);
         }
-        let limit = self.switches.chunk_limit.unwrap_or(usize::MAX);
-        if request.body.len() > limit {
-            return Response::error(416, "REQUESTED_RANGE_NOT_SATISFIABLE");
+        let range = format!("0-{}", received.len().saturating_sub(1));
+        let first = request.header("content-range").unwrap_or("0-");
+        let is_next = first.starts_with(&format!("{}-", received.len()));
+        if request.body.len() > limit || request.method == "PATCH" && !is_next {
+            return Response::error(416, "REQUESTED_RANGE_NOT_SATISFIABLE").header("Range", range);
         }
         received.extend(&request.body);
-        let end = received.len().saturating_sub(1);
+        let range = format!("0-{}", received.len().saturating_sub(1));
         if request.method != "PUT" {
             return Response::new(if request.method == "GET" { 204 } else { 202 })
-                .header("Location", &request.target)
-                .header("Range", format!("0-{end}"));
+                .header("Location", request.path())
+                .header("Range", range);
         }
         let digest = sha256(received);
         if !request.target.replace("%3A", ":").ends_with(&digest) {
             return Response::error(400, "DIGEST_INVALID");
         }
-        self.blobs.insert(digest, std::mem::take(received));
+        let content = std::mem::take(received);
+        self.blobs.insert(digest, content);
         Response::new(201)
     }
 

@@ -6,6 +6,7 @@
 mod http1;
 mod http2;
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -15,6 +16,7 @@ use std::time::Duration;
 
 pub use h2::Reason;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -23,7 +25,7 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 
 use crate::certificates::{Authority, CertifiedKey};
-use crate::loopback;
+use crate::{loopback, sha256};
 
 /// A request that the server received.
 #[derive(Debug, Clone, Default)]
@@ -57,6 +59,16 @@ impl Request {
     #[must_use]
     pub fn path(&self) -> &str {
         self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// Returns the first and the last byte position of a `Range` header field. The last one is absent in `bytes=7-`.
+    #[must_use]
+    pub fn range(&self) -> Option<(usize, Option<usize>)> {
+        let (first, last) = self
+            .header("range")?
+            .strip_prefix("bytes=")?
+            .split_once('-')?;
+        Some((first.parse().ok()?, last.parse().ok()))
     }
 }
 
@@ -109,6 +121,42 @@ impl Response {
         Self::new(status)
             .header("Content-Type", "application/json")
             .body(body)
+    }
+
+    /// A 401 with this `WWW-Authenticate` header field.
+    #[must_use]
+    pub fn challenge(challenge: impl fmt::Display) -> Self {
+        Self::new(401).header("WWW-Authenticate", challenge)
+    }
+
+    /// The requested range of a content: 206 with `Content-Range`, or 200 with all of it.
+    #[must_use]
+    pub fn range_of(content: impl AsRef<[u8]>, request: &Request) -> Self {
+        let content = content.as_ref();
+        let Some((first, last)) = request.range() else {
+            return Self::new(200).body(content);
+        };
+        let last = last.unwrap_or(content.len() - 1);
+        let range = format!("bytes {first}-{last}/{}", content.len());
+        Self::new(206)
+            .header("Content-Range", range)
+            .body(&content[first..=last])
+    }
+
+    /// The response of a registry that has no content yet and accepts every upload. The number of earlier requests
+    /// distinguishes upload sessions: the first one is `/upload/0`.
+    #[must_use]
+    pub fn accepted_upload(request: &Request, earlier: usize) -> Self {
+        match request.method.as_str() {
+            "HEAD" => Self::new(404),
+            "POST" => Self::new(202).header("Location", format!("/upload/{earlier}")),
+            "PUT" if request.target.contains("/manifests/") => {
+                Self::new(201).header("Docker-Content-Digest", sha256(&request.body))
+            }
+            "PUT" => Self::new(201),
+            "PATCH" => Self::new(202).header("Location", &request.target),
+            _ => Self::new(204),
+        }
     }
 
     /// Closes the connection instead of responding.
@@ -256,10 +304,11 @@ impl<'a> Tls<'a> {
 /// Decides the response to a request; the number counts earlier requests with the same method and path.
 type Script = dyn Fn(&Request, usize) -> Response + Send + Sync;
 
-/// What the connections of one server share.
+/// State that the connections of one server share.
 struct Shared {
     script: Box<Script>,
     requests: Mutex<Vec<Request>>,
+    request_arrived: Notify,
     connections: AtomicUsize,
     /// Bytes of a request body that are read at a time, and the time between them.
     read_pace: Option<(usize, Duration)>,
@@ -279,6 +328,7 @@ impl Shared {
             requests.push(request.clone());
             (requests.len() - 1, earlier)
         };
+        self.request_arrived.notify_waiters();
         (position, (self.script)(request, earlier))
     }
 }
@@ -342,6 +392,7 @@ impl Server {
         let shared = Arc::new(Shared {
             script: Box::new(script),
             requests: Mutex::default(),
+            request_arrived: Notify::new(),
             connections: AtomicUsize::new(0),
             read_pace,
             acceptor: tls.map(Tls::acceptor),
@@ -371,6 +422,31 @@ impl Server {
     #[must_use]
     pub fn request_lines(&self) -> Vec<String> {
         self.requests().iter().map(Request::line).collect()
+    }
+
+    /// Returns the requests so far whose method and target begin with `start`.
+    #[must_use]
+    pub fn requests_with(&self, start: &str) -> Vec<Request> {
+        let mut requests = self.requests();
+        requests.retain(|request| request.line().starts_with(start));
+        requests
+    }
+
+    /// Counts the requests so far whose method and target begin with `start`.
+    #[must_use]
+    pub fn count(&self, start: &str) -> usize {
+        self.requests_with(start).len()
+    }
+
+    /// Waits for a request whose method and target begin with `start`.
+    pub async fn received(&self, start: &str) {
+        loop {
+            let arrived = self.shared.request_arrived.notified();
+            if self.count(start) > 0 {
+                return;
+            }
+            arrived.await;
+        }
     }
 
     /// Returns the number of connections that were accepted so far.
@@ -409,11 +485,22 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let _ = http1::serve(stream, certificate, &shared).await;
 }
 
-/// Advances the paused clock of a current-thread runtime. Nothing else should run in the test meanwhile.
+thread_local! {
+    /// Calls of [`advance_clock`] that have not returned, in the current-thread runtime of this test.
+    static ADVANCING: Cell<u32> = const { Cell::new(0) };
+}
+
+/// Advances the clock of a current-thread runtime without a wait. Calls may overlap. No other input or output should be
+/// under way meanwhile.
 pub async fn advance_clock(time: Duration) {
-    if !time.is_zero() {
+    if time.is_zero() {
+        return;
+    }
+    if ADVANCING.replace(ADVANCING.get() + 1) == 0 {
         tokio::time::pause();
-        tokio::time::sleep(time).await;
+    }
+    tokio::time::sleep(time).await;
+    if ADVANCING.replace(ADVANCING.get() - 1) == 1 {
         tokio::time::resume();
     }
 }
