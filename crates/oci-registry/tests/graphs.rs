@@ -1,4 +1,4 @@
-//! Graphs that are larger than any artifact: refused, before they cost much.
+//! Limits on the size of a graph.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -13,24 +13,24 @@ use oci_registry::{
     Source, TagStream, VerifyOptions, copy, verify,
 };
 
-/// As large as a manifest that every registry takes.
+/// The size of a manifest that every registry accepts.
 const SIZE: usize = 4 << 20;
 
-/// A place where every index names further indexes, and every image as many layers as fit, all of them new.
+/// A source in which each index names further indexes, and each image new layers.
 #[derive(Debug, Default)]
 struct Endless {
-    /// How many entries an index has; none for images in place of indexes below the root.
+    /// Number of entries of an index.
     entries: usize,
-    /// Whether what the root names are images.
+    /// Whether the entries of the root are images.
     is_flat: bool,
-    /// How large what is named says it is.
+    /// Size of an entry, as its descriptor states it.
     size: usize,
-    asked: AtomicU64,
+    reads: AtomicU64,
 }
 
 impl Endless {
-    fn asked(&self) -> u64 {
-        self.asked.load(Ordering::Relaxed)
+    fn reads(&self) -> u64 {
+        self.reads.load(Ordering::Relaxed)
     }
 
     /// A document of exactly the size that its descriptor says.
@@ -70,7 +70,7 @@ impl Endless {
 #[async_trait::async_trait]
 impl Source for Endless {
     async fn manifest(&self, _: &Identifier) -> oci_registry::Result<Manifest> {
-        Ok(self.write(self.asked.fetch_add(1, Ordering::Relaxed)))
+        Ok(self.write(self.reads.fetch_add(1, Ordering::Relaxed)))
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> oci_registry::Result<BlobStream> {
@@ -91,22 +91,22 @@ fn root() -> Identifier {
     Identifier::Tag("1".parse().unwrap())
 }
 
-/// How both refuse a graph, and how many documents they have asked for until then.
+/// Returns the errors of `verify` and of `copy`, each with the number of documents that it read.
 async fn refusals(endless: impl Fn() -> Endless) -> [(String, u64); 2] {
     let source = Arc::new(endless());
     let verified = verify(&*source, &root(), VerifyOptions::default()).await;
-    let verified = (verified.unwrap_err(), source.asked());
+    let verified = (verified.unwrap_err(), source.reads());
     let source = Arc::new(endless());
     let from: Arc<dyn Source> = source.clone();
     let copied = copy(&from, &root(), &Memory::new(), CopyOptions::default()).await;
-    let copied = (copied.unwrap_err(), source.asked());
-    [verified, copied].map(|(error, asked)| {
+    let copied = (copied.unwrap_err(), source.reads());
+    [verified, copied].map(|(error, reads)| {
         assert_eq!(error.kind(), ErrorKind::Protocol, "{error}");
-        (error.to_string(), asked)
+        (error.to_string(), reads)
     })
 }
 
-/// The most memory that this process has had, in bytes, where the system tells.
+/// Returns the peak memory of this process in bytes, if the system reports it.
 fn peak() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
@@ -117,61 +117,61 @@ fn peak() -> Option<u64> {
 }
 
 #[tokio::test]
-async fn an_index_of_too_many_is_refused_before_any_of_them_is_asked_for() {
+async fn index_of_too_many_manifests_is_refused_unread() {
     let wide = || Endless {
         entries: 20_000,
         size: SIZE,
         ..Endless::default()
     };
-    for (error, asked) in refusals(wide).await {
+    for (error, reads) in refusals(wide).await {
         assert!(
             error.ends_with("it has more than 10000 manifests"),
             "{error}"
         );
-        assert_eq!(asked, 1);
+        assert_eq!(reads, 1);
     }
 }
 
 #[tokio::test]
-async fn manifests_that_are_too_much_together_are_refused_before_any_of_them_is_asked_for() {
+async fn index_of_too_many_bytes_is_refused_unread() {
     let heavy = || Endless {
         entries: 40,
         size: SIZE,
         ..Endless::default()
     };
-    for (error, asked) in refusals(heavy).await {
+    for (error, reads) in refusals(heavy).await {
         assert!(
             error.ends_with("it has more than 128 MiB of manifests"),
             "{error}"
         );
-        assert_eq!(asked, 1);
+        assert_eq!(reads, 1);
     }
 }
 
 #[tokio::test]
-async fn indexes_of_indexes_end_somewhere() {
+async fn indexes_nested_too_deeply_are_refused() {
     let deep = || Endless {
         entries: 1,
         size: 1000,
         ..Endless::default()
     };
-    for (error, asked) in refusals(deep).await {
+    for (error, reads) in refusals(deep).await {
         assert!(error.ends_with("nested more than 4 deep"), "{error}");
-        assert!(asked <= 6, "{asked}");
+        assert!(reads <= 6, "{reads}");
     }
     let broad = || Endless {
         entries: 100,
         size: 20_000,
         ..Endless::default()
     };
-    for (error, asked) in refusals(broad).await {
+    for (error, reads) in refusals(broad).await {
         assert!(error.starts_with("refused to"), "{error}");
-        assert!(asked <= 200, "{asked}");
+        assert!(reads <= 200, "{reads}");
     }
 }
 
 #[tokio::test]
-async fn the_largest_graph_that_is_not_refused_at_once_does_not_fill_the_memory() {
+async fn largest_accepted_graph_stays_below_the_memory_limit() {
     let before = peak();
     let fat = Endless {
         entries: 29,
@@ -193,23 +193,23 @@ async fn the_largest_graph_that_is_not_refused_at_once_does_not_fill_the_memory(
     }
 }
 
-/// The same with as many layers in each image as there is room for.
+/// A source with an index of images of 25,000 layers.
 #[derive(Debug)]
 struct Fat(Endless);
 
 #[async_trait::async_trait]
 impl Source for Fat {
     async fn manifest(&self, identifier: &Identifier) -> oci_registry::Result<Manifest> {
-        if self.0.asked() == 0 {
+        if self.0.reads() == 0 {
             return self.0.manifest(identifier).await;
         }
         let full = Endless {
             entries: 25_000,
             is_flat: true,
             size: SIZE,
-            asked: AtomicU64::default(),
+            reads: AtomicU64::default(),
         };
-        Ok(full.write(self.0.asked.fetch_add(1, Ordering::Relaxed)))
+        Ok(full.write(self.0.reads.fetch_add(1, Ordering::Relaxed)))
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> oci_registry::Result<BlobStream> {

@@ -1,77 +1,76 @@
-//! What was read before is not fetched again, and never believed unseen.
+//! The cache of manifests and configs.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use oci_registry::{Blob, Cache, Identifier, Manifest, MediaType, Packed, Source};
+use testkit::registry::FakeRegistry;
+use testkit::server::Response;
 
-use crate::scripted::Reply;
-use crate::shelf::{Deletes, Served, Shelf};
-use crate::{by_tag, packed, repository};
+use crate::fixtures::{NO_REFERRERS, registry};
+use crate::support::{by_tag, manifest, put, writer};
 
-/// What a new process finds that has this cache.
-fn source(shelf: &Served, cache: &Path) -> Arc<dyn Source> {
-    Cache::at(cache).over(Arc::new(repository(&shelf.server)))
+/// Returns the repository of a registry behind the cache in a directory.
+fn source(registry: &FakeRegistry, cache: &Path) -> Arc<dyn Source> {
+    Cache::at(cache).over(Arc::new(writer(&registry.server)))
 }
 
-async fn shelf_of(contents: &[&'static str]) -> (Served, Vec<Manifest>) {
-    let shelf = Shelf::serve(Deletes::Everything, |_, _, _| None).await;
-    let manifests: Vec<_> = contents
-        .iter()
-        .map(|content| packed(content).manifest().clone())
-        .collect();
+/// Starts a registry with one manifest under each of these tags.
+fn registry_of(contents: &[&'static str]) -> (FakeRegistry, Vec<Manifest>) {
+    let registry = registry();
+    let manifests: Vec<_> = contents.iter().map(|content| manifest(content)).collect();
     for (name, manifest) in contents.iter().zip(&manifests) {
-        shelf.shelf().put(name, manifest);
+        put(&mut registry.contents(), name, manifest);
     }
-    (shelf, manifests)
+    (registry, manifests)
 }
 
 #[tokio::test]
-async fn a_second_look_asks_only_what_the_tags_name() {
+async fn cached_manifests_cost_one_head_request_per_tag() {
     let home = tempfile::tempdir().unwrap();
     let names = ["a", "b", "c", "d"];
-    let (shelf, manifests) = shelf_of(&names).await;
+    let (registry, manifests) = registry_of(&names);
     for round in 0..2 {
-        let source = source(&shelf, home.path());
+        let source = source(&registry, home.path());
         for (name, manifest) in names.iter().zip(&manifests) {
             assert_eq!(source.manifest(&by_tag(name)).await.unwrap(), *manifest);
         }
-        // The first question finds out that nothing is known, and is not asked again.
-        let asked = |method| shelf.count(method, "");
+        // The first HEAD request is answered without a cache entry, so the second tag sends none.
+        let request = |method| registry.count(method, "");
         let expected = if round == 0 { (1, 4) } else { (1 + 4, 4) };
-        assert_eq!((asked("HEAD"), asked("GET")), expected);
+        assert_eq!((request("HEAD"), request("GET")), expected);
     }
 }
 
 #[tokio::test]
-async fn a_tag_that_moved_names_what_it_names_now() {
+async fn moved_tag_is_not_read_from_the_cache() {
     let home = tempfile::tempdir().unwrap();
-    let (shelf, manifests) = shelf_of(&["a", "b"]).await;
-    let before = source(&shelf, home.path());
-    assert_eq!(before.manifest(&by_tag("a")).await.unwrap(), manifests[0]);
-    shelf.shelf().put("a", &manifests[1]);
-    let after = source(&shelf, home.path());
+    let (registry, manifests) = registry_of(&["a", "b"]);
+    let earlier = source(&registry, home.path());
+    assert_eq!(earlier.manifest(&by_tag("a")).await.unwrap(), manifests[0]);
+    put(&mut registry.contents(), "a", &manifests[1]);
+    let after = source(&registry, home.path());
     assert_eq!(after.manifest(&by_tag("a")).await.unwrap(), manifests[1]);
-    shelf.shelf().tags.remove("a");
-    for source in [before, after] {
+    registry.contents().tags.remove("a");
+    for source in [earlier, after] {
         let gone = source.manifest(&by_tag("a")).await.unwrap_err();
         assert_eq!(gone.kind(), oci_registry::ErrorKind::NotFound);
     }
 }
 
 #[tokio::test]
-async fn an_entry_that_is_damaged_is_fetched() {
+async fn damaged_cache_entry_is_fetched_again() {
     let home = tempfile::tempdir().unwrap();
-    let (shelf, manifests) = shelf_of(&["a", "b"]).await;
-    let first = source(&shelf, home.path());
+    let (registry, manifests) = registry_of(&["a", "b"]);
+    let first = source(&registry, home.path());
     for name in ["a", "b"] {
         first.manifest(&by_tag(name)).await.unwrap();
     }
-    // Another valid manifest, in the place of the right one; and no manifest at all.
+    // The first entry has the bytes of another manifest, the second one is empty.
     let entry = |manifest: &Manifest| home.path().join("sha256").join(manifest.digest().encoded());
     std::fs::copy(entry(&manifests[1]), entry(&manifests[0])).unwrap();
     std::fs::write(entry(&manifests[1]), "").unwrap();
-    let second = source(&shelf, home.path());
+    let second = source(&registry, home.path());
     for (name, manifest) in ["a", "b"].iter().zip(&manifests) {
         assert_eq!(second.manifest(&by_tag(name)).await.unwrap(), *manifest);
         let digest = Identifier::Digest(manifest.digest().clone());
@@ -80,23 +79,22 @@ async fn an_entry_that_is_damaged_is_fetched() {
 }
 
 #[tokio::test]
-async fn a_registry_that_says_little_costs_no_more_than_a_question() {
+async fn wrong_digest_of_a_head_response_costs_one_request() {
     let home = tempfile::tempdir().unwrap();
-    let (shelf, manifests) = shelf_of(&["a"]).await;
-    // A digest that is not the manifest's.
-    let lying = Shelf::serve(Deletes::Everything, |asked, _, _| {
-        (asked.method == "HEAD").then(|| {
-            Reply::new(200)
+    let (registry, manifests) = registry_of(&["a"]);
+    // Its HEAD response has the digest of another manifest.
+    let lying = FakeRegistry::start_with(NO_REFERRERS, |request, _, _| {
+        (request.method == "HEAD").then(|| {
+            Response::new(200)
                 .header("Content-Type", MediaType::MANIFEST)
                 .header("Content-Length", 7)
-                .header("Docker-Content-Digest", packed("other").manifest().digest())
+                .header("Docker-Content-Digest", manifest("other").digest())
         })
-    })
-    .await;
-    lying.shelf().put("a", &manifests[0]);
-    for shelf in [&shelf, &lying] {
+    });
+    put(&mut lying.contents(), "a", &manifests[0]);
+    for registry in [&registry, &lying] {
         for _ in 0..2 {
-            let found = source(shelf, home.path()).manifest(&by_tag("a")).await;
+            let found = source(registry, home.path()).manifest(&by_tag("a")).await;
             assert_eq!(found.unwrap(), manifests[0]);
         }
     }
@@ -104,23 +102,22 @@ async fn a_registry_that_says_little_costs_no_more_than_a_question() {
 }
 
 #[tokio::test]
-async fn the_config_of_an_image_is_fetched_once() {
+async fn image_config_is_fetched_once() {
     let home = tempfile::tempdir().unwrap();
     let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, r#"{"os":"linux"}"#);
     let layer = Blob::from_bytes("a/layer".into(), "layer");
-    let served = Shelf::serve(Deletes::Everything, {
+    let served = FakeRegistry::start_with(NO_REFERRERS, {
         let (config, layer) = (config.clone(), layer.clone());
-        move |asked, _, _| {
-            let is = |blob: &Blob| asked.target.ends_with(blob.digest().as_str());
-            let body = match asked.method.as_str() {
+        move |request, _, _| {
+            let is = |blob: &Blob| request.target.ends_with(blob.digest().as_str());
+            let body = match request.method.as_str() {
                 "GET" if is(&config) => r#"{"os":"linux"}"#,
                 "GET" if is(&layer) => "layer",
                 _ => return None,
             };
-            Some(Reply::new(200).body(body))
+            Some(Response::new(200).body(body))
         }
-    })
-    .await;
+    });
     for _ in 0..2 {
         let source = source(&served, home.path());
         for (blob, content) in [(&config, r#"{"os":"linux"}"#), (&layer, "layer")] {
@@ -133,7 +130,7 @@ async fn the_config_of_an_image_is_fetched_once() {
 }
 
 #[tokio::test]
-async fn what_needs_its_name_to_be_read_is_not_kept() {
+async fn manifest_without_a_media_type_member_is_not_cached() {
     let home = tempfile::tempdir().unwrap();
     let anonymous = Packed::new("a/b".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
     let text = String::from_utf8(anonymous.manifest().bytes().to_vec()).unwrap();
@@ -145,12 +142,12 @@ async fn what_needs_its_name_to_be_read_is_not_kept() {
     let docker = MediaType::DOCKER_MANIFEST;
     let manifest = Manifest::parse(text.into(), Some(docker.as_str())).unwrap();
     assert_eq!(*manifest.media_type(), docker);
-    let shelf = Shelf::serve(Deletes::Everything, |_, _, _| None).await;
-    shelf.shelf().put("a", &manifest);
+    let registry = registry();
+    put(&mut registry.contents(), "a", &manifest);
     let digest = Identifier::Digest(manifest.digest().clone());
     for _ in 0..2 {
-        let source = source(&shelf, home.path());
+        let source = source(&registry, home.path());
         assert_eq!(source.manifest(&digest).await.unwrap(), manifest);
     }
-    assert_eq!(shelf.count("GET", ""), 2);
+    assert_eq!(registry.count("GET", ""), 2);
 }

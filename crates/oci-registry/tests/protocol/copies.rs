@@ -1,8 +1,4 @@
-//! Copies whose source is slow, fails, or does not have everything.
-
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
-mod scripted;
+//! Copies whose source is slow, fails, or is incomplete.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,57 +6,55 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use oci_registry::{
-    Access, Archive, ArchiveFormat, Blob, BlobStream, CopyEvent, CopyOptions, Delete, Descriptor,
-    Digest, ErrorKind, Identifier, ImageManifest, Layout, Manifest, MediaType, Memory, Side,
-    Source, TagStream, Target, VerifyOptions, copy, verify,
+    Archive, ArchiveFormat, Blob, BlobStream, CopyEvent, CopyOptions, Delete, Descriptor,
+    ErrorKind, Identifier, ImageManifest, Layout, Manifest, Memory, Side, Source, TagStream,
+    Target, VerifyOptions, copy, verify,
 };
-use scripted::client::{Nobody, repository};
-use scripted::{Asked, Reply, Server};
+use testkit::server::{Response, Server, advance_clock};
+
+use crate::support::{descriptor, writer};
 
 const CONTENT: [&[u8]; 2] = [b"one and ", b"two"];
 
-/// What comes in place of the second half of the content.
+/// The event that precedes the second half of the content.
 #[derive(Debug, Clone, Copy)]
-enum Then {
-    /// The second half, after so long.
-    After(Duration),
+enum Between {
+    Wait(Duration),
     Failure,
 }
 
-/// An artifact of one blob, which does not come at once.
+/// A source of an artifact with one blob, whose content arrives in two halves.
 #[derive(Debug)]
-struct Slow {
+struct SlowSource {
     manifest: Manifest,
-    then: Then,
+    between: Between,
 }
 
-impl Slow {
-    fn new(then: Then) -> Self {
-        let content = CONTENT.concat();
-        let (digest, size) = (Digest::sha256(&content), content.len() as u64);
-        let config = Descriptor::new(MediaType::OCTET_STREAM, digest, size);
+impl SlowSource {
+    fn new(between: Between) -> Self {
+        let config = descriptor(&CONTENT.concat());
         let manifest = Manifest::from_image(ImageManifest::new("a/b".into(), config)).unwrap();
-        Self { manifest, then }
+        Self { manifest, between }
     }
 }
 
 #[async_trait::async_trait]
-impl Source for Slow {
+impl Source for SlowSource {
     async fn manifest(&self, _: &Identifier) -> oci_registry::Result<Manifest> {
         Ok(self.manifest.clone())
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> oci_registry::Result<BlobStream> {
         let [first, second] = CONTENT.map(|piece| Ok(Bytes::from_static(piece)));
-        let then = self.then;
+        let between = self.between;
         let rest = stream::once(async move {
-            match then {
-                Then::After(time) => {
-                    scripted::pass(time).await;
+            match between {
+                Between::Wait(time) => {
+                    advance_clock(time).await;
                     second
                 }
-                Then::Failure => {
-                    let failure = std::io::Error::other("it stood still");
+                Between::Failure => {
+                    let failure = std::io::Error::other("connection lost");
                     Err(oci_registry::Error::new(ErrorKind::Network, failure))
                 }
             }
@@ -77,70 +71,55 @@ impl Source for Slow {
     }
 }
 
-/// A registry that takes whatever it is sent.
-async fn taker() -> Server {
-    Server::start(|asked: &Asked, before| match asked.method.as_str() {
-        "HEAD" => Reply::new(404),
-        "POST" => Reply::new(202).header("Location", format!("/upload/{before}")),
-        "PUT" if asked.target.contains("/manifests/") => {
-            let digest = Digest::sha256(&asked.body);
-            Reply::new(201).header("Docker-Content-Digest", digest)
-        }
-        _ => Reply::new(201),
-    })
-    .await
-}
-
-async fn copied(then: Then) -> (oci_registry::Result<Manifest>, Vec<String>) {
-    let server = taker().await;
-    let target = repository(&server, Nobody, Access::Push);
-    let slow = Slow::new(then);
+/// Copies the artifact of a slow source to a registry. Returns the result and the number of uploads.
+async fn copy_slow(between: Between) -> (oci_registry::Result<Manifest>, usize) {
+    let server = Server::start(Response::accepted_upload);
+    let target = writer(&server);
+    let slow = SlowSource::new(between);
     let root = Identifier::Digest(slow.manifest.digest().clone());
     let source: Arc<dyn Source> = Arc::new(slow);
-    let outcome = copy(&source, &root, &target, CopyOptions::default()).await;
-    let puts = server.lines().into_iter();
-    let puts = puts.filter(|line| line.starts_with("PUT /upload"));
-    (outcome, puts.collect())
+    let copied = copy(&source, &root, &target, CopyOptions::default()).await;
+    (copied, server.count("PUT /upload"))
 }
 
 #[tokio::test]
-async fn a_source_that_takes_its_time_makes_the_target_no_idler() {
-    let (outcome, puts) = copied(Then::After(Duration::from_mins(5))).await;
-    outcome.unwrap();
-    assert_eq!(puts.len(), 1, "{puts:?}");
+async fn slow_source_does_not_time_out_the_target() {
+    let (copied, uploads) = copy_slow(Between::Wait(Duration::from_mins(5))).await;
+    copied.unwrap();
+    assert_eq!(uploads, 1);
 }
 
 #[tokio::test]
-async fn a_source_that_fails_under_way_is_the_one_that_failed() {
-    let (outcome, _) = copied(Then::Failure).await;
-    let error = outcome.unwrap_err();
+async fn failure_of_the_source_during_an_upload_names_the_source() {
+    let (copied, _) = copy_slow(Between::Failure).await;
+    let error = copied.unwrap_err();
     assert_eq!(error.side(), Some(Side::Source), "{error:?}");
     assert_eq!(error.kind(), ErrorKind::Network);
-    let digest = Digest::sha256(&CONTENT.concat());
+    let digest = descriptor(&CONTENT.concat()).digest;
     assert_eq!(error.to_string(), format!("failed to read `slow:{digest}`"));
     let cause = std::error::Error::source(&error).unwrap();
-    assert_eq!(cause.to_string(), "it stood still");
+    assert_eq!(cause.to_string(), "connection lost");
 }
 
-// ---- layers that may not be passed on
+// ---- layers that may not be distributed
 
-const KINDS: [&str; 2] = [
+const NONDISTRIBUTABLE: [&str; 2] = [
     "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
     "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
 ];
 
-/// An image with a layer of this kind, which is there or not.
-async fn with_layer(kind: &str, is_there: bool) -> (Memory, Manifest) {
+/// Stores an image with a layer of this media type, with or without the content of the layer.
+async fn with_layer(media_type: &str, is_stored: bool) -> (Memory, Manifest) {
     let memory = Memory::new();
-    let layer = Blob::from_bytes(kind.into(), "licensed");
+    let layer = Blob::from_bytes(media_type.into(), "licensed");
     let config = Blob::empty();
     memory.push_blob(&config).await.unwrap();
-    if is_there {
+    if is_stored {
         memory.push_blob(&layer).await.unwrap();
     }
     let mut image = ImageManifest::new("a/b".into(), config.descriptor().clone());
     let mut descriptor = layer.descriptor().clone();
-    descriptor.urls = vec!["http://127.0.0.1:1/never/asked".into()];
+    descriptor.urls = vec!["http://127.0.0.1:1/never/requested".into()];
     image.layers = vec![descriptor];
     let manifest = Manifest::from_image(image).unwrap();
     memory.push_manifest(&manifest).await.unwrap();
@@ -148,12 +127,12 @@ async fn with_layer(kind: &str, is_there: bool) -> (Memory, Manifest) {
 }
 
 #[tokio::test]
-async fn a_layer_that_may_not_be_passed_on_is_left_out_where_it_is_not_there() {
-    for (kind, is_there) in KINDS
+async fn nondistributable_layer_is_copied_only_if_stored() {
+    for (media_type, is_stored) in NONDISTRIBUTABLE
         .into_iter()
-        .flat_map(|kind| [(kind, false), (kind, true)])
+        .flat_map(|media_type| [(media_type, false), (media_type, true)])
     {
-        let (memory, manifest) = with_layer(kind, is_there).await;
+        let (memory, manifest) = with_layer(media_type, is_stored).await;
         let source: Arc<dyn Source> = Arc::new(memory);
         let home = tempfile::tempdir().unwrap();
         let layout = Layout::create(home.path().join("layout")).await.unwrap();
@@ -161,8 +140,8 @@ async fn a_layer_that_may_not_be_passed_on_is_left_out_where_it_is_not_there() {
         let archive = Archive::create(home.path().join("archive"), format)
             .await
             .unwrap();
-        let server = taker().await;
-        let registry = repository(&server, Nobody, Access::Push);
+        let server = Server::start(Response::accepted_upload);
+        let registry = writer(&server);
         let plain = Memory::new();
         let targets: [&dyn Target; 4] = [&layout, &archive, &registry, &plain];
         let root = Identifier::Digest(manifest.digest().clone());
@@ -181,7 +160,7 @@ async fn a_layer_that_may_not_be_passed_on_is_left_out_where_it_is_not_there() {
             };
             copy(&source, &root, target, options).await.unwrap();
             let layer = manifest.as_image().unwrap().layers[0].clone();
-            let expected = if is_there { vec![] } else { vec![layer] };
+            let expected = if is_stored { vec![] } else { vec![layer] };
             assert_eq!(skipped.into_inner().unwrap(), expected, "{number}");
             if number == 2 {
                 continue;
@@ -189,10 +168,10 @@ async fn a_layer_that_may_not_be_passed_on_is_left_out_where_it_is_not_there() {
             let verified = verify(target, &root, VerifyOptions::default())
                 .await
                 .unwrap();
-            let (there, absent) = if is_there { (2, 0) } else { (1, 1) };
+            let (stored, absent) = if is_stored { (2, 0) } else { (1, 1) };
             assert_eq!(
                 (verified.blobs, verified.skipped),
-                (there, absent),
+                (stored, absent),
                 "{number}"
             );
         }
@@ -200,9 +179,9 @@ async fn a_layer_that_may_not_be_passed_on_is_left_out_where_it_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_layer_that_only_names_other_places_must_be_there() {
-    let kind = "application/vnd.oci.image.layer.v1.tar+gzip";
-    let (memory, manifest) = with_layer(kind, true).await;
+async fn distributable_layer_with_urls_must_be_stored() {
+    let media_type = "application/vnd.oci.image.layer.v1.tar+gzip";
+    let (memory, manifest) = with_layer(media_type, true).await;
     let layer = &manifest.as_image().unwrap().layers[0].digest;
     memory.delete_blob(layer).await.unwrap();
     let root = Identifier::Digest(manifest.digest().clone());

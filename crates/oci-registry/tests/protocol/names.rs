@@ -1,36 +1,25 @@
-//! Listed names that cannot be used, and full names in layouts and archives.
+//! Listed names that are not valid, and full names in layouts and archives.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use oci_registry::{
-    Access, Anonymous, Client, ClientOptions, CopyOptions, Delete, Digest, Environment, ErrorKind,
-    Layout, Location, LocationText, Manifest, Memory, Observer, OmittedNames, Source, Step,
-    copy_all,
+    Access, Client, CopyOptions, Delete, Digest, ErrorKind, Layout, Location, LocationText,
+    Manifest, Memory, Observer, OmittedNames, Source, Step, copy_all,
 };
+use testkit::server::{Response, Server};
 
-use crate::scripted::{Reply, Server};
-use crate::{by_tag, packed, push, served, tag};
+use crate::fixtures::{push, tag};
+use crate::support::{Selected, by_tag, manifest, observed_client, packed, select, served};
 
-type Reports = Arc<Mutex<Vec<OmittedNames>>>;
+type Reports = Selected<OmittedNames>;
 
-/// An observer of omitted names, and what it was told.
+/// An observer of omitted names, and the reports that it received.
 fn observer() -> (Observer, Reports) {
-    let reports = Reports::default();
-    let told = Arc::clone(&reports);
-    let observer = Observer::new(move |step| {
-        if let Step::OmittedNames(omitted) = step {
-            told.lock().unwrap().push(omitted.clone());
-        }
-    });
-    (observer, reports)
-}
-
-fn client(observer: Observer) -> Client {
-    let mut options = ClientOptions::new(Environment::default());
-    options.credentials = Arc::new(Anonymous);
-    options.observer = observer;
-    Client::new(options)
+    select(|step| match step {
+        Step::OmittedNames(omitted) => Some(omitted.clone()),
+        _ => None,
+    })
 }
 
 fn counts(reports: &Reports) -> Vec<(String, usize)> {
@@ -48,18 +37,17 @@ async fn tags(source: &dyn Source) -> Vec<String> {
 
 #[tokio::test]
 async fn invalid_tags_are_left_out_and_reported_once() {
-    let server = Server::start(|asked, _| match asked.target.as_str() {
+    let server = Server::start(|request, _| match request.target.as_str() {
         "/v2/acme/widgets/tags/list?n=1000" => {
             let names = format!(r#"{{"tags":["1.0","<none>","{}"]}}"#, Digest::sha256(b""));
             let next = "</v2/acme/widgets/tags/list?last=x>; rel=next";
-            Reply::new(200).header("Link", next).body(names)
+            Response::new(200).header("Link", next).body(names)
         }
-        _ => Reply::new(200).body(r#"{"tags":["a b","2.0",""]}"#),
-    })
-    .await;
+        _ => Response::new(200).body(r#"{"tags":["a b","2.0",""]}"#),
+    });
     let (observer, reports) = observer();
     let place = format!("{}/acme/widgets", server.host());
-    let client = client(observer);
+    let client = observed_client(observer);
     let repository = client.repository(&place.parse().unwrap(), Access::Pull);
     assert_eq!(tags(&repository.unwrap()).await, ["1.0", "2.0"]);
     assert_eq!(counts(&reports), [(place, 4)]);
@@ -69,9 +57,9 @@ async fn invalid_tags_are_left_out_and_reported_once() {
 async fn invalid_repositories_are_left_out_and_reported_once() {
     let long = "a".repeat(250);
     let page = format!(r#"{{"repositories":["acme/widgets","Acme/Widgets","{long}","_x"]}}"#);
-    let server = Server::start(move |_, _| Reply::new(200).body(page.clone())).await;
+    let server = Server::start(move |_, _| Response::new(200).body(page.clone()));
     let (observer, reports) = observer();
-    let registry = client(observer).registry(&server.host().parse().unwrap());
+    let registry = observed_client(observer).registry(&server.host().parse().unwrap());
     let listed: Vec<_> = registry.unwrap().catalog().try_collect().await.unwrap();
     assert_eq!(listed, ["acme/widgets".parse().unwrap()]);
     assert_eq!(counts(&reports), [(server.host(), 3)]);
@@ -79,9 +67,9 @@ async fn invalid_repositories_are_left_out_and_reported_once() {
 
 #[tokio::test]
 async fn list_of_invalid_names_with_other_observer_reports_there() {
-    let server = Server::start(|_, _| Reply::new(200).body(r#"{"tags":["<none>"]}"#)).await;
+    let server = Server::start(|_, _| Response::new(200).body(r#"{"tags":["<none>"]}"#));
     let ((first, none), (second, one)) = (observer(), observer());
-    let client = client(first).with_list_observer(second);
+    let client = observed_client(first).with_list_observer(second);
     let place = format!("{}/acme/widgets", server.host()).parse().unwrap();
     let repository = client.repository(&place, Access::Pull).unwrap();
     assert!(tags(&repository).await.is_empty());
@@ -91,24 +79,25 @@ async fn list_of_invalid_names_with_other_observer_reports_there() {
 
 #[tokio::test]
 async fn copy_of_all_tags_leaves_out_invalid_names() {
-    let manifest = packed("x").manifest().clone();
+    let manifest = manifest("x");
     let blobs: Vec<_> = packed("x").blobs().cloned().collect();
-    let server = Server::start(move |asked, _| {
-        if asked.target.contains("/tags/list") {
-            return Reply::new(200).body(r#"{"tags":["<none>","1.0"]}"#);
+    let server = Server::start(move |request, _| {
+        if request.target.contains("/tags/list") {
+            return Response::new(200).body(r#"{"tags":["<none>","1.0"]}"#);
         }
         let blob = blobs.iter();
-        let mut blob = blob.filter(|blob| asked.target.ends_with(blob.digest().as_str()));
+        let mut blob = blob.filter(|blob| request.target.ends_with(blob.digest().as_str()));
         match blob.next() {
-            Some(blob) if *blob.digest() == Digest::sha256(b"x") => Reply::new(200).body("x"),
-            Some(_) => Reply::new(200).body("{}"),
+            Some(blob) if *blob.digest() == Digest::sha256(b"x") => Response::new(200).body("x"),
+            Some(_) => Response::new(200).body("{}"),
             None => served(&manifest),
         }
-    })
-    .await;
+    });
     let (observer, reports) = observer();
     let place = format!("{}/acme/widgets", server.host()).parse().unwrap();
-    let source = client(observer).repository(&place, Access::Pull).unwrap();
+    let source = observed_client(observer)
+        .repository(&place, Access::Pull)
+        .unwrap();
     let (source, target): (Arc<dyn Source>, _) = (Arc::new(source), Memory::new());
     let copied = copy_all(&source, &target, CopyOptions::default()).await;
     assert_eq!(copied.unwrap().len(), 1);
@@ -140,7 +129,7 @@ impl Fixture {
         }
         std::fs::write(&listing, text).unwrap();
         let (observer, reports) = observer();
-        let client = client(observer);
+        let client = observed_client(observer);
         let fixture = Self {
             home,
             client,
@@ -159,15 +148,15 @@ impl Fixture {
         tar.finish().unwrap();
     }
 
-    /// The layout and the archive, opened, each with its name.
-    async fn places(&self) -> Vec<(Arc<dyn Source>, &'static str)> {
-        let mut places = Vec::new();
+    /// Opens the layout and the archive. Returns each with its name.
+    async fn sources(&self) -> Vec<(Arc<dyn Source>, &'static str)> {
+        let mut sources = Vec::new();
         for name in ["oci:layout", "oci-archive:archive.tar"] {
             let location = self.locate(name).await.unwrap();
             let source = self.client.open_source(&location, self.home.path());
-            places.push((source.await.unwrap(), name));
+            sources.push((source.await.unwrap(), name));
         }
-        places
+        sources
     }
 
     async fn locate(&self, text: &str) -> oci_registry::Result<Location> {
@@ -182,20 +171,16 @@ impl Fixture {
     }
 }
 
-fn manifest_of(name: &'static str) -> Manifest {
-    packed(name).manifest().clone()
-}
-
 #[tokio::test]
 async fn full_name_is_listed_and_found_by_its_tag() {
     let fixture = Fixture::new(&["localhost/acme/f:1.0.0", "2.0.0"]).await;
-    for (source, place) in fixture.places().await {
+    for (source, place) in fixture.sources().await {
         assert_eq!(tags(&*source).await, ["1.0.0", "2.0.0"], "{place}");
         assert!(source.other_names().await.unwrap().is_empty());
         let full = format!("{place}:localhost/acme/f:1.0.0");
         for name in [full, format!("{place}:1.0.0")] {
             let found = fixture.manifest(&name).await.unwrap();
-            assert_eq!(found, manifest_of("localhost/acme/f:1.0.0"), "{name}");
+            assert_eq!(found, manifest("localhost/acme/f:1.0.0"), "{name}");
             let located = fixture.locate(&name).await.unwrap();
             assert_eq!(located.to_string(), format!("{place}:1.0.0"));
         }
@@ -207,7 +192,7 @@ async fn full_name_is_listed_and_found_by_its_tag() {
 async fn names_that_share_a_tag_are_found_in_full_only() {
     let names = ["localhost/acme/f:1", "localhost/acme/g:1", "acme/h", "2"];
     let fixture = Fixture::new(&names).await;
-    for (source, place) in fixture.places().await {
+    for (source, place) in fixture.sources().await {
         assert_eq!(tags(&*source).await, ["2"], "{place}");
         let others = source.other_names().await.unwrap();
         let mut listed: Vec<_> = others.iter().map(|other| other.name.as_str()).collect();
@@ -222,11 +207,11 @@ async fn names_that_share_a_tag_are_found_in_full_only() {
         assert!(hints.contains("localhost/acme/f:1"), "{hints}");
         for name in names {
             let text = format!("{place}:{name}");
-            assert_eq!(fixture.manifest(&text).await.unwrap(), manifest_of(name));
+            assert_eq!(fixture.manifest(&text).await.unwrap(), manifest(name));
         }
         // A full name has a tag, which a copy keeps, and a digest, which identifies it.
         let located = fixture.locate(&format!("{place}:localhost/acme/g:1")).await;
-        let digest = manifest_of("localhost/acme/g:1").digest().clone();
+        let digest = manifest("localhost/acme/g:1").digest().clone();
         assert_eq!(located.unwrap().to_string(), format!("{place}:1@{digest}"));
         let error = fixture.locate(&format!("{place}:acme/absent")).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
@@ -239,7 +224,7 @@ async fn names_that_share_a_tag_are_found_in_full_only() {
 #[tokio::test]
 async fn copy_of_all_tags_keeps_the_tags_of_full_names() {
     let fixture = Fixture::new(&["localhost/acme/f:1", "localhost/acme/g:2", "acme/h"]).await;
-    for (source, place) in fixture.places().await {
+    for (source, place) in fixture.sources().await {
         let target = Memory::new();
         let copied = copy_all(&source, &target, CopyOptions::default()).await;
         assert_eq!(copied.unwrap().len(), 2, "{place}");
@@ -262,7 +247,7 @@ async fn tag_written_beside_a_full_name_replaces_no_entry() {
     );
     assert_eq!(tags(&layout).await, ["1"]);
     let full = fixture.manifest("oci:layout:localhost/acme/f:1").await;
-    assert_eq!(full.unwrap(), manifest_of("localhost/acme/f:1"));
+    assert_eq!(full.unwrap(), manifest("localhost/acme/f:1"));
 }
 
 #[tokio::test]
@@ -275,7 +260,7 @@ async fn tag_of_a_full_name_is_deleted_with_the_name() {
     assert!(tags(&layout).await.is_empty());
     let error = layout.delete_tag(&tag("1")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    let digest = manifest_of("localhost/acme/f:1").digest().clone();
+    let digest = manifest("localhost/acme/f:1").digest().clone();
     assert!(layout.manifest(&digest.into()).await.is_ok());
 }
 
@@ -310,7 +295,7 @@ async fn layout_with_a_colon_in_its_path_is_found() {
     let home = fixture.home.path();
     std::fs::rename(home.join("layout"), home.join("build-10:40")).unwrap();
     for text in ["oci:build-10:40:1", "oci:./build-10:40:1"] {
-        assert_eq!(fixture.manifest(text).await.unwrap(), manifest_of("1"));
+        assert_eq!(fixture.manifest(text).await.unwrap(), manifest("1"));
     }
     let located = fixture.locate("oci:build-10:40").await.unwrap();
     assert_eq!(located, Location::layout("build-10:40"));

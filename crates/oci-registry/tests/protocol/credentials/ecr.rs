@@ -1,0 +1,263 @@
+//! Credentials of Amazon ECR.
+
+use std::path::Path;
+use std::time::SystemTime;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use oci_registry::{
+    Credential, CredentialChain, CredentialProvider, CredentialRequest, Environment, ErrorKind,
+    RegistryName,
+};
+use testkit::server::{Response, Server};
+use testkit::tcp::TcpServer;
+
+use super::basic;
+use crate::support::CANARY;
+
+const PRIVATE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
+
+/// Starts an AWS endpoint whose tokens contain the number of the request and expire after so many seconds.
+fn aws(lifetime: i64) -> Server {
+    Server::start(move |request, earlier| {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
+        let token = format!("AWS:{CANARY}{earlier}");
+        let token = STANDARD.encode(token);
+        let end = now.saturating_add_signed(lifetime);
+        let token = format!(r#"{{"authorizationToken":"{token}","expiresAt":{end}}}"#);
+        let target = request.header("x-amz-target").unwrap();
+        assert!(target.ends_with(".GetAuthorizationToken"), "{target}");
+        let is_private = target.starts_with("AmazonEC2ContainerRegistry");
+        let data = if is_private {
+            format!("[{token}]")
+        } else {
+            token
+        };
+        Response::new(200)
+            .header("Content-Type", "application/x-amz-json-1.1")
+            .body(format!(r#"{{"authorizationData":{data}}}"#))
+    })
+}
+
+fn chain(home: &Path, variables: &[(&str, &str)]) -> CredentialChain {
+    let variables = variables
+        .iter()
+        .chain(&[("AWS_EC2_METADATA_DISABLED", "true")])
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let environment = Environment::new(variables, Some(home.into()), home.into());
+    CredentialChain::new(&environment, [])
+}
+
+fn keys(endpoint: &str) -> [(&'static str, &str); 3] {
+    [
+        ("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE"),
+        ("AWS_SECRET_ACCESS_KEY", CANARY),
+        ("AWS_ENDPOINT_URL", endpoint),
+    ]
+}
+
+enum Wanted {
+    ToRead,
+    ToWrite,
+    Again,
+}
+
+async fn look(
+    chain: &CredentialChain,
+    registry: &str,
+    wanted: Wanted,
+) -> oci_registry::Result<Option<Credential>> {
+    let registry: RegistryName = registry.parse().unwrap();
+    let request = CredentialRequest::new(&registry);
+    let request = match wanted {
+        Wanted::ToRead => request,
+        Wanted::ToWrite => request.to_write(),
+        Wanted::Again => request.again(),
+    };
+    let found = chain.credential(&request).await?.found;
+    Ok(found.map(|(credential, place)| {
+        assert_eq!(place, "AWS credentials");
+        credential
+    }))
+}
+
+fn numbered(number: usize) -> Credential {
+    basic("AWS", &format!("{CANARY}{number}"))
+}
+
+#[tokio::test]
+async fn ecr_token_is_kept_until_it_expires_or_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    // A time of expiry in the past counts as unknown.
+    for lifetime in [43_200, -86_400] {
+        let aws = aws(lifetime);
+        let endpoint = format!("http://{}", aws.host());
+        let chain = chain(home.path(), &keys(&endpoint));
+        for name in [
+            PRIVATE,
+            PRIVATE,
+            "210987654321.dkr.ecr.eu-west-1.amazonaws.com:5000",
+        ] {
+            assert_eq!(
+                look(&chain, name, Wanted::ToRead).await.unwrap(),
+                Some(numbered(0))
+            );
+        }
+        let again = look(&chain, PRIVATE, Wanted::Again).await;
+        assert_eq!(again.unwrap(), Some(numbered(1)));
+        assert_eq!(
+            look(&chain, PRIVATE, Wanted::ToRead).await.unwrap(),
+            Some(numbered(1))
+        );
+        let requests = aws.requests();
+        assert_eq!(requests.len(), 2);
+        let signed = requests[0].header("authorization").unwrap();
+        assert!(signed.contains("AKIDEXAMPLE/") && signed.contains("/eu-west-1/ecr/"));
+        assert!(!signed.contains(CANARY));
+    }
+}
+
+#[tokio::test]
+async fn aws_receives_no_request_for_other_registries() {
+    let (home, aws) = (tempfile::tempdir().unwrap(), aws(3600));
+    let endpoint = format!("http://{}", aws.host());
+    let chain = chain(home.path(), &keys(&endpoint));
+    for name in [
+        "secret-registry.example",
+        "123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.example",
+        "public.ecr.aws.evil.example",
+    ] {
+        assert_eq!(look(&chain, name, Wanted::ToRead).await.unwrap(), None);
+        assert_eq!(look(&chain, name, Wanted::Again).await.unwrap(), None);
+    }
+    assert_eq!(aws.request_lines(), [""; 0]);
+}
+
+#[tokio::test]
+async fn ecr_public_is_read_without_credential_first() {
+    let (home, aws) = (tempfile::tempdir().unwrap(), aws(3600));
+    let endpoint = format!("http://{}", aws.host());
+    let chain = chain(home.path(), &keys(&endpoint));
+    let name = "public.ecr.aws";
+    assert_eq!(look(&chain, name, Wanted::ToRead).await.unwrap(), None);
+    assert_eq!(aws.requests().len(), 0);
+    let write = look(&chain, name, Wanted::ToWrite).await;
+    assert_eq!(write.unwrap(), Some(numbered(0)));
+    let again = look(&chain, name, Wanted::Again).await;
+    assert_eq!(again.unwrap(), Some(numbered(1)));
+    let signed = aws.requests()[0]
+        .header("authorization")
+        .unwrap()
+        .to_owned();
+    assert!(signed.contains("/us-east-1/ecr-public/"), "{signed}");
+}
+
+#[tokio::test]
+async fn docker_config_precedes_ecr() {
+    let (home, aws) = (tempfile::tempdir().unwrap(), aws(3600));
+    let config = format!(r#"{{"auths":{{"{PRIVATE}":{{"username":"AWS","password":"mine"}}}}}}"#);
+    std::fs::create_dir(home.path().join(".docker")).unwrap();
+    std::fs::write(home.path().join(".docker/config.json"), config).unwrap();
+    let endpoint = format!("http://{}", aws.host());
+    let chain = chain(home.path(), &keys(&endpoint));
+    let registry = PRIVATE.parse().unwrap();
+    let found = chain.credential(&CredentialRequest::new(&registry)).await;
+    assert_eq!(found.unwrap().found.unwrap().0, basic("AWS", "mine"));
+    assert_eq!(aws.requests().len(), 0);
+}
+
+#[tokio::test]
+async fn aws_profiles_are_read_from_the_environment() {
+    let (home, aws) = (tempfile::tempdir().unwrap(), aws(3600));
+    let endpoint = format!("http://{}", aws.host());
+    let profile = |name: &str, id: &str| {
+        format!("[{name}]\naws_access_key_id = {id}\naws_secret_access_key = {CANARY}\n")
+    };
+    let credentials = profile("default", "AKIDDEFAULT") + &profile("other", "AKIDOTHER");
+    std::fs::create_dir(home.path().join(".aws")).unwrap();
+    std::fs::write(home.path().join(".aws/credentials"), credentials).unwrap();
+    std::fs::write(home.path().join("moved"), profile("default", "AKIDMOVED")).unwrap();
+    let url = ("AWS_ENDPOINT_URL_ECR", endpoint.as_str());
+    for variables in [
+        &[url][..],
+        &[url, ("AWS_PROFILE", "other")],
+        &[url, ("AWS_SHARED_CREDENTIALS_FILE", "moved")],
+    ] {
+        let found = look(&chain(home.path(), variables), PRIVATE, Wanted::ToRead).await;
+        assert!(found.unwrap().is_some());
+    }
+    let signed: Vec<_> = aws
+        .requests()
+        .iter()
+        .map(|request| request.header("authorization").unwrap().to_owned())
+        .collect();
+    for (signed, id) in signed
+        .iter()
+        .zip(["AKIDDEFAULT/", "AKIDOTHER/", "AKIDMOVED/"])
+    {
+        assert!(signed.contains(id), "{signed}");
+    }
+    // A profile that is not there was meant to be.
+    let chain = chain(home.path(), &[url, ("AWS_PROFILE", "absent")]);
+    let error = look(&chain, PRIVATE, Wanted::ToRead).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
+    assert!(!format!("{error:?}").contains(CANARY), "{error:?}");
+    assert_eq!(aws.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn ecr_without_aws_keys_has_no_credential() {
+    let home = tempfile::tempdir().unwrap();
+    let registry = PRIVATE.parse().unwrap();
+    let chain = chain(home.path(), &[]);
+    let lookup = chain
+        .credential(&CredentialRequest::new(&registry))
+        .await
+        .unwrap();
+    assert!(lookup.found.is_none());
+    assert_eq!(lookup.looked_in.last().unwrap(), "AWS credentials");
+}
+
+#[tokio::test]
+async fn ecr_refusal_or_invalid_response_shows_no_secret() {
+    let home = tempfile::tempdir().unwrap();
+    let refusal = r#"{"__type":"AccessDeniedException","message":"not for you"}"#;
+    let nonsense = format!(r#"{{"authorizationData":[{{"authorizationToken":"{CANARY}"}}]}}"#);
+    for (status, body, kind, word) in [
+        (
+            400,
+            refusal,
+            ErrorKind::Unauthenticated,
+            "AccessDeniedException: not for you",
+        ),
+        (200, &nonsense, ErrorKind::Protocol, "no token"),
+        (
+            200,
+            r#"{"authorizationData":[]}"#,
+            ErrorKind::Protocol,
+            "no token",
+        ),
+    ] {
+        let reply = Response::new(status)
+            .header("Content-Type", "application/x-amz-json-1.1")
+            .body(body);
+        let aws = Server::start(move |_, _| reply.clone());
+        let endpoint = format!("http://{}", aws.host());
+        let chain = chain(home.path(), &keys(&endpoint));
+        let error = look(&chain, PRIVATE, Wanted::ToRead).await.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error:?}");
+        assert!(error.to_string().contains(word), "{error}");
+        assert!(error.to_string().contains(PRIVATE), "{error}");
+        assert!(!format!("{error:?}").contains(CANARY), "{error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn aws_without_response_is_a_network_error() {
+    let home = tempfile::tempdir().unwrap();
+    let silent = TcpServer::start(|_stream, _| std::future::pending());
+    let endpoint = format!("http://{}", silent.host());
+    let chain = chain(home.path(), &keys(&endpoint));
+    let error = look(&chain, PRIVATE, Wanted::ToRead).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network, "{error:?}");
+}

@@ -1,0 +1,38 @@
+//! Download of blobs: resumption, partial files, and segments over several connections.
+
+mod partial_files;
+mod segments;
+mod streams;
+
+use testkit::server::Response;
+
+use crate::support::bytes;
+
+/// Number of bytes in a mebibyte.
+const MIB: usize = 1 << 20;
+
+/// Content whose beginning the client keeps after a failure.
+fn content() -> Vec<u8> {
+    bytes(3 * MIB)
+}
+
+/// Responses with status 206 that contain another range of the content than the requested one.
+fn wrong_ranges() -> Vec<Response> {
+    let parts = Response::new(206).header("Content-Type", "multipart/byteranges; boundary=x");
+    let mut wrong = vec![
+        Response::new(206).body(content()),
+        parts.body("--x\r\nContent-Range: bytes 1-2/3\r\n\r\nno\r\n--x--\r\n"),
+    ];
+    for range in [
+        "bytes 0-1/2",
+        "bytes 1000000-1000001/3145728",
+        "bytes 1000000-3145727/3145729",
+        "bytes */3145728",
+        "items 1000000-3145727/3145728",
+        "no range",
+    ] {
+        let response = Response::new(206).header("Content-Range", range);
+        wrong.push(response.body(&content()[1_000_000..]));
+    }
+    wrong
+}

@@ -1,0 +1,216 @@
+//! Clients of scripted servers, and the content that they push and pull.
+
+#![allow(dead_code, reason = "no test binary uses every helper")]
+
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex};
+
+use oci_registry::{
+    Access, Annotations, Blob, Client, ClientOptions, Credential, CredentialProvider,
+    CredentialRequest, Descriptor, Digest, Environment, Error, Identifier, Lookup, Manifest,
+    MediaType, Observer, Packed, Repository, Secret, Source, Step,
+};
+use testkit::registry::{Contents, FakeRegistry};
+use testkit::server::{Response, Server};
+
+/// A secret that may appear in the `Authorization` header field only.
+pub(crate) const CANARY: &str = "canary-5f3a";
+
+/// A provider of a user name and the password [`CANARY`].
+#[derive(Debug)]
+pub(crate) struct Password;
+
+#[async_trait::async_trait]
+impl CredentialProvider for Password {
+    async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
+        let credential = Credential::Basic {
+            username: "me".into(),
+            password: Secret::new(CANARY),
+        };
+        Ok(found(credential))
+    }
+}
+
+/// A provider without a credential.
+#[derive(Debug)]
+pub(crate) struct NoCredential;
+
+#[async_trait::async_trait]
+impl CredentialProvider for NoCredential {
+    async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
+        Ok(Lookup {
+            found: None,
+            looked_in: vec!["here".into(), "there".into()],
+            ..Lookup::default()
+        })
+    }
+}
+
+/// Returns the result of a lookup that found this credential.
+pub(crate) fn found(credential: Credential) -> Lookup {
+    Lookup {
+        found: Some((credential, "a test".into())),
+        looked_in: vec!["a test".into()],
+        ..Lookup::default()
+    }
+}
+
+// ---- clients
+
+/// Returns the options of a client with these credentials and an empty environment.
+pub(crate) fn options(credentials: impl CredentialProvider + 'static) -> ClientOptions {
+    let mut options = ClientOptions::new(Environment::default());
+    options.credentials = Arc::new(credentials);
+    options.observer = observer();
+    options
+}
+
+pub(crate) fn client(credentials: impl CredentialProvider + 'static) -> Client {
+    Client::new(options(credentials))
+}
+
+/// Opens the repository `acme/widgets` of a server.
+pub(crate) fn open(client: &Client, server: &Server, access: Access) -> Repository {
+    let reference = format!("{}/acme/widgets", server.host()).parse().unwrap();
+    client.repository(&reference, access).unwrap()
+}
+
+pub(crate) fn repository(
+    server: &Server,
+    credentials: impl CredentialProvider + 'static,
+    access: Access,
+) -> Repository {
+    open(&client(credentials), server, access)
+}
+
+/// Opens the repository `acme/widgets` of a server for reading, without a credential.
+pub(crate) fn reader(server: &Server) -> Repository {
+    repository(server, NoCredential, Access::Pull)
+}
+
+/// Opens the repository `acme/widgets` of a server for writing, without a credential.
+pub(crate) fn writer(server: &Server) -> Repository {
+    repository(server, NoCredential, Access::Push)
+}
+
+/// Returns the error of a read of the tag `1`.
+pub(crate) async fn read_error(repository: &Repository) -> Error {
+    repository.manifest(&by_tag("1")).await.unwrap_err()
+}
+
+/// Returns a client without a credential and with this observer.
+pub(crate) fn observed_client(observer: Observer) -> Client {
+    let mut options = options(NoCredential);
+    options.observer = observer;
+    Client::new(options)
+}
+
+/// Values that an observer selected.
+pub(crate) type Selected<T> = Arc<Mutex<Vec<T>>>;
+
+/// An observer that keeps what the function returns for a step.
+pub(crate) fn select<T: Send + 'static>(
+    select: impl Fn(&Step) -> Option<T> + Send + Sync + 'static,
+) -> (Observer, Selected<T>) {
+    let selected = Selected::default();
+    let values = Arc::clone(&selected);
+    let observer = Observer::new(move |step| values.lock().unwrap().extend(select(step)));
+    (observer, selected)
+}
+
+/// Appends the states that a test reaches to the file that `REACHED_STATES` names. `tests/states` reads it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the script passes the file name in the environment of the tests"
+)]
+pub(crate) fn observer() -> Observer {
+    let Ok(file) = std::env::var("REACHED_STATES") else {
+        return Observer::default();
+    };
+    let thread = std::thread::current();
+    let test = thread.name().unwrap_or_default().to_owned();
+    Observer::new(move |step| {
+        let state = match step {
+            Step::Upload(state) => format!("Upload {state:?}"),
+            Step::Auth(state) => format!("Auth {state:?}"),
+            _ => return,
+        };
+        let line = format!("{state}\t{test}\n");
+        let mut options = std::fs::OpenOptions::new();
+        let file = options.create(true).append(true).open(&file);
+        std::io::Write::write_all(&mut file.unwrap(), line.as_bytes()).unwrap();
+    })
+}
+
+/// Returns all text that an error can show, which must not contain [`CANARY`].
+pub(crate) fn shown(error: &Error) -> String {
+    let mut text = format!(
+        "{error:?}\n{error}\n{:?}\n{:?}",
+        error.hints(),
+        error.registry_errors()
+    );
+    let mut below = std::error::Error::source(error);
+    while let Some(cause) = below {
+        write!(text, "\n{cause}\n{cause:?}").unwrap();
+        below = cause.source();
+    }
+    assert!(!text.contains(CANARY), "{text}");
+    text
+}
+
+// ---- content
+
+/// Returns bytes whose period is no power of two, so that a shifted part differs.
+pub(crate) fn bytes(size: usize) -> Vec<u8> {
+    let period: Vec<u8> = (0..251).collect();
+    let mut bytes = period.repeat(size.div_ceil(period.len()));
+    bytes.truncate(size);
+    bytes
+}
+
+pub(crate) fn blob(content: impl Into<bytes::Bytes>) -> Blob {
+    Blob::from_bytes(MediaType::OCTET_STREAM, content)
+}
+
+pub(crate) fn descriptor(content: &[u8]) -> Descriptor {
+    let (digest, size) = (Digest::sha256(content), content.len() as u64);
+    Descriptor::new(MediaType::OCTET_STREAM, digest, size)
+}
+
+/// An artifact with one layer.
+pub(crate) fn packed(content: &'static str) -> Packed {
+    let layer = blob(content);
+    Packed::new("a/b".into(), Blob::empty(), vec![layer], Annotations::new()).unwrap()
+}
+
+/// The manifest of an artifact with one layer.
+pub(crate) fn manifest(content: &'static str) -> Manifest {
+    packed(content).manifest().clone()
+}
+
+pub(crate) fn by_tag(name: &str) -> Identifier {
+    Identifier::Tag(name.parse().unwrap())
+}
+
+/// Returns the response to a GET of a manifest.
+pub(crate) fn served(manifest: &Manifest) -> Response {
+    Response::new(200)
+        .header("Content-Type", manifest.media_type())
+        .header("Docker-Content-Digest", manifest.digest())
+        .body(manifest.bytes())
+}
+
+// ---- a registry in memory
+
+/// Stores a manifest under a tag, or under its digest only.
+pub(crate) fn put(contents: &mut Contents, name: &str, manifest: &Manifest) {
+    let media_type = manifest.media_type().as_str();
+    contents.put(name, media_type, manifest.bytes());
+}
+
+/// Returns the manifest that a tag names.
+pub(crate) fn tagged(registry: &FakeRegistry, tag: &str) -> Option<Manifest> {
+    let stored = registry.tagged(tag)?;
+    let manifest = Manifest::parse(stored.bytes.into(), Some(&stored.media_type));
+    Some(manifest.unwrap())
+}
