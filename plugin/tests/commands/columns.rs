@@ -1,4 +1,4 @@
-//! The columns that every command promises, in its signature and in the README.
+//! The columns of every command, in its signature and in the README.
 
 use nu_plugin::{Plugin, PluginCommand};
 use nu_plugin_oci::OciPlugin;
@@ -6,10 +6,10 @@ use nu_protocol::Type;
 
 use crate::reading::LONG;
 
-/// The table of the README between these two lines is made by this test.
+/// The first line of the table in the README, and the text that ends it.
 const TABLE: (&str, &str) = ("| command | columns |", "\n\n");
 
-/// The columns of a type; a type of several kinds has those of the one that is a table or a record.
+/// Returns the columns of a type. Of several types the table or record has them.
 fn columns(of: &Type) -> Vec<(&str, &Type)> {
     match of {
         Type::Table(columns) | Type::Record(columns) => columns
@@ -21,7 +21,7 @@ fn columns(of: &Type) -> Vec<(&str, &Type)> {
     }
 }
 
-/// A type in a word, with a question mark where it may be `null`.
+/// Returns the name of a type, with a question mark if it may be `null`.
 fn word(of: &Type) -> String {
     match of {
         Type::OneOf(types) => {
@@ -36,14 +36,14 @@ fn word(of: &Type) -> String {
     }
 }
 
-/// The rows of the README's table about one output, and about what is nested in it.
+/// Appends the rows of the README for one output type and for the tables nested in it.
 fn rows(name: &str, of: &Type, rows_so_far: &mut Vec<String>) {
     let columns = columns(of);
     let cells: Vec<_> = columns
         .iter()
         .map(|(name, of)| format!("`{name}` {}", word(of)))
         .collect();
-    // What it is instead when a flag says so: text or bytes.
+    // With some flags the output is text or bytes instead.
     let others: Vec<_> = match of {
         Type::OneOf(types) => types
             .iter()
@@ -66,16 +66,16 @@ fn rows(name: &str, of: &Type, rows_so_far: &mut Vec<String>) {
     }
 }
 
-/// The row of a command whose columns are no type, since most of them are there only when asked for.
+/// The row of `oci tags`, whose signature has no columns because most of them need a flag.
 const TAGS: &str = "| `oci tags` | `name` string, `reference` string; of a list also `repository` string; with --long also \
     `size` filesize?, `created` datetime?, `platforms` list<string>?, `targets` list<string>?, `artifact_type` string?, \
     `media_type` string?, `annotations` record?, `digest` string? |";
 
-/// And what a flag adds to the columns of another.
+/// The column that `oci referrers` has with `--all` only.
 const SUBJECT: &str = "; with --all also `subject` string |";
 
 #[test]
-fn the_readme_names_every_column_of_every_signature() {
+fn readme_names_every_column_of_every_signature() {
     let commands = OciPlugin::default().commands();
     let mut table = vec![TABLE.0.to_owned(), "| --- | --- |".to_owned()];
     let mut sorted: Vec<_> = commands.iter().collect();
@@ -84,7 +84,7 @@ fn the_readme_names_every_column_of_every_signature() {
         let types = command.signature().input_output_types;
         assert!(
             columns(&types[0].0).is_empty(),
-            "the first is for one thing"
+            "the first input type is not one reference"
         );
         if command.name() == "oci tags" {
             assert_eq!(types[0].1, Type::table());
@@ -110,7 +110,7 @@ fn the_readme_names_every_column_of_every_signature() {
     assert_eq!(written, expected, "the README should say:\n\n{expected}\n");
 }
 
-/// What comes of a list is a table of the same columns.
+/// Checks that the output for a list has the columns of the output for one reference.
 fn check_list(command: &dyn PluginCommand<Plugin = OciPlugin>) {
     let types = command.signature().input_output_types;
     let names = |of| {
@@ -123,7 +123,7 @@ fn check_list(command: &dyn PluginCommand<Plugin = OciPlugin>) {
 }
 
 #[test]
-fn a_digest_comes_last() {
+fn digest_is_the_last_column() {
     for command in OciPlugin::default().commands() {
         for (_, of) in command.signature().input_output_types {
             let columns = columns(&of);
@@ -135,13 +135,13 @@ fn a_digest_comes_last() {
 }
 
 #[test]
-fn the_help_of_tags_names_the_columns_that_are_no_type() {
+fn tags_help_names_columns_without_a_type() {
     let commands = OciPlugin::default().commands();
     let tags = commands.iter().find(|command| command.name() == "oci tags");
     let help = tags.unwrap().extra_description();
     let named: Vec<_> = help.split('`').skip(1).step_by(2).collect();
-    let promised = [&["name", "reference", "repository"][..], &LONG].concat();
-    assert_eq!(named[..promised.len()], promised);
+    let expected = [&["name", "reference", "repository"][..], &LONG].concat();
+    assert_eq!(named[..expected.len()], expected);
     let in_readme: Vec<_> = TAGS.split('`').skip(1).step_by(2).skip(1).collect();
-    assert_eq!(in_readme, promised);
+    assert_eq!(in_readme, expected);
 }

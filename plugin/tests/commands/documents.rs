@@ -9,11 +9,11 @@ use oci_registry::{
     Annotations, Blob, CopyOptions, Descriptor, Digest, Identifier, ImageManifest, Index, Layout,
     Manifest, MediaType, Packed, Platform, Source, Target, copy,
 };
+use testkit::server::Response;
 
-use crate::scripted::{Answer, Registry};
-use crate::{Directory, INDEX, cell, columns, eval, eval_in, manifest, shell, texts};
+use crate::{Directory, INDEX, cell, columns, eval, eval_in, manifest, ok, serve, shell, texts};
 
-/// The artifact type of what `cargo oci push` publishes for a target.
+/// The artifact type of a package for one target.
 const PACKAGE_TARGET: &str = "application/vnd.cargo-oci.package-target.v1";
 
 pub(crate) fn annotations(pairs: &[(&str, &str)]) -> Annotations {
@@ -130,7 +130,7 @@ fn tables_escape_characters_that_change_direction() {
 }
 
 #[test]
-fn an_index_is_the_document_as_it_is() {
+fn index_prints_the_document_unchanged() {
     let directory = Directory::new("index");
     directory.layout("widgets", release);
     let mut shell = directory.shell();
@@ -159,7 +159,7 @@ fn an_index_is_the_document_as_it_is() {
 }
 
 #[test]
-fn a_config_is_a_record() {
+fn config_of_a_target_is_a_record() {
     let directory = Directory::new("config");
     directory.layout("widgets", release);
     let mut shell = directory.shell();
@@ -182,15 +182,15 @@ fn a_config_is_a_record() {
 }
 
 #[test]
-fn a_config_that_is_no_json_is_shown_as_it_is() {
+fn config_without_json_is_printed_with_raw_only() {
     let config = Digest::sha256(b"not json");
     let body = format!(
         r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{config}","size":8}},"layers":[]}}"#
     );
-    let registry = Registry::start(move |request| match request {
+    let registry = serve(move |request| match request {
         "GET /v2/x/manifests/1" => manifest(body.clone()),
-        _ if request.contains("/blobs/") => Answer::ok("not json"),
-        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+        _ if request.contains("/blobs/") => ok("not json"),
+        _ => Response::error(404, "MANIFEST_UNKNOWN"),
     });
     let source = format!("oci config {}/x:1", registry.host());
     let error = eval(&source).unwrap_err();
@@ -201,7 +201,7 @@ fn a_config_that_is_no_json_is_shown_as_it_is() {
 }
 
 #[test]
-fn examples_with_a_result_have_it() {
+fn examples_return_their_documented_results() {
     let mut shell = shell();
     let commands = nu_plugin::Plugin::commands(&OciPlugin::default());
     let mut count = 0;
@@ -218,7 +218,7 @@ fn examples_with_a_result_have_it() {
 }
 
 #[test]
-fn a_reference_is_taken_apart_where_it_stands() {
+fn reference_is_parsed_and_its_error_has_a_span() {
     let rows = eval("[{reference: 'a.b/c:1'} {reference: 'a.b:80/c/d'}] | oci reference").unwrap();
     assert_eq!(texts(&rows, "registry"), ["a.b", "a.b:80"]);
     assert!(cell(&rows.as_list().unwrap()[1], "tag").is_nothing());
@@ -230,7 +230,7 @@ fn a_reference_is_taken_apart_where_it_stands() {
 }
 
 #[test]
-fn a_release_page_has_everything_in_its_column() {
+fn inspect_of_a_release_has_all_columns() {
     let directory = Directory::new("inspect");
     directory.layout("widgets", release);
     let mut shell = directory.shell();
@@ -270,7 +270,7 @@ fn a_release_page_has_everything_in_its_column() {
     ];
     let size = i64::try_from(content.concat().len()).unwrap();
     assert_eq!(*cell(first, "size"), Value::test_filesize(size));
-    // What a target's row names is a release page, too, with a row for itself.
+    // The reference of a target row is accepted by `oci inspect`, whose table has that one row.
     let pages = eval_in(
         &mut shell,
         "(oci inspect oci:widgets).targets | oci inspect",
@@ -283,7 +283,7 @@ fn a_release_page_has_everything_in_its_column() {
 }
 
 #[test]
-fn labels_say_what_the_annotations_of_an_image_do_not() {
+fn inspect_reads_image_labels_without_annotations() {
     let config = r#"{"os":"linux","architecture":"arm64","created":"2026-01-02T03:04:05Z",
         "config":{"Labels":{"org.opencontainers.image.version":"7.1","org.opencontainers.image.source":"https://a.b"}}}"#;
     let body = format!(
@@ -291,10 +291,10 @@ fn labels_say_what_the_annotations_of_an_image_do_not() {
         Digest::sha256(config.as_bytes()),
         config.len()
     );
-    let registry = Registry::start(move |request| match request {
+    let registry = serve(move |request| match request {
         "GET /v2/x/manifests/1" => manifest(body.clone()),
-        _ if request.contains("/blobs/") => Answer::ok(config),
-        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+        _ if request.contains("/blobs/") => ok(config),
+        _ => Response::error(404, "MANIFEST_UNKNOWN"),
     });
     let page = eval(&format!("oci inspect {}/x:1", registry.host())).unwrap();
     assert_eq!(cell(&page, "version").as_str().unwrap(), "7.1");
@@ -305,7 +305,7 @@ fn labels_say_what_the_annotations_of_an_image_do_not() {
 }
 
 #[test]
-fn attestations_are_no_platforms_or_targets_of_an_index() {
+fn attestations_are_not_listed_as_platforms_or_targets() {
     let directory = Directory::new("attestations");
     directory.layout("image", async |layout| {
         let mut entries = Vec::new();
@@ -343,7 +343,7 @@ fn attestations_are_no_platforms_or_targets_of_an_index() {
 }
 
 #[test]
-fn referrers_are_rows_that_can_be_asked_about_again() {
+fn referrers_are_rows_and_input_of_the_next_command() {
     let directory = Directory::new("referrers");
     directory.layout("widgets", async |layout| {
         let subject = push(
@@ -404,7 +404,7 @@ fn referrers_are_rows_that_can_be_asked_about_again() {
         "note",
     );
     assert_eq!(note.as_str().unwrap(), "signed contents");
-    // All at once, each followed by what is about it.
+    // `--all` lists each referrer and then its own referrers.
     let all = eval_in(&mut shell, &format!("{sboms} --all")).unwrap();
     assert_eq!(texts(&all, "artifact_type"), ["a/sbom", "a/signature"]);
     assert_eq!(texts(&all, "subject")[1], texts(&all, "reference")[0]);
@@ -413,7 +413,7 @@ fn referrers_are_rows_that_can_be_asked_about_again() {
 }
 
 #[test]
-fn a_subject_that_is_not_there_has_referrers_all_the_same() {
+fn referrers_of_an_absent_subject_are_listed() {
     let digest = Digest::sha256(b"subject");
     let gone = Digest::sha256(b"gone");
     let list = format!(
@@ -421,37 +421,34 @@ fn a_subject_that_is_not_there_has_referrers_all_the_same() {
         "artifactType":"a/b","annotations":{{"org.opencontainers.image.created":"2026-01-02T03:04:05Z"}}}}]}}"#,
         crate::MANIFEST
     );
-    let registry = Registry::start(move |request| {
+    let registry = serve(move |request| {
         if request.contains("/referrers/") {
-            return Answer::ok(list.clone()).header("Content-Type", INDEX);
+            return ok(list.clone()).header("Content-Type", INDEX);
         }
-        Answer::error(404, "MANIFEST_UNKNOWN")
+        Response::error(404, "MANIFEST_UNKNOWN")
     });
     let rows = eval(&format!("oci referrers {}/x@{digest}", registry.host())).unwrap();
     let [row] = rows.as_list().unwrap() else {
         panic!("{rows:?}")
     };
-    // The list may be behind: what is said there is known, and the size is not.
+    // The list may be stale, so the row has the data of the list and no size.
     assert!(cell(row, "size").is_nothing());
     assert!(cell(row, "created").as_date().is_ok());
-    assert!(
-        registry.requests()[0].contains("/referrers/"),
-        "{:?}",
-        registry.requests()
-    );
+    let requests = registry.request_lines();
+    assert!(requests[0].contains("/referrers/"), "{requests:?}");
 }
 
 #[test]
-fn a_referrer_that_cannot_be_read_is_a_row_all_the_same() {
+fn unreadable_referrer_is_a_row_without_size() {
     let (digest, broken) = (Digest::sha256(b"subject"), Digest::sha256(b"broken"));
     let list = format!(
         r#"{{"schemaVersion":2,"mediaType":"{INDEX}","manifests":[{{"mediaType":"{}","digest":"{broken}","size":9,
         "artifactType":"a/b"}}]}}"#,
         crate::MANIFEST
     );
-    let registry = Registry::start(move |request| {
+    let registry = serve(move |request| {
         if request.contains("/referrers/") {
-            return Answer::ok(list.clone()).header("Content-Type", INDEX);
+            return ok(list.clone()).header("Content-Type", INDEX);
         }
         manifest("something else")
     });
@@ -461,8 +458,8 @@ fn a_referrer_that_cannot_be_read_is_a_row_all_the_same() {
 }
 
 #[test]
-fn a_ping_tells_whose_credential_is_taken() {
-    let open = Registry::start(|_| Answer::ok("{}"));
+fn ping_reports_authentication_and_latency() {
+    let open = serve(|_| ok("{}"));
     let row = eval(&format!("oci ping {}", open.host())).unwrap();
     assert_eq!(
         columns(&row),
@@ -472,7 +469,7 @@ fn a_ping_tells_whose_credential_is_taken() {
     assert_eq!(*cell(&row, "authenticated"), Value::test_bool(false));
     assert!(cell(&row, "credential_source").is_nothing());
     assert!(cell(&row, "latency").as_duration().unwrap() > 0);
-    let none = Registry::start(|_| Answer::new(404, "<html>"));
+    let none = serve(|_| Response::new(404).body("<html>"));
     let error = eval(&format!("oci ping {}", none.host())).unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::not_found"));
     let source = format!("[{} {}] | oci ping", open.host(), open.host());
@@ -480,17 +477,17 @@ fn a_ping_tells_whose_credential_is_taken() {
 }
 
 #[test]
-fn a_blob_is_bytes_or_a_file_and_verified_before_either() {
+fn blob_is_verified_before_it_is_returned_or_written() {
     let (right, wrong) = (Digest::sha256(b"content"), Digest::sha256(b"other"));
     let large = Digest::sha256(b"large");
     let name = large.to_string();
-    let registry = Registry::start(move |request| match request.split_once(' ').unwrap() {
-        (_, path) if !path.contains("/blobs/") => Answer::error(404, "NAME_UNKNOWN"),
+    let registry = serve(move |request| match request.split_once(' ').unwrap() {
+        (_, path) if !path.contains("/blobs/") => Response::error(404, "NAME_UNKNOWN"),
         ("HEAD", path) if path.ends_with(&name) => {
-            Answer::new(200, "").header("Content-Length", (65 << 20).to_string())
+            Response::new(200).header("Content-Length", 65 << 20)
         }
-        ("HEAD", _) => Answer::new(200, "").header("Content-Length", "7"),
-        (_, _) => Answer::ok("content"),
+        ("HEAD", _) => Response::new(200).header("Content-Length", "7"),
+        (_, _) => ok("content"),
     });
     let host = registry.host();
     let bytes = eval(&format!("oci blob {host}/x@{right}")).unwrap();

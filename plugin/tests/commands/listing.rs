@@ -1,16 +1,16 @@
-//! `oci catalog` and `oci tags`, of what is not as it should be, and of what is no registry.
+//! `oci catalog` and `oci tags` with unreadable content and with layouts.
+use testkit::server::Response;
 
 use crate::documents::release;
-use crate::scripted::{Answer, Registry};
-use crate::{Directory, artifact, cell, columns, eval, eval_in, manifest, tags, texts};
+use crate::{Directory, artifact, cell, columns, eval, eval_in, manifest, ok, serve, tags, texts};
 
 #[test]
-fn a_tag_that_cannot_be_read_is_a_row_all_the_same() {
+fn unreadable_tag_is_a_row_without_details() {
     let good = artifact("");
-    let registry = Registry::start(move |request| match request.split('?').next().unwrap() {
+    let registry = serve(move |request| match request.split('?').next().unwrap() {
         "GET /v2/x/tags/list" => tags(r#""1.0.0","html","mine","2.0.0""#),
-        "GET /v2/x/manifests/html" => Answer::ok("<html>").header("Content-Type", "text/html"),
-        "GET /v2/x/manifests/mine" => Answer::error(403, "DENIED"),
+        "GET /v2/x/manifests/html" => ok("<html>").header("Content-Type", "text/html"),
+        "GET /v2/x/manifests/mine" => Response::error(403, "DENIED"),
         _ => manifest(good.clone()),
     });
     let table = eval(&format!("oci tags {}/x --long", registry.host())).unwrap();
@@ -26,13 +26,13 @@ fn a_tag_that_cannot_be_read_is_a_row_all_the_same() {
             );
         }
     }
-    // Asked about by itself it is an error that says why.
+    // The manifest alone is an error with the cause.
     let error = eval(&format!("oci manifest {}/x:mine", registry.host())).unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::denied"));
 }
 
 #[test]
-fn the_layouts_of_a_directory_are_a_catalog() {
+fn catalog_of_a_directory_lists_its_layouts() {
     let directory = Directory::new("catalog");
     for name in ["b", "team/a"] {
         directory.layout(&format!("all/{name}"), release);
@@ -52,7 +52,7 @@ fn the_layouts_of_a_directory_are_a_catalog() {
     assert_eq!(error.code.as_deref(), Some("oci::not_found"));
 }
 
-/// What a script is refused with: the code, what the label stands under, and the help.
+/// Returns the code, the labelled part of the source and the help of an error.
 fn refusal(directory: &Directory, source: &str) -> (String, String, String) {
     let mut shell = directory.shell();
     let error = eval_in(&mut shell, source).unwrap_err();
@@ -62,8 +62,8 @@ fn refusal(directory: &Directory, source: &str) -> (String, String, String) {
 }
 
 #[test]
-fn what_is_not_there_is_pointed_at_and_leads_on() {
-    let registry = Registry::start(|_| Answer::error(404, "NAME_UNKNOWN"));
+fn missing_content_has_a_span_and_a_hint() {
+    let registry = serve(|_| Response::error(404, "NAME_UNKNOWN"));
     let (host, directory) = (registry.host(), Directory::new("missing"));
     directory.layout("widgets", release);
     let empty = oci_registry::Digest::sha256(b"");
@@ -139,7 +139,7 @@ fn what_is_not_there_is_pointed_at_and_leads_on() {
         assert_eq!(label, under, "{source}");
         assert!(advice.contains(&help), "{source}: {advice}");
     }
-    // Where the name itself does not stand, all that does is to blame.
+    // A name that is not in the source leads to the span of the whole argument.
     let (_, label, _) = refusal(
         &directory,
         &format!("let name = '{host}/a:1.9'; oci manifest $name"),

@@ -1,4 +1,4 @@
-//! The commands through Nushell's own protocol, within this process, against a scripted registry.
+//! The commands in Nushell's plugin protocol, within this process, against scripted registries and layouts.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -7,7 +7,6 @@ mod documents;
 mod listing;
 mod pulling;
 mod reading;
-mod scripted;
 mod settings;
 mod writing;
 
@@ -17,7 +16,7 @@ use nu_plugin_oci::OciPlugin;
 use nu_plugin_test_support::PluginTest;
 use nu_protocol::{LabeledError, Span, Value};
 use oci_registry::{Digest, Layout};
-use scripted::Answer;
+use testkit::server::{Response, Server};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -52,18 +51,27 @@ fn cell<'a>(row: &'a Value, column: &str) -> &'a Value {
     row.as_record().unwrap().get(column).unwrap()
 }
 
-/// The texts of a column.
+/// Returns the texts of a column.
 fn texts<'a>(table: &'a Value, column: &str) -> Vec<&'a str> {
     let rows = table.as_list().unwrap().iter();
     rows.map(|row| cell(row, column).as_str().unwrap())
         .collect()
 }
 
-fn tags(names: &str) -> Answer {
-    Answer::ok(format!(r#"{{"name":"x","tags":[{names}]}}"#))
+/// Starts a registry. The closure receives method and target of each request, separated by a space.
+fn serve(script: impl Fn(&str) -> Response + Send + Sync + 'static) -> Server {
+    Server::start(move |request, _| script(&request.line()))
 }
 
-/// The manifest of an artifact with one layer, and what is annotated.
+fn ok(body: impl AsRef<[u8]>) -> Response {
+    Response::new(200).body(body)
+}
+
+fn tags(names: &str) -> Response {
+    ok(format!(r#"{{"name":"x","tags":[{names}]}}"#))
+}
+
+/// The manifest of an artifact with one layer and these annotations.
 fn artifact(annotations: &str) -> String {
     let layer = Digest::sha256(b"abc");
     format!(
@@ -75,11 +83,11 @@ fn artifact(annotations: &str) -> String {
     )
 }
 
-fn manifest(body: impl Into<Vec<u8>>) -> Answer {
-    Answer::ok(body).header("Content-Type", MANIFEST)
+fn manifest(body: impl AsRef<[u8]>) -> Response {
+    ok(body).header("Content-Type", MANIFEST)
 }
 
-/// A directory of this test's own, and a shell in it.
+/// A directory of one test.
 struct Directory(PathBuf);
 
 impl Directory {
@@ -90,6 +98,7 @@ impl Directory {
         Self(path)
     }
 
+    /// Returns a shell with this working directory.
     fn shell(&self) -> PluginTest {
         let mut shell = shell();
         let directory = Value::test_string(self.0.to_str().unwrap());
@@ -99,7 +108,7 @@ impl Directory {
         shell
     }
 
-    /// Makes a layout in it.
+    /// Creates a layout in the directory.
     fn layout<F: Future<Output = ()>>(&self, name: &str, fill: impl FnOnce(Layout) -> F) {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {

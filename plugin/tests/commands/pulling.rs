@@ -1,4 +1,4 @@
-//! `oci pull`: files of layers and of archives, all of them and some.
+//! `oci pull` of layers and of archives.
 
 use nu_protocol::Value;
 use oci_package::{Kind, annotation};
@@ -10,7 +10,7 @@ use crate::documents::{annotations, layer, push, release};
 use crate::{Directory, cell, columns, eval_in, texts};
 
 #[test]
-fn a_pull_is_a_row_for_each_file() {
+fn pull_returns_a_row_per_file() {
     let directory = Directory::new("pull");
     directory.layout("widgets", release);
     let mut shell = directory.shell();
@@ -27,7 +27,7 @@ fn a_pull_is_a_row_for_each_file() {
     assert_eq!(written, b"program of x86_64-unknown-linux-musl");
     let digests = texts(&rows, "digest");
     assert_eq!(digests[0], Digest::sha256(&written).to_string());
-    // Again it is the same; with other content there it is an error, unless that is to go.
+    // A repeated pull changes nothing. A file with other content is replaced with `--force` only.
     assert_eq!(eval_in(&mut shell, pull).unwrap(), rows);
     std::fs::write(out.join("widgets"), "mine").unwrap();
     let error = eval_in(&mut shell, pull).unwrap_err();
@@ -75,7 +75,7 @@ fn pull_of_release_under_other_version_is_refused() {
 }
 
 #[test]
-fn what_has_no_files_cannot_be_pulled() {
+fn pull_without_files_is_refused() {
     let directory = Directory::new("pull-nothing");
     directory.layout("empty", async |layout| {
         let packed = Packed::new("a/b".into(), Blob::empty(), vec![], Annotations::new());
@@ -87,7 +87,7 @@ fn what_has_no_files_cannot_be_pulled() {
     assert!(error.help.unwrap().contains("oci manifest"));
 }
 
-/// What `cargo oci push --archive` publishes: all files in one layer.
+/// A package of one archive layer, as `cargo oci push --archive` publishes it.
 async fn archived(layout: Layout, files: Vec<Bundled>) {
     let media_type = MediaType::from("application/vnd.oci.image.layer.v1.tar");
     let mut tar = bundle(media_type, files).await.unwrap();
@@ -102,7 +102,7 @@ async fn archived(layout: Layout, files: Vec<Bundled>) {
 }
 
 #[test]
-fn what_was_packed_into_an_archive_comes_out_of_it() {
+fn pull_unpacks_the_files_of_an_archive() {
     let directory = Directory::new("pull-archive");
     let files = [("widgets", true), ("LICENSE", false)].map(|(name, executable)| {
         let path = directory.0.join(format!("{name}.source"));
@@ -137,13 +137,13 @@ fn what_was_packed_into_an_archive_comes_out_of_it() {
         .unwrap()
         .collect();
     assert_eq!(left.len(), 1, "{left:?}");
-    // As it is, for those who ask for titles.
+    // `--titles` writes the archive itself.
     let whole = eval_in(&mut shell, "oci pull oci:archive:1 --output whole --titles").unwrap();
     assert!(texts(&whole, "path")[0].ends_with("/widgets-1.0.0.tar"));
 }
 
 #[test]
-fn some_of_the_files_are_pulled_by_their_names() {
+fn pull_with_names_writes_these_files_only() {
     let directory = Directory::new("pull-some");
     directory.layout("widgets", release);
     let mut shell = directory.shell();
@@ -159,7 +159,7 @@ fn some_of_the_files_are_pulled_by_their_names() {
         texts(&pull("--include [w* LIC*]").unwrap(), "kind"),
         ["bin", "file"]
     );
-    // Of titles it is the title.
+    // With `--titles` the pattern matches titles.
     let titled = pull("--titles --include *-1.0.0").unwrap();
     assert!(texts(&titled, "path")[0].ends_with("/widgets-1.0.0"));
     let error = pull("--include *.exe").unwrap_err();
@@ -174,7 +174,7 @@ fn some_of_the_files_are_pulled_by_their_names() {
 }
 
 #[test]
-fn a_layer_that_is_a_tar_of_somebody_else_is_a_file() {
+fn tar_layer_of_another_tool_is_pulled_as_a_file() {
     let directory = Directory::new("pull-tar");
     directory.layout("tar", async |layout| {
         let tar = layer("data.tar", "file", "no tar at all");

@@ -1,4 +1,4 @@
-//! `oci tags`, `oci catalog` and `oci manifest`; and what all commands have in common.
+//! `oci tags`, `oci catalog` and `oci manifest`, and behaviour of all commands.
 
 use std::path::Path;
 
@@ -6,10 +6,11 @@ use nu_plugin::Plugin;
 use nu_plugin_oci::OciPlugin;
 use nu_protocol::{PipelineData, ShellError, Span, Value};
 use oci_registry::{Blob, Digest, ImageManifest, Layout, Manifest, Target};
+use testkit::server::{Response, Server};
 
-use crate::scripted::{Answer, Registry};
 use crate::{
-    INDEX, MANIFEST, artifact, cell, columns, eval, eval_in, manifest, shell, tags, texts,
+    INDEX, MANIFEST, artifact, cell, columns, eval, eval_in, manifest, ok, serve, shell, tags,
+    texts,
 };
 
 pub(crate) const LONG: [&str; 8] = [
@@ -55,7 +56,7 @@ const MANIFESTS: [&str; 8] = [
 ];
 
 #[test]
-fn the_parent_shows_what_there_is() {
+fn oci_without_a_subcommand_lists_the_commands() {
     let help = eval("oci").unwrap();
     for command in OciPlugin::default().commands() {
         assert!(help.as_str().unwrap().contains(command.name()), "{help:?}");
@@ -63,12 +64,12 @@ fn the_parent_shows_what_there_is() {
 }
 
 #[test]
-fn every_example_parses() {
+fn examples_of_all_commands_parse() {
     let mut shell = shell();
     let mut count = 0;
     for command in OciPlugin::default().commands() {
         for example in command.examples() {
-            // Only the language itself and these commands are known here.
+            // The shell of the test has the language and these commands only.
             for part in example
                 .example
                 .split(" | ")
@@ -88,14 +89,14 @@ fn every_example_parses() {
 }
 
 #[test]
-fn tags_of_all_pages_are_rows() {
-    let registry = Registry::start(|request| match request {
+fn tags_of_several_pages_are_rows() {
+    let registry = serve(|request| match request {
         "GET /v2/acme/widgets/tags/list?n=1000" => tags(r#""1.0.0","1.1.0""#).header(
             "Link",
             r#"</v2/acme/widgets/tags/list?n=1000&last=1.1.0>; rel="next""#,
         ),
         "GET /v2/acme/widgets/tags/list?n=1000&last=1.1.0" => tags(r#""latest""#),
-        _ => Answer::error(404, "NAME_UNKNOWN"),
+        _ => Response::error(404, "NAME_UNKNOWN"),
     });
     let host = registry.host();
     let rows = eval(&format!("oci tags {host}/acme/widgets")).unwrap();
@@ -106,12 +107,12 @@ fn tags_of_all_pages_are_rows() {
         cell(row, "reference").as_str().unwrap(),
         format!("{host}/acme/widgets:latest")
     );
-    assert_eq!(registry.requests().len(), 2);
+    assert_eq!(registry.request_lines().len(), 2);
 }
 
-/// Pages of two hundred tags without end, and a repository beside them that is small.
-fn endless() -> Registry {
-    Registry::start(|request| {
+/// Starts a registry with an endless list of pages of 200 tags, and with a small repository.
+fn endless() -> Server {
+    serve(|request| {
         if request.starts_with("GET /v2/small/") {
             return tags(r#""latest""#);
         }
@@ -124,37 +125,30 @@ fn endless() -> Registry {
 }
 
 #[test]
-fn who_takes_one_row_asks_for_one_page() {
+fn first_row_requests_one_page() {
     let registry = endless();
     let (host, mut shell) = (registry.host(), shell());
     let rows = shell.eval(&format!("oci tags {host}/endless")).unwrap();
     let first = rows.into_iter().next().unwrap();
     assert_eq!(cell(&first, "name").as_str().unwrap(), "0.0");
-    // Whatever went on asking would have asked by the end of another command.
+    // A second request for the list would arrive before the end of another command.
     eval_in(&mut shell, &format!("oci tags {host}/small")).unwrap();
-    let is_endless = |request: &String| request.contains("/endless/");
-    assert_eq!(
-        registry
-            .requests()
-            .iter()
-            .filter(|request| is_endless(request))
-            .count(),
-        1
-    );
+    assert_eq!(registry.count("GET /v2/endless/"), 1);
 }
 
 #[test]
-fn who_takes_more_rows_gets_more_pages() {
+fn row_of_the_third_page_requests_no_later_pages() {
     let registry = endless();
     let rows = shell().eval(&format!("oci tags {}/endless", registry.host()));
     let row = rows.unwrap().into_iter().nth(450).unwrap();
     assert_eq!(cell(&row, "name").as_str().unwrap(), "2.50");
-    assert!(registry.requests().len() <= 4, "{:?}", registry.requests());
+    let requests = registry.request_lines();
+    assert!(requests.len() <= 4, "{requests:?}");
 }
 
 #[test]
-fn an_error_names_code_argument_and_causes() {
-    let registry = Registry::start(|_| Answer::error(404, "NAME_UNKNOWN"));
+fn error_has_code_span_and_causes() {
+    let registry = serve(|_| Response::error(404, "NAME_UNKNOWN"));
     let source = format!("oci tags {}/acme/nothing", registry.host());
     let error = eval(&source).unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::not_found"));
@@ -181,7 +175,7 @@ fn an_error_names_code_argument_and_causes() {
 }
 
 #[test]
-fn an_error_points_at_the_part_that_does_not_parse() {
+fn parse_error_has_the_span_of_the_invalid_part() {
     for (source, part) in [
         ("oci tags ghcr.io/acme/Widgets", "W"),
         ("oci tags 'ghcr.io/acme/wid gets'", " "),
@@ -197,7 +191,7 @@ fn an_error_points_at_the_part_that_does_not_parse() {
 }
 
 #[test]
-fn what_names_one_manifest_is_no_repository() {
+fn tags_of_a_tagged_reference_are_refused() {
     let error = eval("oci tags ghcr.io/acme/widgets:1").unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
     assert_eq!(
@@ -206,17 +200,17 @@ fn what_names_one_manifest_is_no_repository() {
     );
 }
 
-fn two_repositories() -> Registry {
-    Registry::start(|request| match request.split('?').next() {
-        Some("GET /v2/_catalog") => Answer::ok(r#"{"repositories":["one","two"]}"#),
+fn two_repositories() -> Server {
+    serve(|request| match request.split('?').next() {
+        Some("GET /v2/_catalog") => ok(r#"{"repositories":["one","two"]}"#),
         Some("GET /v2/one/tags/list") => tags(r#""1""#),
         Some("GET /v2/two/tags/list") => tags(r#""1","2""#),
-        _ => Answer::error(404, "NAME_UNKNOWN"),
+        _ => Response::error(404, "NAME_UNKNOWN"),
     })
 }
 
 #[test]
-fn names_come_from_arguments_or_the_pipeline() {
+fn references_are_read_from_arguments_or_input() {
     let registry = two_repositories();
     let host = registry.host();
     for source in [
@@ -244,7 +238,7 @@ fn names_come_from_arguments_or_the_pipeline() {
 }
 
 #[test]
-fn input_that_names_nothing_is_an_error() {
+fn input_without_a_reference_is_refused() {
     for (source, code) in [
         ("oci tags", Some("oci::invalid_input")),
         ("[a.b/c] | oci tags a.b/d", Some("oci::invalid_input")),
@@ -270,7 +264,7 @@ fn input_that_names_nothing_is_an_error() {
 }
 
 #[test]
-fn a_catalog_is_rows() {
+fn catalog_of_a_registry_is_rows() {
     let registry = two_repositories();
     let host = registry.host();
     let rows = eval(&format!("oci catalog {host}")).unwrap();
@@ -281,13 +275,13 @@ fn a_catalog_is_rows() {
     );
     assert_eq!(columns(&rows.as_list().unwrap()[0]), ["name", "reference"]);
 
-    let closed = Registry::start(|_| Answer::new(404, ""));
+    let closed = serve(|_| Response::new(404));
     let error = eval(&format!("oci catalog {}", closed.host())).unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::unsupported"));
 }
 
 #[test]
-fn long_tags_tell_what_they_name() {
+fn tags_long_describes_the_manifests() {
     let of_target = artifact(
         r#""dev.cargo-oci.target":"x86_64-apple-darwin","dev.cargo-oci.platform":"darwin/amd64",
         "org.opencontainers.image.created":"2026-01-02T03:04:05Z""#,
@@ -306,11 +300,11 @@ fn long_tags_tell_what_they_name() {
         entry("c", "darwin")
     );
     let (served, index_digest) = (of_target.clone(), Digest::sha256(index.as_bytes()));
-    let registry = Registry::start(move |request| match request.split('?').next().unwrap() {
+    let registry = serve(move |request| match request.split('?').next().unwrap() {
         "GET /v2/x/tags/list" => tags(r#""1.0.0","gone","1.0.0__x86_64-apple-darwin""#),
-        "GET /v2/x/manifests/1.0.0" => Answer::ok(index.clone()).header("Content-Type", INDEX),
+        "GET /v2/x/manifests/1.0.0" => ok(index.clone()).header("Content-Type", INDEX),
         "GET /v2/x/manifests/1.0.0__x86_64-apple-darwin" => manifest(served.clone()),
-        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+        _ => Response::error(404, "MANIFEST_UNKNOWN"),
     });
     let table = eval(&format!("oci tags {}/x --long", registry.host())).unwrap();
     let rows = table.as_list().unwrap();
@@ -359,11 +353,11 @@ fn long_tags_tell_what_they_name() {
 }
 
 #[test]
-fn a_rate_limit_comes_after_the_rows_so_far() {
-    let registry = Registry::start(|request| match request.split('?').next().unwrap() {
+fn rate_limit_error_follows_the_received_rows() {
+    let registry = serve(|request| match request.split('?').next().unwrap() {
         "GET /v2/x/tags/list" => tags(r#""1","2","3""#),
         "GET /v2/x/manifests/2" => {
-            Answer::error(429, "TOOMANYREQUESTS").header("Retry-After", "86400")
+            Response::error(429, "TOOMANYREQUESTS").header("Retry-After", "86400")
         }
         _ => manifest(artifact("")),
     });
@@ -382,16 +376,12 @@ fn a_rate_limit_comes_after_the_rows_so_far() {
 }
 
 #[test]
-fn a_second_look_at_tags_only_asks_what_they_name() {
+fn repeated_tags_long_sends_head_requests_only() {
     let body = artifact("");
-    let registry = Registry::start(move |request| match request.split_once(' ').unwrap() {
-        ("GET", "/v2/x/tags/list?n=1000") => tags(r#""1","2","3""#),
-        ("GET", _) => manifest(body.clone()),
-        // The length of what is not sent has to be what is sent.
-        _ => manifest("").header(
-            "Docker-Content-Digest",
-            Digest::sha256(body.as_bytes()).to_string(),
-        ),
+    let digest = Digest::sha256(body.as_bytes());
+    let registry = serve(move |request| match request {
+        "GET /v2/x/tags/list?n=1000" => tags(r#""1","2","3""#),
+        _ => manifest(&body).header("Docker-Content-Digest", &digest),
     });
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR"));
     let directory = directory.join(format!("cache-{}", std::process::id()));
@@ -405,9 +395,9 @@ fn a_second_look_at_tags_only_asks_what_they_name() {
         .add_env_var("LOCALAPPDATA".into(), cache);
     let source = format!("oci tags {}/x --long --concurrency 1", registry.host());
     let first = eval_in(&mut shell, &source).unwrap();
-    let asked = registry.requests().len();
+    let requests = registry.requests().len();
     assert_eq!(eval_in(&mut shell, &source).unwrap(), first);
-    let again = registry.requests().split_off(asked);
+    let again = registry.request_lines().split_off(requests);
     assert_eq!(again.len(), 4, "{again:?}");
     assert!(
         again[1..]
@@ -419,9 +409,9 @@ fn a_second_look_at_tags_only_asks_what_they_name() {
 }
 
 #[test]
-fn a_page_that_fails_comes_after_the_rows_so_far() {
-    let registry = Registry::start(|request| match request.split('?').next().unwrap() {
-        "GET /v2/x/tags/list" if request.contains("last=3") => Answer::error(404, "NAME_UNKNOWN"),
+fn error_of_a_page_follows_the_received_rows() {
+    let registry = serve(|request| match request.split('?').next().unwrap() {
+        "GET /v2/x/tags/list" if request.contains("last=3") => Response::error(404, "NAME_UNKNOWN"),
         "GET /v2/x/tags/list" => {
             tags(r#""1","2","3""#).header("Link", r#"</v2/x/tags/list?last=3>; rel="next""#)
         }
@@ -440,7 +430,7 @@ fn a_page_that_fails_comes_after_the_rows_so_far() {
 }
 
 #[test]
-fn a_layout_directory_is_a_repository() {
+fn layout_directory_is_read_as_a_repository() {
     let name = format!("layout-{}", std::process::id());
     let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join(&name);
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -467,12 +457,12 @@ fn a_layout_directory_is_a_repository() {
 }
 
 #[test]
-fn a_manifest_is_a_record() {
+fn manifest_of_a_tag_is_a_record() {
     let body = artifact(r#""org.opencontainers.image.title":"widgets""#);
     let (served, digest) = (body.clone(), Digest::sha256(body.as_bytes()));
-    let registry = Registry::start(move |request| match request {
+    let registry = serve(move |request| match request {
         "GET /v2/x/manifests/1" => manifest(served.clone()),
-        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+        _ => Response::error(404, "MANIFEST_UNKNOWN"),
     });
     let host = registry.host();
     let record = eval(&format!("oci manifest {host}/x:1")).unwrap();
@@ -498,12 +488,12 @@ fn a_manifest_is_a_record() {
 }
 
 #[test]
-fn a_repository_means_its_highest_release() {
-    let registry = Registry::start(|request| match request.split('?').next().unwrap() {
+fn manifest_of_a_repository_is_its_highest_release() {
+    let registry = serve(|request| match request.split('?').next().unwrap() {
         "GET /v2/x/tags/list" => tags(r#""1.9.0","latest","1.10.0","2.0.0-rc.1","1.10.0__a""#),
         "GET /v2/none/tags/list" => tags(r#""latest""#),
         "GET /v2/x/manifests/1.10.0" => manifest(artifact("")),
-        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+        _ => Response::error(404, "MANIFEST_UNKNOWN"),
     });
     let host = registry.host();
     let record = eval(&format!("oci manifest {host}/x")).unwrap();
@@ -517,7 +507,7 @@ fn a_repository_means_its_highest_release() {
 }
 
 #[test]
-fn a_target_or_platform_chooses_in_an_index() {
+fn manifest_of_an_index_is_selected_by_target_or_platform() {
     const MAC: &str = "aarch64-apple-darwin";
     const LINUX: &str = "x86_64-unknown-linux-musl";
     let of_target = |target: &str| artifact(&format!(r#""dev.cargo-oci.target":"{target}""#));
@@ -537,13 +527,13 @@ fn a_target_or_platform_chooses_in_an_index() {
         entry(LINUX, "linux", "amd64")
     );
     let (mac, linux) = (of_target(MAC), of_target(LINUX));
-    let registry = Registry::start(move |request| {
+    let registry = serve(move |request| {
         let name = request.rsplit('/').next().unwrap();
         match name {
-            "1.0.0" => Answer::ok(index.clone()).header("Content-Type", INDEX),
+            "1.0.0" => ok(index.clone()).header("Content-Type", INDEX),
             _ if name == Digest::sha256(mac.as_bytes()).to_string() => manifest(mac.clone()),
             _ if name == Digest::sha256(linux.as_bytes()).to_string() => manifest(linux.clone()),
-            _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+            _ => Response::error(404, "MANIFEST_UNKNOWN"),
         }
     });
     let reference = format!("{}/x:1.0.0", registry.host());
@@ -565,11 +555,11 @@ fn a_target_or_platform_chooses_in_an_index() {
 }
 
 #[test]
-fn what_is_not_known_fits_into_variables() {
-    let registry = Registry::start(|request| match request.split('?').next().unwrap() {
+fn tables_with_unknown_cells_fit_into_variables() {
+    let registry = serve(|request| match request.split('?').next().unwrap() {
         "GET /v2/x/tags/list" => tags(r#""gone","1""#),
         "GET /v2/x/manifests/1" => manifest(artifact("")),
-        _ => Answer::error(404, "MANIFEST_UNKNOWN"),
+        _ => Response::error(404, "MANIFEST_UNKNOWN"),
     });
     let host = registry.host();
     for source in [
@@ -587,13 +577,13 @@ fn what_is_not_known_fits_into_variables() {
 }
 
 #[test]
-fn an_index_has_manifests_and_no_layers() {
+fn manifest_of_an_index_has_manifests_and_no_layers() {
     let digest = Digest::sha256(b"x");
     let body = format!(
         r#"{{"schemaVersion":2,"manifests":[{{"mediaType":"{MANIFEST}","digest":"{digest}","size":9,
         "platform":{{"os":"unknown","architecture":"unknown"}}}}]}}"#
     );
-    let registry = Registry::start(move |_| Answer::ok(body.clone()).header("Content-Type", INDEX));
+    let registry = serve(move |_| ok(body.clone()).header("Content-Type", INDEX));
     let record = eval(&format!("oci manifest {}/x:1", registry.host())).unwrap();
     assert_eq!(columns(&record), MANIFEST_COLUMNS);
     for column in ["config", "layers", "subject", "size"] {
@@ -607,7 +597,7 @@ fn an_index_has_manifests_and_no_layers() {
 }
 
 #[test]
-fn a_connection_is_kept_until_the_environment_changes() {
+fn connection_is_reused_until_the_environment_changes() {
     let registry = two_repositories();
     let (host, mut shell) = (registry.host(), shell());
     for _ in 0..3 {
@@ -623,7 +613,7 @@ fn a_connection_is_kept_until_the_environment_changes() {
 }
 
 #[test]
-fn pipeline_data_that_is_empty_is_no_input() {
+fn empty_pipeline_data_is_no_input() {
     let registry = two_repositories();
     let source = format!("oci tags {}/one", registry.host());
     let rows = shell().eval_with(&source, PipelineData::value(Value::test_nothing(), None));

@@ -1,11 +1,10 @@
-//! Flags about connections, and their defaults in the shell's configuration.
+//! Flags of connections.
 
-use crate::scripted::Registry;
-use crate::{eval, tags, texts};
+use crate::{eval, serve, tags, texts};
 
 #[test]
-fn a_host_is_reached_at_another_address_and_so_are_several() {
-    let registry = Registry::start(|_| tags(r#""1.0.0""#));
+fn resolve_flag_takes_one_host_or_a_list() {
+    let registry = serve(|_| tags(r#""1.0.0""#));
     let port = registry.host().rsplit_once(':').unwrap().1.to_owned();
     let resolve = |name: &str| format!("{name}.example:{port}:127.0.0.1");
     for flag in [

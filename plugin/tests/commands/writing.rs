@@ -8,7 +8,7 @@ use crate::{Directory, cell, columns, eval_in, texts};
 
 const MUSL: &str = "x86_64-unknown-linux-musl";
 
-/// The rows of what was done, as `NAME action`, the place left out.
+/// Returns the rows of a result as `NAME action`.
 fn done(rows: &Value) -> Vec<String> {
     for row in rows.as_list().unwrap() {
         assert_eq!(columns(row), ["reference", "action", "digest"]);
@@ -27,7 +27,7 @@ fn done(rows: &Value) -> Vec<String> {
         .collect()
 }
 
-/// The release, and two artifacts with tags beside it.
+/// Fills a layout with the release and two tagged artifacts.
 async fn stocked(layout: Layout) {
     release(layout.clone()).await;
     for (name, tags) in [("one", &["1", "latest"][..]), ("two", &["2"])] {
@@ -41,7 +41,7 @@ async fn stocked(layout: Layout) {
 }
 
 #[test]
-fn a_copy_keeps_digest_and_tag_and_is_done_once() {
+fn copy_keeps_digest_and_tag_and_skips_stored_content() {
     let directory = Directory::new("copy");
     directory.layout("a", stocked);
     let mut shell = directory.shell();
@@ -59,7 +59,7 @@ fn a_copy_keeps_digest_and_tag_and_is_done_once() {
     for copy in [copy, "oci copy oci:a:1 oci:b --dry-run"] {
         assert_eq!(done(&eval_in(&mut shell, copy).unwrap()), ["1 unchanged"]);
     }
-    // Another name, the highest release, and one manifest of an index.
+    // A copy under another name, of the highest release, and of one manifest of an index.
     for (copy, expected) in [
         ("oci copy oci:a:1 oci:b:other".to_owned(), "other copied"),
         ("oci copy oci:a oci:c".to_owned(), "1.0.0 copied"),
@@ -78,7 +78,7 @@ fn a_copy_keeps_digest_and_tag_and_is_done_once() {
 }
 
 #[test]
-fn rows_are_copied_and_repositories_whole() {
+fn copy_of_rows_and_of_repositories_copies_all_tags() {
     let directory = Directory::new("copy-many");
     directory.layout("a", stocked);
     let mut shell = directory.shell();
@@ -104,7 +104,7 @@ fn rows_are_copied_and_repositories_whole() {
 }
 
 #[test]
-fn a_copy_that_cannot_be_meant_is_refused_where_it_stands() {
+fn invalid_copy_is_refused_with_the_span_of_the_argument() {
     let directory = Directory::new("copy-refused");
     directory.layout("a", stocked);
     directory.layout("b", stocked);
@@ -151,7 +151,7 @@ fn a_copy_that_cannot_be_meant_is_refused_where_it_stands() {
 }
 
 #[test]
-fn a_manifest_gets_further_tags() {
+fn tag_adds_tags_to_a_manifest() {
     let directory = Directory::new("tag");
     directory.layout("a", stocked);
     let mut shell = directory.shell();
@@ -166,7 +166,7 @@ fn a_manifest_gets_further_tags() {
         cell(&record, "digest").clone()
     });
     assert_eq!(of_one, of_stable);
-    // A tag moves; what is tagged may come through the pipeline.
+    // A tag moves. The reference may come from the pipeline.
     let rows = eval_in(&mut shell, "'oci:a:2' | oci tag stable").unwrap();
     assert_eq!(done(&rows), ["stable tagged"]);
     let rows = eval_in(
@@ -192,7 +192,7 @@ fn a_manifest_gets_further_tags() {
 }
 
 #[test]
-fn a_tag_is_deleted_alone_and_a_digest_with_its_tags() {
+fn delete_of_a_digest_removes_its_tags_too() {
     let directory = Directory::new("delete");
     directory.layout("a", stocked);
     let mut shell = directory.shell();
@@ -210,7 +210,7 @@ fn a_tag_is_deleted_alone_and_a_digest_with_its_tags() {
     assert_eq!(done(&rows), ["digest deleted"]);
     let tags = eval_in(&mut shell, "oci tags oci:a").unwrap();
     assert_eq!(texts(&tags, "name"), ["1.0.0", "2"]);
-    // Rows of another command, which are gone before they are all told.
+    // Input from another command, whose rows are deleted while it lists them.
     let rows = eval_in(&mut shell, "oci tags oci:a | oci delete").unwrap();
     assert_eq!(done(&rows), ["1.0.0 deleted", "2 deleted"]);
     let tags = eval_in(&mut shell, "oci tags oci:a").unwrap();
@@ -230,7 +230,7 @@ fn a_tag_is_deleted_alone_and_a_digest_with_its_tags() {
 }
 
 #[test]
-fn the_manifest_of_a_target_takes_its_entry_along() {
+fn delete_of_a_target_manifest_removes_its_index_entry() {
     let directory = Directory::new("delete-manifest");
     directory.layout("a", release);
     let mut shell = directory.shell();
@@ -250,7 +250,7 @@ fn the_manifest_of_a_target_takes_its_entry_along() {
 }
 
 #[test]
-fn the_tag_of_a_target_takes_its_entry_along() {
+fn delete_of_a_target_tag_removes_its_index_entry() {
     let directory = Directory::new("delete-target");
     directory.layout("a", release);
     let mut shell = directory.shell();
@@ -285,7 +285,7 @@ fn the_tag_of_a_target_takes_its_entry_along() {
 }
 
 #[test]
-fn what_goes_along_with_something_before_it_is_done() {
+fn row_deleted_with_an_earlier_row_counts_as_deleted() {
     let musl = format!("1.0.0__{MUSL}");
     let arm = "1.0.0__aarch64-unknown-linux-musl".to_owned();
     let stocked = |name: &str| {
@@ -298,7 +298,7 @@ fn what_goes_along_with_something_before_it_is_done() {
         }
         (directory, shell)
     };
-    // What is named twice, the index that goes with its last target, and what comes after it.
+    // A tag is named twice, and the index is deleted with its last target before its own row.
     let (_directory, mut shell) = stocked("delete-along");
     eval_in(&mut shell, &format!("oci tag oci:a:{musl} zoo")).unwrap();
     let source =
@@ -319,7 +319,7 @@ fn what_goes_along_with_something_before_it_is_done() {
     }
     let tags = eval_in(&mut shell, "oci tags oci:a").unwrap();
     assert!(tags.as_list().unwrap().is_empty());
-    // With the index first, the targets have but their tags.
+    // If the index is deleted first, only the tags of the targets are left.
     let (_directory, mut shell) = stocked("delete-index-first");
     let source = format!("oci delete oci:a:1.0.0 oci:a:{musl} oci:a:{arm}");
     for (flag, delete) in [("--dry-run", "would delete"), ("", "deleted")] {
