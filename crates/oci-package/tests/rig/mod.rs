@@ -12,6 +12,7 @@ use oci_registry::{
     Access, Blob, BlobStream, Client, ClientOptions, Delivery, Descriptor, Digest, Environment,
     Error, Identifier, Manifest, Memory, Packed, Result, Source, Tag, TagStream, Target,
 };
+use testkit::loopback::DeadHost;
 use tokio::time::Instant;
 
 type Before = Box<dyn Fn(&str) -> Result<()> + Send + Sync>;
@@ -191,11 +192,10 @@ pub(crate) fn refused() -> Error {
     "not a tag".parse::<Tag>().unwrap_err()
 }
 
-/// What is said of a registry that is not there.
+/// Returns the error of a registry that refuses connections.
 pub(crate) async fn unreachable() -> Error {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let reference = format!("{}/widgets", listener.local_addr().unwrap());
-    drop(listener);
+    let host = DeadHost::new();
+    let reference = format!("{}/widgets", host.host());
     let options = ClientOptions {
         attempts: 1,
         ..ClientOptions::new(Environment::default())
