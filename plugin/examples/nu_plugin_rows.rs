@@ -1,6 +1,7 @@
-//! A plugin that makes rows up: what a table costs through a plugin before there is anything to list.
+//! A plugin that streams generated rows, as the baseline for the cost of a table from any plugin.
 //!
-//! `rows 10000` streams as many rows of two texts, by `nu_plugin` alone; `nushell_costs` measures beside it.
+//! `rows 10000` streams that many rows of two strings with `nu_plugin` alone. The example `nushell_costs` compares
+//! `nu_plugin_oci` with it.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, MsgPackSerializer, Plugin, PluginCommand};
 use nu_protocol::{
@@ -30,12 +31,12 @@ impl PluginCommand for Stream {
 
     fn signature(&self) -> Signature {
         Signature::build(self.name())
-            .required("count", SyntaxShape::Int, "How many")
+            .required("count", SyntaxShape::Int, "Number of rows")
             .input_output_type(Type::Nothing, Type::table())
     }
 
     fn description(&self) -> &'static str {
-        "Make rows up."
+        "Stream generated rows."
     }
 
     fn run(

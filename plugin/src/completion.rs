@@ -1,9 +1,9 @@
-//! Names for the Tab key: registries, repositories, tags; and the targets and platforms of an index.
+//! Completion of registries, repositories and tags, and of the targets and platforms of an index.
 //!
-//! Owns what is offered for a half-typed name, and the lists that it is taken from. An answer is due soon, whatever the
-//! network does: what is not there within [`BUDGET`], or when another call of the shell waits, goes on being fetched, and
-//! is there the next time. A registry that was waited for in vain is not waited for again, and one that never answered is
-//! left alone for a while. Whatever goes wrong offers nothing.
+//! The shell waits for a list for at most [`WAIT_LIMIT`], or until it sends another call. A list that is not complete by
+//! then is still fetched in the background, and is available at the next completion. Completion does not wait for a
+//! registry that already exceeded the limit, and sends no requests to a registry that recently timed out. Errors result
+//! in an empty list.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -24,39 +24,43 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::OciPlugin;
-use crate::connection::Surroundings;
-use crate::input::Subject;
+use crate::connection::ShellContext;
+use crate::input::Operand;
 use crate::lookup::{Found, Lookup};
 use crate::settings::Settings;
 
-/// How long the shell is kept waiting for a list that has just been asked for, and for each list only once: as long as a
-/// registry far away takes for a login and a page.
-const BUDGET: Duration = Duration::from_millis(500);
+/// Maximum time that the shell waits for a new list. It waits once per list.
+///
+/// A distant registry needs about this time for authentication and one page.
+const WAIT_LIMIT: Duration = Duration::from_millis(500);
 
-/// How long a list may take to arrive when nobody waits for it any more.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Time limit for fetching a list in the background.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a list is offered before it is asked for again; also an empty one, of a registry that has none or is silent.
-const FRESH: Duration = Duration::from_secs(30);
+/// Time after which a list is fetched again. Applies also to empty lists and to registries that timed out.
+const CACHE_LIFETIME: Duration = Duration::from_secs(30);
 
-/// How many names are taken of a list.
-const MOST: usize = 2000;
+/// Maximum number of names that are read from a list.
+const MAX_NAMES: usize = 2000;
 
-/// What an argument names.
+/// Kind of name that an argument expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum ArgumentKind {
     /// A registry.
     Registry,
     /// A repository.
     Repository,
-    /// A manifest, by its tag.
+    /// A manifest, named by its tag.
     Manifest,
 }
 
-/// The method of a command that offers names for its arguments: of which kind the one in a position is.
+/// Implements the completion method of a command. The argument maps a position to the kind of its argument.
 macro_rules! completes {
     ($kind:expr) => {
-        #[expect(deprecated, reason = "how the trait says that it is new")]
+        #[expect(
+            deprecated,
+            reason = "nu_plugin marks the experimental method as deprecated"
+        )]
         fn get_dynamic_completion(
             &self,
             plugin: &$crate::OciPlugin,
@@ -71,50 +75,51 @@ macro_rules! completes {
 }
 pub(crate) use completes;
 
-/// What is offered for an argument; `None` leaves it to the shell.
+/// Returns the suggestions for an argument, or `None` to use the shell's own completion.
 pub(crate) fn complete(
     plugin: &OciPlugin,
     engine: &EngineInterface,
     call: &DynamicCompletionCall,
     argument: &ArgType<'_>,
-    kind: impl Fn(usize) -> Option<Kind>,
+    kind: impl Fn(usize) -> Option<ArgumentKind>,
 ) -> Option<Vec<DynamicSuggestion>> {
-    // First of all, and of every command's: they are counted.
-    let gives_way = plugin.calls.begin_completion();
+    // Every completion must be counted, so this comes before any early return.
+    let later_call = plugin.calls.begin_completion();
     let position = |position: usize| call.call.positional_iter().nth(position);
-    let offer = match argument {
+    let context = match argument {
         ArgType::Positional(at) => {
             let typed = position(*at).map_or(Some(String::new()), |typed| text(typed, call.strip));
-            Offer::of_typed(&typed?, kind(*at)?)?
+            CompletionContext::of_argument(&typed?, kind(*at)?)?
         }
         ArgType::Flag(flag) => {
             let manifest = text(position(0)?, false)?.parse().ok()?;
             match flag.as_ref() {
-                "target" => Offer::whole(List::Targets(manifest)),
-                "platform" => Offer::whole(List::Platforms(manifest)),
+                "target" => CompletionContext::complete_name(List::Targets(manifest)),
+                "platform" => CompletionContext::complete_name(List::Platforms(manifest)),
                 _ => return None,
             }
         }
     };
-    let names = names(plugin, engine, &offer.list, gives_way).unwrap_or_default();
+    let names = names(plugin, engine, &context.list, later_call).unwrap_or_default();
     let names = names.into_iter().filter(|name| is_plain(name));
     let suggestions = names.map(|name| DynamicSuggestion {
-        value: format!("{}{name}{}", offer.before, offer.after),
-        append_whitespace: offer.is_whole,
+        value: format!("{}{name}{}", context.prefix, context.suffix),
+        append_whitespace: context.completes_argument,
         ..DynamicSuggestion::default()
     });
     Some(suggestions.collect())
 }
 
-/// Whether a name means nothing but itself on a command line: the shell takes what is offered as if it were typed, and what
-/// an index says of itself can be anything.
+/// Whether a name has no special meaning on a command line.
+///
+/// The shell inserts a suggestion as if it were typed, and the annotations of an index are arbitrary text.
 fn is_plain(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-/:+".contains(&byte);
     name.starts_with(|first: char| first.is_ascii_alphanumeric() || first == '_')
         && name.bytes().all(is_plain)
 }
 
-/// What was typed, where it is a plain text.
+/// Returns the typed text, if the expression is a string or a path.
 fn text(typed: &Expression, has_placeholder: bool) -> Option<String> {
     let (Expr::String(text)
     | Expr::RawString(text)
@@ -131,56 +136,56 @@ fn text(typed: &Expression, has_placeholder: bool) -> Option<String> {
     Some(text)
 }
 
-/// A list, and how its names stand in the command.
+/// The list that completes an argument, and the text around a name of the list.
 #[derive(Debug, PartialEq)]
-struct Offer {
+struct CompletionContext {
     list: List,
-    before: String,
-    after: &'static str,
-    /// Whether nothing is to follow but another argument.
-    is_whole: bool,
+    prefix: String,
+    suffix: &'static str,
+    /// Whether the name completes the argument, so that a space may follow.
+    completes_argument: bool,
 }
 
-impl Offer {
-    fn whole(list: List) -> Self {
+impl CompletionContext {
+    fn complete_name(list: List) -> Self {
         Self {
             list,
-            before: String::new(),
-            after: "",
-            is_whole: true,
+            prefix: String::new(),
+            suffix: "",
+            completes_argument: true,
         }
     }
 
-    /// What continues an argument of which this much is typed: a name, or a quote and a name.
-    fn of_typed(typed: &str, kind: Kind) -> Option<Self> {
+    /// Returns the context of a partially typed argument, which may start with a quote.
+    fn of_argument(typed: &str, kind: ArgumentKind) -> Option<Self> {
         let quote = ["\"", "'", "`"]
             .into_iter()
             .find(|quote| typed.starts_with(quote));
         let Some(quote) = quote else {
             return Self::of_name(typed, kind);
         };
-        let mut offer = Self::of_name(typed.trim_matches(['"', '\'', '`']), kind)?;
-        offer.before.insert_str(0, quote);
-        if offer.is_whole {
-            offer.after = quote;
+        let mut context = Self::of_name(typed.trim_matches(['"', '\'', '`']), kind)?;
+        context.prefix.insert_str(0, quote);
+        if context.completes_argument {
+            context.suffix = quote;
         }
-        Some(offer)
+        Some(context)
     }
 
-    /// What continues a name of which this much is typed.
-    fn of_name(typed: &str, kind: Kind) -> Option<Self> {
-        let is_registry = kind == Kind::Registry;
-        // The tag begins at a colon after which no path goes on; the colon of a scheme or port has one behind it.
+    /// Returns the context of a partially typed name.
+    fn of_name(typed: &str, kind: ArgumentKind) -> Option<Self> {
+        let is_registry = kind == ArgumentKind::Registry;
+        // The colon before a tag is not followed by `/`. The colon of a port or of a scheme is not preceded by a path.
         let tagged = typed.rsplit_once(':');
         let tagged = tagged.filter(|(place, tag)| {
             !tag.contains('/') && (place.contains('/') || place.contains(':'))
         });
         if let Some((place, _)) = tagged {
-            return (kind == Kind::Manifest).then_some(Self {
+            return (kind == ArgumentKind::Manifest).then_some(Self {
                 list: List::Tags(place.parse().ok()?),
-                before: format!("{place}:"),
-                after: "",
-                is_whole: true,
+                prefix: format!("{place}:"),
+                suffix: "",
+                completes_argument: true,
             });
         }
         if ["oci:", "oci-archive:", "docker-archive:"]
@@ -192,22 +197,22 @@ impl Offer {
         match typed.split_once('/') {
             None => Some(Self {
                 list: List::Registries,
-                before: String::new(),
-                after: if is_registry { "" } else { "/" },
-                is_whole: is_registry,
+                prefix: String::new(),
+                suffix: if is_registry { "" } else { "/" },
+                completes_argument: is_registry,
             }),
             Some(_) if is_registry => None,
             Some((registry, _)) => Some(Self {
                 list: List::Repositories(registry.parse().ok()?),
-                before: format!("{registry}/"),
-                after: "",
-                is_whole: kind == Kind::Repository,
+                prefix: format!("{registry}/"),
+                suffix: "",
+                completes_argument: kind == ArgumentKind::Repository,
             }),
         }
     }
 }
 
-/// A list of names.
+/// A list of names for completion.
 #[derive(Debug, Clone, PartialEq)]
 enum List {
     Registries,
@@ -218,12 +223,12 @@ enum List {
 }
 
 impl List {
-    /// What this list is kept under.
+    /// Returns the key of the list in the cache.
     fn key(&self) -> String {
         format!("{self:?}")
     }
 
-    /// The registry that is asked for it, where one is.
+    /// Returns the registry that provides the list, if any.
     fn registry(&self) -> Option<&RegistryName> {
         match self {
             Self::Registries => None,
@@ -234,7 +239,7 @@ impl List {
         }
     }
 
-    /// The names as they come; nothing when anything is amiss.
+    /// Fetches the names. Returns `None` on any error.
     async fn fetch(self, lookup: Lookup, environment: Environment) -> Option<Names> {
         Some(match self {
             Self::Registries => {
@@ -247,22 +252,22 @@ impl List {
                 names.map_ok(|name| name.to_string()).boxed()
             }
             Self::Tags(location) => {
-                let asked = lookup.locate(unwritten(location)).await.ok()?;
-                let place = lookup.place(&asked).await.ok()?;
+                let operand = lookup.locate(without_span(location)).await.ok()?;
+                let place = lookup.place(&operand).await.ok()?;
                 let tags = place.content().tags();
                 tags.map_ok(|tag| tag.to_string()).boxed()
             }
             Self::Targets(location) => {
-                let asked = lookup.locate(unwritten(location)).await.ok()?;
-                let found = lookup.find(&asked).await.ok()?;
-                of_entries(&found, |entry| {
+                let operand = lookup.locate(without_span(location)).await.ok()?;
+                let found = lookup.find(&operand).await.ok()?;
+                entry_names(&found, |entry| {
                     entry.annotation(annotation::TARGET).map(str::to_owned)
                 })
             }
             Self::Platforms(location) => {
-                let asked = lookup.locate(unwritten(location)).await.ok()?;
-                let found = lookup.find(&asked).await.ok()?;
-                of_entries(&found, |entry| {
+                let operand = lookup.locate(without_span(location)).await.ok()?;
+                let found = lookup.find(&operand).await.ok()?;
+                entry_names(&found, |entry| {
                     let platform = entry.platform.as_ref();
                     let platform = platform.filter(|platform| platform::is_known(platform));
                     platform.map(ToString::to_string)
@@ -272,14 +277,14 @@ impl List {
     }
 }
 
-/// Something to be looked up that stands nowhere: whatever goes wrong is not reported.
-fn unwritten(name: LocationText) -> Subject<LocationText> {
+/// Creates an operand without a source position. Completion does not report errors, so it needs none.
+fn without_span(name: LocationText) -> Operand<LocationText> {
     let span = Span::unknown();
-    Subject { name, span }
+    Operand { name, span }
 }
 
-/// What an index says of its entries, each once.
-fn of_entries(found: &Found, name: impl Fn(&Descriptor) -> Option<String>) -> Names {
+/// Returns the sorted distinct names of the entries of an index.
+fn entry_names(found: &Found, name: impl Fn(&Descriptor) -> Option<String>) -> Names {
     let index = found.manifest.as_index();
     let entries = index.map_or(&[][..], |index| &index.manifests).iter();
     let mut names: Vec<_> = entries.filter_map(name).collect();
@@ -288,170 +293,174 @@ fn of_entries(found: &Found, name: impl Fn(&Descriptor) -> Option<String>) -> Na
     stream::iter(names.into_iter().map(Ok)).boxed()
 }
 
-/// Names on their way.
+/// A stream of names.
 type Names = BoxStream<'static, oci_registry::Result<String>>;
 
-/// The lists that were asked for, as far as they have come.
+/// Cache of complete and partially fetched lists.
 #[derive(Default)]
-pub(crate) struct Completions(Mutex<Kept>);
+pub(crate) struct CompletionCache(Mutex<CachedLists>);
 
 #[derive(Default)]
-struct Kept {
-    /// Whose lists these are.
-    surroundings: Option<Surroundings>,
-    lists: HashMap<String, Coming>,
+struct CachedLists {
+    /// Environment that the lists were fetched with. The cache is cleared when it changes.
+    context: Option<ShellContext>,
+    lists: HashMap<String, CachedList>,
 }
 
-/// A list on its way, or one that has come.
+/// A list that is complete or being fetched.
 #[derive(Clone)]
-struct Coming {
+struct CachedList {
     registry: Option<RegistryName>,
-    asked: Instant,
-    /// Until when it is waited for.
-    patience: Instant,
+    requested_at: Instant,
+    /// The shell waits for the list until this instant.
+    wait_until: Instant,
     progress: watch::Receiver<Progress>,
 }
 
-impl Coming {
-    /// Whether nothing more of it will come.
-    fn is_over(&self) -> bool {
-        self.progress.borrow().is_over
+impl CachedList {
+    /// Whether fetching has ended.
+    fn is_finished(&self) -> bool {
+        self.progress.borrow().is_finished
     }
 
-    /// Whether it is still on its way when it should have been here.
+    /// Whether the list is still being fetched after the wait limit.
     fn is_late(&self) -> bool {
-        self.asked.elapsed() >= BUDGET && !self.is_over()
+        self.requested_at.elapsed() >= WAIT_LIMIT && !self.is_finished()
     }
 
-    /// Whether nothing at all came of it, and that not long ago.
-    fn was_given_up(&self) -> bool {
-        self.asked.elapsed() < FRESH && self.progress.borrow().is_given_up
+    /// Whether fetching timed out without any name within the cache lifetime.
+    fn timed_out_recently(&self) -> bool {
+        self.requested_at.elapsed() < CACHE_LIFETIME && self.progress.borrow().has_timed_out
     }
 }
 
 #[derive(Debug, Clone, Default)]
 struct Progress {
     names: Vec<String>,
-    is_over: bool,
-    /// Whether it is over because there was no answer.
-    is_given_up: bool,
+    is_finished: bool,
+    /// Whether fetching ended because the registry did not answer in time.
+    has_timed_out: bool,
 }
 
-impl fmt::Debug for Completions {
+impl fmt::Debug for CompletionCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Completions").finish_non_exhaustive()
+        f.debug_struct("CompletionCache").finish_non_exhaustive()
     }
 }
 
-/// The names of a list, or as many as have come in time; none when anything is amiss.
+/// Returns the names of a list that are available within the wait limit, or `None` on an error.
 fn names(
     plugin: &OciPlugin,
     engine: &EngineInterface,
     list: &List,
-    gives_way: impl Future<Output = ()>,
+    later_call: impl Future<Output = ()>,
 ) -> Option<Vec<String>> {
-    let settings = Settings::of_configuration(engine).ok()?;
-    let surroundings = Surroundings::read(engine, &settings).ok()?;
-    let environment = surroundings.environment();
-    let client = plugin.connections.client(&surroundings);
-    let lookup = Lookup::new(client, surroundings.current_dir());
+    let settings = Settings::from_config(engine).ok()?;
+    let context = ShellContext::read(engine, &settings).ok()?;
+    let environment = context.environment();
+    let client = plugin.clients.client(&context);
+    let lookup = Lookup::new(client, context.current_dir());
     let runtime = plugin.runtime.start().ok()?;
     let _inside = runtime.enter();
-    let coming = plugin.completions.coming(surroundings, list, || {
-        list.clone().fetch(lookup, environment)
-    });
-    let mut progress = coming.progress;
+    let cached = plugin
+        .completions
+        .get(context, list, || list.clone().fetch(lookup, environment));
+    let mut progress = cached.progress;
     runtime.block_on(async {
-        let over = async {
-            // Nobody gives up a list without a word.
-            let _ = progress.wait_for(|progress| progress.is_over).await;
+        let finished = async {
+            // Fails only if the sender was dropped, which also ends the wait.
+            let _ = progress.wait_for(|progress| progress.is_finished).await;
         };
-        // Late is as good as never: what has come by then is taken.
+        // In all cases the names that have arrived so far are returned.
         tokio::select! {
-            () = over => {}
-            () = tokio::time::sleep_until(coming.patience) => {}
-            () = gives_way => {}
+            () = finished => {}
+            () = tokio::time::sleep_until(cached.wait_until) => {}
+            () = later_call => {}
         }
     });
     let names = progress.borrow().names.clone();
     Some(names)
 }
 
-impl Completions {
-    /// A list that is kept, or one that is asked for now.
-    fn coming<F>(
-        &self,
-        surroundings: Surroundings,
-        list: &List,
-        fetch: impl FnOnce() -> F,
-    ) -> Coming
+impl CompletionCache {
+    /// Returns the cached list, or starts to fetch it.
+    fn get<F>(&self, context: ShellContext, list: &List, fetch: impl FnOnce() -> F) -> CachedList
     where
         F: Future<Output = Option<Names>> + Send + 'static,
     {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if kept.surroundings.as_ref() != Some(&surroundings) {
-            *kept = Kept {
-                surroundings: Some(surroundings),
+        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.context.as_ref() != Some(&context) {
+            *cache = CachedLists {
+                context: Some(context),
                 lists: HashMap::new(),
             };
         }
         let key = list.key();
-        let before = kept.lists.get(&key);
-        if let Some(coming) = before.filter(|coming| coming.asked.elapsed() < FRESH) {
-            return coming.clone();
+        let previous = cache.lists.get(&key);
+        if let Some(cached) =
+            previous.filter(|cached| cached.requested_at.elapsed() < CACHE_LIFETIME)
+        {
+            return cached.clone();
         }
-        // Until the new one is there, the old one does.
-        let old = before.map(|coming| coming.progress.borrow().names.clone());
+        // The expired names are used until the list has been fetched again.
+        let expired = previous.map(|cached| cached.progress.borrow().names.clone());
         let registry = list.registry();
-        let others = kept.lists.values();
+        let others = cache.lists.values();
         let others =
             others.filter(|other| registry.is_some() && other.registry.as_ref() == registry);
-        let (is_late, is_silent) = others.fold((false, false), |(late, silent), other| {
-            (late || other.is_late(), silent || other.was_given_up())
+        let (is_late, has_timed_out) = others.fold((false, false), |(late, timed_out), other| {
+            (
+                late || other.is_late(),
+                timed_out || other.timed_out_recently(),
+            )
         });
         let (sender, progress) = watch::channel(Progress {
-            names: old.unwrap_or_default(),
-            is_over: is_silent,
-            is_given_up: false,
+            names: expired.unwrap_or_default(),
+            is_finished: has_timed_out,
+            has_timed_out: false,
         });
-        let asked = Instant::now();
-        let coming = Coming {
+        let requested_at = Instant::now();
+        let cached = CachedList {
             registry: registry.cloned(),
-            asked,
-            patience: if is_late { asked } else { asked + BUDGET },
+            requested_at,
+            wait_until: if is_late {
+                requested_at
+            } else {
+                requested_at + WAIT_LIMIT
+            },
             progress,
         };
-        if !is_silent {
+        if !has_timed_out {
             tokio::spawn(fill(fetch(), sender));
-            kept.lists.insert(key, coming.clone());
+            cache.lists.insert(key, cached.clone());
         }
-        coming
+        cached
     }
 }
 
-/// Passes on what comes of a list, in the end all of it.
+/// Publishes the names of a list while they arrive, and marks the list as finished.
 async fn fill(fetch: impl Future<Output = Option<Names>>, sender: watch::Sender<Progress>) {
     let mut names = Vec::new();
     let work = async {
-        let Some(coming) = fetch.await else { return };
-        let mut coming = coming.take(MOST);
-        while let Some(Ok(name)) = coming.next().await {
+        let Some(stream) = fetch.await else { return };
+        let mut stream = stream.take(MAX_NAMES);
+        while let Some(Ok(name)) = stream.next().await {
             names.push(name);
             sender.send_modify(|progress| {
-                // Whatever is kept from before is more than the beginning of what is new.
+                // Expired names are replaced only when more new names have arrived.
                 if progress.names.len() < names.len() {
                     progress.names.clone_from(&names);
                 }
             });
         }
     };
-    let done = tokio::time::timeout(LIMIT, work).await;
+    let done = tokio::time::timeout(FETCH_TIMEOUT, work).await;
     sender.send_modify(|progress| {
-        progress.is_given_up = done.is_err() && names.is_empty();
+        progress.has_timed_out = done.is_err() && names.is_empty();
         if !names.is_empty() {
             progress.names = names;
         }
-        progress.is_over = true;
+        progress.is_finished = true;
     });
 }
 
@@ -461,45 +470,46 @@ mod tests {
 
     use super::*;
 
-    fn offer(typed: &str, kind: Kind) -> Option<(List, String, bool)> {
-        let offer = Offer::of_typed(typed, kind)?;
-        let shape = format!("{}…{}", offer.before, offer.after);
-        Some((offer.list, shape, offer.is_whole))
+    fn context(typed: &str, kind: ArgumentKind) -> Option<(List, String, bool)> {
+        let context = CompletionContext::of_argument(typed, kind)?;
+        let shape = format!("{}…{}", context.prefix, context.suffix);
+        Some((context.list, shape, context.completes_argument))
     }
 
     #[test]
-    fn a_name_is_completed_part_by_part() {
-        use Kind::{Manifest, Registry, Repository};
-        let registries =
-            |after: &str, is_whole| Some((List::Registries, format!("…{after}"), is_whole));
-        assert_eq!(offer("", Registry), registries("", true));
-        assert_eq!(offer("gh", Manifest), registries("/", false));
-        assert_eq!(offer("localhost:50", Manifest), registries("/", false));
-        assert_eq!(offer("ghcr.io/a", Registry), None);
-        let repositories = |is_whole| {
-            let list = List::Repositories("ghcr.io".parse().unwrap());
-            Some((list, "ghcr.io/…".to_owned(), is_whole))
+    fn completion_context_depends_on_typed_part() {
+        use ArgumentKind::{Manifest, Registry, Repository};
+        let registries = |suffix: &str, completes_argument| {
+            Some((List::Registries, format!("…{suffix}"), completes_argument))
         };
-        assert_eq!(offer("ghcr.io/", Repository), repositories(true));
-        assert_eq!(offer("ghcr.io/acme/w", Manifest), repositories(false));
+        assert_eq!(context("", Registry), registries("", true));
+        assert_eq!(context("gh", Manifest), registries("/", false));
+        assert_eq!(context("localhost:50", Manifest), registries("/", false));
+        assert_eq!(context("ghcr.io/a", Registry), None);
+        let repositories = |completes_argument| {
+            let list = List::Repositories("ghcr.io".parse().unwrap());
+            Some((list, "ghcr.io/…".to_owned(), completes_argument))
+        };
+        assert_eq!(context("ghcr.io/", Repository), repositories(true));
+        assert_eq!(context("ghcr.io/acme/w", Manifest), repositories(false));
         let tags = |place: &str| {
             let list = List::Tags(place.parse().unwrap());
             Some((list, format!("{place}:…"), true))
         };
-        assert_eq!(offer("ghcr.io/acme/w:", Manifest), tags("ghcr.io/acme/w"));
-        assert_eq!(offer("a:1/b:1.2", Manifest), tags("a:1/b"));
-        assert_eq!(offer("oci:dir:", Manifest), tags("oci:dir"));
+        assert_eq!(context("ghcr.io/acme/w:", Manifest), tags("ghcr.io/acme/w"));
+        assert_eq!(context("a:1/b:1.2", Manifest), tags("a:1/b"));
+        assert_eq!(context("oci:dir:", Manifest), tags("oci:dir"));
         for typed in ["ghcr.io/acme/w:1", "ghcr.io/acme/W:"] {
-            assert_eq!(offer(typed, Repository), None, "{typed}");
+            assert_eq!(context(typed, Repository), None, "{typed}");
         }
-        assert_eq!(offer("oci:dir/x", Manifest), None);
-        let quoted = |typed| offer(typed, Manifest).map(|(_, shape, _)| shape);
+        assert_eq!(context("oci:dir/x", Manifest), None);
+        let quoted = |typed| context(typed, Manifest).map(|(_, shape, _)| shape);
         assert_eq!(quoted("'gh").as_deref(), Some("'…/"));
         assert_eq!(quoted("\"a.b/c:").as_deref(), Some("\"a.b/c:…\""));
     }
 
-    /// Names with a pause before each.
-    fn slow(pause: Duration, names: &'static [&'static str]) -> Ready<Option<Names>> {
+    /// Returns a stream that waits before each name.
+    fn slow_names(pause: Duration, names: &'static [&'static str]) -> Ready<Option<Names>> {
         let names = stream::iter(names).then(move |name| async move {
             tokio::time::sleep(pause).await;
             Ok((*name).to_owned())
@@ -508,41 +518,41 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_comes_late_is_there_the_next_time() {
-        let completions = Completions::default();
-        let (list, nobody) = (List::Registries, Surroundings::default);
+    async fn late_list_is_available_at_next_completion() {
+        let completions = CompletionCache::default();
+        let (list, shell) = (List::Registries, ShellContext::default);
         let second = Duration::from_secs(1);
-        let first = completions.coming(nobody(), &list, || slow(second, &["a", "b"]));
-        assert_eq!(first.patience, first.asked + BUDGET);
-        tokio::time::sleep_until(first.patience).await;
+        let first = completions.get(shell(), &list, || slow_names(second, &["a", "b"]));
+        assert_eq!(first.wait_until, first.requested_at + WAIT_LIMIT);
+        tokio::time::sleep_until(first.wait_until).await;
         assert!(first.is_late());
         assert!(first.progress.borrow().names.is_empty());
         tokio::time::sleep(3 * second).await;
-        let again = completions.coming(nobody(), &list, || slow(second, &["not asked for"]));
-        assert_eq!(again.asked, first.asked);
+        let again = completions.get(shell(), &list, || slow_names(second, &["not fetched"]));
+        assert_eq!(again.requested_at, first.requested_at);
         assert_eq!(again.progress.borrow().names, ["a", "b"]);
-        // Later it is asked for again, and the old list does until the new one is there.
-        tokio::time::sleep(FRESH).await;
-        let later = completions.coming(nobody(), &list, || slow(second, &["c", "d", "e"]));
-        assert_ne!(later.asked, first.asked);
+        // An expired list is fetched again. Its old names are returned until the new ones have arrived.
+        tokio::time::sleep(CACHE_LIFETIME).await;
+        let later = completions.get(shell(), &list, || slow_names(second, &["c", "d", "e"]));
+        assert_ne!(later.requested_at, first.requested_at);
         assert_eq!(later.progress.borrow().names, ["a", "b"]);
         tokio::time::sleep(4 * second).await;
         assert_eq!(later.progress.borrow().names, ["c", "d", "e"]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_list_that_never_comes_is_given_up() {
-        let completions = Completions::default();
+    async fn list_without_answer_times_out_empty() {
+        let completions = CompletionCache::default();
         let hour = Duration::from_hours(1);
-        let coming = completions.coming(Surroundings::default(), &List::Registries, || {
-            slow(hour, &["never"])
+        let cached = completions.get(ShellContext::default(), &List::Registries, || {
+            slow_names(hour, &["never"])
         });
-        tokio::time::sleep(LIMIT * 2).await;
-        assert!(coming.is_over() && coming.progress.borrow().names.is_empty());
+        tokio::time::sleep(FETCH_TIMEOUT * 2).await;
+        assert!(cached.is_finished() && cached.progress.borrow().names.is_empty());
     }
 
     #[test]
-    fn what_means_something_to_the_shell_is_not_offered() {
+    fn is_plain_rejects_shell_syntax() {
         for name in [
             "x86_64-unknown-linux-gnu",
             "linux/arm/v7",
@@ -578,34 +588,36 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_registry_that_hangs_is_waited_for_once_and_then_left_alone() {
-        let completions = Completions::default();
+    async fn unresponsive_registry_is_awaited_once() {
+        let completions = CompletionCache::default();
         let hour = Duration::from_hours(1);
-        let ask = |list: &str, pause| {
+        let get = |list: &str, pause| {
             let list = match list.parse() {
                 Ok(registry) => List::Repositories(registry),
                 Err(_) => List::Tags(list.parse().unwrap()),
             };
-            completions.coming(Surroundings::default(), &list, || slow(pause, &["name"]))
+            completions.get(ShellContext::default(), &list, || {
+                slow_names(pause, &["name"])
+            })
         };
-        let first = ask("a.b", hour);
-        // Others of it are, as long as it is not known to be late.
-        let beside = ask("a.b/beside", hour);
-        assert_eq!(beside.patience, beside.asked + BUDGET);
-        tokio::time::sleep(BUDGET).await;
-        let late = ask("a.b/late", hour);
-        assert_eq!(late.patience, late.asked);
-        let elsewhere = ask("c.d/late", hour);
-        assert_eq!(elsewhere.patience, elsewhere.asked + BUDGET);
-        tokio::time::sleep(LIMIT).await;
-        assert!(first.was_given_up());
-        let silent = ask("a.b/more", Duration::ZERO);
-        assert!(silent.is_over());
-        // After a while it may be back.
-        tokio::time::sleep(FRESH).await;
-        let again = ask("a.b/more", Duration::ZERO);
-        assert!(!again.is_over());
-        tokio::time::sleep(BUDGET).await;
+        let first = get("a.b", hour);
+        // Completion waits for other lists of the registry until the first one is late.
+        let beside = get("a.b/beside", hour);
+        assert_eq!(beside.wait_until, beside.requested_at + WAIT_LIMIT);
+        tokio::time::sleep(WAIT_LIMIT).await;
+        let late = get("a.b/late", hour);
+        assert_eq!(late.wait_until, late.requested_at);
+        let elsewhere = get("c.d/late", hour);
+        assert_eq!(elsewhere.wait_until, elsewhere.requested_at + WAIT_LIMIT);
+        tokio::time::sleep(FETCH_TIMEOUT).await;
+        assert!(first.timed_out_recently());
+        let skipped = get("a.b/more", Duration::ZERO);
+        assert!(skipped.is_finished());
+        // The registry is tried again after the cache lifetime.
+        tokio::time::sleep(CACHE_LIFETIME).await;
+        let again = get("a.b/more", Duration::ZERO);
+        assert!(!again.is_finished());
+        tokio::time::sleep(WAIT_LIMIT).await;
         assert_eq!(again.progress.borrow().names, ["name"]);
     }
 }

@@ -1,7 +1,8 @@
-//! The client, kept warm while the shell's surroundings stay as they are.
+//! Cache of the HTTP client, keyed by the environment of the shell.
 //!
-//! A plugin outlives changes of directory and variables, and its own process sees none of them. So they are asked of the
-//! engine at every call, and a client with its connections and tokens is used again only while they are the same.
+//! The plugin process outlives changes of the working directory and of environment variables, and does not observe them.
+//! So every call requests them from the engine. The client with its connections and tokens is reused only while they are
+//! equal to those of the previous call.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,8 +15,8 @@ use oci_registry::{Cache, Client, ClientOptions, Environment};
 
 use crate::settings::Settings;
 
-/// Variables that the shell sets from one command to the next, and that say nothing about registries.
-const FLEETING: [&str; 10] = [
+/// Environment variables that Nushell changes between commands. No registry setting depends on them.
+const IGNORED_VARIABLES: [&str; 10] = [
     "CMD_DURATION_MS",
     "CURRENT_FILE",
     "DIRS_LIST",
@@ -30,39 +31,39 @@ const FLEETING: [&str; 10] = [
 
 /// The client of the last call.
 #[derive(Default)]
-pub(crate) struct Connections(Mutex<Option<(Surroundings, Client)>>);
+pub(crate) struct ClientCache(Mutex<Option<(ShellContext, Client)>>);
 
-impl fmt::Debug for Connections {
+impl fmt::Debug for ClientCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Connections").finish_non_exhaustive()
+        f.debug_struct("ClientCache").finish_non_exhaustive()
     }
 }
 
-impl Connections {
-    /// A client for what the shell is like now.
-    pub(crate) fn client(&self, surroundings: &Surroundings) -> Client {
+impl ClientCache {
+    /// Returns the cached client if the context is unchanged, otherwise a new one.
+    pub(crate) fn client(&self, context: &ShellContext) -> Client {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some((same, client)) if same == surroundings => client.clone(),
+            Some((key, client)) if key == context => client.clone(),
             _ => {
-                let client = Client::new(surroundings.options());
-                *last = Some((surroundings.clone(), client.clone()));
+                let client = Client::new(context.options());
+                *last = Some((context.clone(), client.clone()));
                 client
             }
         }
     }
 }
 
-/// Everything that a client is made from.
+/// Inputs of a client: environment variables, working directory and settings of the shell.
 #[derive(Clone, PartialEq, Default)]
-pub(crate) struct Surroundings {
+pub(crate) struct ShellContext {
     variables: BTreeMap<String, String>,
     current_dir: PathBuf,
     settings: Settings,
 }
 
-impl Surroundings {
-    /// What the shell is like now.
+impl ShellContext {
+    /// Requests the current environment from the engine.
     pub(crate) fn read(
         engine: &EngineInterface,
         settings: &Settings,
@@ -77,17 +78,17 @@ impl Surroundings {
         })
     }
 
-    /// Where relative paths are meant from.
+    /// Returns the working directory of the shell.
     pub(crate) fn current_dir(&self) -> &Path {
         &self.current_dir
     }
 
-    /// What has been read before, by whoever has this home directory.
+    /// Returns the user's cache of registry content, or `None` without a home directory.
     pub(crate) fn cache(&self) -> Option<Cache> {
         Cache::of_user(&self.environment())
     }
 
-    /// The same as the core has it.
+    /// Converts the context to the environment type of `oci-registry`.
     pub(crate) fn environment(&self) -> Environment {
         let home = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
         Environment::new(
@@ -99,7 +100,7 @@ impl Surroundings {
 
     fn options(&self) -> ClientOptions {
         let environment = self.environment();
-        let path = |path: &PathBuf| environment.resolve(at_home(&environment, path));
+        let path = |path: &PathBuf| environment.resolve(expand_home(&environment, path));
         let Settings {
             ca_file, identity, ..
         } = &self.settings;
@@ -116,17 +117,20 @@ impl Surroundings {
     }
 }
 
-/// A path of the configuration as the shell means it: there it stays as it was written, of a flag it does not.
-fn at_home(environment: &Environment, path: &Path) -> PathBuf {
+/// Expands a leading `~`.
+///
+/// Nushell expands `~` in the values of flags, but not in `$env.config`.
+fn expand_home(environment: &Environment, path: &Path) -> PathBuf {
     match (path.strip_prefix("~"), environment.home()) {
         (Ok(inside), Some(home)) => home.join(inside),
         _ => path.to_owned(),
     }
 }
 
-/// A variable as a program would get it; none for what only the shell itself understands.
+/// Converts a variable to the form that an external program receives. Returns `None` for values that have no such form,
+/// such as records.
 fn variable(name: String, value: &Value) -> Option<(String, String)> {
-    if FLEETING.contains(&name.as_str()) {
+    if IGNORED_VARIABLES.contains(&name.as_str()) {
         return None;
     }
     let text = match value {
@@ -136,7 +140,7 @@ fn variable(name: String, value: &Value) -> Option<(String, String)> {
         }
         other => other.coerce_str().ok()?.into_owned(),
     };
-    // The shell does not mind how it is written, and Windows writes it otherwise.
+    // Nushell ignores the case of this name, and Windows spells it `Path`.
     let is_path = name.eq_ignore_ascii_case("PATH");
     Some((if is_path { "PATH".into() } else { name }, text))
 }
@@ -148,17 +152,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tilde_is_the_home_directory() {
+    fn expand_home_replaces_leading_tilde_only() {
         let home = Some(PathBuf::from("/home/carol"));
         let environment = Environment::new(BTreeMap::new(), home, PathBuf::from("/work"));
-        let path = |path: &str| at_home(&environment, Path::new(path));
+        let path = |path: &str| expand_home(&environment, Path::new(path));
         assert_eq!(path("~/certs/a.pem"), Path::new("/home/carol/certs/a.pem"));
         assert_eq!(path("certs/~/a.pem"), Path::new("certs/~/a.pem"));
         assert_eq!(path("~carol/a.pem"), Path::new("~carol/a.pem"));
     }
 
     #[test]
-    fn variables_are_what_a_program_would_get() {
+    fn variable_has_the_form_for_external_programs() {
         let span = Span::test_data();
         let text = |value: &str| Value::string(value, span);
         let read = |name: &str, value: Value| variable(name.to_owned(), &value);

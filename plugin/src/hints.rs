@@ -1,13 +1,13 @@
-//! Words for the hints of the libraries: flags, commands and settings of the plugin.
+//! Texts for the hints of library errors, in terms of the plugin's flags, commands and settings.
 
 use oci_registry::{Error, Hint};
 
-/// Returns the advice for an error, one sentence each.
+/// Returns the hints of an error, one sentence each.
 pub(crate) fn of(error: &Error) -> Vec<String> {
-    error.hints().iter().filter_map(words).collect()
+    error.hints().iter().filter_map(text_of).collect()
 }
 
-fn words(hint: &Hint) -> Option<String> {
+fn text_of(hint: &Hint) -> Option<String> {
     let text = match hint {
         Hint::Advice(advice) => advice,
         Hint::NoCredential { registry, searched } => {
@@ -41,7 +41,7 @@ fn words(hint: &Hint) -> Option<String> {
         }
         Hint::UseTls => "the server requires TLS on this port: pass `--plain-http=false`",
         Hint::KeepArchives => "pass `--titles` to download the archives without unpacking them",
-        // Errors of publishing, which this plugin does not do.
+        // Hints of `cargo oci push`. The plugin does not publish packages.
         Hint::OverwriteVersion
         | Hint::OverwriteTag
         | Hint::SkipIndex

@@ -1,7 +1,7 @@
-//! What a command is asked about: names from its arguments, or from the pipeline.
+//! Operands of a command, read from its arguments or from the pipeline.
 //!
-//! Owns reading them: a text, a list of texts, or the rows of another command by their `reference` column; and finding
-//! the very part of the source code that does not parse. A list is read as it comes.
+//! An operand is a string, or a row of another command that has a `reference` column. A list is read as a stream. Parse
+//! errors are labelled at the invalid part of the source code.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -12,33 +12,33 @@ use nu_plugin::EngineInterface;
 use nu_protocol::{LabeledError, PipelineData, Span, Value};
 use tokio::sync::mpsc;
 
-use crate::report::{self, Report};
+use crate::report::{self, ToLabeledError};
 
-/// The column that names what a row is about.
+/// Column that is read from the rows of other commands.
 pub(crate) const REFERENCE: &str = "reference";
 
-/// How many names are read from the pipeline before one is wanted.
-const AHEAD: usize = 16;
+/// Maximum number of operands that are read from the pipeline in advance.
+const READ_AHEAD: usize = 16;
 
-/// One thing that was asked about.
+/// One operand of a command.
 #[derive(Debug, Clone)]
-pub(crate) struct Subject<T> {
-    /// Its name.
+pub(crate) struct Operand<T> {
+    /// The parsed name.
     pub(crate) name: T,
-    /// Where it was written.
+    /// Position in the source code, for labels.
     pub(crate) span: Span,
 }
 
-/// What a call asks about.
-pub(crate) enum Asked<T> {
-    /// One thing.
-    One(Subject<T>),
-    /// A list, of whatever length.
-    Several(BoxStream<'static, Result<Subject<T>, LabeledError>>),
+/// All operands of a call.
+pub(crate) enum Operands<T> {
+    /// A single operand. The command returns a single value.
+    One(Operand<T>),
+    /// A list of any length. The command returns a list.
+    List(BoxStream<'static, Result<Operand<T>, LabeledError>>),
 }
 
-impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Asked<T> {
-    /// Reads these arguments of a call, else its input.
+impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Operands<T> {
+    /// Reads the operands from these arguments, or from the pipeline if there are none.
     pub(crate) fn read(
         engine: &EngineInterface,
         head: Span,
@@ -51,21 +51,21 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Asked<T> {
         };
         if let PipelineData::ListStream(..) | PipelineData::Value(Value::List { .. }, _) = input {
             return Err(report::invalid(
-                "failed to tell what is asked about: there are arguments, and a list in the pipeline",
-                "this is asked about",
+                "failed to read the input: both arguments and a pipeline list were given",
+                "first argument",
                 first.span(),
             )
-            .with_label("and so is this", input.span().unwrap_or(head))
-            .with_help("leave one of the two out"));
+            .with_label("pipeline list", input.span().unwrap_or(head))
+            .with_help("leave out the arguments or the list"));
         }
-        // What is no list is left aside: a closure's first command gets the closure's input, wanted or not.
-        let first = subject(engine, first)?;
+        // Other input is ignored: the first command of a closure always receives the closure's input.
+        let first = operand(engine, first)?;
         if arguments.len() == 0 {
             return Ok(Self::One(first));
         }
-        let rest = arguments.map(|argument| subject(engine, argument));
-        let several: Result<Vec<_>, _> = std::iter::once(Ok(first)).chain(rest).collect();
-        Ok(Self::several(several?))
+        let rest = arguments.map(|argument| operand(engine, argument));
+        let operands: Result<Vec<_>, _> = std::iter::once(Ok(first)).chain(rest).collect();
+        Ok(Self::list(operands?))
     }
 
     fn from_pipeline(
@@ -74,79 +74,79 @@ impl<T: FromStr<Err = oci_registry::Error> + Send + 'static> Asked<T> {
         input: PipelineData,
     ) -> Result<Self, LabeledError> {
         if let PipelineData::ListStream(list, _) = input {
-            let (sender, receiver) = mpsc::channel(AHEAD);
+            let (sender, receiver) = mpsc::channel(READ_AHEAD);
             let engine = engine.clone();
-            // Of its own, because it stands still for as long as the command before us does.
+            // A separate thread, because the iterator blocks while the previous command produces no value.
             let reader = std::thread::Builder::new().name("oci input".into());
             let reading = reader.spawn(move || {
                 for value in list {
-                    if sender.blocking_send(subject(&engine, &value)).is_err() {
+                    if sender.blocking_send(operand(&engine, &value)).is_err() {
                         break;
                     }
                 }
             });
             reading.map_err(|error| {
-                LabeledError::new("failed to start reading the pipeline")
+                LabeledError::new("failed to start the thread that reads the pipeline")
                     .with_code("oci::io")
                     .with_inner(LabeledError::new(error.to_string()))
             })?;
-            let subjects = stream::unfold(receiver, |mut receiver| async {
-                let subject = receiver.recv().await?;
-                Some((subject, receiver))
+            let operands = stream::unfold(receiver, |mut receiver| async {
+                let operand = receiver.recv().await?;
+                Some((operand, receiver))
             });
-            return Ok(Self::Several(subjects.boxed()));
+            return Ok(Self::List(operands.boxed()));
         }
-        // A program ends what it prints with an end of line.
-        let is_printed = matches!(input, PipelineData::ByteStream(..));
+        // The output of an external program ends with a line feed, which is not part of the name.
+        let is_program_output = matches!(input, PipelineData::ByteStream(..));
         match input.into_value(head)? {
-            value @ Value::String { .. } if is_printed => {
+            value @ Value::String { .. } if is_program_output => {
                 let text = value.as_str()?.trim_end_matches(['\r', '\n']);
-                Ok(Self::One(subject(
+                Ok(Self::One(operand(
                     engine,
                     &Value::string(text, value.span()),
                 )?))
             }
             Value::Nothing { .. } => Err(report::invalid(
-                "failed to tell what is asked about",
-                "an argument is missing",
+                "failed to read the input: missing argument",
+                "expected an argument",
                 head,
             )
-            .with_help("give it as an argument, or through the pipeline")),
-            // All of a list is at hand: it is right as a whole, or nothing is done.
+            .with_help("pass an argument, or pipe in a string, a list or a table")),
+            // The list is complete, so an invalid value fails the command before any value is processed.
             Value::List { vals, .. } => {
-                let several: Result<Vec<_>, _> =
-                    vals.iter().map(|value| subject(engine, value)).collect();
-                Ok(Self::several(several?))
+                let operands: Result<Vec<_>, _> =
+                    vals.iter().map(|value| operand(engine, value)).collect();
+                Ok(Self::list(operands?))
             }
-            value => Ok(Self::One(subject(engine, &value)?)),
+            value => Ok(Self::One(operand(engine, &value)?)),
         }
     }
 
-    fn several(subjects: Vec<Subject<T>>) -> Self {
-        Self::Several(stream::iter(subjects).map(Ok).boxed())
+    fn list(operands: Vec<Operand<T>>) -> Self {
+        Self::List(stream::iter(operands).map(Ok).boxed())
     }
 }
 
-impl<T: Send + 'static> Asked<T> {
-    /// Whether a list was given, even a list of one.
+impl<T: Send + 'static> Operands<T> {
+    /// Whether the input is a list, even a list of one operand.
     pub(crate) fn is_list(&self) -> bool {
-        matches!(self, Self::Several(_))
+        matches!(self, Self::List(_))
     }
 
-    /// All of it, in order.
-    pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Subject<T>, LabeledError>> {
+    /// Returns the operands in order.
+    pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Operand<T>, LabeledError>> {
         match self {
-            Self::One(subject) => stream::iter([Ok(subject)]).boxed(),
-            Self::Several(subjects) => subjects,
+            Self::One(operand) => stream::iter([Ok(operand)]).boxed(),
+            Self::List(operands) => operands,
         }
     }
 }
 
-/// Reads one argument, or one row of the pipeline.
-pub(crate) fn subject<T: FromStr<Err = oci_registry::Error>>(
+/// Parses one argument, or one value of the pipeline.
+pub(crate) fn operand<T: FromStr<Err = oci_registry::Error>>(
     engine: &EngineInterface,
     value: &Value,
-) -> Result<Subject<T>, LabeledError> {
+) -> Result<Operand<T>, LabeledError> {
     let value = match value {
         Value::Record { val, .. } => val.get(REFERENCE).unwrap_or(value),
         other => other,
@@ -156,11 +156,13 @@ pub(crate) fn subject<T: FromStr<Err = oci_registry::Error>>(
         Value::String { val, .. } => val.as_str(),
         Value::Error { error, .. } => return Err((**error).clone().into()),
         other => {
-            let found = format!("this is {}", other.get_type().get_non_specified_string());
-            return Err(
-                report::invalid("failed to read what is asked about", &found, span)
-                    .with_help("give a text, a list of texts, or rows with a `reference` column"),
-            );
+            let found = format!("found {}", other.get_type().get_non_specified_string());
+            return Err(report::invalid(
+                "failed to read the input: unsupported type",
+                &found,
+                span,
+            )
+            .with_help("pass a string, a list of strings, or rows with a `reference` column"));
         }
     };
     let parsed = text.parse().map_err(|error: oci_registry::Error| {
@@ -170,11 +172,12 @@ pub(crate) fn subject<T: FromStr<Err = oci_registry::Error>>(
             None => error.at(span),
         }
     });
-    parsed.map(|name| Subject { name, span })
+    parsed.map(|name| Operand { name, span })
 }
 
-/// The span of a part of a name in the source code, when the name stands there as it is. `find` finds the part in the name
-/// as it is written, or refuses a text that is another name.
+/// Returns the span of a part of a name, if the source code at `written_at` contains the name literally.
+///
+/// `find` locates the part in the written text, and returns `None` if the text is another name.
 pub(crate) fn part_of(
     engine: &EngineInterface,
     written_at: Span,
@@ -188,14 +191,14 @@ pub(crate) fn part_of(
     Some(Span::new(start + part.start, start + part.end))
 }
 
-/// Where a part of a text stands in the source code, when the text stands there as it is.
+/// Returns the span of a part of a text, if the source code at `span` contains the text literally.
 fn span_of(engine: &EngineInterface, span: Span, text: &str, part: Range<usize>) -> Option<Span> {
     let written = engine.get_span_contents(span).ok()?;
     let start = span.start + offset_in(&written, text)?;
     Some(Span::new(start + part.start, start + part.end))
 }
 
-/// Where the text begins in what was written: bare, or in quotes that change nothing.
+/// Returns the offset of the text in the source code: 0 for a bare word, 1 inside quotes, `None` if it is not literal.
 fn offset_in(written: &[u8], text: &str) -> Option<usize> {
     if written == text.as_bytes() {
         return Some(0);
@@ -210,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_is_found_where_it_is_written_as_it_is() {
+    fn literal_text_is_found_in_source_code() {
         assert_eq!(offset_in(b"a.b/c", "a.b/c"), Some(0));
         assert_eq!(offset_in(b"'a.b/c'", "a.b/c"), Some(1));
         assert_eq!(offset_in(b"\"a.b/c\"", "a.b/c"), Some(1));

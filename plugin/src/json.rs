@@ -1,14 +1,14 @@
-//! JSON documents as values of Nushell.
+//! Conversion of JSON documents to Nushell values.
 //!
-//! Owns the reading of a document that was verified as bytes and means whatever its author meant: keys stay in their
-//! order and under their own names, texts stay texts.
+//! The document is converted without interpretation: keys keep their order and names, and strings stay strings even if
+//! they contain a date or a size. The caller has verified the digest of the bytes.
 
 use std::fmt;
 
 use nu_protocol::{Record, Span, Value};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-/// Reads a whole document.
+/// Parses a JSON document. Fails if anything but whitespace follows it.
 pub(crate) fn read(bytes: &[u8], span: Span) -> serde_json::Result<Value> {
     let mut document = serde_json::Deserializer::from_slice(bytes);
     let value = Node(span).deserialize(&mut document)?;
@@ -16,7 +16,7 @@ pub(crate) fn read(bytes: &[u8], span: Span) -> serde_json::Result<Value> {
     Ok(value)
 }
 
-/// Any part of a document.
+/// Deserializer of any JSON value.
 #[derive(Clone, Copy)]
 struct Node(Span);
 
@@ -49,7 +49,7 @@ impl<'de> Visitor<'de> for Node {
 
     #[expect(
         clippy::cast_precision_loss,
-        reason = "the shell has no larger integers, and reads JSON of its own no better"
+        reason = "Nushell has no larger integers; its `from json` loses the same precision"
     )]
     fn visit_u64<E: Error>(self, value: u64) -> Result<Value, E> {
         Ok(match i64::try_from(value) {
@@ -77,14 +77,14 @@ impl<'de> Visitor<'de> for Node {
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let mut record = Record::new();
         while let Some(Key(key)) = fields.next_key()? {
-            // Of a key that stands there twice the last one counts, as for everybody else.
+            // The last value of a duplicate key is used, as in other JSON parsers.
             record.insert(key, fields.next_value_seed(self)?);
         }
         Ok(Value::record(record, self.0))
     }
 }
 
-/// The name of a field.
+/// A key of a JSON object.
 struct Key(String);
 
 impl<'de> Deserialize<'de> for Key {
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_keeps_its_order_and_its_types() {
+    fn json_document_keeps_key_order_and_types() {
         let value = read_text(
             r#"{"b":[1,-2,2.5,true,null],"a":{"x":"2026-01-02"},"b2":18446744073709551615}"#,
         );
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_stands_twice_is_one_column() {
+    fn json_duplicate_key_uses_last_value() {
         let value = read_text(r#"{"a":1,"b":2,"a":3}"#).unwrap();
         assert_eq!(value.as_record().unwrap().len(), 2);
         assert_eq!(value.as_record().unwrap()["a"], Value::test_int(3));

@@ -1,23 +1,24 @@
 //! `nu_plugin_oci`: OCI registries as Nushell tables.
 //!
-//! A front end over `oci-registry` and `oci-package`, and nothing more: what it knows itself is Nushell. A library, so
-//! that tests can serve the plugin within their own process; the program is one.
+//! The plugin is a front end to `oci-registry` and `oci-package`; only the integration with Nushell is implemented here.
+//! It is a library so that tests can serve the plugin in their own process. The program `nu_plugin_oci` calls [`serve`].
 //!
-//! | room | owns |
+//! | module | contents |
 //! | --- | --- |
 //! | `command` | one file per command: its signature, its examples, its rows |
-//! | `input` | what a command is asked about, from arguments or the pipeline |
-//! | `session` | a call of a command: what it begins with and ends in |
-//! | `settings` | flags, and their defaults in `$env.config.plugins.oci` |
-//! | `connection` | the client, kept warm while the shell's surroundings stay as they are |
-//! | `place` | a repository, a layout directory or an archive, opened |
-//! | `lookup` | which manifest a command means |
-//! | `missing` | what was not found: the part to blame, and what to do next |
-//! | `runtime` | waiting and streaming, both ended by Ctrl-C |
-//! | `completion` | names for the Tab key: registries, repositories, tags |
-//! | `value`, `json` | values of the core, and documents of anybody, as values of Nushell |
-//! | `report` | errors of the core as errors of Nushell |
-//! | `serve` | the line to the shell |
+//! | `input` | operands of a command, from its arguments or the pipeline |
+//! | `session` | state of one command call |
+//! | `settings` | connection flags, and their defaults in `$env.config.plugins.oci` |
+//! | `connection` | the HTTP client, reused while the shell's environment does not change |
+//! | `place` | an opened repository, layout directory or archive |
+//! | `lookup` | resolution of an operand to a manifest |
+//! | `missing` | errors for content that was not found |
+//! | `runtime` | waiting and streaming, both cancelled by Ctrl-C |
+//! | `completion` | completion of registries, repositories, tags, targets and platforms |
+//! | `value`, `json` | conversion of library types and JSON documents to Nushell values |
+//! | `report` | conversion of library errors to Nushell errors |
+//! | `hints` | texts of the hints that library errors carry |
+//! | `serve` | communication with the shell |
 
 mod command;
 mod completion;
@@ -39,19 +40,21 @@ use std::sync::Arc;
 
 use nu_plugin::{Plugin, PluginCommand};
 
-use completion::Completions;
-use connection::Connections;
+use completion::CompletionCache;
+use connection::ClientCache;
 use runtime::Runtime;
 use serve::Calls;
 
 pub use serve::serve;
 
-/// The plugin. Making one costs nothing: threads and connections come with the first command that needs them.
+/// The Nushell plugin.
+///
+/// Threads and connections are started by the first command that needs them.
 #[derive(Debug, Default)]
 pub struct OciPlugin {
     runtime: Runtime,
-    connections: Connections,
-    completions: Completions,
+    clients: ClientCache,
+    completions: CompletionCache,
     calls: Arc<Calls>,
 }
 

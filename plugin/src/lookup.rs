@@ -11,10 +11,10 @@ use nu_protocol::{LabeledError, Signature, Span, Spanned, SyntaxShape};
 use oci_package::{Listing, Machine, Wanted, platform, tag};
 use oci_registry::{Client, Error, ErrorKind, Identifier, Location, LocationText, Manifest, Tag};
 
-use crate::input::Subject;
+use crate::input::Operand;
 use crate::missing::{self, Part};
 use crate::place::Place;
-use crate::report::{self, Report};
+use crate::report::{self, ToLabeledError};
 
 /// The target triple that this program was built for.
 const BUILT_FOR: &str = env!("BUILT_FOR");
@@ -46,8 +46,8 @@ pub(crate) struct Found {
 
 impl Found {
     /// Tag and index that led to the manifest of what was asked about.
-    pub(crate) fn listing<'a>(&'a self, asked: &'a Subject<Location>) -> Listing<'a> {
-        Listing::new(&asked.name, &self.identifier).within(self.index.as_ref())
+    pub(crate) fn listing<'a>(&'a self, operand: &'a Operand<Location>) -> Listing<'a> {
+        Listing::new(&operand.name, &self.identifier).within(self.index.as_ref())
     }
 }
 
@@ -104,7 +104,7 @@ impl Lookup {
         self
     }
 
-    /// The client that is asked.
+    /// The client that is operand.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }
@@ -122,20 +122,20 @@ impl Lookup {
     /// Separates the path and the name of a location that is read.
     pub(crate) async fn locate(
         &self,
-        asked: Subject<LocationText>,
-    ) -> Result<Subject<Location>, LabeledError> {
-        let span = asked.span;
-        let name = asked.name.locate(&self.base).await;
+        operand: Operand<LocationText>,
+    ) -> Result<Operand<Location>, LabeledError> {
+        let span = operand.span;
+        let name = operand.name.locate(&self.base).await;
         let name = name.map_err(|error| error.at(span))?;
-        Ok(Subject { name, span })
+        Ok(Operand { name, span })
     }
 
     /// Opens the place of what was asked about.
-    pub(crate) async fn place(&self, asked: &Subject<Location>) -> Result<Place, LabeledError> {
-        let place = Place::open(&self.client, &asked.name, &self.base);
+    pub(crate) async fn place(&self, operand: &Operand<Location>) -> Result<Place, LabeledError> {
+        let place = Place::open(&self.client, &operand.name, &self.base);
         place
             .await
-            .map_err(|error| self.missing(&error, Part::Place, asked))
+            .map_err(|error| self.missing(&error, Part::Place, operand))
     }
 
     /// A failure to get at this part of what was asked about.
@@ -143,17 +143,17 @@ impl Lookup {
         &self,
         error: &Error,
         part: Part,
-        asked: &Subject<Location>,
+        operand: &Operand<Location>,
     ) -> LabeledError {
-        missing::report(error, part, asked, self.engine.as_ref())
+        missing::report(error, part, operand, self.engine.as_ref())
     }
 
     /// Finds the manifest that was asked about.
-    pub(crate) async fn find(&self, asked: &Subject<Location>) -> Result<Found, LabeledError> {
-        let place = self.place(asked).await?;
-        let identifier = match asked.name.identifier() {
+    pub(crate) async fn find(&self, operand: &Operand<Location>) -> Result<Found, LabeledError> {
+        let place = self.place(operand).await?;
+        let identifier = match operand.name.identifier() {
             Some(identifier) => identifier,
-            None => self.highest_release(&place, asked).await?,
+            None => self.highest_release(&place, operand).await?,
         };
         let source = &**place.content();
         let (manifest, index) = if let Some(wanted) = &self.wanted {
@@ -161,11 +161,11 @@ impl Lookup {
             found.map_err(|error| match self.wanted_at {
                 // The index is there, and this is not in it.
                 Some(wanted) if is_without_cause(&error) => error.labelled("is not in it", wanted),
-                _ => self.missing(&error, Part::Manifest, asked),
+                _ => self.missing(&error, Part::Manifest, operand),
             })?
         } else {
             let found = source.manifest(&identifier).await;
-            let found = found.map_err(|error| self.missing(&error, Part::Manifest, asked))?;
+            let found = found.map_err(|error| self.missing(&error, Part::Manifest, operand))?;
             (found, None)
         };
         Ok(Found {
@@ -179,16 +179,16 @@ impl Lookup {
     async fn highest_release(
         &self,
         place: &Place,
-        asked: &Subject<Location>,
+        operand: &Operand<Location>,
     ) -> Result<Identifier, LabeledError> {
         let tags: Result<Vec<Tag>, _> = place.content().tags().try_collect().await;
-        let tags = tags.map_err(|error| self.missing(&error, Part::Place, asked))?;
+        let tags = tags.map_err(|error| self.missing(&error, Part::Place, operand))?;
         match tag::highest(&tags) {
             Some((tag, _)) => Ok(tag.clone().into()),
             None => Err(report::not_found(
                 format!("failed to find a release in `{}`", place.name()),
                 "has no version among its tags",
-                asked.span,
+                operand.span,
             )
             .with_help("add a tag or a digest; `oci tags` lists the tags")),
         }

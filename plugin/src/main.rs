@@ -1,4 +1,4 @@
-//! Serves the plugin; everything else is the library's.
+//! Entry point of the plugin. The implementation is in the library.
 
 fn main() -> std::process::ExitCode {
     nu_plugin_oci::serve()

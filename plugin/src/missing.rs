@@ -10,8 +10,8 @@ use nu_protocol::LabeledError;
 use oci_registry::{Error, ErrorKind, Location, Reference};
 
 use crate::hints;
-use crate::input::{self, Subject};
-use crate::report::Report;
+use crate::input::{self, Operand};
+use crate::report::ToLabeledError;
 
 /// A part of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,17 +30,17 @@ pub(crate) enum Part {
 pub(crate) fn report(
     error: &Error,
     part: Part,
-    asked: &Subject<Location>,
+    operand: &Operand<Location>,
     engine: Option<&EngineInterface>,
 ) -> LabeledError {
     if error.kind() != ErrorKind::NotFound {
-        return error.at(asked.span);
+        return error.at(operand.span);
     }
-    let find = |text: &str| range(part, &asked.name, text);
-    let at = engine.and_then(|engine| input::part_of(engine, asked.span, find));
-    let report = error.at(at.unwrap_or(asked.span));
+    let find = |text: &str| range(part, &operand.name, text);
+    let at = engine.and_then(|engine| input::part_of(engine, operand.span, find));
+    let report = error.at(at.unwrap_or(operand.span));
     let mut help = hints::of(error);
-    help.extend(advice(part, &asked.name));
+    help.extend(advice(part, &operand.name));
     if help.is_empty() {
         report
     } else {

@@ -1,7 +1,7 @@
-//! Errors of the core as errors of Nushell.
+//! Conversion of library errors to Nushell errors, and warnings beside a table.
 //!
-//! Owns how an error looks in the shell: its message, a label at the argument that caused it, a code that scripts can
-//! branch on, advice, and each cause by itself; and warnings beside a table. Does not own any wording of the core's errors.
+//! A Nushell error has the message of the library error, a label at the argument that caused it, a code for scripts,
+//! the hints as help, and the chain of causes as inner errors.
 
 use std::collections::HashSet;
 use std::error::Error;
@@ -12,45 +12,45 @@ use oci_registry::{ErrorKind, Observer, Step};
 
 use crate::hints;
 
-/// Conversion of an error of the libraries into one of the shell.
-pub(crate) trait Report {
-    /// Returns the error with the label for its kind at `span`.
+/// Conversion of a library error to a Nushell error.
+pub(crate) trait ToLabeledError {
+    /// Converts the error, with the default label of its kind at `span`.
     fn at(&self, span: Span) -> LabeledError;
 
-    /// Returns the error with another label at `span`.
+    /// Converts the error, with the given label at `span`.
     fn labelled(&self, label: &str, span: Span) -> LabeledError;
 }
 
-impl Report for oci_registry::Error {
+impl ToLabeledError for oci_registry::Error {
     fn at(&self, span: Span) -> LabeledError {
         self.labelled(label(self.kind()), span)
     }
 
     fn labelled(&self, label: &str, span: Span) -> LabeledError {
-        let mut report = new(self.kind(), shown(&self.to_string()), label, span);
+        let mut report = new(self.kind(), escaped(&self.to_string()), label, span);
         let hints = hints::of(self);
         if !hints.is_empty() {
             report = report.with_help(hints.join("\n"));
         }
         let causes = std::iter::successors(self.source(), |cause| (*cause).source());
         for cause in causes {
-            report = report.with_inner(LabeledError::new(shown(&cause.to_string())));
+            report = report.with_inner(LabeledError::new(escaped(&cause.to_string())));
         }
         report
     }
 }
 
-/// An error of what was asked, which no library was asked to do.
+/// Creates an error for invalid input that the plugin itself detected.
 pub(crate) fn invalid(message: impl Into<String>, label: &str, span: Span) -> LabeledError {
     new(ErrorKind::InvalidInput, message, label, span)
 }
 
-/// An error of what was looked for in vain, by this program itself.
+/// Creates an error for missing content that the plugin itself detected.
 pub(crate) fn not_found(message: impl Into<String>, label: &str, span: Span) -> LabeledError {
     new(ErrorKind::NotFound, message, label, span)
 }
 
-/// An error of this program itself.
+/// Creates an error that the plugin itself detected.
 pub(crate) fn new(
     kind: ErrorKind,
     message: impl Into<String>,
@@ -62,13 +62,15 @@ pub(crate) fn new(
         .with_label(label, span)
 }
 
-/// Prints why cells of a single row are empty, beside the table: an error in a cell would end whatever reads it.
-pub(crate) fn warn_of_row(name: &str, error: &oci_registry::Error) {
+/// Prints a warning that explains the empty cells of one row.
+///
+/// An error value in a cell would abort the pipeline that reads it.
+pub(crate) fn warn_incomplete_row(name: &str, error: &oci_registry::Error) {
     let why = error.in_one_line();
-    warn(&format!("`{name}` could not be looked at: {why}"));
+    warn(&format!("no details of `{name}`: {why}"));
 }
 
-/// An observer that prints one warning for each place that lists names which cannot be used.
+/// Creates an observer that prints one warning per repository or registry that lists invalid names.
 pub(crate) fn list_observer() -> Observer {
     let warned = Mutex::new(HashSet::new());
     Observer::new(move |step| {
@@ -83,30 +85,30 @@ pub(crate) fn list_observer() -> Observer {
 
 #[expect(
     clippy::print_stderr,
-    reason = "the shell has no other way for a plugin to say something beside its answer"
+    reason = "stderr is the only channel for warnings of a plugin"
 )]
 fn warn(message: &str) {
-    eprintln!("Warning: {}", shown(message));
+    eprintln!("Warning: {}", escaped(message));
 }
 
-/// What stands under the argument.
+/// Returns the default label of an error kind.
 fn label(kind: ErrorKind) -> &'static str {
     match kind {
-        ErrorKind::InvalidInput => "this cannot be right",
-        ErrorKind::Unauthenticated => "needs a login",
-        ErrorKind::Denied => "access to this is denied",
-        ErrorKind::NotFound => "this was not found",
-        ErrorKind::Conflict => "holds something else already",
-        ErrorKind::Network => "this could not be reached",
-        ErrorKind::RateLimited => "asked too often",
-        ErrorKind::Mismatch => "sent something else than was asked for",
-        ErrorKind::Unsupported => "does not offer this",
-        ErrorKind::Protocol | ErrorKind::Io => "asked for here",
+        ErrorKind::InvalidInput => "invalid value",
+        ErrorKind::Unauthenticated => "authentication failed",
+        ErrorKind::Denied => "access denied",
+        ErrorKind::NotFound => "not found",
+        ErrorKind::Conflict => "exists with different content",
+        ErrorKind::Network => "not reachable",
+        ErrorKind::RateLimited => "rate limit exceeded",
+        ErrorKind::Mismatch => "digest or size mismatch",
+        ErrorKind::Unsupported => "not supported",
+        ErrorKind::Protocol | ErrorKind::Io => "requested here",
     }
 }
 
-/// A text that may be a stranger's, as a terminal may show it.
-fn shown(text: &str) -> String {
+/// Escapes control characters of a text that may come from a registry.
+fn escaped(text: &str) -> String {
     oci_registry::escape(text, 4000)
 }
 
@@ -117,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_error_says_what_where_and_what_to_do() {
+    fn parse_error_has_code_message_help_and_label() {
         let error = "ghcr.io/acme/Widgets".parse::<oci_registry::Reference>();
         let report = error.unwrap_err().at(Span::new(3, 9));
         assert_eq!(report.code.as_deref(), Some("oci::invalid_input"));
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn each_cause_is_named_once() {
+    fn error_with_cause_has_one_inner_error() {
         let error = oci_package::ReleaseTag::parse("a b").unwrap_err();
         let report = error.at(Span::test_data());
         let causes: Vec<_> = report.inner.iter().map(ShellError::to_string).collect();

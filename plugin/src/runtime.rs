@@ -1,9 +1,8 @@
-//! Waiting for the network without holding up the shell.
+//! Asynchronous work for synchronous commands.
 //!
-//! Owns the threads that asynchronous work runs on, and the two ways for a command to use them: [`Runtime::wait`] for one
-//! value, [`Runtime::rows`] for a table whose rows are passed on as they come; and, made of them, what a command does with
-//! all that it was asked about. Both end at Ctrl-C: the engine waits for a plugin without looking, so that the plugin
-//! itself has to stop.
+//! [`Runtime::wait`] waits for one value, and [`Runtime::rows`] streams a table. [`Runtime::map_values`] and
+//! [`Runtime::map_tables`] apply them to all operands of a command. All of them stop at Ctrl-C: the engine does not cancel
+//! a plugin call, so the plugin itself handles the interrupt.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -21,22 +20,24 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::input::{Asked, Subject};
+use crate::input::{Operand, Operands};
 use crate::serve;
 
-/// Rows on their way, of any table.
+/// A stream of table rows.
 pub(crate) type Rows = BoxStream<'static, Result<Value, LabeledError>>;
 
-/// How many rows are handed over together when they are there, to this thread and from it to the shell: each time somebody
-/// has to wake. Twice as many more are made before one is taken, and the engine takes up to a hundred by itself.
-const TOGETHER: usize = 32;
+/// Maximum number of available rows that are passed on as one batch.
+///
+/// Batches reduce the number of thread wake-ups. Up to two more batches are produced before the shell reads a row, and
+/// the engine itself buffers up to 100 rows.
+const BATCH_ROWS: usize = 32;
 
-/// The threads of asynchronous work, started when first needed.
+/// The worker threads, started on first use.
 #[derive(Debug, Default)]
 pub(crate) struct Runtime(OnceLock<tokio::runtime::Runtime>);
 
 impl Runtime {
-    /// Waits for one result.
+    /// Waits for one result. Fails if the user interrupts the command.
     pub(crate) fn wait<T>(
         &self,
         engine: &EngineInterface,
@@ -49,9 +50,9 @@ impl Runtime {
         done.unwrap_or_else(|| Err(interrupted(span)))
     }
 
-    /// Passes rows on as they come, and stops making them when nobody takes them any more.
+    /// Streams rows to the shell as they become available. Stops when the shell drops the table.
     ///
-    /// The first row is waited for here: what goes wrong before it is an error of the command, not a row.
+    /// Waits for the first row, so that an error before it fails the command instead of becoming a row.
     pub(crate) fn rows(
         &self,
         engine: &EngineInterface,
@@ -64,28 +65,28 @@ impl Runtime {
         let (sender, mut receiver) = mpsc::channel(1);
         self.start()?
             .spawn(stop.clone().run_until_cancelled_owned(send(rows, sender)));
-        let mut made = receiver.blocking_recv().unwrap_or_default().into_iter();
-        let mut first = made.next().transpose()?;
+        let mut batch = receiver.blocking_recv().unwrap_or_default().into_iter();
+        let mut first = batch.next().transpose()?;
         if stop.is_cancelled() {
             return Err(interrupted(span));
         }
-        // Held by the iterator: `first 3` drops it, and with it everything that is still under way.
-        let held = (handler, stop.clone().drop_guard());
-        let mut is_told = false;
+        // Owned by the iterator: if the shell drops it, as for `first 3`, pending requests are cancelled.
+        let guards = (handler, stop.clone().drop_guard());
+        let mut is_interrupt_reported = false;
         let rows = std::iter::from_fn(move || {
-            let _held = &held;
+            let _guards = &guards;
             let is_first = first.is_some();
-            if made.len() == 0 && !is_first {
-                made = receiver.blocking_recv().unwrap_or_default().into_iter();
+            if batch.len() == 0 && !is_first {
+                batch = receiver.blocking_recv().unwrap_or_default().into_iter();
             }
-            let row = first.take().map(Ok).or_else(|| made.next());
-            // The first goes out at once: it may be all that is wanted.
-            serve::next_row_is_at_hand(!is_first && made.len() > 0);
+            let row = first.take().map(Ok).or_else(|| batch.next());
+            // The first row is flushed at once: the shell may need no other.
+            serve::set_next_row_ready(!is_first && batch.len() > 0);
             let row = match row {
                 Some(row) => row,
-                // A table that was cut short says so; it is not to be taken for a whole one.
-                None if stop.is_cancelled() && !is_told => {
-                    is_told = true;
+                // An interrupted table ends with an error, so that it is not mistaken for a complete one.
+                None if stop.is_cancelled() && !is_interrupt_reported => {
+                    is_interrupt_reported = true;
                     Err(interrupted(span))
                 }
                 None => return None,
@@ -96,51 +97,52 @@ impl Runtime {
         Ok(PipelineData::list_stream(stream, metadata))
     }
 
-    /// One value for one thing; for a list of things a row each, in order, several being worked on at once.
-    pub(crate) fn each<T, F>(
+    /// Returns one value for a single operand, or streams one row per operand of a list, in order. Up to `concurrency`
+    /// operands are processed at the same time.
+    pub(crate) fn map_values<T, F>(
         &self,
         engine: &EngineInterface,
         span: Span,
-        asked: Asked<T>,
-        at_once: usize,
-        work: impl Fn(Subject<T>) -> F + Send + 'static,
+        operands: Operands<T>,
+        concurrency: usize,
+        work: impl Fn(Operand<T>) -> F + Send + 'static,
     ) -> Result<PipelineData, LabeledError>
     where
         T: Send + 'static,
         F: Future<Output = Result<Value, LabeledError>> + Send + 'static,
     {
-        match asked {
-            Asked::One(asked) => {
-                let value = self.wait(engine, span, work(asked))?;
+        match operands {
+            Operands::One(operand) => {
+                let value = self.wait(engine, span, work(operand))?;
                 Ok(PipelineData::value(value, None))
             }
-            Asked::Several(asked) => {
-                let rows = in_order(asked, at_once, work);
+            Operands::List(operands) => {
+                let rows = map_in_order(operands, concurrency, work);
                 self.rows(engine, span, rows.boxed(), None)
             }
         }
     }
 
-    /// One table of the rows of all things, in order. The first rows of the next things are made while the rows of one are
-    /// passed on.
-    pub(crate) fn each_table<T, F>(
+    /// Streams one table with the rows of all operands, in order. The first row of each of the next operands is fetched
+    /// while the rows of the current operand are passed on.
+    pub(crate) fn map_tables<T, F>(
         &self,
         engine: &EngineInterface,
         span: Span,
-        asked: Asked<T>,
-        at_once: usize,
-        work: impl Fn(Subject<T>) -> F + Send + 'static,
+        operands: Operands<T>,
+        concurrency: usize,
+        work: impl Fn(Operand<T>) -> F + Send + 'static,
     ) -> Result<PipelineData, LabeledError>
     where
         T: Send + 'static,
         F: Future<Output = Result<Rows, LabeledError>> + Send + 'static,
     {
-        let tables = in_order(asked.into_stream(), at_once, move |asked| {
-            let rows = work(asked);
+        let tables = map_in_order(operands.into_stream(), concurrency, move |operand| {
+            let rows = work(operand);
             async move {
                 let mut rows = match rows.await {
                     Ok(rows) => rows,
-                    // In its place, behind the rows of what was asked about before.
+                    // The error follows the rows of the previous operands.
                     Err(error) => stream::iter([Err(error)]).boxed(),
                 };
                 let first = rows.next().await;
@@ -150,7 +152,7 @@ impl Runtime {
         self.rows(engine, span, tables.try_flatten().boxed(), None)
     }
 
-    /// The threads, started now if they are not running.
+    /// Returns the worker threads. Starts them if they are not running.
     pub(crate) fn start(&self) -> Result<&tokio::runtime::Runtime, LabeledError> {
         if let Some(runtime) = self.0.get() {
             return Ok(runtime);
@@ -169,27 +171,28 @@ impl Runtime {
     }
 }
 
-/// Works on many things at once, and passes the results on in the order of the things. An error among them keeps its
-/// place: what was begun before it is finished first.
-pub(crate) fn in_order<T, U: Send + 'static, F>(
-    things: impl Stream<Item = Result<T, LabeledError>> + Send + 'static,
-    at_once: usize,
+/// Maps items concurrently and yields the results in the order of the items.
+///
+/// An error among the items keeps its position: it is yielded after the results of the items before it.
+pub(crate) fn map_in_order<T, U: Send + 'static, F>(
+    items: impl Stream<Item = Result<T, LabeledError>> + Send + 'static,
+    concurrency: usize,
     work: impl Fn(T) -> F + Send + 'static,
 ) -> impl Stream<Item = Result<U, LabeledError>> + Send
 where
     F: Future<Output = Result<U, LabeledError>> + Send + 'static,
 {
-    let begun = things.map(move |thing| match thing {
-        Ok(thing) => begin(work(thing)).left_future(),
+    let tasks = items.map(move |item| match item {
+        Ok(item) => spawn(work(item)).left_future(),
         Err(error) => ready(Err(error)).right_future(),
     });
-    begun.buffered(at_once)
+    tasks.buffered(concurrency)
 }
 
-/// Starts some work at once, to be awaited later; dropping what is returned ends it.
+/// Spawns a task. Dropping the returned future aborts the task.
 ///
-/// Work that is merely polled stands still while a slow reader takes no rows, and its connections time out meanwhile.
-fn begin<T: Send + 'static>(
+/// A future that is only polled makes no progress while a slow reader takes no rows, so its connections time out.
+fn spawn<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = T> + Send {
     let task = AbortOnDropHandle::new(tokio::spawn(work));
@@ -198,32 +201,33 @@ fn begin<T: Send + 'static>(
             Ok(done) => done,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // Only the end of all threads ends a task that is still awaited.
+                // A task that is still awaited is cancelled only when the runtime shuts down.
                 Err(_) => futures_util::future::pending().await,
             },
         }
     }
 }
 
-/// Sends rows up to the first error, and that as well.
+/// Sends rows up to and including the first error.
 async fn send(rows: Rows, sender: mpsc::Sender<Vec<Result<Value, LabeledError>>>) {
     let work = async {
-        let mut rows = pin!(up_to_error(rows).ready_chunks(TOGETHER));
-        while let Some(made) = rows.next().await {
-            if sender.send(made).await.is_err() {
+        let mut rows = pin!(up_to_error(rows).ready_chunks(BATCH_ROWS));
+        while let Some(batch) = rows.next().await {
+            if sender.send(batch).await.is_err() {
                 break;
             }
         }
     };
     if AssertUnwindSafe(work).catch_unwind().await.is_err() {
-        // Without a word the table would look complete.
-        let error = LabeledError::new("failed to make the next row: this is a bug of the plugin");
-        // Nobody is there to be told when this fails.
+        // Without this error the table would look complete.
+        let error =
+            LabeledError::new("failed to produce the next row: this is a bug in nu_plugin_oci");
+        // Fails only if the receiver was dropped.
         let _ = sender.send(vec![Err(error)]).await;
     }
 }
 
-/// Ends with the first error, and never asks for what would come behind it: asking may do something.
+/// Yields rows up to and including the first error, and does not poll the stream again: polling may have side effects.
 fn up_to_error(rows: Rows) -> impl Stream<Item = Result<Value, LabeledError>> + Send {
     stream::unfold(Some(rows), |rows| async {
         let mut rows = rows?;
@@ -239,7 +243,7 @@ fn on_interrupt(
 ) -> Result<HandlerGuard, LabeledError> {
     let token = token.clone();
     let handler = move |action| {
-        // Handlers hear of the new prompt, too.
+        // The engine also calls the handler with `SignalAction::Reset`, at every prompt.
         if action == SignalAction::Interrupt {
             token.cancel();
         }
@@ -259,9 +263,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn nothing_is_asked_for_behind_an_error() {
-        let asked = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&asked);
+    async fn rows_after_an_error_are_not_polled() {
+        let polled = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&polled);
         let rows = stream::iter(0..5).then(move |at| {
             count.fetch_add(1, Ordering::Relaxed);
             ready(match at {
@@ -271,10 +275,10 @@ mod tests {
         });
         let (sender, mut receiver) = mpsc::channel(1);
         send(rows.boxed(), sender).await;
-        let made = receiver.recv().await.unwrap();
-        assert_eq!(made.len(), 3, "{made:?}");
-        assert!(made[2].is_err());
+        let batch = receiver.recv().await.unwrap();
+        assert_eq!(batch.len(), 3, "{batch:?}");
+        assert!(batch[2].is_err());
         assert!(receiver.recv().await.is_none());
-        assert_eq!(asked.load(Ordering::Relaxed), 3);
+        assert_eq!(polled.load(Ordering::Relaxed), 3);
     }
 }

@@ -1,9 +1,9 @@
-//! The line to the shell: what `nu_plugin::serve_plugin` does, with a hand on both of its ends.
+//! Communication with the shell, in place of `nu_plugin::serve_plugin`.
 //!
-//! Owns two things that cannot be had behind that function. Rows that are at hand together go out together: it flushes
-//! each row by itself, and the way to the shell and back is most of what a row costs. And a completion learns of the calls
-//! that come in behind it: it is answered on the one thread that all calls are taken up by, so that it has to give way.
-//! Help, a shell without sockets, and whatever else does not matter here are left to `nu_plugin`.
+//! Two features need access to the messages. First, available rows are flushed together: `serve_plugin` flushes every row,
+//! and the round trip to the shell is most of the cost of a row. Second, a completion request detects later calls: it is
+//! answered on the thread that accepts all calls, so it must end when another call arrives. Help and shells without local
+//! sockets are left to `nu_plugin`.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -20,12 +20,12 @@ use tokio::sync::watch;
 
 use crate::OciPlugin;
 
-/// How much is read, and written, at once.
+/// Size of the read buffer and of the write buffer, in bytes.
 const BUFFER: usize = 1 << 16;
 
 /// Serves the plugin to the shell that started this process.
 ///
-/// A failure is one of the line itself: there is nobody to be told of it but whoever sees the exit code.
+/// The exit code is the only report of an I/O error on the connection to the shell.
 pub fn serve() -> ExitCode {
     let plugin = OciPlugin::default();
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -45,38 +45,38 @@ pub fn serve() -> ExitCode {
     else {
         return ExitCode::FAILURE;
     };
-    if name_encoding(&mut write_out).is_err() {
+    if send_encoding(&mut write_out).is_err() {
         return ExitCode::FAILURE;
     }
     let calls = Arc::clone(&plugin.calls);
-    let incoming = move || Incoming {
+    let reader = move || CountingReader {
         messages: (BufReader::with_capacity(BUFFER, read_in), MsgPackSerializer),
         calls,
     };
-    let outgoing = move || {
+    let writer = move || {
         let messages = Mutex::new(BufWriter::with_capacity(BUFFER, write_out));
-        Outgoing((messages, MsgPackSerializer))
+        BatchingWriter((messages, MsgPackSerializer))
     };
-    match serve_plugin_io(&plugin, "oci", incoming, outgoing) {
+    match serve_plugin_io(&plugin, "oci", reader, writer) {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }
 }
 
-/// Says how messages are written, as the protocol begins.
-fn name_encoding(line: &mut impl Write) -> io::Result<()> {
+/// Sends the name of the message encoding, the first message of the plugin protocol.
+fn send_encoding(writer: &mut impl Write) -> io::Result<()> {
     let name = MsgPackSerializer.name().as_bytes();
     let length = u8::try_from(name.len()).expect("the name is short");
-    line.write_all(&[&[length], name].concat())?;
-    line.flush()
+    writer.write_all(&[&[length], name].concat())?;
+    writer.flush()
 }
 
-/// The calls of the shell, as they come in.
+/// Counts the calls that the shell sent, to let a completion end when another call arrives.
 #[derive(Debug)]
 pub(crate) struct Calls {
-    /// How many have come.
+    /// Number of calls received.
     count: watch::Sender<u64>,
-    /// Of the completions among them that were not begun yet, the how-manieth each is.
+    /// Sequence numbers of the completion calls that were received but not started.
     completions: Mutex<VecDeque<u64>>,
 }
 
@@ -90,7 +90,7 @@ impl Default for Calls {
 }
 
 impl Calls {
-    fn come(&self, is_completion: bool) {
+    fn record(&self, is_completion: bool) {
         let number = *self.count.borrow() + 1;
         if is_completion {
             let mut completions = self.completions();
@@ -99,17 +99,19 @@ impl Calls {
         self.count.send_replace(number);
     }
 
-    /// Begins with the completion that comes first, as each has to; what is returned ends when another call waits for it.
+    /// Starts the oldest completion. The returned future completes when a later call arrives.
+    ///
+    /// Every completion must call this method once.
     pub(crate) fn begin_completion(&self) -> impl Future<Output = ()> + use<> {
         let number = self.completions().pop_front();
         let mut count = self.count.subscribe();
         async move {
             match number {
                 Some(number) => {
-                    // They only go with the plugin.
+                    // The sender lives as long as the plugin.
                     let _ = count.wait_for(|count| *count > number).await;
                 }
-                // Served in another way, by a test: nobody tells.
+                // Not served by this module but by a test harness, which does not record calls.
                 None => std::future::pending().await,
             }
         }
@@ -122,49 +124,49 @@ impl Calls {
     }
 }
 
-/// What comes from the shell.
-struct Incoming<R> {
+/// Reader of messages from the shell that records calls.
+struct CountingReader<R> {
     messages: R,
     calls: Arc<Calls>,
 }
 
-impl<R: PluginRead<PluginInput>> PluginRead<PluginInput> for Incoming<R> {
+impl<R: PluginRead<PluginInput>> PluginRead<PluginInput> for CountingReader<R> {
     fn read(&mut self) -> Result<Option<PluginInput>, ShellError> {
         let message = self.messages.read()?;
         if let Some(PluginInput::Call(_, call)) = &message {
             self.calls
-                .come(matches!(call, PluginCall::GetCompletion(_)));
+                .record(matches!(call, PluginCall::GetCompletion(_)));
         }
         Ok(message)
     }
 }
 
 thread_local! {
-    /// Whether this thread, which writes the rows of a table, has the next one at hand already.
-    static HAS_NEXT_ROW: Cell<bool> = const { Cell::new(false) };
+    /// Whether the next row is available to this thread, which writes the rows of a table.
+    static NEXT_ROW_READY: Cell<bool> = const { Cell::new(false) };
     /// Whether the last message of this thread was a row.
     static WROTE_ROW: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Says of the row that this thread is about to write whether another follows without delay.
+/// Announces whether another row is available after the one that this thread is about to write.
 ///
-/// Fewer than a hundred may follow each other so: as many the shell takes without being asked for more, and what waits to
-/// be sent must not be what it waits for.
-pub(crate) fn next_row_is_at_hand(is_at_hand: bool) {
-    HAS_NEXT_ROW.set(is_at_hand);
+/// At most 99 consecutive rows may be announced: `nu_plugin` stops writing at 100 unacknowledged rows, and the shell cannot
+/// acknowledge a row that is still in the write buffer.
+pub(crate) fn set_next_row_ready(is_ready: bool) {
+    NEXT_ROW_READY.set(is_ready);
 }
 
-/// What goes to the shell.
-struct Outgoing<W>(W);
+/// Writer of messages to the shell that flushes available rows together.
+struct BatchingWriter<W>(W);
 
-impl<W: PluginWrite<PluginOutput>> PluginWrite<PluginOutput> for Outgoing<W> {
+impl<W: PluginWrite<PluginOutput>> PluginWrite<PluginOutput> for BatchingWriter<W> {
     fn write(&self, message: &PluginOutput) -> Result<(), ShellError> {
         WROTE_ROW.set(matches!(message, PluginOutput::Data(..)));
         self.0.write(message)
     }
 
     fn flush(&self) -> Result<(), ShellError> {
-        if WROTE_ROW.get() && HAS_NEXT_ROW.get() {
+        if WROTE_ROW.get() && NEXT_ROW_READY.get() {
             return Ok(());
         }
         self.0.flush()
@@ -182,27 +184,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_completion_gives_way_to_what_came_behind_it() {
+    fn completion_ends_when_a_later_call_arrives() {
         let calls = Calls::default();
-        calls.come(false);
-        calls.come(true);
+        calls.record(false);
+        calls.record(true);
         let mut first = Box::pin(calls.begin_completion());
         assert_eq!(first.as_mut().now_or_never(), None);
-        calls.come(true);
+        calls.record(true);
         assert_eq!(first.now_or_never(), Some(()));
-        // Another came before the second was begun.
-        calls.come(false);
+        // This call arrives before the second completion is started.
+        calls.record(false);
         assert_eq!(calls.begin_completion().now_or_never(), Some(()));
-        calls.come(true);
+        calls.record(true);
         assert_eq!(calls.begin_completion().now_or_never(), None);
     }
 
     #[derive(Default)]
-    struct Line {
+    struct FlushCounter {
         flushed: AtomicUsize,
     }
 
-    impl PluginWrite<PluginOutput> for Line {
+    impl PluginWrite<PluginOutput> for FlushCounter {
         fn write(&self, _: &PluginOutput) -> Result<(), ShellError> {
             Ok(())
         }
@@ -214,20 +216,20 @@ mod tests {
     }
 
     #[test]
-    fn only_rows_wait_for_the_next() {
-        let line = Outgoing(Line::default());
+    fn writer_delays_flush_of_rows_only() {
+        let writer = BatchingWriter(FlushCounter::default());
         let send = |message: &PluginOutput| {
-            line.write(message).unwrap();
-            line.flush().unwrap();
-            line.0.flushed.load(Ordering::Relaxed)
+            writer.write(message).unwrap();
+            writer.flush().unwrap();
+            writer.0.flushed.load(Ordering::Relaxed)
         };
         let row = PluginOutput::Data(0, StreamData::List(Value::test_int(1)));
         assert_eq!(send(&row), 1);
-        next_row_is_at_hand(true);
+        set_next_row_ready(true);
         assert_eq!(send(&row), 1);
         assert_eq!(send(&row), 1);
         assert_eq!(send(&PluginOutput::Drop(1)), 2);
-        next_row_is_at_hand(false);
+        set_next_row_ready(false);
         assert_eq!(send(&row), 3);
     }
 }

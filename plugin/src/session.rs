@@ -1,7 +1,7 @@
-//! A call of a command, opened.
+//! State of one command call.
 //!
-//! Owns what every command begins with and ends in: how registries are reached, what is asked about, and what is done with
-//! each of it. The engine is asked for the shell's surroundings once.
+//! Provides the steps that all commands share: reading the settings, opening a client, reading the operands and processing
+//! each of them. The environment of the shell is requested from the engine once per call.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,142 +12,144 @@ use nu_protocol::{LabeledError, PipelineData, Span, Value};
 use oci_registry::{Cache, Client};
 
 use crate::OciPlugin;
-use crate::connection::Surroundings;
-use crate::input::{Asked, Subject};
+use crate::connection::ShellContext;
+use crate::input::{Operand, Operands};
 use crate::lookup::Lookup;
 use crate::report;
 use crate::runtime::Rows;
 use crate::settings::Settings;
 
-/// A call of a command, with what its flags, the shell's configuration and the shell's surroundings say.
+/// One command call, with its settings and the environment of the shell.
 pub(crate) struct Session<'a> {
     plugin: &'a OciPlugin,
     engine: &'a EngineInterface,
     call: &'a EvaluatedCall,
     settings: Settings,
-    surroundings: Surroundings,
+    context: ShellContext,
 }
 
 impl<'a> Session<'a> {
-    /// Opens a call.
+    /// Reads the settings and the environment of a call.
     pub(crate) fn open(
         plugin: &'a OciPlugin,
         engine: &'a EngineInterface,
         call: &'a EvaluatedCall,
     ) -> Result<Self, LabeledError> {
         let settings = Settings::read(engine, call)?;
-        let surroundings = Surroundings::read(engine, &settings)?;
+        let context = ShellContext::read(engine, &settings)?;
         Ok(Self {
             plugin,
             engine,
             call,
             settings,
-            surroundings,
+            context,
         })
     }
 
-    /// The command as it was written.
+    /// Returns the span of the command name.
     pub(crate) fn span(&self) -> Span {
         self.call.head
     }
 
-    /// How many requests may be under way at once.
+    /// Returns the maximum number of concurrent requests.
     pub(crate) fn concurrency(&self) -> usize {
         self.settings.concurrency
     }
 
-    /// What is asked about: the arguments, else the input.
-    pub(crate) fn asked<T>(&self, input: PipelineData) -> Result<Asked<T>, LabeledError>
+    /// Reads the operands from the positional arguments, or from the pipeline if there are none.
+    pub(crate) fn operands<T>(&self, input: PipelineData) -> Result<Operands<T>, LabeledError>
     where
         T: FromStr<Err = oci_registry::Error> + Send + 'static,
     {
-        self.asked_by(&self.call.positional, input)
+        self.operands_from(&self.call.positional, input)
     }
 
-    /// What is asked about: these arguments, else the input.
-    pub(crate) fn asked_by<T>(
+    /// Reads the operands from these arguments, or from the pipeline if there are none.
+    pub(crate) fn operands_from<T>(
         &self,
         arguments: &[Value],
         input: PipelineData,
-    ) -> Result<Asked<T>, LabeledError>
+    ) -> Result<Operands<T>, LabeledError>
     where
         T: FromStr<Err = oci_registry::Error> + Send + 'static,
     {
-        Asked::read(self.engine, self.call.head, arguments, input)
+        Operands::read(self.engine, self.call.head, arguments, input)
     }
 
-    /// A client with the connections and tokens of the calls before.
+    /// Returns a client, with the connections and tokens of earlier calls if the environment did not change.
     pub(crate) fn client(&self) -> Client {
-        let client = self.plugin.connections.client(&self.surroundings);
-        // Not for completions, which share the client: there a note would disturb the command line that is typed.
+        let client = self.plugin.clients.client(&self.context);
+        // The observer is not part of the shared client: a warning during completion would corrupt the command line.
         client.with_list_observer(report::list_observer())
     }
 
-    /// What was read from registries before, by whoever has this home directory.
+    /// Returns the user's cache of registry content, or `None` without a home directory.
     pub(crate) fn cache(&self) -> Option<Cache> {
-        self.surroundings.cache()
+        self.context.cache()
     }
 
-    /// Where relative paths are meant from.
+    /// Returns the working directory of the shell.
     pub(crate) fn current_dir(&self) -> &Path {
-        self.surroundings.current_dir()
+        self.context.current_dir()
     }
 
-    /// What a path means from there.
+    /// Resolves a path against the working directory of the shell.
     pub(crate) fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
         self.current_dir().join(path)
     }
 
-    /// A way to manifests that takes an index as it is.
+    /// Returns a lookup that does not select a manifest from an index.
     pub(crate) fn lookup(&self) -> Lookup {
         Lookup::new(self.client(), self.current_dir()).pointing(self.engine)
     }
 
-    /// A way to manifests that chooses in an index what the flags ask for, if they do.
+    /// Returns a lookup that selects a manifest from an index if `--target` or `--platform` is given.
     pub(crate) fn choosing_lookup(&self) -> Result<Lookup, LabeledError> {
         self.lookup().choosing(self.call)
     }
 
-    /// One value for one thing, and a list of values for a list of things, several of which are worked on at once.
+    /// Returns one value for a single operand, or a list of values for a list of operands, processed concurrently.
     pub(crate) fn values<S, T, F>(
         self,
-        asked: Asked<T>,
+        operands: Operands<T>,
         state: S,
-        work: impl Fn(Arc<S>, Subject<T>) -> F + Send + 'static,
+        work: impl Fn(Arc<S>, Operand<T>) -> F + Send + 'static,
     ) -> Result<PipelineData, LabeledError>
     where
         S: Send + Sync + 'static,
         T: Send + 'static,
         F: Future<Output = Result<Value, LabeledError>> + Send + 'static,
     {
-        let (at_once, work) = (self.concurrency(), shared(state, work));
+        let (concurrency, work) = (self.concurrency(), with_state(state, work));
         let runtime = &self.plugin.runtime;
-        runtime.each(self.engine, self.call.head, asked, at_once, work)
+        runtime.map_values(self.engine, self.call.head, operands, concurrency, work)
     }
 
-    /// One table of the rows of all things, several of which are worked on at once.
+    /// Returns one table with the rows of all operands, processed concurrently.
     pub(crate) fn rows<S, T, F>(
         self,
-        asked: Asked<T>,
+        operands: Operands<T>,
         state: S,
-        work: impl Fn(Arc<S>, Subject<T>) -> F + Send + 'static,
+        work: impl Fn(Arc<S>, Operand<T>) -> F + Send + 'static,
     ) -> Result<PipelineData, LabeledError>
     where
         S: Send + Sync + 'static,
         T: Send + 'static,
         F: Future<Output = Result<Rows, LabeledError>> + Send + 'static,
     {
-        let (at_once, work) = (self.concurrency(), shared(state, work));
+        let (concurrency, work) = (self.concurrency(), with_state(state, work));
         let runtime = &self.plugin.runtime;
-        runtime.each_table(self.engine, self.call.head, asked, at_once, work)
+        runtime.map_tables(self.engine, self.call.head, operands, concurrency, work)
     }
 
-    /// The same, of things that are worked on one after another: what is stopped half-way has done the first half.
-    pub(crate) fn rows_in_turn<S, T, F>(
+    /// Returns one table with the rows of all operands, processed one after another.
+    ///
+    /// For commands that change content: if they stop early, the operands before that point are completely processed.
+    pub(crate) fn rows_sequential<S, T, F>(
         self,
-        asked: Asked<T>,
+        operands: Operands<T>,
         state: S,
-        work: impl Fn(Arc<S>, Subject<T>) -> F + Send + 'static,
+        work: impl Fn(Arc<S>, Operand<T>) -> F + Send + 'static,
     ) -> Result<PipelineData, LabeledError>
     where
         S: Send + Sync + 'static,
@@ -155,13 +157,16 @@ impl<'a> Session<'a> {
         F: Future<Output = Result<Rows, LabeledError>> + Send + 'static,
     {
         let runtime = &self.plugin.runtime;
-        let work = shared(state, work);
-        runtime.each_table(self.engine, self.call.head, asked, 1, work)
+        let work = with_state(state, work);
+        runtime.map_tables(self.engine, self.call.head, operands, 1, work)
     }
 }
 
-/// Work with what all of it has in common.
-fn shared<S, T, F>(state: S, work: impl Fn(Arc<S>, Subject<T>) -> F) -> impl Fn(Subject<T>) -> F {
+/// Passes a shared state to every call of `work`.
+fn with_state<S, T, F>(
+    state: S,
+    work: impl Fn(Arc<S>, Operand<T>) -> F,
+) -> impl Fn(Operand<T>) -> F {
     let state = Arc::new(state);
-    move |asked| work(Arc::clone(&state), asked)
+    move |operand| work(Arc::clone(&state), operand)
 }

@@ -1,7 +1,6 @@
-//! Flags, and their defaults in `$env.config.plugins.oci`.
+//! Connection settings: flags, and their defaults in `$env.config.plugins.oci`.
 //!
-//! Owns how a command reaches registries, as the user wants it: a flag first, then the record of the same names in the
-//! shell's configuration. Does not own what the settings do.
+//! A flag takes precedence over the key of the same name in the configuration.
 
 use std::path::PathBuf;
 
@@ -9,27 +8,28 @@ use nu_plugin::{EngineInterface, EvaluatedCall};
 use nu_protocol::{LabeledError, Record, Signature, Span, Spanned, SyntaxShape, Type, Value};
 use oci_registry::Resolve;
 
-use crate::report::{self, Report};
+use crate::report::{self, ToLabeledError};
 
-/// A flag as it was given, with its value if it has one.
+/// A flag of a call, with its value if it has one.
 type Flag = (Spanned<String>, Option<Value>);
 
-/// Only plain HTTP, or only TLS.
+/// Use plain HTTP (`true`) or TLS (`false`) for all registries.
 const PLAIN_HTTP: &str = "plain-http";
-/// Certificates that are trusted beside the machine's own.
+/// Trusted certificates, in addition to those of the system.
 const CA_FILE: &str = "ca-file";
-/// The certificate that is shown to registries, and its key.
+/// The client certificate.
 const CERT_FILE: &str = "cert-file";
+/// The private key of the client certificate.
 const KEY_FILE: &str = "key-file";
-/// Hosts that are reached at another address than their name says.
+/// Hosts to connect to at a given address instead of the address from DNS.
 const RESOLVE: &str = "resolve";
-/// How many further times a request is sent.
+/// Maximum number of retries of a request.
 const RETRIES: &str = "retries";
-/// How many requests are under way at once.
+/// Maximum number of concurrent requests.
 const CONCURRENCY: &str = "concurrency";
 
-/// Every name that the configuration may have, whether or not this command has a flag for it.
-const NAMES: [&str; 7] = [
+/// All keys of the configuration, whether or not the called command has a flag for them.
+const KEYS: [&str; 7] = [
     PLAIN_HTTP,
     CA_FILE,
     CERT_FILE,
@@ -39,25 +39,25 @@ const NAMES: [&str; 7] = [
     CONCURRENCY,
 ];
 
-/// How a command reaches registries.
+/// Connection settings of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(crate) struct Settings {
-    /// As `ClientOptions::plain_http`.
+    /// See `ClientOptions::plain_http`.
     pub(crate) plain_http: Option<bool>,
-    /// As `ClientOptions::ca_file`, as it was written.
+    /// See `ClientOptions::ca_file`. The path is not resolved.
     pub(crate) ca_file: Option<PathBuf>,
-    /// As `ClientOptions::identity`, as it was written.
+    /// See `ClientOptions::identity`. The paths are not resolved.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
-    /// As `ClientOptions::resolve`.
+    /// See `ClientOptions::resolve`.
     pub(crate) resolve: Vec<Resolve>,
-    /// How many further times a request is sent when it fails in a way that may pass.
+    /// Maximum number of retries of a request after a transient failure.
     pub(crate) retries: u32,
-    /// How many requests are under way at once.
+    /// Maximum number of concurrent requests.
     pub(crate) concurrency: usize,
 }
 
 impl Settings {
-    /// What this call and the shell's configuration say.
+    /// Reads the settings of a call from its flags and the configuration.
     pub(crate) fn read(
         engine: &EngineInterface,
         call: &EvaluatedCall,
@@ -65,21 +65,21 @@ impl Settings {
         Self::merge(&call.named, &configured(engine)?)
     }
 
-    /// What the shell's configuration says.
-    pub(crate) fn of_configuration(engine: &EngineInterface) -> Result<Self, LabeledError> {
+    /// Reads the settings from the configuration only.
+    pub(crate) fn from_config(engine: &EngineInterface) -> Result<Self, LabeledError> {
         Self::merge(&[], &configured(engine)?)
     }
 
     fn merge(flags: &[Flag], config: &Record) -> Result<Self, LabeledError> {
         if let Some((name, value)) = config
             .iter()
-            .find(|(name, _)| !NAMES.contains(&name.as_str()))
+            .find(|(name, _)| !KEYS.contains(&name.as_str()))
         {
             let message = format!("failed to read `$env.config.plugins.oci`: unknown key `{name}`");
-            let known = NAMES.map(|name| format!("`{name}`")).join(", ");
-            let near = nearest(name).map(|near| format!("a similar one is `{near}`; "));
+            let known = KEYS.map(|name| format!("`{name}`")).join(", ");
+            let near = nearest(name).map(|near| format!("a similar key is `{near}`; "));
             let help = format!("{}the keys are {known}", near.unwrap_or_default());
-            return Err(report::invalid(message, "not a setting", value.span()).with_help(help));
+            return Err(report::invalid(message, "unknown key", value.span()).with_help(help));
         }
         let find = |name: &str| {
             let flag = flags.iter().find(|(flag, _)| flag.item == name);
@@ -91,7 +91,7 @@ impl Settings {
         };
         let plain_http = match find(PLAIN_HTTP) {
             Some(Value::Bool { val, .. }) => Some(val),
-            Some(other) => return Err(unfit(PLAIN_HTTP, "true or false", &other)),
+            Some(other) => return Err(wrong_type(PLAIN_HTTP, "true or false", &other)),
             None => None,
         };
         let path = |name| path(name, find(name));
@@ -100,8 +100,12 @@ impl Settings {
         let identity = match identity {
             (Some(chain), Some(key)) => Some((chain, key)),
             (None, None) => None,
-            (Some(_), None) => return Err(lonely(CERT_FILE, KEY_FILE, find(CERT_FILE))),
-            (None, Some(_)) => return Err(lonely(KEY_FILE, CERT_FILE, find(KEY_FILE))),
+            (Some(_), None) => {
+                return Err(missing_counterpart(CERT_FILE, KEY_FILE, find(CERT_FILE)));
+            }
+            (None, Some(_)) => {
+                return Err(missing_counterpart(KEY_FILE, CERT_FILE, find(KEY_FILE)));
+            }
         };
         Ok(Self {
             plain_http,
@@ -118,58 +122,60 @@ impl Settings {
         signature
             .switch(
                 PLAIN_HTTP,
-                "Use plain HTTP; =false to use TLS, on this very machine too",
+                "Use HTTP instead of HTTPS (default: only for localhost; =false: never)",
                 None,
             )
             .named(
                 CA_FILE,
                 SyntaxShape::Filepath,
-                "A file of certificates in PEM that are trusted, too",
+                "Also trust the CA certificates in this PEM file (forces HTTPS)",
                 None,
             )
             .named(
                 CERT_FILE,
                 SyntaxShape::Filepath,
-                "The certificate in PEM that is shown to registries",
+                "Client certificate (PEM file)",
                 None,
             )
             .named(
                 KEY_FILE,
                 SyntaxShape::Filepath,
-                "The key in PEM of that certificate",
+                "Private key of the client certificate (PEM file)",
                 None,
             )
             .named(
                 RESOLVE,
-                texts_shape(),
-                "Reach a host at another address, as `HOST:PORT:ADDRESS`",
+                strings_shape(),
+                "Connect to a host at this address, as `HOST:PORT:ADDRESS`",
                 None,
             )
             .named(
                 RETRIES,
                 SyntaxShape::Int,
-                "How many times a failed request is sent again (default: 4)",
+                "Number of retries of a failed request (default: 4)",
                 None,
             )
             .named(
                 CONCURRENCY,
                 SyntaxShape::Int,
-                "How many requests are under way at once (default: 8)",
+                "Maximum number of concurrent requests (default: 8)",
                 None,
             )
     }
 }
 
-/// The shape of a text or a list of them. A text may be anything, also what looks like a list: that is tried first.
-pub(crate) fn texts_shape() -> SyntaxShape {
+/// Returns the syntax shape of a string or a list of strings.
+///
+/// The list comes first, because the string shape accepts any text, including a list literal.
+pub(crate) fn strings_shape() -> SyntaxShape {
     SyntaxShape::OneOf(vec![
         SyntaxShape::List(Box::new(SyntaxShape::String)),
         SyntaxShape::String,
     ])
 }
 
-/// A text or a list of them.
-pub(crate) fn texts(value: &Value) -> &[Value] {
+/// Returns the elements of a list, or a single value as a list of one.
+pub(crate) fn as_list(value: &Value) -> &[Value] {
     match value {
         Value::List { vals, .. } => vals,
         one => std::slice::from_ref(one),
@@ -193,54 +199,54 @@ fn path(name: &str, value: Option<Value>) -> Result<Option<PathBuf>, LabeledErro
     match value {
         Some(value) => match value.to_path() {
             Ok(path) => Ok(Some(path)),
-            Err(_) => Err(unfit(name, "a path", &value)),
+            Err(_) => Err(wrong_type(name, "a path", &value)),
         },
         None => Ok(None),
     }
 }
 
-/// A value of another type than its name wants.
-fn unfit(name: &str, expected: &str, value: &Value) -> LabeledError {
+/// Creates the error for a value of the wrong type.
+fn wrong_type(name: &str, expected: &str, value: &Value) -> LabeledError {
     let found = value.get_type().get_non_specified_string();
     let label = format!("expected {expected}, found {found}");
     report::invalid(format!("failed to read `{name}`"), &label, value.span())
 }
 
-/// The name that was meant, if one is near enough.
+/// Returns the most similar key, if its edit distance is at most half of its length.
 fn nearest(name: &str) -> Option<&'static str> {
-    let near = NAMES.map(|known| (strsim::osa_distance(name, known), known));
+    let near = KEYS.map(|known| (strsim::osa_distance(name, known), known));
     let (distance, known) = near.into_iter().min()?;
     (distance <= known.len() / 2).then_some(known)
 }
 
-/// Of a pair of settings one is there.
-fn lonely(there: &str, missing: &str, value: Option<Value>) -> LabeledError {
+/// Creates the error for a certificate without key, or a key without certificate.
+fn missing_counterpart(given: &str, missing: &str, value: Option<Value>) -> LabeledError {
     let span = value.map_or(Span::unknown(), |value| value.span());
     report::invalid(
-        format!("failed to read `{there}`: `{missing}` is not given"),
-        "this is one half",
+        format!("failed to read `{given}`: `{missing}` is missing"),
+        "given without its counterpart",
         span,
     )
-    .with_help("a certificate and its key are given together")
+    .with_help("set both `cert-file` and `key-file`")
 }
 
 fn resolve(value: &Value) -> Result<Vec<Resolve>, LabeledError> {
     let read = |text: &Value| {
         let Ok(written) = text.as_str() else {
-            return Err(unfit(RESOLVE, "a text or a list of texts", text));
+            return Err(wrong_type(RESOLVE, "a string or a list of strings", text));
         };
         let parsed = written.parse::<Resolve>();
         parsed.map_err(|error| error.at(text.span()))
     };
-    texts(value).iter().map(read).collect()
+    as_list(value).iter().map(read).collect()
 }
 
 fn number(
     name: &str,
     value: Option<Value>,
     default: u32,
-    least: u32,
-    most: u32,
+    min: u32,
+    max: u32,
 ) -> Result<u32, LabeledError> {
     let Some(value) = value else {
         return Ok(default);
@@ -249,11 +255,11 @@ fn number(
         Type::Int => u32::try_from(value.as_int()?).ok(),
         _ => None,
     };
-    let read = read.filter(|read| (least..=most).contains(read));
+    let read = read.filter(|read| (min..=max).contains(read));
     read.ok_or_else(|| {
         report::invalid(
             format!("failed to read `{name}`"),
-            &format!("expected a number from {least} to {most}"),
+            &format!("expected a number from {min} to {max}"),
             value.span(),
         )
     })
@@ -274,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_is_stronger_than_the_configuration() {
+    fn flag_takes_precedence_over_config() {
         let config = record! {
             "plain-http" => Value::bool(true, span()),
             "retries" => Value::int(0, span()),
@@ -297,26 +303,26 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_an_error_at_its_place() {
-        let place = Span::new(7, 9);
+    fn invalid_config_value_is_labelled_error() {
+        let span_of_value = Span::new(7, 9);
         for config in [
-            record! {"plain_http" => Value::bool(true, place)},
-            record! {"retries" => Value::int(-1, place)},
-            record! {"concurrency" => Value::int(0, place)},
-            record! {"concurrency" => Value::string("8", place)},
-            record! {"plain-http" => Value::string("yes", place)},
-            record! {"ca-file" => Value::int(1, place)},
-            record! {"resolve" => Value::list(vec![Value::int(1, place)], place)},
+            record! {"plain_http" => Value::bool(true, span_of_value)},
+            record! {"retries" => Value::int(-1, span_of_value)},
+            record! {"concurrency" => Value::int(0, span_of_value)},
+            record! {"concurrency" => Value::string("8", span_of_value)},
+            record! {"plain-http" => Value::string("yes", span_of_value)},
+            record! {"ca-file" => Value::int(1, span_of_value)},
+            record! {"resolve" => Value::list(vec![Value::int(1, span_of_value)], span_of_value)},
         ] {
             let error = Settings::merge(&call().named, &config).unwrap_err();
             assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
-            assert_eq!(error.labels[0].span, place, "{error:?}");
+            assert_eq!(error.labels[0].span, span_of_value, "{error:?}");
         }
     }
 
     #[test]
-    fn a_key_that_is_none_leads_to_the_one_that_was_meant() {
-        for (name, meant) in [
+    fn nearest_suggests_similar_key() {
+        for (name, suggestion) in [
             ("plain_http", Some("plain-http")),
             ("retry", Some("retries")),
             ("cafile", Some("ca-file")),
@@ -324,7 +330,7 @@ mod tests {
             ("registry", None),
             ("x", None),
         ] {
-            assert_eq!(nearest(name), meant, "{name}");
+            assert_eq!(nearest(name), suggestion, "{name}");
         }
     }
 }

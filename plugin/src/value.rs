@@ -1,7 +1,7 @@
-//! Values of the core as values of Nushell, and the columns of the tables that they make.
+//! Conversion of library types to Nushell values, and the columns of all tables.
 //!
-//! Owns the columns of every row and record, with their types: each row has all of them, `null` where something is not
-//! known. Characters of a text that a terminal acts on are escaped.
+//! Every row has all columns of its table; unknown values are `null`. Control characters and characters that change the
+//! text direction are escaped.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use oci_registry::{Annotations, Descriptor, Digest, Identifier, Manifest, Platfo
 
 use crate::place::Place;
 
-/// The columns of a table or record, with their types.
+/// Names and types of the columns of a table or record.
 pub(crate) type Columns = Vec<(String, Type)>;
 
 fn columns<const N: usize>(columns: [(&str, Type); N]) -> Columns {
@@ -22,37 +22,37 @@ fn columns<const N: usize>(columns: [(&str, Type); N]) -> Columns {
         .collect()
 }
 
-/// A table of these columns.
+/// Returns the type of a table with these columns.
 pub(crate) fn table(columns: Columns) -> Type {
     Type::Table(columns.into())
 }
 
-/// A record of these columns.
+/// Returns the type of a record with these columns.
 pub(crate) fn record(columns: Columns) -> Type {
     Type::Record(columns.into())
 }
 
-/// A text, if there is one.
+/// Converts a text to a string value, or `None` to `null`.
 pub(crate) fn text(text: Option<impl ToString>, span: Span) -> Value {
     text.map_or(Value::nothing(span), |text| {
-        Value::string(shown(&text.to_string()), span)
+        Value::string(escaped(&text.to_string()), span)
     })
 }
 
-/// A text in which control and direction-changing characters are escaped, except line ends and tabs.
-fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
+/// Escapes control characters and characters that change the text direction, except line feeds and tabs.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         if oci_registry::is_active(character) && !matches!(character, '\n' | '\t') {
-            shown.extend(character.escape_unicode());
+            escaped.extend(character.escape_unicode());
         } else {
-            shown.push(character);
+            escaped.push(character);
         }
     }
-    shown
+    escaped
 }
 
-/// The exact bytes of a document: as text, which is what most are.
+/// Converts the bytes of a document to a string, or to a binary value if they are not UTF-8.
 pub(crate) fn document(bytes: &[u8], span: Span) -> Value {
     match std::str::from_utf8(bytes) {
         Ok(text) => Value::string(text, span),
@@ -60,51 +60,52 @@ pub(crate) fn document(bytes: &[u8], span: Span) -> Value {
     }
 }
 
-/// A number of bytes, if it is known.
+/// Converts a number of bytes to a file size, or `None` to `null`.
 pub(crate) fn size(bytes: Option<u64>, span: Span) -> Value {
     let bytes = bytes.and_then(|bytes| i64::try_from(bytes).ok());
     bytes.map_or(Value::nothing(span), |bytes| Value::filesize(bytes, span))
 }
 
-/// A moment, if it is known and written as it should be.
+/// Converts an RFC 3339 timestamp to a date, or an invalid or missing one to `null`.
 fn date(text: Option<&str>, span: Span) -> Value {
     let date = text.and_then(|text| DateTime::parse_from_rfc3339(text).ok());
     date.map_or(Value::nothing(span), |date| Value::date(date, span))
 }
 
-/// Platforms in the form `os/architecture[/variant]`, each once.
+/// Converts platforms to a list of distinct strings of the form `os/architecture[/variant]`.
 fn platforms(platforms: &[Platform], span: Span) -> Value {
-    let mut shown: Vec<String> = Vec::new();
+    let mut distinct: Vec<String> = Vec::new();
     for platform in platforms {
         let platform = platform.to_string();
-        if !shown.contains(&platform) {
-            shown.push(platform);
+        if !distinct.contains(&platform) {
+            distinct.push(platform);
         }
     }
-    texts(&shown, span)
+    texts(&distinct, span)
 }
 
 fn texts(texts: &[String], span: Span) -> Value {
-    let texts = texts.iter().map(|text| Value::string(shown(text), span));
+    let texts = texts.iter().map(|text| Value::string(escaped(text), span));
     Value::list(texts.collect(), span)
 }
 
-/// Annotations, a column each.
+/// Converts annotations to a record with one column per key.
 fn annotations(annotations: &Annotations, span: Span) -> Value {
     let annotations = annotations
         .iter()
-        .map(|(key, value)| (shown(key), Value::string(shown(value), span)));
+        .map(|(key, value)| (escaped(key), Value::string(escaped(value), span)));
     Value::record(annotations.collect(), span)
 }
 
-/// The columns of a repository in a catalog.
+/// Columns of `oci catalog`.
 pub(crate) fn repository_columns() -> Columns {
     columns([("name", Type::String), ("reference", Type::String)])
 }
 
-/// The columns that a tag has at length, beside its name and reference.
+/// Columns that `oci tags --long` adds.
 ///
-/// They are no type: a type says what every table of a command has, and these are there when they are asked for.
+/// They are not part of the output type of the command: a type has the columns of every output, and these depend on a
+/// flag.
 pub(crate) const TAG_DETAILS: [&str; 8] = [
     "size",
     "created",
@@ -116,31 +117,33 @@ pub(crate) const TAG_DETAILS: [&str; 8] = [
     "digest",
 ];
 
-/// A type whose values may be unknown: the shell lets no `null` into a variable of a type that does not say so.
+/// Adds `null` to a type.
+///
+/// Nushell rejects the assignment of `null` to a variable whose type does not include it.
 fn nullable(of: Type) -> Type {
     Type::one_of([of, Type::Nothing])
 }
 
-/// What a tag names, at length; all unknown where there is nothing.
-pub(crate) fn tag_details(named: Option<&Details>, span: Span) -> Record {
-    let Some(named) = named else {
+/// Returns the columns that `oci tags --long` adds. All values are `null` if the details are unknown.
+pub(crate) fn tag_details(details: Option<&Details>, span: Span) -> Record {
+    let Some(details) = details else {
         let unknown = TAG_DETAILS.map(|name| (name.to_owned(), Value::nothing(span)));
         return unknown.into_iter().collect();
     };
-    let summary = &named.summary;
+    let summary = &details.summary;
     record! {
         "size" => size(summary.size, span),
         "created" => date(summary.created.as_deref(), span),
         "platforms" => platforms(&summary.platforms, span),
         "targets" => texts(&summary.targets, span),
         "artifact_type" => text(summary.artifact_type.as_ref(), span),
-        "media_type" => text(Some(&named.media_type), span),
-        "annotations" => annotations(&named.annotations, span),
-        "digest" => text(Some(&named.digest), span),
+        "media_type" => text(Some(&details.media_type), span),
+        "annotations" => annotations(&details.annotations, span),
+        "digest" => text(Some(&details.digest), span),
     }
 }
 
-/// The columns of what a registry answered.
+/// Columns of `oci ping`.
 pub(crate) fn ping_columns() -> Columns {
     columns([
         ("reference", Type::String),
@@ -150,7 +153,7 @@ pub(crate) fn ping_columns() -> Columns {
     ])
 }
 
-/// The columns of something that was done, or would be.
+/// Columns of `oci copy`, `oci delete` and `oci tag`.
 pub(crate) fn action_columns() -> Columns {
     columns([
         ("reference", Type::String),
@@ -159,7 +162,7 @@ pub(crate) fn action_columns() -> Columns {
     ])
 }
 
-/// What was done to what has this name.
+/// Returns a row with the action that was performed on a reference.
 pub(crate) fn action(
     reference: String,
     action: &str,
@@ -174,7 +177,7 @@ pub(crate) fn action(
     Value::record(row, span)
 }
 
-/// The columns of a blob that was written to a file.
+/// Columns of `oci blob --output`.
 pub(crate) fn blob_file_columns() -> Columns {
     columns([
         ("path", Type::String),
@@ -183,7 +186,7 @@ pub(crate) fn blob_file_columns() -> Columns {
     ])
 }
 
-/// The columns of a file that was fetched.
+/// Columns of `oci pull`.
 pub(crate) fn file_columns() -> Columns {
     columns([
         ("path", Type::String),
@@ -193,7 +196,7 @@ pub(crate) fn file_columns() -> Columns {
     ])
 }
 
-/// The columns of what a release page shows.
+/// Columns of `oci inspect`.
 pub(crate) fn release_columns() -> Columns {
     columns([
         ("name", nullable(Type::String)),
@@ -219,30 +222,33 @@ fn target_columns() -> Columns {
     ])
 }
 
-/// What a release page shows.
-pub(crate) fn release(place: &Place, said: &Inspection, span: Span) -> Value {
-    let targets = said.targets.iter();
-    let targets = targets.map(|offered| target(place, offered, span));
+/// Converts the metadata and targets of a release to a record.
+pub(crate) fn release(place: &Place, inspection: &Inspection, span: Span) -> Value {
+    let targets = inspection.targets.iter();
+    let targets = targets.map(|row| target(place, row, span));
     let mut record = record! {
-        "name" => text(said.name.as_ref(), span),
-        "version" => text(said.version.as_ref(), span),
-        "description" => text(said.description.as_ref(), span),
-        "licenses" => text(said.licenses.as_ref(), span),
-        "source" => text(said.source.as_ref(), span),
-        "revision" => text(said.revision.as_ref(), span),
-        "created" => date(said.created.as_deref(), span),
+        "name" => text(inspection.name.as_ref(), span),
+        "version" => text(inspection.version.as_ref(), span),
+        "description" => text(inspection.description.as_ref(), span),
+        "licenses" => text(inspection.licenses.as_ref(), span),
+        "source" => text(inspection.source.as_ref(), span),
+        "revision" => text(inspection.revision.as_ref(), span),
+        "created" => date(inspection.created.as_deref(), span),
         "targets" => Value::list(targets.collect(), span),
     };
-    let conflicts = said.targets.iter().flat_map(|target| &target.conflicts);
+    let conflicts = inspection
+        .targets
+        .iter()
+        .flat_map(|target| &target.conflicts);
     let conflicts: BTreeSet<_> = conflicts.map(ToString::to_string).collect();
-    // Rare, so no column of every release.
+    // Conflicts are rare, so the column is added only if there are any.
     if !conflicts.is_empty() {
         let conflicts: Vec<_> = conflicts.into_iter().collect();
         record.push("conflicts", texts(&conflicts, span));
     }
     record.push(
         "reference",
-        text(Some(place.reference(said.digest.clone())), span),
+        text(Some(place.reference(inspection.digest.clone())), span),
     );
     Value::record(record, span)
 }
@@ -259,7 +265,7 @@ fn target(place: &Place, target: &InspectedTarget, span: Span) -> Value {
     Value::record(row, span)
 }
 
-/// The columns of a referrer.
+/// Columns of `oci referrers`.
 pub(crate) fn referrer_columns() -> Columns {
     columns([
         ("artifact_type", nullable(Type::String)),
@@ -271,7 +277,10 @@ pub(crate) fn referrer_columns() -> Columns {
     ])
 }
 
-/// A referrer as a list has it, what it is about if that is to be said, and what its manifest says if it is there.
+/// Converts a referrer to a row.
+///
+/// The `subject` column is added if `subject` is given. `summary` is the summary of the referrer's manifest, or `None` if
+/// the manifest is missing or invalid.
 pub(crate) fn referrer(
     place: &Place,
     referrer: &Descriptor,
@@ -298,7 +307,7 @@ pub(crate) fn referrer(
     Value::record(row, span)
 }
 
-/// The columns of a name that was taken apart.
+/// Columns of `oci reference`.
 pub(crate) fn reference_columns() -> Columns {
     columns([
         ("registry", Type::String),
@@ -308,7 +317,7 @@ pub(crate) fn reference_columns() -> Columns {
     ])
 }
 
-/// A name, taken apart.
+/// Converts a reference to a record of its parts.
 pub(crate) fn reference(reference: &Reference, span: Span) -> Value {
     let record = record! {
         "registry" => text(Some(reference.registry()), span),
@@ -319,7 +328,7 @@ pub(crate) fn reference(reference: &Reference, span: Span) -> Value {
     Value::record(record, span)
 }
 
-/// The columns of a manifest.
+/// Columns of `oci manifest`.
 pub(crate) fn manifest_columns() -> Columns {
     columns([
         ("reference", Type::String),
@@ -377,7 +386,7 @@ fn entry_columns() -> Columns {
     ])
 }
 
-/// A manifest as a record.
+/// Converts a manifest or index to a record.
 pub(crate) fn manifest(place: &Place, manifest: &Manifest, span: Span) -> Value {
     let (image, index) = (manifest.as_image(), manifest.as_index());
     let rows = |descriptors: &[Descriptor], row: fn(&Place, &Descriptor, Span) -> Record| {
@@ -453,7 +462,7 @@ fn entry(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
     }
 }
 
-/// The size of a manifest's content, as the index that lists it says.
+/// Returns the content size of a manifest that its entry in an index states.
 fn stated_size(descriptor: &Descriptor) -> Option<u64> {
     descriptor.annotation(annotation::SIZE)?.parse().ok()
 }

@@ -1,4 +1,4 @@
-//! `oci blob`: bytes by their digest.
+//! `oci blob`: fetches a blob by its digest.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use oci_registry::{BlobStream, Descriptor, ErrorKind, Identifier, LocationText, 
 
 use crate::OciPlugin;
 use crate::completion::completes;
-use crate::input::Subject;
+use crate::input::Operand;
 use crate::lookup::Lookup;
 use crate::missing::Part;
-use crate::report::{self, Report};
+use crate::report::{self, ToLabeledError};
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
-/// Largest blob that is given out as a value, in bytes: it is held in memory, twice at that.
+/// Largest blob that is returned as a value, in bytes. The value is held in memory twice.
 const MAX_VALUE: usize = 64 << 20;
 
-/// Fetches blobs.
+/// The `oci blob` command.
 pub(crate) struct Blob;
 
 impl PluginCommand for Blob {
@@ -46,10 +46,10 @@ impl PluginCommand for Blob {
             .named(
                 "output",
                 SyntaxShape::Filepath,
-                "Write it to this file, device or pipe instead",
+                "Write the blob to this file, device or pipe",
                 Some('o'),
             )
-            .switch("force", "Replace a file that is there", Some('f'))
+            .switch("force", "Overwrite an existing file", Some('f'))
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network);
         Settings::flags(signature)
@@ -60,8 +60,8 @@ impl PluginCommand for Blob {
     }
 
     fn extra_description(&self) -> &'static str {
-        "The bytes as a binary value, up to 64 MiB of them; larger blobs go to a file with --output. Nothing is given out, \
-         and no file gets its name, before the digest has been verified."
+        "Returns the bytes as a binary value of at most 64 MiB. Use --output to write larger blobs to a file. The digest is \
+         verified before the value is returned or the file gets its name."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -72,12 +72,12 @@ impl PluginCommand for Blob {
         vec![
             Example {
                 example: "oci manifest ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl | get layers | where title =~ LICENSE | oci blob | first | decode",
-                description: "Read a file of a release",
+                description: "Print the license file of a release",
                 result: None,
             },
             Example {
                 example: "oci blob ghcr.io/acme/widgets@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855 --output layer.tar.gz",
-                description: "Fetch a layer into a file",
+                description: "Download a layer to a file",
                 result: None,
             },
         ]
@@ -93,32 +93,32 @@ impl PluginCommand for Blob {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<LocationText>(input)?;
+        let operands = session.operands::<LocationText>(input)?;
         let output: Option<Spanned<PathBuf>> = call.get_flag("output")?;
-        if let Some(output) = output.as_ref().filter(|_| asked.is_list()) {
+        if let Some(output) = output.as_ref().filter(|_| operands.is_list()) {
             return Err(report::invalid(
                 "failed to write a list of blobs to one file",
-                "this is for one blob",
+                "holds a single blob",
                 output.span,
             )
-            .with_help("use `each`, with a name for each of them"));
+            .with_help("use `each` to write every blob to a file of its own"));
         }
         let output = output.map(|output| Output {
             path: session.resolve(output.item),
             span: output.span,
         });
-        let fetching = Fetching {
+        let blob_call = BlobCall {
             lookup: session.lookup(),
             output,
             replaces: call.has_flag("force")?,
             span: call.head,
         };
-        session.values(asked, fetching, Fetching::fetch)
+        session.values(operands, blob_call, BlobCall::fetch)
     }
 }
 
-/// How this call fetches blobs.
-struct Fetching {
+/// A call of `oci blob`.
+struct BlobCall {
     lookup: Lookup,
     output: Option<Output>,
     replaces: bool,
@@ -131,29 +131,32 @@ struct Output {
     span: Span,
 }
 
-impl Fetching {
-    async fn fetch(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Value, LabeledError> {
-        let asked = self.lookup.locate(asked).await?;
-        let at = asked.span;
-        let Some(Identifier::Digest(digest)) = asked.name.identifier() else {
-            let message = format!("failed to fetch a blob of `{}`", asked.name);
-            return Err(report::invalid(message, "names no digest", at)
-                .with_help("blobs have no tags: add `@DIGEST`, such as `oci manifest` shows"));
+impl BlobCall {
+    async fn fetch(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Value, LabeledError> {
+        let operand = self.lookup.locate(operand).await?;
+        let at = operand.span;
+        let Some(Identifier::Digest(digest)) = operand.name.identifier() else {
+            let message = format!("failed to fetch a blob from `{}`", operand.name);
+            return Err(report::invalid(message, "has no digest", at)
+                .with_help("append `@DIGEST`; `oci manifest` lists the digests of the blobs"));
         };
         if let Some(output) = &self.output {
             let checked = OutputFile::check(&output.path, self.replaces);
-            checked.map_err(|error| output.refused(&error))?;
+            checked.map_err(|error| output.error(&error))?;
         }
-        let place = self.lookup.place(&asked).await?;
+        let place = self.lookup.place(&operand).await?;
         let descriptor = place.content().find_blob(&digest).await;
         let descriptor =
-            descriptor.map_err(|error| self.lookup.missing(&error, Part::Blob, &asked))?;
+            descriptor.map_err(|error| self.lookup.missing(&error, Part::Blob, &operand))?;
         let is_too_large = descriptor.size > MAX_VALUE as u64;
         if self.output.is_none() && is_too_large {
             let size = descriptor.size;
-            let message = format!("failed to give out `{}`: it has {size} bytes", asked.name);
-            return Err(report::invalid(message, "is too large for a value", at)
-                .with_help("--output writes it to a file"));
+            let message = format!(
+                "failed to return `{}` as a value: it has {size} bytes",
+                operand.name
+            );
+            return Err(report::invalid(message, "larger than 64 MiB", at)
+                .with_help("pass --output to write it to a file"));
         }
         let blob = place.content().blob(&descriptor).await;
         let blob = blob.map_err(|error| error.at(at))?;
@@ -174,11 +177,11 @@ impl Fetching {
         at: Span,
     ) -> Result<Value, LabeledError> {
         let file = OutputFile::create(output.path.clone(), self.replaces).await;
-        let file = file.map_err(|error| output.refused(&error))?;
+        let file = file.map_err(|error| output.error(&error))?;
         let written = file.write(blob).await;
         written.map_err(|error| error.at(at))?;
         let finished = file.finish().await;
-        finished.map_err(|error| output.refused(&error))?;
+        finished.map_err(|error| output.error(&error))?;
         let row = record! {
             "path" => Value::string(output.path.to_string_lossy(), self.span),
             "size" => value::size(Some(descriptor.size), self.span),
@@ -189,18 +192,18 @@ impl Fetching {
 }
 
 impl Output {
-    fn refused(&self, error: &oci_registry::Error) -> LabeledError {
+    fn error(&self, error: &oci_registry::Error) -> LabeledError {
         let is_conflict = error.kind() == ErrorKind::Conflict;
         let label = if is_conflict {
-            "exists"
+            "already exists"
         } else {
             "cannot be written"
         };
-        let refused = error.labelled(label, self.span);
+        let report = error.labelled(label, self.span);
         if is_conflict && !self.path.is_dir() {
-            refused.with_help("choose another name, or pass --force")
+            report.with_help("choose another file name, or pass --force to overwrite the file")
         } else {
-            refused
+            report
         }
     }
 }

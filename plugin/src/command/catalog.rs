@@ -1,4 +1,4 @@
-//! `oci catalog`: the repositories of a registry, or the layouts in a directory.
+//! `oci catalog`: lists the repositories of a registry, or the OCI layouts in a directory.
 
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,15 +12,15 @@ use nu_protocol::{
 use oci_registry::{Client, Layout, Location, Reference, RegistryName};
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
-use crate::input::Subject;
-use crate::report::Report;
+use crate::completion::{ArgumentKind, completes};
+use crate::input::Operand;
+use crate::report::ToLabeledError;
 use crate::runtime::Rows;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
-/// Lists repositories.
+/// The `oci catalog` command.
 pub(crate) struct Catalog;
 
 impl PluginCommand for Catalog {
@@ -36,7 +36,7 @@ impl PluginCommand for Catalog {
             .rest(
                 "registry",
                 SyntaxShape::String,
-                "The registry, as `HOST[:PORT]`, or a directory with layouts in it, as `oci:DIRECTORY`",
+                "The registry, as `HOST[:PORT]`, or a directory of OCI layouts, as `oci:DIRECTORY`",
             )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
@@ -48,10 +48,10 @@ impl PluginCommand for Catalog {
     }
 
     fn extra_description(&self) -> &'static str {
-        "Rows appear while further pages are still to come; `first` stops asking for them. Public registries such as \
-         Docker Hub and ghcr.io offer no such list.\n\n\
-         Of a directory it lists the layouts in it, such as `oci copy` makes, each by its path there; and one that is a layout \
-         itself as `.`."
+        "Rows appear while further pages are being fetched; no more pages are requested after `first`. Public registries \
+         such as Docker Hub and ghcr.io do not offer this list.\n\n\
+         For a directory, the command lists the OCI layouts below it, such as those that `oci copy` creates, with their \
+         relative paths. A directory that is a layout itself is listed as `.`."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -72,13 +72,13 @@ impl PluginCommand for Catalog {
             },
             Example {
                 example: "oci catalog oci:backup | oci tags --long",
-                description: "See what is in a directory of layouts",
+                description: "List the tags of all layouts in a directory",
                 result: None,
             },
         ]
     }
 
-    completes!(|_| Some(Kind::Registry));
+    completes!(|_| Some(ArgumentKind::Registry));
 
     fn run(
         &self,
@@ -88,25 +88,25 @@ impl PluginCommand for Catalog {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<Shelf>(input)?;
-        let listing = Listing {
+        let operands = session.operands::<CatalogSource>(input)?;
+        let catalog_call = CatalogCall {
             client: session.client(),
             base: session.current_dir().to_owned(),
             span: call.head,
         };
-        session.rows(asked, listing, Listing::rows)
+        session.rows(operands, catalog_call, CatalogCall::rows)
     }
 }
 
-/// Where repositories are.
+/// A registry or directory whose repositories are listed.
 #[derive(Debug, Clone)]
-enum Shelf {
+enum CatalogSource {
     Registry(RegistryName),
-    /// A directory with layouts in it.
+    /// A directory that contains OCI layouts.
     Directory(PathBuf),
 }
 
-impl FromStr for Shelf {
+impl FromStr for CatalogSource {
     type Err = oci_registry::Error;
 
     fn from_str(text: &str) -> oci_registry::Result<Self> {
@@ -117,18 +117,18 @@ impl FromStr for Shelf {
     }
 }
 
-/// How this call lists repositories.
-struct Listing {
+/// A call of `oci catalog`.
+struct CatalogCall {
     client: Client,
     base: PathBuf,
     span: Span,
 }
 
-impl Listing {
-    async fn rows(self: Arc<Self>, asked: Subject<Shelf>) -> Result<Rows, LabeledError> {
-        let (at, span) = (asked.span, self.span);
-        match asked.name {
-            Shelf::Registry(name) => {
+impl CatalogCall {
+    async fn rows(self: Arc<Self>, operand: Operand<CatalogSource>) -> Result<Rows, LabeledError> {
+        let (at, span) = (operand.span, self.span);
+        match operand.name {
+            CatalogSource::Registry(name) => {
                 let registry = self.client.registry(&name).map_err(|error| error.at(at))?;
                 let name = registry.name().clone();
                 let rows = registry.catalog().map(move |repository| {
@@ -139,7 +139,7 @@ impl Listing {
                 });
                 Ok(rows.boxed())
             }
-            Shelf::Directory(directory) => {
+            CatalogSource::Directory(directory) => {
                 let base = self.base.join(directory);
                 let layouts = Layout::below(&base).await.map_err(|error| error.at(at))?;
                 let rows = layouts.into_iter().map(move |layout| {
@@ -150,7 +150,7 @@ impl Listing {
                     } else {
                         name
                     };
-                    // Without the dots that were written.
+                    // Collecting the components drops `.` components.
                     let directory: PathBuf = directory.components().collect();
                     let location = Location::layout(directory);
                     Ok(row(&name.to_string_lossy(), &location, span))

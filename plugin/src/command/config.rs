@@ -1,4 +1,4 @@
-//! `oci config`: the document that a manifest names as its config.
+//! `oci config`: shows the config blob of a manifest.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
@@ -7,18 +7,18 @@ use nu_protocol::{
 use oci_registry::{ErrorKind, Location, LocationText};
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
-use crate::input::Subject;
+use crate::completion::{ArgumentKind, completes};
+use crate::input::Operand;
 use crate::lookup::{Found, Lookup};
-use crate::report::Report;
+use crate::report::ToLabeledError;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::{json, report, value};
 
-/// Largest config that is read, in bytes; as large as a manifest may be.
+/// Largest config that is read, in bytes: the size limit of a manifest.
 const MAX_CONFIG: usize = 4 << 20;
 
-/// Shows configs.
+/// The `oci config` command.
 pub(crate) struct Config;
 
 impl PluginCommand for Config {
@@ -33,7 +33,7 @@ impl PluginCommand for Config {
         let list = Type::one_of([Type::table(), Type::list(Type::String)]);
         let signature = Signature::build(self.name())
             .optional("reference", SyntaxShape::String, super::REFERENCE)
-            .switch("raw", "Give the exact bytes, as text", Some('r'))
+            .switch("raw", "Return the exact bytes as a string", Some('r'))
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network);
         Settings::flags(Lookup::flags(signature))
@@ -44,10 +44,10 @@ impl PluginCommand for Config {
     }
 
     fn extra_description(&self) -> &'static str {
-        "What a manifest names as its config: of an image how it runs and when it was made, of a package from cargo what it \
-         was built from and by what. The document as whoever made it wrote it.\n\n\
-         Of an index it is that of what runs on this machine, unless --target or --platform choose. A repository without \
-         tag and digest means its highest release."
+        "Shows the JSON document that a manifest names as its config, unchanged. The config of an image states its \
+         entrypoint, environment and creation date; the config of a cargo package states its source and compiler.\n\n\
+         For an index, the config of the manifest for this machine is shown, unless --target or --platform select another \
+         one. Without tag and digest, the highest release of the repository is used."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -58,18 +58,18 @@ impl PluginCommand for Config {
         vec![
             Example {
                 example: "oci config ghcr.io/acme/widgets:1.2.3 | get rustc",
-                description: "The compiler that built a release",
+                description: "Show the compiler that built a release",
                 result: None,
             },
             Example {
                 example: "oci config docker.io/library/nginx:latest --platform linux/arm64 | get config.Env",
-                description: "The environment variables of an image",
+                description: "Show the environment variables of an image",
                 result: None,
             },
         ]
     }
 
-    completes!(|_| Some(Kind::Manifest));
+    completes!(|_| Some(ArgumentKind::Manifest));
 
     fn run(
         &self,
@@ -79,29 +79,29 @@ impl PluginCommand for Config {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<LocationText>(input)?;
+        let operands = session.operands::<LocationText>(input)?;
         let lookup = session.choosing_lookup()?.for_machine();
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        session.values(asked, lookup, move |lookup, asked| async move {
-            let asked = lookup.locate(asked).await?;
-            show(&lookup.find(&asked).await?, &asked, is_raw, span).await
+        session.values(operands, lookup, move |lookup, operand| async move {
+            let operand = lookup.locate(operand).await?;
+            show(&lookup.find(&operand).await?, &operand, is_raw, span).await
         })
     }
 }
 
 async fn show(
     found: &Found,
-    asked: &Subject<Location>,
+    operand: &Operand<Location>,
     is_raw: bool,
     span: Span,
 ) -> Result<Value, LabeledError> {
     let Found {
         place, manifest, ..
     } = found;
-    let at = asked.span;
+    let at = operand.span;
     let name = place.reference(manifest.digest().clone());
     let Some(image) = manifest.as_image() else {
-        let message = format!("failed to find the config of `{name}`: it names none");
+        let message = format!("failed to find the config of `{name}`: it is not an image manifest");
         return Err(report::not_found(message, "has no config", at));
     };
     let blob = place.content().blob(&image.config).await;
@@ -116,10 +116,10 @@ async fn show(
         report::new(
             ErrorKind::Protocol,
             message,
-            "has a config that is no JSON",
+            "has a config that is not JSON",
             at,
         )
         .with_inner(LabeledError::new(error.to_string()))
-        .with_help("--raw shows it as it is")
+        .with_help("pass --raw to show its bytes")
     })
 }

@@ -1,4 +1,4 @@
-//! `oci copy`: artifacts from any place to any other.
+//! `oci copy`: copies artifacts between registries, OCI layouts and archives.
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -18,17 +18,17 @@ use oci_registry::{
 use tokio::sync::mpsc;
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
-use crate::input::{self, Subject};
+use crate::completion::{ArgumentKind, completes};
+use crate::input::{self, Operand};
 use crate::lookup::{Found, Lookup};
 use crate::place::Place;
-use crate::report::{self, Report};
+use crate::report::{self, ToLabeledError};
 use crate::runtime::{self, Rows};
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
-/// Copies artifacts.
+/// The `oci copy` command.
 pub(crate) struct Copy;
 
 impl PluginCommand for Copy {
@@ -44,32 +44,42 @@ impl PluginCommand for Copy {
             .required(
                 "source",
                 SyntaxShape::String,
-                "What is copied; left out where that comes through the pipeline",
+                "The artifact to copy; omit it to copy the artifacts of the pipeline",
             )
-            .optional("target", SyntaxShape::String, "Where it is copied to")
+            .optional(
+                "target",
+                SyntaxShape::String,
+                "The registry, OCI layout or archive to copy to",
+            )
             .switch("all-tags", "Copy every tag of the repository", Some('a'))
             .switch(
                 "referrers",
-                "Copy what is about it as well: signatures, SBOMs, attestations",
+                "Also copy the artifact's signatures, SBOMs and attestations",
                 None,
             )
-            .switch("dry-run", "Only say what would be done", Some('n'))
+            .switch(
+                "dry-run",
+                "Show the actions without performing them",
+                Some('n'),
+            )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
         Settings::flags(Lookup::flags(signature))
     }
 
     fn description(&self) -> &'static str {
-        "Copy artifacts from any place to any other."
+        "Copy artifacts between registries, OCI layouts and archives."
     }
 
     fn extra_description(&self) -> &'static str {
-        "`oci copy SOURCE TARGET`, or `… | oci copy TARGET`: each end is a registry, a layout (`oci:DIRECTORY`) or an archive, \
-         and every digest stays what it is. What is there already is not sent again.\n\n\
-         A target without a tag keeps the tag of the source. A target that ends with `/`, such as `registry.acme.dev/` or \
-         `registry.acme.dev/mirror/`, keeps the source's repository, too: that is for many repositories at once.\n\n\
-         `action` is `copied`, or `unchanged` where the target had it under that name; with --dry-run `would copy` or \
-         `unchanged`. --target and --platform copy one manifest of an index."
+        "Usage: `oci copy SOURCE TARGET` or `… | oci copy TARGET`. Source and target are registries, OCI layouts \
+         (`oci:DIRECTORY`) or archives (`oci-archive:FILE`). Digests do not change. Content that the target already has is \
+         not sent again.\n\n\
+         If the target has no tag, the tag of the source is used. If the target ends with `/`, as in \
+         `registry.acme.dev/mirror/`, the repository name of the source is appended; use this to copy many \
+         repositories.\n\n\
+         `action` is `copied`, or `unchanged` if the target already has this digest under this name. With --dry-run it is \
+         `would copy` or `unchanged`. With --target or --platform, a single manifest of an index is copied."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -80,26 +90,26 @@ impl PluginCommand for Copy {
         vec![
             Example {
                 example: "oci copy ghcr.io/acme/widgets:1.2.3 registry.acme.dev/widgets --referrers",
-                description: "Copy a release, and what is about it",
+                description: "Copy a release with its signatures and SBOMs",
                 result: None,
             },
             Example {
                 example: "oci catalog registry.acme.dev | where name starts-with 'team-a/' | oci tags | where name == latest | oci copy mirror.acme.dev/",
-                description: "Mirror the latest of many repositories under their own names",
+                description: "Mirror the `latest` tag of many repositories under the same names",
                 result: None,
             },
             Example {
                 example: "oci copy ghcr.io/acme/widgets oci:backup/widgets --all-tags",
-                description: "Back up a repository into a directory",
+                description: "Back up a repository to an OCI layout",
                 result: None,
             },
         ]
     }
 
     completes!(|position| Some(if position == 0 {
-        Kind::Manifest
+        ArgumentKind::Manifest
     } else {
-        Kind::Repository
+        ArgumentKind::Repository
     }));
 
     fn run(
@@ -117,90 +127,93 @@ impl PluginCommand for Copy {
                     PipelineData::Empty | PipelineData::Value(Value::Nothing { .. }, _)
                 ) =>
             {
-                let message = "failed to copy: it is not said where to";
-                return Err(
-                    report::invalid(message, "a target is to follow", source.span()).with_help(
-                        "write the target behind it, or pass the source through the pipeline",
-                    ),
-                );
+                let message = "failed to copy: missing target";
+                return Err(report::invalid(
+                    message,
+                    "expected a target after this source",
+                    source.span(),
+                )
+                .with_help("add the target, or pass the source through the pipeline"));
             }
             [target] => (&[][..], target),
             [source, target] => (std::slice::from_ref(source), target),
             _ => {
                 return Err(report::invalid(
                     "failed to copy",
-                    "what and where to?",
+                    "expected a source and a target",
                     call.head,
                 ));
             }
         };
-        let target = input::subject::<Destination<LocationText>>(engine, target)?;
+        let target = input::operand::<Destination<LocationText>>(engine, target)?;
         let (name, span) = (target.name.locate(session.current_dir()), target.span);
         let name = name.map_err(|error| error.at(span))?;
-        let target = Subject { name, span };
-        let asked = session.asked_by::<LocationText>(sources, input)?;
+        let target = Operand { name, span };
+        let operands = session.operands_from::<LocationText>(sources, input)?;
         let all_tags = call.has_flag("all-tags")?;
         let tag = target.name.tag();
-        if let Some(tag) = tag.filter(|_| asked.is_list() || all_tags) {
-            let message =
-                format!("failed to copy a list to the tag `{tag}`: each needs a name of its own");
-            return Err(report::invalid(message, "names one tag", target.span)
-                .with_help("leave the tag out: every source keeps its own"));
+        if let Some(tag) = tag.filter(|_| operands.is_list() || all_tags) {
+            let message = format!("failed to copy several artifacts to the single tag `{tag}`");
+            return Err(report::invalid(message, "has a tag", target.span)
+                .with_help("leave out the tag to keep the tag of each source"));
         }
         let lookup = session.choosing_lookup()?;
         if let Some(span) = call
             .get_flag_span("all-tags")
             .filter(|_| all_tags && lookup.chooses())
         {
-            let message = "failed to copy all tags: one manifest of an index is no tag";
-            return Err(report::invalid(message, "copies whole tags", span)
-                .with_help("leave --target and --platform out, or --all-tags"));
+            let message =
+                "failed to copy all tags: --target and --platform select a single manifest";
+            return Err(
+                report::invalid(message, "conflicts with --target and --platform", span)
+                    .with_help("leave out --all-tags, or --target and --platform"),
+            );
         }
-        let copying = Copying {
+        let copy_call = CopyCall {
             lookup,
             target,
             all_tags,
             referrers: call.has_flag("referrers")?,
             is_dry: call.has_flag("dry-run")?,
             concurrency: session.concurrency(),
-            given: Mutex::default(),
+            written: Mutex::default(),
             span: call.head,
         };
-        // What several have in common is sent once.
-        session.rows_in_turn(asked, copying, Copying::copy)
+        // Sequential, so that blobs shared by several artifacts are sent once.
+        session.rows_sequential(operands, copy_call, CopyCall::copy)
     }
 }
 
 /// The destination of a copy.
 #[derive(Debug, Clone)]
 enum Destination<L = Location> {
-    /// This very place.
-    Place(L),
-    /// Below this, under the name of the source's repository.
-    Below(String),
+    /// The artifact is copied to this location.
+    Exact(L),
+    /// The repository name of the source is appended to this prefix, which ends with `/`.
+    Prefix(String),
 }
 
 impl FromStr for Destination<LocationText> {
     type Err = oci_registry::Error;
 
     fn from_str(text: &str) -> oci_registry::Result<Self> {
-        // What a repository is put below has to be a place together with it.
-        let below = text
+        // A prefix is valid if it names a location once a repository is appended.
+        let with_repository = text
             .strip_suffix('/')
             .map(|_| format!("{text}x").parse::<LocationText>());
-        match below {
-            Some(Ok(_)) => Ok(Self::Below(text.to_owned())),
-            _ => text.parse().map(Self::Place),
+        match with_repository {
+            Some(Ok(_)) => Ok(Self::Prefix(text.to_owned())),
+            _ => text.parse().map(Self::Exact),
         }
     }
 }
 
 impl Destination<LocationText> {
-    /// Separates the path and the name of a layout or archive.
+    /// Separates the path of a layout or archive from the tag or digest.
     fn locate(self, base: &Path) -> oci_registry::Result<Destination> {
         Ok(match self {
-            Self::Place(written) => Destination::Place(written.locate_target(base)?),
-            Self::Below(below) => Destination::Below(below),
+            Self::Exact(written) => Destination::Exact(written.locate_target(base)?),
+            Self::Prefix(prefix) => Destination::Prefix(prefix),
         })
     }
 }
@@ -208,64 +221,66 @@ impl Destination<LocationText> {
 impl Destination {
     fn tag(&self) -> Option<Tag> {
         match self {
-            Self::Place(location) => location.tag().cloned(),
-            Self::Below(_) => None,
+            Self::Exact(location) => location.tag().cloned(),
+            Self::Prefix(_) => None,
         }
     }
 }
 
-/// How this call copies.
-struct Copying {
+/// A call of `oci copy`.
+struct CopyCall {
     lookup: Lookup,
-    target: Subject<Destination>,
+    target: Operand<Destination>,
     all_tags: bool,
     referrers: bool,
     is_dry: bool,
     concurrency: usize,
-    /// The names that were given at the target, each with the place whose it is.
-    given: Mutex<HashMap<String, String>>,
+    /// The names written at the target, with the repository that each was copied from.
+    written: Mutex<HashMap<String, String>>,
     span: Span,
 }
 
-impl Copying {
-    async fn copy(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
-        let asked = self.lookup.locate(asked).await?;
+impl CopyCall {
+    async fn copy(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
+        let operand = self.lookup.locate(operand).await?;
         if !self.all_tags {
-            let row = self.copy_one(&asked).await?;
+            let row = self.copy_one(&operand).await?;
             return Ok(stream::iter([Ok(row)]).boxed());
         }
-        if let Some(identifier) = asked.name.identifier() {
-            let message = format!("failed to copy all tags of `{}`", asked.name);
-            return Err(report::invalid(message, "names one manifest", asked.span)
-                .with_help(format!("leave `{identifier}` out")));
+        if let Some(identifier) = operand.name.identifier() {
+            let message = format!("failed to copy all tags of `{}`", operand.name);
+            return Err(
+                report::invalid(message, "has a tag or digest", operand.span)
+                    .with_help(format!("leave out `{identifier}`")),
+            );
         }
-        let source = self.lookup.place(&asked).await?;
-        let target = self.location(&asked)?;
+        let source = self.lookup.place(&operand).await?;
+        let target = self.location(&operand)?;
         if self.is_dry {
-            self.compare_all(&source, &target, asked.span).await
+            self.compare_all(&source, &target, operand.span).await
         } else {
             self.copy_all(source, &target).await
         }
     }
 
-    async fn copy_one(&self, asked: &Subject<Location>) -> Result<Value, LabeledError> {
+    async fn copy_one(&self, operand: &Operand<Location>) -> Result<Value, LabeledError> {
         let Found {
             place,
             identifier,
             manifest,
             ..
-        } = self.lookup.find(asked).await?;
-        // One manifest of an index is not what the index's tag names.
-        let kept = match identifier {
+        } = self.lookup.find(operand).await?;
+        // A tag of an index does not name the manifest that was selected from it.
+        let source_tag = match identifier {
             Identifier::Tag(tag) if !self.lookup.chooses() => Some(tag),
             _ => None,
         };
-        let location = self.location(asked)?;
-        let tag = self.target.name.tag().or(kept);
+        let location = self.location(operand)?;
+        let tag = self.target.name.tag().or(source_tag);
         let (digest, tags) = (manifest.digest().clone(), Vec::from_iter(tag));
         let named = tags.first().cloned();
         let named = named.map_or(Identifier::Digest(digest.clone()), Identifier::Tag);
-        self.give(&location.with(named.clone()), &place.name(), asked.span)?;
+        self.reserve_name(&location.with(named.clone()), &place.name(), operand.span)?;
         if self.is_dry {
             let action = self.compare(&location, &named, &manifest).await?;
             let name = location.with(named).to_string();
@@ -289,7 +304,7 @@ impl Copying {
         };
         let root = digest.clone().into();
         let copied = copy(place.content(), &root, &**target.content(), options).await;
-        copied.map_err(|error| self.failed(&error, asked.span))?;
+        copied.map_err(|error| self.error(&error, operand.span))?;
         let action = if is_changed.into_inner() {
             "copied"
         } else {
@@ -299,23 +314,24 @@ impl Copying {
         Ok(value::action(name, action, Some(&digest), self.span))
     }
 
-    /// Copies a repository; what has been copied is told at once, what was there already in the end.
+    /// Copies all tags of a repository. The rows of copied tags appear immediately, the rows of unchanged tags at the end.
     async fn copy_all(&self, source: Place, location: &Location) -> Result<Rows, LabeledError> {
         let target = self.open(location).await?;
         let (referrers, concurrency) = (self.referrers, self.concurrency);
         let (span, at) = (self.span, self.target.span);
         let (sender, receiver) = mpsc::unbounded_channel();
-        let done = Arc::new(Mutex::new(HashSet::new()));
+        let copied_tags = Arc::new(Mutex::new(HashSet::new()));
         let work = async move {
-            let (told, row) = (Arc::clone(&done), target.clone());
+            let (copied_so_far, row) = (Arc::clone(&copied_tags), target.clone());
             let observer = move |event| {
                 if let CopyEvent::Tag(tag, named, _) = event {
                     let name = row.reference(tag.clone());
                     let row = value::action(name, "copied", Some(&named.digest), span);
-                    told.lock()
+                    copied_so_far
+                        .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .insert(tag);
-                    // Whoever takes the rows has gone, and this work with them.
+                    // Fails only if the receiver was dropped, which also cancels this task.
                     let _ = sender.send(Ok(row));
                 }
             };
@@ -330,8 +346,10 @@ impl Copying {
                 Ok(copied) => copied,
                 Err(error) => return vec![Err(error.at(at))],
             };
-            let done = done.lock().unwrap_or_else(PoisonError::into_inner);
-            let unchanged = copied.into_iter().filter(|(tag, _)| !done.contains(tag));
+            let copied_tags = copied_tags.lock().unwrap_or_else(PoisonError::into_inner);
+            let unchanged = copied
+                .into_iter()
+                .filter(|(tag, _)| !copied_tags.contains(tag));
             let rows = unchanged.map(|(tag, manifest)| {
                 let name = target.reference(tag);
                 Ok(value::action(
@@ -343,30 +361,30 @@ impl Copying {
             });
             rows.collect()
         };
-        let told = stream::unfold(receiver, |mut receiver| async {
+        let copied_rows = stream::unfold(receiver, |mut receiver| async {
             Some((receiver.recv().await?, receiver))
         });
-        let rest = stream::once(work).flat_map(stream::iter);
-        Ok(stream::select(told, rest).boxed())
+        let unchanged_rows = stream::once(work).flat_map(stream::iter);
+        Ok(stream::select(copied_rows, unchanged_rows).boxed())
     }
 
-    /// What copying a repository would do.
+    /// Returns the rows of a dry run for all tags of a repository.
     async fn compare_all(
         &self,
         source: &Place,
         location: &Location,
         at: Span,
     ) -> Result<Rows, LabeledError> {
-        let held = self.held(location).await?;
+        let held = self.open_existing(location).await?;
         let (source, location) = (Arc::clone(source.content()), location.clone());
         let (span, at_target) = (self.span, self.target.span);
         let tags = source.tags().map_err(move |error| error.at(at));
-        let rows = runtime::in_order(tags, self.concurrency, move |tag| {
+        let rows = runtime::map_in_order(tags, self.concurrency, move |tag| {
             let (source, held, location) = (Arc::clone(&source), held.clone(), location.clone());
             async move {
                 let named = Identifier::Tag(tag);
                 let wanted = source.resolve(&named).await.map_err(|error| error.at(at))?;
-                let action = difference(held.as_ref(), &named, &wanted.digest).await;
+                let action = dry_run_action(held.as_ref(), &named, &wanted.digest).await;
                 let action = action.map_err(|error| error.at(at_target))?;
                 let name = location.with(named).to_string();
                 Ok(value::action(name, action, Some(&wanted.digest), span))
@@ -381,13 +399,13 @@ impl Copying {
         named: &Identifier,
         manifest: &Manifest,
     ) -> Result<&'static str, LabeledError> {
-        let held = self.held(location).await?;
-        let action = difference(held.as_ref(), named, manifest.digest()).await;
+        let held = self.open_existing(location).await?;
+        let action = dry_run_action(held.as_ref(), named, manifest.digest()).await;
         action.map_err(|error| error.at(self.target.span))
     }
 
-    /// The target, to be looked at only; nothing where it is not there yet.
-    async fn held(&self, location: &Location) -> Result<Option<Place>, LabeledError> {
+    /// Opens the target for reading. Returns `None` if it does not exist yet.
+    async fn open_existing(&self, location: &Location) -> Result<Option<Place>, LabeledError> {
         let held = Place::open(self.lookup.client(), location, self.lookup.base()).await;
         held.optional().map_err(|error| error.at(self.target.span))
     }
@@ -397,50 +415,55 @@ impl Copying {
         place.await.map_err(|error| error.at(self.target.span))
     }
 
-    /// An error at the end that it came from.
-    fn failed(&self, error: &oci_registry::Error, source: Span) -> LabeledError {
+    /// Labels an error at the source or the target, whichever caused it.
+    fn error(&self, error: &oci_registry::Error, source: Span) -> LabeledError {
         error.at(match error.side() {
             Some(Side::Target) => self.target.span,
             _ => source,
         })
     }
 
-    /// The repository that this source is copied to.
-    fn location(&self, asked: &Subject<Location>) -> Result<Location, LabeledError> {
-        let below = match &self.target.name {
-            Destination::Place(location) => return Ok(location.whole_repository()),
-            Destination::Below(below) => below,
+    /// Returns the repository that this source is copied to.
+    fn location(&self, operand: &Operand<Location>) -> Result<Location, LabeledError> {
+        let prefix = match &self.target.name {
+            Destination::Exact(location) => return Ok(location.whole_repository()),
+            Destination::Prefix(prefix) => prefix,
         };
-        let Location::Registry(source) = &asked.name else {
-            let message = format!("failed to copy `{}` below `{below}`", asked.name);
+        let Location::Registry(source) = &operand.name else {
+            let message = format!(
+                "failed to copy `{}` to `{prefix}`: it has no repository name",
+                operand.name
+            );
             return Err(
-                report::invalid(message, "has no repository's name", asked.span)
-                    .with_help("name the repository that it is copied to"),
+                report::invalid(message, "has no repository name", operand.span)
+                    .with_help("add the name of the target repository"),
             );
         };
-        let target = format!("{below}{}", source.repository());
+        let target = format!("{prefix}{}", source.repository());
         let target = target.parse::<LocationText>();
         let target = target.and_then(|target| target.locate_target(self.lookup.base()));
         target.map_err(|error| error.at(self.target.span))
     }
 
-    /// Gives a name at the target away, which must not be another source's already.
-    fn give(&self, name: &Location, source: &str, at: Span) -> Result<(), LabeledError> {
+    /// Reserves a name at the target, and rejects a second source with the same name.
+    fn reserve_name(&self, name: &Location, source: &str, at: Span) -> Result<(), LabeledError> {
         let name = name.to_string();
-        let mut given = self.given.lock().unwrap_or_else(PoisonError::into_inner);
-        match given.insert(name.clone(), source.to_owned()) {
+        let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        match written.insert(name.clone(), source.to_owned()) {
             Some(other) if other != source => {
                 let message = format!("failed to copy both `{other}` and `{source}` to `{name}`");
-                Err(report::invalid(message, "comes second", at)
-                    .with_help("a target that ends with `/` keeps the names of the repositories"))
+                Err(
+                    report::invalid(message, "has the same name at the target", at)
+                        .with_help("append `/` to the target to keep the repository names"),
+                )
             }
             _ => Ok(()),
         }
     }
 }
 
-/// What would have to be done so that a place has this digest under this name.
-async fn difference(
+/// Returns the `action` cell of a dry run: `unchanged` if the place has this digest under this name.
+async fn dry_run_action(
     held: Option<&Place>,
     named: &Identifier,
     wanted: &Digest,
@@ -461,18 +484,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slash_at_the_end_keeps_the_repository() {
+    fn target_with_trailing_slash_is_a_prefix() {
         for text in ["a.b/", "localhost:5000/", "a.b/c/d/", "oci:dir/"] {
             let read = text.parse::<Destination<LocationText>>();
             assert!(
-                matches!(read, Ok(Destination::Below(_))),
+                matches!(read, Ok(Destination::Prefix(_))),
                 "{text}: {read:?}"
             );
         }
         for text in ["a.b/c", "a.b/c:1", "oci:dir", "oci-archive:a.tar:1"] {
             let read = text.parse::<Destination<LocationText>>();
             assert!(
-                matches!(read, Ok(Destination::Place(_))),
+                matches!(read, Ok(Destination::Exact(_))),
                 "{text}: {read:?}"
             );
         }

@@ -1,4 +1,4 @@
-//! `oci delete`: tags, manifests and blobs, taken away.
+//! `oci delete`: deletes tags, manifests and blobs.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,18 +13,18 @@ use oci_registry::{Digest, ErrorKind, Identifier, Location, LocationText, Source
 use tokio::sync::Mutex;
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
-use crate::input::Subject;
+use crate::completion::{ArgumentKind, completes};
+use crate::input::Operand;
 use crate::lookup::Lookup;
 use crate::missing::Part;
 use crate::place::{Place, Shelf};
-use crate::report::{self, Report};
+use crate::report::{self, ToLabeledError};
 use crate::runtime::Rows;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
-/// Deletes content.
+/// The `oci delete` command.
 pub(crate) struct Delete;
 
 impl PluginCommand for Delete {
@@ -40,9 +40,9 @@ impl PluginCommand for Delete {
             .rest(
                 "reference",
                 SyntaxShape::String,
-                "What is deleted, as `REGISTRY/REPOSITORY:TAG`, `…@DIGEST` or `oci:DIRECTORY:TAG`",
+                "The tag, manifest or blob to delete, as `REGISTRY/REPOSITORY:TAG`, `…@DIGEST` or `oci:DIRECTORY:TAG`",
             )
-            .switch("dry-run", "Only say what would be done", Some('n'))
+            .switch("dry-run", "Show the actions without performing them", Some('n'))
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
         Settings::flags(signature)
@@ -53,13 +53,12 @@ impl PluginCommand for Delete {
     }
 
     fn extra_description(&self) -> &'static str {
-        "A tag goes alone: the manifest that it names stays, with its other tags. A digest is a manifest, which goes with \
-         every tag that names it, or a blob. Of a package, the tag or manifest of a target takes its entry out of the index \
-         as well.\n\n\
-         A row for each thing that was done: `action` is `deleted`, or `changed` for such an index, which is deleted with its last target; with --dry-run \
-         `would delete` or `would change`. What goes along with something before it has its row there, and none of its own. \
-         Many registries have deletion turned off; that is the error `oci::unsupported`, \
-         and nothing is done."
+        "DeleteCall a tag keeps the manifest and its other tags. DeleteCall a manifest by its digest also deletes every tag that \
+         names it. A digest may also name a blob. DeleteCall the tag or the manifest of one target of a package also removes \
+         its entry from the index of the release; the index is deleted with its last entry.\n\n\
+         The output has one row per change. `action` is `deleted`, or `changed` for an index that lost an entry; with \
+         --dry-run it is `would delete` or `would change`. Content that was deleted together with an earlier row has no \
+         second row. Many registries disable deletion: the command then fails with `oci::unsupported` and deletes nothing."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -75,13 +74,13 @@ impl PluginCommand for Delete {
             },
             Example {
                 example: "oci tags registry.acme.dev/ci/builds --long | where created < (date now) - 30day | oci delete --dry-run",
-                description: "See which builds are older than a month",
+                description: "List the builds older than a month that would be deleted",
                 result: None,
             },
         ]
     }
 
-    completes!(|_| Some(Kind::Manifest));
+    completes!(|_| Some(ArgumentKind::Manifest));
 
     fn run(
         &self,
@@ -91,63 +90,69 @@ impl PluginCommand for Delete {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<LocationText>(input)?;
-        let deleting = Deleting {
+        let operands = session.operands::<LocationText>(input)?;
+        let delete_call = DeleteCall {
             lookup: session.lookup(),
             is_dry: call.has_flag("dry-run")?,
             taken: Mutex::default(),
             span: call.head,
         };
-        session.rows_in_turn(asked, deleting, Deleting::delete)
+        session.rows_sequential(operands, delete_call, DeleteCall::delete)
     }
 }
 
-/// How this call deletes.
-struct Deleting {
+/// A call of `oci delete`.
+struct DeleteCall {
     lookup: Lookup,
     is_dry: bool,
-    /// What is gone, or would be, by the name of its place. What one item took along is done when its turn comes.
+    /// The content deleted so far (or that would be), by repository. An operand that was already deleted with an earlier
+    /// one is skipped.
     taken: Mutex<BTreeMap<String, Taken>>,
     span: Span,
 }
 
-impl Deleting {
-    async fn delete(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
-        let asked = self.lookup.locate(asked).await?;
-        let at = asked.span;
-        let Some(identifier) = asked.name.identifier() else {
-            let message = format!("refused to delete `{}`", asked.name);
+impl DeleteCall {
+    async fn delete(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
+        let operand = self.lookup.locate(operand).await?;
+        let at = operand.span;
+        let Some(identifier) = operand.name.identifier() else {
+            let message = format!("refusing to delete the whole repository `{}`", operand.name);
             return Err(
-                report::invalid(message, "names a whole repository", at).with_help(format!(
-                    "`oci tags {} | oci delete` deletes its tags",
-                    asked.name
+                report::invalid(message, "has no tag or digest", at).with_help(format!(
+                    "to delete all its tags, run `oci tags {} | oci delete`",
+                    operand.name
                 )),
             );
         };
-        if let Location::Registry(reference) = &asked.name
+        if let Location::Registry(reference) = &operand.name
             && let (Some(tag), Some(digest)) = (reference.tag(), reference.digest())
         {
             let message =
-                format!("refused to delete `{reference}`: it names both a tag and a digest");
-            let advice =
-                format!("leave `@{digest}` out to delete the tag, `:{tag}` to delete the manifest");
-            return Err(report::invalid(message, "names two things", at).with_help(advice));
+                format!("refusing to delete `{reference}`: it has both a tag and a digest");
+            let advice = format!(
+                "leave out `@{digest}` to delete the tag, or `:{tag}` to delete the manifest"
+            );
+            return Err(
+                report::invalid(message, "has both a tag and a digest", at).with_help(advice)
+            );
         }
-        let place = Place::open_to_delete(self.lookup.client(), &asked.name, self.lookup.base());
+        let place = Place::open_to_delete(self.lookup.client(), &operand.name, self.lookup.base());
         let place = place
             .await
-            .map_err(|error| self.lookup.missing(&error, Part::Place, &asked))?;
+            .map_err(|error| self.lookup.missing(&error, Part::Place, &operand))?;
         let Some(place) = place else {
             let message = format!(
-                "failed to delete `{}`: nothing is deleted from archives",
-                asked.name
+                "failed to delete `{}`: archives do not support deletion",
+                operand.name
             );
             let kind = ErrorKind::Unsupported;
             return Err(report::new(kind, message, "is in an archive", at));
         };
         let mut taken = self.taken.lock().await;
         let taken = taken.entry(place.name()).or_default();
-        let done = self.delete_named(&place, &identifier, &asked, taken).await;
+        let done = self
+            .delete_named(&place, &identifier, &operand, taken)
+            .await;
         let done = done?;
         Ok(stream::iter(done.into_iter().map(Ok)).boxed())
     }
@@ -156,10 +161,10 @@ impl Deleting {
         &self,
         place: &Place<Shelf>,
         named: &Identifier,
-        asked: &Subject<Location>,
+        operand: &Operand<Location>,
         taken: &mut Taken,
     ) -> Result<Vec<Value>, LabeledError> {
-        let at = asked.span;
+        let at = operand.span;
         if taken.has(named, None) {
             return Ok(Vec::new());
         }
@@ -168,13 +173,14 @@ impl Deleting {
         let held = match (held, named) {
             (Err(error), Identifier::Digest(digest)) if error.kind() == ErrorKind::NotFound => {
                 let done = self.delete_blob(place, digest).await;
-                let done = done.map_err(|error| self.lookup.missing(&error, Part::Manifest, asked));
+                let done =
+                    done.map_err(|error| self.lookup.missing(&error, Part::Manifest, operand));
                 let done = vec![done?];
                 taken.take(named.clone());
                 return Ok(done);
             }
             (held, _) => {
-                held.map_err(|error| self.lookup.missing(&error, Part::Manifest, asked))?
+                held.map_err(|error| self.lookup.missing(&error, Part::Manifest, operand))?
             }
         };
         let digest = &held.digest;
@@ -186,7 +192,7 @@ impl Deleting {
         let listed = listed.and_then(|listed| taken.left_of(listed));
         let mut done = Vec::new();
         if let Some(listed) = &listed {
-            // The tags go before the entry: the one that was named, or those of the manifest that was.
+            // `remove` deletes the tags before it changes the index, so their rows come first.
             let tags = listed.tags.iter().cloned().map(Identifier::Tag);
             done.extend(tags.map(|tag| self.row(place, &tag, "delete", Some(digest))));
             let index = Identifier::Tag(listed.index.clone());
@@ -207,7 +213,7 @@ impl Deleting {
             });
         }
         let deleted = match named {
-            // That was done with the entry.
+            // `remove` already deleted this tag.
             Identifier::Tag(_) if listed.is_some() => return Ok(done),
             _ if self.is_dry => Ok(()),
             Identifier::Tag(tag) => content.delete_tag(tag).await,

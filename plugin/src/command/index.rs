@@ -1,4 +1,4 @@
-//! `oci index`: the document of an index, as it is.
+//! `oci index`: shows the JSON document of an index.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
@@ -7,14 +7,14 @@ use nu_protocol::{
 use oci_registry::{ErrorKind, Location, LocationText};
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
-use crate::input::Subject;
+use crate::completion::{ArgumentKind, completes};
+use crate::input::Operand;
 use crate::lookup::Found;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::{json, report, value};
 
-/// Shows indexes.
+/// The `oci index` command.
 pub(crate) struct Index;
 
 impl PluginCommand for Index {
@@ -29,19 +29,20 @@ impl PluginCommand for Index {
         let list = Type::one_of([Type::table(), Type::list(Type::String)]);
         let signature = Signature::build(self.name())
             .optional("reference", SyntaxShape::String, super::REFERENCE)
-            .switch("raw", "Give the exact bytes, as text", Some('r'))
+            .switch("raw", "Return the exact bytes as a string", Some('r'))
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network);
         Settings::flags(signature)
     }
 
     fn description(&self) -> &'static str {
-        "Show the document of an index."
+        "Show the JSON document of an index."
     }
 
     fn extra_description(&self) -> &'static str {
-        "The document as whoever made it wrote it, with the names of the specification: `schemaVersion`, `mediaType`, \
-         `manifests`, …; `oci manifest` shows the same with columns that are always the same. What is no index is an error."
+        "Shows the document unchanged, with the field names of the OCI image specification: `schemaVersion`, `mediaType`, \
+         `manifests` and so on. A reference that does not name an index is an error. `oci manifest` shows manifests and \
+         indexes with a fixed set of columns."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -57,13 +58,13 @@ impl PluginCommand for Index {
             },
             Example {
                 example: "oci index ghcr.io/acme/widgets:1.2.3 | get manifests.platform.architecture | uniq",
-                description: "The architectures that a release is for",
+                description: "List the architectures of a release",
                 result: None,
             },
         ]
     }
 
-    completes!(|_| Some(Kind::Manifest));
+    completes!(|_| Some(ArgumentKind::Manifest));
 
     fn run(
         &self,
@@ -73,19 +74,19 @@ impl PluginCommand for Index {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<LocationText>(input)?;
+        let operands = session.operands::<LocationText>(input)?;
         let lookup = session.lookup();
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        session.values(asked, lookup, move |lookup, asked| async move {
-            let asked = lookup.locate(asked).await?;
-            show(&lookup.find(&asked).await?, &asked, is_raw, span)
+        session.values(operands, lookup, move |lookup, operand| async move {
+            let operand = lookup.locate(operand).await?;
+            show(&lookup.find(&operand).await?, &operand, is_raw, span)
         })
     }
 }
 
 fn show(
     found: &Found,
-    asked: &Subject<Location>,
+    operand: &Operand<Location>,
     is_raw: bool,
     span: Span,
 ) -> Result<Value, LabeledError> {
@@ -95,8 +96,8 @@ fn show(
     let name = place.reference(manifest.digest().clone());
     if manifest.as_index().is_none() {
         let message = format!("failed to show the index `{name}`: it is a manifest");
-        return Err(report::invalid(message, "is no index", asked.span)
-            .with_help(format!("`oci manifest {name}` shows it")));
+        return Err(report::invalid(message, "is not an index", operand.span)
+            .with_help(format!("run `oci manifest {name}` to show it")));
     }
     if is_raw {
         return Ok(value::document(manifest.bytes(), span));
@@ -105,8 +106,8 @@ fn show(
         report::new(
             ErrorKind::Protocol,
             format!("failed to read the index `{name}`"),
-            "is no JSON",
-            asked.span,
+            "is not valid JSON",
+            operand.span,
         )
         .with_inner(LabeledError::new(error.to_string()))
     })

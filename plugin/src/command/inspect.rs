@@ -1,4 +1,4 @@
-//! `oci inspect`: what a release page shows.
+//! `oci inspect`: shows the metadata and targets of a release.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use nu_protocol::{
 use oci_registry::{Cache, LocationText};
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
-use crate::input::Subject;
+use crate::completion::{ArgumentKind, completes};
+use crate::input::Operand;
 use crate::lookup::Lookup;
-use crate::report::Report;
+use crate::report::ToLabeledError;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
-/// Shows what is said about artifacts.
+/// The `oci inspect` command.
 pub(crate) struct Inspect;
 
 impl PluginCommand for Inspect {
@@ -38,15 +38,15 @@ impl PluginCommand for Inspect {
     }
 
     fn description(&self) -> &'static str {
-        "Show what a release page shows."
+        "Show the metadata and targets of a release."
     }
 
     fn extra_description(&self) -> &'static str {
-        "What the annotations say; where they are silent, what the labels of an image say. `targets` has a row for \
-         each manifest of an index, and for a manifest one for itself: its `target`, `platform` and `size`, the lowest \
-         `glibc` that it runs with, and its `reference` and `digest`. If tag, index, manifest and config of a package state \
-         different facts, `conflicts` lists them. A repository without tag and digest means its highest \
-         release."
+        "The values are read from the annotations or, if these are missing, from the labels of the image. `targets` has one \
+         row per manifest of an index, or a single row for a manifest: its `target`, `platform` and `size`, the lowest \
+         `glibc` version that it runs with, its `reference` and its `digest`. If the tag, index, manifest and config of a \
+         package contradict each other, `conflicts` lists the differences. Without tag and digest, the highest release of \
+         the repository is used."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -62,18 +62,18 @@ impl PluginCommand for Inspect {
             },
             Example {
                 example: "oci inspect ghcr.io/acme/widgets:1.2.3 | get targets | where platform =~ 'linux'",
-                description: "What a release has for Linux",
+                description: "List the Linux targets of a release",
                 result: None,
             },
             Example {
                 example: "oci tags ghcr.io/acme/widgets | oci inspect | select version revision created",
-                description: "From which commits the releases were built",
+                description: "List the commits that the releases were built from",
                 result: None,
             },
         ]
     }
 
-    completes!(|_| Some(Kind::Manifest));
+    completes!(|_| Some(ArgumentKind::Manifest));
 
     fn run(
         &self,
@@ -83,31 +83,31 @@ impl PluginCommand for Inspect {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<LocationText>(input)?;
-        let release = Release {
+        let operands = session.operands::<LocationText>(input)?;
+        let inspect_call = InspectCall {
             cache: session.cache(),
             lookup: session.choosing_lookup()?,
             span: call.head,
         };
-        session.values(asked, release, Release::show)
+        session.values(operands, inspect_call, InspectCall::show)
     }
 }
 
-/// How this call finds out about releases.
-struct Release {
+/// A call of `oci inspect`.
+struct InspectCall {
     lookup: Lookup,
     cache: Option<Cache>,
     span: Span,
 }
 
-impl Release {
-    async fn show(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Value, LabeledError> {
-        let asked = self.lookup.locate(asked).await?;
-        let found = self.lookup.find(&asked).await?;
+impl InspectCall {
+    async fn show(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Value, LabeledError> {
+        let operand = self.lookup.locate(operand).await?;
+        let found = self.lookup.find(&operand).await?;
         let source = found.place.cached_by(self.cache.as_ref());
-        let listing = found.listing(&asked);
-        let said = oci_package::inspect(&source, listing, &found.manifest).await;
-        let said = said.map_err(|error| error.at(asked.span))?;
-        Ok(value::release(&found.place, &said, self.span))
+        let listing = found.listing(&operand);
+        let inspection = oci_package::inspect(&source, listing, &found.manifest).await;
+        let inspection = inspection.map_err(|error| error.at(operand.span))?;
+        Ok(value::release(&found.place, &inspection, self.span))
     }
 }

@@ -1,17 +1,17 @@
-//! `oci manifest`: what a reference names.
+//! `oci manifest`: shows a manifest or an index.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Category, Example, LabeledError, PipelineData, Signature, SyntaxShape, Type};
 use oci_registry::LocationText;
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
+use crate::completion::{ArgumentKind, completes};
 use crate::lookup::{Found, Lookup};
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
-/// Shows manifests.
+/// The `oci manifest` command.
 pub(crate) struct Manifest;
 
 impl PluginCommand for Manifest {
@@ -27,7 +27,7 @@ impl PluginCommand for Manifest {
         let list = Type::one_of([value::table(columns()), Type::list(Type::String)]);
         let signature = Signature::build(self.name())
             .optional("reference", SyntaxShape::String, super::REFERENCE)
-            .switch("raw", "Give the exact bytes, as text", Some('r'))
+            .switch("raw", "Return the exact bytes as a string", Some('r'))
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network);
         Settings::flags(Lookup::flags(signature))
@@ -38,10 +38,10 @@ impl PluginCommand for Manifest {
     }
 
     fn extra_description(&self) -> &'static str {
-        "A manifest has `config` and `layers`, an index has `manifests`; what does not apply is null. `size` is that of \
-         config and layers, of an index the sum over its manifests where the index says it. A repository without tag \
-         and digest means its highest release.\n\n\
-         An index is shown as an index, unless --target or --platform choose in it."
+        "A manifest has `config` and `layers`, an index has `manifests`; the other columns are null. `size` is the sum of \
+         config and layers, or of the manifests of an index if the index states their sizes. Without tag and digest, the \
+         highest release of the repository is used.\n\n\
+         With --target or --platform, a manifest of the index is shown instead of the index."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -52,12 +52,12 @@ impl PluginCommand for Manifest {
         vec![
             Example {
                 example: "oci manifest ghcr.io/acme/widgets:1.2.3",
-                description: "Show what a tag names",
+                description: "Show the manifest or index of a tag",
                 result: None,
             },
             Example {
                 example: "oci manifest ghcr.io/acme/widgets:1.2.3 --target x86_64-unknown-linux-musl | get layers | select title size digest",
-                description: "List the files for a target",
+                description: "List the files of a target",
                 result: None,
             },
             Example {
@@ -67,13 +67,13 @@ impl PluginCommand for Manifest {
             },
             Example {
                 example: "oci tags ghcr.io/acme/widgets | first 3 | oci manifest | get digest",
-                description: "What the first tags of a repository name",
+                description: "Show the digests of the first tags of a repository",
                 result: None,
             },
         ]
     }
 
-    completes!(|_| Some(Kind::Manifest));
+    completes!(|_| Some(ArgumentKind::Manifest));
 
     fn run(
         &self,
@@ -83,14 +83,14 @@ impl PluginCommand for Manifest {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<LocationText>(input)?;
+        let operands = session.operands::<LocationText>(input)?;
         let lookup = session.choosing_lookup()?;
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        session.values(asked, lookup, move |lookup, asked| async move {
-            let asked = lookup.locate(asked).await?;
+        session.values(operands, lookup, move |lookup, operand| async move {
+            let operand = lookup.locate(operand).await?;
             let Found {
                 place, manifest, ..
-            } = lookup.find(&asked).await?;
+            } = lookup.find(&operand).await?;
             Ok(if is_raw {
                 value::document(manifest.bytes(), span)
             } else {

@@ -1,6 +1,6 @@
-//! The commands: one file each.
+//! The commands, one file each.
 //!
-//! Owns the list of them, and what all have in common.
+//! Contains the list of all commands, and the parts of a signature that they share.
 
 mod blob;
 mod catalog;
@@ -44,11 +44,11 @@ pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = OciPlugin>>> {
     ]
 }
 
-/// How an argument names a manifest.
+/// Description of an argument that names a manifest.
 const REFERENCE: &str =
     "The manifest, as `REGISTRY/REPOSITORY:TAG`, `…@DIGEST` or `oci:DIRECTORY:TAG`";
 
-/// What people search for when they mean any of this.
+/// Search terms that all commands share.
 const SEARCH_TERMS: [&str; 6] = [
     "docker",
     "container",
@@ -58,7 +58,7 @@ const SEARCH_TERMS: [&str; 6] = [
     "oras",
 ];
 
-/// The ways to ask about something, with what comes of one thing and of a list.
+/// Input and output types of a command that returns `one` for a single operand and `list` for a list of operands.
 fn input_output_types(one: &Type, list: &Type) -> Vec<(Type, Type)> {
     vec![
         (
@@ -69,12 +69,12 @@ fn input_output_types(one: &Type, list: &Type) -> Vec<(Type, Type)> {
             Type::one_of([Type::list(Type::String), Type::table()]),
             list.clone(),
         ),
-        // The first command of a closure gets the closure's input, and has its arguments all the same.
+        // The first command of a closure receives the closure's input even if it has arguments.
         (Type::Any, Type::Any),
     ]
 }
 
-/// Search terms, and those of one command.
+/// Returns the search terms of one command, followed by the shared ones.
 fn search_terms(own: &[&'static str]) -> Vec<&'static str> {
     [own, &SEARCH_TERMS].concat()
 }

@@ -1,4 +1,4 @@
-//! `oci`: what there is.
+//! `oci`: shows the help of the command group.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand, SimplePluginCommand};
 use nu_protocol::{Category, LabeledError, Signature, Type, Value};
@@ -6,7 +6,7 @@ use nu_protocol::{Category, LabeledError, Signature, Type, Value};
 use crate::OciPlugin;
 use crate::completion::completes;
 
-/// The parent of all other commands.
+/// The `oci` command, the parent of all others.
 pub(crate) struct Oci;
 
 impl SimplePluginCommand for Oci {
@@ -23,7 +23,7 @@ impl SimplePluginCommand for Oci {
     }
 
     fn description(&self) -> &'static str {
-        "OCI registries as tables."
+        "Work with OCI registries as tables."
     }
 
     fn extra_description(&self) -> &'static str {

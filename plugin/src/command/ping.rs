@@ -1,4 +1,4 @@
-//! `oci ping`: whether a registry is there, and as whom it knows us.
+//! `oci ping`: checks that a registry is reachable, and which credential it accepts.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
@@ -7,13 +7,13 @@ use nu_protocol::{
 use oci_registry::RegistryName;
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
-use crate::report::Report;
+use crate::completion::{ArgumentKind, completes};
+use crate::report::ToLabeledError;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
-/// Asks registries whether they are there.
+/// The `oci ping` command.
 pub(crate) struct Ping;
 
 impl PluginCommand for Ping {
@@ -38,13 +38,13 @@ impl PluginCommand for Ping {
     }
 
     fn description(&self) -> &'static str {
-        "Ask whether a registry is there, and as whom it knows you."
+        "Check that a registry is reachable, and show which credential it accepts."
     }
 
     fn extra_description(&self) -> &'static str {
-        "`authenticated` says whether the registry took a credential, and `credential_source` where that was found. A \
-         registry that demands a credential where there is none is there all the same; one that refuses the credential is \
-         an error. `latency` is the time of one request, with everything set up."
+        "`authenticated` is true if the registry accepted a credential; `credential_source` names the place where that \
+         credential was found. A registry that requires a credential when none was found counts as reachable. A rejected \
+         credential is an error. `latency` is the duration of one request, without connecting and authenticating."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -55,18 +55,18 @@ impl PluginCommand for Ping {
         vec![
             Example {
                 example: "oci ping ghcr.io",
-                description: "Find out which credential is used for a registry",
+                description: "Show which credential is used for a registry",
                 result: None,
             },
             Example {
                 example: "[ghcr.io quay.io registry.acme.dev] | oci ping | sort-by latency",
-                description: "Compare registries",
+                description: "Compare the latency of registries",
                 result: None,
             },
         ]
     }
 
-    completes!(|_| Some(Kind::Registry));
+    completes!(|_| Some(ArgumentKind::Registry));
 
     fn run(
         &self,
@@ -76,17 +76,17 @@ impl PluginCommand for Ping {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<RegistryName>(input)?;
+        let operands = session.operands::<RegistryName>(input)?;
         let (client, span) = (session.client(), session.span());
-        session.values(asked, client, move |client, asked| async move {
-            let at = asked.span;
-            let registry = client.registry(&asked.name);
+        session.values(operands, client, move |client, operand| async move {
+            let at = operand.span;
+            let registry = client.registry(&operand.name);
             let registry = registry.map_err(|error| error.at(at))?;
-            let pong = registry.ping().await.map_err(|error| error.at(at))?;
-            let source = pong.credential_source;
-            let latency = i64::try_from(pong.latency.as_nanos()).unwrap_or(i64::MAX);
+            let response = registry.ping().await.map_err(|error| error.at(at))?;
+            let source = response.credential_source;
+            let latency = i64::try_from(response.latency.as_nanos()).unwrap_or(i64::MAX);
             let row = record! {
-                "reference" => Value::string(asked.name.as_str(), span),
+                "reference" => Value::string(operand.name.as_str(), span),
                 "authenticated" => Value::bool(source.is_some(), span),
                 "credential_source" => value::text(source, span),
                 "latency" => Value::duration(latency, span),

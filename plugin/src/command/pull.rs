@@ -1,4 +1,4 @@
-//! `oci pull`: the files of an artifact, into a directory.
+//! `oci pull`: downloads the files of an artifact to a directory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,16 +15,16 @@ use oci_package::{Contents, PackageFile};
 use oci_registry::{ErrorKind, Extract, FileName, LocationText, UnpackOptions, unpack};
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
-use crate::input::Subject;
+use crate::completion::{ArgumentKind, completes};
+use crate::input::Operand;
 use crate::lookup::{Found, Lookup};
-use crate::report::{self, Report};
+use crate::report::{self, ToLabeledError};
 use crate::runtime::Rows;
 use crate::session::Session;
 use crate::settings::{self, Settings};
 use crate::value;
 
-/// Fetches files.
+/// The `oci pull` command.
 pub(crate) struct Pull;
 
 impl PluginCommand for Pull {
@@ -41,23 +41,23 @@ impl PluginCommand for Pull {
             .named(
                 "output",
                 SyntaxShape::Directory,
-                "Where the files go; made when it is not there (default: the current directory)",
+                "Directory to write to, created if missing (default: the current directory)",
                 Some('o'),
             )
             .named(
                 "include",
-                settings::texts_shape(),
-                "Fetch only files whose names fit this pattern, or one of a list of them",
+                settings::strings_shape(),
+                "Download only files whose names match this pattern or list of patterns",
                 Some('i'),
             )
             .switch(
                 "titles",
-                "Name the files by their titles, as other clients do",
+                "Keep the published file names, and do not unpack archives",
                 None,
             )
             .switch(
                 "force",
-                "Replace files that are there with other content",
+                "Overwrite existing files with different content",
                 Some('f'),
             )
             .input_output_types(super::input_output_types(&table, &table))
@@ -66,15 +66,15 @@ impl PluginCommand for Pull {
     }
 
     fn description(&self) -> &'static str {
-        "Fetch the files of an artifact into a directory."
+        "Download the files of an artifact to a directory."
     }
 
     fn extra_description(&self) -> &'static str {
-        "Every file is verified before it gets its name, and a file that is there with other content is left alone unless \
-         --force says otherwise. Files that are there with the very content are not fetched again. What was packed into one \
-         archive comes out of it, unless --titles asks for it as it is.\n\n\
-         Of an index it takes what runs on this machine, unless --target or --platform choose. A repository without tag and \
-         digest means its highest release."
+        "Every file is verified before it gets its name. Existing files with the same content are not downloaded again; an \
+         existing file with different content is an error unless --force is given. Archives that `cargo oci push --archive` \
+         created are unpacked unless --titles is given.\n\n\
+         For an index, the files for this machine are downloaded, unless --target or --platform select others. Without tag \
+         and digest, the highest release of the repository is used."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -85,23 +85,23 @@ impl PluginCommand for Pull {
         vec![
             Example {
                 example: "oci pull ghcr.io/acme/widgets --output bin",
-                description: "Fetch the newest release for this machine",
+                description: "Download the highest release for this machine",
                 result: None,
             },
             Example {
                 example: "oci pull ghcr.io/acme/widgets:1.2.3 --target aarch64-apple-darwin --output dist | where kind == bin",
-                description: "Fetch what was built for a target, and show its programs",
+                description: "Download the files of a target, and list its programs",
                 result: None,
             },
             Example {
                 example: "oci pull ghcr.io/acme/widgets --include [LICENSE* README*] --output docs",
-                description: "Fetch some of the files",
+                description: "Download some of the files",
                 result: None,
             },
         ]
     }
 
-    completes!(|_| Some(Kind::Manifest));
+    completes!(|_| Some(ArgumentKind::Manifest));
 
     fn run(
         &self,
@@ -111,14 +111,14 @@ impl PluginCommand for Pull {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<LocationText>(input)?;
+        let operands = session.operands::<LocationText>(input)?;
         let output: Option<PathBuf> = call.get_flag("output")?;
         let include = call.get_flag_value("include").map(|value| {
             let (item, span) = (patterns(&value)?, value.span());
             Ok::<_, LabeledError>(Spanned { item, span })
         });
         let directory = session.resolve(output.unwrap_or_default());
-        let pulling = Pulling {
+        let pull_call = PullCall {
             lookup: session.choosing_lookup()?.for_machine(),
             directory,
             include: include.transpose()?,
@@ -127,13 +127,13 @@ impl PluginCommand for Pull {
             concurrency: session.concurrency(),
             span: call.head,
         };
-        // The files of all go to one directory.
-        session.rows_in_turn(asked, pulling, Pulling::pull)
+        // Sequential, because all files are written to the same directory.
+        session.rows_sequential(operands, pull_call, PullCall::pull)
     }
 }
 
-/// How this call fetches files.
-struct Pulling {
+/// A call of `oci pull`.
+struct PullCall {
     lookup: Lookup,
     directory: PathBuf,
     include: Option<Spanned<Vec<Pattern>>>,
@@ -143,13 +143,13 @@ struct Pulling {
     span: Span,
 }
 
-impl Pulling {
-    async fn pull(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
-        let asked = self.lookup.locate(asked).await?;
-        let at = asked.span;
-        let found = self.lookup.find(&asked).await?;
+impl PullCall {
+    async fn pull(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
+        let operand = self.lookup.locate(operand).await?;
+        let at = operand.span;
+        let found = self.lookup.find(&operand).await?;
         let source = &**found.place.content();
-        let agreed = oci_package::check(source, found.listing(&asked), &found.manifest).await;
+        let agreed = oci_package::check(source, found.listing(&operand), &found.manifest).await;
         agreed.map_err(|error| error.at(at))?;
         let Found {
             place, manifest, ..
@@ -157,9 +157,9 @@ impl Pulling {
         let name = place.reference(manifest.digest().clone());
         let files = oci_package::files(&manifest).map_err(|error| error.at(at))?;
         if files.is_empty() {
-            let message = format!("failed to pull `{name}`: none of its layers is a file");
+            let message = format!("failed to pull `{name}`: no layer is a file");
             return Err(report::not_found(message, "has no files", at)
-                .with_help(format!("`oci manifest {name}` shows what it holds")));
+                .with_help(format!("run `oci manifest {name}` to show its layers")));
         }
         let source = Arc::clone(place.content());
         let groups = if self.uses_titles {
@@ -176,13 +176,13 @@ impl Pulling {
         Ok(stream::iter(rows).boxed())
     }
 
-    /// The name that a file is written under.
+    /// Returns the name that a file is written under.
     fn name<'a>(&self, file: &'a PackageFile) -> &'a FileName {
         let title = file.title.as_ref().filter(|_| self.uses_titles);
         title.unwrap_or(&file.name)
     }
 
-    /// Leaves out what was not asked for; an artifact of which nothing is left is not what was meant.
+    /// Drops the files that match no `--include` pattern. Fails if no file is left.
     fn included(
         &self,
         mut groups: Vec<Contents>,
@@ -192,7 +192,7 @@ impl Pulling {
             return Ok(groups);
         };
         let files = groups.iter().flat_map(|group| &group.files);
-        let there: Vec<_> = files.map(|file| format!("`{}`", self.name(file))).collect();
+        let names: Vec<_> = files.map(|file| format!("`{}`", self.name(file))).collect();
         for group in &mut groups {
             group.files.retain(|file| {
                 let name = self.name(file).as_str();
@@ -201,14 +201,14 @@ impl Pulling {
         }
         groups.retain(|group| !group.files.is_empty());
         if groups.is_empty() {
-            let message = format!("failed to pull `{name}`: none of its files fits");
-            return Err(report::not_found(message, "fits no file", include.span)
-                .with_help(format!("its files are {}", there.join(", "))));
+            let message = format!("failed to pull `{name}`: no file matches --include");
+            return Err(report::not_found(message, "matches no file", include.span)
+                .with_help(format!("the files are {}", names.join(", "))));
         }
         Ok(groups)
     }
 
-    /// Writes files of one place, and tells of each.
+    /// Writes the files of one group and returns a row for each.
     async fn write(&self, group: Contents, at: Span) -> Result<Vec<Value>, LabeledError> {
         let Contents { source, files } = group;
         let extract = |file: &PackageFile| Extract {
@@ -232,7 +232,9 @@ impl Pulling {
             let is_occupied = error.kind() == ErrorKind::Conflict;
             let error = error.at(at);
             if is_occupied {
-                error.with_help("choose another directory with --output, or pass --force")
+                error.with_help(
+                    "choose another directory with --output, or pass --force to overwrite the file",
+                )
             } else {
                 error
             }
@@ -252,16 +254,16 @@ impl Pulling {
     }
 }
 
-/// Patterns, one or a list of them.
+/// Parses a pattern or a list of patterns.
 fn patterns(value: &Value) -> Result<Vec<Pattern>, LabeledError> {
     let read = |text: &Value| {
         Pattern::new(text.as_str()?).map_err(|error| {
             let message = format!(
-                "failed to read `{}` as a pattern",
+                "failed to parse the pattern `{}`",
                 text.as_str().unwrap_or_default()
             );
             report::invalid(message, error.msg, text.span())
         })
     };
-    settings::texts(value).iter().map(read).collect()
+    settings::as_list(value).iter().map(read).collect()
 }

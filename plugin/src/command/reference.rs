@@ -1,4 +1,4 @@
-//! `oci reference`: the parts of a full name.
+//! `oci reference`: splits a reference into its parts.
 
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
@@ -8,10 +8,10 @@ use oci_registry::Digest;
 
 use crate::OciPlugin;
 use crate::completion::completes;
-use crate::input::Asked;
+use crate::input::Operands;
 use crate::value;
 
-/// Takes references apart.
+/// The `oci reference` command.
 pub(crate) struct Reference;
 
 impl PluginCommand for Reference {
@@ -28,19 +28,19 @@ impl PluginCommand for Reference {
             .optional(
                 "text",
                 SyntaxShape::String,
-                "The name, as `REGISTRY/REPOSITORY[:TAG][@DIGEST]`",
+                "The reference, as `REGISTRY/REPOSITORY[:TAG][@DIGEST]`",
             )
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network)
     }
 
     fn description(&self) -> &'static str {
-        "Take the name of an artifact apart."
+        "Split a reference into registry, repository, tag and digest."
     }
 
     fn extra_description(&self) -> &'static str {
-        "Parses strictly and asks nobody: the registry is written out, and `tag` and `digest` are null where they are not \
-         given. What does not parse is an error that points at the very part."
+        "The reference is parsed strictly and without network access. The registry is required; `tag` and `digest` are null \
+         if they are missing. An error points at the invalid part."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -61,12 +61,12 @@ impl PluginCommand for Reference {
         vec![
             Example {
                 example: "oci reference ghcr.io/acme/widgets:1.2.3",
-                description: "Take a name with a tag apart",
+                description: "Split a reference that has a tag",
                 result: Some(row("ghcr.io", "acme/widgets", Some("1.2.3"), None)),
             },
             Example {
                 example: "['localhost:5000/a' 'quay.io/b/c@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855'] | oci reference",
-                description: "Take a list of names apart",
+                description: "Split a list of references",
                 result: Some(Value::test_list(vec![
                     row("localhost:5000", "a", None, None),
                     row("quay.io", "b/c", None, Some(empty.as_str())),
@@ -84,13 +84,13 @@ impl PluginCommand for Reference {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let asked =
-            Asked::<oci_registry::Reference>::read(engine, call.head, &call.positional, input)?;
+        let operands =
+            Operands::<oci_registry::Reference>::read(engine, call.head, &call.positional, input)?;
         let span = call.head;
         plugin
             .runtime
-            .each(engine, span, asked, 1, move |asked| async move {
-                Ok(value::reference(&asked.name, span))
+            .map_values(engine, span, operands, 1, move |operand| async move {
+                Ok(value::reference(&operand.name, span))
             })
     }
 }

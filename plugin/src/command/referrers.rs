@@ -1,4 +1,4 @@
-//! `oci referrers`: what is about a manifest: signatures, lists of contents, attestations.
+//! `oci referrers`: lists the signatures, SBOMs and attestations that refer to a manifest.
 
 use std::sync::Arc;
 
@@ -9,16 +9,16 @@ use oci_package::{Branch, Concurrency, Summary, Survey};
 use oci_registry::{Cache, Descriptor, Identifier, LocationText, MediaType, Optional, Source};
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
-use crate::input::Subject;
+use crate::completion::{ArgumentKind, completes};
+use crate::input::Operand;
 use crate::lookup::{Found, Lookup};
-use crate::report::{self, Report};
+use crate::report::{self, ToLabeledError};
 use crate::runtime::{self, Rows};
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
-/// Lists referrers.
+/// The `oci referrers` command.
 pub(crate) struct Referrers;
 
 impl PluginCommand for Referrers {
@@ -35,12 +35,12 @@ impl PluginCommand for Referrers {
             .named(
                 "artifact-type",
                 SyntaxShape::String,
-                "List only those of this artifact type",
+                "List only referrers with this artifact type",
                 None,
             )
             .switch(
                 "all",
-                "List what refers to the referrers as well, and so on",
+                "Also list the referrers of referrers, recursively",
                 Some('a'),
             )
             .input_output_types(super::input_output_types(&table, &table))
@@ -49,14 +49,15 @@ impl PluginCommand for Referrers {
     }
 
     fn description(&self) -> &'static str {
-        "List what refers to a manifest: signatures, SBOMs, attestations."
+        "List the artifacts that refer to a manifest: signatures, SBOMs, attestations."
     }
 
     fn extra_description(&self) -> &'static str {
-        "Where a registry keeps no such lists, the list that clients keep under a tag is taken. Each referrer is looked at, \
-         several at once, for its size and date. A signature may be about an SBOM: the rows can be asked about \
-         again, and with --all each is followed by what is about it; `subject` then says what a row is about. With \
-         --artifact-type and --all that is all about those of this type."
+        "If the registry does not support the referrers API, the list is read from the referrers tag. The size and date are \
+         read from the manifest of each referrer, several at once. Rows can be piped to `oci referrers` again, for example \
+         to list the signatures of an SBOM. With --all, each row is followed by its own referrers, and `subject` names the \
+         manifest that a row refers to. With --all and --artifact-type, the list contains the referrers of this type and \
+         everything that refers to them."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -67,23 +68,23 @@ impl PluginCommand for Referrers {
         vec![
             Example {
                 example: "oci referrers ghcr.io/acme/widgets:1.2.3",
-                description: "List what is about a release",
+                description: "List the referrers of a release",
                 result: None,
             },
             Example {
                 example: "oci referrers ghcr.io/acme/widgets:1.2.3 --all | group-by subject",
-                description: "List what is about a release, and what is about that",
+                description: "List the referrers of a release and their referrers",
                 result: None,
             },
             Example {
                 example: "oci referrers ghcr.io/acme/widgets:1.2.3 --artifact-type application/spdx+json | oci pull --output sboms",
-                description: "Fetch the SBOMs of a release",
+                description: "Download the SBOMs of a release",
                 result: None,
             },
         ]
     }
 
-    completes!(|_| Some(Kind::Manifest));
+    completes!(|_| Some(ArgumentKind::Manifest));
 
     fn run(
         &self,
@@ -93,52 +94,52 @@ impl PluginCommand for Referrers {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<LocationText>(input)?;
+        let operands = session.operands::<LocationText>(input)?;
         let artifact_type: Option<String> = call.get_flag("artifact-type")?;
-        let listing = Listing {
+        let referrers_call = ReferrersCall {
             artifact_type: artifact_type.map(MediaType::from),
-            takes_all: call.has_flag("all")?,
+            is_recursive: call.has_flag("all")?,
             cache: session.cache(),
             lookup: session.choosing_lookup()?,
             concurrency: Concurrency::new(session.concurrency()),
-            at_once: session.concurrency(),
+            max_concurrent: session.concurrency(),
             span: call.head,
         };
-        session.rows(asked, listing, Listing::rows)
+        session.rows(operands, referrers_call, ReferrersCall::rows)
     }
 }
 
-/// How this call lists referrers.
-struct Listing {
+/// A call of `oci referrers`.
+struct ReferrersCall {
     lookup: Lookup,
     artifact_type: Option<MediaType>,
-    takes_all: bool,
+    is_recursive: bool,
     cache: Option<Cache>,
-    /// Of requests about single referrers, of all subjects together.
+    /// Limit for requests for single referrers, shared by all subjects.
     concurrency: Concurrency,
-    at_once: usize,
+    max_concurrent: usize,
     span: Span,
 }
 
-impl Listing {
-    async fn rows(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
-        let asked = self.lookup.locate(asked).await?;
-        let (at, span) = (asked.span, self.span);
-        let (place, subject) = match asked.name.identifier() {
-            // It need not be there itself.
+impl ReferrersCall {
+    async fn rows(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
+        let operand = self.lookup.locate(operand).await?;
+        let (at, span) = (operand.span, self.span);
+        let (place, subject) = match operand.name.identifier() {
+            // A subject may be missing and still have referrers (distribution-spec, "Listing Referrers").
             Some(Identifier::Digest(digest)) if !self.lookup.chooses() => {
-                (self.lookup.place(&asked).await?, digest)
+                (self.lookup.place(&operand).await?, digest)
             }
             _ => {
                 let Found {
                     place, manifest, ..
-                } = self.lookup.find(&asked).await?;
+                } = self.lookup.find(&operand).await?;
                 let digest = manifest.digest().clone();
                 (place, digest)
             }
         };
-        let (takes_all, wanted) = (self.takes_all, self.artifact_type.clone());
-        let found = if takes_all {
+        let (is_recursive, wanted) = (self.is_recursive, self.artifact_type.clone());
+        let branches = if is_recursive {
             let tree = oci_package::referrer_tree(Arc::clone(place.content()), subject, wanted);
             tree.map_err(move |error| error.at(at)).boxed()
         } else {
@@ -152,19 +153,19 @@ impl Listing {
         };
         let source = place.cached_by(self.cache.as_ref());
         let survey = Survey::new(Arc::clone(&source), self.concurrency.clone());
-        let rows = runtime::in_order(found, self.at_once, move |branch| {
+        let rows = runtime::map_in_order(branches, self.max_concurrent, move |branch| {
             let (place, source, survey) = (place.clone(), Arc::clone(&source), survey.clone());
             async move {
                 let referrer = &branch.referrer;
-                let summary = match look(&*source, &survey, referrer).await {
+                let summary = match fetch_summary(&*source, &survey, referrer).await {
                     Err(error) if oci_package::is_of_one_document(&error) => {
                         let name = place.reference(referrer.digest.clone());
-                        report::warn_of_row(&name, &error);
+                        report::warn_incomplete_row(&name, &error);
                         None
                     }
                     summary => summary.map_err(|error| error.at(at))?,
                 };
-                let subject = takes_all.then_some(&branch.subject);
+                let subject = is_recursive.then_some(&branch.subject);
                 let summary = summary.as_ref();
                 Ok(value::referrer(&place, referrer, subject, summary, span))
             }
@@ -173,8 +174,8 @@ impl Listing {
     }
 }
 
-/// What the manifest of a referrer says; nothing when it is gone, since lists of referrers may be behind.
-async fn look(
+/// Fetches a referrer and returns its summary. Returns `None` if it was deleted: lists of referrers may be outdated.
+async fn fetch_summary(
     source: &dyn Source,
     survey: &Survey,
     referrer: &Descriptor,

@@ -1,4 +1,4 @@
-//! `oci tag`: further names for what is there.
+//! `oci tag`: adds tags to a manifest.
 
 use std::sync::Arc;
 
@@ -10,17 +10,17 @@ use nu_protocol::{
 use oci_registry::{LocationText, Manifest, Optional, Target};
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
-use crate::input::{self, Subject};
+use crate::completion::{ArgumentKind, completes};
+use crate::input::{self, Operand};
 use crate::lookup::{Found, Lookup};
 use crate::place::Place;
-use crate::report::{self, Report};
+use crate::report::{self, ToLabeledError};
 use crate::runtime::Rows;
 use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
-/// Tags manifests.
+/// The `oci tag` command.
 pub(crate) struct Tag;
 
 impl PluginCommand for Tag {
@@ -36,22 +36,26 @@ impl PluginCommand for Tag {
             .rest(
                 "reference_and_tags",
                 SyntaxShape::String,
-                "The manifest, unless it comes through the pipeline, and the tags that it gets",
+                "The manifest, unless it is piped in, followed by the tags to add",
             )
-            .switch("dry-run", "Only say what would be done", Some('n'))
+            .switch(
+                "dry-run",
+                "Show the actions without performing them",
+                Some('n'),
+            )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
         Settings::flags(Lookup::flags(signature))
     }
 
     fn description(&self) -> &'static str {
-        "Give further tags to what is there, without moving any bytes."
+        "Add tags to a manifest without copying content."
     }
 
     fn extra_description(&self) -> &'static str {
-        "`oci tag REFERENCE TAG …`, or `… | oci tag TAG …`. A tag that names something else is moved.\n\n\
-         `action` is `tagged`, or `unchanged` where the tag named this already; with --dry-run `would tag` or `unchanged`. \
-         --target and --platform tag one manifest of an index."
+        "Usage: `oci tag REFERENCE TAG …` or `… | oci tag TAG …`. An existing tag is moved.\n\n\
+         `action` is `tagged`, or `unchanged` if the tag already names this manifest. With --dry-run it is `would tag` or \
+         `unchanged`. With --target or --platform, a single manifest of an index is tagged."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -67,13 +71,13 @@ impl PluginCommand for Tag {
             },
             Example {
                 example: "oci catalog registry.acme.dev | where name starts-with team-a/ | oci tags | where name == nightly | oci tag last-night --dry-run",
-                description: "See what tagging many repositories would do",
+                description: "Preview tagging many repositories",
                 result: None,
             },
         ]
     }
 
-    completes!(|position| (position == 0).then_some(Kind::Manifest));
+    completes!(|position| (position == 0).then_some(ArgumentKind::Manifest));
 
     fn run(
         &self,
@@ -84,7 +88,7 @@ impl PluginCommand for Tag {
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
         let arguments = call.positional.as_slice();
-        // No tag has either of these, and no reference has none of them.
+        // Every reference contains `/` or `:`. A tag contains neither.
         let is_reference = |argument: &&Value| {
             argument
                 .as_str()
@@ -94,73 +98,73 @@ impl PluginCommand for Tag {
             arguments.first().is_some_and(|it| is_reference(&it)),
         ));
         if tags.is_empty() {
-            return Err(report::invalid(
-                "failed to tag: no tag is given",
-                "a tag is missing",
-                call.head,
-            )
-            .with_help("write the tags behind the reference"));
+            return Err(
+                report::invalid("failed to tag: missing tag", "expected a tag", call.head)
+                    .with_help("add the tags after the reference"),
+            );
         }
-        let tags: Result<Vec<Subject<oci_registry::Tag>>, _> =
-            tags.iter().map(|tag| input::subject(engine, tag)).collect();
+        let tags: Result<Vec<Operand<oci_registry::Tag>>, _> =
+            tags.iter().map(|tag| input::operand(engine, tag)).collect();
         let tags = tags?;
-        let asked = session.asked_by::<LocationText>(references, input)?;
-        let tagging = Tagging {
+        let operands = session.operands_from::<LocationText>(references, input)?;
+        let tag_call = TagCall {
             lookup: session.choosing_lookup()?,
             tags,
             is_dry: call.has_flag("dry-run")?,
             span: call.head,
         };
-        session.rows_in_turn(asked, tagging, Tagging::tag)
+        session.rows_sequential(operands, tag_call, TagCall::tag)
     }
 }
 
-/// How this call tags.
-struct Tagging {
+/// A call of `oci tag`.
+struct TagCall {
     lookup: Lookup,
-    tags: Vec<Subject<oci_registry::Tag>>,
+    tags: Vec<Operand<oci_registry::Tag>>,
     is_dry: bool,
     span: Span,
 }
 
-impl Tagging {
-    async fn tag(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
-        let asked = self.lookup.locate(asked).await?;
+impl TagCall {
+    async fn tag(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
+        let operand = self.lookup.locate(operand).await?;
         let Found {
             place, manifest, ..
-        } = self.lookup.find(&asked).await?;
+        } = self.lookup.find(&operand).await?;
         let target = if self.is_dry {
             None
         } else {
             let (client, base) = (self.lookup.client(), self.lookup.base());
-            let target = Place::open_to_write(client, &asked.name, base).await;
-            Some(target.map_err(|error| error.at(asked.span))?)
+            let target = Place::open_to_write(client, &operand.name, base).await;
+            Some(target.map_err(|error| error.at(operand.span))?)
         };
         let work = Arc::new((self, place, target, manifest));
         let rows = stream::iter(0..work.0.tags.len()).then(move |at| {
             let work = Arc::clone(&work);
             async move {
-                let (tagging, place, target, manifest) = &*work;
-                let tag = &tagging.tags[at];
-                tagging.tag_as(place, target.as_ref(), manifest, tag).await
+                let (tag_call, place, target, manifest) = &*work;
+                let tag = &tag_call.tags[at];
+                tag_call
+                    .add_tag(place, target.as_ref(), manifest, tag)
+                    .await
             }
         });
         Ok(rows.boxed())
     }
 
-    async fn tag_as(
+    async fn add_tag(
         &self,
         place: &Place,
         target: Option<&Place<dyn Target>>,
         manifest: &Manifest,
-        tag: &Subject<oci_registry::Tag>,
+        tag: &Operand<oci_registry::Tag>,
     ) -> Result<Value, LabeledError> {
         let named = tag.name.clone().into();
-        let held = place.content().resolve(&named).await.optional();
-        let held = held.map_err(|error| error.at(tag.span))?;
-        let is_held = held.is_some_and(|held| held.digest == *manifest.digest());
+        let current = place.content().resolve(&named).await.optional();
+        let current = current.map_err(|error| error.at(tag.span))?;
+        let is_unchanged = current.is_some_and(|current| current.digest == *manifest.digest());
         let action = match target {
-            _ if is_held => "unchanged",
+            _ if is_unchanged => "unchanged",
             None => "would tag",
             Some(target) => {
                 let tagged = target.content().tag(manifest, &tag.name).await;

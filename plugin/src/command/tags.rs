@@ -1,4 +1,4 @@
-//! `oci tags`: the tags of a repository, and what they name.
+//! `oci tags`: lists the tags of a repository, optionally with details of their manifests.
 
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use oci_package::{Concurrency, Survey};
 use oci_registry::{Cache, Identifier, LocationText, OtherName};
 
 use crate::OciPlugin;
-use crate::completion::{Kind, completes};
-use crate::input::Subject;
+use crate::completion::{ArgumentKind, completes};
+use crate::input::Operand;
 use crate::lookup::Lookup;
 use crate::missing::Part;
 use crate::report;
@@ -22,7 +22,7 @@ use crate::session::Session;
 use crate::settings::Settings;
 use crate::value;
 
-/// Lists tags.
+/// The `oci tags` command.
 pub(crate) struct Tags;
 
 impl PluginCommand for Tags {
@@ -42,7 +42,7 @@ impl PluginCommand for Tags {
             )
             .switch(
                 "long",
-                "Ask what each tag names: size, date, platforms, digest, …",
+                "Also show the size, date, platforms, digest and more of each tag",
                 Some('l'),
             )
             .input_output_types(super::input_output_types(&table, &table))
@@ -55,12 +55,12 @@ impl PluginCommand for Tags {
     }
 
     fn extra_description(&self) -> &'static str {
-        "A tag is its `name` and `reference`, and costs nothing beyond the list. Lists of repositories, also lists of one, \
-         add `repository`. With --long each tag is looked at, several at once, for `size`, `created`, `platforms`, \
-         `targets`, `artifact_type`, `media_type`, `annotations` and `digest`.\n\n\
-         Rows appear while further pages are still to come; `first` stops asking for them. A tag that is deleted while \
-         the table is made has empty cells, and so has one whose manifest cannot be read: a warning on stderr says why, and \
-         `oci manifest` does. Where a registry limits how often it is asked, the rows so far are followed by an error."
+        "Each row has the `name` and `reference` of a tag. If the input is a list of repositories, each row also has \
+         `repository`. With --long, the manifest of each tag is fetched, several at once, for `size`, `created`, \
+         `platforms`, `targets`, `artifact_type`, `media_type`, `annotations` and `digest`.\n\n\
+         Rows appear while further pages are being fetched; no more pages are requested after `first`. The cells are empty \
+         if a tag was deleted meanwhile or its manifest cannot be read; in the second case a warning on stderr shows the \
+         reason. If the registry's rate limit is exceeded, the table ends with an error after the rows so far."
     }
 
     fn search_terms(&self) -> Vec<&str> {
@@ -76,23 +76,23 @@ impl PluginCommand for Tags {
             },
             Example {
                 example: "oci tags ghcr.io/acme/widgets --long | where created > ((date now) - 7day) | sort-by size --reverse",
-                description: "The tags of the last week, the largest first",
+                description: "List the tags of the last week, largest first",
                 result: None,
             },
             Example {
                 example: "oci tags ghcr.io/acme/widgets --long | where targets has aarch64-apple-darwin | get name",
-                description: "The tags that have something for a target",
+                description: "List the tags that include a target",
                 result: None,
             },
             Example {
                 example: "[ghcr.io/acme/widgets ghcr.io/acme/gadgets] | oci tags | group-by repository",
-                description: "The tags of several repositories",
+                description: "List the tags of several repositories",
                 result: None,
             },
         ]
     }
 
-    completes!(|_| Some(Kind::Repository));
+    completes!(|_| Some(ArgumentKind::Repository));
 
     fn run(
         &self,
@@ -102,57 +102,55 @@ impl PluginCommand for Tags {
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
-        let asked = session.asked::<LocationText>(input)?;
-        let listing = Listing {
+        let operands = session.operands::<LocationText>(input)?;
+        let tags_call = TagsCall {
             lookup: session.lookup(),
             cache: session.cache(),
             is_long: call.has_flag("long")?,
-            names_repository: asked.is_list(),
+            has_repository_column: operands.is_list(),
             concurrency: Concurrency::new(session.concurrency()),
             span: call.head,
         };
-        session.rows(asked, listing, Listing::rows)
+        session.rows(operands, tags_call, TagsCall::rows)
     }
 }
 
-/// How this call lists tags.
-struct Listing {
+/// A call of `oci tags`.
+struct TagsCall {
     lookup: Lookup,
     is_long: bool,
-    names_repository: bool,
+    has_repository_column: bool,
     cache: Option<Cache>,
-    /// Of requests about single tags, of all repositories together.
+    /// Limit for requests for single tags, shared by all repositories.
     concurrency: Concurrency,
     span: Span,
 }
 
-impl Listing {
-    /// The rows of one repository.
-    async fn rows(self: Arc<Self>, asked: Subject<LocationText>) -> Result<Rows, LabeledError> {
-        let asked = self.lookup.locate(asked).await?;
-        let at = asked.span;
-        if let Some(identifier) = asked.name.identifier() {
-            let message = format!("failed to list the tags of `{}`", asked.name);
+impl TagsCall {
+    /// Returns the rows of one repository.
+    async fn rows(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
+        let operand = self.lookup.locate(operand).await?;
+        let at = operand.span;
+        if let Some(identifier) = operand.name.identifier() {
+            let message = format!("failed to list the tags of `{}`", operand.name);
             return Err(
-                report::invalid(message, "names one manifest, not a repository", at).with_help(
-                    format!(
-                        "leave `{identifier}` out: `{}`",
-                        asked.name.whole_repository()
-                    ),
-                ),
+                report::invalid(message, "has a tag or digest", at).with_help(format!(
+                    "leave out `{identifier}`: `{}`",
+                    operand.name.whole_repository()
+                )),
             );
         }
-        let place = self.lookup.place(&asked).await?;
+        let place = self.lookup.place(&operand).await?;
         let tags = place.content().tags();
         let source = place.cached_by(self.cache.as_ref());
-        let (span, names_repository) = (self.span, self.names_repository);
+        let (span, has_repository_column) = (self.span, self.has_repository_column);
         let named = place.clone();
         let row = move |name: &str, identifier: Identifier| {
             let mut row = record! {
                 "name" => Value::string(name, span),
                 "reference" => Value::string(place.reference(identifier), span),
             };
-            if names_repository {
+            if has_repository_column {
                 row.push("repository", Value::string(place.name(), span));
             }
             row
@@ -161,10 +159,11 @@ impl Listing {
             let row = row.clone();
             move |other: &OtherName| row(&other.name, other.digest.clone().into())
         };
-        let listing = Arc::clone(&self);
-        let failed =
-            move |error: oci_registry::Error| listing.lookup.missing(&error, Part::Place, &asked);
-        // After the tags, the names that no tag stands for.
+        let tags_call = Arc::clone(&self);
+        let failed = move |error: oci_registry::Error| {
+            tags_call.lookup.missing(&error, Part::Place, &operand)
+        };
+        // The names of a layout that are not valid tags follow the tags.
         let others = {
             let (source, failed) = (Arc::clone(&source), failed.clone());
             let others = async move { source.other_names().await.map_err(failed) };
@@ -186,7 +185,7 @@ impl Listing {
                 let details = details.map_err(&failed)?;
                 let mut row = row(details.tag.as_str(), details.tag.clone().into());
                 if let Some(error) = &details.unreadable {
-                    report::warn_of_row(&named.reference(details.tag.clone()), error);
+                    report::warn_incomplete_row(&named.reference(details.tag.clone()), error);
                 }
                 row.extend(value::tag_details(details.named.as_ref(), span));
                 Ok(Value::record(row, span))
@@ -198,7 +197,7 @@ impl Listing {
             async move {
                 let details = match survey.details(&other.digest).await {
                     Err(error) if oci_package::is_of_one_document(&error) => {
-                        report::warn_of_row(&named.reference(other.digest), &error);
+                        report::warn_incomplete_row(&named.reference(other.digest), &error);
                         None
                     }
                     details => details.map_err(failed)?,

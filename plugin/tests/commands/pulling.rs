@@ -164,10 +164,10 @@ fn pull_with_names_writes_these_files_only() {
     assert!(texts(&titled, "path")[0].ends_with("/widgets-1.0.0"));
     let error = pull("--include *.exe").unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::not_found"));
-    assert_eq!(error.labels[0].text, "fits no file");
+    assert_eq!(error.labels[0].text, "matches no file");
     assert_eq!(
         error.help.as_deref(),
-        Some("its files are `widgets`, `LICENSE`")
+        Some("the files are `widgets`, `LICENSE`")
     );
     let error = pull("--include '[a'").unwrap_err();
     assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));

@@ -196,7 +196,7 @@ fn tags_of_a_tagged_reference_are_refused() {
     assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
     assert_eq!(
         error.help.as_deref(),
-        Some("leave `1` out: `ghcr.io/acme/widgets`")
+        Some("leave out `1`: `ghcr.io/acme/widgets`")
     );
 }
 

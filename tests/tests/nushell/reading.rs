@@ -97,7 +97,7 @@ fn a_tag_that_cannot_be_read_is_told_beside_the_table() {
     let run = home.nu(&format!("oci tags {name} --long | get digest | to nuon"));
     let run = run.succeeds();
     assert_eq!(run.stdout.trim(), "[null]", "{run}");
-    let warning = format!("Warning: `{name}:1.0.0` could not be looked at: failed to");
+    let warning = format!("Warning: no details of `{name}:1.0.0`: failed to");
     assert!(run.stderr.starts_with(&warning), "{run}");
     assert_eq!(run.stderr.lines().count(), 1, "{run}");
 }
