@@ -400,7 +400,7 @@ pub(crate) fn manifest(place: &Place, manifest: &Manifest, span: Span) -> Value 
         "reference" => text(Some(place.reference(manifest.digest().clone())), span),
         "media_type" => text(Some(manifest.media_type()), span),
         "artifact_type" => text(manifest.artifact_type(), span),
-        "size" => size(Summary::of(manifest).size, span),
+        "size" => size(Summary::from_manifest(manifest).size, span),
         "annotations" => annotations(manifest.annotations(), span),
         "config" => image.map_or(nothing.clone(), |image| Value::record(blob(place, &image.config, span), span)),
         "subject" => manifest

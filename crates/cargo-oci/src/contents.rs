@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use oci_package::{Contents, PackageFile};
+use oci_package::{FileSource, PackageFile};
 use oci_registry::{Extract, Meter, Source, UnpackOptions, unpack};
 
 use crate::message::{FileAction, Message};
@@ -29,8 +29,8 @@ pub(crate) async fn open(
         let name = file.name.as_str();
         batch.start(name, name, file.descriptor.size, meter);
     };
-    let contents = oci_package::contents(source, files, directory, started).await?;
-    let group = |contents: Contents| (contents.source, contents.files);
+    let contents = oci_package::open_archives(source, files, directory, started).await?;
+    let group = |contents: FileSource| (contents.source, contents.files);
     Ok(contents.into_iter().map(group).collect())
 }
 

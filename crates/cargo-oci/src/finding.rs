@@ -193,7 +193,7 @@ impl<'a> Target<'a> {
             artifact_type: target.artifact_type.as_ref(),
             size: target.size,
             digest: &target.digest,
-            exists: target.is_there,
+            exists: target.exists,
             files: target.files.iter().map(File::of).collect(),
             conflicts: target.conflicts.iter().map(ToString::to_string).collect(),
         }

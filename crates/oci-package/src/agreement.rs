@@ -12,7 +12,7 @@ use oci_registry::{
 };
 use snafu::{ResultExt, Snafu, ensure};
 
-use crate::config::{self, Config};
+use crate::config::{self, PackageConfig};
 use crate::index::PackageIndex;
 use crate::platform::{self, Libc};
 use crate::target::PackageTarget;
@@ -313,7 +313,7 @@ impl Facts {
         let platform = platform.filter(platform::is_known);
         // Other tools leave `os.features` out, so its absence says "static" only in an entry of a package.
         let is_linux = |platform: &&Platform| platform.os == "linux" && target.is_some();
-        let libc = platform.as_ref().filter(is_linux).map(Libc::of_platform);
+        let libc = platform.as_ref().filter(is_linux).map(Libc::from_platform);
         Self {
             document: "index entry",
             values: [
@@ -344,7 +344,7 @@ impl Facts {
         }
     }
 
-    fn of_config(config: &Config) -> Self {
+    fn of_config(config: &PackageConfig) -> Self {
         Self {
             document: "config",
             values: [
@@ -365,7 +365,7 @@ fn shown(platform: Platform) -> String {
 }
 
 /// The config of a package; `None` if it is missing or of another kind.
-async fn config(source: &dyn Source, manifest: &Manifest) -> crate::Result<Option<Config>> {
+async fn config(source: &dyn Source, manifest: &Manifest) -> crate::Result<Option<PackageConfig>> {
     let config = manifest.as_image().map(|image| &image.config);
     let Some(config) = config.filter(|config| config.media_type == media::CONFIG) else {
         return Ok(None);
@@ -378,7 +378,7 @@ async fn config(source: &dyn Source, manifest: &Manifest) -> crate::Result<Optio
         return Ok(None);
     };
     let bytes = blob.read_to_end(config::MAX_SIZE).await;
-    Ok(Config::parse(&bytes.with_context(|_| context())?).ok())
+    Ok(PackageConfig::parse(&bytes.with_context(|_| context())?).ok())
 }
 
 #[cfg(test)]

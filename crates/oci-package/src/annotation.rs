@@ -47,7 +47,7 @@ pub const GLIBC: &str = "dev.cargo-oci.glibc";
 pub const SIZE: &str = "dev.cargo-oci.size";
 /// The file name that cargo gave a layer, with its directory: `widgets`, `examples/demo`.
 pub const FILE: &str = "dev.cargo-oci.file";
-/// The [`Kind`](crate::Kind) of a layer.
+/// The [`FileKind`](crate::FileKind) of a layer.
 pub const KIND: &str = "dev.cargo-oci.kind";
 /// The file mode of a layer in octal digits, `0755` or `0644`.
 pub const MODE: &str = "dev.cargo-oci.mode";
@@ -55,4 +55,4 @@ pub const MODE: &str = "dev.cargo-oci.mode";
 pub const DIRTY: &str = "dev.cargo-oci.vcs.dirty";
 
 /// What is true of one target only, and so has no place among the annotations of an index.
-pub(crate) const OF_ONE_TARGET: [&str; 5] = [TARGET, PLATFORM, LIBC, GLIBC, CREATED];
+pub(crate) const TARGET_KEYS: [&str; 5] = [TARGET, PLATFORM, LIBC, GLIBC, CREATED];

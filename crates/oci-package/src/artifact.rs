@@ -16,12 +16,12 @@ use snafu::{ResultExt, Snafu, ensure};
 
 use crate::annotation;
 use crate::concurrent;
-use crate::config::{self, Config, ConfigFile};
+use crate::config::{self, ConfigFile, PackageConfig};
 use crate::elf::Elf;
-use crate::kind::Kind;
+use crate::kind::FileKind;
 use crate::media;
-use crate::name::{NameTemplate, Naming, first_clash};
-use crate::package::{Build, File, Package};
+use crate::name::{NameTemplate, TitleContext, first_clash};
+use crate::package::{Build, InputFile, Package};
 use crate::platform::{self, GlibcVersion, Libc};
 
 /// How many layers a manifest may have; some registries take no more.
@@ -128,7 +128,7 @@ impl Failure for Error {
 }
 
 /// Files above this size, in bytes, are sent ahead where that is wanted.
-const AHEAD_FROM: u64 = 8 << 20;
+const MIN_SEND_AHEAD_SIZE: u64 = 8 << 20;
 
 /// What the caller may choose about an artifact.
 #[derive(Clone, Debug, Default)]
@@ -186,12 +186,12 @@ impl Artifact {
 pub async fn pack(
     package: &Package,
     build: &Build,
-    files: &[File],
+    files: &[InputFile],
     options: &PackOptions,
 ) -> crate::Result<Artifact> {
     let target = platform::Target::new(&build.target, build.cfg.as_ref())?;
     let version = package.version.to_string();
-    let naming = Naming {
+    let naming = TitleContext {
         template: &options.names,
         name: &package.name,
         version: &version,
@@ -228,7 +228,7 @@ pub async fn pack(
         let mode = config::mode(file.source.is_executable());
         ConfigFile::new(file.title.to_string(), file.kind, mode, &loaded.layer)
     });
-    let config = Config::new(package, build, listed.collect()).to_blob();
+    let config = PackageConfig::new(package, build, listed.collect()).to_blob();
     let sent_ahead = loaded
         .iter()
         .filter_map(|file| Some((file.layer.digest().clone(), file.delivery?)));
@@ -253,11 +253,11 @@ pub async fn pack(
 }
 
 /// A file under the names it is published by.
-struct Named<'a> {
+struct NamedFile<'a> {
     file: FileName,
     title: FileName,
-    kind: Kind,
-    source: &'a File,
+    kind: FileKind,
+    source: &'a InputFile,
     /// Whether it is a directory, which is published as a tar of what is in it.
     is_directory: bool,
 }
@@ -268,9 +268,9 @@ const TAR: &str = ".tar";
 /// Names the files, in the order of the layers: by kind, then by name.
 fn name_files<'a>(
     package: &Package,
-    naming: &Naming<'_>,
-    files: &'a [File],
-) -> crate::Result<Vec<Named<'a>>> {
+    naming: &TitleContext<'_>,
+    files: &'a [InputFile],
+) -> crate::Result<Vec<NamedFile<'a>>> {
     let count = files.len();
     let package = &package.name;
     ensure!(count > 0, NoFilesSnafu { package });
@@ -278,13 +278,13 @@ fn name_files<'a>(
     let named = files.iter().map(|source| {
         let kind = source.kind;
         // The symbols of a Mac's program (`widgets.dSYM`) are the only thing of several files that a build writes as one.
-        let is_directory = kind == Kind::Debuginfo && source.path.is_dir();
+        let is_directory = kind == FileKind::Debuginfo && source.path.is_dir();
         let mut file = naming.file(&source.name, kind)?;
         if is_directory {
             let named = format!("{file}{TAR}").parse();
             file = named.with_context(|_| PackFileSnafu { file: file.clone() })?;
         }
-        Ok(Named {
+        Ok(NamedFile {
             title: naming.title(&file, kind)?,
             file,
             kind,
@@ -337,8 +337,12 @@ fn is_reserved(key: &str) -> bool {
 }
 
 /// All files as one layer.
-async fn archive(package: &str, naming: &Naming<'_>, named: &[Named<'_>]) -> crate::Result<Blob> {
-    let kind = Kind::Archive;
+async fn archive(
+    package: &str,
+    naming: &TitleContext<'_>,
+    named: &[NamedFile<'_>],
+) -> crate::Result<Blob> {
+    let kind = FileKind::Archive;
     let name = format!("{package}.tar").parse::<FileName>();
     let name = name.context(WriteArchiveSnafu { package })?;
     let title = naming.title(&name, kind)?;
@@ -396,7 +400,7 @@ fn walk(name: &FileName, path: PathBuf) -> Result<Vec<Bundled>, Error> {
     Ok(files)
 }
 
-fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: Kind, executable: bool) {
+fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: FileKind, executable: bool) {
     let mut add = |key: &str, value: &str| {
         let annotations = &mut layer.descriptor_mut().annotations;
         annotations.insert(key.to_owned(), value.to_owned());
@@ -408,7 +412,7 @@ fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: Kind, exe
 }
 
 /// A file that was read: its layer, and what it needs.
-struct Loaded {
+struct LoadedFile {
     layer: Blob,
     /// How it came to be where it was sent ahead.
     delivery: Option<Delivery>,
@@ -416,7 +420,10 @@ struct Loaded {
     glibc: Option<GlibcVersion>,
 }
 
-async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate::Result<Loaded> {
+async fn load(
+    named: &NamedFile<'_>,
+    send_ahead: Option<&Arc<dyn Target>>,
+) -> crate::Result<LoadedFile> {
     let (file, kind, path) = (&named.file, named.kind, &named.source.path);
     if named.is_directory {
         let files = directory(&named.source.name, path).await?;
@@ -429,7 +436,7 @@ async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate:
             kind,
             named.source.is_executable(),
         );
-        return Ok(Loaded {
+        return Ok(LoadedFile {
             layer,
             delivery: None,
             libc: None,
@@ -474,7 +481,7 @@ async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate:
     } else {
         None
     };
-    Ok(Loaded {
+    Ok(LoadedFile {
         layer,
         delivery,
         libc: elf.as_ref().and_then(Elf::libc),
@@ -486,14 +493,14 @@ async fn load(named: &Named<'_>, send_ahead: Option<&Arc<dyn Target>>) -> crate:
 async fn is_large(path: &Path) -> bool {
     tokio::fs::metadata(path)
         .await
-        .is_ok_and(|metadata| metadata.len() > AHEAD_FROM)
+        .is_ok_and(|metadata| metadata.len() > MIN_SEND_AHEAD_SIZE)
 }
 
 /// Whether a file of this kind meets the dynamic loader, so that it matters which one it was made for.
-fn is_loaded_by_the_system(kind: Kind) -> bool {
+fn is_loaded_by_the_system(kind: FileKind) -> bool {
     matches!(
         kind,
-        Kind::Bin | Kind::Example | Kind::Cdylib | Kind::ProcMacro
+        FileKind::Bin | FileKind::Example | FileKind::Cdylib | FileKind::ProcMacro
     )
 }
 

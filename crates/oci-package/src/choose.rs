@@ -405,7 +405,7 @@ fn rank(offer: &Offer<'_>, wanted: &Wanted) -> Option<Rank> {
 
 fn rank_for(offer: &Offer<'_>, machine: &Machine) -> Option<Rank> {
     let is_native = offer.target == Some(machine.target.as_str());
-    let libc = offer.platform.map_or(Libc::Static, Libc::of_platform);
+    let libc = offer.platform.map_or(Libc::Static, Libc::from_platform);
     let is_too_new =
         matches!((offer.glibc, machine.glibc), (Some(needed), Some(has)) if needed > has);
     if libc == Libc::Glibc && is_too_new {
@@ -424,7 +424,7 @@ fn rank_for(offer: &Offer<'_>, machine: &Machine) -> Option<Rank> {
     let is_same_abi = offer
         .target
         .is_none_or(|target| is_hard_float(target) == is_hard_float(&machine.target));
-    if libc != Libc::Static && (libc != Libc::of_platform(&own) || !is_same_abi) {
+    if libc != Libc::Static && (libc != Libc::from_platform(&own) || !is_same_abi) {
         return None;
     }
     Some(Rank {

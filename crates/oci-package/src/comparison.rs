@@ -14,7 +14,7 @@ use snafu::{ResultExt, Snafu};
 use crate::target::PackageFile;
 
 /// How much of a file is read at once.
-const PIECE: usize = 256 << 10;
+const BUFFER_SIZE: usize = 256 << 10;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -128,7 +128,7 @@ fn digest(path: &Path, like: &Digest) -> Result<Option<Digest>, Error> {
             });
         }
     };
-    let mut buffer = vec![0; PIECE];
+    let mut buffer = vec![0; BUFFER_SIZE];
     loop {
         match content.read(&mut buffer) {
             Ok(0) => return Ok(Some(hasher.finish())),

@@ -7,7 +7,7 @@ use oci_registry::{Blob, Digest, Failure};
 use serde::{Deserialize, Serialize};
 use snafu::{ResultExt, Snafu};
 
-use crate::kind::Kind;
+use crate::kind::FileKind;
 use crate::media;
 use crate::package::{Build, Package};
 
@@ -30,7 +30,7 @@ impl Failure for Error {
 // The fields stand in the order of their names: they are written in the order in which they stand.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
-pub struct Config {
+pub struct PackageConfig {
     /// The version of cargo, where it is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cargo: Option<String>,
@@ -67,7 +67,7 @@ pub struct Config {
 pub struct ConfigFile {
     /// The digest of the file and of its layer.
     pub digest: Digest,
-    /// What it is: the word of a [`Kind`].
+    /// What it is: the word of a [`FileKind`].
     pub kind: String,
     /// Its mode, in octal digits.
     pub mode: String,
@@ -88,7 +88,7 @@ pub struct Vcs {
     pub revision: String,
 }
 
-impl Config {
+impl PackageConfig {
     pub(crate) fn new(package: &Package, build: &Build, files: Vec<ConfigFile>) -> Self {
         Self {
             cargo: build.cargo.clone(),
@@ -124,7 +124,7 @@ impl Config {
 }
 
 impl ConfigFile {
-    pub(crate) fn new(title: String, kind: Kind, mode: &str, layer: &Blob) -> Self {
+    pub(crate) fn new(title: String, kind: FileKind, mode: &str, layer: &Blob) -> Self {
         Self {
             digest: layer.digest().clone(),
             kind: kind.as_str().to_owned(),
@@ -162,13 +162,13 @@ mod tests {
         let layer = Blob::from_bytes("application/vnd.cargo-oci.bin".into(), "content");
         let files = vec![ConfigFile::new(
             "widgets-1.2.3".into(),
-            Kind::Bin,
+            FileKind::Bin,
             "0755",
             &layer,
         )];
-        let config = Config::new(&package, &build, files);
+        let config = PackageConfig::new(&package, &build, files);
         let bytes = serde_json::to_vec(&config).unwrap();
-        assert_eq!(Config::parse(&bytes).unwrap(), config);
+        assert_eq!(PackageConfig::parse(&bytes).unwrap(), config);
         let sorted: BTreeMap<String, serde_json::Value> = serde_json::from_slice(&bytes).unwrap();
         assert_eq!(serde_json::to_vec(&sorted).unwrap(), bytes);
         assert_eq!(
@@ -187,8 +187,8 @@ mod tests {
     fn later_keys_are_ignored_and_other_documents_refused() {
         let text =
             r#"{"name":"a","profile":"dev","purl":"p","target":"t","version":"1.0.0","zz":[1]}"#;
-        assert_eq!(Config::parse(text.as_bytes()).unwrap().name, "a");
-        assert!(Config::parse(b"{}").is_err());
-        assert!(Config::parse(b"<html>").is_err());
+        assert_eq!(PackageConfig::parse(text.as_bytes()).unwrap().name, "a");
+        assert!(PackageConfig::parse(b"{}").is_err());
+        assert!(PackageConfig::parse(b"<html>").is_err());
     }
 }

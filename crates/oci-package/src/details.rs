@@ -51,9 +51,9 @@ pub struct TagDetails {
     pub tag: Tag,
     /// What it names; absent when it is gone since it was listed, names something that nobody reads any more, or cannot be
     /// read.
-    pub named: Option<Details>,
-    /// Why it cannot be read, where that is no matter of the whole place: see [`is_of_one_document`].
-    pub unreadable: Option<oci_registry::Error>,
+    pub details: Option<Details>,
+    /// Why it cannot be read, where that is no matter of the whole place: see [`is_document_error`].
+    pub error: Option<oci_registry::Error>,
 }
 
 /// What is found out about a manifest.
@@ -72,7 +72,7 @@ pub struct Details {
 
 /// What is found out about the manifests of one place. Clones share what they have found.
 #[derive(Clone, Debug)]
-pub struct Survey(Arc<Inner>);
+pub struct TagDetailsFetcher(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -81,7 +81,7 @@ struct Inner {
     known: Mutex<HashMap<Digest, Arc<OnceCell<Summary>>>>,
 }
 
-impl Survey {
+impl TagDetailsFetcher {
     /// A survey of this place. Several may share their concurrency.
     pub fn new(source: Arc<dyn Source>, concurrency: Concurrency) -> Self {
         Self(Arc::new(Inner {
@@ -116,7 +116,7 @@ impl Survey {
     ///
     /// # Errors
     ///
-    /// As [`Survey::tags`]; the fault of a single document is an error, too ([`is_of_one_document`]).
+    /// As [`TagDetailsFetcher::tags`]; the fault of a single document is an error, too ([`is_document_error`]).
     pub async fn details(&self, digest: &Digest) -> Result<Option<Details>> {
         self.0.details(digest.clone().into()).await
     }
@@ -152,15 +152,15 @@ fn begin<T: Send + 'static>(
 
 impl Inner {
     async fn tag(self: Arc<Self>, tag: Tag) -> Result<TagDetails> {
-        let (named, unreadable) = match self.details(tag.clone().into()).await {
-            Ok(named) => (named, None),
-            Err(error) if is_of_one_document(&error) => (None, Some(error)),
+        let (details, error) = match self.details(tag.clone().into()).await {
+            Ok(details) => (details, None),
+            Err(error) if is_document_error(&error) => (None, Some(error)),
             Err(error) => return Err(error),
         };
         Ok(TagDetails {
             tag,
-            named,
-            unreadable,
+            details,
+            error,
         })
     }
 
@@ -189,7 +189,7 @@ impl Inner {
         };
         async move {
             let summary = cell.get_or_try_init(|| async {
-                let mut summary = Summary::of(manifest);
+                let mut summary = Summary::from_manifest(manifest);
                 if let Some(image) = manifest.as_image() {
                     self.complete_image(&mut summary, &image.config).await?;
                 } else if let Some(index) = manifest.as_index() {
@@ -220,7 +220,7 @@ impl Inner {
                 }
             }
             image = child.as_ref().and_then(Manifest::as_image);
-            said.retain(|key, _| !annotation::OF_ONE_TARGET.contains(&key.as_str()));
+            said.retain(|key, _| !annotation::TARGET_KEYS.contains(&key.as_str()));
         }
         if let Some(image) = image.filter(|_| !is_described(&said))
             && let Some(config) = self.config(&image.config).await?
@@ -287,7 +287,7 @@ impl Inner {
         }
     }
 
-    async fn config(&self, descriptor: &Descriptor) -> Result<Option<Config>> {
+    async fn config(&self, descriptor: &Descriptor) -> Result<Option<ImageConfig>> {
         if !descriptor.media_type.is_image_config() || descriptor.size > MAX_CONFIG as u64 {
             return Ok(None);
         }
@@ -302,7 +302,7 @@ impl Inner {
 
 /// Whether a failure is one of the single document that was asked for, so that another may well be there: it is not what
 /// its digest or media type says, or the registry keeps it to itself, as scanners make registries do.
-pub fn is_of_one_document(error: &oci_registry::Error) -> bool {
+pub fn is_document_error(error: &oci_registry::Error) -> bool {
     matches!(
         error.kind(),
         ErrorKind::Protocol | ErrorKind::Mismatch | ErrorKind::Denied
@@ -340,18 +340,18 @@ fn complete(said: &mut Annotations, more: &Annotations) {
 
 /// What is wanted of an image's config (image-spec, `config.md`).
 #[derive(Debug, serde::Deserialize)]
-struct Config {
+struct ImageConfig {
     #[serde(default)]
     created: Option<String>,
     #[serde(rename = "config", default)]
-    execution: Option<Execution>,
+    execution: Option<ContainerConfig>,
     #[serde(flatten)]
     platform: Platform,
 }
 
 /// How an image is run; of which its labels say what it is.
 #[derive(Debug, Default, serde::Deserialize)]
-struct Execution {
+struct ContainerConfig {
     #[serde(rename = "Labels", default)]
     labels: Option<Annotations>,
 }
@@ -381,8 +381,8 @@ mod tests {
         image
     }
 
-    fn survey(source: impl Source + 'static) -> Survey {
-        Survey::new(Arc::new(source), Concurrency::new(1))
+    fn survey(source: impl Source + 'static) -> TagDetailsFetcher {
+        TagDetailsFetcher::new(Arc::new(source), Concurrency::new(1))
     }
 
     #[tokio::test]
@@ -448,7 +448,7 @@ mod tests {
 
     /// A place where tags take their time, some are gone, one cannot be read, and one is one too many.
     #[derive(Debug, Default)]
-    struct Slow {
+    struct SlowSource {
         memory: Memory,
         waiting: AtomicUsize,
         most: AtomicUsize,
@@ -467,7 +467,7 @@ mod tests {
     impl std::error::Error for Limit {}
 
     #[async_trait]
-    impl Source for Slow {
+    impl Source for SlowSource {
         async fn manifest(&self, identifier: &Identifier) -> Result<Manifest> {
             self.asked.fetch_add(1, Ordering::Relaxed);
             let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
@@ -501,34 +501,35 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn rows_keep_their_order_and_only_a_limit_ends_them() {
-        let slow = Arc::new(Slow::default());
+        let slow = Arc::new(SlowSource::default());
         let image = image(&slow.memory, r#"{"created":"2026-01-02T03:04:05Z"}"#).await;
         for at in (1..=50).filter(|at| at % 2 == 1) {
             let tag = format!("t{at}").parse().unwrap();
             slow.memory.tag(&image, &tag).await.unwrap();
         }
         let source: Arc<dyn Source> = Arc::clone(&slow) as _;
-        let survey = Survey::new(source, Concurrency::new(4));
+        let survey = TagDetailsFetcher::new(source, Concurrency::new(4));
         let rows: Vec<_> = survey.tags(slow.tags()).collect().await;
         assert_eq!(rows.len(), 20);
         for (at, row) in (1..).zip(&rows[..19]) {
             let row = row.as_ref().unwrap();
             assert_eq!(row.tag.as_str(), format!("t{at}"));
             let is_unreadable = at == 7;
-            let why = row
-                .unreadable
-                .as_ref()
-                .map(oci_registry::Error::in_one_line);
+            let why = row.error.as_ref().map(oci_registry::Error::in_one_line);
             assert_eq!(
                 why.as_deref(),
                 is_unreadable.then_some("the limit is reached")
             );
-            assert_eq!(row.named.is_some(), at % 2 == 1 && !is_unreadable, "t{at}");
-            if let Some(named) = &row.named {
-                assert_eq!(named.digest, *image.digest());
-                assert_eq!(named.media_type, MediaType::MANIFEST);
-                assert!(!named.annotations.contains_key(annotation::CREATED));
-                assert!(named.summary.created.is_some());
+            assert_eq!(
+                row.details.is_some(),
+                at % 2 == 1 && !is_unreadable,
+                "t{at}"
+            );
+            if let Some(details) = &row.details {
+                assert_eq!(details.digest, *image.digest());
+                assert_eq!(details.media_type, MediaType::MANIFEST);
+                assert!(!details.annotations.contains_key(annotation::CREATED));
+                assert!(details.summary.created.is_some());
             }
         }
         let last = rows[19].as_ref().unwrap_err();

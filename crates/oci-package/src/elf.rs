@@ -46,7 +46,7 @@ impl Elf {
     pub fn read(file: impl Read + Seek) -> Option<Self> {
         let cache = ReadCache::new(file);
         let left = Cell::new(MAX_READ);
-        let data = Bounded {
+        let data = LimitedFile {
             inner: &cache,
             left: &left,
         };
@@ -130,12 +130,12 @@ fn glibc_version(name: &[u8]) -> Option<GlibcVersion> {
 }
 
 /// A file of which only so much is read.
-struct Bounded<'a, R: Read + Seek> {
+struct LimitedFile<'a, R: Read + Seek> {
     inner: &'a ReadCache<R>,
     left: &'a Cell<u64>,
 }
 
-impl<R: Read + Seek> Bounded<'_, R> {
+impl<R: Read + Seek> LimitedFile<'_, R> {
     fn take(&self, size: u64) -> Result<(), ()> {
         let left = self.left.get().checked_sub(size.max(MIN_READ)).ok_or(())?;
         self.left.set(left);
@@ -143,15 +143,15 @@ impl<R: Read + Seek> Bounded<'_, R> {
     }
 }
 
-impl<R: Read + Seek> Clone for Bounded<'_, R> {
+impl<R: Read + Seek> Clone for LimitedFile<'_, R> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<R: Read + Seek> Copy for Bounded<'_, R> {}
+impl<R: Read + Seek> Copy for LimitedFile<'_, R> {}
 
-impl<'a, R: Read + Seek> ReadRef<'a> for Bounded<'a, R> {
+impl<'a, R: Read + Seek> ReadRef<'a> for LimitedFile<'a, R> {
     fn len(self) -> Result<u64, ()> {
         self.inner.len()
     }

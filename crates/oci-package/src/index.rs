@@ -35,16 +35,16 @@ impl Failure for Error {
 
 /// One target of a package, as an index lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct IndexEntry {
     target: String,
     descriptor: Descriptor,
     /// What the manifest says of the whole package; unknown of an entry that was only read from an index.
     said: Option<Annotations>,
 }
 
-impl Entry {
+impl IndexEntry {
     /// The entry for this manifest; `None` when it is not a package for one target.
-    pub fn of_manifest(manifest: &Manifest) -> Option<Self> {
+    pub fn from_manifest(manifest: &Manifest) -> Option<Self> {
         let package = PackageTarget::read(manifest)?;
         let mut descriptor = manifest.descriptor();
         descriptor.artifact_type = Some(media::PACKAGE_TARGET);
@@ -88,7 +88,7 @@ impl Entry {
 /// An index of a package, as a map from target to entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackageIndex {
-    entries: BTreeMap<String, Entry>,
+    entries: BTreeMap<String, IndexEntry>,
     /// What others added. Not ours to drop.
     others: Vec<Descriptor>,
 }
@@ -116,7 +116,7 @@ impl PackageIndex {
         }
         let mut read = Self::new();
         for descriptor in &index.manifests {
-            match Entry::of_descriptor(descriptor) {
+            match IndexEntry::of_descriptor(descriptor) {
                 Some(entry) => {
                     read.entries.entry(entry.target.clone()).or_insert(entry);
                 }
@@ -127,22 +127,22 @@ impl PackageIndex {
     }
 
     /// Adds an entry; gives back the one that it replaces.
-    pub fn insert(&mut self, entry: Entry) -> Option<Entry> {
+    pub fn insert(&mut self, entry: IndexEntry) -> Option<IndexEntry> {
         self.entries.insert(entry.target.clone(), entry)
     }
 
     /// Takes the entry for this target out.
-    pub fn remove(&mut self, target: &str) -> Option<Entry> {
+    pub fn remove(&mut self, target: &str) -> Option<IndexEntry> {
         self.entries.remove(target)
     }
 
     /// The entry for this target.
-    pub fn entry(&self, target: &str) -> Option<&Entry> {
+    pub fn entry(&self, target: &str) -> Option<&IndexEntry> {
         self.entries.get(target)
     }
 
     /// The entries, in the order of their targets' names.
-    pub fn entries(&self) -> impl ExactSizeIterator<Item = &Entry> {
+    pub fn entries(&self) -> impl ExactSizeIterator<Item = &IndexEntry> {
         self.entries.values()
     }
 
@@ -157,7 +157,7 @@ impl PackageIndex {
     }
 
     /// Keeps the entries that satisfy the test.
-    pub(crate) fn retain(&mut self, test: impl Fn(&Entry) -> bool) {
+    pub(crate) fn retain(&mut self, test: impl Fn(&IndexEntry) -> bool) {
         self.entries.retain(|_, entry| test(entry));
     }
 
@@ -170,7 +170,7 @@ impl PackageIndex {
     /// know stay as they were read.
     pub fn learn<'a>(&mut self, find: impl Fn(&Descriptor) -> Option<&'a Manifest>) {
         for entry in self.entries.values_mut() {
-            let learned = find(&entry.descriptor).and_then(Entry::of_manifest);
+            let learned = find(&entry.descriptor).and_then(IndexEntry::from_manifest);
             if let Some(learned) = learned.filter(|learned| learned.target == entry.target) {
                 *entry = learned;
             }
@@ -217,7 +217,7 @@ impl PackageIndex {
         for said in said {
             agreed.retain(|key, value| said.get(key) == Some(value));
         }
-        agreed.retain(|key, _| !annotation::OF_ONE_TARGET.contains(&key.as_str()));
+        agreed.retain(|key, _| !annotation::TARGET_KEYS.contains(&key.as_str()));
         agreed.extend(latest.map(|latest| (annotation::CREATED.to_owned(), latest)));
         agreed
     }
@@ -233,7 +233,7 @@ fn order(descriptor: &Descriptor) -> (String, String, String, Libc, Option<Glibc
     let libc = descriptor
         .platform
         .as_ref()
-        .map_or(Libc::Static, Libc::of_platform);
+        .map_or(Libc::Static, Libc::from_platform);
     let platform = descriptor.platform.clone();
     let (os, architecture, variant) = platform.map_or_else(Default::default, |platform| {
         let Platform {
@@ -261,7 +261,7 @@ mod tests {
         image
             .layers
             .push(oci_registry::Blob::empty().descriptor().clone());
-        let libc = Libc::of_platform(&platform);
+        let libc = Libc::from_platform(&platform);
         let ours = [
             (annotation::TARGET, target.to_owned()),
             (annotation::PLATFORM, platform.to_string()),
@@ -279,7 +279,7 @@ mod tests {
     fn index(manifests: &[Manifest]) -> PackageIndex {
         let mut index = PackageIndex::new();
         for manifest in manifests {
-            index.insert(Entry::of_manifest(manifest).unwrap());
+            index.insert(IndexEntry::from_manifest(manifest).unwrap());
         }
         index
     }
@@ -297,7 +297,7 @@ mod tests {
                 (annotation::PROFILE, "release"),
             ],
         );
-        let entry = Entry::of_manifest(&manifest).unwrap();
+        let entry = IndexEntry::from_manifest(&manifest).unwrap();
         let json = serde_json::to_string(entry.descriptor()).unwrap();
         assert_eq!(
             json,
@@ -322,7 +322,7 @@ mod tests {
         assert_eq!(index(&reversed).to_manifest().unwrap(), written);
 
         let mut read = PackageIndex::read(&written).unwrap();
-        let targets: Vec<_> = read.entries().map(Entry::target).collect();
+        let targets: Vec<_> = read.entries().map(IndexEntry::target).collect();
         assert_eq!(targets, [MAC, GNU, MUSL]);
         read.learn(|entry| {
             manifests
@@ -408,7 +408,9 @@ mod tests {
 
     #[test]
     fn only_indexes_of_packages_are_read_as_such() {
-        let entry = Entry::of_manifest(&manifest(GNU, &[])).unwrap().descriptor;
+        let entry = IndexEntry::from_manifest(&manifest(GNU, &[]))
+            .unwrap()
+            .descriptor;
         let bare = Descriptor {
             annotations: Annotations::new(),
             ..entry.clone()
@@ -431,7 +433,7 @@ mod tests {
 
     #[test]
     fn what_others_added_stays() {
-        let entry = Entry::of_manifest(&manifest(GNU, &[])).unwrap();
+        let entry = IndexEntry::from_manifest(&manifest(GNU, &[])).unwrap();
         let other = Descriptor {
             annotations: Annotations::new(),
             ..entry.descriptor.clone()

@@ -1,6 +1,6 @@
 //! What a release page shows: a version of a package, or anybody's artifact, with all that it is for and all files in it.
 //!
-//! Owns what is said of the whole and of each target. What the manifests say is completed as a [`Survey`] completes it.
+//! Owns what is said of the whole and of each target. What the manifests say is completed as a [`TagDetailsFetcher`] completes it.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use snafu::{ResultExt, Snafu};
 use crate::agreement::{self, Conflict, Listing, MAX_ENTRIES, READS_AT_ONCE};
 use crate::annotation;
 use crate::concurrent;
-use crate::details::{Concurrency, Survey};
+use crate::details::{Concurrency, TagDetailsFetcher};
 use crate::platform::{self, GlibcVersion, Libc};
 use crate::summary::Summary;
 use crate::target::PackageTarget;
@@ -85,7 +85,7 @@ pub struct InspectedTarget {
     /// The digest of its manifest.
     pub digest: Digest,
     /// Whether the manifest is there at all.
-    pub is_there: bool,
+    pub exists: bool,
     /// Its files; of an image, its layers.
     pub files: Vec<InspectedFile>,
     /// Facts that its documents state differently.
@@ -100,7 +100,7 @@ pub struct InspectedFile {
     pub title: Option<String>,
     /// The name that cargo gave it.
     pub file: Option<String>,
-    /// What it is: the word of a [`Kind`](crate::Kind).
+    /// What it is: the word of a [`FileKind`](crate::FileKind).
     pub kind: Option<String>,
     /// Its media type.
     pub media_type: MediaType,
@@ -135,7 +135,7 @@ pub async fn inspect(
     listing: Listing<'_>,
     manifest: &Manifest,
 ) -> crate::Result<Inspection> {
-    let survey = Survey::new(Arc::clone(source), Concurrency::new(READS_AT_ONCE));
+    let survey = TagDetailsFetcher::new(Arc::clone(source), Concurrency::new(READS_AT_ONCE));
     let summarised = async |manifest: &Manifest| {
         let summary = survey.summary(manifest).await;
         summary.with_context(|_| LookIntoSnafu {
@@ -216,7 +216,7 @@ fn target(entry: &Descriptor, found: Option<(&Manifest, &Summary)>) -> Inspected
             .or_else(|| entry.artifact_type.clone()),
         size: found.and_then(|(_, summary)| summary.size),
         digest: entry.digest.clone(),
-        is_there: found.is_some(),
+        exists: found.is_some(),
         files: layers.iter().map(InspectedFile::of).collect(),
         conflicts: Vec::new(),
     }
@@ -227,7 +227,7 @@ mod tests {
     use oci_registry::{Blob, ImageManifest, Index, Memory, Target};
 
     use super::*;
-    use crate::{Build, File, Kind, PackOptions, Package, PublishOptions, ReleaseTag};
+    use crate::{Build, FileKind, InputFile, PackOptions, Package, PublishOptions, ReleaseTag};
 
     #[tokio::test(start_paused = true)]
     async fn a_package_is_shown_with_its_files() {
@@ -237,7 +237,11 @@ mod tests {
         let mut package = Package::new("widgets", "1.2.3".parse().unwrap());
         package.description = Some("Round ones".into());
         let build = Build::new("x86_64-unknown-linux-musl", "release");
-        let files = [File::new("widgets".parse().unwrap(), Kind::Bin, path)];
+        let files = [InputFile::new(
+            "widgets".parse().unwrap(),
+            FileKind::Bin,
+            path,
+        )];
         let artifact = crate::pack(&package, &build, &files, &PackOptions::default())
             .await
             .unwrap();
@@ -262,10 +266,10 @@ mod tests {
         assert_eq!(target.files[0].file.as_deref(), Some("widgets"));
         assert_eq!(target.files[0].kind.as_deref(), Some("bin"));
         assert_eq!(target.files[0].digest, Digest::sha256(b"a program"));
-        let of_manifest = inspect(&source, Listing::default(), &published.manifest)
+        let from_manifest = inspect(&source, Listing::default(), &published.manifest)
             .await
             .unwrap();
-        assert_eq!(of_manifest.targets, of_index.targets);
+        assert_eq!(from_manifest.targets, of_index.targets);
     }
 
     #[tokio::test]
@@ -286,7 +290,7 @@ mod tests {
         assert_eq!((shown.name, shown.size), (None, None));
         let platform = shown.targets[0].platform.as_ref().unwrap().to_string();
         assert_eq!(platform, "linux/arm64");
-        assert!(shown.targets[0].is_there && !shown.targets[1].is_there);
+        assert!(shown.targets[0].exists && !shown.targets[1].exists);
         assert_eq!(shown.targets[1].digest, gone.digest);
         let single = inspect(&source, Listing::default(), &image).await.unwrap();
         assert_eq!(single.created.as_deref(), Some("2026-01-02T03:04:05Z"));

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 /// The order of the variants is the order in which kinds are listed to people; it has no other meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum FileKind {
     /// A program.
     Bin,
     /// A shared library with a C interface, and the import library that belongs to it.
@@ -37,7 +37,7 @@ pub enum Kind {
     Archive,
 }
 
-impl Kind {
+impl FileKind {
     /// Every kind, in the order in which they are listed.
     pub const ALL: [Self; 11] = [
         Self::Bin,
@@ -70,7 +70,7 @@ impl Kind {
         }
     }
 
-    /// The media type of a layer of this kind; `None` for a [`Kind::File`], which has its own.
+    /// The media type of a layer of this kind; `None` for a [`FileKind::File`], which has its own.
     pub const fn media_type(self) -> Option<&'static str> {
         match self {
             Self::Bin => Some("application/vnd.cargo-oci.bin"),
@@ -110,35 +110,35 @@ impl Kind {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FileKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.pad(self.as_str())
     }
 }
 
-impl FromStr for Kind {
-    type Err = UnknownKind;
+impl FromStr for FileKind {
+    type Err = UnknownFileKind;
 
-    fn from_str(text: &str) -> Result<Self, UnknownKind> {
+    fn from_str(text: &str) -> Result<Self, UnknownFileKind> {
         Self::ALL
             .into_iter()
             .find(|kind| kind.as_str() == text)
-            .ok_or_else(|| UnknownKind {
+            .ok_or_else(|| UnknownFileKind {
                 text: text.to_owned(),
             })
     }
 }
 
-/// A word that names no [`Kind`].
+/// A word that names no [`FileKind`].
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct UnknownKind {
+pub struct UnknownFileKind {
     text: String,
 }
 
-impl fmt::Display for UnknownKind {
+impl fmt::Display for UnknownFileKind {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "unknown kind `{}`, expected one of", self.text)?;
-        for (index, kind) in Kind::ALL.into_iter().enumerate() {
+        for (index, kind) in FileKind::ALL.into_iter().enumerate() {
             let separator = if index == 0 { " " } else { ", " };
             write!(formatter, "{separator}`{kind}`")?;
         }
@@ -146,7 +146,7 @@ impl fmt::Display for UnknownKind {
     }
 }
 
-impl std::error::Error for UnknownKind {}
+impl std::error::Error for UnknownFileKind {}
 
 #[cfg(test)]
 mod tests {
@@ -154,11 +154,11 @@ mod tests {
 
     #[test]
     fn the_word_is_the_same_in_text_and_in_json() {
-        for kind in Kind::ALL {
+        for kind in FileKind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
             assert_eq!(
-                serde_json::from_str::<Kind>(&format!("\"{kind}\"")).unwrap(),
+                serde_json::from_str::<FileKind>(&format!("\"{kind}\"")).unwrap(),
                 kind
             );
         }
@@ -166,11 +166,11 @@ mod tests {
 
     #[test]
     fn media_types_carry_the_word() {
-        for kind in Kind::ALL {
+        for kind in FileKind::ALL {
             let expected = match kind {
-                Kind::Wasm => Some("application/wasm".to_owned()),
-                Kind::File => None,
-                Kind::Archive => Some("application/vnd.oci.image.layer.v1.tar".to_owned()),
+                FileKind::Wasm => Some("application/wasm".to_owned()),
+                FileKind::File => None,
+                FileKind::Archive => Some("application/vnd.oci.image.layer.v1.tar".to_owned()),
                 other => Some(format!("application/vnd.cargo-oci.{other}")),
             };
             assert_eq!(kind.media_type(), expected.as_deref());
@@ -179,24 +179,24 @@ mod tests {
 
     #[test]
     fn what_is_published_and_what_is_executable() {
-        let words = |test: fn(Kind) -> bool| {
-            Kind::ALL
+        let words = |test: fn(FileKind) -> bool| {
+            FileKind::ALL
                 .into_iter()
                 .filter(|kind| test(*kind))
-                .map(Kind::as_str)
+                .map(FileKind::as_str)
                 .collect::<Vec<_>>()
         };
         assert_eq!(
-            words(Kind::pushed_by_default),
+            words(FileKind::pushed_by_default),
             ["bin", "cdylib", "staticlib", "wasm"]
         );
-        assert_eq!(words(Kind::is_executable), ["bin", "example"]);
+        assert_eq!(words(FileKind::is_executable), ["bin", "example"]);
         assert_eq!(words(|kind| !kind.is_built()), ["crate", "file", "archive"]);
     }
 
     #[test]
     fn an_unknown_word_is_named_with_the_known_ones() {
-        let error = "dylib".parse::<Kind>().unwrap_err();
+        let error = "dylib".parse::<FileKind>().unwrap_err();
         assert_eq!(
             error.to_string(),
             "unknown kind `dylib`, expected one of `bin`, `cdylib`, `staticlib`, `rlib`, `proc-macro`, \

@@ -24,7 +24,7 @@
 //! # Example
 //!
 //! ```
-//! use oci_package::{Build, File, Kind, Machine, PackOptions, Package, PublishOptions, ReleaseTag, Wanted};
+//! use oci_package::{Build, InputFile, FileKind, Machine, PackOptions, Package, PublishOptions, ReleaseTag, Wanted};
 //! use oci_registry::Memory;
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?.block_on(async {
@@ -34,12 +34,12 @@
 //! // What is published: facts that somebody found out, and files.
 //! let package = Package::new("widgets", "1.2.3".parse()?);
 //! let build = Build::new("x86_64-unknown-linux-musl", "release");
-//! let files = [File::new("widgets".parse()?, Kind::Bin, path)];
+//! let files = [InputFile::new("widgets".parse()?, FileKind::Bin, path)];
 //! let artifact = oci_package::pack(&package, &build, &files, &PackOptions::default()).await?;
 //!
 //! // To any target: a registry's repository, a directory, or memory.
 //! let repository = Memory::new();
-//! let tag = ReleaseTag::of_version(&package.version)?;
+//! let tag = ReleaseTag::from_version(&package.version)?;
 //! let tags = [tag.clone()];
 //! oci_package::publish(&artifact, &repository, &tags, &PublishOptions::default(), &|_| {}).await?;
 //!
@@ -58,23 +58,23 @@
 //!
 //! | question | answer |
 //! | --- | --- |
-//! | What is known of a package? | [`Package`], [`Build`], [`File`], [`Kind`] |
-//! | How does it become an artifact? | [`pack`] → [`Artifact`], with a [`NameTemplate`] and a [`Config`] |
-//! | What does a manifest say? | [`PackageTarget`], [`files`], [`differences`]; [`contents()`] opens its archives |
-//! | What is in an index? | [`PackageIndex`], [`Entry`] |
-//! | What does a listing say in one line? | [`Summary`]; at length, [`Survey`] → [`TagDetails`] |
+//! | What is known of a package? | [`Package`], [`Build`], [`InputFile`], [`FileKind`] |
+//! | How does it become an artifact? | [`pack`] → [`Artifact`], with a [`NameTemplate`] and a [`PackageConfig`] |
+//! | What does a manifest say? | [`PackageTarget`], [`files`], [`differences`]; [`open_archives`] opens its archives |
+//! | What is in an index? | [`PackageIndex`], [`IndexEntry`] |
+//! | What does a listing say in one line? | [`Summary`]; at length, [`TagDetailsFetcher`] → [`TagDetails`] |
 //! | What is about it, and about that? | [`referrer_tree`] |
 //! | What does a release page show? | [`inspect`] → [`Inspection`] |
 //! | Is it what lies in a directory? | [`compare`] |
 //! | Do tag, index, manifest and config agree? | [`check`], [`conflicts`] |
 //! | Under which tag? | [`ReleaseTag`], [`tag`], [`repository_name`] |
-//! | Who sends it, and what if others do too? | [`publish`], [`plan`], [`assemble`], [`float()`] |
-//! | Who edits an index? | [`add`], [`remove`]; [`listed`] finds what is in one, [`Taken`] what goes along |
+//! | Who sends it, and what if others do too? | [`publish`], [`plan`], [`assemble`], [`update_floating_tags`] |
+//! | Who edits an index? | [`add`], [`remove`]; [`find_entry`] finds what is in one, [`DeletedSet`] what goes along |
 //! | Which one is for this machine? | [`choose`], [`find`] |
 //! | What does a triple mean to everyone else? | [`platform`], [`Libc`], [`Elf`] |
 //!
 //! This crate runs no process, prints nothing, and reads no environment and no clock; what happens is told to an
-//! [`Observer`].
+//! [`PublishObserver`].
 
 mod agreement;
 pub mod annotation;
@@ -83,9 +83,9 @@ mod choose;
 mod comparison;
 mod concurrent;
 pub mod config;
-mod contents;
 mod details;
 mod elf;
+mod file_source;
 mod glibc;
 mod host;
 mod index;
@@ -95,33 +95,34 @@ pub mod media;
 mod name;
 mod package;
 pub mod platform;
+mod referrer_tree;
 mod release;
 mod summary;
 pub mod tag;
 mod target;
-mod tree;
 
 pub use agreement::{Conflict, Listing, Statement, check, conflicts};
 pub use artifact::{Artifact, MAX_LAYERS, PackOptions, check_annotations, pack};
 pub use choose::{Machine, Wanted, choose, fallback_tags, find, find_listed};
 pub use comparison::{Comparison, compare};
-pub use config::Config;
-pub use contents::{Contents, contents};
-pub use details::{Concurrency, Details, Survey, TagDetails, is_of_one_document};
+pub use config::PackageConfig;
+pub use details::{Concurrency, Details, TagDetails, TagDetailsFetcher, is_document_error};
 pub use elf::Elf;
-pub use index::{Entry, PackageIndex};
+pub use file_source::{FileSource, open_archives};
+pub use index::{IndexEntry, PackageIndex};
 pub use inspection::{InspectedFile, InspectedTarget, Inspection, inspect};
-pub use kind::{Kind, UnknownKind};
+pub use kind::{FileKind, UnknownFileKind};
 pub use name::{NameTemplate, is_package_name, repository_name};
 pub use oci_registry::{Error, Result};
-pub use package::{Build, File, Package, Revision};
+pub use package::{Build, InputFile, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
+pub use referrer_tree::{ReferrerNode, referrer_tree};
 pub use release::{
-    AddOptions, Event, Floated, Listed, Member, Note, Observer, Plan, PlannedTag, PublishOptions,
-    Published, PublishedTag, Removed, StoredTags, TagAction, Taken, add, assemble, float, listed,
-    plan, publish, removable, remove,
+    AddOptions, DeletedSet, EntryLocation, EntrySelector, FloatingTagUpdate, Note, PlannedTag,
+    PublishEvent, PublishObserver, PublishOptions, PublishPlan, Published, PublishedTag,
+    RemovedEntries, StoredTags, TagAction, add, assemble, find_entry, plan, plan_removal, publish,
+    remove, update_floating_tags,
 };
 pub use summary::Summary;
 pub use tag::ReleaseTag;
 pub use target::{Difference, PackageFile, PackageTarget, differences, files};
-pub use tree::{Branch, referrer_tree};

@@ -1,6 +1,6 @@
 //! Media types of this layout: what its documents and files are called in descriptors.
 //!
-//! Those of layers built by cargo belong to [`Kind`](crate::Kind); here is what other files are called.
+//! Those of layers built by cargo belong to [`FileKind`](crate::FileKind); here is what other files are called.
 
 use oci_registry::MediaType;
 

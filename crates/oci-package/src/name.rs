@@ -11,7 +11,7 @@ use oci_registry::{ErrorKind, Failure, FileName, Hint, RepositoryName};
 use snafu::{ResultExt, Snafu};
 use unicode_ident::{is_xid_continue, is_xid_start};
 
-use crate::kind::Kind;
+use crate::kind::FileKind;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -109,7 +109,7 @@ impl Variable {
 ///
 /// The variables are `{name} {version} {target} {profile} {bin} {kind} {ext}`. `{bin}` is cargo's file name without
 /// `{ext}` (`widgets`, `libshapes`), `{ext}` has its dot (`.exe`, `.so`, `.so.dwp`). Files of the kinds
-/// [`Kind::File`] and [`Kind::Crate`] keep their own name.
+/// [`FileKind::File`] and [`FileKind::Crate`] keep their own name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameTemplate(Box<str>);
 
@@ -159,7 +159,7 @@ impl fmt::Display for NameTemplate {
 
 /// What is the same in the titles of all files of one artifact.
 #[derive(Debug)]
-pub(crate) struct Naming<'a> {
+pub(crate) struct TitleContext<'a> {
     pub(crate) template: &'a NameTemplate,
     pub(crate) name: &'a str,
     pub(crate) version: &'a str,
@@ -169,13 +169,13 @@ pub(crate) struct Naming<'a> {
     pub(crate) exe_suffix: &'a str,
 }
 
-impl Naming<'_> {
+impl TitleContext<'_> {
     /// The name that cargo has for a file: a program that was named by hand gets the target's suffix, so that the same
     /// program has the same name however it came here.
-    pub(crate) fn file(&self, file: &FileName, kind: Kind) -> crate::Result<FileName> {
+    pub(crate) fn file(&self, file: &FileName, kind: FileKind) -> crate::Result<FileName> {
         let suffix = self.exe_suffix;
         let is_bare = split_extension(last_part(file)).1.is_empty();
-        if !matches!(kind, Kind::Bin | Kind::Example) || !is_bare || suffix.is_empty() {
+        if !matches!(kind, FileKind::Bin | FileKind::Example) || !is_bare || suffix.is_empty() {
             return Ok(file.clone());
         }
         let named = format!("{file}{suffix}").parse();
@@ -186,9 +186,9 @@ impl Naming<'_> {
     }
 
     /// The title of a file.
-    pub(crate) fn title(&self, file: &FileName, kind: Kind) -> crate::Result<FileName> {
+    pub(crate) fn title(&self, file: &FileName, kind: FileKind) -> crate::Result<FileName> {
         let name = last_part(file);
-        let title = if matches!(kind, Kind::File | Kind::Crate) {
+        let title = if matches!(kind, FileKind::File | FileKind::Crate) {
             name.to_owned()
         } else {
             self.render(name, kind)
@@ -204,7 +204,7 @@ impl Naming<'_> {
         Ok(parsed)
     }
 
-    fn render(&self, name: &str, kind: Kind) -> String {
+    fn render(&self, name: &str, kind: FileKind) -> String {
         let (bin, ext) = split_extension(name);
         let values = Variable::ALL.map(|variable| {
             let value = match variable {
@@ -283,8 +283,8 @@ mod tests {
 
     use super::*;
 
-    fn naming<'a>(template: &'a NameTemplate, exe_suffix: &'a str) -> Naming<'a> {
-        Naming {
+    fn naming<'a>(template: &'a NameTemplate, exe_suffix: &'a str) -> TitleContext<'a> {
+        TitleContext {
             template,
             name: "widgets",
             version: "1.2.3+b",
@@ -294,7 +294,7 @@ mod tests {
         }
     }
 
-    fn title(template: &str, file: &str, kind: Kind) -> String {
+    fn title(template: &str, file: &str, kind: FileKind) -> String {
         let template = template.parse().unwrap();
         let naming = naming(&template, "");
         naming
@@ -309,36 +309,40 @@ mod tests {
         for (file, kind, expected) in [
             (
                 "widgets",
-                Kind::Bin,
+                FileKind::Bin,
                 "widgets-1.2.3+b-x86_64-unknown-linux-musl",
             ),
             (
                 "widgets.exe",
-                Kind::Bin,
+                FileKind::Bin,
                 "widgets-1.2.3+b-x86_64-unknown-linux-musl.exe",
             ),
             (
                 "libshapes.so.dwp",
-                Kind::Debuginfo,
+                FileKind::Debuginfo,
                 "libshapes-1.2.3+b-x86_64-unknown-linux-musl.so.dwp",
             ),
             (
                 "examples/demo",
-                Kind::Example,
+                FileKind::Example,
                 "demo-1.2.3+b-x86_64-unknown-linux-musl",
             ),
             (
                 "tool-1.5",
-                Kind::Bin,
+                FileKind::Bin,
                 "tool-1.5-1.2.3+b-x86_64-unknown-linux-musl",
             ),
-            ("docs/README.md", Kind::File, "README.md"),
+            ("docs/README.md", FileKind::File, "README.md"),
             (
                 "widgets-1.2.3+b.crate",
-                Kind::Crate,
+                FileKind::Crate,
                 "widgets-1.2.3+b.crate",
             ),
-            (".exe", Kind::Bin, ".exe-1.2.3+b-x86_64-unknown-linux-musl"),
+            (
+                ".exe",
+                FileKind::Bin,
+                ".exe-1.2.3+b-x86_64-unknown-linux-musl",
+            ),
         ] {
             assert_eq!(title(default.as_str(), file, kind), expected);
         }
@@ -348,7 +352,7 @@ mod tests {
     fn every_variable_has_its_value() {
         let template = "{name}.{version}.{target}.{profile}.{bin}.{kind}{ext}\\{\\}";
         assert_eq!(
-            title(template, "libshapes.so", Kind::Cdylib),
+            title(template, "libshapes.so", FileKind::Cdylib),
             "widgets.1.2.3+b.x86_64-unknown-linux-musl.release.libshapes.cdylib.so{}"
         );
     }
@@ -358,9 +362,9 @@ mod tests {
         let template = NameTemplate::default();
         let naming = naming(&template, ".exe");
         for (name, kind, expected) in [
-            ("widgets", Kind::Bin, "widgets.exe"),
-            ("widgets.exe", Kind::Bin, "widgets.exe"),
-            ("README", Kind::File, "README"),
+            ("widgets", FileKind::Bin, "widgets.exe"),
+            ("widgets.exe", FileKind::Bin, "widgets.exe"),
+            ("README", FileKind::File, "README"),
         ] {
             let file = naming.file(&name.parse().unwrap(), kind).unwrap();
             assert_eq!(file.as_str(), expected);
@@ -380,13 +384,13 @@ mod tests {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
         }
         let template: NameTemplate = "{kind}/{bin}".parse().unwrap();
-        let title = naming(&template, "").title(&"widgets".parse().unwrap(), Kind::Bin);
+        let title = naming(&template, "").title(&"widgets".parse().unwrap(), FileKind::Bin);
         assert_eq!(
             title.unwrap_err().to_string(),
             "failed to give `widgets` the title `bin/widgets`: a title is a plain file name, without a directory"
         );
         let template: NameTemplate = "../{bin}".parse().unwrap();
-        let title = naming(&template, "").title(&"widgets".parse().unwrap(), Kind::Bin);
+        let title = naming(&template, "").title(&"widgets".parse().unwrap(), FileKind::Bin);
         assert_eq!(title.unwrap_err().kind(), ErrorKind::InvalidInput);
     }
 
@@ -426,7 +430,7 @@ mod tests {
         fn no_template_panics_and_a_title_is_one_plain_name(text in "\\PC*|[a-c./\\\\:{} ]{0,12}|(\\{(bin|ext|kind)\\}|[a-c./]){0,5}") {
             if let Ok(template) = text.parse::<NameTemplate>() {
                 let naming = naming(&template, "");
-                if let Ok(title) = naming.title(&"examples/demo.so".parse().unwrap(), Kind::Example) {
+                if let Ok(title) = naming.title(&"examples/demo.so".parse().unwrap(), FileKind::Example) {
                     let mut parts = std::path::Path::new(title.as_str()).components();
                     prop_assert!(matches!(parts.next(), Some(std::path::Component::Normal(_))));
                     prop_assert!(parts.next().is_none());

@@ -13,7 +13,7 @@ use snafu::{ResultExt, Snafu};
 use spdx::{Expression, ParseMode};
 
 use crate::annotation;
-use crate::kind::Kind;
+use crate::kind::FileKind;
 use crate::platform::TargetCfg;
 
 #[derive(Debug, Snafu)]
@@ -191,24 +191,24 @@ pub struct Revision {
 
 /// A file to publish.
 #[derive(Clone, Debug)]
-pub struct File {
+pub struct InputFile {
     /// The name that cargo gave it, with its directory: `widgets`, `libshapes.so`, `examples/demo`.
     pub name: FileName,
     /// What it is.
-    pub kind: Kind,
+    pub kind: FileKind,
     /// Where it is on this machine. Never published.
     pub path: PathBuf,
     /// Its media type, where it is not the kind's own or the ordinary one for its name.
     pub media_type: Option<MediaType>,
-    /// Whether it is an executable file. Counts for [`Kind::File`] only: of other files the kind decides.
+    /// Whether it is an executable file. Counts for [`FileKind::File`] only: of other files the kind decides.
     pub executable: bool,
     /// How far it has come where it is sent while it is packed ([`PackOptions::send_ahead`](crate::PackOptions)).
     pub meter: Meter,
 }
 
-impl File {
+impl InputFile {
     /// A file with the media type that its kind and name suggest, and the mode of its kind.
-    pub fn new(name: FileName, kind: Kind, path: impl Into<PathBuf>) -> Self {
+    pub fn new(name: FileName, kind: FileKind, path: impl Into<PathBuf>) -> Self {
         Self {
             name,
             kind,
@@ -220,10 +220,10 @@ impl File {
     }
 }
 
-impl File {
+impl InputFile {
     /// Whether it is published with the mode 0755. A program is executable even if its mode was lost on the way here.
     pub(crate) fn is_executable(&self) -> bool {
-        self.kind.is_executable() || self.kind == Kind::File && self.executable
+        self.kind.is_executable() || self.kind == FileKind::File && self.executable
     }
 }
 

@@ -402,7 +402,7 @@ impl Libc {
     }
 
     /// What a platform demands; `Static` where it demands nothing.
-    pub fn of_platform(platform: &Platform) -> Self {
+    pub fn from_platform(platform: &Platform) -> Self {
         [Self::Musl, Self::Glibc]
             .into_iter()
             .find(|libc| {
@@ -447,9 +447,9 @@ impl GlibcVersion {
 }
 
 impl FromStr for GlibcVersion {
-    type Err = UnreadableVersion;
+    type Err = ParseGlibcVersionError;
 
-    fn from_str(text: &str) -> Result<Self, UnreadableVersion> {
+    fn from_str(text: &str) -> Result<Self, ParseGlibcVersionError> {
         let number = |part: &str| {
             let is_number = !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
             is_number.then(|| part.parse().ok()).flatten()
@@ -462,7 +462,7 @@ impl FromStr for GlibcVersion {
                 minor,
                 patch,
             }),
-            _ => Err(UnreadableVersion),
+            _ => Err(ParseGlibcVersionError),
         }
     }
 }
@@ -480,7 +480,7 @@ impl fmt::Display for GlibcVersion {
 /// A text that is no [`GlibcVersion`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Snafu)]
 #[snafu(display("expected a version of glibc, such as `2.34`"))]
-pub struct UnreadableVersion;
+pub struct ParseGlibcVersionError;
 
 #[cfg(test)]
 mod tests {

@@ -23,7 +23,7 @@ pub struct Summary {
 
 impl Summary {
     /// Summarises a manifest.
-    pub fn of(manifest: &Manifest) -> Self {
+    pub fn from_manifest(manifest: &Manifest) -> Self {
         let said = manifest.annotations();
         let (size, platforms, targets) = match manifest.document() {
             Document::Image(image) => {
@@ -92,7 +92,7 @@ mod tests {
     }
 
     fn of(entries: Vec<Descriptor>) -> Summary {
-        Summary::of(&Manifest::from_index(Index::new(None, entries)).unwrap())
+        Summary::from_manifest(&Manifest::from_index(Index::new(None, entries)).unwrap())
     }
 
     #[test]

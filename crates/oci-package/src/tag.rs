@@ -64,7 +64,7 @@ impl ReleaseTag {
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] when it is longer than a tag may be.
-    pub fn of_version(version: &Version) -> crate::Result<Self> {
+    pub fn from_version(version: &Version) -> crate::Result<Self> {
         let text = version.to_string().replacen('+', "_", 1);
         Ok(Self(text.parse().with_context(|_| WriteVersionSnafu {
             version: version.clone(),
@@ -186,7 +186,7 @@ mod tests {
             ("0.0.0+a-b", "0.0.0_a-b"),
         ] {
             let version: Version = text.parse().unwrap();
-            let release = ReleaseTag::of_version(&version).unwrap();
+            let release = ReleaseTag::from_version(&version).unwrap();
             assert_eq!(release.index().as_str(), expected);
             assert_eq!(release.version(), Some(version));
             let target = release.target("x86_64-unknown-linux-gnu").unwrap();
@@ -228,7 +228,7 @@ mod tests {
         assert!(long.target("x86_64-apple-darwin").is_err());
         assert!(ReleaseTag::parse("a").unwrap().target("x y").is_err());
         let version = Version::parse(&format!("1.2.3-{}", "a".repeat(130))).unwrap();
-        assert!(ReleaseTag::of_version(&version).is_err());
+        assert!(ReleaseTag::from_version(&version).is_err());
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
             triple in "[a-z0-9_][a-z0-9_.-]{0,30}",
         ) {
             let version: Version = version.parse().unwrap();
-            let release = ReleaseTag::of_version(&version).unwrap();
+            let release = ReleaseTag::from_version(&version).unwrap();
             let target = release.target(&triple).unwrap();
             prop_assert_eq!(release.target_of(&target), Some(triple.as_str()));
             prop_assert_eq!(release.version(), Some(version));

@@ -14,7 +14,7 @@ use semver::Version;
 use snafu::{ResultExt, Snafu};
 
 use crate::annotation;
-use crate::kind::Kind;
+use crate::kind::FileKind;
 use crate::media;
 use crate::name::first_clash;
 use crate::platform::{self, GlibcVersion, Libc};
@@ -109,8 +109,8 @@ pub struct PackageFile {
     pub name: FileName,
     /// The title, where it has one and it is safe.
     pub title: Option<FileName>,
-    /// What it is; [`Kind::File`] where nothing is said.
-    pub kind: Kind,
+    /// What it is; [`FileKind::File`] where nothing is said.
+    pub kind: FileKind,
     /// Whether it is to be executable.
     pub is_executable: bool,
     /// The layer.
@@ -118,15 +118,15 @@ pub struct PackageFile {
 }
 
 impl PackageFile {
-    /// A file of an archive ([`Kind::Archive`]), which says of each no more than its name and whether it is a program.
-    pub fn of_archive(file: &Extract) -> Self {
+    /// A file of an archive ([`FileKind::Archive`]), which says of each no more than its name and whether it is a program.
+    pub fn from_archive(file: &Extract) -> Self {
         Self {
             name: file.name.clone(),
             title: None,
             kind: if file.executable {
-                Kind::Bin
+                FileKind::Bin
             } else {
-                Kind::File
+                FileKind::File
             },
             is_executable: file.executable,
             descriptor: file.descriptor.clone(),
@@ -137,8 +137,8 @@ impl PackageFile {
     /// packed.
     pub fn is_bundle(&self) -> bool {
         match self.kind {
-            Kind::Archive => true,
-            Kind::Debuginfo => self.descriptor.media_type == media::TAR,
+            FileKind::Archive => true,
+            FileKind::Debuginfo => self.descriptor.media_type == media::TAR,
             _ => is_packed_directory(&self.descriptor),
         }
     }
@@ -147,8 +147,8 @@ impl PackageFile {
     pub fn bundled_directory(&self) -> Option<String> {
         let name = self.name.as_str();
         let directory = match self.kind {
-            Kind::Archive => return None,
-            Kind::Debuginfo => name.strip_suffix(".tar"),
+            FileKind::Archive => return None,
+            FileKind::Debuginfo => name.strip_suffix(".tar"),
             _ => (!is_current_directory(&self.descriptor)).then_some(name),
         };
         let directory = directory.filter(|_| self.is_bundle())?;
@@ -208,7 +208,7 @@ fn file(layer: &Descriptor) -> Result<Option<PackageFile>, Error> {
     let kind = layer
         .annotation(annotation::KIND)
         .and_then(|word| word.parse().ok())
-        .unwrap_or(Kind::File);
+        .unwrap_or(FileKind::File);
     // Only whether it may be run is taken from the mode; the rest of it is the reader's to decide.
     let mode = layer
         .annotation(annotation::MODE)

@@ -3,19 +3,20 @@
 #![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
 
 #[allow(dead_code, reason = "shared: no suite needs all of it")]
-mod rig;
+mod fake_repository;
 
 use std::sync::Mutex;
 
+use fake_repository::FakeRepository;
 use oci_package::{
-    AddOptions, Build, Event, File, Kind, Member, Note, PackOptions, Package, PackageIndex,
-    PublishOptions, ReleaseTag, add, listed, pack, publish, removable, remove,
+    AddOptions, Build, EntrySelector, FileKind, InputFile, Note, PackOptions, Package,
+    PackageIndex, PublishEvent, PublishOptions, ReleaseTag, add, find_entry, pack, plan_removal,
+    publish, remove,
 };
 use oci_registry::{
     Annotations, Blob, Delete, Descriptor, Digest, ErrorKind, Identifier, ImageManifest, Index,
     Manifest, MediaType, Memory, Optional, Packed, Platform, Source, Tag, Target,
 };
-use rig::Rig;
 
 const GNU: &str = "x86_64-unknown-linux-gnu";
 const MAC: &str = "aarch64-apple-darwin";
@@ -27,7 +28,11 @@ async fn push(to: &dyn Target, target: &str, content: &str) -> Manifest {
     std::fs::write(&path, content).unwrap();
     let package = Package::new("widgets", "1.2.3".parse().unwrap());
     let build = Build::new(target, "release");
-    let files = [File::new("widgets".parse().unwrap(), Kind::Bin, path)];
+    let files = [InputFile::new(
+        "widgets".parse().unwrap(),
+        FileKind::Bin,
+        path,
+    )];
     let options = PackOptions::default();
     let artifact = pack(&package, &build, &files, &options).await.unwrap();
     let tags = [ReleaseTag::parse("1.2.3").unwrap()];
@@ -40,7 +45,7 @@ fn tag(text: &str) -> Tag {
     text.parse().unwrap()
 }
 
-fn members(texts: &[&str]) -> Vec<Member> {
+fn members(texts: &[&str]) -> Vec<EntrySelector> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
@@ -80,7 +85,7 @@ async fn a_target_leaves_with_its_tag() {
     push(&memory, GNU, "gnu").await;
     let mac = push(&memory, MAC, "mac").await;
     let wanted = members(&[MAC]);
-    let (entries, planned) = removable(&memory, &tag("1.2.3"), &wanted).await.unwrap();
+    let (entries, planned) = plan_removal(&memory, &tag("1.2.3"), &wanted).await.unwrap();
     assert_eq!(entries[0].digest, *mac.digest());
     assert_eq!(planned, [tag(&format!("1.2.3__{MAC}"))]);
     assert_eq!(tags(&memory).await.len(), 3, "a look changes nothing");
@@ -105,12 +110,12 @@ async fn a_target_is_known_as_an_entry_by_its_tag_and_by_its_manifest() {
     let gnu = push(&memory, GNU, "gnu").await;
     let of_target = tag(&format!("1.2.3__{GNU}"));
     for named in [of_target.clone().into(), gnu.digest().clone().into()] {
-        let found = listed(&memory, &named).await.unwrap().unwrap();
+        let found = find_entry(&memory, &named).await.unwrap().unwrap();
         assert_eq!(found.index, tag("1.2.3"));
         assert_eq!(found.tags, std::slice::from_ref(&of_target));
         assert_eq!(found.entries, std::slice::from_ref(gnu.digest()));
         assert_eq!(found.others, []);
-        let (entries, _) = removable(&memory, &found.index, &[found.member])
+        let (entries, _) = plan_removal(&memory, &found.index, &[found.selector])
             .await
             .unwrap();
         assert_eq!(entries[0].digest, *gnu.digest(), "{named}");
@@ -127,7 +132,7 @@ async fn a_target_is_known_as_an_entry_by_its_tag_and_by_its_manifest() {
         image.digest().clone().into(),
         Digest::sha256(b"nothing").into(),
     ] {
-        let found = listed(&memory, &named).await.unwrap();
+        let found = find_entry(&memory, &named).await.unwrap();
         assert!(found.is_none(), "{named}: {found:?}");
     }
 }
@@ -141,7 +146,7 @@ async fn with_the_last_target_the_index_goes() {
     let removed = remove(&memory, &tag("1.2.3"), &wanted, &|_| {}).await;
     let removed = removed.unwrap();
     assert!(removed.index.is_none());
-    assert_eq!(removed.gone, Some(index));
+    assert_eq!(removed.deleted_index, Some(index));
     assert!(tags(&memory).await.is_empty());
 }
 
@@ -169,10 +174,10 @@ async fn what_is_not_there_is_said_with_what_is() {
 
 /// Memory that keeps its tags.
 #[derive(Debug)]
-struct Keeping(Memory);
+struct UndeletableMemory(Memory);
 
 #[async_trait::async_trait]
-impl Source for Keeping {
+impl Source for UndeletableMemory {
     async fn manifest(&self, identifier: &Identifier) -> oci_registry::Result<Manifest> {
         self.0.manifest(identifier).await
     }
@@ -194,7 +199,7 @@ impl Source for Keeping {
 }
 
 #[async_trait::async_trait]
-impl Target for Keeping {
+impl Target for UndeletableMemory {
     async fn exists(&self, descriptor: &Descriptor) -> oci_registry::Result<bool> {
         self.0.exists(descriptor).await
     }
@@ -213,34 +218,43 @@ impl Target for Keeping {
 }
 
 #[derive(Debug)]
-struct Kept;
+struct DeleteUnsupported;
 
-impl std::fmt::Display for Kept {
+impl std::fmt::Display for DeleteUnsupported {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("tags stay")
     }
 }
 
-impl std::error::Error for Kept {}
+impl std::error::Error for DeleteUnsupported {}
 
 #[async_trait::async_trait]
-impl Delete for Keeping {
+impl Delete for UndeletableMemory {
     async fn delete_tag(&self, _: &Tag) -> oci_registry::Result<()> {
-        Err(oci_registry::Error::new(ErrorKind::Unsupported, Kept))
+        Err(oci_registry::Error::new(
+            ErrorKind::Unsupported,
+            DeleteUnsupported,
+        ))
     }
 
     async fn delete_manifest(&self, _: &Digest) -> oci_registry::Result<()> {
-        Err(oci_registry::Error::new(ErrorKind::Unsupported, Kept))
+        Err(oci_registry::Error::new(
+            ErrorKind::Unsupported,
+            DeleteUnsupported,
+        ))
     }
 
     async fn delete_blob(&self, _: &Digest) -> oci_registry::Result<()> {
-        Err(oci_registry::Error::new(ErrorKind::Unsupported, Kept))
+        Err(oci_registry::Error::new(
+            ErrorKind::Unsupported,
+            DeleteUnsupported,
+        ))
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn where_tags_stay_nothing_is_changed() {
-    let place = Keeping(Memory::new());
+    let place = UndeletableMemory(Memory::new());
     push(&place, GNU, "gnu").await;
     push(&place, MAC, "mac").await;
     let before = place.manifest(&tag("1.2.3").into()).await.unwrap();
@@ -300,27 +314,28 @@ async fn what_is_added_to_a_package_gets_its_tag_and_stays_released() {
 #[tokio::test(start_paused = true)]
 async fn what_is_added_at_once_stays_while_the_list_of_tags_is_behind() {
     for index in ["1.2.3", "collection"] {
-        let rig = Rig::new();
-        rig.lists_late(std::time::Duration::from_secs(3));
+        let repository = FakeRepository::new();
+        repository.lists_late(std::time::Duration::from_secs(3));
         let triples = [GNU, MAC, "s390x-unknown-linux-gnu"];
         let mut adding = Vec::new();
         for target in triples {
-            let manifest = push(&rig.memory(), target, target).await;
-            rig.memory()
+            let manifest = push(&repository.memory(), target, target).await;
+            repository
+                .memory()
                 .delete_tag(&tag(&format!("1.2.3__{target}")))
                 .await
                 .unwrap();
-            let rig = rig.clone();
+            let repository = repository.clone();
             adding.push(async move {
                 let options = AddOptions::default();
-                add(&rig, &tag(index), &[manifest], &options, &|_| {}).await
+                add(&repository, &tag(index), &[manifest], &options, &|_| {}).await
             });
         }
-        rig.memory().delete_tag(&tag("1.2.3")).await.unwrap();
+        repository.memory().delete_tag(&tag("1.2.3")).await.unwrap();
         for added in futures_util::future::join_all(adding).await {
             added.unwrap();
         }
-        let mut held = targets(&rig, index).await.unwrap();
+        let mut held = targets(&repository, index).await.unwrap();
         held.sort();
         assert_eq!(held, [MAC, triples[2], GNU], "{index}");
     }
@@ -404,8 +419,8 @@ async fn an_image_takes_the_place_of_the_one_for_its_platform_and_of_nothing_els
 
     let new = labelled(&memory, "arm64", "new").await;
     let notes = Mutex::new(Vec::new());
-    let observer = |event: Event<'_>| {
-        if let Event::Note(note) = event {
+    let observer = |event: PublishEvent<'_>| {
+        if let PublishEvent::Note(note) = event {
             notes.lock().unwrap().push(note);
         }
     };
@@ -436,8 +451,8 @@ async fn an_image_takes_the_place_of_the_one_for_its_platform_and_of_nothing_els
 
 #[tokio::test(start_paused = true)]
 async fn who_replaces_an_entry_after_us_has_the_last_word() {
-    let rig = Rig::new();
-    let memory = rig.memory();
+    let repository = FakeRepository::new();
+    let memory = repository.memory();
     let [first, ours, theirs] = [
         labelled(&memory, "amd64", "first").await,
         labelled(&memory, "amd64", "ours").await,
@@ -449,21 +464,21 @@ async fn who_replaces_an_entry_after_us_has_the_last_word() {
         .await
         .unwrap();
     let once = Mutex::new(true);
-    rig.after({
+    repository.after({
         let (memory, images) = (memory.clone(), images.clone());
         let mut entry = theirs.descriptor();
         entry.platform = Some(oci_package::platform::parse("linux/amd64").unwrap());
         let other = Manifest::from_index(Index::new(None, vec![entry])).unwrap();
         move |call| {
             if call == "tag images" && std::mem::take(&mut *once.lock().unwrap()) {
-                rig::now(async {
+                fake_repository::now(async {
                     memory.push_manifest(&other).await.unwrap();
                     memory.tag(&other, &images).await.unwrap();
                 });
             }
         }
     });
-    let error = add(&rig, &images, &[ours], &options, &|_| {}).await;
+    let error = add(&repository, &images, &[ours], &options, &|_| {}).await;
     assert_eq!(error.unwrap_err().kind(), ErrorKind::Conflict);
     let index = memory.manifest(&images.into()).await.unwrap();
     let digests = index.successors();
@@ -473,21 +488,21 @@ async fn who_replaces_an_entry_after_us_has_the_last_word() {
 
 #[tokio::test(start_paused = true)]
 async fn what_another_writer_overwrote_is_added_again() {
-    let rig = Rig::new();
-    let memory = rig.memory();
+    let repository = FakeRepository::new();
+    let memory = repository.memory();
     let (ours, theirs) = (
         image(&memory, "linux", "amd64").await,
         image(&memory, "linux", "arm64").await,
     );
     let packed = Packed::new("a/b".into(), Blob::empty(), Vec::new(), Annotations::new()).unwrap();
-    rig.store(&packed, "unrelated").await;
+    repository.store(&packed, "unrelated").await;
     let other = Manifest::from_index(Index::new(None, vec![theirs.descriptor()])).unwrap();
     let once = Mutex::new(true);
-    rig.after({
+    repository.after({
         let memory = memory.clone();
         move |call| {
             if call == "tag images" && std::mem::take(&mut *once.lock().unwrap()) {
-                rig::now(async {
+                fake_repository::now(async {
                     memory.push_manifest(&other).await.unwrap();
                     memory.tag(&other, &tag("images")).await.unwrap();
                 });
@@ -496,14 +511,15 @@ async fn what_another_writer_overwrote_is_added_again() {
     });
     let options = AddOptions::default();
     let added = std::slice::from_ref(&ours);
-    let index = add(&rig, &tag("images"), added, &options, &|_| {})
+    let index = add(&repository, &tag("images"), added, &options, &|_| {})
         .await
         .unwrap();
     let digests = index.successors();
     let digests: Vec<_> = digests.iter().map(|entry| &entry.digest).collect();
     assert_eq!(digests, [theirs.digest(), ours.digest()]);
     assert_eq!(
-        rig.writes()
+        repository
+            .writes()
             .iter()
             .filter(|call| *call == "tag images")
             .count(),

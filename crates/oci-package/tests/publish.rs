@@ -2,22 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
 
-mod rig;
+mod fake_repository;
 
 use std::collections::BTreeSet;
 use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use fake_repository::{FakeRepository, refused, unreachable};
 use oci_package::{
-    Artifact, Build, Event, File, Floated, Kind, Note, PackOptions, Package, PackageIndex,
-    PublishOptions, Published, ReleaseTag, Revision, TagAction, annotation, assemble, float, pack,
-    plan, publish,
+    Artifact, Build, FileKind, FloatingTagUpdate, InputFile, Note, PackOptions, Package,
+    PackageIndex, PublishEvent, PublishOptions, Published, ReleaseTag, Revision, TagAction,
+    annotation, assemble, pack, plan, publish, update_floating_tags,
 };
 use oci_registry::{
     Blob, Delivery, Digest, ErrorKind, Hint, Manifest, Memory, Packed, Source, Tag, Target,
 };
-use rig::{Rig, refused, unreachable};
 use tempfile::TempDir;
 
 const GNU: &str = "x86_64-unknown-linux-gnu";
@@ -25,14 +25,14 @@ const MAC: &str = "aarch64-apple-darwin";
 
 /// What distinguishes one artifact of these tests from another.
 #[derive(Clone, Copy)]
-struct Made {
+struct ArtifactSpec {
     target: &'static str,
     content: &'static str,
     commit: &'static str,
     version: &'static str,
 }
 
-const MADE: Made = Made {
+const SPEC: ArtifactSpec = ArtifactSpec {
     target: GNU,
     content: "one",
     commit: "c1",
@@ -41,12 +41,12 @@ const MADE: Made = Made {
 
 /// An artifact with the directory of its file, which is opened again when it is sent.
 #[derive(Clone)]
-struct Prepared {
+struct TestArtifact {
     artifact: Artifact,
     _directory: Arc<TempDir>,
 }
 
-impl Deref for Prepared {
+impl Deref for TestArtifact {
     type Target = Artifact;
 
     fn deref(&self) -> &Artifact {
@@ -54,7 +54,7 @@ impl Deref for Prepared {
     }
 }
 
-async fn artifact(made: Made) -> Prepared {
+async fn artifact(made: ArtifactSpec) -> TestArtifact {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("widgets");
     std::fs::write(&path, made.content).unwrap();
@@ -64,9 +64,13 @@ async fn artifact(made: Made) -> Prepared {
         dirty: Some(false),
     });
     let package = Package::new("widgets", made.version.parse().unwrap());
-    let files = [File::new("widgets".parse().unwrap(), Kind::Bin, path)];
+    let files = [InputFile::new(
+        "widgets".parse().unwrap(),
+        FileKind::Bin,
+        path,
+    )];
     let artifact = pack(&package, &build, &files, &PackOptions::default()).await;
-    Prepared {
+    TestArtifact {
         artifact: artifact.unwrap(),
         _directory: Arc::new(directory),
     }
@@ -78,14 +82,14 @@ fn release(text: &str) -> ReleaseTag {
 
 /// Publishes, and returns what was said on the way.
 async fn push_with(
-    artifact: &Prepared,
+    artifact: &TestArtifact,
     to: &dyn Target,
     tag: &str,
     options: &PublishOptions,
 ) -> (oci_package::Result<Published>, Vec<Note>) {
     let notes = Mutex::new(Vec::new());
-    let observer = |event: Event<'_>| {
-        if let Event::Note(note) = event {
+    let observer = |event: PublishEvent<'_>| {
+        if let PublishEvent::Note(note) = event {
             notes.lock().unwrap().push(note);
         }
     };
@@ -93,7 +97,7 @@ async fn push_with(
     (published, notes.into_inner().unwrap())
 }
 
-async fn push(artifact: &Prepared, to: &dyn Target) -> Published {
+async fn push(artifact: &TestArtifact, to: &dyn Target) -> Published {
     push_with(artifact, to, "1.2.3", &PublishOptions::default())
         .await
         .0
@@ -124,11 +128,11 @@ fn overwriting() -> PublishOptions {
 
 #[tokio::test(start_paused = true)]
 async fn a_first_push_sends_everything_and_a_second_asks_twice() {
-    let rig = Rig::new();
-    let artifact = artifact(MADE).await;
-    let published = push(&artifact, &rig).await;
+    let repository = FakeRepository::new();
+    let artifact = artifact(SPEC).await;
+    let published = push(&artifact, &repository).await;
     assert_eq!(
-        rig.calls(),
+        repository.calls(),
         [
             "resolve 1.2.3__x86_64-unknown-linux-gnu",
             "manifest 1.2.3",
@@ -158,17 +162,17 @@ async fn a_first_push_sends_everything_and_a_second_asks_twice() {
             .all(|(_, delivery)| *delivery == Delivery::Uploaded)
     );
     assert_eq!(published.tags[0].action, TagAction::Create);
-    let index = at(&rig, "1.2.3").await;
+    let index = at(&repository, "1.2.3").await;
     assert_eq!(published.tags[0].index.as_ref(), Some(&index));
     assert_eq!(
         entries(&index),
         [(GNU.to_owned(), artifact.manifest().digest().clone())]
     );
 
-    rig.forget_calls();
-    let again = push(&artifact, &rig).await;
+    repository.forget_calls();
+    let again = push(&artifact, &repository).await;
     assert_eq!(
-        rig.calls(),
+        repository.calls(),
         ["resolve 1.2.3__x86_64-unknown-linux-gnu", "manifest 1.2.3"]
     );
     assert_eq!(
@@ -180,39 +184,40 @@ async fn a_first_push_sends_everything_and_a_second_asks_twice() {
 
 #[tokio::test(start_paused = true)]
 async fn the_same_files_keep_the_stored_manifest() {
-    let rig = Rig::new();
-    let stored = artifact(MADE).await;
-    push(&stored, &rig).await;
-    let index = at(&rig, "1.2.3").await;
-    rig.forget_calls();
-    let newer = artifact(Made {
+    let repository = FakeRepository::new();
+    let stored = artifact(SPEC).await;
+    push(&stored, &repository).await;
+    let index = at(&repository, "1.2.3").await;
+    repository.forget_calls();
+    let newer = artifact(ArtifactSpec {
         commit: "c2",
-        ..MADE
+        ..SPEC
     })
     .await;
-    let (published, notes) = push_with(&newer, &rig, "1.2.3", &PublishOptions::default()).await;
+    let (published, notes) =
+        push_with(&newer, &repository, "1.2.3", &PublishOptions::default()).await;
     let published = published.unwrap();
     assert_eq!(published.manifest, *stored.manifest());
     assert_eq!(published.tags[0].index.as_ref(), Some(&index));
-    assert_eq!(rig.writes(), Vec::<String>::new());
-    assert_eq!(rig.calls().len(), 3);
+    assert_eq!(repository.writes(), Vec::<String>::new());
+    assert_eq!(repository.calls().len(), 3);
     assert!(
-        matches!(&notes[..], [Note::KeptStored { stored: kept, .. }] if kept == stored.manifest().digest())
+        matches!(&notes[..], [Note::AlreadyPublished { stored: kept, .. }] if kept == stored.manifest().digest())
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn other_files_under_a_released_version_are_refused_before_anything_is_sent() {
-    let rig = Rig::new();
-    let stored = artifact(MADE).await;
-    push(&stored, &rig).await;
-    rig.forget_calls();
-    let other = artifact(Made {
+    let repository = FakeRepository::new();
+    let stored = artifact(SPEC).await;
+    push(&stored, &repository).await;
+    repository.forget_calls();
+    let other = artifact(ArtifactSpec {
         content: "two",
-        ..MADE
+        ..SPEC
     })
     .await;
-    let error = push_with(&other, &rig, "1.2.3", &PublishOptions::default())
+    let error = push_with(&other, &repository, "1.2.3", &PublishOptions::default())
         .await
         .0
         .unwrap_err();
@@ -222,47 +227,47 @@ async fn other_files_under_a_released_version_are_refused_before_anything_is_sen
         "refused to change `memory:1.2.3__x86_64-unknown-linux-gnu`: it was released with other files: \
          `widgets` has other content"
     );
-    assert_eq!(rig.writes(), Vec::<String>::new());
+    assert_eq!(repository.writes(), Vec::<String>::new());
 
-    let (published, _) = push_with(&other, &rig, "1.2.3", &overwriting()).await;
+    let (published, _) = push_with(&other, &repository, "1.2.3", &overwriting()).await;
     let published = published.unwrap();
     assert_eq!(published.tags[0].action, TagAction::Replace);
     assert_eq!(
-        entries(&at(&rig, "1.2.3").await),
+        entries(&at(&repository, "1.2.3").await),
         [(GNU.to_owned(), other.manifest().digest().clone())]
     );
     assert_eq!(
-        at(&rig, "1.2.3__x86_64-unknown-linux-gnu").await,
+        at(&repository, "1.2.3__x86_64-unknown-linux-gnu").await,
         *other.manifest()
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_lost_tag_is_set_again_and_what_the_index_holds_still_counts() {
-    let stored = artifact(MADE).await;
+    let stored = artifact(SPEC).await;
     for (new, expected) in [
-        (MADE, Ok(())),
+        (SPEC, Ok(())),
         (
-            Made {
+            ArtifactSpec {
                 commit: "c2",
-                ..MADE
+                ..SPEC
             },
             Ok(()),
         ),
         (
-            Made {
+            ArtifactSpec {
                 content: "two",
-                ..MADE
+                ..SPEC
             },
             Err(ErrorKind::Conflict),
         ),
     ] {
-        let rig = Rig::new();
-        push(&stored, &rig).await;
-        rig.without_tag("1.2.3__x86_64-unknown-linux-gnu");
+        let repository = FakeRepository::new();
+        push(&stored, &repository).await;
+        repository.without_tag("1.2.3__x86_64-unknown-linux-gnu");
         let (published, _) = push_with(
             &artifact(new).await,
-            &rig,
+            &repository,
             "1.2.3",
             &PublishOptions::default(),
         )
@@ -278,7 +283,7 @@ async fn a_lost_tag_is_set_again_and_what_the_index_holds_still_counts() {
             assert_eq!(published.tags[0].action, TagAction::Create);
             assert_eq!(published.manifest, *stored.manifest());
             assert_eq!(
-                at(&rig, "1.2.3__x86_64-unknown-linux-gnu").await,
+                at(&repository, "1.2.3__x86_64-unknown-linux-gnu").await,
                 *stored.manifest()
             );
         }
@@ -288,20 +293,20 @@ async fn a_lost_tag_is_set_again_and_what_the_index_holds_still_counts() {
 #[tokio::test(start_paused = true)]
 async fn the_index_of_two_targets_is_the_same_in_either_order() {
     let (gnu, mac) = (
-        artifact(MADE).await,
-        artifact(Made {
+        artifact(SPEC).await,
+        artifact(ArtifactSpec {
             target: MAC,
-            ..MADE
+            ..SPEC
         })
         .await,
     );
     let mut written = Vec::new();
     for order in [[&gnu, &mac], [&mac, &gnu]] {
-        let rig = Rig::new();
+        let repository = FakeRepository::new();
         for artifact in order {
-            push(artifact, &rig).await;
+            push(artifact, &repository).await;
         }
-        written.push(at(&rig, "1.2.3").await);
+        written.push(at(&repository, "1.2.3").await);
     }
     assert_eq!(written[0], written[1]);
     assert_eq!(entries(&written[0]).len(), 2);
@@ -313,13 +318,13 @@ async fn the_index_of_two_targets_is_the_same_in_either_order() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_no_index_of_a_package_is_not_touched() {
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     let foreign =
         Packed::new("application/x".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
-    rig.store(&foreign, "1.2.3").await;
-    let artifact = artifact(MADE).await;
-    rig.forget_calls();
-    let error = push_with(&artifact, &rig, "1.2.3", &overwriting())
+    repository.store(&foreign, "1.2.3").await;
+    let artifact = artifact(SPEC).await;
+    repository.forget_calls();
+    let error = push_with(&artifact, &repository, "1.2.3", &overwriting())
         .await
         .0
         .unwrap_err();
@@ -328,34 +333,39 @@ async fn what_is_no_index_of_a_package_is_not_touched() {
         error.to_string(),
         "refused to change `memory:1.2.3`: it is not the index of a package"
     );
-    assert_eq!(rig.writes(), Vec::<String>::new());
+    assert_eq!(repository.writes(), Vec::<String>::new());
 
     let options = PublishOptions {
         index: false,
         ..PublishOptions::default()
     };
-    let published = push_with(&artifact, &rig, "1.2.3", &options)
+    let published = push_with(&artifact, &repository, "1.2.3", &options)
         .await
         .0
         .unwrap();
     assert_eq!(published.tags[0].index, None);
-    assert_eq!(at(&rig, "1.2.3").await, *foreign.manifest());
-    rig.forget_calls();
-    push_with(&artifact, &rig, "1.2.3", &options)
+    assert_eq!(at(&repository, "1.2.3").await, *foreign.manifest());
+    repository.forget_calls();
+    push_with(&artifact, &repository, "1.2.3", &options)
         .await
         .0
         .unwrap();
-    assert_eq!(rig.calls(), ["resolve 1.2.3__x86_64-unknown-linux-gnu"]);
+    assert_eq!(
+        repository.calls(),
+        ["resolve 1.2.3__x86_64-unknown-linux-gnu"]
+    );
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_foreign_artifact_in_the_place_of_a_target_is_replaced_only_when_asked() {
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     let foreign =
         Packed::new("application/x".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
-    rig.store(&foreign, "1.2.3__x86_64-unknown-linux-gnu").await;
-    let artifact = artifact(MADE).await;
-    let error = push_with(&artifact, &rig, "1.2.3", &PublishOptions::default())
+    repository
+        .store(&foreign, "1.2.3__x86_64-unknown-linux-gnu")
+        .await;
+    let artifact = artifact(SPEC).await;
+    let error = push_with(&artifact, &repository, "1.2.3", &PublishOptions::default())
         .await
         .0
         .unwrap_err();
@@ -365,7 +375,7 @@ async fn a_foreign_artifact_in_the_place_of_a_target_is_replaced_only_when_asked
             .to_string()
             .contains("it is not a package for `x86_64-unknown-linux-gnu`")
     );
-    push_with(&artifact, &rig, "1.2.3", &overwriting())
+    push_with(&artifact, &repository, "1.2.3", &overwriting())
         .await
         .0
         .unwrap();
@@ -373,59 +383,70 @@ async fn a_foreign_artifact_in_the_place_of_a_target_is_replaced_only_when_asked
 
 #[tokio::test(start_paused = true)]
 async fn a_moving_tag_holds_one_release_only() {
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     let nightly = async |made| {
         let artifact = artifact(made).await;
-        push_with(&artifact, &rig, "nightly", &PublishOptions::default())
-            .await
-            .0
-            .unwrap()
+        push_with(
+            &artifact,
+            &repository,
+            "nightly",
+            &PublishOptions::default(),
+        )
+        .await
+        .0
+        .unwrap()
     };
-    nightly(MADE).await;
-    nightly(Made {
+    nightly(SPEC).await;
+    nightly(ArtifactSpec {
         target: MAC,
-        ..MADE
+        ..SPEC
     })
     .await;
-    assert_eq!(entries(&at(&rig, "nightly").await).len(), 2);
+    assert_eq!(entries(&at(&repository, "nightly").await).len(), 2);
 
-    let next = Made {
+    let next = ArtifactSpec {
         commit: "c2",
         content: "two",
-        ..MADE
+        ..SPEC
     };
     let published = nightly(next).await;
     assert_eq!(published.tags[0].action, TagAction::Replace);
-    let index = at(&rig, "nightly").await;
+    let index = at(&repository, "nightly").await;
     assert_eq!(
         entries(&index),
         [(GNU.to_owned(), published.manifest.digest().clone())]
     );
-    nightly(Made {
+    nightly(ArtifactSpec {
         target: MAC,
         ..next
     })
     .await;
-    assert_eq!(entries(&at(&rig, "nightly").await).len(), 2);
-    rig.forget_calls();
+    assert_eq!(entries(&at(&repository, "nightly").await).len(), 2);
+    repository.forget_calls();
     nightly(next).await;
-    assert_eq!(rig.calls().len(), 2);
+    assert_eq!(repository.calls().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn several_tags_name_what_the_release_keeps_and_blobs_go_once() {
-    let rig = Rig::new();
-    let first = artifact(MADE).await;
-    push(&first, &rig).await;
-    let second = artifact(Made {
+    let repository = FakeRepository::new();
+    let first = artifact(SPEC).await;
+    push(&first, &repository).await;
+    let second = artifact(ArtifactSpec {
         commit: "c2",
-        ..MADE
+        ..SPEC
     })
     .await;
     let tags = [release("nightly"), release("1.2.3")];
-    let published = publish(&second, &rig, &tags, &PublishOptions::default(), &|_| {})
-        .await
-        .unwrap();
+    let published = publish(
+        &second,
+        &repository,
+        &tags,
+        &PublishOptions::default(),
+        &|_| {},
+    )
+    .await
+    .unwrap();
     assert_eq!(published.manifest, *first.manifest());
     assert_eq!(
         published
@@ -436,15 +457,21 @@ async fn several_tags_name_what_the_release_keeps_and_blobs_go_once() {
         [TagAction::Create, TagAction::Keep]
     );
     assert_eq!(
-        at(&rig, "nightly__x86_64-unknown-linux-gnu").await,
+        at(&repository, "nightly__x86_64-unknown-linux-gnu").await,
         *first.manifest()
     );
 
-    let rig = Rig::new();
-    publish(&second, &rig, &tags, &PublishOptions::default(), &|_| {})
-        .await
-        .unwrap();
-    let blobs = rig
+    let repository = FakeRepository::new();
+    publish(
+        &second,
+        &repository,
+        &tags,
+        &PublishOptions::default(),
+        &|_| {},
+    )
+    .await
+    .unwrap();
+    let blobs = repository
         .writes()
         .iter()
         .filter(|call| *call == "push_blob")
@@ -466,20 +493,38 @@ const TRIPLES: [&str; 8] = [
 
 /// So many writers publish at once, each request taking its own time; every one succeeds, and the index holds all.
 async fn race(tag: &'static str, writers: usize, seed: u64, options: PublishOptions) {
-    race_at(Rig::with_latency(seed), tag, writers, seed, options).await;
+    race_at(
+        FakeRepository::with_latency(seed),
+        tag,
+        writers,
+        seed,
+        options,
+    )
+    .await;
 }
 
-async fn race_at(rig: Rig, tag: &'static str, writers: usize, seed: u64, options: PublishOptions) {
+async fn race_at(
+    repository: FakeRepository,
+    tag: &'static str,
+    writers: usize,
+    seed: u64,
+    options: PublishOptions,
+) {
     let mut artifacts = Vec::new();
     for target in &TRIPLES[..writers] {
-        artifacts.push(artifact(Made { target, ..MADE }).await);
+        artifacts.push(artifact(ArtifactSpec { target, ..SPEC }).await);
     }
     let writers: Vec<_> = artifacts
         .iter()
         .cloned()
         .map(|artifact| {
-            let (rig, options) = (rig.clone(), options.clone());
-            tokio::spawn(async move { push_with(&artifact, &rig, tag, &options).await.0.unwrap() })
+            let (repository, options) = (repository.clone(), options.clone());
+            tokio::spawn(async move {
+                push_with(&artifact, &repository, tag, &options)
+                    .await
+                    .0
+                    .unwrap()
+            })
         })
         .collect();
     for writer in writers {
@@ -495,7 +540,11 @@ async fn race_at(rig: Rig, tag: &'static str, writers: usize, seed: u64, options
         })
         .collect();
     expected.sort();
-    assert_eq!(entries(&at(&rig, tag).await), expected, "seed {seed}");
+    assert_eq!(
+        entries(&at(&repository, tag).await),
+        expected,
+        "seed {seed}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -513,9 +562,9 @@ async fn no_entry_is_lost_when_two_or_eight_publish_at_once() {
 #[tokio::test(start_paused = true)]
 async fn no_entry_is_lost_while_the_list_of_tags_is_behind() {
     for seed in 0..25 {
-        let rig = Rig::with_latency(seed);
-        rig.lists_late(Duration::from_secs(3));
-        race_at(rig, "1.2.3", 8, seed, PublishOptions::default()).await;
+        let repository = FakeRepository::with_latency(seed);
+        repository.lists_late(Duration::from_secs(3));
+        race_at(repository, "1.2.3", 8, seed, PublishOptions::default()).await;
     }
 }
 
@@ -538,16 +587,19 @@ async fn declared_targets_converge_as_well_when_the_index_is_there_already() {
 
 #[tokio::test(start_paused = true)]
 async fn the_last_of_the_declared_targets_writes_the_index_once() {
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     let declared: BTreeSet<_> = [GNU, MAC].map(str::to_owned).into();
     let options = PublishOptions {
         declared: Some(declared),
         ..PublishOptions::default()
     };
-    let gnu = artifact(MADE).await;
-    let first = push_with(&gnu, &rig, "1.2.3", &options).await.0.unwrap();
+    let gnu = artifact(SPEC).await;
+    let first = push_with(&gnu, &repository, "1.2.3", &options)
+        .await
+        .0
+        .unwrap();
     assert_eq!(first.tags[0].index, None);
-    let planned = plan(&gnu, &rig, &[release("1.2.3")], &options, &|_| {})
+    let planned = plan(&gnu, &repository, &[release("1.2.3")], &options, &|_| {})
         .await
         .unwrap();
     assert_eq!(
@@ -557,14 +609,17 @@ async fn the_last_of_the_declared_targets_writes_the_index_once() {
         ),
         (None, false)
     );
-    rig.forget_calls();
-    let mac = artifact(Made {
+    repository.forget_calls();
+    let mac = artifact(ArtifactSpec {
         target: MAC,
-        ..MADE
+        ..SPEC
     })
     .await;
-    let second = push_with(&mac, &rig, "1.2.3", &options).await.0.unwrap();
-    let calls = rig.calls();
+    let second = push_with(&mac, &repository, "1.2.3", &options)
+        .await
+        .0
+        .unwrap();
+    let calls = repository.calls();
     assert_eq!(entries(second.tags[0].index.as_ref().unwrap()).len(), 2);
     assert!(
         !calls.iter().any(|call| call == "tags"),
@@ -577,26 +632,29 @@ async fn the_last_of_the_declared_targets_writes_the_index_once() {
         "written once, there is nothing to look at again"
     );
 
-    rig.forget_calls();
-    push_with(&gnu, &rig, "1.2.3", &options).await.0.unwrap();
-    assert_eq!(rig.calls().len(), 2);
+    repository.forget_calls();
+    push_with(&gnu, &repository, "1.2.3", &options)
+        .await
+        .0
+        .unwrap();
+    assert_eq!(repository.calls().len(), 2);
 }
 
 #[tokio::test(start_paused = true)]
 async fn declared_targets_that_are_there_at_the_same_moment_leave_the_index_to_one() {
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     // Each request takes a moment, so that everybody has looked before anybody writes.
-    rig.takes(Duration::from_millis(20));
+    repository.takes(Duration::from_millis(20));
     let options = PublishOptions {
         declared: Some(TRIPLES.map(str::to_owned).into()),
         ..PublishOptions::default()
     };
     let mut writers = Vec::new();
     for target in TRIPLES {
-        let artifact = artifact(Made { target, ..MADE }).await;
-        let (rig, options) = (rig.clone(), options.clone());
+        let artifact = artifact(ArtifactSpec { target, ..SPEC }).await;
+        let (repository, options) = (repository.clone(), options.clone());
         writers.push(async move {
-            push_with(&artifact, &rig, "1.2.3", &options)
+            push_with(&artifact, &repository, "1.2.3", &options)
                 .await
                 .0
                 .unwrap()
@@ -613,24 +671,24 @@ async fn declared_targets_that_are_there_at_the_same_moment_leave_the_index_to_o
     for index in complete {
         assert_eq!(entries(index).len(), TRIPLES.len());
     }
-    let calls = rig.writes();
+    let calls = repository.writes();
     let of_index = calls.iter().filter(|call| *call == "tag 1.2.3");
     assert_eq!(of_index.count(), 1, "{calls:#?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_list_that_is_refused_leaves_the_own_entry_and_what_the_index_held() {
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     push(
-        &artifact(Made {
+        &artifact(ArtifactSpec {
             target: MAC,
-            ..MADE
+            ..SPEC
         })
         .await,
-        &rig,
+        &repository,
     )
     .await;
-    rig.before(|call| {
+    repository.before(|call| {
         if call == "tags" {
             Err(refused())
         } else {
@@ -638,8 +696,8 @@ async fn a_list_that_is_refused_leaves_the_own_entry_and_what_the_index_held() {
         }
     });
     let (published, notes) = push_with(
-        &artifact(MADE).await,
-        &rig,
+        &artifact(SPEC).await,
+        &repository,
         "1.2.3",
         &PublishOptions::default(),
     )
@@ -650,25 +708,25 @@ async fn a_list_that_is_refused_leaves_the_own_entry_and_what_the_index_held() {
     );
     let listed = notes
         .iter()
-        .filter(|note| matches!(note, Note::TagsUnlisted { .. }))
+        .filter(|note| matches!(note, Note::TagListFailed { .. }))
         .count();
     assert_eq!(listed, 1, "said once, though it was tried more often");
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_entry_whose_manifest_is_gone_leaves_the_index_with_a_line() {
-    let rig = Rig::new();
-    let mac = artifact(Made {
+    let repository = FakeRepository::new();
+    let mac = artifact(ArtifactSpec {
         target: MAC,
-        ..MADE
+        ..SPEC
     })
     .await;
-    push(&mac, &rig).await;
-    rig.without_tag("1.2.3__aarch64-apple-darwin");
-    rig.without_manifest(mac.manifest().digest());
+    push(&mac, &repository).await;
+    repository.without_tag("1.2.3__aarch64-apple-darwin");
+    repository.without_manifest(mac.manifest().digest());
     let (published, notes) = push_with(
-        &artifact(MADE).await,
-        &rig,
+        &artifact(SPEC).await,
+        &repository,
         "1.2.3",
         &PublishOptions::default(),
     )
@@ -684,18 +742,18 @@ async fn an_entry_whose_manifest_is_gone_leaves_the_index_with_a_line() {
     assert!(
         notes
             .iter()
-            .any(|note| matches!(note, Note::EntryGone { target, .. } if target == MAC))
+            .any(|note| matches!(note, Note::EntryDropped { target, .. } if target == MAC))
     );
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_index_that_cannot_be_written_for_a_moment_is_looked_at_again_and_not_replayed() {
     for failing in ["push_manifest index", "tag 1.2.3"] {
-        let rig = Rig::new();
+        let repository = FakeRepository::new();
         let failures = Mutex::new(2);
         let error = unreachable().await;
         let errors = Mutex::new(vec![error, unreachable().await]);
-        rig.before(move |call| {
+        repository.before(move |call| {
             if call == failing && *failures.lock().unwrap() > 0 {
                 *failures.lock().unwrap() -= 1;
                 return Err(errors.lock().unwrap().pop().unwrap());
@@ -703,14 +761,14 @@ async fn an_index_that_cannot_be_written_for_a_moment_is_looked_at_again_and_not
             Ok(())
         });
         let (published, _) = push_with(
-            &artifact(MADE).await,
-            &rig,
+            &artifact(SPEC).await,
+            &repository,
             "1.2.3",
             &PublishOptions::default(),
         )
         .await;
         assert!(published.unwrap().tags[0].index.is_some());
-        let calls = rig.calls();
+        let calls = repository.calls();
         let tries = calls
             .iter()
             .enumerate()
@@ -730,13 +788,13 @@ async fn an_index_that_cannot_be_written_for_a_moment_is_looked_at_again_and_not
 
 #[tokio::test(start_paused = true)]
 async fn a_registry_that_stays_unreachable_is_given_up_as_such() {
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     let mut errors = Vec::new();
     for _ in 0..10 {
         errors.push(unreachable().await);
     }
     let errors = Mutex::new(errors);
-    rig.before(move |call| {
+    repository.before(move |call| {
         if call == "tag 1.2.3" {
             Err(errors.lock().unwrap().pop().unwrap())
         } else {
@@ -744,8 +802,8 @@ async fn a_registry_that_stays_unreachable_is_given_up_as_such() {
         }
     });
     let error = push_with(
-        &artifact(MADE).await,
-        &rig,
+        &artifact(SPEC).await,
+        &repository,
         "1.2.3",
         &PublishOptions::default(),
     )
@@ -754,7 +812,8 @@ async fn a_registry_that_stays_unreachable_is_given_up_as_such() {
     .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network);
     assert_eq!(
-        rig.calls()
+        repository
+            .calls()
             .iter()
             .filter(|call| *call == "tag 1.2.3")
             .count(),
@@ -764,17 +823,17 @@ async fn a_registry_that_stays_unreachable_is_given_up_as_such() {
 
 #[tokio::test(start_paused = true)]
 async fn an_index_that_must_not_change_is_a_conflict_with_two_ways_out() {
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     push(
-        &artifact(Made {
+        &artifact(ArtifactSpec {
             target: MAC,
-            ..MADE
+            ..SPEC
         })
         .await,
-        &rig,
+        &repository,
     )
     .await;
-    rig.before(|call| {
+    repository.before(|call| {
         if call == "tag 1.2.3" {
             Err(refused())
         } else {
@@ -782,8 +841,8 @@ async fn an_index_that_must_not_change_is_a_conflict_with_two_ways_out() {
         }
     });
     let error = push_with(
-        &artifact(MADE).await,
-        &rig,
+        &artifact(SPEC).await,
+        &repository,
         "1.2.3",
         &PublishOptions::default(),
     )
@@ -796,29 +855,33 @@ async fn an_index_that_must_not_change_is_a_conflict_with_two_ways_out() {
 
 #[tokio::test(start_paused = true)]
 async fn an_index_that_never_comes_to_rest_is_given_up_with_the_target_stored() {
-    let rig = Rig::new();
-    let memory = rig.memory();
-    let other = artifact(Made {
+    let repository = FakeRepository::new();
+    let memory = repository.memory();
+    let other = artifact(ArtifactSpec {
         target: MAC,
-        ..MADE
+        ..SPEC
     })
     .await;
-    push(&other, &rig).await;
-    let without_us = at(&rig, "1.2.3").await;
-    rig.after(move |call| {
+    push(&other, &repository).await;
+    let without_us = at(&repository, "1.2.3").await;
+    repository.after(move |call| {
         if call == "tag 1.2.3" {
             let (memory, index) = (memory.clone(), without_us.clone());
-            rig::now(async move { memory.tag(&index, &"1.2.3".parse().unwrap()).await }).unwrap();
+            fake_repository::now(
+                async move { memory.tag(&index, &"1.2.3".parse().unwrap()).await },
+            )
+            .unwrap();
         }
     });
-    let own = artifact(MADE).await;
-    let (published, notes) = push_with(&own, &rig, "1.2.3", &PublishOptions::default()).await;
+    let own = artifact(SPEC).await;
+    let (published, notes) =
+        push_with(&own, &repository, "1.2.3", &PublishOptions::default()).await;
     let error = published.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     let tag = "1.2.3".to_owned();
     assert_eq!(error.hints(), [Hint::AssembleIndex { tag }]);
     assert_eq!(
-        at(&rig, "1.2.3__x86_64-unknown-linux-gnu").await,
+        at(&repository, "1.2.3__x86_64-unknown-linux-gnu").await,
         *own.manifest()
     );
     assert_eq!(notes.len(), 9);
@@ -827,23 +890,23 @@ async fn an_index_that_never_comes_to_rest_is_given_up_with_the_target_stored() 
 /// Another writer sets the target's tag right after we did.
 async fn overtaken(
     tag: &'static str,
-    own: Made,
-    other: Made,
+    own: ArtifactSpec,
+    other: ArtifactSpec,
     options: PublishOptions,
-) -> (oci_package::Result<Published>, Vec<Note>, Prepared) {
-    let rig = Rig::new();
+) -> (oci_package::Result<Published>, Vec<Note>, TestArtifact) {
+    let repository = FakeRepository::new();
     let other = artifact(other).await;
-    rig.store(other.packed(), "elsewhere").await;
-    let (memory, manifest) = (rig.memory(), other.manifest().clone());
+    repository.store(other.packed(), "elsewhere").await;
+    let (memory, manifest) = (repository.memory(), other.manifest().clone());
     let target_tag = release(tag).target(own.target).unwrap();
     let called = format!("tag {target_tag}");
-    rig.after(move |call| {
+    repository.after(move |call| {
         if call == called {
             let (memory, manifest, tag) = (memory.clone(), manifest.clone(), target_tag.clone());
-            rig::now(async move { memory.tag(&manifest, &tag).await }).unwrap();
+            fake_repository::now(async move { memory.tag(&manifest, &tag).await }).unwrap();
         }
     });
-    let (published, notes) = push_with(&artifact(own).await, &rig, tag, &options).await;
+    let (published, notes) = push_with(&artifact(own).await, &repository, tag, &options).await;
     (published, notes, other)
 }
 
@@ -851,10 +914,10 @@ async fn overtaken(
 async fn a_faster_writer_of_the_same_files_is_joined() {
     let (published, notes, other) = overtaken(
         "1.2.3",
-        MADE,
-        Made {
+        SPEC,
+        ArtifactSpec {
             commit: "c2",
-            ..MADE
+            ..SPEC
         },
         PublishOptions::default(),
     )
@@ -866,7 +929,7 @@ async fn a_faster_writer_of_the_same_files_is_joined() {
         entries(index),
         [(GNU.to_owned(), other.manifest().digest().clone())]
     );
-    assert!(matches!(notes[..], [Note::KeptStored { .. }]));
+    assert!(matches!(notes[..], [Note::AlreadyPublished { .. }]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -874,10 +937,10 @@ async fn a_faster_writer_of_other_files_is_a_conflict_even_when_overwriting() {
     for options in [PublishOptions::default(), overwriting()] {
         let (published, ..) = overtaken(
             "1.2.3",
-            MADE,
-            Made {
+            SPEC,
+            ArtifactSpec {
                 content: "two",
-                ..MADE
+                ..SPEC
             },
             options,
         )
@@ -891,45 +954,48 @@ async fn a_faster_writer_of_other_files_is_a_conflict_even_when_overwriting() {
 
 #[tokio::test(start_paused = true)]
 async fn on_a_moving_tag_the_later_writer_wins_and_both_succeed() {
-    let other = Made {
+    let other = ArtifactSpec {
         content: "two",
         commit: "c2",
-        ..MADE
+        ..SPEC
     };
-    let (published, notes, _) = overtaken("nightly", MADE, other, PublishOptions::default()).await;
+    let (published, notes, _) = overtaken("nightly", SPEC, other, PublishOptions::default()).await;
     let published = published.unwrap();
     assert_eq!(
         (published.tags[0].action, published.tags[0].index.as_ref()),
         (TagAction::Superseded, None)
     );
-    assert!(matches!(notes[..], [Note::LaterWriter { .. }]));
+    assert!(matches!(notes[..], [Note::TagOverwritten { .. }]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn on_a_moving_tag_the_index_of_a_later_release_stays() {
-    let rig = Rig::new();
-    let memory = rig.memory();
-    let later = artifact(Made {
+    let repository = FakeRepository::new();
+    let memory = repository.memory();
+    let later = artifact(ArtifactSpec {
         target: MAC,
         commit: "c2",
-        ..MADE
+        ..SPEC
     })
     .await;
-    let elsewhere = push_with(&later, &rig, "elsewhere", &PublishOptions::default())
+    let elsewhere = push_with(&later, &repository, "elsewhere", &PublishOptions::default())
         .await
         .0
         .unwrap();
     let index = elsewhere.tags[0].index.clone().unwrap();
     let expected = index.clone();
-    rig.after(move |call| {
+    repository.after(move |call| {
         if call == "tag nightly" {
             let (memory, index) = (memory.clone(), index.clone());
-            rig::now(async move { memory.tag(&index, &"nightly".parse().unwrap()).await }).unwrap();
+            fake_repository::now(
+                async move { memory.tag(&index, &"nightly".parse().unwrap()).await },
+            )
+            .unwrap();
         }
     });
     let (published, notes) = push_with(
-        &artifact(MADE).await,
-        &rig,
+        &artifact(SPEC).await,
+        &repository,
         "nightly",
         &PublishOptions::default(),
     )
@@ -938,20 +1004,23 @@ async fn on_a_moving_tag_the_index_of_a_later_release_stays() {
     assert!(
         notes
             .iter()
-            .any(|note| matches!(note, Note::LaterWriter { .. }))
+            .any(|note| matches!(note, Note::TagOverwritten { .. }))
     );
-    assert_eq!(at(&rig, "nightly").await, expected);
+    assert_eq!(at(&repository, "nightly").await, expected);
 }
 
 #[tokio::test(start_paused = true)]
 async fn two_writers_of_the_same_files_agree_in_the_end() {
     for seed in 0..30 {
-        let rig = Rig::with_latency(seed);
+        let repository = FakeRepository::with_latency(seed);
         let mut writers = Vec::new();
         for commit in ["c1", "c2"] {
-            let (artifact, rig) = (artifact(Made { commit, ..MADE }).await, rig.clone());
+            let (artifact, repository) = (
+                artifact(ArtifactSpec { commit, ..SPEC }).await,
+                repository.clone(),
+            );
             writers.push(tokio::spawn(async move {
-                push_with(&artifact, &rig, "1.2.3", &PublishOptions::default())
+                push_with(&artifact, &repository, "1.2.3", &PublishOptions::default())
                     .await
                     .0
                     .unwrap()
@@ -960,9 +1029,9 @@ async fn two_writers_of_the_same_files_agree_in_the_end() {
         for writer in writers {
             writer.await.unwrap();
         }
-        let stored = at(&rig, "1.2.3__x86_64-unknown-linux-gnu").await;
+        let stored = at(&repository, "1.2.3__x86_64-unknown-linux-gnu").await;
         assert_eq!(
-            entries(&at(&rig, "1.2.3").await),
+            entries(&at(&repository, "1.2.3").await),
             [(GNU.to_owned(), stored.digest().clone())],
             "seed {seed}"
         );
@@ -971,22 +1040,24 @@ async fn two_writers_of_the_same_files_agree_in_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn a_plan_reads_only_and_says_what_then_happens() {
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     push(
-        &artifact(Made {
+        &artifact(ArtifactSpec {
             target: MAC,
-            ..MADE
+            ..SPEC
         })
         .await,
-        &rig,
+        &repository,
     )
     .await;
-    let own = artifact(MADE).await;
-    rig.forget_calls();
+    let own = artifact(SPEC).await;
+    repository.forget_calls();
     let tags = [release("1.2.3"), release("nightly")];
     let options = PublishOptions::default();
-    let planned = plan(&own, &rig, &tags, &options, &|_| {}).await.unwrap();
-    assert_eq!(rig.writes(), Vec::<String>::new());
+    let planned = plan(&own, &repository, &tags, &options, &|_| {})
+        .await
+        .unwrap();
+    assert_eq!(repository.writes(), Vec::<String>::new());
     // The file is the same for both targets and there already; the config is not.
     assert_eq!(
         planned
@@ -1004,7 +1075,9 @@ async fn a_plan_reads_only_and_says_what_then_happens() {
             .all(|tag| tag.action == TagAction::Create && tag.index_changes)
     );
 
-    let published = publish(&own, &rig, &tags, &options, &|_| {}).await.unwrap();
+    let published = publish(&own, &repository, &tags, &options, &|_| {})
+        .await
+        .unwrap();
     assert_eq!(published.manifest, planned.manifest);
     for (published, planned) in published.tags.iter().zip(&planned.tags) {
         assert_eq!(
@@ -1012,7 +1085,9 @@ async fn a_plan_reads_only_and_says_what_then_happens() {
             (&planned.tag, &planned.index)
         );
     }
-    let planned = plan(&own, &rig, &tags, &options, &|_| {}).await.unwrap();
+    let planned = plan(&own, &repository, &tags, &options, &|_| {})
+        .await
+        .unwrap();
     assert!(planned.blobs.is_empty());
     assert!(
         planned
@@ -1021,16 +1096,16 @@ async fn a_plan_reads_only_and_says_what_then_happens() {
             .all(|tag| tag.action == TagAction::Keep && !tag.index_changes)
     );
 
-    let other = artifact(Made {
+    let other = artifact(ArtifactSpec {
         content: "two",
-        ..MADE
+        ..SPEC
     })
     .await;
-    let error = plan(&other, &rig, &tags, &options, &|_| {})
+    let error = plan(&other, &repository, &tags, &options, &|_| {})
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
-    let planned = plan(&other, &rig, &tags, &overwriting(), &|_| {})
+    let planned = plan(&other, &repository, &tags, &overwriting(), &|_| {})
         .await
         .unwrap();
     assert!(
@@ -1043,19 +1118,19 @@ async fn a_plan_reads_only_and_says_what_then_happens() {
 
 #[tokio::test(start_paused = true)]
 async fn an_index_is_assembled_from_what_was_pushed_without_it() {
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     let options = PublishOptions {
         index: false,
         ..PublishOptions::default()
     };
-    let empty = assemble(&rig, &release("1.2.3"), &|_| {})
+    let empty = assemble(&repository, &release("1.2.3"), &|_| {})
         .await
         .unwrap_err();
     assert_eq!(empty.kind(), ErrorKind::NotFound);
     for target in [GNU, MAC] {
         push_with(
-            &artifact(Made { target, ..MADE }).await,
-            &rig,
+            &artifact(ArtifactSpec { target, ..SPEC }).await,
+            &repository,
             "1.2.3",
             &options,
         )
@@ -1063,16 +1138,22 @@ async fn an_index_is_assembled_from_what_was_pushed_without_it() {
         .0
         .unwrap();
     }
-    let index = assemble(&rig, &release("1.2.3"), &|_| {}).await.unwrap();
-    assert_eq!(at(&rig, "1.2.3").await, index);
+    let index = assemble(&repository, &release("1.2.3"), &|_| {})
+        .await
+        .unwrap();
+    assert_eq!(at(&repository, "1.2.3").await, index);
     assert_eq!(entries(&index).len(), 2);
 
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     for target in [GNU, MAC] {
-        push(&artifact(Made { target, ..MADE }).await, &rig).await;
+        push(
+            &artifact(ArtifactSpec { target, ..SPEC }).await,
+            &repository,
+        )
+        .await;
     }
     assert_eq!(
-        at(&rig, "1.2.3").await,
+        at(&repository, "1.2.3").await,
         index,
         "assembled or grown, it is the same index"
     );
@@ -1080,70 +1161,81 @@ async fn an_index_is_assembled_from_what_was_pushed_without_it() {
 
 #[tokio::test(start_paused = true)]
 async fn floating_tags_follow_releases_and_never_go_back() {
-    let rig = Rig::new();
+    let repository = FakeRepository::new();
     let publish_version = async |version: &'static str| {
-        let artifact = artifact(Made { version, ..MADE }).await;
-        let published = push_with(&artifact, &rig, version, &PublishOptions::default())
+        let artifact = artifact(ArtifactSpec { version, ..SPEC }).await;
+        let published = push_with(&artifact, &repository, version, &PublishOptions::default())
             .await
             .0
             .unwrap();
-        float(&rig, published.tags[0].index.as_ref().unwrap(), &|_| {})
-            .await
-            .unwrap()
+        update_floating_tags(
+            &repository,
+            published.tags[0].index.as_ref().unwrap(),
+            &|_| {},
+        )
+        .await
+        .unwrap()
     };
     let tag = |text: &str| text.parse::<Tag>().unwrap();
     assert_eq!(
         publish_version("1.2.3").await,
-        ["1.2", "1", "latest"].map(|text| Floated::Created(tag(text)))
+        ["1.2", "1", "latest"].map(|text| FloatingTagUpdate::Created(tag(text)))
     );
     assert_eq!(
         publish_version("1.2.3").await,
-        ["1.2", "1", "latest"].map(|text| Floated::Current(tag(text)))
+        ["1.2", "1", "latest"].map(|text| FloatingTagUpdate::Current(tag(text)))
     );
     assert_eq!(
         publish_version("1.10.0").await,
         [
-            Floated::Created(tag("1.10")),
-            Floated::Moved(tag("1")),
-            Floated::Moved(tag("latest"))
+            FloatingTagUpdate::Created(tag("1.10")),
+            FloatingTagUpdate::Moved(tag("1")),
+            FloatingTagUpdate::Moved(tag("latest"))
         ]
     );
     let ahead = "1.10.0".parse().unwrap();
     assert_eq!(
         publish_version("1.2.4").await,
         [
-            Floated::Moved(tag("1.2")),
-            Floated::Ahead(tag("1"), Clone::clone(&ahead)),
-            Floated::Ahead(tag("latest"), ahead)
+            FloatingTagUpdate::Moved(tag("1.2")),
+            FloatingTagUpdate::Ahead(tag("1"), Clone::clone(&ahead)),
+            FloatingTagUpdate::Ahead(tag("latest"), ahead)
         ]
     );
     let foreign =
         Packed::new("application/x".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
-    rig.store(&foreign, "2").await;
+    repository.store(&foreign, "2").await;
     assert_eq!(publish_version("2.0.0-rc.1").await, []);
-    assert_eq!(at(&rig, "latest").await, at(&rig, "1.10.0").await);
-    assert_eq!(at(&rig, "1.2").await, at(&rig, "1.2.4").await);
+    assert_eq!(
+        at(&repository, "latest").await,
+        at(&repository, "1.10.0").await
+    );
+    assert_eq!(at(&repository, "1.2").await, at(&repository, "1.2.4").await);
 
-    let artifact = artifact(Made {
+    let artifact = artifact(ArtifactSpec {
         version: "2.0.0",
-        ..MADE
+        ..SPEC
     })
     .await;
-    let published = push_with(&artifact, &rig, "2.0.0", &PublishOptions::default())
+    let published = push_with(&artifact, &repository, "2.0.0", &PublishOptions::default())
         .await
         .0
         .unwrap();
-    let error = float(&rig, published.tags[0].index.as_ref().unwrap(), &|_| {})
-        .await
-        .unwrap_err();
+    let error = update_floating_tags(
+        &repository,
+        published.tags[0].index.as_ref().unwrap(),
+        &|_| {},
+    )
+    .await
+    .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(
         error.to_string(),
         "refused to move `memory:2`: it does not name the index of a package"
     );
     assert_eq!(
-        at(&rig, "latest").await,
-        at(&rig, "1.10.0").await,
+        at(&repository, "latest").await,
+        at(&repository, "1.10.0").await,
         "nothing is moved then"
     );
 }
@@ -1151,13 +1243,13 @@ async fn floating_tags_follow_releases_and_never_go_back() {
 #[tokio::test(start_paused = true)]
 async fn the_observer_is_told_in_the_order_of_what_happens() {
     let told = Mutex::new(Vec::new());
-    let observer = |event: Event<'_>| {
+    let observer = |event: PublishEvent<'_>| {
         told.lock().unwrap().push(match event {
-            Event::BlobStarted(..) => "started",
-            Event::Blob(_, Delivery::Uploaded) => "uploaded",
-            Event::Manifest(_) => "manifest",
-            Event::Tag(..) => "tag",
-            Event::Index(..) => "index",
+            PublishEvent::BlobStarted(..) => "started",
+            PublishEvent::Blob(_, Delivery::Uploaded) => "uploaded",
+            PublishEvent::Manifest(_) => "manifest",
+            PublishEvent::Tag(..) => "tag",
+            PublishEvent::Index(..) => "index",
             _ => "other",
         });
     };
@@ -1166,7 +1258,7 @@ async fn the_observer_is_told_in_the_order_of_what_happens() {
         ..PublishOptions::default()
     };
     publish(
-        &artifact(MADE).await.artifact,
+        &artifact(SPEC).await.artifact,
         &Memory::new(),
         &[release("1.2.3")],
         &options,

@@ -8,7 +8,7 @@ use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
-use oci_package::Taken;
+use oci_package::DeletedSet;
 use oci_registry::{Digest, ErrorKind, Identifier, Location, LocationText, Source};
 use tokio::sync::Mutex;
 
@@ -107,7 +107,7 @@ struct DeleteCall {
     is_dry: bool,
     /// The content deleted so far (or that would be), by repository. An operand that was already deleted with an earlier
     /// one is skipped.
-    taken: Mutex<BTreeMap<String, Taken>>,
+    taken: Mutex<BTreeMap<String, DeletedSet>>,
     span: Span,
 }
 
@@ -162,10 +162,10 @@ impl DeleteCall {
         place: &Place<Shelf>,
         named: &Identifier,
         operand: &Operand<Location>,
-        taken: &mut Taken,
+        taken: &mut DeletedSet,
     ) -> Result<Vec<Value>, LabeledError> {
         let at = operand.span;
-        if taken.has(named, None) {
+        if taken.contains(named, None) {
             return Ok(Vec::new());
         }
         let content = &**place.content();
@@ -176,7 +176,7 @@ impl DeleteCall {
                 let done =
                     done.map_err(|error| self.lookup.missing(&error, Part::Manifest, operand));
                 let done = vec![done?];
-                taken.take(named.clone());
+                taken.insert(named.clone());
                 return Ok(done);
             }
             (held, _) => {
@@ -184,12 +184,12 @@ impl DeleteCall {
             }
         };
         let digest = &held.digest;
-        if taken.has(named, Some(digest)) {
+        if taken.contains(named, Some(digest)) {
             return Ok(Vec::new());
         }
-        let listed = oci_package::listed(content, named).await;
+        let listed = oci_package::find_entry(content, named).await;
         let listed = listed.map_err(|error| error.at(at))?;
-        let listed = listed.and_then(|listed| taken.left_of(listed));
+        let listed = listed.and_then(|listed| taken.remaining_entry(listed));
         let mut done = Vec::new();
         if let Some(listed) = &listed {
             // `remove` deletes the tags before it changes the index, so their rows come first.
@@ -197,15 +197,15 @@ impl DeleteCall {
             done.extend(tags.map(|tag| self.row(place, &tag, "delete", Some(digest))));
             let index = Identifier::Tag(listed.index.clone());
             done.push(if self.is_dry {
-                taken.take_listed(listed);
+                taken.insert_entry(listed);
                 let is_last = listed.others.is_empty();
                 let verb = if is_last { "delete" } else { "change" };
                 self.row(place, &index, verb, None)
             } else {
-                let members = std::slice::from_ref(&listed.member);
+                let members = std::slice::from_ref(&listed.selector);
                 let removed = oci_package::remove(content, &listed.index, members, &|_| {}).await;
                 let removed = removed.map_err(|error| error.at(at))?;
-                taken.take_removed(&listed.index, &removed);
+                taken.insert_removed(&listed.index, &removed);
                 match &removed.index {
                     Some(left) => self.row(place, &index, "change", Some(left.digest())),
                     None => self.row(place, &index, "delete", None),
@@ -220,7 +220,7 @@ impl DeleteCall {
             Identifier::Digest(digest) => content.delete_manifest(digest).await,
         };
         deleted.map_err(|error| error.at(at))?;
-        taken.take(named.clone());
+        taken.insert(named.clone());
         done.push(self.row(place, named, "delete", Some(digest)));
         Ok(done)
     }

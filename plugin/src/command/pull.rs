@@ -11,7 +11,7 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, Spanned, SyntaxShape, Value,
     record,
 };
-use oci_package::{Contents, PackageFile};
+use oci_package::{FileSource, PackageFile};
 use oci_registry::{ErrorKind, Extract, FileName, LocationText, UnpackOptions, unpack};
 
 use crate::OciPlugin;
@@ -163,9 +163,9 @@ impl PullCall {
         }
         let source = Arc::clone(place.content());
         let groups = if self.uses_titles {
-            vec![Contents { source, files }]
+            vec![FileSource { source, files }]
         } else {
-            let contents = oci_package::contents(source, files, &self.directory, |_, _| {});
+            let contents = oci_package::open_archives(source, files, &self.directory, |_, _| {});
             contents.await.map_err(|error| error.at(at))?
         };
         let groups = self.included(groups, &name)?;
@@ -185,9 +185,9 @@ impl PullCall {
     /// Drops the files that match no `--include` pattern. Fails if no file is left.
     fn included(
         &self,
-        mut groups: Vec<Contents>,
+        mut groups: Vec<FileSource>,
         name: &str,
-    ) -> Result<Vec<Contents>, LabeledError> {
+    ) -> Result<Vec<FileSource>, LabeledError> {
         let Some(include) = &self.include else {
             return Ok(groups);
         };
@@ -209,8 +209,8 @@ impl PullCall {
     }
 
     /// Writes the files of one group and returns a row for each.
-    async fn write(&self, group: Contents, at: Span) -> Result<Vec<Value>, LabeledError> {
-        let Contents { source, files } = group;
+    async fn write(&self, group: FileSource, at: Span) -> Result<Vec<Value>, LabeledError> {
+        let FileSource { source, files } = group;
         let extract = |file: &PackageFile| Extract {
             name: self.name(file).clone(),
             ..file.to_extract()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt};
 use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape};
-use oci_package::{Branch, Concurrency, Summary, Survey};
+use oci_package::{Concurrency, ReferrerNode, Summary, TagDetailsFetcher};
 use oci_registry::{Cache, Descriptor, Identifier, LocationText, MediaType, Optional, Source};
 
 use crate::OciPlugin;
@@ -144,7 +144,7 @@ impl ReferrersCall {
             tree.map_err(move |error| error.at(at)).boxed()
         } else {
             let found = place.content().referrers(&subject, wanted.as_ref());
-            let found = found.map_ok(move |referrer| Branch {
+            let found = found.map_ok(move |referrer| ReferrerNode {
                 depth: 0,
                 subject: subject.clone(),
                 referrer,
@@ -152,13 +152,13 @@ impl ReferrersCall {
             found.map_err(move |error| error.at(at)).boxed()
         };
         let source = place.cached_by(self.cache.as_ref());
-        let survey = Survey::new(Arc::clone(&source), self.concurrency.clone());
+        let survey = TagDetailsFetcher::new(Arc::clone(&source), self.concurrency.clone());
         let rows = runtime::map_in_order(branches, self.max_concurrent, move |branch| {
             let (place, source, survey) = (place.clone(), Arc::clone(&source), survey.clone());
             async move {
                 let referrer = &branch.referrer;
                 let summary = match fetch_summary(&*source, &survey, referrer).await {
-                    Err(error) if oci_package::is_of_one_document(&error) => {
+                    Err(error) if oci_package::is_document_error(&error) => {
                         let name = place.reference(referrer.digest.clone());
                         report::warn_incomplete_row(&name, &error);
                         None
@@ -177,7 +177,7 @@ impl ReferrersCall {
 /// Fetches a referrer and returns its summary. Returns `None` if it was deleted: lists of referrers may be outdated.
 async fn fetch_summary(
     source: &dyn Source,
-    survey: &Survey,
+    survey: &TagDetailsFetcher,
     referrer: &Descriptor,
 ) -> oci_registry::Result<Option<Summary>> {
     let named = referrer.digest.clone().into();

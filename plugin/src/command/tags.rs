@@ -8,7 +8,7 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Type, Value,
     record,
 };
-use oci_package::{Concurrency, Survey};
+use oci_package::{Concurrency, TagDetailsFetcher};
 use oci_registry::{Cache, Identifier, LocationText, OtherName};
 
 use crate::OciPlugin;
@@ -178,16 +178,16 @@ impl TagsCall {
             let rows = rows.chain(others);
             return Ok(rows.map_ok(move |row| Value::record(row, span)).boxed());
         }
-        let survey = Survey::new(source, self.concurrency.clone());
+        let survey = TagDetailsFetcher::new(source, self.concurrency.clone());
         let rows = survey.tags(tags).map({
             let (failed, named) = (failed.clone(), named.clone());
             move |details| {
                 let details = details.map_err(&failed)?;
                 let mut row = row(details.tag.as_str(), details.tag.clone().into());
-                if let Some(error) = &details.unreadable {
+                if let Some(error) = &details.error {
                     report::warn_incomplete_row(&named.reference(details.tag.clone()), error);
                 }
-                row.extend(value::tag_details(details.named.as_ref(), span));
+                row.extend(value::tag_details(details.details.as_ref(), span));
                 Ok(Value::record(row, span))
             }
         });
@@ -196,7 +196,7 @@ impl TagsCall {
             let mut row = of_other(&other);
             async move {
                 let details = match survey.details(&other.digest).await {
-                    Err(error) if oci_package::is_of_one_document(&error) => {
+                    Err(error) if oci_package::is_document_error(&error) => {
                         report::warn_incomplete_row(&named.reference(other.digest), &error);
                         None
                     }

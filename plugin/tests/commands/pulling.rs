@@ -1,7 +1,7 @@
 //! `oci pull` of layers and of archives.
 
 use nu_protocol::Value;
-use oci_package::{Kind, annotation};
+use oci_package::{FileKind, annotation};
 use oci_registry::{
     Annotations, Blob, Bundled, Digest, Layout, MediaType, Packed, Source as _, Tag, Target, bundle,
 };
@@ -94,7 +94,7 @@ async fn archived(layout: Layout, files: Vec<Bundled>) {
     tar.descriptor_mut().annotations = annotations(&[
         (annotation::TITLE, "widgets-1.0.0.tar"),
         (annotation::FILE, "widgets.tar"),
-        (annotation::KIND, Kind::Archive.as_str()),
+        (annotation::KIND, FileKind::Archive.as_str()),
     ]);
     let packed = Packed::new("a/b".into(), Blob::empty(), vec![tar], Annotations::new());
     let manifest = push(&layout, packed.unwrap()).await;

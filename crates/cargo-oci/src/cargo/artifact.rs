@@ -9,7 +9,7 @@ use std::{
 };
 
 use cargo_metadata::{CrateType, Package, PackageId, Target};
-use oci_package::{Kind, platform::target_name};
+use oci_package::{FileKind, platform::target_name};
 use snafu::{Snafu, ensure};
 
 use super::{ErrorClass, Fault, Selection, Workspace};
@@ -45,14 +45,14 @@ pub(crate) struct Request<'a> {
     /// Cargo's flags.
     pub(crate) selection: &'a Selection,
     /// The kinds that are kept of each package; of a package that is not in here nothing is.
-    pub(crate) wanted: &'a BTreeMap<PackageId, BTreeSet<Kind>>,
+    pub(crate) wanted: &'a BTreeMap<PackageId, BTreeSet<FileKind>>,
     /// The triple of this machine, for builds that name no target.
     pub(crate) host: &'a str,
 }
 
 impl Request<'_> {
     /// Whether files of this kind are kept of a package.
-    pub(super) fn wants(&self, package: &PackageId, kind: Kind) -> bool {
+    pub(super) fn wants(&self, package: &PackageId, kind: FileKind) -> bool {
         self.wanted
             .get(package)
             .is_some_and(|kinds| kinds.contains(&kind))
@@ -99,7 +99,7 @@ pub(crate) struct Built {
     /// Cargo's own name, relative to the profile's directory and with `/`: `widgets`, `examples/demo`.
     pub(crate) name: String,
     /// What it is.
-    pub(crate) kind: Kind,
+    pub(crate) kind: FileKind,
     /// Where it is. A `.dSYM` is a directory, everything else is a file.
     pub(crate) path: PathBuf,
 }
@@ -147,37 +147,37 @@ impl<'a> Layout<'a> {
 /// target to say what the name alone cannot. A Rust `dylib` is of no use away from its rustc and its
 /// dependencies, and has no kind; nor have export files (`.dll.exp`), which only libraries that need each other
 /// in a circle are linked with. An import library is part of the shared library it belongs to.
-pub(super) fn kind_of(name: &str, target: &Target) -> Option<Kind> {
+pub(super) fn kind_of(name: &str, target: &Target) -> Option<FileKind> {
     let ends_with = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
     let makes = |crate_type| target.crate_types.contains(&crate_type);
     if ends_with(&[".rmeta", ".d", ".dll.exp"]) {
         return None;
     }
     if ends_with(&[".dwp", ".pdb", ".dSYM", ".wasm.map"]) {
-        return Some(Kind::Debuginfo);
+        return Some(FileKind::Debuginfo);
     }
     if ends_with(&[".wasm"]) {
-        return Some(Kind::Wasm);
+        return Some(FileKind::Wasm);
     }
     if target.is_example() {
-        return Some(Kind::Example);
+        return Some(FileKind::Example);
     }
     if target.is_bin() {
-        return Some(Kind::Bin);
+        return Some(FileKind::Bin);
     }
     if target.is_proc_macro() {
-        return Some(Kind::ProcMacro);
+        return Some(FileKind::ProcMacro);
     }
     if ends_with(&[".rlib"]) {
-        return Some(Kind::Rlib);
+        return Some(FileKind::Rlib);
     }
     let is_import = ends_with(&[".dll.a", ".dll.lib"]);
     // On AIX a shared library is an `.a` too.
     let is_static = ends_with(&[".a", ".lib"]) && !is_import;
     if is_static && makes(CrateType::StaticLib) {
-        return Some(Kind::Staticlib);
+        return Some(FileKind::Staticlib);
     }
-    makes(CrateType::CDyLib).then_some(Kind::Cdylib)
+    makes(CrateType::CDyLib).then_some(FileKind::Cdylib)
 }
 
 /// The files found so far, and the cargo targets that write each of them.
@@ -348,74 +348,78 @@ mod tests {
 
     #[test]
     fn each_file_has_the_kind_of_its_own_crate_type() {
-        let cases: [(&[&str], &str, Option<Kind>); 31] = [
-            (&["bin"], "my-app", Some(Kind::Bin)),
-            (&["bin"], "my-app.exe", Some(Kind::Bin)),
-            (&["bin"], "my-app.efi", Some(Kind::Bin)),
-            (&["bin"], "my-app.js", Some(Kind::Bin)),
-            (&["bin"], "my_app.wasm", Some(Kind::Wasm)),
-            (&["bin"], "my_app.wasm.map", Some(Kind::Debuginfo)),
-            (&["bin"], "my-app.dwp", Some(Kind::Debuginfo)),
-            (&["bin"], "my_app.pdb", Some(Kind::Debuginfo)),
-            (&["bin"], "my-app.dSYM", Some(Kind::Debuginfo)),
-            (&["example"], "examples/demo", Some(Kind::Example)),
-            (&["example"], "examples/demo.exe", Some(Kind::Example)),
-            (&["example"], "examples/demo.wasm", Some(Kind::Wasm)),
-            (&["example"], "examples/demo.dwp", Some(Kind::Debuginfo)),
+        let cases: [(&[&str], &str, Option<FileKind>); 31] = [
+            (&["bin"], "my-app", Some(FileKind::Bin)),
+            (&["bin"], "my-app.exe", Some(FileKind::Bin)),
+            (&["bin"], "my-app.efi", Some(FileKind::Bin)),
+            (&["bin"], "my-app.js", Some(FileKind::Bin)),
+            (&["bin"], "my_app.wasm", Some(FileKind::Wasm)),
+            (&["bin"], "my_app.wasm.map", Some(FileKind::Debuginfo)),
+            (&["bin"], "my-app.dwp", Some(FileKind::Debuginfo)),
+            (&["bin"], "my_app.pdb", Some(FileKind::Debuginfo)),
+            (&["bin"], "my-app.dSYM", Some(FileKind::Debuginfo)),
+            (&["example"], "examples/demo", Some(FileKind::Example)),
+            (&["example"], "examples/demo.exe", Some(FileKind::Example)),
+            (&["example"], "examples/demo.wasm", Some(FileKind::Wasm)),
+            (&["example"], "examples/demo.dwp", Some(FileKind::Debuginfo)),
             (
                 &["rlib", "cdylib", "staticlib"],
                 "libshapes.rlib",
-                Some(Kind::Rlib),
+                Some(FileKind::Rlib),
             ),
             (
                 &["rlib", "cdylib", "staticlib"],
                 "libshapes.so",
-                Some(Kind::Cdylib),
+                Some(FileKind::Cdylib),
             ),
             (
                 &["rlib", "cdylib", "staticlib"],
                 "libshapes.so.dwp",
-                Some(Kind::Debuginfo),
+                Some(FileKind::Debuginfo),
             ),
             (
                 &["rlib", "cdylib", "staticlib"],
                 "libshapes.a",
-                Some(Kind::Staticlib),
+                Some(FileKind::Staticlib),
             ),
             (
                 &["cdylib", "staticlib"],
                 "libshapes.dylib",
-                Some(Kind::Cdylib),
+                Some(FileKind::Cdylib),
             ),
             (
                 &["cdylib", "staticlib"],
                 "libshapes.dylib.dSYM",
-                Some(Kind::Debuginfo),
+                Some(FileKind::Debuginfo),
             ),
-            (&["cdylib", "staticlib"], "shapes.dll", Some(Kind::Cdylib)),
+            (
+                &["cdylib", "staticlib"],
+                "shapes.dll",
+                Some(FileKind::Cdylib),
+            ),
             (
                 &["cdylib", "staticlib"],
                 "shapes.dll.lib",
-                Some(Kind::Cdylib),
+                Some(FileKind::Cdylib),
             ),
             (&["cdylib", "staticlib"], "shapes.dll.exp", None),
             (
                 &["cdylib", "staticlib"],
                 "shapes.lib",
-                Some(Kind::Staticlib),
+                Some(FileKind::Staticlib),
             ),
             (
                 &["cdylib", "staticlib"],
                 "libshapes.dll.a",
-                Some(Kind::Cdylib),
+                Some(FileKind::Cdylib),
             ),
-            (&["cdylib"], "shapes.wasm", Some(Kind::Wasm)),
-            (&["cdylib"], "libshapes.a", Some(Kind::Cdylib)),
-            (&["lib"], "libshapes.rlib", Some(Kind::Rlib)),
+            (&["cdylib"], "shapes.wasm", Some(FileKind::Wasm)),
+            (&["cdylib"], "libshapes.a", Some(FileKind::Cdylib)),
+            (&["lib"], "libshapes.rlib", Some(FileKind::Rlib)),
             (&["lib"], "libshapes.rmeta", None),
             (&["dylib"], "libshapes.so", None),
-            (&["proc-macro"], "libmac.so", Some(Kind::ProcMacro)),
-            (&["proc-macro"], "mac.dll", Some(Kind::ProcMacro)),
+            (&["proc-macro"], "libmac.so", Some(FileKind::ProcMacro)),
+            (&["proc-macro"], "mac.dll", Some(FileKind::ProcMacro)),
         ];
         for (kinds, name, expected) in cases {
             let crate_types = if kinds == ["example"] {

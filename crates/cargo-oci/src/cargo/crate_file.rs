@@ -6,7 +6,7 @@
 use std::{collections::BTreeMap, io, path::PathBuf, process::Stdio};
 
 use cargo_metadata::{Package, PackageId};
-use oci_package::Kind;
+use oci_package::FileKind;
 use snafu::{ResultExt, Snafu, ensure};
 use tokio::process::Command;
 
@@ -108,7 +108,7 @@ pub(crate) async fn crate_files(
                 path
             }
         );
-        let kind = Kind::Crate;
+        let kind = FileKind::Crate;
         files.insert(package.id.clone(), Built { name, kind, path });
     }
     Ok(files)
@@ -193,7 +193,7 @@ mod tests {
         };
         assert_eq!(
             (file.name.as_str(), file.kind),
-            ("a-0.1.0.crate", Kind::Crate)
+            ("a-0.1.0.crate", FileKind::Crate)
         );
         let bytes = std::fs::read(&file.path).unwrap();
         assert!(bytes.starts_with(&[0x1f, 0x8b]), "it is compressed");

@@ -9,7 +9,7 @@ use std::{
 
 use cargo_metadata::PackageId;
 use clap::{Args, FromArgMatches};
-use oci_package::Kind;
+use oci_package::FileKind;
 use tempfile::TempDir;
 
 use super::{Environment, Selection, Workspace, process};
@@ -37,8 +37,8 @@ pub(super) fn flags(line: &str) -> Selection {
 }
 
 /// Every kind that a build writes, of every member.
-pub(super) fn all_kinds(workspace: &Workspace) -> BTreeMap<PackageId, BTreeSet<Kind>> {
-    let kinds: BTreeSet<Kind> = Kind::ALL
+pub(super) fn all_kinds(workspace: &Workspace) -> BTreeMap<PackageId, BTreeSet<FileKind>> {
+    let kinds: BTreeSet<FileKind> = FileKind::ALL
         .into_iter()
         .filter(|kind| kind.is_built())
         .collect();

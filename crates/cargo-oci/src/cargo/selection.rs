@@ -20,7 +20,7 @@ use std::{
 
 use cargo_options::Build;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
-use oci_package::Kind;
+use oci_package::FileKind;
 
 /// The flags taken over, by the names of the fields of [`Build`].
 const TAKEN: [&str; 25] = [
@@ -95,11 +95,11 @@ impl Selection {
     }
 
     /// The kinds that are kept where nobody says otherwise.
-    pub(crate) fn default_kinds(&self) -> BTreeSet<Kind> {
-        let is_default = |kind: &Kind| {
-            kind.pushed_by_default() || (*kind == Kind::Example && self.wants_examples())
+    pub(crate) fn default_kinds(&self) -> BTreeSet<FileKind> {
+        let is_default = |kind: &FileKind| {
+            kind.pushed_by_default() || (*kind == FileKind::Example && self.wants_examples())
         };
-        Kind::ALL.into_iter().filter(is_default).collect()
+        FileKind::ALL.into_iter().filter(is_default).collect()
     }
 
     /// The directory for what is built, where a flag names one; absolute.
@@ -387,7 +387,7 @@ mod tests {
             let kinds = parse(line).unwrap().default_kinds();
             kinds
                 .into_iter()
-                .map(Kind::as_str)
+                .map(FileKind::as_str)
                 .collect::<Vec<_>>()
                 .join(" ")
         };

@@ -9,7 +9,7 @@ use std::{
 };
 
 use cargo_metadata::Package;
-use oci_package::Kind;
+use oci_package::FileKind;
 use oci_package::platform::{HOST_TUPLE, target_name};
 use serde_json::{Map, Value};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
@@ -60,10 +60,10 @@ enum Cause {
     #[snafu(display("`{key}` holds what is not a kind"))]
     NotAKind {
         key: String,
-        source: oci_package::UnknownKind,
+        source: oci_package::UnknownFileKind,
     },
     #[snafu(display("`{key}` holds `{kind}`, which no build writes"))]
-    NotBuilt { key: String, kind: Kind },
+    NotBuilt { key: String, kind: FileKind },
 }
 
 impl Fault for Error {
@@ -78,7 +78,8 @@ impl Fault for Error {
                 None => format!("the keys are `{}`", KEYS.join("`, `")),
             }),
             Cause::NotBuilt {
-                kind: Kind::File, ..
+                kind: FileKind::File,
+                ..
             } => Some("other files are added with `--file NAME=PATH`".to_owned()),
             Cause::NotBuilt { .. } => Some("the `.crate` file is added with `--crate`".to_owned()),
             _ => None,
@@ -104,7 +105,7 @@ pub(crate) struct Settings {
     /// `annotations`: those of the workspace and of the package together; the package's win.
     pub(crate) annotations: BTreeMap<String, String>,
     /// `kinds`: which of the built files are published; never one that no build writes.
-    pub(crate) kinds: Option<Vec<Kind>>,
+    pub(crate) kinds: Option<Vec<FileKind>>,
     /// `tags`: tags in place of the version; none for the version itself.
     pub(crate) tags: Option<Vec<String>>,
     /// `floating`: whether tags like `1.2` and `latest` move along.
@@ -279,10 +280,10 @@ pub(crate) fn declared_target(text: &str) -> Option<String> {
     (is_plain && (is_triple || is_specification)).then_some(name)
 }
 
-fn kinds(key: &str, value: &Value) -> Result<Vec<Kind>, Cause> {
+fn kinds(key: &str, value: &Value) -> Result<Vec<FileKind>, Cause> {
     let mut kinds = Vec::new();
     for word in texts(key, value)? {
-        let kind: Kind = word.parse().context(NotAKindSnafu { key })?;
+        let kind: FileKind = word.parse().context(NotAKindSnafu { key })?;
         ensure!(kind.is_built(), NotBuiltSnafu { key, kind });
         kinds.push(kind);
     }
@@ -370,7 +371,7 @@ mod tests {
             name_template: Some("{bin}{ext}".into()),
             include: Some(vec!["LICENSE*".into()]),
             annotations: BTreeMap::from([("org.example.team".into(), "core".into())]),
-            kinds: Some(vec![Kind::Bin, Kind::Debuginfo]),
+            kinds: Some(vec![FileKind::Bin, FileKind::Debuginfo]),
             tags: Some(vec!["nightly".into()]),
             floating: Some(true),
             archive: Some(false),

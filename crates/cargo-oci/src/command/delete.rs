@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use clap::Args;
-use oci_package::{Event, Listed, PackageIndex, ReleaseTag, Taken};
+use oci_package::{DeletedSet, EntryLocation, PackageIndex, PublishEvent, ReleaseTag};
 use oci_registry::{
     Delete, Descriptor, Digest, Identifier, Location, LocationText, Optional, Source, Tag,
 };
@@ -63,7 +63,7 @@ enum What {
     Tag(Tag),
     /// A target of a package: its tags, and its entry in the index of its version.
     Target {
-        listed: Box<Listed>,
+        listed: Box<EntryLocation>,
         /// What was named: with a digest, the manifest goes as well.
         named: Identifier,
         /// Whether it is the last one in the index, which then goes as well.
@@ -75,14 +75,14 @@ enum What {
 
 /// What is gone, or would be, of each repository.
 #[derive(Default)]
-struct Gone(Vec<(Location, Taken)>);
+struct Gone(Vec<(Location, DeletedSet)>);
 
 impl Gone {
-    fn of(&mut self, location: &Location) -> &mut Taken {
+    fn of(&mut self, location: &Location) -> &mut DeletedSet {
         let place = location.whole_repository();
         let known = self.0.iter().position(|(known, _)| *known == place);
         let at = known.unwrap_or_else(|| {
-            self.0.push((place, Taken::default()));
+            self.0.push((place, DeletedSet::default()));
             self.0.len() - 1
         });
         &mut self.0[at].1
@@ -209,7 +209,7 @@ async fn resolve(
 
 /// The target of a package that something is, when the index of its version lists it.
 async fn target_of(place: &dyn Source, named: &Identifier) -> Result<Option<What>, Error> {
-    let listed = oci_package::listed(place, named).await?;
+    let listed = oci_package::find_entry(place, named).await?;
     Ok(listed.map(|listed| What::Target {
         is_last: listed.others.is_empty(),
         listed: Box::new(listed),
@@ -219,13 +219,13 @@ async fn target_of(place: &dyn Source, named: &Identifier) -> Result<Option<What
 
 impl Doomed {
     /// What is left of it when this is gone; nothing when it went along.
-    fn left(&self, taken: &Taken) -> Option<Self> {
-        if taken.has(&self.named(), Some(&self.digest)) {
+    fn left(&self, taken: &DeletedSet) -> Option<Self> {
+        if taken.contains(&self.named(), Some(&self.digest)) {
             return None;
         }
         let mut left = self.clone();
         if let What::Target { listed, named, .. } = &self.what {
-            left.what = match (taken.left_of((**listed).clone()), named) {
+            left.what = match (taken.remaining_entry((**listed).clone()), named) {
                 (Some(listed), _) => What::Target {
                     is_last: listed.others.is_empty(),
                     listed: Box::new(listed),
@@ -248,10 +248,10 @@ impl Doomed {
     }
 
     /// Notes that it goes.
-    fn take(&self, taken: &mut Taken) {
-        taken.take(self.named());
+    fn take(&self, taken: &mut DeletedSet) {
+        taken.insert(self.named());
         if let What::Target { listed, .. } = &self.what {
-            taken.take_listed(listed);
+            taken.insert_entry(listed);
         }
     }
 
@@ -277,7 +277,7 @@ impl Doomed {
             };
             let named = Identifier::Tag(tag.clone());
             let held = self.place.resolve(&named).await.optional()?;
-            let stays = held.filter(|held| !gone.of(location).has(&named, Some(&held.digest)));
+            let stays = held.filter(|held| !gone.of(location).contains(&named, Some(&held.digest)));
             targets.extend(stays.map(|_| location.with(tag).to_string()));
         }
         if !targets.is_empty() {
@@ -336,7 +336,7 @@ impl Doomed {
     }
 
     /// Deletes, and finds out what else went.
-    async fn delete(&mut self, session: &Session, taken: &mut Taken) -> Result<(), Error> {
+    async fn delete(&mut self, session: &Session, taken: &mut DeletedSet) -> Result<(), Error> {
         match &mut self.what {
             What::Tag(tag) => self.place.delete_tag(tag).await?,
             What::Manifest => self.place.delete_manifest(&self.digest).await?,
@@ -347,13 +347,13 @@ impl Doomed {
                 is_last,
             } => {
                 let observer =
-                    |event: Event<'_>| super::index::told(session, &self.location, &event);
-                let members = std::slice::from_ref(&listed.member);
+                    |event: PublishEvent<'_>| super::index::told(session, &self.location, &event);
+                let members = std::slice::from_ref(&listed.selector);
                 let place = &*self.place;
                 let removed = oci_package::remove(place, &listed.index, members, &observer).await?;
-                taken.take_removed(&listed.index, &removed);
-                *is_last = removed.gone.is_some();
-                if let Some(gone) = removed.gone {
+                taken.insert_removed(&listed.index, &removed);
+                *is_last = removed.deleted_index.is_some();
+                if let Some(gone) = removed.deleted_index {
                     listed.index_digest = gone;
                 }
                 if let Identifier::Digest(digest) = named {
@@ -361,7 +361,7 @@ impl Doomed {
                 }
             }
         }
-        taken.take(self.named());
+        taken.insert(self.named());
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! `cargo oci index`: an index edited by hand, or assembled from the tags of its targets.
 
 use clap::{Args, Subcommand};
-use oci_package::{AddOptions, Event, Member, ReleaseTag, annotation};
+use oci_package::{AddOptions, EntrySelector, PublishEvent, ReleaseTag, annotation};
 use oci_registry::{CopyOptions, Descriptor, Digest, Location, LocationText, Manifest, Tag};
 
 use super::copy::Told;
@@ -69,7 +69,7 @@ struct Remove {
 
     /// Entries to remove: target triples, platforms or digests
     #[arg(value_name = "ENTRY", required = true, value_parser = member)]
-    members: Vec<Member>,
+    members: Vec<EntrySelector>,
 
     #[command(flatten)]
     format: FormatFlag,
@@ -101,7 +101,7 @@ fn added(text: &str) -> Result<Added, Complaint> {
     }
 }
 
-fn member(text: &str) -> Result<Member, String> {
+fn member(text: &str) -> Result<EntrySelector, String> {
     text.parse()
         .map_err(|error: oci_package::Error| error.to_string())
 }
@@ -170,7 +170,7 @@ async fn add(session: &Session, flags: Add) -> Result<(), Error> {
     let options = AddOptions {
         overwrite: flags.overwrite,
     };
-    let observer = |event: Event<'_>| told(session, &place, &event);
+    let observer = |event: PublishEvent<'_>| told(session, &place, &event);
     let index = oci_package::add(&*target, &tag, &manifests, &options, &observer).await?;
     finished(session, &place, &index)
 }
@@ -179,7 +179,7 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
     let place = session.locate(&flags.index).await?;
     let tag = naming::index(&place)?;
     let content = session.deletable(&place).await?;
-    let observer = |event: Event<'_>| told(session, &place, &event);
+    let observer = |event: PublishEvent<'_>| told(session, &place, &event);
     let removed = oci_package::remove(&*content, &tag, &flags.members, &observer).await;
     let removed = match removed {
         Ok(removed) => removed,
@@ -210,7 +210,7 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
     session.reporter.note(format_args!(
         "nothing is left of `{place}`: its tag went too"
     ));
-    if let Some(gone) = &removed.gone {
+    if let Some(gone) = &removed.deleted_index {
         session.reporter.tell(&Message::Delete {
             reference: place.with(tag).to_string(),
             action: DeleteAction::Deleted,
@@ -225,7 +225,7 @@ async fn assemble(session: &Session, flags: Assemble) -> Result<(), Error> {
     let tag: Tag = naming::index(&place)?;
     let release = ReleaseTag::new(tag)?;
     let target = session.existing(&place).await?;
-    let observer = |event: Event<'_>| told(session, &place, &event);
+    let observer = |event: PublishEvent<'_>| told(session, &place, &event);
     let index = oci_package::assemble(&*target, &release, &observer).await;
     let index = match index {
         Ok(index) => index,
@@ -240,22 +240,22 @@ fn finished(session: &Session, place: &Location, index: &Manifest) -> Result<(),
 }
 
 /// Tells what happens to an index and to the tags of its targets.
-pub(super) fn told(session: &Session, place: &Location, event: &Event<'_>) {
+pub(super) fn told(session: &Session, place: &Location, event: &PublishEvent<'_>) {
     let reporter = session.reporter;
     match event {
-        Event::Tag(tag, manifest) => reporter.tell(&Message::Tag {
+        PublishEvent::Tag(tag, manifest) => reporter.tell(&Message::Tag {
             reference: place.with((*tag).clone()).to_string(),
             action: TagAction::Tagged,
             digest: manifest.digest(),
         }),
-        Event::Index(tag, index) => reporter.tell(&Message::Index {
+        PublishEvent::Index(tag, index) => reporter.tell(&Message::Index {
             reference: place.with((*tag).clone()).to_string(),
             entries: index.as_index().map_or(0, |index| index.manifests.len()),
-            targets: oci_package::Summary::of(index).targets,
+            targets: oci_package::Summary::from_manifest(index).targets,
             size: index.bytes().len() as u64,
             digest: index.digest(),
         }),
-        Event::Note(note) => reporter.note(note),
+        PublishEvent::Note(note) => reporter.note(note),
         _ => {}
     }
 }

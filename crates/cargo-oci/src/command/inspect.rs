@@ -124,7 +124,7 @@ fn heading(target: &InspectedTarget) -> String {
         (None, None) => None,
     };
     let needs: Vec<_> = platform.into_iter().chain(libc).collect();
-    let size = match (target.is_there, target.size) {
+    let size = match (target.exists, target.size) {
         (false, _) => Some("not there".to_owned()),
         (true, size) => size.map(|size| Size(size).to_string()),
     };
@@ -165,7 +165,9 @@ fn files(files: &[InspectedFile]) -> Vec<String> {
 mod tests {
     use std::sync::Arc;
 
-    use oci_package::{Build, File, Kind, PackOptions, Package, PublishOptions, ReleaseTag};
+    use oci_package::{
+        Build, FileKind, InputFile, PackOptions, Package, PublishOptions, ReleaseTag,
+    };
     use oci_registry::{Memory, Source};
 
     use super::*;
@@ -178,9 +180,9 @@ mod tests {
         let mut package = Package::new("widgets", "1.2.3".parse().expect("a version"));
         package.description = Some("Round \u{1b}[31mones".into());
         let build = Build::new("x86_64-unknown-linux-musl", "release");
-        let files = [File::new(
+        let files = [InputFile::new(
             "widgets".parse().expect("a name"),
-            Kind::Bin,
+            FileKind::Bin,
             path,
         )];
         let options = PackOptions::default();

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use futures_util::TryStreamExt;
-use oci_package::{Kind, PackageFile, PackageTarget, annotation, is_package_name, tag};
+use oci_package::{FileKind, PackageFile, PackageTarget, annotation, is_package_name, tag};
 use oci_registry::{
     ErrorKind, Extract, Identifier, Location, LocationText, Manifest, Source, Tag, escape,
 };
@@ -91,7 +91,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
     let mut files = oci_package::files(&manifest)?;
     // Programs are files of their own, or in an archive.
-    files.retain(|file| matches!(file.kind, Kind::Bin | Kind::Archive));
+    files.retain(|file| matches!(file.kind, FileKind::Bin | FileKind::Archive));
     let bin = install_root.join("bin");
     let groups = contents::open(session, source, files, &bin).await?;
     let groups = programs(groups, &name)?;
@@ -172,7 +172,7 @@ async fn release(
 /// The programs among the files of an artifact.
 fn programs(groups: Vec<Group>, name: &Location) -> Result<Vec<Group>, Error> {
     let is_program =
-        |file: &PackageFile| file.kind == Kind::Bin && !file.name.as_str().contains('/');
+        |file: &PackageFile| file.kind == FileKind::Bin && !file.name.as_str().contains('/');
     let programs = groups.into_iter().map(|(source, mut files)| {
         files.retain(is_program);
         (source, files)

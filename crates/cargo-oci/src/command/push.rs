@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use cargo_metadata::PackageId;
 use clap::Args;
-use oci_package::{Kind, StoredTags};
+use oci_package::{FileKind, StoredTags};
 use oci_registry::{Location, LocationText, Target};
 
 use crate::cargo::{self, BuildTool, Selection, Toolchain, Workspace};
@@ -95,7 +95,7 @@ pub(crate) struct Flags {
     /// One or more of bin, cdylib, staticlib, wasm, rlib, proc-macro, example and debuginfo, separated by commas. The
     /// default is `kinds` in `[package.metadata.oci]`, then bin, cdylib, staticlib and wasm.
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = kind)]
-    kind: Vec<Kind>,
+    kind: Vec<FileKind>,
 
     /// Add an annotation to the manifests
     #[arg(long, value_name = "KEY=VALUE", value_parser = annotation)]
@@ -155,10 +155,10 @@ pub(crate) struct Flags {
     selection: Selection,
 }
 
-fn kind(text: &str) -> Result<Kind, String> {
-    let kind = text.parse::<Kind>().ok().filter(|kind| kind.is_built());
+fn kind(text: &str) -> Result<FileKind, String> {
+    let kind = text.parse::<FileKind>().ok().filter(|kind| kind.is_built());
     kind.ok_or_else(|| {
-        let built = Kind::ALL.into_iter().filter(|kind| kind.is_built());
+        let built = FileKind::ALL.into_iter().filter(|kind| kind.is_built());
         let known: Vec<_> = built.map(|kind| kind.to_string()).collect();
         format!("the kinds that builds write are {}", known.join(", "))
     })

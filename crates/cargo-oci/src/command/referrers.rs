@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use futures_util::TryStreamExt;
-use oci_package::{Branch, annotation, referrer_tree};
+use oci_package::{ReferrerNode, annotation, referrer_tree};
 use oci_registry::{Digest, LocationText, MediaType, Source, escape};
 
 use super::find::{self, Selector};
@@ -52,7 +52,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let digest = manifest.digest();
     let tree = Tree::of(&source, digest.clone(), artifact_type).await?;
     if session.reporter.is_json() {
-        for Branch {
+        for ReferrerNode {
             subject, referrer, ..
         } in &tree.branches
         {
@@ -74,7 +74,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 /// What is about a manifest.
 struct Tree {
     /// In the order of the tree.
-    branches: Vec<Branch>,
+    branches: Vec<ReferrerNode>,
 }
 
 impl Tree {
@@ -93,7 +93,7 @@ impl Tree {
         self.branches.iter().enumerate().map(
             |(
                 at,
-                Branch {
+                ReferrerNode {
                     depth, referrer, ..
                 },
             )| {
@@ -147,7 +147,7 @@ mod tests {
             entry
         };
         let branches = [(0, "a"), (1, "b"), (2, "c"), (1, "d"), (0, "e"), (1, "f")];
-        let branches = branches.map(|(depth, name)| Branch {
+        let branches = branches.map(|(depth, name)| ReferrerNode {
             depth,
             subject: Digest::sha256(b"subject"),
             referrer: entry(name),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};
-use oci_package::{Concurrency, Details, Survey};
+use oci_package::{Concurrency, Details, TagDetailsFetcher};
 use oci_registry::{Cache, LocationText, OtherName, Source, Tag, escape};
 
 use super::missing;
@@ -97,24 +97,24 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         Some(cache) if source.origin().is_some() => cache.over(source),
         _ => source,
     };
-    let survey = Survey::new(source, Concurrency::new(session.concurrency));
+    let survey = TagDetailsFetcher::new(source, Concurrency::new(session.concurrency));
     let tags = stream::iter(tags.into_iter().map(Ok));
     let mut rows = survey.tags(tags.boxed());
     while let Some(details) = rows.try_next().await? {
-        let (tag, named) = (&details.tag, details.named.as_ref());
+        let (tag, named) = (&details.tag, details.details.as_ref());
         if reporter.is_json() {
             reporter.found(&Finding::tag(place, tag, named));
         } else {
             report::line(row(tag.as_str(), width, named))?;
         }
-        if let Some(error) = details.unreadable {
+        if let Some(error) = details.error {
             let (tag, why) = (place.with(details.tag), error.in_one_line());
             reporter.note(format_args!("`{tag}` could not be looked at: {why}"));
         }
     }
     for other in others {
         let named = match survey.details(&other.digest).await {
-            Err(error) if oci_package::is_of_one_document(&error) => {
+            Err(error) if oci_package::is_document_error(&error) => {
                 let (name, why) = (shown(&other), error.in_one_line());
                 reporter.note(format_args!("`{name}` could not be looked at: {why}"));
                 None
@@ -180,9 +180,9 @@ mod tests {
         memory.push_manifest(&index).await.expect("room in memory");
         memory.tag(&index, &tag).await.expect("the index is there");
         let tags = memory.tags();
-        let survey = Survey::new(Arc::new(memory), Concurrency::new(1));
+        let survey = TagDetailsFetcher::new(Arc::new(memory), Concurrency::new(1));
         let details: Vec<_> = survey.tags(tags).try_collect().await.expect("one tag");
-        let shown = row("1.0", 5, details[0].named.as_ref());
+        let shown = row("1.0", 5, details[0].details.as_ref());
         assert_eq!(
             shown.split_whitespace().collect::<Vec<_>>(),
             ["1.0", "-", "-", index.digest().as_str(), "-"]

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use oci_registry::{Blob, ImageManifest, Index, MediaType, Memory, Target as _};
 
 use super::*;
-use crate::index::Entry;
+use crate::index::IndexEntry;
 
 const GNU: &str = "x86_64-unknown-linux-gnu";
 const MUSL: &str = "x86_64-unknown-linux-musl";
@@ -11,7 +11,7 @@ const MUSL: &str = "x86_64-unknown-linux-musl";
 /// A package for [`GNU`] as a client stores it: the manifest's annotations, and the config.
 struct Stored {
     annotations: Vec<(&'static str, &'static str)>,
-    config: Config,
+    config: PackageConfig,
 }
 
 impl Stored {
@@ -26,7 +26,7 @@ impl Stored {
                 (annotation::LIBC, "glibc"),
                 (annotation::GLIBC, "2.34"),
             ],
-            config: Config::new(&package, &crate::Build::new(GNU, "release"), Vec::new()),
+            config: PackageConfig::new(&package, &crate::Build::new(GNU, "release"), Vec::new()),
         }
     }
 
@@ -50,7 +50,7 @@ impl Stored {
 }
 
 fn entry(manifest: &Manifest) -> Descriptor {
-    let entry = Entry::of_manifest(manifest).unwrap();
+    let entry = IndexEntry::from_manifest(manifest).unwrap();
     entry.descriptor().clone()
 }
 
@@ -93,7 +93,7 @@ async fn conflicts_of_index_and_manifest_name_both_values() {
         .with(annotation::TITLE, "ripgrep")
         .with(annotation::VERSION, "9.9.9");
     let other = Stored {
-        config: Config {
+        config: PackageConfig {
             name: "ripgrep".into(),
             version: "9.9.9".into(),
             ..other.config

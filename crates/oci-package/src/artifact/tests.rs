@@ -24,13 +24,13 @@ fn build(target: &str) -> Build {
     build
 }
 
-fn file(directory: &Path, name: &str, kind: Kind, content: &[u8]) -> File {
+fn file(directory: &Path, name: &str, kind: FileKind, content: &[u8]) -> InputFile {
     let path = directory.join(name.replace('/', "-"));
     std::fs::write(&path, content).unwrap();
-    File::new(name.parse().unwrap(), kind, path)
+    InputFile::new(name.parse().unwrap(), kind, path)
 }
 
-async fn packed(build: &Build, files: &[File]) -> Artifact {
+async fn packed(build: &Build, files: &[InputFile]) -> Artifact {
     pack(&package(), build, files, &PackOptions::default())
         .await
         .unwrap()
@@ -47,16 +47,21 @@ async fn the_same_facts_and_files_are_the_same_bytes_everywhere() {
             file(
                 directory.path(),
                 "widgets",
-                Kind::Bin,
+                FileKind::Bin,
                 &program(None, &[], &[]),
             ),
             file(
                 directory.path(),
                 "libshapes.so",
-                Kind::Cdylib,
+                FileKind::Cdylib,
                 b"not an ELF file",
             ),
-            file(directory.path(), "README.md", Kind::File, b"# widgets\n"),
+            file(
+                directory.path(),
+                "README.md",
+                FileKind::File,
+                b"# widgets\n",
+            ),
         ];
         if backwards {
             files.reverse();
@@ -76,14 +81,14 @@ async fn the_same_facts_and_files_are_the_same_bytes_everywhere() {
 
 /// A `widgets.dSYM` as dsymutil makes one, behind a link as cargo makes one.
 #[cfg(unix)]
-fn symbols(home: &Path) -> File {
-    let real = home.join("deps/widgets-0123.dSYM/Contents");
+fn symbols(home: &Path) -> InputFile {
+    let real = home.join("deps/widgets-0123.dSYM/FileSource");
     std::fs::create_dir_all(real.join("Resources/DWARF")).unwrap();
     std::fs::write(real.join("Info.plist"), "plist").unwrap();
     std::fs::write(real.join("Resources/DWARF/widgets-0123"), "symbols").unwrap();
     let link = home.join("widgets.dSYM");
     std::os::unix::fs::symlink(home.join("deps/widgets-0123.dSYM"), &link).unwrap();
-    File::new("widgets.dSYM".parse().unwrap(), Kind::Debuginfo, link)
+    InputFile::new("widgets.dSYM".parse().unwrap(), FileKind::Debuginfo, link)
 }
 
 /// The names of the files in the tar that is an artifact's first layer.
@@ -123,8 +128,8 @@ async fn a_directory_of_symbols_is_one_tar_that_is_the_same_everywhere() {
         assert_eq!(
             names_in(&artifact, home.path()).await,
             [
-                "widgets.dSYM/Contents/Info.plist",
-                "widgets.dSYM/Contents/Resources/DWARF/widgets-0123"
+                "widgets.dSYM/FileSource/Info.plist",
+                "widgets.dSYM/FileSource/Resources/DWARF/widgets-0123"
             ]
         );
         digests.push(artifact.manifest().digest().clone());
@@ -135,13 +140,13 @@ async fn a_directory_of_symbols_is_one_tar_that_is_the_same_everywhere() {
             ..PackOptions::default()
         };
         std::fs::write(home.path().join("program"), "program").unwrap();
-        let program = File::new(
+        let program = InputFile::new(
             "widgets".parse().unwrap(),
-            Kind::Bin,
+            FileKind::Bin,
             home.path().join("program"),
         );
         let link = home.path().join("widgets.dSYM");
-        let symbols = File::new("widgets.dSYM".parse().unwrap(), Kind::Debuginfo, link);
+        let symbols = InputFile::new("widgets.dSYM".parse().unwrap(), FileKind::Debuginfo, link);
         let archive = pack(&package(), &mac, &[program, symbols], &options)
             .await
             .unwrap();
@@ -168,9 +173,14 @@ async fn a_link_in_a_directory_of_symbols_is_not_followed() {
 async fn layers_are_the_files_under_their_names() {
     let directory = tempfile::tempdir().unwrap();
     let files = [
-        file(directory.path(), "LICENSE", Kind::File, b"do"),
-        file(directory.path(), "examples/demo", Kind::Example, b"demo"),
-        file(directory.path(), "widgets", Kind::Bin, b"widgets"),
+        file(directory.path(), "LICENSE", FileKind::File, b"do"),
+        file(
+            directory.path(),
+            "examples/demo",
+            FileKind::Example,
+            b"demo",
+        ),
+        file(directory.path(), "widgets", FileKind::Bin, b"widgets"),
     ];
     let artifact = packed(&build(MUSL), &files).await;
     let image = artifact.manifest().as_image().unwrap();
@@ -224,9 +234,9 @@ async fn layers_are_the_files_under_their_names() {
     assert_eq!(
         read,
         [
-            ("widgets", Kind::Bin, true),
-            ("examples/demo", Kind::Example, true),
-            ("LICENSE", Kind::File, false)
+            ("widgets", FileKind::Bin, true),
+            ("examples/demo", FileKind::Example, true),
+            ("LICENSE", FileKind::File, false)
         ]
     );
 }
@@ -238,10 +248,15 @@ async fn an_archive_is_one_layer_and_the_config_still_names_the_files() {
         file(
             directory.path(),
             "widgets",
-            Kind::Bin,
+            FileKind::Bin,
             &program(None, &[], &[]),
         ),
-        file(directory.path(), "README.md", Kind::File, b"# widgets\n"),
+        file(
+            directory.path(),
+            "README.md",
+            FileKind::File,
+            b"# widgets\n",
+        ),
     ];
     let options = PackOptions {
         archive: true,
@@ -262,7 +277,7 @@ async fn an_archive_is_one_layer_and_the_config_still_names_the_files() {
     );
     assert_eq!(
         (archive.kind, archive.is_executable),
-        (Kind::Archive, false)
+        (FileKind::Archive, false)
     );
     assert_eq!(
         archive.descriptor.media_type,
@@ -282,7 +297,7 @@ async fn an_archive_is_one_layer_and_the_config_still_names_the_files() {
 #[tokio::test]
 async fn the_least_portable_program_decides_for_all() {
     let directory = tempfile::tempdir().unwrap();
-    let bin = |name: &str, content: &[u8]| file(directory.path(), name, Kind::Bin, content);
+    let bin = |name: &str, content: &[u8]| file(directory.path(), name, FileKind::Bin, content);
     let fully_static = || bin("a", &program(None, &[], &[]));
     let old = || {
         bin(
@@ -345,7 +360,7 @@ async fn the_least_portable_program_decides_for_all() {
 #[tokio::test]
 async fn a_manifest_says_all_that_a_reader_needs_and_reads_back() {
     let directory = tempfile::tempdir().unwrap();
-    let files = [file(directory.path(), "widgets", Kind::Bin, b"content")];
+    let files = [file(directory.path(), "widgets", FileKind::Bin, b"content")];
     let artifact = packed(&build("aarch64-apple-darwin"), &files).await;
     let annotations: Vec<_> = artifact.manifest().annotations().iter().collect();
     let annotations: Vec<_> = annotations
@@ -384,7 +399,7 @@ async fn a_manifest_says_all_that_a_reader_needs_and_reads_back() {
 #[tokio::test]
 async fn own_annotations_add_and_cannot_change_what_the_package_is() {
     let directory = tempfile::tempdir().unwrap();
-    let files = [file(directory.path(), "widgets", Kind::Bin, b"content")];
+    let files = [file(directory.path(), "widgets", FileKind::Bin, b"content")];
     let with = async |key: &str| {
         let mut options = PackOptions::default();
         options.annotations.insert(key.into(), "mine".into());
@@ -414,7 +429,7 @@ async fn own_annotations_add_and_cannot_change_what_the_package_is() {
 async fn what_cannot_be_published_is_refused_and_named() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, kind| file(directory.path(), name, kind, b"x");
-    let message = async |files: &[File]| {
+    let message = async |files: &[InputFile]| {
         let error = pack(&package(), &build(MUSL), files, &PackOptions::default())
             .await
             .unwrap_err();
@@ -427,25 +442,25 @@ async fn what_cannot_be_published_is_refused_and_named() {
     );
     assert_eq!(
         message(&[
-            file("demo", Kind::Bin),
-            file("examples/demo", Kind::Example)
+            file("demo", FileKind::Bin),
+            file("examples/demo", FileKind::Example)
         ])
         .await,
         "failed to pack `widgets`: `demo` and `examples/demo` both have the title `demo-1.2.3-x86_64-unknown-linux-musl`"
     );
     assert_eq!(
-        message(&[file("Demo", Kind::File), file("demo", Kind::Crate)]).await,
+        message(&[file("Demo", FileKind::File), file("demo", FileKind::Crate)]).await,
         "failed to pack `widgets`: there are two files `demo` and `Demo`"
     );
-    let many = vec![file("x", Kind::File); MAX_LAYERS + 1];
+    let many = vec![file("x", FileKind::File); MAX_LAYERS + 1];
     assert_eq!(
         message(&many).await,
         "failed to pack `widgets`: it has 501 files, and a manifest takes 500"
     );
 
-    let missing = [File::new(
+    let missing = [InputFile::new(
         "widgets".parse().unwrap(),
-        Kind::Bin,
+        FileKind::Bin,
         directory.path().join("none"),
     )];
     let error = pack(&package(), &build(MUSL), &missing, &PackOptions::default())
@@ -472,21 +487,30 @@ async fn files_differ_by_name_kind_and_content_and_by_nothing_else() {
     let file = |name: &str, kind, content: &[u8]| file(directory.path(), name, kind, content);
     let stored = packed(
         &build(MUSL),
-        &[file("a", Kind::Bin, b"1"), file("b", Kind::Bin, b"1")],
+        &[
+            file("a", FileKind::Bin, b"1"),
+            file("b", FileKind::Bin, b"1"),
+        ],
     )
     .await;
     let mut dirty = build(MUSL);
     dirty.revision = None;
     let same = packed(
         &dirty,
-        &[file("b", Kind::Bin, b"1"), file("a", Kind::Bin, b"1")],
+        &[
+            file("b", FileKind::Bin, b"1"),
+            file("a", FileKind::Bin, b"1"),
+        ],
     )
     .await;
     assert_ne!(stored.manifest().digest(), same.manifest().digest());
     assert_eq!(target::differences(stored.manifest(), same.manifest()), []);
     let other = packed(
         &dirty,
-        &[file("a", Kind::Example, b"1"), file("c", Kind::Bin, b"1")],
+        &[
+            file("a", FileKind::Example, b"1"),
+            file("c", FileKind::Bin, b"1"),
+        ],
     )
     .await;
     assert_eq!(
@@ -509,7 +533,7 @@ async fn files_of_two_archives_that_would_be_one_are_refused() {
     };
     let mut archives = Vec::new();
     for content in ["one", "two"] {
-        let notes = file(home.path(), "NOTES", Kind::File, content.as_bytes());
+        let notes = file(home.path(), "NOTES", FileKind::File, content.as_bytes());
         let artifact = pack(&package(), &build(MUSL), &[notes], &options).await;
         let artifact = artifact.unwrap();
         for blob in artifact.packed().blobs() {
@@ -521,7 +545,7 @@ async fn files_of_two_archives_that_would_be_one_are_refused() {
     }
     let opened = |files| {
         let source = Arc::new(memory.clone());
-        crate::contents::contents(source, files, home.path(), |_, _| {})
+        crate::file_source::open_archives(source, files, home.path(), |_, _| {})
     };
     let one = opened(archives[..1].to_vec()).await.unwrap();
     assert_eq!(one[0].files[0].name.as_str(), "NOTES");

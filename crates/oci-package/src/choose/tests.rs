@@ -1,7 +1,7 @@
 use oci_registry::{Blob, Delete as _, Digest, ImageManifest, MediaType, Memory, Target as _};
 
 use super::*;
-use crate::index::{Entry, PackageIndex};
+use crate::index::{IndexEntry, PackageIndex};
 use crate::media;
 
 const GNU: &str = "x86_64-unknown-linux-gnu";
@@ -23,7 +23,7 @@ fn manifest(target: &str, libc: &str, glibc: Option<&str>) -> Manifest {
 fn index(manifests: &[Manifest]) -> Manifest {
     let mut index = PackageIndex::new();
     for manifest in manifests {
-        index.insert(Entry::of_manifest(manifest).unwrap());
+        index.insert(IndexEntry::from_manifest(manifest).unwrap());
     }
     index.to_manifest().unwrap()
 }

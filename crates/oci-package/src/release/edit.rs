@@ -14,10 +14,10 @@ use oci_registry::{
 };
 use snafu::{ResultExt, Snafu, ensure};
 
-use super::error::LookSnafu;
-use super::foreign_index::{self, name_of, read};
-use super::one_target::{Claim, OneTarget, Own};
-use super::{Observer, PublishOptions, TagAction, Writer};
+use super::error::LookUpSnafu;
+use super::foreign_index::{self, display_name, read};
+use super::publication::{OwnManifest, TagClaim, TargetPublication};
+use super::{PublishObserver, PublishOptions, ReleaseWriter, TagAction};
 use crate::annotation;
 use crate::index::PackageIndex;
 use crate::platform;
@@ -28,10 +28,10 @@ use crate::target::PackageTarget;
 enum Error {
     #[snafu(display("failed to find the index `{name}`"))]
     NoIndex { name: String },
-    #[snafu(display("failed to find `{member}` in the index `{name}`"))]
+    #[snafu(display("failed to find `{selector}` in the index `{name}`"))]
     NoMember {
         name: String,
-        member: Member,
+        selector: EntrySelector,
         offered: Vec<String>,
     },
     #[snafu(display(
@@ -77,7 +77,7 @@ impl Failure for Error {
 
 /// Which entry of an index is meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Member {
+pub enum EntrySelector {
     /// The one of this digest.
     Digest(Digest),
     /// Those for this platform.
@@ -86,7 +86,7 @@ pub enum Member {
     Target(String),
 }
 
-impl FromStr for Member {
+impl FromStr for EntrySelector {
     type Err = crate::Error;
 
     /// A digest has a colon, a platform a slash, and a target triple neither.
@@ -101,7 +101,7 @@ impl FromStr for Member {
     }
 }
 
-impl fmt::Display for Member {
+impl fmt::Display for EntrySelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Digest(digest) => digest.fmt(f),
@@ -111,8 +111,8 @@ impl fmt::Display for Member {
     }
 }
 
-impl Member {
-    fn is(&self, entry: &Descriptor) -> bool {
+impl EntrySelector {
+    fn matches(&self, entry: &Descriptor) -> bool {
         match self {
             Self::Digest(digest) => entry.digest == *digest,
             Self::Target(target) => entry.annotation(annotation::TARGET) == Some(target),
@@ -155,7 +155,7 @@ pub async fn add(
     tag: &Tag,
     added: &[Manifest],
     options: &AddOptions,
-    observer: &Observer<'_>,
+    observer: &PublishObserver<'_>,
 ) -> crate::Result<Manifest> {
     let name = to.describe(&tag.clone().into());
     let held = read(to, tag).await?;
@@ -184,14 +184,14 @@ async fn add_targets(
     tag: &Tag,
     added: &[Manifest],
     options: &AddOptions,
-    observer: &Observer<'_>,
+    observer: &PublishObserver<'_>,
 ) -> crate::Result<Manifest> {
     let release = ReleaseTag::new(tag.clone())?;
     let options = PublishOptions {
         overwrite: options.overwrite,
         ..PublishOptions::default()
     };
-    let mut publications: Vec<(Own, TagAction, String, Tag)> = Vec::new();
+    let mut publications: Vec<(OwnManifest, TagAction, String, Tag)> = Vec::new();
     // All refusals before the first tag.
     for manifest in added {
         let target = PackageTarget::read(manifest).map(|package| package.target);
@@ -212,13 +212,13 @@ async fn add_targets(
             );
             continue;
         }
-        let mut own = Own {
+        let mut own = OwnManifest {
             manifest: manifest.clone(),
-            is_there: true,
+            is_stored: true,
         };
         let seed = manifest.digest().clone();
-        let mut publication = OneTarget {
-            writer: Writer::new(to, &release, &options, observer, seed),
+        let mut publication = TargetPublication {
+            writer: ReleaseWriter::new(to, &release, &options, observer, seed),
             artifact: None,
             tag: release.target(&target)?,
             target: &target,
@@ -227,7 +227,7 @@ async fn add_targets(
         let tag = publication.tag;
         publications.push((own, decision.action, target, tag));
     }
-    let mut writer = Writer::new(
+    let mut writer = ReleaseWriter::new(
         to,
         &release,
         &options,
@@ -236,9 +236,9 @@ async fn add_targets(
     );
     for (own, action, target, tag) in &mut publications {
         if *action == TagAction::Keep {
-            writer.set.insert(tag.clone());
+            writer.set_tags.insert(tag.clone());
         } else {
-            let mut claim = Claim {
+            let mut claim = TagClaim {
                 own,
                 target,
                 tag,
@@ -261,7 +261,7 @@ fn seed<'a>(edited: impl IntoIterator<Item = &'a Digest>) -> Digest {
 /// What was taken out of an index.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Removed {
+pub struct RemovedEntries {
     /// The entries that left.
     pub entries: Vec<Descriptor>,
     /// The tags of targets that went with them.
@@ -269,17 +269,17 @@ pub struct Removed {
     /// The index; none when nothing was left of it, and its tag went too.
     pub index: Option<Manifest>,
     /// The digest of the index whose tag went, where it did.
-    pub gone: Option<Digest>,
+    pub deleted_index: Option<Digest>,
 }
 
 /// The entry of a package's index that something is.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Listed {
+pub struct EntryLocation {
     /// The tag of the index, which is the version's.
     pub index: Tag,
     /// The entry in it.
-    pub member: Member,
+    pub selector: EntrySelector,
     /// The tags that go with it.
     pub tags: Vec<Tag>,
     /// The digest of the index.
@@ -296,12 +296,15 @@ pub struct Listed {
 /// # Errors
 ///
 /// What the source fails with; a manifest that cannot be read is no entry.
-pub async fn listed(place: &dyn Source, named: &Identifier) -> crate::Result<Option<Listed>> {
-    let (release, member) = match named {
+pub async fn find_entry(
+    place: &dyn Source,
+    named: &Identifier,
+) -> crate::Result<Option<EntryLocation>> {
+    let (release, selector) = match named {
         Identifier::Tag(tag) => match crate::tag::split(tag) {
             (release, Some(target)) => (
                 ReleaseTag::parse(release),
-                Member::Target(target.to_owned()),
+                EntrySelector::Target(target.to_owned()),
             ),
             (_, None) => return Ok(None),
         },
@@ -310,8 +313,8 @@ pub async fn listed(place: &dyn Source, named: &Identifier) -> crate::Result<Opt
             let package = manifest.as_ref().and_then(PackageTarget::read);
             match package.and_then(|package| package.version) {
                 Some(version) => (
-                    ReleaseTag::of_version(&version),
-                    Member::Digest(digest.clone()),
+                    ReleaseTag::from_version(&version),
+                    EntrySelector::Digest(digest.clone()),
                 ),
                 None => return Ok(None),
             }
@@ -321,10 +324,10 @@ pub async fn listed(place: &dyn Source, named: &Identifier) -> crate::Result<Opt
         return Ok(None);
     };
     let index = release.index().clone();
-    match look(place, &index, std::slice::from_ref(&member)).await {
-        Ok(found) => Ok(Some(Listed {
+    match find_removal(place, &index, std::slice::from_ref(&selector)).await {
+        Ok(found) => Ok(Some(EntryLocation {
             index,
-            member,
+            selector,
             tags: found.tags,
             index_digest: found.index,
             entries: digests(&found.entries),
@@ -343,12 +346,12 @@ pub async fn listed(place: &dyn Source, named: &Identifier) -> crate::Result<Opt
 /// # Errors
 ///
 /// As [`remove`], for everything that can be known beforehand.
-pub async fn removable(
+pub async fn plan_removal(
     from: &dyn Source,
     tag: &Tag,
-    members: &[Member],
+    selectors: &[EntrySelector],
 ) -> crate::Result<(Vec<Descriptor>, Vec<Tag>)> {
-    let found = look(from, tag, members).await?;
+    let found = find_removal(from, tag, selectors).await?;
     Ok((found.entries, found.tags))
 }
 
@@ -357,34 +360,38 @@ fn digests(entries: &[Descriptor]) -> Vec<Digest> {
 }
 
 /// What would leave an index, and what would stay.
-struct Found {
+struct Removal {
     index: Digest,
     entries: Vec<Descriptor>,
     others: Vec<Descriptor>,
     tags: Vec<Tag>,
 }
 
-async fn look(from: &dyn Source, tag: &Tag, members: &[Member]) -> crate::Result<Found> {
+async fn find_removal(
+    from: &dyn Source,
+    tag: &Tag,
+    selectors: &[EntrySelector],
+) -> crate::Result<Removal> {
     let name = from.describe(&tag.clone().into());
     let Some(held) = read(from, tag).await? else {
         return Err(NoIndexSnafu { name }.build().into());
     };
-    let index = foreign_index::of(&held, &name)?;
-    for member in members {
-        let is_there = index.manifests.iter().any(|entry| member.is(entry));
-        let offered = || index.manifests.iter().map(name_of).collect();
+    let index = foreign_index::expect_index(&held, &name)?;
+    for selector in selectors {
+        let is_there = index.manifests.iter().any(|entry| selector.matches(entry));
+        let offered = || index.manifests.iter().map(display_name).collect();
         ensure!(
             is_there,
             NoMemberSnafu {
                 name,
-                member: member.clone(),
+                selector: selector.clone(),
                 offered: offered_once(offered()),
             }
         );
     }
     let entries = index.manifests.iter().cloned();
     let (entries, others): (Vec<_>, Vec<_>) =
-        entries.partition(|entry| members.iter().any(|member| member.is(entry)));
+        entries.partition(|entry| selectors.iter().any(|selector| selector.matches(entry)));
     let mut tags = Vec::new();
     if let (Some(_), Ok(release)) = (PackageIndex::read(&held), ReleaseTag::new(tag.clone())) {
         for entry in &entries {
@@ -396,7 +403,7 @@ async fn look(from: &dyn Source, tag: &Tag, members: &[Member]) -> crate::Result
             };
             let identifier = Identifier::Tag(tag.clone());
             let named = from.resolve(&identifier).await.optional();
-            let named = named.with_context(|_| LookSnafu {
+            let named = named.with_context(|_| LookUpSnafu {
                 name: from.describe(&identifier),
             })?;
             if named.is_some() {
@@ -404,7 +411,7 @@ async fn look(from: &dyn Source, tag: &Tag, members: &[Member]) -> crate::Result
             }
         }
     }
-    Ok(Found {
+    Ok(Removal {
         index: held.digest().clone(),
         entries,
         others,
@@ -427,11 +434,11 @@ fn offered_once(mut offered: Vec<String>) -> Vec<String> {
 pub async fn remove(
     from: &dyn Delete,
     tag: &Tag,
-    members: &[Member],
-    observer: &Observer<'_>,
-) -> crate::Result<Removed> {
+    selectors: &[EntrySelector],
+    observer: &PublishObserver<'_>,
+) -> crate::Result<RemovedEntries> {
     let target: &dyn Target = from;
-    let (entries, tags) = removable(target, tag, members).await?;
+    let (entries, tags) = plan_removal(target, tag, selectors).await?;
     for tag in &tags {
         delete_tag(from, tag).await?;
     }
@@ -445,12 +452,12 @@ pub async fn remove(
     let index = match ReleaseTag::new(tag.clone()) {
         Ok(release) if is_package => {
             let options = PublishOptions::default();
-            let mut writer = Writer::new(target, &release, &options, observer, seed);
+            let mut writer = ReleaseWriter::new(target, &release, &options, observer, seed);
             writer.last_index = held.map(|held| held.digest().clone());
             let leaving = entries.iter();
             let leaving = leaving.filter_map(|entry| entry.annotation(annotation::TARGET));
-            writer.leaving = leaving.map(str::to_owned).collect();
-            writer.leaving_others = digests;
+            writer.removed_targets = leaving.map(str::to_owned).collect();
+            writer.removed_foreign_entries = digests;
             let left = writer.converge(None).await?;
             if left.is_some() {
                 left
@@ -476,12 +483,12 @@ pub async fn remove(
             edited
         }
     };
-    let gone = last.filter(|_| index.is_none());
-    Ok(Removed {
+    let deleted_index = last.filter(|_| index.is_none());
+    Ok(RemovedEntries {
         entries,
         tags,
         index,
-        gone,
+        deleted_index,
     })
 }
 

@@ -12,12 +12,12 @@ const MAX_NAMED: usize = 20;
 #[snafu(visibility(pub(super)))]
 pub(super) enum Error {
     #[snafu(display("failed to look up `{name}`"))]
-    Look {
+    LookUp {
         name: String,
         source: oci_registry::Error,
     },
     #[snafu(display("failed to look for {digest}, which would be sent"))]
-    LookForBlob {
+    CheckBlob {
         digest: String,
         source: oci_registry::Error,
     },
@@ -43,9 +43,9 @@ pub(super) enum Error {
     },
     #[snafu(display("failed to keep `{name}`: it vanished after it was written"))]
     Vanished { name: String },
-    #[snafu(display("failed to send {what}"))]
+    #[snafu(display("failed to send {blob}"))]
     SendBlob {
-        what: String,
+        blob: String,
         source: oci_registry::Error,
     },
     #[snafu(display("failed to send the manifest of `{name}`"))]
@@ -95,8 +95,8 @@ impl Failure for Error {
             | Self::IndexImmutable { .. }
             | Self::RoundsExhausted { .. } => ErrorKind::Conflict,
             Self::NoTargets { .. } => ErrorKind::NotFound,
-            Self::Look { source, .. }
-            | Self::LookForBlob { source, .. }
+            Self::LookUp { source, .. }
+            | Self::CheckBlob { source, .. }
             | Self::SendBlob { source, .. }
             | Self::SendManifest { source, .. }
             | Self::SetTag { source, .. }

@@ -5,12 +5,12 @@ use std::fmt;
 use oci_registry::{Delivery, Descriptor, Digest, Manifest, Meter, Tag};
 
 /// Whoever is told.
-pub type Observer<'a> = dyn Fn(Event<'_>) + Send + Sync + 'a;
+pub type PublishObserver<'a> = dyn Fn(PublishEvent<'_>) + Send + Sync + 'a;
 
 /// Something that was done, or has to be said.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub enum Event<'a> {
+pub enum PublishEvent<'a> {
     /// A blob is on its way, and the meter tells how far it has come.
     BlobStarted(&'a Descriptor, Meter),
     /// A blob is at the target.
@@ -30,31 +30,31 @@ pub enum Event<'a> {
 #[non_exhaustive]
 pub enum Note {
     /// The same files were released before: the stored manifest is kept, whatever else the new one says.
-    KeptStored {
+    AlreadyPublished {
         /// The tag of the target's manifest.
         tag: Tag,
         /// The digest of what is stored, and stays.
         stored: Digest,
     },
     /// Another writer moved a moving tag after us, and won.
-    LaterWriter {
+    TagOverwritten {
         /// The tag that was moved.
         tag: Tag,
     },
     /// The index is written when all declared targets are there, and some are not.
-    IndexWaits {
+    IndexIncomplete {
         /// The tag of the index.
         tag: Tag,
         /// The targets that are not there yet.
         missing: Vec<String>,
     },
     /// The tags could not be listed, so that targets nobody wrote into the index yet were not looked for.
-    TagsUnlisted {
+    TagListFailed {
         /// What went wrong.
         problem: String,
     },
     /// An entry left the index because its manifest is gone.
-    EntryGone {
+    EntryDropped {
         /// The target.
         target: String,
         /// The digest of the manifest that is gone.
@@ -68,7 +68,7 @@ pub enum Note {
         digest: Digest,
     },
     /// Another writer was seen, or the registry hesitated: the index is looked at and written again.
-    IndexAgain {
+    IndexRetry {
         /// The tag of the index.
         tag: Tag,
         /// How often it was written or tried so far.
@@ -79,25 +79,25 @@ pub enum Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::KeptStored { tag, stored } => {
+            Self::AlreadyPublished { tag, stored } => {
                 write!(
                     f,
                     "`{tag}` already holds the same files, and stays {stored}"
                 )
             }
-            Self::LaterWriter { tag } => {
+            Self::TagOverwritten { tag } => {
                 write!(f, "another writer moved `{tag}` after us, and won")
             }
-            Self::IndexWaits { tag, missing } => {
+            Self::IndexIncomplete { tag, missing } => {
                 write!(f, "the index of {tag} waits for {}", missing.join(", "))
             }
-            Self::TagsUnlisted { problem } => {
+            Self::TagListFailed { problem } => {
                 write!(
                     f,
                     "could not look for targets that are not in the index yet: {problem}"
                 )
             }
-            Self::EntryGone { target, digest } => {
+            Self::EntryDropped { target, digest } => {
                 write!(
                     f,
                     "the entry for `{target}` left the index: {digest} is not there any more"
@@ -106,7 +106,7 @@ impl fmt::Display for Note {
             Self::EntryReplaced { entry, digest } => {
                 write!(f, "the entry for {entry} was {digest}, and is replaced")
             }
-            Self::IndexAgain { tag, rounds } => {
+            Self::IndexRetry { tag, rounds } => {
                 write!(
                     f,
                     "looking at the index `{tag}` again after {rounds} rounds"

@@ -6,7 +6,7 @@ use oci_registry::{ErrorKind, Failure, Manifest, Optional as _, Tag, Target};
 use semver::Version;
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 
-use super::{Event, Observer};
+use super::{PublishEvent, PublishObserver};
 use crate::annotation;
 use crate::index::PackageIndex;
 
@@ -45,7 +45,7 @@ impl Failure for Error {
 /// What became of a floating tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Floated {
+pub enum FloatingTagUpdate {
     /// It is new, and names the index.
     Created(Tag),
     /// It names the index now, and named another before.
@@ -65,11 +65,11 @@ pub enum Floated {
 ///
 /// [`ErrorKind::Conflict`] when one of the tags names something else than the index of a package; nothing is moved then.
 /// Otherwise what the target fails with.
-pub async fn float(
+pub async fn update_floating_tags(
     to: &dyn Target,
     index: &Manifest,
-    observer: &Observer<'_>,
-) -> crate::Result<Vec<Floated>> {
+    observer: &PublishObserver<'_>,
+) -> crate::Result<Vec<FloatingTagUpdate>> {
     let Some(version) = version(index).filter(|version| version.pre.is_empty()) else {
         return Ok(Vec::new());
     };
@@ -80,36 +80,39 @@ pub async fn float(
         "latest".to_owned(),
     ] {
         let tag: Tag = text.parse().with_context(|_| ParseTagSnafu { text })?;
-        floated.push(foresee(to, index, &version, tag).await?);
+        floated.push(plan_update(to, index, &version, tag).await?);
     }
     for floated in &floated {
-        if let Floated::Created(tag) | Floated::Moved(tag) = floated {
+        if let FloatingTagUpdate::Created(tag) | FloatingTagUpdate::Moved(tag) = floated {
             // Never sent twice: in between, another job may have moved it on to a higher version.
             if let Err(error) = to.tag_once(index, tag).await {
-                let now = foresee(to, index, &version, tag.clone()).await;
-                if !matches!(now, Ok(Floated::Current(_) | Floated::Ahead(..))) {
+                let now = plan_update(to, index, &version, tag.clone()).await;
+                if !matches!(
+                    now,
+                    Ok(FloatingTagUpdate::Current(_) | FloatingTagUpdate::Ahead(..))
+                ) {
                     let name = to.describe(&tag.clone().into());
                     return Err(MoveSnafu { name }.into_error(error).into());
                 }
             }
-            observer(Event::Index(tag, index));
+            observer(PublishEvent::Index(tag, index));
         }
     }
     Ok(floated)
 }
 
 /// What becomes of one tag.
-async fn foresee(
+async fn plan_update(
     to: &dyn Target,
     index: &Manifest,
     version: &Version,
     tag: Tag,
-) -> crate::Result<Floated> {
+) -> crate::Result<FloatingTagUpdate> {
     let identifier = tag.clone().into();
     let name = || to.describe(&identifier);
     let held = to.manifest(&identifier).await.optional();
     let Some(held) = held.with_context(|_| LookUpSnafu { name: name() })? else {
-        return Ok(Floated::Created(tag));
+        return Ok(FloatingTagUpdate::Created(tag));
     };
     ensure!(
         PackageIndex::read(&held).is_some(),
@@ -117,9 +120,9 @@ async fn foresee(
     );
     let ahead = self::version(&held).filter(|held| held > version);
     Ok(match ahead {
-        _ if held == *index => Floated::Current(tag),
-        Some(ahead) => Floated::Ahead(tag, ahead),
-        None => Floated::Moved(tag),
+        _ if held == *index => FloatingTagUpdate::Current(tag),
+        Some(ahead) => FloatingTagUpdate::Ahead(tag, ahead),
+        None => FloatingTagUpdate::Moved(tag),
     })
 }
 

@@ -13,11 +13,11 @@ use oci_registry::{
 };
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
-use super::error::{LookSnafu, WriteIndexSnafu};
-use super::whole_index::MAX_ROUNDS;
-use super::{Event, Note, Observer};
+use super::error::{LookUpSnafu, WriteIndexSnafu};
+use super::index_update::MAX_ROUNDS;
+use super::{Note, PublishEvent, PublishObserver};
 use crate::annotation;
-use crate::index::Entry;
+use crate::index::IndexEntry;
 use crate::platform;
 
 /// Largest image config that is read for its platform, in bytes.
@@ -80,7 +80,7 @@ impl Failure for Error {
 }
 
 /// How a person would call an entry.
-pub(super) fn name_of(entry: &Descriptor) -> String {
+pub(super) fn display_name(entry: &Descriptor) -> String {
     let target = entry
         .annotation(annotation::TARGET)
         .map(|target| target.escape_debug().to_string());
@@ -93,13 +93,13 @@ pub(super) fn name_of(entry: &Descriptor) -> String {
 pub(super) async fn read(from: &dyn Source, tag: &Tag) -> crate::Result<Option<Manifest>> {
     let identifier = Identifier::Tag(tag.clone());
     let read = from.manifest(&identifier).await.optional();
-    Ok(read.with_context(|_| LookSnafu {
+    Ok(read.with_context(|_| LookUpSnafu {
         name: from.describe(&identifier),
     })?)
 }
 
 /// The index that a manifest is.
-pub(super) fn of<'a>(held: &'a Manifest, name: &str) -> crate::Result<&'a Index> {
+pub(super) fn expect_index<'a>(held: &'a Manifest, name: &str) -> crate::Result<&'a Index> {
     Ok(held.as_index().context(NotAnIndexSnafu { name })?)
 }
 
@@ -110,18 +110,20 @@ pub(super) async fn put(
     tag: &Tag,
     added: &[Manifest],
     seed: &Digest,
-    observer: &Observer<'_>,
+    observer: &PublishObserver<'_>,
 ) -> crate::Result<Option<Manifest>> {
     let mut entries: Vec<Descriptor> = Vec::new();
     for manifest in added {
         let entry = entry(to, manifest).await?;
-        let before = entries.iter().find(|before| stands_for(before, &entry));
+        let before = entries
+            .iter()
+            .find(|before| has_same_platform(before, &entry));
         if let Some(before) = before.filter(|before| before.digest != entry.digest) {
             return Err(SamePlatformSnafu {
                 name: to.describe(&tag.clone().into()),
                 first: before.digest.clone(),
                 second: entry.digest.clone(),
-                platform: name_of(&entry),
+                platform: display_name(&entry),
             }
             .build()
             .into());
@@ -149,7 +151,7 @@ pub(super) async fn put(
             OvertakenSnafu {
                 name: to.describe(&tag.clone().into()),
                 digest: entry.digest.clone(),
-                platform: name_of(entry),
+                platform: display_name(entry),
             }
         );
     }
@@ -161,13 +163,16 @@ fn put_entry(
     index: &mut Index,
     entry: &Descriptor,
     replaceable: &BTreeSet<Digest>,
-    observer: &Observer<'_>,
+    observer: &PublishObserver<'_>,
 ) -> bool {
     let entries = &mut index.manifests;
     if entries.iter().any(|listed| listed.digest == entry.digest) {
         return false;
     }
-    let Some(at) = entries.iter().position(|listed| stands_for(listed, entry)) else {
+    let Some(at) = entries
+        .iter()
+        .position(|listed| has_same_platform(listed, entry))
+    else {
         entries.push(entry.clone());
         return true;
     };
@@ -175,15 +180,15 @@ fn put_entry(
         return false;
     }
     let old = std::mem::replace(&mut entries[at], entry.clone());
-    observer(Event::Note(Note::EntryReplaced {
-        entry: name_of(&old),
+    observer(PublishEvent::Note(Note::EntryReplaced {
+        entry: display_name(&old),
         digest: old.digest,
     }));
     true
 }
 
 /// Whether two entries are for the same clients. What names no platform is for nobody else's, and stands for itself.
-fn stands_for(one: &Descriptor, other: &Descriptor) -> bool {
+fn has_same_platform(one: &Descriptor, other: &Descriptor) -> bool {
     if one.digest == other.digest {
         return true;
     }
@@ -201,7 +206,7 @@ fn stands_for(one: &Descriptor, other: &Descriptor) -> bool {
 
 /// What names a manifest in an index of anybody's.
 async fn entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Descriptor> {
-    if let Some(entry) = Entry::of_manifest(manifest) {
+    if let Some(entry) = IndexEntry::from_manifest(manifest) {
         return Ok(entry.descriptor().clone());
     }
     let mut entry = manifest.descriptor();
@@ -232,7 +237,7 @@ pub(super) async fn edit(
     tag: &Tag,
     change: impl Fn(&mut Index) -> bool,
     seed: &Digest,
-    observer: &Observer<'_>,
+    observer: &PublishObserver<'_>,
 ) -> crate::Result<Option<Manifest>> {
     let identifier = Identifier::Tag(tag.clone());
     let name = || to.describe(&identifier);
@@ -242,7 +247,7 @@ pub(super) async fn edit(
         }
         let held = read(to, tag).await?;
         let mut index = match &held {
-            Some(held) => of(held, &name())?.clone(),
+            Some(held) => expect_index(held, &name())?.clone(),
             None => Index::new(None, Vec::new()),
         };
         if !change(&mut index) {
@@ -261,7 +266,7 @@ pub(super) async fn edit(
         pushed.with_context(|_| WriteIndexSnafu { name: name() })?;
         let tagged = to.tag_once(&wanted, tag).await;
         match tagged {
-            Ok(()) => observer(Event::Index(tag, &wanted)),
+            Ok(()) => observer(PublishEvent::Index(tag, &wanted)),
             // Whether it arrived shows when the index is looked at again.
             Err(error) if error.kind() == ErrorKind::Network => {}
             Err(error) => {

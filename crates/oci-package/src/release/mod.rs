@@ -7,26 +7,26 @@
 //!
 //! | step | requests | where |
 //! | --- | --- | --- |
-//! | 1. is everything there already? | GET `VERSION`, HEAD `VERSION__TRIPLE` | [`one_target`] |
-//! | 2. blobs, manifest, `VERSION__TRIPLE`, read back | as many as there are | [`one_target`] |
-//! | 3. the index | GET each tag, GET `VERSION`, PUT if different | [`whole_index`] |
-//! | 4. the late look, after we wrote | list, GET `VERSION` | [`whole_index`] |
+//! | 1. is everything there already? | GET `VERSION`, HEAD `VERSION__TRIPLE` | [`publication`] |
+//! | 2. blobs, manifest, `VERSION__TRIPLE`, read back | as many as there are | [`publication`] |
+//! | 3. the index | GET each tag, GET `VERSION`, PUT if different | [`index_update`] |
+//! | 4. the late look, after we wrote | list, GET `VERSION` | [`index_update`] |
 //!
 //! An index that is edited by hand goes the same way ([`edit`]): what is added gets its tag first, what is taken out loses
 //! its tag first. An index of anybody's is changed as it is ([`foreign_index`]).
 //!
 //! Owns the order of requests and what to do when others are at work. How a request is made, retried and authorised is
-//! the core's; nothing is printed, the [`Observer`] is told.
+//! the core's; nothing is printed, the [`PublishObserver`] is told.
 
+mod deleted_set;
 mod edit;
 mod error;
 mod event;
 mod floating;
 mod foreign_index;
-mod one_target;
+mod index_update;
+mod publication;
 mod stored;
-mod taken;
-mod whole_index;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,14 +38,16 @@ use snafu::ResultExt;
 use crate::artifact::Artifact;
 use crate::concurrent;
 use crate::tag::ReleaseTag;
-pub use edit::{AddOptions, Listed, Member, Removed, add, listed, removable, remove};
-use error::LookForBlobSnafu;
-pub use event::{Event, Note, Observer};
-pub use floating::{Floated, float};
-use one_target::{OneTarget, Own};
+pub use deleted_set::DeletedSet;
+pub use edit::{
+    AddOptions, EntryLocation, EntrySelector, RemovedEntries, add, find_entry, plan_removal, remove,
+};
+use error::CheckBlobSnafu;
+pub use event::{Note, PublishEvent, PublishObserver};
+pub use floating::{FloatingTagUpdate, update_floating_tags};
+use index_update::pause;
+use publication::{OwnManifest, TargetPublication};
 pub use stored::StoredTags;
-pub use taken::Taken;
-use whole_index::pause;
 
 /// How many manifests are read at once.
 const READS_AT_ONCE: usize = 8;
@@ -132,11 +134,11 @@ pub async fn publish(
     to: &dyn Target,
     tags: &[ReleaseTag],
     options: &PublishOptions,
-    observer: &Observer<'_>,
+    observer: &PublishObserver<'_>,
 ) -> crate::Result<Published> {
-    let mut own = Own {
+    let mut own = OwnManifest {
         manifest: artifact.manifest().clone(),
-        is_there: false,
+        is_stored: false,
     };
     let mut published = Published {
         manifest: own.manifest.clone(),
@@ -166,7 +168,7 @@ pub async fn publish(
 /// What a publication would do.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct Plan {
+pub struct PublishPlan {
     /// The manifest that the tags would name: the artifact's, or the stored one with the same files.
     pub manifest: Manifest,
     /// The blobs, and whether each is there already; empty when nothing would be sent.
@@ -201,28 +203,28 @@ pub async fn plan(
     to: &dyn Target,
     tags: &[ReleaseTag],
     options: &PublishOptions,
-    observer: &Observer<'_>,
-) -> crate::Result<Plan> {
-    let mut own = Own {
+    observer: &PublishObserver<'_>,
+) -> crate::Result<PublishPlan> {
+    let mut own = OwnManifest {
         manifest: artifact.manifest().clone(),
-        is_there: false,
+        is_stored: false,
     };
     let mut planned = Vec::new();
     for target in &mut targets(artifact, to, tags, options, observer)? {
         let decision = target.decide(&mut own).await?;
-        planned.push(target.foresee(&mut own, decision).await?);
+        planned.push(target.plan(&mut own, decision).await?);
     }
     planned.sort_by_key(|planned| tags.iter().position(|tag| *tag == planned.tag));
-    let blobs = artifact.packed().blobs().filter(|_| !own.is_there);
+    let blobs = artifact.packed().blobs().filter(|_| !own.is_stored);
     let asked = blobs.map(async |blob| {
         let descriptor = blob.descriptor();
         let is_there = to.exists(descriptor).await;
         let digest = descriptor.digest.as_str();
-        let is_there = is_there.context(LookForBlobSnafu { digest })?;
+        let is_there = is_there.context(CheckBlobSnafu { digest })?;
         Ok((descriptor.clone(), is_there))
     });
     let blobs = concurrent::all(options.concurrency, asked.collect()).await?;
-    Ok(Plan {
+    Ok(PublishPlan {
         manifest: own.manifest,
         blobs,
         tags: planned,
@@ -239,10 +241,10 @@ pub async fn plan(
 pub async fn assemble(
     to: &dyn Target,
     tag: &ReleaseTag,
-    observer: &Observer<'_>,
+    observer: &PublishObserver<'_>,
 ) -> crate::Result<Manifest> {
     let options = PublishOptions::default();
-    let mut writer = Writer::new(to, tag, &options, observer, Digest::sha256(b"assemble"));
+    let mut writer = ReleaseWriter::new(to, tag, &options, observer, Digest::sha256(b"assemble"));
     let written = writer.converge(None).await?;
     match written {
         Some(index) => Ok(index),
@@ -260,8 +262,8 @@ fn targets<'a>(
     to: &'a dyn Target,
     tags: &'a [ReleaseTag],
     options: &'a PublishOptions,
-    observer: &'a Observer<'a>,
-) -> crate::Result<Vec<OneTarget<'a>>> {
+    observer: &'a PublishObserver<'a>,
+) -> crate::Result<Vec<TargetPublication<'a>>> {
     let mut tags: Vec<_> = tags.iter().collect();
     tags.sort_by_key(|tag| (!tag.is_released(), *tag));
     tags.dedup();
@@ -271,8 +273,8 @@ fn targets<'a>(
             release.target(target)?;
         }
         let seed = artifact.manifest().digest().clone();
-        Ok(OneTarget {
-            writer: Writer::new(to, release, options, observer, seed),
+        Ok(TargetPublication {
+            writer: ReleaseWriter::new(to, release, options, observer, seed),
             artifact: Some(artifact),
             target: artifact.target(),
             tag,
@@ -282,35 +284,35 @@ fn targets<'a>(
 }
 
 /// One version in one place: what is to be written there, and what was learnt on the way.
-struct Writer<'a> {
+struct ReleaseWriter<'a> {
     to: &'a dyn Target,
     tag: &'a ReleaseTag,
     options: &'a PublishOptions,
-    observer: &'a Observer<'a>,
+    observer: &'a PublishObserver<'a>,
     /// Manifests that were read, so that none is fetched twice.
     known: BTreeMap<Digest, Manifest>,
     /// Manifests that an index held and the registry has no more.
-    gone: BTreeSet<Digest>,
+    missing_manifests: BTreeSet<Digest>,
     /// Tags of targets that this writer knows to be set, whether or not the registry lists them yet.
-    set: BTreeSet<Tag>,
+    set_tags: BTreeSet<Tag>,
     /// Targets whose entries leave the index, unless somebody publishes them anew.
-    leaving: BTreeSet<String>,
+    removed_targets: BTreeSet<String>,
     /// What others added to the index, and leaves it.
-    leaving_others: BTreeSet<Digest>,
+    removed_foreign_entries: BTreeSet<Digest>,
     /// Whether it was said that the tags cannot be listed.
-    is_list_mentioned: bool,
+    is_list_failure_reported: bool,
     /// The index as it was last seen or written.
     last_index: Option<Digest>,
     /// What tells this writer's waits from another's.
     seed: Digest,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> ReleaseWriter<'a> {
     fn new(
         to: &'a dyn Target,
         tag: &'a ReleaseTag,
         options: &'a PublishOptions,
-        observer: &'a Observer<'a>,
+        observer: &'a PublishObserver<'a>,
         seed: Digest,
     ) -> Self {
         Self {
@@ -319,11 +321,11 @@ impl<'a> Writer<'a> {
             options,
             observer,
             known: BTreeMap::new(),
-            gone: BTreeSet::new(),
-            set: BTreeSet::new(),
-            leaving: BTreeSet::new(),
-            leaving_others: BTreeSet::new(),
-            is_list_mentioned: false,
+            missing_manifests: BTreeSet::new(),
+            set_tags: BTreeSet::new(),
+            removed_targets: BTreeSet::new(),
+            removed_foreign_entries: BTreeSet::new(),
+            is_list_failure_reported: false,
             last_index: None,
             seed,
         }
@@ -335,19 +337,19 @@ impl<'a> Writer<'a> {
     }
 
     fn note(&self, note: Note) {
-        (self.observer)(Event::Note(note));
+        (self.observer)(PublishEvent::Note(note));
     }
 
     /// Reads what a tag names.
     async fn read(&self, tag: &Tag) -> crate::Result<Option<Manifest>> {
         let read = self.to.manifest(&tag.clone().into()).await.optional();
-        Ok(read.with_context(|_| error::LookSnafu {
+        Ok(read.with_context(|_| error::LookUpSnafu {
             name: self.name(tag),
         })?)
     }
 
     /// Reads these manifests that are not known yet; those that are not there stay unknown.
-    async fn learn(&mut self, digests: impl IntoIterator<Item = &Digest>) -> crate::Result<()> {
+    async fn fetch(&mut self, digests: impl IntoIterator<Item = &Digest>) -> crate::Result<()> {
         let unknown = digests
             .into_iter()
             .filter(|digest| !self.known.contains_key(digest));
@@ -355,14 +357,14 @@ impl<'a> Writer<'a> {
         let reads = unknown.iter().map(async |identifier| {
             let read = self.to.manifest(identifier).await.optional();
             let name = || self.to.describe(identifier);
-            Ok(read.with_context(|_| error::LookSnafu { name: name() })?)
+            Ok(read.with_context(|_| error::LookUpSnafu { name: name() })?)
         });
         let read = concurrent::all(READS_AT_ONCE, reads.collect()).await?;
-        self.know(read.into_iter().flatten());
+        self.remember(read.into_iter().flatten());
         Ok(())
     }
 
-    fn know(&mut self, manifests: impl IntoIterator<Item = Manifest>) {
+    fn remember(&mut self, manifests: impl IntoIterator<Item = Manifest>) {
         self.known.extend(
             manifests
                 .into_iter()

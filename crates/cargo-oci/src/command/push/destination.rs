@@ -130,7 +130,7 @@ fn by_settings(package: &Package, settings: &Settings) -> Result<Vec<ReleaseTag>
             let place = settings.place("tags").unwrap_or_default();
             error.help(format!("it comes from {place}"))
         }),
-        _ => Ok(vec![ReleaseTag::of_version(&package.version)?]),
+        _ => Ok(vec![ReleaseTag::from_version(&package.version)?]),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use cargo_metadata::PackageId;
-use oci_package::Kind;
+use oci_package::FileKind;
 
 use super::include::Inclusion;
 use super::subject::Subject;
@@ -58,7 +58,7 @@ pub(super) async fn included(
         }
         let files = found.into_iter().map(|(name, path)| Built {
             name: name.to_string(),
-            kind: Kind::File,
+            kind: FileKind::File,
             path,
         });
         extra.insert(package.id.clone(), files.collect());

@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::str::FromStr;
 
 use cargo_metadata::{CrateType, PackageId};
-use oci_package::Kind;
+use oci_package::FileKind;
 use oci_registry::FileName;
 
 use super::subject::{Subject, check_targets};
@@ -23,7 +23,7 @@ pub(super) async fn built(
     flags: &Flags,
     host: &str,
 ) -> Result<Vec<Output>, Error> {
-    let wanted: BTreeMap<PackageId, BTreeSet<Kind>> = subjects
+    let wanted: BTreeMap<PackageId, BTreeSet<FileKind>> = subjects
         .iter()
         .map(|subject| (subject.package.id.clone(), subject.kinds.clone()))
         .collect();
@@ -116,13 +116,13 @@ fn other_kinds(subjects: &[Subject<'_>]) -> Option<String> {
 }
 
 /// The kinds of the files that cargo writes for a target; an example is only built where it is asked for.
-pub(super) fn kinds_of(target: &cargo_metadata::Target) -> impl Iterator<Item = Kind> {
+pub(super) fn kinds_of(target: &cargo_metadata::Target) -> impl Iterator<Item = FileKind> {
     let crate_types = target.crate_types.iter().map(|kind| match kind {
         CrateType::Lib => "rlib".to_owned(),
         other => other.to_string(),
     });
     let is_example = target.is_example();
-    let kinds = crate_types.filter_map(|kind| kind.parse::<Kind>().ok());
+    let kinds = crate_types.filter_map(|kind| kind.parse::<FileKind>().ok());
     kinds.filter(move |kind| !is_example && kind.is_built())
 }
 
@@ -206,7 +206,11 @@ pub(super) async fn handed_in(
             .any(|target| target.is_bin() && target.name == stem);
         cargo::Built {
             name: file.name.to_string(),
-            kind: if is_bin { Kind::Bin } else { Kind::File },
+            kind: if is_bin {
+                FileKind::Bin
+            } else {
+                FileKind::File
+            },
             path: session.resolve(&file.place.split(session).0),
         }
     });

@@ -74,7 +74,7 @@ impl Plan {
     fn new(
         subject: &Subject<'_>,
         artifact: &Artifact,
-        plan: oci_package::Plan,
+        plan: oci_package::PublishPlan,
         is_refused: bool,
     ) -> Self {
         let repository = &subject.destination.repository;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_package::{
-    Artifact, Build, Event, File, Floated, Kind, PackOptions, PublishOptions, Revision, StoredTags,
+    Artifact, Build, FileKind, FloatingTagUpdate, InputFile, PackOptions, PublishEvent,
+    PublishOptions, Revision, StoredTags,
 };
 use oci_registry::{Descriptor, Identifier, Location, Manifest, Target};
 
@@ -37,7 +38,7 @@ pub(super) async fn all(
     }
     let found = outputs.iter().flat_map(|output| &output.packages);
     let plain = found.flat_map(|package| &package.files);
-    let plain = plain.filter(|file| file.kind == Kind::File);
+    let plain = plain.filter(|file| file.kind == FileKind::File);
     let plain = plain.map(|file| file.path.as_path());
     let executables = cargo::executables(&session.cargo, plain).await;
     // All artifacts before the first tag: what cannot be packed must not leave half a workspace published.
@@ -187,9 +188,9 @@ fn files(
     found: &PackageOutput,
     flags: &Flags,
     executables: &BTreeSet<PathBuf>,
-) -> Result<Vec<File>, Error> {
+) -> Result<Vec<InputFile>, Error> {
     let files = found.files.iter().map(|built| {
-        let mut file = File::new(built.name.parse()?, built.kind, &built.path);
+        let mut file = InputFile::new(built.name.parse()?, built.kind, &built.path);
         let handed = flags
             .file
             .iter()
@@ -233,7 +234,7 @@ async fn publish(
     let sizes = artifact.packed().blobs().map(oci_registry::Blob::size);
     let (count, bytes) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
     let batch = reporter.batch("Uploading", Some((count, bytes)));
-    let observer = |event: Event<'_>| tell(reporter, repository, &batch, event);
+    let observer = |event: PublishEvent<'_>| tell(reporter, repository, &batch, event);
     let done = oci_package::publish(artifact, place, tags, options, &observer).await?;
     drop(batch);
     let manifest = &done.manifest;
@@ -272,13 +273,13 @@ async fn publish(
 }
 
 /// Passes on what happens during a publication.
-fn tell(reporter: Reporter, repository: &Location, batch: &Batch, event: Event<'_>) {
+fn tell(reporter: Reporter, repository: &Location, batch: &Batch, event: PublishEvent<'_>) {
     let name = |identifier: Identifier| repository.with(identifier).to_string();
     match event {
-        Event::BlobStarted(blob, meter) => {
+        PublishEvent::BlobStarted(blob, meter) => {
             batch.start(blob.digest.as_str(), title(blob), blob.size, &meter);
         }
-        Event::Blob(blob, delivery) => {
+        PublishEvent::Blob(blob, delivery) => {
             batch.finish(blob.digest.as_str(), blob.size);
             reporter.tell(&Message::blob(
                 name(blob.digest.clone().into()),
@@ -286,7 +287,7 @@ fn tell(reporter: Reporter, repository: &Location, batch: &Batch, event: Event<'
                 delivery,
             ));
         }
-        Event::Manifest(manifest) => reporter.tell(&Message::Manifest {
+        PublishEvent::Manifest(manifest) => reporter.tell(&Message::Manifest {
             reference: name(manifest.digest().clone().into()),
             action: ManifestAction::Pushed,
             target: manifest
@@ -297,26 +298,26 @@ fn tell(reporter: Reporter, repository: &Location, batch: &Batch, event: Event<'
             digest: manifest.digest(),
             known_as: String::new(),
         }),
-        Event::Tag(tag, manifest) => reporter.tell(&Message::Tag {
+        PublishEvent::Tag(tag, manifest) => reporter.tell(&Message::Tag {
             reference: name(tag.clone().into()),
             action: TagAction::Tagged,
             digest: manifest.digest(),
         }),
-        Event::Index(tag, index) => reporter.tell(&Message::Index {
+        PublishEvent::Index(tag, index) => reporter.tell(&Message::Index {
             reference: name(tag.clone().into()),
             entries: index.as_index().map_or(0, |index| index.manifests.len()),
-            targets: oci_package::Summary::of(index).targets,
+            targets: oci_package::Summary::from_manifest(index).targets,
             size: index.bytes().len() as u64,
             digest: index.digest(),
         }),
-        Event::Note(note) => reporter.note(note),
+        PublishEvent::Note(note) => reporter.note(note),
         _ => {}
     }
 }
 
 /// Whether an index holds all targets that were declared.
 fn is_complete(index: &Manifest, subject: &Subject<'_>) -> bool {
-    let held = oci_package::Summary::of(index).targets;
+    let held = oci_package::Summary::from_manifest(index).targets;
     let declared = subject.declared.as_ref();
     declared.is_some_and(|declared| declared.targets.iter().all(|target| held.contains(target)))
 }
@@ -328,11 +329,11 @@ async fn float(
     repository: &Location,
     index: &Manifest,
 ) -> Result<(), Error> {
-    for floated in oci_package::float(place, index, &|_| ()).await? {
+    for floated in oci_package::update_floating_tags(place, index, &|_| ()).await? {
         let (tag, action) = match floated {
-            Floated::Created(tag) => (tag, TagAction::Tagged),
-            Floated::Moved(tag) => (tag, TagAction::Moved),
-            Floated::Ahead(tag, version) => {
+            FloatingTagUpdate::Created(tag) => (tag, TagAction::Tagged),
+            FloatingTagUpdate::Moved(tag) => (tag, TagAction::Moved),
+            FloatingTagUpdate::Ahead(tag, version) => {
                 session.reporter.note(format_args!(
                     "`{tag}` stays with the higher version {version}"
                 ));

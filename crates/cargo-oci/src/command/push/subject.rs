@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{Package, Target};
-use oci_package::{Kind, NameTemplate, ReleaseTag};
+use oci_package::{FileKind, NameTemplate, ReleaseTag};
 use oci_registry::{Annotations, Location};
 
 use super::destination::{self, Asked, Destination};
@@ -19,7 +19,7 @@ pub(super) struct Subject<'a> {
     pub(super) destination: Destination,
     pub(super) names: NameTemplate,
     pub(super) annotations: Annotations,
-    pub(super) kinds: BTreeSet<Kind>,
+    pub(super) kinds: BTreeSet<FileKind>,
     pub(super) floating: bool,
     /// The targets of the release, where they are declared.
     pub(super) declared: Option<Declared>,
@@ -32,16 +32,17 @@ pub(super) struct Subject<'a> {
 impl Subject<'_> {
     /// Whether cargo can write files of the wanted kinds for the package at all.
     pub(super) fn may_have_files(&self) -> bool {
-        let wants = |kind: &Kind| self.kinds.contains(kind);
+        let wants = |kind: &FileKind| self.kinds.contains(kind);
         let of_target = |target: &Target| {
             let kinds: Vec<_> = if target.is_example() {
-                vec![Kind::Example]
+                vec![FileKind::Example]
             } else {
                 files::kinds_of(target).collect()
             };
-            let is_linked = |kind: &Kind| !matches!(kind, Kind::Rlib | Kind::Staticlib);
+            let is_linked = |kind: &FileKind| !matches!(kind, FileKind::Rlib | FileKind::Staticlib);
             kinds.iter().any(wants)
-                || kinds.iter().any(is_linked) && (wants(&Kind::Wasm) || wants(&Kind::Debuginfo))
+                || kinds.iter().any(is_linked)
+                    && (wants(&FileKind::Wasm) || wants(&FileKind::Debuginfo))
         };
         self.package.targets.iter().any(of_target)
     }

@@ -16,18 +16,18 @@ use oci_registry::{Digest, ErrorKind, Identifier, Manifest, Optional as _, Tag};
 use snafu::{IntoError, ResultExt};
 use tokio::time::Instant;
 
-use super::error::{IndexImmutableSnafu, LookSnafu, RoundsExhaustedSnafu, WriteIndexSnafu};
-use super::one_target::Claim;
-use super::{Event, Note, READS_AT_ONCE, Writer};
+use super::error::{IndexImmutableSnafu, LookUpSnafu, RoundsExhaustedSnafu, WriteIndexSnafu};
+use super::publication::TagClaim;
+use super::{Note, PublishEvent, READS_AT_ONCE, ReleaseWriter};
 use crate::concurrent;
-use crate::index::{Entry, PackageIndex};
+use crate::index::{IndexEntry, PackageIndex};
 use crate::target::PackageTarget;
 
 /// How often the index is written or tried at most.
 pub(super) const MAX_ROUNDS: usize = 10;
 
 /// What one round has seen, and what the index should be.
-struct View {
+struct IndexState {
     /// The index as it was.
     held: Option<Manifest>,
     /// The index as it should be.
@@ -35,24 +35,24 @@ struct View {
     /// What the tags of the targets named.
     tags: BTreeMap<Tag, Digest>,
     /// Whether somebody else is publishing this version at this moment.
-    sees_others: bool,
+    has_other_writers: bool,
     /// On a moving tag: whether the index is all of another release.
     is_of_another_release: bool,
 }
 
 /// What became of an attempt to write the index.
-enum Attempt {
+enum WriteAttempt {
     Written,
     /// Nobody knows, or something that was wanted is gone: to be looked at again.
     Unclear(crate::Error),
 }
 
-impl Writer<'_> {
+impl ReleaseWriter<'_> {
     /// Brings the index to hold what it should, and returns it. `None` when there is nothing to write: other declared
     /// targets are still missing, there are no targets, or a later writer moved the tag on.
     pub(super) async fn converge(
         &mut self,
-        mut claim: Option<Claim<'_>>,
+        mut claim: Option<TagClaim<'_>>,
     ) -> crate::Result<Option<Manifest>> {
         let mut written = false;
         let mut is_contended = false;
@@ -60,20 +60,20 @@ impl Writer<'_> {
         for round in 1..=MAX_ROUNDS {
             if round > 1 {
                 let tag = self.tag.index().clone();
-                self.note(Note::IndexAgain {
+                self.note(Note::IndexRetry {
                     tag,
                     rounds: round - 1,
                 });
             }
             let began = Instant::now();
-            let Some(view) = self.look(claim.as_mut()).await? else {
+            let Some(view) = self.read_state(claim.as_mut()).await? else {
                 return Ok(None);
             };
             if let (1, None, Some(declared)) = (round, &view.held, &self.options.declared) {
                 let own = claim.as_ref().map(|claim| claim.target);
-                let turn = turn(declared, own, began.elapsed());
-                if !turn.is_zero() {
-                    tokio::time::sleep(turn).await;
+                let write_delay = write_delay(declared, own, began.elapsed());
+                if !write_delay.is_zero() {
+                    tokio::time::sleep(write_delay).await;
                     if let Some(held) = self.read(self.tag.index()).await? {
                         if held == view.wanted {
                             return Ok(Some(held));
@@ -86,16 +86,16 @@ impl Writer<'_> {
                 return Ok(Some(view.wanted));
             }
             if written && view.is_of_another_release {
-                self.note(Note::LaterWriter {
+                self.note(Note::TagOverwritten {
                     tag: self.tag.index().clone(),
                 });
                 return Ok(None);
             }
-            is_contended |= view.sees_others;
+            is_contended |= view.has_other_writers;
             match self.write_index(&view).await? {
-                Attempt::Written => {
+                WriteAttempt::Written => {
                     (written, unclear) = (true, None);
-                    (self.observer)(Event::Index(self.tag.index(), &view.wanted));
+                    (self.observer)(PublishEvent::Index(self.tag.index(), &view.wanted));
                     if self.options.declared.is_some() && view.held.is_none() {
                         // Written once, when everything was there: nobody has anything to add.
                         return Ok(Some(view.wanted));
@@ -106,7 +106,7 @@ impl Writer<'_> {
                     }
                     is_contended = true;
                 }
-                Attempt::Unclear(error) => {
+                WriteAttempt::Unclear(error) => {
                     (is_contended, unclear) = (true, Some(error));
                     self.pause(round, is_contended).await;
                 }
@@ -123,16 +123,22 @@ impl Writer<'_> {
     }
 
     /// What the index would be if this manifest were under its tag.
-    pub(super) async fn foresee_index(
+    pub(super) async fn plan_index(
         &mut self,
-        claim: Claim<'_>,
+        claim: TagClaim<'_>,
     ) -> crate::Result<Option<Manifest>> {
         let mut claim = claim;
-        Ok(self.look(Some(&mut claim)).await?.map(|view| view.wanted))
+        Ok(self
+            .read_state(Some(&mut claim))
+            .await?
+            .map(|view| view.wanted))
     }
 
     /// Looks at the tags of all targets and then, last, at the index.
-    async fn look(&mut self, mut claim: Option<&mut Claim<'_>>) -> crate::Result<Option<View>> {
+    async fn read_state(
+        &mut self,
+        mut claim: Option<&mut TagClaim<'_>>,
+    ) -> crate::Result<Option<IndexState>> {
         let mut listed = self.list().await?;
         if let Some(claim) = &claim {
             if claim.is_set {
@@ -159,14 +165,14 @@ impl Writer<'_> {
             let missing: Vec<_> = missing.cloned().collect();
             if !missing.is_empty() {
                 let tag = self.tag.index().clone();
-                self.note(Note::IndexWaits { tag, missing });
+                self.note(Note::IndexIncomplete { tag, missing });
                 return Ok(None);
             }
         }
         let own_target = claim.as_ref().map(|claim| claim.target);
         let is_others =
             |target: &str| held_entries.entry(target).is_none() && own_target != Some(target);
-        let sees_others = news.keys().any(|target| is_others(target))
+        let has_other_writers = news.keys().any(|target| is_others(target))
             || held.as_ref().map(Manifest::digest) != self.last_index.as_ref();
 
         let mut wanted = self.keep(&held_entries, own).await?;
@@ -178,13 +184,13 @@ impl Writer<'_> {
             return Ok(None);
         }
         let tags = found.into_iter();
-        Ok(Some(View {
+        Ok(Some(IndexState {
             wanted: wanted.to_manifest()?,
             held,
             tags: tags
                 .map(|(tag, manifest)| (tag, manifest.digest().clone()))
                 .collect(),
-            sees_others,
+            has_other_writers,
             is_of_another_release: is_emptied && !self.tag.is_released(),
         }))
     }
@@ -194,15 +200,15 @@ impl Writer<'_> {
         &self,
         found: &BTreeMap<Tag, Manifest>,
         own: Option<&Manifest>,
-    ) -> BTreeMap<String, Entry> {
+    ) -> BTreeMap<String, IndexEntry> {
         let found = found
             .iter()
             .filter(|(_, manifest)| self.counts(manifest, own));
         let found = found.filter_map(|(tag, manifest)| {
-            let entry = Entry::of_manifest(manifest)?;
+            let entry = IndexEntry::from_manifest(manifest)?;
             (self.tag.target_of(tag) == Some(entry.target())).then_some(entry)
         });
-        let entries = found.chain(own.and_then(Entry::of_manifest));
+        let entries = found.chain(own.and_then(IndexEntry::from_manifest));
         entries
             .map(|entry| (entry.target().to_owned(), entry))
             .collect()
@@ -218,7 +224,7 @@ impl Writer<'_> {
             .entries()
             .map(|entry| entry.descriptor().digest.clone())
             .collect();
-        self.learn(&digests).await?;
+        self.fetch(&digests).await?;
         let mut kept = held.clone();
         kept.learn(|descriptor| self.known.get(&descriptor.digest));
         kept.retain(|entry| {
@@ -228,9 +234,11 @@ impl Writer<'_> {
                 // Unreadable, it stays in a release, where only the registry's refusal says that it is gone.
                 None => own.is_none() || self.tag.is_released(),
             };
-            is_counted && !self.gone.contains(digest) && !self.leaving.contains(entry.target())
+            is_counted
+                && !self.missing_manifests.contains(digest)
+                && !self.removed_targets.contains(entry.target())
         });
-        kept.remove_others(&self.leaving_others);
+        kept.remove_others(&self.removed_foreign_entries);
         Ok(kept)
     }
 
@@ -255,15 +263,15 @@ impl Writer<'_> {
         let tags = self.to.tags();
         let tags = tags.try_filter(|tag| std::future::ready(self.tag.target_of(tag).is_some()));
         match tags.try_collect::<BTreeSet<_>>().await {
-            Ok(tags) => Ok(&tags | &self.set),
+            Ok(tags) => Ok(&tags | &self.set_tags),
             Err(error) => {
-                if !self.is_list_mentioned {
-                    self.note(Note::TagsUnlisted {
+                if !self.is_list_failure_reported {
+                    self.note(Note::TagListFailed {
                         problem: error.to_string(),
                     });
-                    self.is_list_mentioned = true;
+                    self.is_list_failure_reported = true;
                 }
-                Ok(self.set.clone())
+                Ok(self.set_tags.clone())
             }
         }
     }
@@ -278,29 +286,30 @@ impl Writer<'_> {
             .into_iter()
             .filter_map(|(tag, manifest)| Some((tag, manifest?)))
             .collect();
-        self.know(found.values().cloned());
+        self.remember(found.values().cloned());
         Ok(found)
     }
 
     /// Puts the index by its digest, and moves the tag to it.
-    async fn write_index(&mut self, view: &View) -> crate::Result<Attempt> {
+    async fn write_index(&mut self, view: &IndexState) -> crate::Result<WriteAttempt> {
         let tag = self.tag.index();
         let name = self.name(tag);
         if let Err(error) = self.to.push_manifest(&view.wanted).await {
-            let is_lost = is_passing(error.kind()) || self.lose_missing(&view.wanted).await?;
+            let is_lost =
+                is_passing(error.kind()) || self.drop_missing_entries(&view.wanted).await?;
             let error = WriteIndexSnafu { name }.into_error(error).into();
             return if is_lost {
-                Ok(Attempt::Unclear(error))
+                Ok(WriteAttempt::Unclear(error))
             } else {
                 Err(error)
             };
         }
         let Err(error) = self.to.tag_once(&view.wanted, tag).await else {
-            return Ok(Attempt::Written);
+            return Ok(WriteAttempt::Written);
         };
         Err(match error.kind() {
             kind if is_passing(kind) => {
-                return Ok(Attempt::Unclear(
+                return Ok(WriteAttempt::Unclear(
                     WriteIndexSnafu { name }.into_error(error).into(),
                 ));
             }
@@ -316,11 +325,11 @@ impl Writer<'_> {
     }
 
     /// After a refusal: finds the entries whose manifests are not there any more, and lets them go.
-    async fn lose_missing(&mut self, index: &Manifest) -> crate::Result<bool> {
+    async fn drop_missing_entries(&mut self, index: &Manifest) -> crate::Result<bool> {
         let mut is_lost = false;
         for child in index.successors() {
             let is_there = self.to.exists(child).await;
-            let is_there = is_there.with_context(|_| LookSnafu {
+            let is_there = is_there.with_context(|_| LookUpSnafu {
                 name: self.to.describe(&Identifier::Digest(child.digest.clone())),
             })?;
             if !is_there {
@@ -328,23 +337,23 @@ impl Writer<'_> {
                     .annotation(crate::annotation::TARGET)
                     .unwrap_or_default()
                     .to_owned();
-                self.note(Note::EntryGone {
+                self.note(Note::EntryDropped {
                     target,
                     digest: child.digest.clone(),
                 });
-                is_lost |= self.gone.insert(child.digest.clone());
+                is_lost |= self.missing_manifests.insert(child.digest.clone());
             }
         }
         Ok(is_lost)
     }
 
     /// The late look: whether all tags and the index are as this round saw and left them.
-    async fn is_undisturbed(&mut self, view: &View) -> crate::Result<bool> {
+    async fn is_undisturbed(&mut self, view: &IndexState) -> crate::Result<bool> {
         let mut tags = self.list().await?;
         tags.extend(view.tags.keys().cloned());
         let asked = tags.iter().map(async |tag| {
             let resolved = self.to.resolve(&tag.clone().into()).await.optional();
-            let resolved = resolved.with_context(|_| LookSnafu {
+            let resolved = resolved.with_context(|_| LookUpSnafu {
                 name: self.name(tag),
             })?;
             Ok(resolved.map(|descriptor| (tag.clone(), descriptor.digest)))
@@ -368,7 +377,7 @@ impl Writer<'_> {
 /// most a second in all.
 ///
 /// Two who write after all do no harm, since both write the same.
-fn turn(declared: &BTreeSet<String>, own: Option<&str>, look: Duration) -> Duration {
+fn write_delay(declared: &BTreeSet<String>, own: Option<&str>, look: Duration) -> Duration {
     let before = declared
         .iter()
         .position(|target| Some(target.as_str()) == own);

@@ -7,21 +7,21 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use oci_registry::{Digest, Identifier, Tag};
 
-use super::edit::{Listed, Removed};
+use super::edit::{EntryLocation, RemovedEntries};
 
 /// What is gone from one repository since a call began, or would be.
 #[derive(Clone, Debug, Default)]
-pub struct Taken {
+pub struct DeletedSet {
     tags: BTreeSet<Tag>,
     digests: BTreeSet<Digest>,
     /// The entries that left an index which is still there, by its tag. That names another manifest since.
     entries: BTreeMap<Tag, BTreeSet<Digest>>,
 }
 
-impl Taken {
+impl DeletedSet {
     /// Whether this is gone; with the digest that it named in the beginning, where that is known, also when its manifest
     /// is.
-    pub fn has(&self, named: &Identifier, digest: Option<&Digest>) -> bool {
+    pub fn contains(&self, named: &Identifier, digest: Option<&Digest>) -> bool {
         match named {
             Identifier::Digest(digest) => self.digests.contains(digest),
             Identifier::Tag(tag) => {
@@ -33,9 +33,9 @@ impl Taken {
     }
 
     /// What is left of an entry of an index; nothing when it is no entry any more, or the index is gone.
-    pub fn left_of(&self, mut listed: Listed) -> Option<Listed> {
+    pub fn remaining_entry(&self, mut listed: EntryLocation) -> Option<EntryLocation> {
         let index = Identifier::Tag(listed.index.clone());
-        if self.has(&index, Some(&listed.index_digest)) {
+        if self.contains(&index, Some(&listed.index_digest)) {
             return None;
         }
         if let Some(gone) = self.entries.get(&listed.index) {
@@ -49,7 +49,7 @@ impl Taken {
     }
 
     /// A tag, a manifest or a blob goes.
-    pub fn take(&mut self, named: Identifier) {
+    pub fn insert(&mut self, named: Identifier) {
         match named {
             Identifier::Tag(tag) => {
                 self.tags.insert(tag);
@@ -61,21 +61,21 @@ impl Taken {
     }
 
     /// An entry of an index goes, with its tags, and with the index where it is the last one.
-    pub fn take_listed(&mut self, listed: &Listed) {
+    pub fn insert_entry(&mut self, listed: &EntryLocation) {
         let index = (!listed.others.is_empty()).then_some(&listed.entries[..]);
-        self.take_entries(&listed.index, &listed.tags, index);
+        self.insert_entries(&listed.index, &listed.tags, index);
     }
 
     /// An entry of an index has gone.
-    pub fn take_removed(&mut self, index: &Tag, removed: &Removed) {
+    pub fn insert_removed(&mut self, index: &Tag, removed: &RemovedEntries) {
         let entries = removed.entries.iter().map(|entry| entry.digest.clone());
         let entries: Vec<_> = entries.collect();
         let left = removed.index.as_ref().map(|_| &entries[..]);
-        self.take_entries(index, &removed.tags, left);
+        self.insert_entries(index, &removed.tags, left);
     }
 
     /// These entries leave an index; none are named when the index goes.
-    fn take_entries(&mut self, index: &Tag, tags: &[Tag], entries: Option<&[Digest]>) {
+    fn insert_entries(&mut self, index: &Tag, tags: &[Tag], entries: Option<&[Digest]>) {
         self.tags.extend(tags.iter().cloned());
         if let Some(entries) = entries {
             let left = self.entries.entry(index.clone()).or_default();

@@ -46,7 +46,7 @@ impl Failure for Error {
 
 /// Files that come from one place.
 #[derive(Debug)]
-pub struct Contents {
+pub struct FileSource {
     /// Where the content of the files is.
     pub source: Arc<dyn Source>,
     /// The files.
@@ -62,12 +62,12 @@ pub struct Contents {
 ///
 /// What the source fails with; [`ErrorKind::Mismatch`] when one holds anything but files and directories with names that
 /// are safe to write, or the tar of a directory what would lie beside that.
-pub async fn contents(
+pub async fn open_archives(
     source: Arc<dyn Source>,
     files: Vec<PackageFile>,
     directory: &Path,
     started: impl Fn(&PackageFile, &Meter) + Send,
-) -> crate::Result<Vec<Contents>> {
+) -> crate::Result<Vec<FileSource>> {
     let (bundles, files): (Vec<_>, Vec<_>) = files.into_iter().partition(PackageFile::is_bundle);
     let mut contents = Vec::new();
     for file in bundles {
@@ -78,13 +78,17 @@ pub async fn contents(
             name: file.name.as_str(),
         })?;
         check(&bundle, &file)?;
-        contents.push(Contents {
-            files: bundle.files().iter().map(PackageFile::of_archive).collect(),
+        contents.push(FileSource {
+            files: bundle
+                .files()
+                .iter()
+                .map(PackageFile::from_archive)
+                .collect(),
             source: Arc::new(bundle),
         });
     }
     if !files.is_empty() {
-        contents.push(Contents { source, files });
+        contents.push(FileSource { source, files });
     }
     // Each place is written by itself, and all of them into one directory.
     let names = contents.iter().flat_map(|contents| &contents.files);
@@ -140,7 +144,7 @@ mod tests {
         let mut image = ImageManifest::new(MediaType::EMPTY, config);
         image.layers.push(layer.descriptor().clone());
         let files = files(&Manifest::from_image(image).unwrap())?;
-        let contents = contents(Arc::new(memory), files, home.path(), |_, _| {});
+        let contents = open_archives(Arc::new(memory), files, home.path(), |_, _| {});
         let files = contents.await?;
         let files = files.iter().flat_map(|contents| &contents.files);
         let names = files.map(|file| {

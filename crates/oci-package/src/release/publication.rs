@@ -9,30 +9,30 @@ use oci_registry::{
 use snafu::{IntoError, ResultExt, ensure};
 
 use super::error::{
-    ForeignIndexSnafu, ForeignTargetSnafu, LookSnafu, OvertakenSnafu, ReleasedSnafu, SendBlobSnafu,
-    SendManifestSnafu, SetTagSnafu, VanishedSnafu,
+    ForeignIndexSnafu, ForeignTargetSnafu, LookUpSnafu, OvertakenSnafu, ReleasedSnafu,
+    SendBlobSnafu, SendManifestSnafu, SetTagSnafu, VanishedSnafu,
 };
-use super::{Event, Note, PlannedTag, PublishedTag, TagAction, Writer};
+use super::{Note, PlannedTag, PublishEvent, PublishedTag, ReleaseWriter, TagAction};
 use crate::annotation;
 use crate::artifact::Artifact;
 use crate::concurrent;
-use crate::index::{Entry, PackageIndex};
+use crate::index::{IndexEntry, PackageIndex};
 use crate::target::{PackageTarget, differences};
 
 /// How often a tag that was just set is looked for when it cannot be read yet.
 const READ_BACKS: usize = 4;
 
 /// The manifest that is published.
-pub(super) struct Own {
+pub(super) struct OwnManifest {
     /// The artifact's own, or the stored one with the same files.
     pub(super) manifest: Manifest,
     /// Whether it is at the target, with all it names.
-    pub(super) is_there: bool,
+    pub(super) is_stored: bool,
 }
 
 /// What is published here: a manifest, and the tag that it has or is to have.
-pub(super) struct Claim<'a> {
-    pub(super) own: &'a mut Own,
+pub(super) struct TagClaim<'a> {
+    pub(super) own: &'a mut OwnManifest,
     pub(super) target: &'a str,
     pub(super) tag: &'a Tag,
     /// Whether the tag names the manifest by now.
@@ -40,8 +40,8 @@ pub(super) struct Claim<'a> {
 }
 
 /// The publication of one target under one tag.
-pub(super) struct OneTarget<'a> {
-    pub(super) writer: Writer<'a>,
+pub(super) struct TargetPublication<'a> {
+    pub(super) writer: ReleaseWriter<'a>,
     /// What is sent; nothing where the manifest is there already.
     pub(super) artifact: Option<&'a Artifact>,
     pub(super) target: &'a str,
@@ -49,14 +49,14 @@ pub(super) struct OneTarget<'a> {
 }
 
 /// What is to be done with the tag of the target, before anything is sent.
-pub(super) struct Decision {
+pub(super) struct TagDecision {
     pub(super) action: TagAction,
     /// The index, when it holds what it should already.
     pub(super) index: Option<Manifest>,
 }
 
 /// What the tag of the target names.
-enum Stored {
+enum StoredManifest {
     Nothing,
     /// The very manifest.
     Own,
@@ -67,11 +67,11 @@ enum Stored {
     },
 }
 
-impl OneTarget<'_> {
+impl TargetPublication<'_> {
     /// Step 1, and the reading half of step 2: what is stored, and what follows from it. Sends nothing.
     ///
     /// The stored manifest with the same files becomes `own`.
-    pub(super) async fn decide(&mut self, own: &mut Own) -> crate::Result<Decision> {
+    pub(super) async fn decide(&mut self, own: &mut OwnManifest) -> crate::Result<TagDecision> {
         let writer = &mut self.writer;
         let (stored, index) =
             future::try_join(writer.resolve(&self.tag), writer.read_index()).await?;
@@ -81,23 +81,24 @@ impl OneTarget<'_> {
         let entry = entry.map(|entry| entry.descriptor().clone());
 
         let mut stored = match stored {
-            Some(stored) if stored.digest == *own.manifest.digest() => Stored::Own,
+            Some(stored) if stored.digest == *own.manifest.digest() => StoredManifest::Own,
             Some(_) => {
                 let read = writer.read(&self.tag).await?;
-                read.map_or(Stored::Nothing, |manifest| Stored::Other {
+                read.map_or(StoredManifest::Nothing, |manifest| StoredManifest::Other {
                     manifest,
                     is_tagged: true,
                 })
             }
-            None => Stored::Nothing,
+            None => StoredManifest::Nothing,
         };
-        if let (Stored::Nothing, Some(entry), true) = (&stored, &entry, writer.tag.is_released())
+        if let (StoredManifest::Nothing, Some(entry), true) =
+            (&stored, &entry, writer.tag.is_released())
             && entry.digest != *own.manifest.digest()
         {
             // The tag is lost; what was released under it is still in the index, and still counts.
-            writer.learn([&entry.digest]).await?;
+            writer.fetch([&entry.digest]).await?;
             if let Some(manifest) = writer.known.get(&entry.digest).cloned() {
-                stored = Stored::Other {
+                stored = StoredManifest::Other {
                     manifest,
                     is_tagged: false,
                 };
@@ -105,31 +106,31 @@ impl OneTarget<'_> {
         }
 
         let action = match stored {
-            Stored::Own => {
-                own.is_there = true;
+            StoredManifest::Own => {
+                own.is_stored = true;
                 TagAction::Keep
             }
-            Stored::Nothing => TagAction::Create,
-            Stored::Other { .. } if !writer.tag.is_released() => TagAction::Replace,
-            Stored::Other {
+            StoredManifest::Nothing => TagAction::Create,
+            StoredManifest::Other { .. } if !writer.tag.is_released() => TagAction::Replace,
+            StoredManifest::Other {
                 manifest,
                 is_tagged,
             } => self.decide_release(own, manifest, is_tagged)?,
         };
         let index = index.map(|(manifest, _)| manifest);
         self.writer.last_index = index.as_ref().map(|index| index.digest().clone());
-        let wanted = Entry::of_manifest(&own.manifest);
+        let wanted = IndexEntry::from_manifest(&own.manifest);
         let is_listed = wanted.is_some_and(|wanted| entry.as_ref() == Some(wanted.descriptor()));
-        Ok(Decision {
+        Ok(TagDecision {
             action,
-            index: index.filter(|_| own.is_there && is_listed),
+            index: index.filter(|_| own.is_stored && is_listed),
         })
     }
 
     /// What was released stays, unless it is to be overwritten.
     fn decide_release(
         &self,
-        own: &mut Own,
+        own: &mut OwnManifest,
         stored: Manifest,
         is_tagged: bool,
     ) -> crate::Result<TagAction> {
@@ -137,13 +138,13 @@ impl OneTarget<'_> {
         let is_ours = PackageTarget::read(&stored).is_some_and(|stored| stored.target == target);
         let differences = differences(&stored, &own.manifest);
         if is_ours && differences.is_empty() {
-            writer.note(Note::KeptStored {
+            writer.note(Note::AlreadyPublished {
                 tag: self.tag.clone(),
                 stored: stored.digest().clone(),
             });
-            *own = Own {
+            *own = OwnManifest {
                 manifest: stored,
-                is_there: true,
+                is_stored: true,
             };
             return Ok(if is_tagged {
                 TagAction::Keep
@@ -172,27 +173,27 @@ impl OneTarget<'_> {
     /// Writes what was decided, and then the index.
     pub(super) async fn write(
         &mut self,
-        own: &mut Own,
-        decision: Decision,
+        own: &mut OwnManifest,
+        decision: TagDecision,
         delivered: &mut Vec<(Descriptor, Delivery)>,
     ) -> crate::Result<PublishedTag> {
-        let Decision { action, index } = decision;
+        let TagDecision { action, index } = decision;
         let done = |action, index| PublishedTag {
             tag: self.writer.tag.clone(),
             target_tag: self.tag.clone(),
             action,
             index,
         };
-        let mut claim = Claim {
+        let mut claim = TagClaim {
             own,
             target: self.target,
             tag: &self.tag,
             is_set: true,
         };
         if action != TagAction::Keep {
-            if let Some(artifact) = self.artifact.filter(|_| !claim.own.is_there) {
+            if let Some(artifact) = self.artifact.filter(|_| !claim.own.is_stored) {
                 *delivered = self.writer.send(artifact, &self.tag).await?;
-                claim.own.is_there = true;
+                claim.own.is_stored = true;
             }
             if action == TagAction::Create && self.writer.tag.is_released() {
                 // Sending took its time, and another job may have published meanwhile.
@@ -212,22 +213,22 @@ impl OneTarget<'_> {
     }
 
     /// What writing would do.
-    pub(super) async fn foresee(
+    pub(super) async fn plan(
         &mut self,
-        own: &mut Own,
-        decision: Decision,
+        own: &mut OwnManifest,
+        decision: TagDecision,
     ) -> crate::Result<PlannedTag> {
-        let Decision { action, mut index } = decision;
+        let TagDecision { action, mut index } = decision;
         let mut index_changes = false;
         if self.writer.options.index && index.is_none() {
             let before = self.writer.last_index.clone();
-            let claim = Claim {
+            let claim = TagClaim {
                 own,
                 target: self.target,
                 tag: &self.tag,
                 is_set: false,
             };
-            index = self.writer.foresee_index(claim).await?;
+            index = self.writer.plan_index(claim).await?;
             index_changes = index
                 .as_ref()
                 .is_some_and(|index| Some(index.digest()) != before.as_ref());
@@ -243,7 +244,7 @@ impl OneTarget<'_> {
     }
 }
 
-impl Writer<'_> {
+impl ReleaseWriter<'_> {
     /// Blobs, several at once, and then the manifest by its digest.
     async fn send(
         &self,
@@ -253,15 +254,15 @@ impl Writer<'_> {
         let sends = artifact.packed().blobs().map(async |blob| {
             let descriptor = blob.descriptor();
             let meter = Meter::default();
-            (self.observer)(Event::BlobStarted(descriptor, meter.clone()));
+            (self.observer)(PublishEvent::BlobStarted(descriptor, meter.clone()));
             let delivery = match artifact.sent_ahead(&descriptor.digest) {
                 Some(delivery) => Ok(delivery),
                 None => self.to.push_blob(&blob.clone().metered(&meter)).await,
             };
             let delivery = delivery.with_context(|_| SendBlobSnafu {
-                what: what(descriptor),
+                blob: blob_name(descriptor),
             })?;
-            (self.observer)(Event::Blob(descriptor, delivery));
+            (self.observer)(PublishEvent::Blob(descriptor, delivery));
             Ok((descriptor.clone(), delivery))
         });
         let delivered = concurrent::all(self.options.concurrency, sends.collect()).await?;
@@ -270,12 +271,12 @@ impl Writer<'_> {
         sent.with_context(|_| SendManifestSnafu {
             name: self.name(tag),
         })?;
-        (self.observer)(Event::Manifest(manifest));
+        (self.observer)(PublishEvent::Manifest(manifest));
         Ok(delivered)
     }
 
     /// Lets the tag of the target name our manifest, and makes sure that it does. `false` when a later writer moved it.
-    pub(super) async fn set_tag(&mut self, claim: &mut Claim<'_>) -> crate::Result<bool> {
+    pub(super) async fn set_tag(&mut self, claim: &mut TagClaim<'_>) -> crate::Result<bool> {
         let tag = claim.tag;
         if let Err(error) = self.to.tag(&claim.own.manifest, tag).await {
             // Where tags cannot be changed, another writer of the same files may have been faster.
@@ -300,7 +301,7 @@ impl Writer<'_> {
             if let Some(held) = self.read(tag).await? {
                 let is_ours = self.accept(claim, held)?;
                 if is_ours {
-                    (self.observer)(Event::Tag(tag, &claim.own.manifest));
+                    (self.observer)(PublishEvent::Tag(tag, &claim.own.manifest));
                 }
                 return Ok(is_ours);
             }
@@ -314,11 +315,15 @@ impl Writer<'_> {
 
     /// What the tag of the target names after we set it: our manifest; the same files, which then are ours; or what a
     /// later writer made of it, `false` where that is his right.
-    pub(super) fn accept(&mut self, claim: &mut Claim<'_>, held: Manifest) -> crate::Result<bool> {
+    pub(super) fn accept(
+        &mut self,
+        claim: &mut TagClaim<'_>,
+        held: Manifest,
+    ) -> crate::Result<bool> {
         let tag = claim.tag;
         if held.digest() != claim.own.manifest.digest() {
             if !self.tag.is_released() {
-                self.note(Note::LaterWriter { tag: tag.clone() });
+                self.note(Note::TagOverwritten { tag: tag.clone() });
                 return Ok(false);
             }
             let differences = differences(&held, &claim.own.manifest);
@@ -329,14 +334,14 @@ impl Writer<'_> {
                     differences
                 }
             );
-            self.note(Note::KeptStored {
+            self.note(Note::AlreadyPublished {
                 tag: tag.clone(),
                 stored: held.digest().clone(),
             });
             claim.own.manifest = held;
         }
-        self.set.insert(tag.clone());
-        self.know([claim.own.manifest.clone()]);
+        self.set_tags.insert(tag.clone());
+        self.remember([claim.own.manifest.clone()]);
         Ok(true)
     }
 
@@ -349,7 +354,7 @@ impl Writer<'_> {
             .resolve(&Identifier::Tag(tag.clone()))
             .await
             .optional();
-        Ok(resolved.with_context(|_| LookSnafu {
+        Ok(resolved.with_context(|_| LookUpSnafu {
             name: self.name(tag),
         })?)
     }
@@ -386,7 +391,7 @@ impl Writer<'_> {
     }
 }
 
-impl Claim<'_> {
+impl TagClaim<'_> {
     /// Whether a manifest holds the same files for the same target.
     fn is_same(&self, held: &Manifest) -> bool {
         let is_ours = PackageTarget::read(held).is_some_and(|held| held.target == self.target);
@@ -395,7 +400,7 @@ impl Claim<'_> {
 }
 
 /// How a person would call a blob.
-fn what(descriptor: &Descriptor) -> String {
+fn blob_name(descriptor: &Descriptor) -> String {
     match descriptor.annotation(annotation::TITLE) {
         Some(title) => format!("`{title}`, {}", descriptor.digest),
         None => format!("the config, {}", descriptor.digest),

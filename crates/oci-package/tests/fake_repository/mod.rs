@@ -20,7 +20,7 @@ type After = Box<dyn Fn(&str) + Send + Sync>;
 
 /// A repository in memory whose requests are counted, and may take time, fail, or meet another writer.
 #[derive(Clone)]
-pub(crate) struct Rig {
+pub(crate) struct FakeRepository {
     memory: Memory,
     state: Arc<State>,
 }
@@ -42,7 +42,7 @@ struct State {
     set: Mutex<BTreeMap<String, Instant>>,
 }
 
-impl Rig {
+impl FakeRepository {
     /// A target that answers at once.
     pub(crate) fn new() -> Self {
         Self {
@@ -53,9 +53,9 @@ impl Rig {
 
     /// A target whose requests and answers take a tenth of a second, or now and then up to five.
     pub(crate) fn with_latency(seed: u64) -> Self {
-        let rig = Self::new();
-        *lock(&rig.state.random) = Some(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        rig
+        let repository = Self::new();
+        *lock(&repository.state.random) = Some(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        repository
     }
 
     /// From now on, lets each request and each answer take so long.
@@ -209,14 +209,14 @@ pub(crate) async fn unreachable() -> Error {
         .unwrap_err()
 }
 
-impl fmt::Debug for Rig {
+impl fmt::Debug for FakeRepository {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Rig").finish_non_exhaustive()
+        f.debug_struct("FakeRepository").finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl Source for Rig {
+impl Source for FakeRepository {
     async fn manifest(&self, identifier: &Identifier) -> Result<Manifest> {
         self.request(format!("manifest {identifier}"), self.find(identifier))
             .await
@@ -233,17 +233,18 @@ impl Source for Rig {
     }
 
     fn tags(&self) -> TagStream {
-        let rig = self.clone();
+        let repository = self.clone();
         let list = async move {
-            let collect = async { Ok(rig.memory.tags().collect::<Vec<_>>().await) };
-            match rig.request("tags".into(), collect).await {
+            let collect = async { Ok(repository.memory.tags().collect::<Vec<_>>().await) };
+            match repository.request("tags".into(), collect).await {
                 Ok(tags) => tags,
                 Err(error) => vec![Err(error)],
             }
         };
-        let rig = self.clone();
+        let repository = self.clone();
         let visible = move |tag: &Result<Tag>| {
-            let is_invisible = |tag: &Tag| rig.is_hidden(tag.as_str()) || rig.is_recent(tag);
+            let is_invisible =
+                |tag: &Tag| repository.is_hidden(tag.as_str()) || repository.is_recent(tag);
             !tag.as_ref().is_ok_and(is_invisible)
         };
         list.into_stream()
@@ -258,7 +259,7 @@ impl Source for Rig {
 }
 
 #[async_trait]
-impl Target for Rig {
+impl Target for FakeRepository {
     async fn exists(&self, descriptor: &Descriptor) -> Result<bool> {
         let found =
             async {

@@ -38,7 +38,7 @@ impl Failure for Error {
 
 /// A referrer, and where it hangs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Branch {
+pub struct ReferrerNode {
     /// How many are between it and the manifest that was asked about.
     pub depth: usize,
     /// What it is about.
@@ -57,7 +57,7 @@ pub fn referrer_tree(
     source: Arc<dyn Source>,
     subject: Digest,
     artifact_type: Option<MediaType>,
-) -> BoxStream<'static, crate::Result<Branch>> {
+) -> BoxStream<'static, crate::Result<ReferrerNode>> {
     let walk = Walk {
         source,
         artifact_type,
@@ -79,12 +79,12 @@ struct Walk {
 }
 
 enum Next {
-    Give(Box<Branch>),
+    Give(Box<ReferrerNode>),
     List { subject: Digest, depth: usize },
 }
 
 impl Walk {
-    async fn next(mut self) -> crate::Result<Option<(Branch, Self)>> {
+    async fn next(mut self) -> crate::Result<Option<(ReferrerNode, Self)>> {
         while let Some(next) = self.stack.pop() {
             match next {
                 Next::Give(branch) => {
@@ -110,7 +110,7 @@ impl Walk {
                     self.found += listed.len();
                     let branches = listed.into_iter().rev().map(|referrer| {
                         let subject = subject.clone();
-                        Next::Give(Box::new(Branch {
+                        Next::Give(Box::new(ReferrerNode {
                             depth,
                             subject,
                             referrer,
@@ -183,10 +183,10 @@ mod tests {
 
     /// A source in which everything is about everything, without end.
     #[derive(Debug)]
-    struct Endless(Memory);
+    struct EndlessReferrers(Memory);
 
     #[async_trait::async_trait]
-    impl Source for Endless {
+    impl Source for EndlessReferrers {
         async fn manifest(
             &self,
             identifier: &oci_registry::Identifier,
@@ -232,7 +232,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_tree_without_end_is_left() {
-        let source: Arc<dyn Source> = Arc::new(Endless(Memory::new()));
+        let source: Arc<dyn Source> = Arc::new(EndlessReferrers(Memory::new()));
         let mut tree = referrer_tree(source, Digest::sha256(b"root"), None);
         let mut count = 0;
         let error = loop {
