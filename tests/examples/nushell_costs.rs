@@ -12,18 +12,15 @@
 #![expect(clippy::print_stdout, reason = "a table is what it is run for")]
 
 use std::fmt::Write as _;
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use e2e::loopback::{Body, Server, body};
+use e2e::hanging::hanging_registry;
 use e2e::program::{Home, Run};
 use e2e::recorder::Recorder;
 use e2e::registry::Registry;
 use e2e::stock::{self, Release};
 use e2e::terminal::Terminal;
 use e2e::testbed::{Part, is_there, plugin};
-use hyper::Response;
 use serde_json::Value;
 
 fn main() {
@@ -194,29 +191,6 @@ fn calls() {
     row("a further call", warm, "the same");
 }
 
-/// A registry with one page of tags, that answers nothing else.
-fn hanging() -> (Server, Receiver<String>) {
-    let (tell, told) = mpsc::channel();
-    let tell = Arc::new(Mutex::new(tell));
-    let server = Server::start(move |request| {
-        let tell = Arc::clone(&tell);
-        async move {
-            let uri = request.uri().to_string();
-            if uri.starts_with("/v2/some/tags/list") && !uri.contains("last=") {
-                let mut answer: Response<Body> = Response::new(body(r#"{"tags":["1.0.0"]}"#));
-                let next = "</v2/some/tags/list?last=1.0.0>; rel=\"next\"";
-                answer
-                    .headers_mut()
-                    .insert("Link", next.parse().expect("a header"));
-                return answer;
-            }
-            let _ = tell.lock().expect("nobody panics here").send(uri);
-            std::future::pending().await
-        }
-    });
-    (server, told)
-}
-
 /// How long the shell takes to come back after Ctrl-C, the end of its own process included.
 fn interrupts() {
     let home = Home::new();
@@ -227,11 +201,11 @@ fn interrupts() {
     ] {
         let mut times: Vec<_> = (0..9)
             .map(|_| {
-                let (server, waiting) = hanging();
+                let (server, unanswered) = hanging_registry();
                 let script = script.replace("NAME", &format!("{}/some", server.host()));
                 let terminal = Terminal::start(&home.nu(&script));
-                let waited = waiting.recv_timeout(Duration::from_mins(1));
-                waited.expect("a request is left without an answer");
+                let request = unanswered.recv_timeout(Duration::from_mins(1));
+                request.expect("a request stays without a response");
                 let pressed = terminal.interrupt();
                 terminal.end().1.duration_since(pressed)
             })
@@ -248,7 +222,7 @@ fn interrupts() {
 
 /// The Tab key at a registry that hangs, alone and with a call beside it.
 fn completion() {
-    let ((alone, _), (beside, _)) = (hanging(), hanging());
+    let ((alone, _), (beside, _)) = (hanging_registry(), hanging_registry());
     let script = format!(
         "oci reference a.b/c; \
          let complete = {{|host| timeit {{ $'oci tags ($host)/' | commandline complete }} }}; \

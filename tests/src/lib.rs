@@ -10,6 +10,7 @@
 //! | [`registry`] | a docker-registry process: open, with passwords, with tokens |
 //! | [`token`] | the token server beside it |
 //! | [`aws`] | stand-ins for AWS, which give passwords for registries |
+//! | [`hanging`] | a registry that stops responding after the first page of a list |
 //! | [`weather`] | a way to a registry that answers late, or lists tags late |
 //! | [`narrows`] | a slow way to a registry, and how much passed |
 //! | [`program`] | a home of its own for a program, and its run |
@@ -21,7 +22,7 @@
 //! | [`layout`] | OCI layout directories, read without our own code |
 //! | [`messages`] | the documented schema of JSON messages, to hold lines against |
 //!
-//! HTTP on 127.0.0.1 and the recording proxy come from the test kit.
+//! HTTP on 127.0.0.1, scripted servers and the recording proxy come from the test kit.
 //!
 //! Everything that a value started ends with the value, also when its test panics.
 
@@ -30,6 +31,7 @@
 
 pub mod aws;
 mod directory;
+pub mod hanging;
 pub mod layout;
 pub mod matrix;
 pub mod messages;
@@ -45,4 +47,4 @@ pub mod testbed;
 pub mod token;
 pub mod weather;
 
-pub use testkit::{loopback, recorder, sha256};
+pub use testkit::{loopback, recorder, server, sha256};

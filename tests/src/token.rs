@@ -1,34 +1,30 @@
 //! The token server beside a registry, after the distribution project's token specification:
-//! RS256 tokens whose header carries the certificate (`x5c`), self-signed and thrown away.
+//! RS256 tokens whose header contains the certificate (`x5c`), which is self-signed.
 //!
-//! It answers GET and POST, with a password or without one, and remembers what it was asked.
+//! It responds to GET and POST, with a password or without one, and records the requests.
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
-use bytes::Bytes;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper::{Method, Request, Response, StatusCode};
 use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize, SigningKey as _};
 use serde_json::{Value, json};
+use testkit::server::{Request, Response, Server};
 
-use crate::loopback::{Body, Server, body};
 use crate::registry::{PASSWORD, USER};
 
-/// The name of the service that tokens are for.
+/// The service that tokens are for.
 pub const SERVICE: &str = "registry.testbed";
-/// The name of the one who signs them.
+/// The issuer of the tokens.
 pub const ISSUER: &str = "tokens.testbed";
 
-/// How the server behaves.
+/// The policy of a token server.
 #[derive(Clone, Copy, Debug)]
 pub struct TokenPolicy {
-    /// How long the registry takes a token.
+    /// The time for which the registry accepts a token.
     pub lifetime: Duration,
     /// Whether a client without a password may pull.
     pub anonymous_pull: bool,
@@ -55,15 +51,15 @@ impl Default for TokenPolicy {
 pub struct TokenRequest {
     /// `GET` or `POST`.
     pub method: String,
-    /// `repository:NAME:ACTIONS`, as they were asked.
+    /// `repository:NAME:ACTIONS`, as requested.
     pub scopes: Vec<String>,
-    /// Who asked, if it said so.
+    /// The user, if the request names one.
     pub user: Option<String>,
-    /// Whether a token was given.
+    /// Whether the response has a token.
     pub granted: bool,
 }
 
-/// A token server; it stops with this value.
+/// A token server. It ends when the value is dropped.
 #[derive(Debug)]
 pub struct TokenServer {
     server: Server,
@@ -72,15 +68,16 @@ pub struct TokenServer {
 }
 
 impl TokenServer {
-    /// Starts one with a key of its own.
+    /// Starts a server with a new key.
     #[must_use]
     pub fn start(policy: TokenPolicy) -> Self {
         let signer = Arc::new(Signer::new(policy.lifetime));
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (sign, record) = (Arc::clone(&signer), Arc::clone(&requests));
-        let server = Server::start(move |request| {
-            let (sign, record) = (Arc::clone(&sign), Arc::clone(&record));
-            async move { answer(request, policy, &sign, &record).await }
+        let server = Server::start(move |request, _| {
+            let (response, request) = respond(request, policy, &sign);
+            lock(&record).push(request);
+            response
         });
         Self {
             server,
@@ -89,80 +86,73 @@ impl TokenServer {
         }
     }
 
-    /// The URL that a challenge names.
+    /// Returns the realm of a challenge.
     #[must_use]
     pub fn realm(&self) -> String {
         format!("http://{}/token", self.server.host())
     }
 
-    /// The certificate that a registry must trust, as PEM.
+    /// Returns the certificate that a registry must trust, in PEM.
     #[must_use]
     pub fn certificate_pem(&self) -> &str {
         self.signer.pem.as_str()
     }
 
-    /// A token for these scopes, without asking for it.
+    /// Returns a token for these scopes without a request.
     #[must_use]
     pub fn token(&self, scopes: &[&str]) -> String {
         let scopes: Vec<_> = scopes.iter().map(ToString::to_string).collect();
         self.signer.token(USER, &scopes)
     }
 
-    /// The requests since the last time this was asked.
+    /// Returns the requests since the last call.
     #[must_use]
     pub fn take(&self) -> Vec<TokenRequest> {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut requests)
+        std::mem::take(&mut lock(&self.requests))
     }
 }
 
-async fn answer(
-    request: Request<Incoming>,
-    policy: TokenPolicy,
-    signer: &Signer,
-    record: &Mutex<Vec<TokenRequest>>,
-) -> Response<Body> {
-    let method = request.method().clone();
-    let asked = Asked::read(request).await;
-    let allowed = match (&asked.user, &asked.password) {
+fn lock(requests: &Mutex<Vec<TokenRequest>>) -> MutexGuard<'_, Vec<TokenRequest>> {
+    requests.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn respond(request: &Request, policy: TokenPolicy, signer: &Signer) -> (Response, TokenRequest) {
+    let fields = Fields::read(request);
+    let granted = match (&fields.user, &fields.password) {
         (Some(user), Some(password)) => user == policy.user && password == policy.password,
         (None, None) => policy.anonymous_pull,
         _ => false,
     };
-    record
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .push(TokenRequest {
-            method: method.to_string(),
-            scopes: asked.scopes.clone(),
-            user: asked.user.clone(),
-            granted: allowed,
+    let response = if !matches!(request.method.as_str(), "GET" | "POST") {
+        json_response(405, &json!({}))
+    } else if !granted {
+        let error = json!({"code": "UNAUTHORIZED", "message": "who are you"});
+        json_response(401, &json!({"errors": [error]}))
+    } else {
+        let token = match &fields.user {
+            Some(user) => signer.token(user, &fields.scopes),
+            None => signer.token("", &pull_only(&fields.scopes)),
+        };
+        let document = json!({
+            "token": token,
+            "access_token": token,
+            "expires_in": policy.lifetime.as_secs(),
         });
-    if !matches!(method, Method::GET | Method::POST) {
-        return json_answer(StatusCode::METHOD_NOT_ALLOWED, &json!({}));
-    }
-    if !allowed {
-        let refusal = json!({"errors": [{"code": "UNAUTHORIZED", "message": "who are you"}]});
-        return json_answer(StatusCode::UNAUTHORIZED, &refusal);
-    }
-    let token = match &asked.user {
-        Some(user) => signer.token(user, &asked.scopes),
-        None => signer.token("", &pull_only(&asked.scopes)),
+        json_response(200, &document)
     };
-    let given = json!({
-        "token": token,
-        "access_token": token,
-        "expires_in": policy.lifetime.as_secs(),
-    });
-    json_answer(StatusCode::OK, &given)
+    let request = TokenRequest {
+        method: request.method.clone(),
+        scopes: fields.scopes,
+        user: fields.user,
+        granted,
+    };
+    (response, request)
 }
 
-fn json_answer(status: StatusCode, document: &Value) -> Response<Body> {
-    let mut answer = Response::new(body(document.to_string()));
-    *answer.status_mut() = status;
-    let json = hyper::header::HeaderValue::from_static("application/json");
-    answer.headers_mut().insert("Content-Type", json);
-    answer
+fn json_response(status: u16, document: &Value) -> Response {
+    Response::new(status)
+        .header("Content-Type", "application/json")
+        .body(document.to_string())
 }
 
 fn pull_only(scopes: &[String]) -> Vec<String> {
@@ -174,33 +164,29 @@ fn pull_only(scopes: &[String]) -> Vec<String> {
     pull.collect()
 }
 
-/// What a request for a token says, whichever way it says it.
-struct Asked {
+/// The fields of a request for a token: in the query of a GET, in the form of a POST, or in the `Authorization` header.
+struct Fields {
     scopes: Vec<String>,
     user: Option<String>,
     password: Option<String>,
 }
 
-impl Asked {
-    async fn read(request: Request<Incoming>) -> Self {
+impl Fields {
+    fn read(request: &Request) -> Self {
         let basic = request
-            .headers()
-            .get("Authorization")
-            .and_then(|value| value.to_str().ok()?.strip_prefix("Basic "))
+            .header("authorization")
+            .and_then(|value| value.strip_prefix("Basic "))
             .and_then(|encoded| STANDARD.decode(encoded).ok())
             .and_then(|bytes| String::from_utf8(bytes).ok());
-        let query = request.uri().query().unwrap_or_default().to_owned();
-        let form: Bytes = if request.method() == Method::POST {
-            let collected = request.into_body().collect().await;
-            collected
-                .map(http_body_util::Collected::to_bytes)
-                .unwrap_or_default()
+        let query = request.target.split_once('?');
+        let form = if request.method == "POST" {
+            &request.body
         } else {
-            Bytes::from(query)
+            query.map_or("", |(_, query)| query).as_bytes()
         };
         let mut scopes = Vec::new();
         let mut fields = BTreeMap::new();
-        for (name, value) in url::form_urlencoded::parse(&form) {
+        for (name, value) in url::form_urlencoded::parse(form) {
             if name == "scope" {
                 scopes.extend(value.split_whitespace().map(str::to_owned));
             } else {
@@ -219,12 +205,12 @@ impl Asked {
     }
 }
 
-/// The key, its certificate, and how long a signature of it is good.
+/// The key, its certificate, and the lifetime of its tokens.
 struct Signer {
     key: KeyPair,
     /// Its certificate.
     pem: String,
-    /// The certificate as an `x5c` header has it.
+    /// The certificate in the form of an `x5c` header.
     x5c: String,
     lifetime: Duration,
 }
@@ -253,7 +239,7 @@ impl Signer {
     }
 
     fn token(&self, user: &str, scopes: &[String]) -> String {
-        // The registry takes a token for one minute more than it says, to forgive slow clocks.
+        // The registry accepts a token for one minute after its expiry, because clocks differ.
         const LEEWAY: u64 = 60;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
@@ -278,7 +264,7 @@ impl Signer {
     }
 }
 
-/// `repository:acme/widgets:pull,push` as a token says it.
+/// Returns a scope such as `repository:acme/widgets:pull,push` in the form of a token.
 fn access(scope: &str) -> Option<Value> {
     let (kind, rest) = scope.split_once(':')?;
     let (name, actions) = rest.rsplit_once(':')?;

@@ -3,13 +3,13 @@
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
 
-use e2e::loopback::{DeadHost, Server, body};
+use e2e::loopback::DeadHost;
 use e2e::program::Home;
 use e2e::registry::Registry;
 use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
+use e2e::server::{Response, Server};
 use e2e::token::TokenPolicy;
-use hyper::Response;
 use serde_json::Value;
 
 #[test]
@@ -429,12 +429,12 @@ fn credentials_reach_every_verb() {
 
 #[test]
 fn invalid_names_are_left_out_with_one_note() {
-    let server = Server::start(async |request| {
-        Response::new(body(if request.uri().path().ends_with("/tags/list") {
+    let server = Server::start(|request, _| {
+        Response::new(200).body(if request.path().ends_with("/tags/list") {
             r#"{"tags":["1.0.0","<none>","a b"]}"#
         } else {
             r#"{"repositories":["acme/some","Acme"]}"#
-        }))
+        })
     });
     let (home, host) = (Home::new(), server.host());
     let place = format!("{host}/acme/some");

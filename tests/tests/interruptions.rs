@@ -2,21 +2,16 @@
 
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use e2e::loopback::{Body, Server, body};
 use e2e::messages::Schema;
 use e2e::narrows::Narrows;
 use e2e::program::{Home, Run};
 use e2e::registry::Registry;
 use e2e::require;
+use e2e::server::{Response, Server};
 use e2e::sources::Sources;
 use e2e::testbed::program;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
-use hyper::{Method, Request, Response};
 
 /// The size of a file that takes a while, in bytes.
 const LARGE: u64 = 24 << 20;
@@ -124,53 +119,33 @@ fn a_push_that_was_stopped_leaves_nothing_half_and_can_be_done_again() {
     }
 }
 
-/// A registry that takes content and then says no more, neither to what it took nor to a farewell.
-fn speechless(taken: &Arc<AtomicUsize>, left: &Arc<AtomicUsize>) -> Server {
-    let (taken, left) = (Arc::clone(taken), Arc::clone(left));
-    Server::start(move |request: Request<Incoming>| {
-        let (taken, left) = (Arc::clone(&taken), Arc::clone(&left));
-        async move {
-            let answer = |status: u16| {
-                let answer = Response::builder().status(status);
-                answer
-                    .header("location", "/v2/upload")
-                    .body(body(""))
-                    .expect("an answer")
-            };
-            match request.method() {
-                &Method::PUT | &Method::PATCH => {
-                    let _: Result<_, _> = request.into_body().collect().await;
-                    taken.fetch_add(1, Ordering::SeqCst);
-                    std::future::pending::<Response<Body>>().await
-                }
-                &Method::DELETE => {
-                    left.fetch_add(1, Ordering::SeqCst);
-                    std::future::pending().await
-                }
-                &Method::POST => answer(202),
-                _ => answer(404),
-            }
-        }
+/// Starts a registry that reads the content of an upload and never responds to it, nor to the end of its session.
+fn unresponsive_registry() -> Server {
+    Server::start(|request, _| match request.method.as_str() {
+        "PUT" | "PATCH" | "DELETE" => Response::none(),
+        "POST" => Response::new(202).header("Location", "/v2/upload"),
+        _ => Response::new(404),
     })
 }
 
 #[test]
 fn who_interrupts_twice_does_not_wait_for_a_farewell() {
     let (home, sources) = (Home::new(), Sources::widgets());
-    let (taken, left) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
-    let server = speechless(&taken, &left);
+    let server = unresponsive_registry();
     let mut since = None;
     let stopped = push(&home, &sources, &server.host()).stopped_by_each([
-        ("INT", &mut || taken.load(Ordering::SeqCst) > 0),
         ("INT", &mut || {
-            let is_leaving = left.load(Ordering::SeqCst) > 0;
-            since = is_leaving.then(Instant::now);
-            is_leaving
+            server.count("PUT") + server.count("PATCH") > 0
+        }),
+        ("INT", &mut || {
+            let is_cancelling = server.count("DELETE") > 0;
+            since = is_cancelling.then(Instant::now);
+            is_cancelling
         }),
     ]);
     assert_eq!(stopped.code, Some(130), "{stopped}");
-    // Who interrupts once waits two seconds for it.
-    let waited = since.expect("it was left").elapsed();
+    // After one interrupt the program waits two seconds for the response.
+    let waited = since.expect("the session was cancelled").elapsed();
     assert!(
         waited < Duration::from_millis(1500),
         "{waited:?}: {stopped}"

@@ -1,45 +1,17 @@
-//! Registries that hang: Ctrl-C gives the shell back, and the Tab key waits for nobody.
+//! Registries that do not respond: Ctrl-C ends a command, and the Tab key does not wait.
 
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use e2e::loopback::{Body, Server, body};
+use e2e::hanging::hanging_registry;
 use e2e::program::Home;
 use e2e::require;
 use e2e::terminal::Terminal;
-use hyper::Response;
 
-/// What is far more than a moment, and far less than for ever.
+/// The time within which Ctrl-C ends a command.
 const SOON: Duration = Duration::from_secs(2);
 
-/// As long as anything may take to begin.
+/// The time within which a command sends its first request.
 const LIMIT: Duration = Duration::from_mins(1);
-
-/// A registry with one page of tags, that answers nothing else; each further page is said to follow. It tells of each
-/// request that it leaves without an answer.
-fn hanging() -> (Server, Receiver<String>) {
-    let (tell, told) = mpsc::channel();
-    let tell = Arc::new(Mutex::new(tell));
-    let server = Server::start(move |request| {
-        let tell = Arc::clone(&tell);
-        async move {
-            let uri = request.uri().to_string();
-            if uri.contains("/tags/list") && !uri.contains("last=") {
-                let mut answer: Response<Body> =
-                    Response::new(body(r#"{"tags":["1.0.0","1.1.0"]}"#));
-                let next = "</v2/more/tags/list?last=1.1.0>; rel=\"next\"";
-                let next = next.parse().expect("a header");
-                answer.headers_mut().insert("Link", next);
-                return answer;
-            }
-            // Nobody may want to know.
-            let _ = tell.lock().expect("nobody panics here").send(uri);
-            std::future::pending().await
-        }
-    });
-    (server, told)
-}
 
 #[test]
 fn an_interrupt_ends_a_value_and_a_stream() {
@@ -53,11 +25,11 @@ fn an_interrupt_ends_a_value_and_a_stream() {
         "oci copy NAME:1.0.0 oci:here",
         "oci pull NAME:1.0.0 --output here",
     ] {
-        let (server, waiting) = hanging();
+        let (server, unanswered) = hanging_registry();
         let script = script.replace("NAME", &format!("{}/some", server.host()));
         let terminal = Terminal::start(&home.nu(&format!("{script}; print ('went' + ' on')")));
-        let waited = waiting.recv_timeout(LIMIT);
-        waited.expect("a request is left without an answer");
+        let request = unanswered.recv_timeout(LIMIT);
+        request.expect("a request stays without a response");
         let pressed = terminal.interrupt();
         let (code, ended, text) = terminal.end();
         assert!(ended.duration_since(pressed) < SOON, "`{script}`: {text}");
@@ -70,7 +42,7 @@ fn an_interrupt_ends_a_value_and_a_stream() {
 fn a_completion_waits_for_nobody_and_nobody_waits_for_it() {
     require!(Nu);
     // Several, since this machine may be busy with something else for a while.
-    let servers: Vec<_> = std::iter::repeat_with(hanging).take(4).collect();
+    let servers: Vec<_> = std::iter::repeat_with(hanging_registry).take(4).collect();
     let hosts: Vec<_> = servers.iter().map(|(server, _)| server.host()).collect();
     // Beside the first a call that asks nobody anything; and again, when it has been waited for.
     let script = format!(

@@ -1,12 +1,13 @@
 //! Tags, manifests and catalogs of what `cargo oci push` published; errors and credentials.
 
-use e2e::loopback::{DeadHost, Server, body, send};
+use e2e::loopback::{DeadHost, send};
 use e2e::program::Home;
 use e2e::registry::Registry;
+use e2e::server::{Response, Server};
 use e2e::sources::{Sources, host_triple};
 use e2e::token::TokenPolicy;
 use e2e::{require, sha256};
-use hyper::{Request, Response};
+use hyper::Request;
 use serde_json::{Value, json};
 
 /// A registry that holds `widgets` 1.2.3.
@@ -86,11 +87,13 @@ fn long_tags_have_sizes_and_targets() {
 #[test]
 fn a_tag_that_cannot_be_read_is_told_beside_the_table() {
     require!(Nu);
-    let server = Server::start(async |request| {
-        if request.uri().path().ends_with("/tags/list") {
-            return Response::new(body(r#"{"tags":["1.0.0"]}"#));
-        }
-        Response::new(body("<html>"))
+    let server = Server::start(|request, _| {
+        let is_list = request.path().ends_with("/tags/list");
+        Response::new(200).body(if is_list {
+            r#"{"tags":["1.0.0"]}"#
+        } else {
+            "<html>"
+        })
     });
     let name = format!("{}/some", server.host());
     let home = Home::new();
@@ -105,7 +108,7 @@ fn a_tag_that_cannot_be_read_is_told_beside_the_table() {
 #[test]
 fn invalid_tags_are_left_out_with_one_warning() {
     require!(Nu);
-    let server = Server::start(async |_| Response::new(body(r#"{"tags":["1.0.0","<none>"]}"#)));
+    let server = Server::start(|_, _| Response::new(200).body(r#"{"tags":["1.0.0","<none>"]}"#));
     let name = format!("{}/some", server.host());
     let home = Home::new();
     let run = home.nu(&format!("oci tags {name} | get name | to nuon"));
