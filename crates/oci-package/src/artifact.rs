@@ -1,8 +1,8 @@
-//! A package for one target triple, written: from facts and files to the artifact that is sent.
+//! Packing: converts package metadata and files into the artifact for one target triple.
 //!
-//! Owns what stands where: layers, their titles and order, the config, the manifest's annotations, and the limits that
-//! hold before anything is sent. Determinism is a law here: the same facts and files are the same bytes, on every machine
-//! and in every directory.
+//! This module defines the layers, their titles and order, the config, the annotations of the manifest, and the limits
+//! that are checked before anything is uploaded. Packing is deterministic: the same metadata and files produce the same
+//! bytes on every machine and in every directory.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -24,10 +24,10 @@ use crate::name::{NameTemplate, TitleContext, first_clash};
 use crate::package::{Build, InputFile, Package};
 use crate::platform::{self, GlibcVersion, Libc};
 
-/// How many layers a manifest may have; some registries take no more.
+/// Maximum number of layers of a manifest. Some registries reject more.
 pub const MAX_LAYERS: usize = 500;
 
-/// How many files are read at once: enough for one processor to hash while another's file is still being read.
+/// Number of files that are read concurrently: enough to hash one file while another one is still being read.
 const FILES_AT_ONCE: usize = 4;
 
 #[derive(Debug, Snafu)]
@@ -127,25 +127,26 @@ impl Failure for Error {
     }
 }
 
-/// Files above this size, in bytes, are sent ahead where that is wanted.
+/// Minimum size of a file, in bytes, for [`PackOptions::send_ahead`]. Larger files are uploaded while they are packed.
 const MIN_SEND_AHEAD_SIZE: u64 = 8 << 20;
 
-/// What the caller may choose about an artifact.
+/// Options of [`pack`].
 #[derive(Clone, Debug, Default)]
 pub struct PackOptions {
-    /// How titles are made.
+    /// Template for the titles of files.
     pub names: NameTemplate,
-    /// Annotations of the caller's own. They replace those of the package, but for title, version and
-    /// `dev.cargo-oci.*`, which are refused.
+    /// Additional annotations of the manifest. They replace annotations that come from the package, except for title,
+    /// version and `dev.cargo-oci.*`, which are rejected.
     pub annotations: Annotations,
-    /// Where large files are sent while they are read for their digests, when they are known to be needed there.
+    /// Target that large files are uploaded to while they are read for their digests. Set it only if the files are
+    /// known to be missing there.
     pub send_ahead: Option<Arc<dyn Target>>,
-    /// Whether the files become one layer, a tar stream of a directory with its modes, instead of one each. Nothing is
-    /// sent ahead then.
+    /// Whether the files are packed into one layer, a tar stream that keeps their modes, instead of one layer each.
+    /// [`Self::send_ahead`] is ignored then.
     pub archive: bool,
 }
 
-/// A package for one target triple, ready to be published: the blobs, and the manifest that names them.
+/// A package for one target triple, ready to be published: its blobs and its manifest.
 #[derive(Clone, Debug)]
 pub struct Artifact {
     target: String,
@@ -154,35 +155,36 @@ pub struct Artifact {
 }
 
 impl Artifact {
-    /// The target triple.
+    /// Returns the target triple.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// The manifest.
+    /// Returns the manifest.
     pub fn manifest(&self) -> &Manifest {
         self.packed.manifest()
     }
 
-    /// How this blob came to be where the artifact is to be published, when it was sent there while it was packed.
+    /// Returns how a blob was delivered, if it was uploaded while it was packed ([`PackOptions::send_ahead`]).
     pub(crate) fn sent_ahead(&self, digest: &Digest) -> Option<Delivery> {
         self.sent_ahead.get(digest).copied()
     }
 
-    /// The artifact as a source: of a publication, or of a copy to anywhere.
+    /// Returns the artifact as a source that can be published or copied.
     pub fn packed(&self) -> &Packed {
         &self.packed
     }
 }
 
-/// Makes the artifact of a package for one target.
+/// Packs the files of a package for one target into an artifact.
 ///
-/// Every file is read once, for its digest; programs are also asked which C library they need.
+/// Each file is read once to compute its digest. Programs and shared libraries are also inspected for the C library
+/// that they require.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] for what cannot be published: no files or too many, two files of one name, an unknown
-/// target, an unusable title or annotation. [`ErrorKind::Io`] when a file cannot be read.
+/// [`ErrorKind::InvalidInput`] if there are no files or too many, if two files have the same name, or if the target, a
+/// title or an annotation is invalid. [`ErrorKind::Io`] if a file cannot be read.
 pub async fn pack(
     package: &Package,
     build: &Build,
@@ -206,7 +208,7 @@ pub async fn pack(
     let loading = named.iter().map(|named| load(named, ahead)).collect();
     let loaded = concurrent::all(FILES_AT_ONCE, loading).await?;
 
-    // The least portable file decides for all: whoever takes one of them takes the package.
+    // The least portable file determines the requirement, because the files of a package are used together.
     let libc = target.libc(loaded.iter().filter_map(|file| file.libc).max());
     let glibc = loaded
         .iter()
@@ -252,20 +254,20 @@ pub async fn pack(
     })
 }
 
-/// A file under the names it is published by.
+/// A file with the names that it is published under.
 struct NamedFile<'a> {
     file: FileName,
     title: FileName,
     kind: FileKind,
     source: &'a InputFile,
-    /// Whether it is a directory, which is published as a tar of what is in it.
+    /// Whether it is a directory, which is published as a tar of its files.
     is_directory: bool,
 }
 
-/// What the name of a directory's tar ends with.
+/// Suffix of the name of a packed directory.
 const TAR: &str = ".tar";
 
-/// Names the files, in the order of the layers: by kind, then by name.
+/// Assigns names and titles to the files and sorts them in the order of the layers: by kind, then by name.
 fn name_files<'a>(
     package: &Package,
     naming: &TitleContext<'_>,
@@ -277,7 +279,7 @@ fn name_files<'a>(
     ensure!(count <= MAX_LAYERS, TooManyFilesSnafu { package, count });
     let named = files.iter().map(|source| {
         let kind = source.kind;
-        // The symbols of a Mac's program (`widgets.dSYM`) are the only thing of several files that a build writes as one.
+        // Debug symbols of macOS (`widgets.dSYM`) are the only build output that is a directory.
         let is_directory = kind == FileKind::Debuginfo && source.path.is_dir();
         let mut file = naming.file(&source.name, kind)?;
         if is_directory {
@@ -319,11 +321,12 @@ fn name_files<'a>(
     Ok(named)
 }
 
-/// Refuses annotations that nobody may add, before anything is packed; [`pack`] does so too.
+/// Checks that additional annotations do not replace reserved ones. [`pack`] performs the same check; this function lets
+/// callers fail earlier.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] for what the package itself says: its title and version, and `dev.cargo-oci.*`.
+/// [`ErrorKind::InvalidInput`] for the title, the version and `dev.cargo-oci.*`.
 pub fn check_annotations(annotations: &Annotations) -> crate::Result<()> {
     match annotations.keys().find(|key| is_reserved(key)) {
         Some(key) => Err(ReservedAnnotationSnafu { key }.build().into()),
@@ -331,12 +334,12 @@ pub fn check_annotations(annotations: &Annotations) -> crate::Result<()> {
     }
 }
 
-/// What the package itself says, and what readers of this layout decide by.
+/// Whether an annotation is set from the package alone. Readers of this format rely on these annotations.
 fn is_reserved(key: &str) -> bool {
     key == annotation::TITLE || key == annotation::VERSION || key.starts_with(annotation::PREFIX)
 }
 
-/// All files as one layer.
+/// Packs all files into one layer.
 async fn archive(
     package: &str,
     naming: &TitleContext<'_>,
@@ -364,7 +367,8 @@ async fn archive(
     Ok(layer)
 }
 
-/// All files in a directory, under its name; it may itself be a link, as cargo makes one.
+/// Returns all files below a directory, named relative to `name`. `path` may be a symbolic link to the directory, which
+/// is how cargo provides `*.dSYM`.
 async fn directory(name: &FileName, path: &Path) -> crate::Result<Vec<Bundled>> {
     let (name, path) = (name.clone(), path.to_owned());
     let walk = tokio::task::spawn_blocking(move || walk(&name, path));
@@ -411,10 +415,10 @@ fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: FileKind,
     add(annotation::MODE, config::mode(executable));
 }
 
-/// A file that was read: its layer, and what it needs.
+/// A file after reading: its layer and the C library that it requires.
 struct LoadedFile {
     layer: Blob,
-    /// How it came to be where it was sent ahead.
+    /// How the blob was delivered, if it was uploaded while it was packed.
     delivery: Option<Delivery>,
     libc: Option<Libc>,
     glibc: Option<GlibcVersion>,
@@ -489,14 +493,15 @@ async fn load(
     })
 }
 
-/// Whether reading a file twice takes longer than asking for it once more. What cannot be read is found out later.
+/// Whether a file is large enough that reading it a second time takes longer than an additional request. Returns
+/// `false` if the file cannot be read; the error is reported when it is packed.
 async fn is_large(path: &Path) -> bool {
     tokio::fs::metadata(path)
         .await
         .is_ok_and(|metadata| metadata.len() > MIN_SEND_AHEAD_SIZE)
 }
 
-/// Whether a file of this kind meets the dynamic loader, so that it matters which one it was made for.
+/// Whether files of this kind are loaded by the dynamic loader, so that their C library matters.
 fn is_loaded_by_the_system(kind: FileKind) -> bool {
     matches!(
         kind,

@@ -1,8 +1,7 @@
-//! The files of an artifact held against a directory: whether what lies there is what was published.
+//! Comparison of the files of an artifact with the files in a local directory.
 //!
-//! Owns where a file may lie, under cargo's name or under its title, and what is to be said when it is another one. What
-//! is in an archive is for whoever opened it to hand over. Files
-//! that the artifact does not name are nobody's concern.
+//! A file may have its cargo name or its title in the directory. Callers open archives first and pass the files in
+//! them. Files that the artifact does not name are ignored.
 
 use std::fmt;
 use std::io::Read;
@@ -13,7 +12,7 @@ use snafu::{ResultExt, Snafu};
 
 use crate::target::PackageFile;
 
-/// How much of a file is read at once.
+/// Size of the read buffer, in bytes.
 const BUFFER_SIZE: usize = 256 << 10;
 
 #[derive(Debug, Snafu)]
@@ -39,27 +38,27 @@ impl Failure for Error {
     }
 }
 
-/// What became of one file of an artifact in a directory.
+/// Result of the comparison of one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Comparison {
-    /// It is there, byte for byte.
+    /// The file is identical.
     Same(FileName),
-    /// It is not there.
+    /// The file is missing.
     Missing(FileName),
-    /// There is other content under its name.
+    /// The file has different content.
     Other(FileName),
 }
 
 impl Comparison {
-    /// The name of the file.
+    /// Returns the name of the file.
     pub fn name(&self) -> &FileName {
         match self {
             Self::Same(name) | Self::Missing(name) | Self::Other(name) => name,
         }
     }
 
-    /// What became of it, in a word.
+    /// Returns the result as one word.
     pub const fn as_str(&self) -> &'static str {
         match self {
             Self::Same(_) => "same",
@@ -79,12 +78,12 @@ impl fmt::Display for Comparison {
     }
 }
 
-/// Compares files of an artifact with those of a directory, in their order. Each may lie there under the name that cargo
-/// gave it or under its title.
+/// Compares the files of an artifact with those in a directory, in the order of `files`. A file in the directory may
+/// have its cargo name or its title.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Io`] when a file cannot be read.
+/// [`ErrorKind::Io`] if a file cannot be read.
 pub async fn compare(files: &[PackageFile], directory: &Path) -> crate::Result<Vec<Comparison>> {
     let mut compared = Vec::new();
     for file in files {
@@ -115,7 +114,7 @@ fn compare_file(file: &PackageFile, directory: &Path) -> Result<Comparison, Erro
     Ok(found)
 }
 
-/// The digest of a file that may be absent, by the algorithm of another digest.
+/// Computes the digest of a file with the algorithm of `like`. Returns `None` if the file does not exist.
 fn digest(path: &Path, like: &Digest) -> Result<Option<Digest>, Error> {
     let mut hasher = like.verifier().context(ComputeSnafu { path })?;
     let mut content = match open_regular(path) {
@@ -160,7 +159,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_may_lie_under_either_name() {
+    async fn compare_accepts_cargo_name_and_title() {
         let layers = vec![
             layer("one", "one", "one-1.0"),
             layer("two", "two", "two-1.0"),
@@ -195,7 +194,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn fifo_in_the_directory_is_an_error() {
+    async fn compare_with_fifo_fails() {
         let layers = vec![layer("one", "one", "one-1.0")];
         let packed = Packed::new("a/b".into(), Blob::empty(), layers, Annotations::new()).unwrap();
         let directory = tempfile::tempdir().unwrap();

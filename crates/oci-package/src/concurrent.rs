@@ -1,11 +1,11 @@
-//! Several things at once, but never too many: requests, and files that are read.
+//! Bounded concurrency for requests and file reads.
 
 use futures_util::future::FutureExt;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-/// Runs these futures, at most `limit` at a time, and returns what they return, in their order. The first failure ends it.
+/// Runs futures, at most `limit` at a time, and returns their results in order. The first error cancels the others.
 ///
-/// The futures come as a list because a lazy iterator over borrowed things would make the whole not `Send`.
+/// The futures are passed as a `Vec`, because a lazy iterator that borrows would make the returned future not `Send`.
 pub(crate) async fn all<T, F>(limit: usize, futures: Vec<F>) -> crate::Result<Vec<T>>
 where
     F: Future<Output = crate::Result<T>>,

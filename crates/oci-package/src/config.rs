@@ -1,7 +1,7 @@
-//! The config document: what a program may want to know of a package for one target, in one piece of JSON.
+//! Config document: metadata of a package for one target, as JSON.
 //!
-//! Owns the document's form, written with sorted keys so that equal facts are equal bytes. What a reader of a registry
-//! needs before it fetches anything stands in annotations instead.
+//! The document is written with sorted keys, so equal metadata produces equal bytes. Metadata that readers need before
+//! they fetch the document is in annotations instead.
 
 use oci_registry::{Blob, Digest, Failure};
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::kind::FileKind;
 use crate::media;
 use crate::package::{Build, Package};
 
-/// Largest config that is worth fetching, in bytes: 500 files do not need a tenth of it.
+/// Maximum size of a config document that is read, in bytes. A config of 500 files needs less than a tenth of it.
 pub const MAX_SIZE: usize = 4 << 20;
 
 #[derive(Debug, Snafu)]
@@ -26,65 +26,65 @@ impl Failure for Error {
     }
 }
 
-/// The config document of a package for one target.
-// The fields stand in the order of their names: they are written in the order in which they stand.
+/// Config document of a package for one target.
+// serde writes the fields in the order of declaration, so they are declared in alphabetical order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PackageConfig {
-    /// The version of cargo, where it is known.
+    /// Version of cargo, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cargo: Option<String>,
-    /// The crate types that were built, sorted.
+    /// Crate types that were built, sorted.
     #[serde(default)]
     pub crate_types: Vec<String>,
-    /// The features that were on, sorted.
+    /// Enabled features, sorted.
     #[serde(default)]
     pub features: Vec<String>,
-    /// The files, in the order of the layers.
+    /// The files, in the order in which they are packed: by kind, then by name.
     #[serde(default)]
     pub files: Vec<ConfigFile>,
-    /// The package's name.
+    /// Name of the package.
     pub name: String,
-    /// The cargo profile.
+    /// Cargo profile.
     pub profile: String,
-    /// The package URL, `pkg:cargo/NAME@VERSION`.
+    /// Package URL, `pkg:cargo/NAME@VERSION`.
     pub purl: String,
-    /// The version of rustc, where it is known what built the files.
+    /// Version of rustc, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rustc: Option<String>,
-    /// The target triple.
+    /// Target triple.
     pub target: String,
-    /// The state of the sources, where it is known.
+    /// State of the sources, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vcs: Option<Vcs>,
-    /// The package's version.
+    /// Version of the package.
     pub version: String,
 }
 
-/// A file, as the config document lists it.
+/// An entry of [`PackageConfig::files`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct ConfigFile {
-    /// The digest of the file and of its layer.
+    /// Digest of the file.
     pub digest: Digest,
-    /// What it is: the word of a [`FileKind`].
+    /// [`FileKind`] of the file, as in [`FileKind::as_str`].
     pub kind: String,
-    /// Its mode, in octal digits.
+    /// File mode, in octal digits.
     pub mode: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its title.
+    /// Title of the file.
     pub title: String,
 }
 
-/// The state of the sources.
+/// State of the sources.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Vcs {
-    /// Whether there were changes that the commit does not hold; `None` if unknown.
+    /// Whether there were uncommitted changes; `None` if unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dirty: Option<bool>,
-    /// The commit's full name.
+    /// Full hash of the commit.
     pub revision: String,
 }
 
@@ -108,11 +108,11 @@ impl PackageConfig {
         }
     }
 
-    /// Reads a config document; keys of later versions are ignored.
+    /// Parses a config document. Unknown keys are ignored.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Protocol`](oci_registry::ErrorKind::Protocol) when it is not one.
+    /// [`ErrorKind::Protocol`](oci_registry::ErrorKind::Protocol) if `bytes` is not a config document.
     pub fn parse(bytes: &[u8]) -> crate::Result<Self> {
         Ok(serde_json::from_slice(bytes).context(ParseConfigSnafu)?)
     }
@@ -135,7 +135,7 @@ impl ConfigFile {
     }
 }
 
-/// The mode of an executable or another file, in octal digits.
+/// Returns the file mode in octal digits.
 pub(crate) const fn mode(executable: bool) -> &'static str {
     if executable { "0755" } else { "0644" }
 }
@@ -148,7 +148,7 @@ mod tests {
     use crate::package::Revision;
 
     #[test]
-    fn keys_are_sorted_and_what_is_written_reads_back() {
+    fn config_has_sorted_keys_and_parses_back() {
         let package = Package::new("widgets", "1.2.3".parse().unwrap());
         let mut build = Build::new("x86_64-unknown-linux-musl", "release");
         build.features = ["b", "a"].map(str::to_owned).into();
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn later_keys_are_ignored_and_other_documents_refused() {
+    fn config_parse_ignores_unknown_keys_only() {
         let text =
             r#"{"name":"a","profile":"dev","purl":"p","target":"t","version":"1.0.0","zz":[1]}"#;
         assert_eq!(PackageConfig::parse(text.as_bytes()).unwrap().name, "a");

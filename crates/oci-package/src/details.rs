@@ -1,7 +1,8 @@
-//! What the tags of a place name, at length: what a manifest says itself, and what takes further requests to find out.
+//! Details of tags and manifests, including those that need further requests.
 //!
-//! Owns completing a [`Summary`]: an index's manifests are asked for their sizes, an image's config for its date and
-//! platform. What the annotations say is never asked again, and nothing is asked twice.
+//! [`TagDetailsFetcher`] completes a [`Summary`]: it reads sizes from the manifests of an index, and date and platform
+//! from the config of an image. A value that annotations state is not fetched. The summary of each manifest is computed
+//! once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,13 +20,13 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::{Summary, annotation, platform};
 
-/// Largest image config that is read for its date, in bytes.
+/// Maximum size of an image config that is read for its date, in bytes.
 const MAX_CONFIG: usize = 1 << 20;
 
-/// Most manifests of an index that are fetched for their sizes.
+/// Maximum number of manifests of an index that are fetched for their sizes.
 const MAX_CHILDREN: usize = 64;
 
-/// How many requests are under way at the same time. Clones share the bound.
+/// Limit of concurrent requests. Clones share the limit.
 #[derive(Clone, Debug)]
 pub struct Concurrency {
     permits: Arc<Semaphore>,
@@ -33,7 +34,7 @@ pub struct Concurrency {
 }
 
 impl Concurrency {
-    /// As many requests at once, at least one.
+    /// Creates a limit of `at_once` requests, at least one.
     pub fn new(at_once: usize) -> Self {
         let at_once = at_once.clamp(1, Semaphore::MAX_PERMITS);
         Self {
@@ -43,34 +44,34 @@ impl Concurrency {
     }
 }
 
-/// A tag and what it names.
+/// A tag and the details of its manifest.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct TagDetails {
     /// The tag.
     pub tag: Tag,
-    /// What it names; absent when it is gone since it was listed, names something that nobody reads any more, or cannot be
-    /// read.
+    /// Details of the manifest. `None` if the tag was deleted after it was listed, if the media type is no longer
+    /// supported, or if the manifest cannot be read.
     pub details: Option<Details>,
-    /// Why it cannot be read, where that is no matter of the whole place: see [`is_document_error`].
+    /// Error of reading the manifest, if it concerns this manifest only. See [`is_document_error`].
     pub error: Option<oci_registry::Error>,
 }
 
-/// What is found out about a manifest.
+/// Details of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Details {
-    /// Its digest.
+    /// Digest of the manifest.
     pub digest: Digest,
-    /// What kind of document it is.
+    /// Media type of the manifest.
     pub media_type: MediaType,
-    /// What it says about itself.
+    /// Annotations of the manifest.
     pub annotations: Annotations,
-    /// Size, date, platforms, targets and artifact type, completed by what other documents say.
+    /// Size, date, platforms, targets and artifact type, completed from other documents.
     pub summary: Summary,
 }
 
-/// What is found out about the manifests of one place. Clones share what they have found.
+/// Fetches details of manifests in one repository. Clones share their results.
 #[derive(Clone, Debug)]
 pub struct TagDetailsFetcher(Arc<Inner>);
 
@@ -82,7 +83,7 @@ struct Inner {
 }
 
 impl TagDetailsFetcher {
-    /// A survey of this place. Several may share their concurrency.
+    /// Creates a fetcher for a repository. Several fetchers may share `concurrency`.
     pub fn new(source: Arc<dyn Source>, concurrency: Concurrency) -> Self {
         Self(Arc::new(Inner {
             source,
@@ -91,12 +92,12 @@ impl TagDetailsFetcher {
         }))
     }
 
-    /// The details of tags, in the order of the tags, several being looked at at the same time. Further tags are taken
-    /// only as the stream is polled. It ends with the first error, after the details of all tags before it; what is wrong
-    /// with a single document is told with its tag and ends nothing.
+    /// Fetches the details of tags concurrently and returns them in the order of the tags. Further tags are requested
+    /// only as the stream is polled. The stream ends with the first error, after the details of all tags before it. An
+    /// error that concerns a single document is returned in [`TagDetails::error`] and does not end the stream.
     ///
-    /// Needs a Tokio runtime: looking at a tag that was begun goes on while a slow reader takes no details, since its
-    /// connection would not wait.
+    /// Requires a Tokio runtime. Requests run as tasks, so they make progress while the stream is not polled. Otherwise
+    /// the server could close connections that a slow reader leaves idle.
     pub fn tags(&self, tags: TagStream) -> BoxStream<'static, Result<TagDetails>> {
         let inner = Arc::clone(&self.0);
         let begun = tags.map(move |tag| match tag {
@@ -112,28 +113,31 @@ impl TagDetailsFetcher {
         details.scan(false, up_to_error).boxed()
     }
 
-    /// The details of a manifest by its digest; `None` when it is absent or of a kind that is no longer read.
+    /// Returns the details of a manifest by its digest. `None` if it does not exist or its media type is no longer
+    /// supported.
     ///
     /// # Errors
     ///
-    /// As [`TagDetailsFetcher::tags`]; the fault of a single document is an error, too ([`is_document_error`]).
+    /// As [`TagDetailsFetcher::tags`]. An error that concerns a single document is returned, too
+    /// ([`is_document_error`]).
     pub async fn details(&self, digest: &Digest) -> Result<Option<Details>> {
         self.0.details(digest.clone().into()).await
     }
 
-    /// What is said about a manifest of this place: by its annotations; where they leave something out, by the labels of its
-    /// image config; of an index, by its entries and then by the first manifest in it.
+    /// Returns the annotations of a manifest. If they state neither version, source nor revision, they are completed
+    /// from the labels of the image config. Those of an index are completed from its entries, then from the first
+    /// manifest in it.
     pub async fn annotations(&self, manifest: &Manifest) -> Result<Annotations> {
         self.0.annotations(manifest).await
     }
 
-    /// Everything that can be found out about a manifest of this place.
+    /// Returns the summary of a manifest, completed with further requests.
     pub async fn summary(&self, manifest: &Manifest) -> Result<Summary> {
         self.0.summary(manifest).await
     }
 }
 
-/// Starts some work now, to be awaited later; dropping what is returned ends it.
+/// Spawns a task and returns a future for its result. Dropping the future aborts the task.
 fn begin<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = T> + Send {
@@ -143,7 +147,7 @@ fn begin<T: Send + 'static>(
             Ok(done) => done,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
-                // Only the end of the runtime ends a task that is still awaited.
+                // A task that is still awaited is aborted only when the runtime shuts down.
                 Err(_) => futures_util::future::pending().await,
             },
         }
@@ -176,7 +180,7 @@ impl Inner {
         }))
     }
 
-    /// Fetches a manifest; `None` when it is not there, or of a kind that nobody reads any more.
+    /// Fetches a manifest. `None` if it does not exist or its media type is no longer supported.
     async fn manifest(&self, identifier: Identifier) -> Result<Option<Manifest>> {
         let _permit = self.concurrency.permits.acquire().await;
         readable(self.source.manifest(&identifier).await)
@@ -251,13 +255,13 @@ impl Inner {
     }
 
     async fn complete_index(&self, summary: &mut Summary, index: &Index) -> Result<()> {
-        // An index that says the sizes is a package's, and has said all that there is.
+        // An index whose entries state sizes belongs to a package and is complete.
         if summary.size.is_some() || index.manifests.len() > MAX_CHILDREN {
             return Ok(());
         }
         let entries = stream::iter(index.manifests.clone());
         let children = entries.map(|entry| self.child(entry));
-        // Within the bounds of the permits.
+        // The semaphore limits the number of requests.
         let children: Vec<_> = children.buffered(MAX_CHILDREN).try_collect().await?;
         let sizes = children.iter().map(|child| child.as_ref()?.size);
         summary.size = sizes
@@ -273,13 +277,13 @@ impl Inner {
         Ok(())
     }
 
-    /// What an entry of an index names; an index within an index is left aside.
+    /// Summarizes the manifest of an index entry. A nested index is skipped.
     async fn child(&self, entry: Descriptor) -> Result<Option<Summary>> {
         if entry.media_type.is_index() || !entry.media_type.is_manifest() {
             return Ok(None);
         }
         match self.manifest(entry.digest.into()).await? {
-            // Known by its digest, its bytes are a manifest or an index for everybody.
+            // The media type of the entry may be wrong. The manifest itself states whether it is an index.
             Some(manifest) if manifest.as_image().is_some() => {
                 self.summary(&manifest).await.map(Some)
             }
@@ -300,8 +304,9 @@ impl Inner {
     }
 }
 
-/// Whether a failure is one of the single document that was asked for, so that another may well be there: it is not what
-/// its digest or media type says, or the registry keeps it to itself, as scanners make registries do.
+/// Whether an error concerns only the requested document, so that other documents may be readable. Examples are a
+/// document that does not match its digest or media type, and a document that the registry denies, as registries with a
+/// vulnerability scanner do.
 pub fn is_document_error(error: &oci_registry::Error) -> bool {
     matches!(
         error.kind(),
@@ -309,7 +314,7 @@ pub fn is_document_error(error: &oci_registry::Error) -> bool {
     )
 }
 
-/// What is not there and what nobody reads any more are nothing; every other failure is one.
+/// Converts `NotFound` and `Unsupported` to `None`. Other errors are returned.
 fn readable<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Ok(read) => Ok(Some(read)),
@@ -320,7 +325,7 @@ fn readable<T>(read: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// Whether it is said which version this is, or where it comes from.
+/// Whether annotations state the version, the source or the revision.
 fn is_described(said: &Annotations) -> bool {
     [
         annotation::VERSION,
@@ -331,14 +336,14 @@ fn is_described(said: &Annotations) -> bool {
     .any(|key| said.contains_key(*key))
 }
 
-/// Adds what was not said yet.
+/// Adds the annotations whose keys are missing.
 fn complete(said: &mut Annotations, more: &Annotations) {
     for (key, value) in more {
         said.entry(key.clone()).or_insert_with(|| value.clone());
     }
 }
 
-/// What is wanted of an image's config (image-spec, `config.md`).
+/// Part of an image config (image-spec, `config.md`).
 #[derive(Debug, serde::Deserialize)]
 struct ImageConfig {
     #[serde(default)]
@@ -349,7 +354,7 @@ struct ImageConfig {
     platform: Platform,
 }
 
-/// How an image is run; of which its labels say what it is.
+/// `config` object of an image config, reduced to the labels.
 #[derive(Debug, Default, serde::Deserialize)]
 struct ContainerConfig {
     #[serde(rename = "Labels", default)]
@@ -366,7 +371,7 @@ mod tests {
 
     use super::*;
 
-    /// An image of this config and one layer of three bytes, in memory.
+    /// Stores an image with this config and one layer of three bytes.
     async fn image(memory: &Memory, config: &str) -> Manifest {
         let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, config.to_owned());
         let layer = Blob::from_bytes(MediaType::OCTET_STREAM, "abc");
@@ -386,7 +391,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_images_config_has_its_date_and_platform() {
+    async fn image_summary_has_date_and_platform_of_config() {
         let memory = Memory::new();
         let config = r#"{"os":"linux","architecture":"arm","variant":"v7","created":"2026-01-02T03:04:05Z"}"#;
         let image = image(&memory, config).await;
@@ -397,7 +402,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_index_is_as_large_as_its_manifests_and_as_young_as_the_last() {
+    async fn index_summary_has_total_size_and_latest_date() {
         let memory = Memory::new();
         let older = image(&memory, r#"{"created":"2026-01-02T03:04:05Z"}"#).await;
         let newer = image(&memory, r#"{"created":"2026-01-02T03:04:05-01:00"}"#).await;
@@ -412,7 +417,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_not_there_is_not_known() {
+    async fn index_summary_with_missing_manifest_has_no_size() {
         let memory = Memory::new();
         let there = image(&memory, "{}").await;
         let gone = Descriptor::new(MediaType::MANIFEST, Digest::sha256(b"gone"), 4);
@@ -423,7 +428,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn labels_and_entries_say_what_annotations_do_not() {
+    async fn annotations_are_completed_from_labels_and_entries() {
         let memory = Memory::new();
         let config =
             r#"{"config":{"Labels":{"org.opencontainers.image.version":"1.2","org.example":"x"}}}"#;
@@ -446,7 +451,7 @@ mod tests {
         assert_eq!(said(&of_entry).await, ["abc"]);
     }
 
-    /// A place where tags take their time, some are gone, one cannot be read, and one is one too many.
+    /// A source with latency. Even tags are missing, `t7` is unreadable, and `t20` exceeds the rate limit.
     #[derive(Debug, Default)]
     struct SlowSource {
         memory: Memory,
@@ -473,7 +478,7 @@ mod tests {
             let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
             self.most.fetch_max(waiting, Ordering::Relaxed);
             let name = identifier.to_string();
-            // The first are the slowest, so that order is not chance.
+            // The first tags are the slowest, so a correct order is not accidental.
             let place: u64 = name.strip_prefix('t').unwrap_or("9").parse().unwrap();
             tokio::time::sleep(Duration::from_millis(100 - place.min(99))).await;
             self.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -500,7 +505,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn rows_keep_their_order_and_only_a_limit_ends_them() {
+    async fn tag_details_keep_order_and_end_at_rate_limit() {
         let slow = Arc::new(SlowSource::default());
         let image = image(&slow.memory, r#"{"created":"2026-01-02T03:04:05Z"}"#).await;
         for at in (1..=50).filter(|at| at % 2 == 1) {
@@ -535,7 +540,7 @@ mod tests {
         let last = rows[19].as_ref().unwrap_err();
         assert_eq!(last.kind(), ErrorKind::RateLimited);
         assert_eq!(slow.most.load(Ordering::Relaxed), 4);
-        // Those that were begun before the limit was met, and no more.
+        // Requests that started before the rate limit was reached, and no others.
         assert!(slow.asked.load(Ordering::Relaxed) <= 24);
     }
 }

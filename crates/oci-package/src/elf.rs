@@ -1,7 +1,7 @@
-//! What an ELF file says about the machine it needs: which dynamic loader, which C library, how new.
+//! ELF reader: dynamic loader, C library and glibc version that a program or library requires.
 //!
-//! Owns the reading of program headers, `.dynamic` and `.gnu.version_r`. Reads pieces of the file, never all of it, and
-//! no more than a fixed amount whatever the file claims; a file that contradicts itself is no ELF file to this module.
+//! Reads program headers, `.dynamic` and `.gnu.version_r`. Only the required parts of a file are read, with a limit on
+//! the total. A malformed file is treated as not ELF.
 
 use std::cell::Cell;
 use std::io::{self, Read, Seek};
@@ -15,34 +15,34 @@ use oci_registry::open_regular;
 
 use crate::platform::{GlibcVersion, Libc};
 
-/// How many bytes of one file are read at most. The tables of even the largest programs are far smaller.
+/// Maximum number of bytes that are read from a file. The tables of even the largest programs are far smaller.
 const MAX_READ: u64 = 16 << 20;
 
-/// What every single read counts at least, so that a file cannot ask for endlessly many small ones.
+/// Minimum number of bytes that a read counts. It bounds the number of small reads that a malformed file can cause.
 const MIN_READ: u64 = 64;
 
-/// What an ELF program or shared library says about itself.
+/// Dynamic linking information of an ELF program or shared library.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Elf {
-    /// The dynamic loader that starts it (`PT_INTERP`); programs without one are static, shared libraries have none.
+    /// Dynamic loader (`PT_INTERP`). Static programs and shared libraries have none.
     pub interpreter: Option<String>,
-    /// The shared libraries it is linked with (`DT_NEEDED`).
+    /// Required shared libraries (`DT_NEEDED`).
     pub needed: Vec<String>,
-    /// The highest version of glibc that one of its symbols asks for.
+    /// Highest version of glibc that a symbol requires.
     pub glibc: Option<GlibcVersion>,
 }
 
 impl Elf {
-    /// Reads a file; `None` when it is no ELF program or shared library.
+    /// Reads a file. Returns `None` if it is not an ELF program or shared library. Blocks.
     ///
     /// # Errors
     ///
-    /// When the file cannot be opened. Blocks while it reads.
+    /// An I/O error if the file cannot be opened.
     pub fn open(path: &Path) -> io::Result<Option<Self>> {
         Ok(Self::read(open_regular(path)?))
     }
 
-    /// Reads an open file or bytes in memory; `None` when it is no ELF program or shared library.
+    /// Reads an open file or bytes in memory. Returns `None` if the content is not an ELF program or shared library.
     pub fn read(file: impl Read + Seek) -> Option<Self> {
         let cache = ReadCache::new(file);
         let left = Cell::new(MAX_READ);
@@ -57,7 +57,7 @@ impl Elf {
         }
     }
 
-    /// What a Linux program or library needs of the C library; `None` when it names a loader or library unknown here.
+    /// Returns the C library that a Linux program or library requires. `None` if its loader or libraries are unknown.
     pub fn libc(&self) -> Option<Libc> {
         if let Some(interpreter) = &self.interpreter {
             let name = interpreter.rsplit('/').next().unwrap_or_default();
@@ -120,7 +120,7 @@ fn parse<'a, H: FileHeader<Endian = Endianness>, R: ReadRef<'a>>(
     Some(found)
 }
 
-/// `GLIBC_2.34`; names such as `GLIBC_PRIVATE` are no versions.
+/// Parses a symbol version such as `GLIBC_2.34`. `GLIBC_PRIVATE` and other names without a number are not versions.
 fn glibc_version(name: &[u8]) -> Option<GlibcVersion> {
     std::str::from_utf8(name)
         .ok()?
@@ -129,7 +129,7 @@ fn glibc_version(name: &[u8]) -> Option<GlibcVersion> {
         .ok()
 }
 
-/// A file of which only so much is read.
+/// A file with a limit on the number of bytes that are read.
 struct LimitedFile<'a, R: Read + Seek> {
     inner: &'a ReadCache<R>,
     left: &'a Cell<u64>,
@@ -176,7 +176,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// A small 64-bit little-endian program: what is asked for, and nothing else.
+    /// Builds a minimal 64-bit little-endian program.
     pub(crate) fn program(
         interpreter: Option<&str>,
         needed: &[&str],
@@ -220,7 +220,7 @@ pub(crate) mod tests {
             .map(|text| [text.as_bytes(), b"\0"].concat())
             .unwrap_or_default();
 
-        // Header, one program header, then the contents, then the section headers.
+        // Layout: ELF header, one program header, contents, section headers.
         let (mut body, base) = (Vec::new(), 64 + 56u64);
         let mut place = |content: &[u8]| {
             let at = base + body.len() as u64;
@@ -274,7 +274,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_program_names_its_loader_its_libraries_and_the_newest_glibc() {
+    fn elf_has_loader_libraries_and_highest_glibc_version() {
         let bytes = program(
             Some("/lib64/ld-linux-x86-64.so.2"),
             &["libgcc_s.so.1", "libc.so.6"],
@@ -297,7 +297,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_c_library_follows_from_the_loader_else_from_the_libraries() {
+    fn elf_libc_is_derived_from_loader_then_libraries() {
         let libc =
             |interpreter, needed: &[&str]| read(&program(interpreter, needed, &[])).unwrap().libc();
         assert_eq!(libc(None, &[]), Some(Libc::Static));
@@ -313,7 +313,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_program_that_runs_this_test_is_read() {
+    fn elf_of_test_program_is_read() {
         let elf = Elf::open(&std::env::current_exe().unwrap()).unwrap();
         if cfg!(target_os = "linux") {
             let elf = elf.unwrap();
@@ -328,7 +328,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn other_files_are_no_elf() {
+    fn elf_of_other_files_is_none() {
         for bytes in [
             &b""[..],
             b"\x7fELF",
@@ -345,8 +345,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_a_file_claims_is_not_read_beyond_the_bound() {
-        // A loader's name of 64 MiB in a sparse file of 1 GiB: too long to be one, and not read to find out.
+    fn elf_read_stops_at_limit() {
+        // A loader name of 64 MiB in a sparse file of 1 GiB exceeds the limit.
         let mut bytes = program(Some("/lib/ld.so"), &[], &[]);
         bytes[64 + 32..64 + 40].copy_from_slice(&(64u64 << 20).to_le_bytes());
         let mut file = tempfile::tempfile().unwrap();
@@ -357,7 +357,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn hostile_bytes_do_no_harm(
+        fn elf_read_of_corrupted_file_does_not_panic(
             changes in prop::collection::vec((0usize..2000, any::<u8>()), 0..20),
             cut in 0usize..2000,
         ) {
@@ -371,7 +371,7 @@ pub(crate) mod tests {
         }
 
         #[test]
-        fn noise_does_no_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn elf_read_of_random_bytes_does_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let _ = read(&bytes);
             let _ = read(&[&b"\x7fELF\x02\x01\x01"[..], &bytes].concat());
             let _ = read(&[&b"\x7fELF\x01\x02\x01"[..], &bytes].concat());

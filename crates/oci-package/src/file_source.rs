@@ -1,4 +1,5 @@
-//! The files of an artifact where they can be fetched from: a layer of its own each, or in an archive that several share.
+//! Sources of the files of an artifact: the registry for files with a layer of their own, opened archives for all
+//! others.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -44,24 +45,24 @@ impl Failure for Error {
     }
 }
 
-/// Files that come from one place.
+/// Files and the source that serves them.
 #[derive(Debug)]
 pub struct FileSource {
-    /// Where the content of the files is.
+    /// Source of the content of the files.
     pub source: Arc<dyn Source>,
     /// The files.
     pub files: Vec<PackageFile>,
 }
 
-/// Opens the archives among the files, and the tars of directories: what is in one comes from it instead. They are fetched
-/// into this directory, and are gone with what is returned.
+/// Opens the archives and packed directories among `files` and replaces each of them by the files in it. Archives are
+/// downloaded into `directory` and deleted when the returned value is dropped.
 ///
-/// `started` hears of each that is fetched, and gets the meter of how far that is.
+/// `started` is called for each download, with the meter of its progress.
 ///
 /// # Errors
 ///
-/// What the source fails with; [`ErrorKind::Mismatch`] when one holds anything but files and directories with names that
-/// are safe to write, or the tar of a directory what would lie beside that.
+/// The error of the source. [`ErrorKind::Mismatch`] if an archive contains anything other than files and directories
+/// with safe names, or if a packed directory contains a file outside that directory.
 pub async fn open_archives(
     source: Arc<dyn Source>,
     files: Vec<PackageFile>,
@@ -90,13 +91,13 @@ pub async fn open_archives(
     if !files.is_empty() {
         contents.push(FileSource { source, files });
     }
-    // Each place is written by itself, and all of them into one directory.
+    // Each source is extracted separately, but all of them into the same directory.
     let names = contents.iter().flat_map(|contents| &contents.files);
     FileName::check_together(names.map(|file| &file.name)).context(TogetherSnafu)?;
     Ok(contents)
 }
 
-/// A directory's tar holds what is in the directory, and nothing that would lie beside it.
+/// Checks that a packed directory contains only files below that directory.
 fn check(bundle: &Bundle, file: &PackageFile) -> Result<(), Error> {
     let Some(directory) = file.bundled_directory() else {
         return Ok(());
@@ -124,7 +125,7 @@ mod tests {
     use super::*;
     use crate::{annotation, files, media};
 
-    /// Names of the files of a layer that ORAS would write, which holds these files.
+    /// Returns the file names in a layer that is packed as ORAS does and contains `inside`.
     async fn names(title: &str, unpack: &str, inside: &[&str]) -> crate::Result<Vec<String>> {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn directory_packed_by_oras_is_opened() {
+    async fn oras_directory_is_opened() {
         let found = names("dist", "true", &["dist/bin/run", "dist/use.md"]).await;
         assert_eq!(found.unwrap(), ["dist/bin/run", "dist/use.md"]);
         let current = names(".", "true", &["bin/run", "use.md"]).await;
@@ -163,13 +164,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn directory_packed_by_oras_holds_no_files_beside_it() {
+    async fn oras_directory_with_outside_file_is_rejected() {
         let refused = names("dist", "true", &["dist/run", "distant"]).await;
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::Mismatch);
     }
 
     #[tokio::test]
-    async fn layer_not_marked_for_unpacking_is_one_file() {
+    async fn layer_without_unpack_marker_is_one_file() {
         let found = names("dist.tar", "false", &["dist/run"]).await;
         assert_eq!(found.unwrap(), ["dist.tar"]);
         let refused = names(".", "false", &["run"]).await;

@@ -1,6 +1,6 @@
-//! Version of the glibc that is installed on a machine, read from its files.
+//! Version of the installed glibc, read from its files.
 //!
-//! No program is started: `getconf` is missing from small images, and a search path may name a program of the working
+//! No program is started, because `getconf` is missing from small images and a search path may contain the working
 //! directory.
 
 use std::io::Read;
@@ -10,17 +10,17 @@ use oci_registry::open_regular;
 
 use crate::platform::{GlibcVersion, TargetCfg};
 
-/// Text before the version in `libc.so.6`, and since glibc 2.33 in the dynamic loader.
+/// Text before the version number. It is in `libc.so.6` and, since glibc 2.33, in the dynamic loader.
 const BANNER: &[u8] = b"release version ";
 
-/// Most bytes of a file that are searched.
+/// Maximum number of bytes of a file that are searched.
 const MAX_FILE: u64 = 16 << 20;
 
 impl GlibcVersion {
-    /// Returns the version of the glibc that runs programs of a target, where `root` is the root directory of the machine.
-    /// `None` if the target does not use glibc, or if the dynamic loader of the target is missing or of another library.
+    /// Returns the version of the glibc that runs programs of a target, where `root` is the root directory of the host.
+    /// `None` if the target does not use glibc, or if its dynamic loader is missing or belongs to another library.
     ///
-    /// Blocks while it reads.
+    /// Blocks.
     pub fn installed(root: &Path, target: &str) -> Option<Self> {
         let loader = root.join(loader(target)?).canonicalize().ok()?;
         let libc = loader.with_file_name("libc.so.6");
@@ -28,7 +28,7 @@ impl GlibcVersion {
     }
 }
 
-/// Path of glibc's dynamic loader below the root directory, which every program of the target names.
+/// Returns the path of glibc's dynamic loader below the root directory, as programs for the target name it.
 fn loader(target: &str) -> Option<&'static str> {
     let cfg = TargetCfg::builtin(target).filter(|cfg| cfg.env == "gnu")?;
     Some(match (cfg.arch.as_str(), cfg.is_big_endian) {
@@ -67,7 +67,7 @@ mod tests {
 
     const TARGET: &str = "x86_64-unknown-linux-gnu";
 
-    /// Writes files below a root directory.
+    /// Creates a root directory with files.
     fn root(files: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for (name, content) in files {
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn version_is_read_from_the_loader() {
+    fn glibc_version_is_read_from_loader() {
         let banner = "\0ld.so (Ubuntu GLIBC 2.39-0ubuntu8) stable release version 2.39.\n";
         let root = root(&[("lib64/ld-linux-x86-64.so.2", banner)]);
         let found = GlibcVersion::installed(root.path(), TARGET);
@@ -92,7 +92,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn version_is_read_from_the_libc_beside_the_loader() {
+    fn glibc_version_is_read_from_libc_next_to_loader() {
         let banner = "\0GNU C Library (Debian GLIBC 2.28-10) stable release version 2.28.\n\0";
         let root = root(&[
             ("lib/x86_64-linux-gnu/ld-2.28.so", "\x7fELF"),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn version_behind_another_loader_is_unknown() {
+    fn glibc_version_with_other_loader_is_none() {
         let root = root(&[
             ("lib64/ld-linux-x86-64.so.2", "cannot run this program"),
             (
@@ -122,7 +122,7 @@ mod tests {
 
     #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
     #[test]
-    fn version_of_this_machine_is_known() {
+    fn glibc_version_of_this_host_is_found() {
         let found = GlibcVersion::installed(Path::new("/"), TARGET).unwrap();
         assert!(found >= GlibcVersion::new(2, 17), "{found}");
     }

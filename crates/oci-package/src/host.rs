@@ -1,21 +1,22 @@
-//! Machines that programs are selected for: the one that runs the client.
+//! Detection of the machine that the client runs on.
 //!
-//! No program is started. `rustc` may be a proxy of rustup, which runs the program that `rust-toolchain.toml` of the working
-//! directory names.
+//! No program is started. `rustc` may be a proxy of rustup, and that proxy runs a program that `rust-toolchain.toml` in
+//! the working directory selects.
 
 use std::path::Path;
 
 use crate::choose::Machine;
 use crate::platform::GlibcVersion;
 
-/// Runtime of Rosetta below the root directory, which runs programs for x86-64 on Apple silicon and is installed there only.
+/// Path of the Rosetta runtime below the root directory. It runs x86-64 programs and is installed on Apple silicon
+/// only.
 const ROSETTA: &str = "Library/Apple/usr/libexec/oah/libRosettaRuntime";
 
 impl Machine {
-    /// Returns the machines that this one can be used as, the best first: at least one. `root` is the root directory of the
-    /// machine, and `built_for` the target triple that the client was compiled for.
+    /// Returns the machines that programs can be selected for on this host: at least one, the preferred one first.
+    /// `root` is the root directory of the host, and `built_for` the target triple that the client was compiled for.
     ///
-    /// Blocks while it reads.
+    /// Blocks.
     pub fn detect(root: &Path, built_for: &str) -> Vec<Self> {
         let targets: &[&str] = match built_for {
             _ if built_for.contains("-linux-") => return vec![linux(root, built_for)],
@@ -38,7 +39,8 @@ impl Machine {
     }
 }
 
-/// A client that is built for musl also runs where programs for glibc run.
+/// Returns the machine of a Linux host. A client built for musl may run on a host with glibc, so the installed glibc
+/// decides.
 fn linux(root: &Path, built_for: &str) -> Machine {
     let gnu = built_for.replace("-linux-musl", "-linux-gnu");
     let glibc = GlibcVersion::installed(root, &gnu);
@@ -70,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn machine_with_glibc_is_one_for_glibc() {
+    fn linux_host_with_glibc_is_detected_as_gnu() {
         let root = tempfile::tempdir().unwrap();
         let (musl, gnu) = ("x86_64-unknown-linux-musl", "x86_64-unknown-linux-gnu");
         assert_eq!(targets(root.path(), musl), [musl]);
@@ -90,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn machine_of_apple_runs_both_with_rosetta() {
+    fn macos_host_with_rosetta_supports_both_architectures() {
         let root = tempfile::tempdir().unwrap();
         let (arm, intel) = ("aarch64-apple-darwin", "x86_64-apple-darwin");
         assert_eq!(targets(root.path(), arm), [arm]);
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn machine_with_windows_runs_smaller_architectures() {
+    fn windows_host_supports_narrower_architectures() {
         let root = tempfile::tempdir().unwrap();
         let gnu = "x86_64-pc-windows-gnu";
         assert_eq!(targets(root.path(), gnu), [gnu, "i686-pc-windows-msvc"]);

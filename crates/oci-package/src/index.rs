@@ -1,8 +1,8 @@
-//! The index of a package: one version, and an entry for each target it was built for.
+//! Index of a package: one version, with one entry for each target.
 //!
-//! Owns [`PackageIndex`], a map from target to entry, its one canonical form as a manifest, and the way back. Everything
-//! in the canonical form follows from the bytes of the manifests it lists, so that two writers who know the same
-//! manifests write the same index. Who writes when is decided by [`publish`](crate::publish).
+//! [`PackageIndex`] maps targets to entries. It has one canonical form as a manifest, which is a function of the listed
+//! manifests only. Writers that know the same manifests therefore write identical bytes. [`publish`](crate::publish)
+//! decides when the index is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,17 +33,17 @@ impl Failure for Error {
     }
 }
 
-/// One target of a package, as an index lists it.
+/// Entry of a package's index: the manifest for one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IndexEntry {
     target: String,
     descriptor: Descriptor,
-    /// What the manifest says of the whole package; unknown of an entry that was only read from an index.
+    /// Annotations of the manifest; `None` for an entry that was read from an index.
     said: Option<Annotations>,
 }
 
 impl IndexEntry {
-    /// The entry for this manifest; `None` when it is not a package for one target.
+    /// Creates the entry for a manifest. Returns `None` if the manifest is not a package for one target.
     pub fn from_manifest(manifest: &Manifest) -> Option<Self> {
         let package = PackageTarget::read(manifest)?;
         let mut descriptor = manifest.descriptor();
@@ -74,35 +74,36 @@ impl IndexEntry {
         })
     }
 
-    /// The target triple.
+    /// Returns the target triple.
     pub fn target(&self) -> &str {
         &self.target
     }
 
-    /// What names the manifest in the index.
+    /// Returns the descriptor of the manifest, as the index contains it.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
 }
 
-/// An index of a package, as a map from target to entry.
+/// Index of a package, as a map from target to entry.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PackageIndex {
     entries: BTreeMap<String, IndexEntry>,
-    /// What others added. Not ours to drop.
+    /// Entries that other tools added. They have no target and are kept.
     others: Vec<Descriptor>,
 }
 
 impl PackageIndex {
-    /// An index without entries.
+    /// Creates an index without entries.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads an index; `None` when it is not one of a package.
+    /// Parses an index. Returns `None` if the manifest is not the index of a package.
     ///
-    /// It is one by its artifact type or, where a mirror dropped that, when all its entries name their target. Of two
-    /// entries for one target the first counts, as it does for every client.
+    /// An index belongs to a package if it has the artifact type of this format, or if the artifact type is missing and
+    /// all entries state their target, because some mirrors drop the artifact type. If two entries have the same
+    /// target, the first one is used, as other clients do.
     pub fn read(manifest: &Manifest) -> Option<Self> {
         let index = manifest.as_index()?;
         let is_entry =
@@ -126,66 +127,69 @@ impl PackageIndex {
         Some(read)
     }
 
-    /// Adds an entry; gives back the one that it replaces.
+    /// Adds an entry and returns the entry that it replaces.
     pub fn insert(&mut self, entry: IndexEntry) -> Option<IndexEntry> {
         self.entries.insert(entry.target.clone(), entry)
     }
 
-    /// Takes the entry for this target out.
+    /// Removes the entry for a target.
     pub fn remove(&mut self, target: &str) -> Option<IndexEntry> {
         self.entries.remove(target)
     }
 
-    /// The entry for this target.
+    /// Returns the entry for a target.
     pub fn entry(&self, target: &str) -> Option<&IndexEntry> {
         self.entries.get(target)
     }
 
-    /// The entries, in the order of their targets' names.
+    /// Returns the entries, sorted by target.
     pub fn entries(&self) -> impl ExactSizeIterator<Item = &IndexEntry> {
         self.entries.values()
     }
 
-    /// Whether there are no entries, nor anything that others added.
+    /// Whether there are neither entries for targets nor entries of other tools.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.others.is_empty()
     }
 
-    /// What others added to it, in their order.
+    /// Returns the entries that other tools added, in the order of the index.
     pub fn others(&self) -> &[Descriptor] {
         &self.others
     }
 
-    /// Keeps the entries that satisfy the test.
+    /// Keeps the entries that satisfy `test`.
     pub(crate) fn retain(&mut self, test: impl Fn(&IndexEntry) -> bool) {
         self.entries.retain(|_, entry| test(entry));
     }
 
-    /// Takes out what others added under one of these digests.
+    /// Removes the entries of other tools with these digests.
     pub(crate) fn remove_others(&mut self, digests: &BTreeSet<Digest>) {
         self.others.retain(|other| !digests.contains(&other.digest));
     }
 
-    /// Computes entries that were only read anew from their manifests, which `find` knows by digest. Those it does not
-    /// know stay as they were read.
-    pub fn learn<'a>(&mut self, find: impl Fn(&Descriptor) -> Option<&'a Manifest>) {
+    /// Recomputes entries from their manifests, which `find` returns. Entries whose manifest `find` does not return are
+    /// unchanged.
+    pub fn recompute<'a>(&mut self, find: impl Fn(&Descriptor) -> Option<&'a Manifest>) {
         for entry in self.entries.values_mut() {
-            let learned = find(&entry.descriptor).and_then(IndexEntry::from_manifest);
-            if let Some(learned) = learned.filter(|learned| learned.target == entry.target) {
-                *entry = learned;
+            let recomputed = find(&entry.descriptor).and_then(IndexEntry::from_manifest);
+            if let Some(recomputed) =
+                recomputed.filter(|recomputed| recomputed.target == entry.target)
+            {
+                *entry = recomputed;
             }
         }
     }
 
-    /// Writes the index in its one canonical form.
+    /// Converts the index to its canonical form.
     ///
-    /// Entries are ordered by operating system, architecture, variant, portability and target, so that clients who take
-    /// the first match take the one that runs on the most machines. Annotations are what all manifests agree on, and the
-    /// latest of their dates; an entry that was only read, and never [learned](Self::learn), has no say in it.
+    /// Entries are sorted by operating system, architecture, variant, portability and target, so a client that takes
+    /// the first match gets the manifest that runs on most machines. The index has the annotations that all manifests
+    /// have in common, and the latest creation date. Entries that were read and not [recomputed](Self::recompute) do
+    /// not affect the annotations.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when it is larger than registries take.
+    /// [`ErrorKind::InvalidInput`] if the index exceeds the size that registries accept.
     pub fn to_manifest(&self) -> crate::Result<Manifest> {
         let mut descriptors: Vec<_> = self
             .entries
@@ -202,7 +206,8 @@ impl PackageIndex {
         Ok(Manifest::from_index(index).context(WriteIndexSnafu { count })?)
     }
 
-    /// What all manifests agree on. What is true of one target only would be said of all of them here, and is left out.
+    /// Returns the annotations that all manifests have in common. Annotations that hold for one target only are left
+    /// out.
     fn annotations(&self) -> Annotations {
         let mut said = self
             .entries
@@ -223,7 +228,7 @@ impl PackageIndex {
     }
 }
 
-/// By what the entries of an index are ordered.
+/// Returns the sort key of an entry.
 fn order(descriptor: &Descriptor) -> (String, String, String, Libc, Option<GlibcVersion>, String) {
     let annotation = |key| descriptor.annotation(key);
     let target = annotation(annotation::TARGET)
@@ -253,7 +258,7 @@ mod tests {
 
     use super::*;
 
-    /// A target's manifest that says what is given, besides target and platform.
+    /// Creates the manifest for a target, with additional annotations.
     fn manifest(target: &str, said: &[(&str, &str)]) -> Manifest {
         let platform = crate::platform::of_target(target, None).unwrap();
         let config = oci_registry::Blob::from_bytes(media::CONFIG, target.to_owned());
@@ -289,7 +294,7 @@ mod tests {
     const MAC: &str = "aarch64-apple-darwin";
 
     #[test]
-    fn an_entry_says_what_a_listing_needs() {
+    fn index_entry_states_target_size_profile_and_glibc() {
         let manifest = manifest(
             GNU,
             &[
@@ -313,7 +318,7 @@ mod tests {
     }
 
     #[test]
-    fn any_order_of_entries_is_the_same_index_and_it_reads_back() {
+    fn index_is_independent_of_insertion_order() {
         let manifests =
             [MUSL, MAC, GNU].map(|target| manifest(target, &[(annotation::TITLE, "widgets")]));
         let written = index(&manifests).to_manifest().unwrap();
@@ -324,7 +329,7 @@ mod tests {
         let mut read = PackageIndex::read(&written).unwrap();
         let targets: Vec<_> = read.entries().map(IndexEntry::target).collect();
         assert_eq!(targets, [MAC, GNU, MUSL]);
-        read.learn(|entry| {
+        read.recompute(|entry| {
             manifests
                 .iter()
                 .find(|manifest| *manifest.digest() == entry.digest)
@@ -333,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_most_portable_entry_of_a_platform_is_first() {
+    fn index_lists_most_portable_entry_of_platform_first() {
         let fully_static = manifest(
             "x86_64-unikraft-linux-musl",
             &[(annotation::LIBC, "static")],
@@ -372,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_are_what_all_agree_on_and_the_latest_date() {
+    fn index_annotations_are_common_ones_and_latest_date() {
         let said = |created, profile| {
             [
                 (annotation::TITLE, "widgets"),
@@ -407,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn only_indexes_of_packages_are_read_as_such() {
+    fn index_of_other_artifact_type_is_not_parsed() {
         let entry = IndexEntry::from_manifest(&manifest(GNU, &[]))
             .unwrap()
             .descriptor;
@@ -432,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_added_stays() {
+    fn index_keeps_entries_of_other_tools() {
         let entry = IndexEntry::from_manifest(&manifest(GNU, &[])).unwrap();
         let other = Descriptor {
             annotations: Annotations::new(),

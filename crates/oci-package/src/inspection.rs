@@ -1,6 +1,7 @@
-//! What a release page shows: a version of a package, or anybody's artifact, with all that it is for and all files in it.
+//! Inspection of an artifact: metadata, targets and files, as a release page shows them.
 //!
-//! Owns what is said of the whole and of each target. What the manifests say is completed as a [`TagDetailsFetcher`] completes it.
+//! Works for packages and for any other artifact. [`TagDetailsFetcher`] completes values that the manifests do not
+//! state.
 
 use std::sync::Arc;
 
@@ -34,35 +35,35 @@ impl Failure for Error {
     }
 }
 
-/// What there is to say about an artifact. What nobody says is absent.
+/// Metadata of an artifact. Values that no document states are `None`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// Its digest.
+    /// Digest of the manifest or index.
     pub digest: Digest,
-    /// What kind of document it is.
+    /// Media type of the manifest or index.
     pub media_type: MediaType,
-    /// What kind of artifact it is.
+    /// Artifact type.
     pub artifact_type: Option<MediaType>,
-    /// The name of the package.
+    /// Name of the package.
     pub name: Option<String>,
-    /// Its version.
+    /// Version of the package.
     pub version: Option<String>,
-    /// What it is, in a sentence.
+    /// Description, one sentence.
     pub description: Option<String>,
-    /// Its licences, an SPDX expression.
+    /// License, an SPDX expression.
     pub licenses: Option<String>,
-    /// Where its sources are.
+    /// URL of the source code.
     pub source: Option<String>,
-    /// The commit that it was built from.
+    /// Commit that the artifact was built from.
     pub revision: Option<String>,
-    /// When it was made.
+    /// Creation time.
     pub created: Option<String>,
-    /// All targets together, in bytes.
+    /// Total size of all targets, in bytes.
     pub size: Option<u64>,
-    /// All that is said of the whole, where annotations are silent by the labels of an image.
+    /// Annotations of the whole artifact, completed from the labels of the image config.
     pub annotations: Annotations,
-    /// What it is for: a row for each entry of an index without attestations, one for a single manifest.
+    /// Targets: one for each entry of an index except attestations, or one for a single manifest.
     pub targets: Vec<InspectedTarget>,
 }
 
@@ -70,43 +71,43 @@ pub struct Inspection {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InspectedTarget {
-    /// The target triple.
+    /// Target triple.
     pub target: Option<String>,
-    /// The platform.
+    /// Platform.
     pub platform: Option<Platform>,
-    /// What it needs of the C library.
+    /// C library that the files require.
     pub libc: Option<Libc>,
-    /// The lowest version of glibc that it runs with.
+    /// Lowest version of glibc that the files run with.
     pub glibc: Option<GlibcVersion>,
-    /// What kind of artifact it is.
+    /// Artifact type.
     pub artifact_type: Option<MediaType>,
-    /// Config and layers together, in bytes.
+    /// Total size of config and layers, in bytes.
     pub size: Option<u64>,
-    /// The digest of its manifest.
+    /// Digest of the manifest.
     pub digest: Digest,
-    /// Whether the manifest is there at all.
+    /// Whether the manifest exists.
     pub exists: bool,
-    /// Its files; of an image, its layers.
+    /// Files of a package, or layers of an image.
     pub files: Vec<InspectedFile>,
-    /// Facts that its documents state differently.
+    /// Facts that the documents of the target state differently.
     pub conflicts: Vec<Conflict>,
 }
 
-/// One file, or layer, of a target.
+/// A file, or layer, of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct InspectedFile {
-    /// Its name as other clients write it: the title.
+    /// Title: the file name that other clients write.
     pub title: Option<String>,
-    /// The name that cargo gave it.
+    /// File name that cargo gave the file.
     pub file: Option<String>,
-    /// What it is: the word of a [`FileKind`](crate::FileKind).
+    /// Kind of the file, as in [`FileKind::as_str`](crate::FileKind::as_str).
     pub kind: Option<String>,
-    /// Its media type.
+    /// Media type.
     pub media_type: MediaType,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its digest.
+    /// Digest.
     pub digest: Digest,
 }
 
@@ -124,12 +125,12 @@ impl InspectedFile {
     }
 }
 
-/// Returns the facts about a manifest, and of an index those about its entries. An entry whose manifest is missing has only
-/// the facts of its descriptor.
+/// Returns the metadata of a manifest, or of an index and the manifests in it. An entry whose manifest is missing has
+/// only the values of its descriptor.
 ///
 /// # Errors
 ///
-/// The source's error.
+/// The error of the source.
 pub async fn inspect(
     source: &Arc<dyn Source>,
     listing: Listing<'_>,
@@ -230,7 +231,7 @@ mod tests {
     use crate::{Build, FileKind, InputFile, PackOptions, Package, PublishOptions, ReleaseTag};
 
     #[tokio::test(start_paused = true)]
-    async fn a_package_is_shown_with_its_files() {
+    async fn inspect_package_lists_metadata_targets_and_files() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("widgets");
         std::fs::write(&path, "a program").unwrap();
@@ -273,7 +274,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_image_of_anybodys_is_shown_as_far_as_it_is_known() {
+    async fn inspect_image_reads_platform_and_date_from_config() {
         let memory = Memory::new();
         let config = r#"{"os":"linux","architecture":"arm64","created":"2026-01-02T03:04:05Z"}"#;
         let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, config);
@@ -299,7 +300,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn inspection_of_an_index_leaves_out_attestations() {
+    async fn inspect_index_leaves_out_attestations() {
         let memory = Memory::new();
         memory.push_blob(&Blob::empty()).await.unwrap();
         let mut image = ImageManifest::new(MediaType::EMPTY, Blob::empty().descriptor().clone());

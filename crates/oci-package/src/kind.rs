@@ -1,44 +1,44 @@
-//! What a published file is: the words of `dev.cargo-oci.kind`, and what follows from the word alone.
+//! Kinds of published files: the values of `dev.cargo-oci.kind`.
 //!
-//! Media type, file mode and whether a file is published unasked are decided here and nowhere else. Which
-//! kind a file on disk has is not: only the one who asked cargo can tell.
+//! The kind determines the media type, the file mode and whether a file is published by default. The kind of a file
+//! cannot be derived from the file alone: it comes from the output of cargo, or from the user.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// What a published file is, as its producer named it.
+/// Kind of a published file.
 ///
-/// The order of the variants is the order in which kinds are listed to people; it has no other meaning.
+/// Kinds are listed in the order of the variants. The order has no other meaning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileKind {
     /// A program.
     Bin,
-    /// A shared library with a C interface, and the import library that belongs to it.
+    /// A shared library with a C interface, or its import library.
     Cdylib,
     /// A static library with a C interface.
     Staticlib,
-    /// A library that only the very same rustc can link.
+    /// A Rust library. Only the same version of rustc can link it.
     Rlib,
-    /// A compiler plugin, for the host that compiles.
+    /// A procedural macro, built for the host.
     ProcMacro,
-    /// A program of `examples/`.
+    /// A program from `examples/`.
     Example,
-    /// Symbols split off a program or library (`.dwp`, `.pdb`, `.dSYM`; the last is a directory, and its layer a tar).
+    /// Debug symbols in a separate file (`.dwp`, `.pdb`), or in a directory (`.dSYM`) that is packed as a tar.
     Debuginfo,
-    /// The source package that `cargo package` makes (`.crate`).
+    /// A source package written by `cargo package` (`.crate`).
     Crate,
-    /// A WebAssembly module, whichever cargo target it was compiled from.
+    /// A WebAssembly module, built from any cargo target.
     Wasm,
-    /// Any other file that was named by hand.
+    /// Any other file that the user added.
     File,
-    /// All files in one tar stream.
+    /// All files of a package in one tar stream.
     Archive,
 }
 
 impl FileKind {
-    /// Every kind, in the order in which they are listed.
+    /// All kinds, in the order in which they are listed.
     pub const ALL: [Self; 11] = [
         Self::Bin,
         Self::Cdylib,
@@ -53,7 +53,7 @@ impl FileKind {
         Self::Archive,
     ];
 
-    /// The word in annotations, configs, flags and settings.
+    /// Returns the name of the kind, as used in annotations, configs, flags and settings.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Bin => "bin",
@@ -70,7 +70,8 @@ impl FileKind {
         }
     }
 
-    /// The media type of a layer of this kind; `None` for a [`FileKind::File`], which has its own.
+    /// Returns the media type of a layer of this kind. `None` for [`FileKind::File`], whose media type depends on the
+    /// file.
     pub const fn media_type(self) -> Option<&'static str> {
         match self {
             Self::Bin => Some("application/vnd.cargo-oci.bin"),
@@ -83,20 +84,20 @@ impl FileKind {
             Self::Crate => Some("application/vnd.cargo-oci.crate"),
             Self::Wasm => Some("application/wasm"),
             Self::File => None,
-            // Those who want a directory know this one.
+            // Clients that unpack layers recognize this media type.
             Self::Archive => Some("application/vnd.oci.image.layer.v1.tar"),
         }
     }
 
-    /// Whether a file of this kind is started by its name, and so has the mode 0755; all others have 0644.
+    /// Whether files of this kind are programs and have the mode 0755. All other kinds have 0644.
     ///
-    /// Only what a person runs. Linkers set the bit on shared libraries too, but no loader needs it, and
-    /// packagers disagree; the bit on disk is not asked at all, because artifact stores of CI systems lose it.
+    /// Linkers also set the executable bit on shared libraries, but no loader requires it and packagers disagree. The
+    /// mode on disk is not used, because artifact stores of CI systems do not keep it.
     pub const fn is_executable(self) -> bool {
         matches!(self, Self::Bin | Self::Example)
     }
 
-    /// Whether files of this kind are published unless other kinds are asked for.
+    /// Whether files of this kind are published by default.
     pub const fn pushed_by_default(self) -> bool {
         matches!(
             self,
@@ -104,7 +105,7 @@ impl FileKind {
         )
     }
 
-    /// Whether `cargo build` writes files of this kind; the others are named by hand or made otherwise.
+    /// Whether `cargo build` writes files of this kind.
     pub const fn is_built(self) -> bool {
         !matches!(self, Self::Crate | Self::File | Self::Archive)
     }
@@ -129,7 +130,7 @@ impl FromStr for FileKind {
     }
 }
 
-/// A word that names no [`FileKind`].
+/// Error of parsing a [`FileKind`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnknownFileKind {
     text: String,
@@ -153,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_word_is_the_same_in_text_and_in_json() {
+    fn kind_has_same_name_in_text_and_json() {
         for kind in FileKind::ALL {
             assert_eq!(kind.as_str().parse(), Ok(kind));
             assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn media_types_carry_the_word() {
+    fn kind_media_type_contains_name() {
         for kind in FileKind::ALL {
             let expected = match kind {
                 FileKind::Wasm => Some("application/wasm".to_owned()),
@@ -178,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_published_and_what_is_executable() {
+    fn kind_properties_are_fixed() {
         let words = |test: fn(FileKind) -> bool| {
             FileKind::ALL
                 .into_iter()
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_word_is_named_with_the_known_ones() {
+    fn unknown_kind_error_lists_known_kinds() {
         let error = "dylib".parse::<FileKind>().unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -1,25 +1,29 @@
-//! What a package looks like in an OCI registry, written and read.
+//! Package format for cargo packages in OCI registries: packing, publishing, reading and selecting.
 //!
-//! A version of a package is one *index*; in it is one *manifest* for each target triple; in that is one *layer* for each
-//! file. A layer is the file, byte for byte, so that its digest is the SHA-256 of the file and anyone can verify it with
-//! no tool but their own:
+//! A version of a package is an *index*. The index lists one *manifest* per target triple, and each manifest lists one
+//! *layer* per file. A layer contains the file byte for byte, so its digest is the SHA-256 of the file and any SHA-256
+//! tool can verify a download:
 //!
 //! ```text
 //! ghcr.io/acme/widgets:1.2.3                              index
 //! ├── :1.2.3__x86_64-unknown-linux-musl                   manifest, linux/amd64, static
 //! │   ├── widgets-1.2.3-x86_64-unknown-linux-musl         layer: the program
-//! │   └── LICENSE                                         layer: a file beside it
+//! │   └── LICENSE                                         layer: an additional file
 //! └── :1.2.3__aarch64-apple-darwin                        manifest, darwin/arm64
 //!     └── widgets-1.2.3-aarch64-apple-darwin              layer
 //! ```
 //!
-//! Everything is made for three kinds of readers. Plain OCI clients take the first entry of an index that fits their
-//! platform: the most portable one comes first, and layers have the titles that people give release assets. Listings need
-//! no second request: the index says target, profile, size and C library of each entry. And readers who know this layout
-//! write files under the names cargo gave them.
+//! The format serves three kinds of readers:
 //!
-//! The same facts and files are the same bytes on every machine: no clock, no order of a hash map, no path of the machine
-//! enters. So a push that was done before is recognised by its digest, and a release stays what it was.
+//! * Plain OCI clients select the first index entry that matches their platform. The most portable entry comes first,
+//!   and the titles of layers follow the usual names of release assets.
+//! * Clients that list tags need no second request, because each index entry states target, profile, size and C
+//!   library.
+//! * Clients that know this format write files under the names that cargo gave them.
+//!
+//! Packing is deterministic: the same metadata and files produce the same bytes on every machine. Neither the clock,
+//! nor the order of a hash map, nor a local path enters the output. A repeated push is therefore recognized by its
+//! digest, and a release does not change.
 //!
 //! # Example
 //!
@@ -31,19 +35,19 @@
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("widgets");
 //! # std::fs::write(&path, "a program")?;
-//! // What is published: facts that somebody found out, and files.
+//! // The input: metadata of the package and of the build, and files.
 //! let package = Package::new("widgets", "1.2.3".parse()?);
 //! let build = Build::new("x86_64-unknown-linux-musl", "release");
 //! let files = [InputFile::new("widgets".parse()?, FileKind::Bin, path)];
 //! let artifact = oci_package::pack(&package, &build, &files, &PackOptions::default()).await?;
 //!
-//! // To any target: a registry's repository, a directory, or memory.
+//! // Publish to any target: a repository in a registry, an OCI layout, or memory.
 //! let repository = Memory::new();
 //! let tag = ReleaseTag::from_version(&package.version)?;
 //! let tags = [tag.clone()];
 //! oci_package::publish(&artifact, &repository, &tags, &PublishOptions::default(), &|_| {}).await?;
 //!
-//! // And back: what a machine can run.
+//! // Fetch the manifest that a machine can run.
 //! let wanted = Wanted::Machine(Machine { target: "x86_64-unknown-linux-musl".into(), glibc: None });
 //! let manifest = oci_package::find(&repository, &tag.index().clone().into(), &wanted).await?;
 //! let files = oci_package::files(&manifest)?;
@@ -54,27 +58,27 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # The rooms
+//! # Overview
 //!
-//! | question | answer |
+//! | task | items |
 //! | --- | --- |
-//! | What is known of a package? | [`Package`], [`Build`], [`InputFile`], [`FileKind`] |
-//! | How does it become an artifact? | [`pack`] → [`Artifact`], with a [`NameTemplate`] and a [`PackageConfig`] |
-//! | What does a manifest say? | [`PackageTarget`], [`files`], [`differences`]; [`open_archives`] opens its archives |
-//! | What is in an index? | [`PackageIndex`], [`IndexEntry`] |
-//! | What does a listing say in one line? | [`Summary`]; at length, [`TagDetailsFetcher`] → [`TagDetails`] |
-//! | What is about it, and about that? | [`referrer_tree`] |
-//! | What does a release page show? | [`inspect`] → [`Inspection`] |
-//! | Is it what lies in a directory? | [`compare`] |
-//! | Do tag, index, manifest and config agree? | [`check`], [`conflicts`] |
-//! | Under which tag? | [`ReleaseTag`], [`tag`], [`repository_name`] |
-//! | Who sends it, and what if others do too? | [`publish`], [`plan`], [`assemble`], [`update_floating_tags`] |
-//! | Who edits an index? | [`add`], [`remove`]; [`find_entry`] finds what is in one, [`DeletedSet`] what goes along |
-//! | Which one is for this machine? | [`choose`], [`find`] |
-//! | What does a triple mean to everyone else? | [`platform`], [`Libc`], [`Elf`] |
+//! | Package metadata and files | [`Package`], [`Build`], [`InputFile`], [`FileKind`] |
+//! | Packing an artifact | [`pack`] → [`Artifact`], with a [`NameTemplate`] and a [`PackageConfig`] |
+//! | Reading a manifest | [`PackageTarget`], [`files`], [`differences`]; [`open_archives`] opens archives |
+//! | Reading and writing an index | [`PackageIndex`], [`IndexEntry`] |
+//! | Summaries for listings | [`Summary`] from one manifest; [`TagDetailsFetcher`] → [`TagDetails`] with further requests |
+//! | Referrers, recursively | [`referrer_tree`] |
+//! | Details of a package and its files | [`inspect`] → [`Inspection`] |
+//! | Comparison with a local directory | [`compare`] |
+//! | Consistency of tag, index, manifest and config | [`check`], [`conflicts`] |
+//! | Tags and repository names | [`ReleaseTag`], [`tag`], [`repository_name`] |
+//! | Publishing, with concurrent writers | [`publish`], [`plan`], [`assemble`], [`update_floating_tags`] |
+//! | Editing an index | [`add`], [`remove`]; [`find_entry`] locates an entry, [`DeletedSet`] tracks implied deletions |
+//! | Selecting a manifest for a machine | [`choose`], [`find`] |
+//! | Platforms and C libraries | [`platform`], [`Libc`], [`Elf`] |
 //!
-//! This crate runs no process, prints nothing, and reads no environment and no clock; what happens is told to an
-//! [`PublishObserver`].
+//! This crate starts no process, prints nothing, and reads neither environment variables nor the clock. It reports
+//! progress to a [`PublishObserver`].
 
 mod agreement;
 pub mod annotation;

@@ -1,22 +1,24 @@
-//! Media types of this layout: what its documents and files are called in descriptors.
+//! Media types of documents and files.
 //!
-//! Those of layers built by cargo belong to [`FileKind`](crate::FileKind); here is what other files are called.
+//! [`FileKind`](crate::FileKind) defines the media types of layers that cargo builds. This module defines all others.
 
 use oci_registry::MediaType;
 
-/// The `artifactType` of an index: one version of a package.
+/// `artifactType` of an index: one version of a package.
 pub const PACKAGE: MediaType = MediaType::new_static("application/vnd.cargo-oci.package.v1");
-/// The `artifactType` of a manifest: one version of a package, for one target triple.
+/// `artifactType` of a manifest: one version of a package, for one target triple.
 pub const PACKAGE_TARGET: MediaType =
     MediaType::new_static("application/vnd.cargo-oci.package-target.v1");
-/// The media type of the config document.
+/// Media type of the config document.
 pub const CONFIG: MediaType = MediaType::new_static("application/vnd.cargo-oci.config.v1+json");
-/// A tar of several files: of all of an archive, or of a directory. Those who want a directory know this one.
+/// Media type of a tar of several files: an archive of all files, or a packed directory. Clients that unpack layers
+/// recognize it.
 pub const TAR: MediaType = MediaType::new_static("application/vnd.oci.image.layer.v1.tar");
 
-/// The ordinary media type of a file, by its name.
+/// Returns the media type of a file by its name.
 ///
-/// Only what accompanies programs is known; everything else is bytes. README and LICENSE files are plain text.
+/// Only file types that usually accompany programs are known. README and LICENSE files are plain text. All other files
+/// are `application/octet-stream`.
 pub fn of_file_name(name: &str) -> MediaType {
     let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     let extension = name.rsplit_once('.').map_or("", |(_, extension)| extension);
@@ -46,8 +48,8 @@ pub fn of_file_name(name: &str) -> MediaType {
     })
 }
 
-/// The media type of a document about software, where its name says which kind it is: lists of contents in SPDX or
-/// CycloneDX, reports in SARIF, attestations of in-toto.
+/// Returns the media type of an SBOM (SPDX, CycloneDX), a report (SARIF) or an attestation (in-toto) by its file name.
+/// Returns `None` for other names.
 pub fn of_document(name: &str) -> Option<MediaType> {
     let name = name.rsplit('/').next().unwrap_or(name).to_ascii_lowercase();
     let ends = |ends: &[&str]| ends.iter().any(|end| name.ends_with(end));
@@ -64,7 +66,8 @@ pub fn of_document(name: &str) -> Option<MediaType> {
     }))
 }
 
-/// The files that come without an extension, or with a word for one: `LICENSE`, `LICENSE-MIT`, `LICENSE.apache`.
+/// Whether a file is a document that often has no extension, or a custom one: `LICENSE`, `LICENSE-MIT`,
+/// `LICENSE.apache`.
 fn is_plain_text(name: &str) -> bool {
     [
         "readme",
@@ -85,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn documents_are_known_by_their_names() {
+    fn document_media_type_is_derived_from_name() {
         for (name, expected) in [
             ("out/widgets.spdx.json", Some("application/spdx+json")),
             ("widgets.CDX.json", Some("application/vnd.cyclonedx+json")),
@@ -100,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn files_that_accompany_programs_have_ordinary_types() {
+    fn file_media_type_is_derived_from_name() {
         for (name, expected) in [
             ("README.md", "text/markdown"),
             ("docs/guide.MD", "text/markdown"),

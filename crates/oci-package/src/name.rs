@@ -1,7 +1,7 @@
-//! Names: of the files of a package, as people see them and as cargo has them, and of its repository.
+//! Names of files and repositories.
 //!
-//! Owns [`NameTemplate`], which makes the title of a file from cargo's name for it, and the name of the repository. What
-//! name is safe to write on any machine is decided by [`FileName`].
+//! [`NameTemplate`] renders the title of a file from the name that cargo gave it. [`FileName`] decides which names are
+//! safe to write on all operating systems.
 
 use std::fmt;
 use std::str::FromStr;
@@ -105,16 +105,16 @@ impl Variable {
     }
 }
 
-/// How the titles of files are made: `{bin}-{version}-{target}{ext}`, unless something else is asked for.
+/// Template for the titles of files; `{bin}-{version}-{target}{ext}` by default.
 ///
 /// The variables are `{name} {version} {target} {profile} {bin} {kind} {ext}`. `{bin}` is cargo's file name without
-/// `{ext}` (`widgets`, `libshapes`), `{ext}` has its dot (`.exe`, `.so`, `.so.dwp`). Files of the kinds
+/// `{ext}` (`widgets`, `libshapes`). `{ext}` includes the dot (`.exe`, `.so`, `.so.dwp`). Files of the kinds
 /// [`FileKind::File`] and [`FileKind::Crate`] keep their own name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameTemplate(Box<str>);
 
 impl NameTemplate {
-    /// The template as it was written.
+    /// Returns the text of the template.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -131,7 +131,7 @@ impl FromStr for NameTemplate {
 
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when braces do not match or a variable is unknown.
+    /// [`ErrorKind::InvalidInput`] if braces do not match or a variable is unknown.
     fn from_str(text: &str) -> crate::Result<Self> {
         let template = Template::parse(text).with_context(|_| ParseTemplateSnafu { text })?;
         let unknown = template.keys().find(|key| {
@@ -157,7 +157,7 @@ impl fmt::Display for NameTemplate {
     }
 }
 
-/// What is the same in the titles of all files of one artifact.
+/// Values of the template variables that are the same for all files of an artifact.
 #[derive(Debug)]
 pub(crate) struct TitleContext<'a> {
     pub(crate) template: &'a NameTemplate,
@@ -165,13 +165,13 @@ pub(crate) struct TitleContext<'a> {
     pub(crate) version: &'a str,
     pub(crate) target: &'a str,
     pub(crate) profile: &'a str,
-    /// What programs end with on the target, `.exe` or nothing.
+    /// Suffix of programs on the target: `.exe`, another one, or empty.
     pub(crate) exe_suffix: &'a str,
 }
 
 impl TitleContext<'_> {
-    /// The name that cargo has for a file: a program that was named by hand gets the target's suffix, so that the same
-    /// program has the same name however it came here.
+    /// Returns the name of a file, with the suffix of the target if it is a program without an extension. A program
+    /// therefore has the same name whether cargo reports it or the user adds it.
     pub(crate) fn file(&self, file: &FileName, kind: FileKind) -> crate::Result<FileName> {
         let suffix = self.exe_suffix;
         let is_bare = split_extension(last_part(file)).1.is_empty();
@@ -185,7 +185,7 @@ impl TitleContext<'_> {
         })?)
     }
 
-    /// The title of a file.
+    /// Returns the title of a file.
     pub(crate) fn title(&self, file: &FileName, kind: FileKind) -> crate::Result<FileName> {
         let name = last_part(file);
         let title = if matches!(kind, FileKind::File | FileKind::Crate) {
@@ -225,18 +225,18 @@ impl TitleContext<'_> {
     }
 }
 
-/// The name of a file without its directory.
+/// Returns the last component of a file name.
 fn last_part(file: &FileName) -> &str {
     file.as_str().rsplit('/').next().unwrap_or_default()
 }
 
-/// What linkers and cargo put behind a name. Not every dot begins an extension: `tool-1.5` is a whole name.
+/// Extensions that linkers and cargo use. Text after other dots belongs to the stem: `tool-1.5` has no extension.
 const EXTENSIONS: [&str; 18] = [
     "exe", "dll", "so", "dylib", "lib", "a", "rlib", "rmeta", "wasm", "js", "efi", "pdb", "dwp",
     "dSYM", "debug", "exp", "tar", "elf",
 ];
 
-/// A file name as its stem and all of its extensions, `libshapes` and `.so.dwp`.
+/// Splits a file name into its stem and all its extensions: `libshapes` and `.so.dwp`.
 fn split_extension(name: &str) -> (&str, &str) {
     let mut stem = name;
     while let Some((rest, extension)) = stem.rsplit_once('.') {
@@ -248,18 +248,18 @@ fn split_extension(name: &str) -> (&str, &str) {
     name.split_at(stem.len())
 }
 
-/// The repository named after a package: the package's name in lower case.
+/// Returns the repository name for a package: the package name in lower case.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] when the name does not fit a repository's grammar, such as `_tool` or `a-_b`; the advice
-/// names the key to set.
+/// [`ErrorKind::InvalidInput`] if the result is not a valid repository name, such as `_tool` or `a-_b`. The hint names
+/// the setting to use.
 pub fn repository_name(package: &str) -> crate::Result<RepositoryName> {
     let name = package.to_ascii_lowercase().parse();
     Ok(name.with_context(|_| NameRepositorySnafu { package })?)
 }
 
-/// Whether cargo accepts the name of a package: Unicode letters, digits, `-` and `_`, and no digit first.
+/// Whether cargo accepts a package name: Unicode letters, digits, `-` and `_`, without a leading digit.
 pub fn is_package_name(name: &str) -> bool {
     let is_first = |character| character == '_' || is_xid_start(character);
     name.starts_with(is_first)
@@ -268,7 +268,7 @@ pub fn is_package_name(name: &str) -> bool {
             .all(|character| character == '-' || is_xid_continue(character))
 }
 
-/// The first two items that have the same key.
+/// Returns the first two items with the same key.
 pub(crate) fn first_clash<T>(items: &[T], key: impl Fn(&T) -> String) -> Option<(&T, &T)> {
     let mut seen = std::collections::BTreeMap::new();
     items.iter().find_map(|item| {
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn titles_are_made_as_people_name_release_assets() {
+    fn default_template_renders_release_asset_names() {
         let default = NameTemplate::default();
         for (file, kind, expected) in [
             (
@@ -349,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn every_variable_has_its_value() {
+    fn template_renders_every_variable() {
         let template = "{name}.{version}.{target}.{profile}.{bin}.{kind}{ext}\\{\\}";
         assert_eq!(
             title(template, "libshapes.so", FileKind::Cdylib),
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn programs_named_by_hand_get_the_targets_suffix() {
+    fn program_without_extension_gets_target_suffix() {
         let template = NameTemplate::default();
         let naming = naming(&template, ".exe");
         for (name, kind, expected) in [
@@ -372,7 +372,7 @@ mod tests {
     }
 
     #[test]
-    fn templates_that_cannot_be_rendered_are_refused_with_the_variables() {
+    fn invalid_template_is_rejected_with_known_variables() {
         let error = "{bin}-{arch}".parse::<NameTemplate>().unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn repositories_are_named_after_packages_in_lower_case() {
+    fn repository_name_is_package_name_in_lower_case() {
         assert_eq!(repository_name("Inflector").unwrap().as_str(), "inflector");
         assert_eq!(repository_name("a_b-c").unwrap().as_str(), "a_b-c");
         for name in ["_a", "a_", "a-_b", "a___b"] {
@@ -406,7 +406,7 @@ mod tests {
     }
 
     #[test]
-    fn package_names_are_those_that_cargo_accepts() {
+    fn package_name_check_matches_cargo() {
         for name in ["widgets", "a", "_a", "a-b_c1", "größe", "CamelCase"] {
             assert!(is_package_name(name), "{name}");
         }

@@ -1,7 +1,7 @@
-//! The facts that are published: what a package is, how it was built, which files came of it.
+//! Metadata of packages, builds and files.
 //!
-//! Owns the plain values that a caller fills in, and what of them becomes an annotation of the manifest. Finds nothing
-//! out by itself: whoever asked cargo, git and the CI system hands the answers in.
+//! Callers collect the metadata from cargo, git and the CI system. This module converts it to annotations of the
+//! manifest.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -32,29 +32,30 @@ impl Failure for Error {
     }
 }
 
-/// A package, as its `Cargo.toml` describes it.
+/// A package, as described in its `Cargo.toml`.
 #[derive(Clone, Debug)]
 pub struct Package {
-    /// The package's name.
+    /// Name of the package.
     pub name: String,
-    /// The package's version.
+    /// Version of the package.
     pub version: Version,
-    /// What it is, in a sentence.
+    /// Description, one sentence.
     pub description: Option<String>,
-    /// The license as cargo has it: an SPDX expression, or the older `MIT/Apache-2.0`. Left out where it is neither.
+    /// License as in `Cargo.toml`: an SPDX expression or the older form `MIT/Apache-2.0`. Any other value is not
+    /// published.
     pub license: Option<String>,
-    /// Where a person reads more.
+    /// URL of the home page.
     pub homepage: Option<String>,
-    /// Where the source code is; what the CI system calls it where the package does not say.
+    /// URL of the source code. Callers use the value of the CI system if the package has none.
     pub repository: Option<String>,
-    /// Where the documentation is.
+    /// URL of the documentation.
     pub documentation: Option<String>,
-    /// Who wrote it.
+    /// Authors.
     pub authors: Vec<String>,
 }
 
 impl Package {
-    /// A package of which nothing more is known.
+    /// Creates a package with a name and a version only.
     pub fn new(name: impl Into<String>, version: Version) -> Self {
         Self {
             name: name.into(),
@@ -68,9 +69,9 @@ impl Package {
         }
     }
 
-    /// The package URL, `pkg:cargo/widgets@1.2.3`.
+    /// Returns the package URL, `pkg:cargo/widgets@1.2.3`.
     pub(crate) fn purl(&self) -> String {
-        // Of the characters of a version only `+` has another meaning in a URL.
+        // `+` is the only character of a version that must be escaped in a URL.
         let version = self.version.to_string().replace('+', "%2B");
         format!("pkg:cargo/{}@{version}", self.name)
     }
@@ -95,7 +96,7 @@ impl Package {
     }
 }
 
-/// The license as an SPDX expression, where it is one or was one before `OR` was written out.
+/// Converts a license to an SPDX expression. Supports the older separator `/`. Returns `None` for other text.
 fn licenses(text: &str) -> Option<String> {
     const MODE: ParseMode = ParseMode {
         allow_deprecated: true,
@@ -110,7 +111,8 @@ fn licenses(text: &str) -> Option<String> {
     Some(text)
 }
 
-/// The organisation that a repository's URL names first, `acme` of `https://github.com/acme/widgets`.
+/// Returns the first segment of the path of a repository URL if others follow: `acme` for
+/// `https://github.com/acme/widgets`.
 fn owner(repository: &str) -> Option<&str> {
     let (_, rest) = repository.split_once("://")?;
     let mut segments = rest
@@ -121,32 +123,32 @@ fn owner(repository: &str) -> Option<&str> {
     segments.next().map(|_| owner)
 }
 
-/// How the files of a package were made.
+/// A build of a package.
 #[derive(Clone, Debug)]
 pub struct Build {
-    /// The target triple.
+    /// Target triple.
     pub target: String,
-    /// What rustc says about the target; needed only for a target that rustc does not ship with.
+    /// Configuration of the target. Required only for targets that rustc does not include.
     pub cfg: Option<TargetCfg>,
-    /// The cargo profile.
+    /// Cargo profile.
     pub profile: String,
-    /// The features that were on.
+    /// Enabled features.
     pub features: BTreeSet<String>,
-    /// The version of rustc, where it is known what built the files.
+    /// Version of rustc, if known.
     pub rustc: Option<String>,
-    /// The version of cargo.
+    /// Version of cargo, if known.
     pub cargo: Option<String>,
-    /// The crate types that were built, in cargo's words.
+    /// Crate types that were built, with cargo's names.
     pub crate_types: BTreeSet<String>,
-    /// The commit it was built from.
+    /// Commit that the files were built from.
     pub revision: Option<Revision>,
-    /// When, in the notation of RFC 3339: the commit's time, or what `SOURCE_DATE_EPOCH` says. Never the clock's time,
-    /// which would give the same files another digest each time.
+    /// Creation time in RFC 3339 format: the time of the commit, or `SOURCE_DATE_EPOCH`. The current time must not be
+    /// used, because equal files would have a different digest after each build.
     pub created: Option<String>,
 }
 
 impl Build {
-    /// A build for this target with this profile, of which nothing more is known.
+    /// Creates a build with a target and a profile only.
     pub fn new(target: impl Into<String>, profile: impl Into<String>) -> Self {
         Self {
             target: target.into(),
@@ -172,7 +174,7 @@ impl Build {
             }
         }
         if let Some(text) = &self.created {
-            // In UTC, so that the same moment is the same text on every machine.
+            // Normalized to UTC, so the same time is the same text on every machine.
             let created: Timestamp = text.parse().context(ParseCreatedSnafu { text })?;
             add(annotation::CREATED, &created.to_string());
         }
@@ -180,34 +182,35 @@ impl Build {
     }
 }
 
-/// A state of the sources.
+/// State of the sources.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Revision {
-    /// The commit's full name.
+    /// Full hash of the commit.
     pub commit: String,
-    /// Whether there were changes that the commit does not hold; `None` if unknown.
+    /// Whether there were uncommitted changes; `None` if unknown.
     pub dirty: Option<bool>,
 }
 
 /// A file to publish.
 #[derive(Clone, Debug)]
 pub struct InputFile {
-    /// The name that cargo gave it, with its directory: `widgets`, `libshapes.so`, `examples/demo`.
+    /// File name that cargo gave the file, with its directory: `widgets`, `libshapes.so`, `examples/demo`.
     pub name: FileName,
-    /// What it is.
+    /// Kind of the file.
     pub kind: FileKind,
-    /// Where it is on this machine. Never published.
+    /// Local path. It is not published.
     pub path: PathBuf,
-    /// Its media type, where it is not the kind's own or the ordinary one for its name.
+    /// Media type, if it differs from the default for the kind or the name.
     pub media_type: Option<MediaType>,
-    /// Whether it is an executable file. Counts for [`FileKind::File`] only: of other files the kind decides.
+    /// Whether the file is executable. Used for [`FileKind::File`] only; the kind decides for other files.
     pub executable: bool,
-    /// How far it has come where it is sent while it is packed ([`PackOptions::send_ahead`](crate::PackOptions)).
+    /// Progress of the upload, if the file is uploaded while it is packed
+    /// ([`PackOptions::send_ahead`](crate::PackOptions)).
     pub meter: Meter,
 }
 
 impl InputFile {
-    /// A file with the media type that its kind and name suggest, and the mode of its kind.
+    /// Creates a file with the default media type and mode of its kind.
     pub fn new(name: FileName, kind: FileKind, path: impl Into<PathBuf>) -> Self {
         Self {
             name,
@@ -221,7 +224,7 @@ impl InputFile {
 }
 
 impl InputFile {
-    /// Whether it is published with the mode 0755. A program is executable even if its mode was lost on the way here.
+    /// Whether the file is published with the mode 0755. Programs always are, because the mode on disk may be lost.
     pub(crate) fn is_executable(&self) -> bool {
         self.kind.is_executable() || self.kind == FileKind::File && self.executable
     }
@@ -238,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_license_is_an_spdx_expression_or_left_out() {
+    fn license_without_spdx_expression_is_left_out() {
         for (license, expected) in [
             ("MIT OR Apache-2.0", Some("MIT OR Apache-2.0")),
             ("MIT/Apache-2.0", Some("MIT OR Apache-2.0")),
@@ -261,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_package_says_of_itself_is_annotated_and_nothing_empty() {
+    fn package_annotations_leave_out_empty_values() {
         let mut package = Package::new("widgets", "1.2.3-rc.1+b".parse().unwrap());
         assert_eq!(
             annotations(&package).into_iter().collect::<Vec<_>>(),
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_stands_before_a_repository() {
+    fn owner_is_first_segment_of_repository_path() {
         assert_eq!(owner("https://gitlab.com/group/sub/x"), Some("group"));
         assert_eq!(owner("https://example.com/x"), None);
         assert_eq!(owner("https://example.com"), None);
@@ -296,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_one_text_wherever_it_was_written() {
+    fn creation_time_is_normalized_to_utc() {
         let created = |text: &str| {
             let mut build = Build::new("x", "release");
             build.created = Some(text.into());

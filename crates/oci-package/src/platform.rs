@@ -1,8 +1,8 @@
-//! Platforms: a target triple in the names that registries and container tools use, which are Go's.
+//! Platforms: conversion of target triples to Go's names, which registries and container tools use.
 //!
-//! Owns the table from rustc's words to Go's, [`TargetCfg`] with what rustc says about a target, [`Libc`], and reading a
-//! platform from text. What a triple means is data of `cfg-expr`; for a triple that it does not know, such as a
-//! target specification of one's own, the caller passes a [`TargetCfg`].
+//! This module contains the mapping from rustc's names to Go's names, [`TargetCfg`], [`Libc`] and the parser for
+//! platforms. Properties of triples come from `cfg-expr`. For other triples, such as custom target specifications, the
+//! caller passes a [`TargetCfg`].
 
 use std::fmt;
 use std::path::Path;
@@ -46,14 +46,14 @@ impl Failure for Error {
     }
 }
 
-/// What rustc says about a target, in rustc's words.
+/// Configuration of a target, with rustc's names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TargetCfg {
     /// `target_arch`: `x86_64`, `aarch64`, `arm`, …
     pub arch: String,
     /// `target_os`: `linux`, `macos`, `none`, …
     pub os: String,
-    /// `target_env`: `gnu`, `musl`, `msvc`, …, or nothing.
+    /// `target_env`: `gnu`, `musl`, `msvc`, …, or empty.
     pub env: String,
     /// Whether `target_endian` is `big`.
     pub is_big_endian: bool,
@@ -62,7 +62,7 @@ pub struct TargetCfg {
 }
 
 impl TargetCfg {
-    /// What is known of a target that rustc ships with.
+    /// Returns the configuration of a target that rustc includes.
     pub fn builtin(triple: &str) -> Option<Self> {
         get_builtin_target_by_triple(triple).map(Self::of)
     }
@@ -77,11 +77,11 @@ impl TargetCfg {
         }
     }
 
-    /// Reads what `rustc --print cfg --target TARGET` prints.
+    /// Parses the output of `rustc --print cfg --target TARGET`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when a line that rustc always prints is missing.
+    /// [`ErrorKind::InvalidInput`] if a required line is missing.
     pub fn parse(printed: &str) -> crate::Result<Self> {
         let find = |key: &'static str| {
             printed.lines().find_map(|line| {
@@ -103,11 +103,11 @@ impl TargetCfg {
         })
     }
 
-    /// Reads a target specification, the JSON file that rustc takes in place of a triple.
+    /// Parses a target specification, the JSON file that rustc accepts instead of a triple.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when it is no JSON object with an architecture and a pointer width.
+    /// [`ErrorKind::InvalidInput`] if it is not a JSON object with an architecture and a pointer width.
     pub fn parse_specification(json: &str) -> crate::Result<Self> {
         let specification: serde_json::Map<String, serde_json::Value> =
             serde_json::from_str(json).context(ParseSpecificationSnafu)?;
@@ -128,7 +128,7 @@ impl TargetCfg {
         })
     }
 
-    /// What programs end with on this target.
+    /// Returns the suffix of programs.
     pub(crate) fn exe_suffix(&self) -> &'static str {
         match (self.os.as_str(), self.arch.as_str()) {
             ("windows" | "cygwin", _) => ".exe",
@@ -139,7 +139,7 @@ impl TargetCfg {
         }
     }
 
-    /// The C library that the target's name promises, where it promises one.
+    /// Returns the C library that the target name implies, if any.
     fn libc(&self) -> Option<Libc> {
         if self.os != "linux" {
             return None;
@@ -152,7 +152,7 @@ impl TargetCfg {
     }
 }
 
-/// The platform of a target triple, its [`TargetCfg`] given where `cfg-expr` does not know the triple.
+/// Platform of a target triple.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
     pub(crate) cfg: TargetCfg,
@@ -160,9 +160,11 @@ pub(crate) struct Target {
 }
 
 impl Target {
+    /// Uses `cfg`, or the built-in configuration of the triple.
+    ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] for a triple that nobody knows.
+    /// [`ErrorKind::InvalidInput`] if the triple is unknown and `cfg` is `None`.
     pub(crate) fn new(triple: &str, cfg: Option<&TargetCfg>) -> crate::Result<Self> {
         let cfg = cfg.cloned().or_else(|| TargetCfg::builtin(triple));
         let cfg = cfg.context(UnknownTargetSnafu { triple })?;
@@ -172,41 +174,42 @@ impl Target {
         })
     }
 
-    /// `os/architecture[/variant]`, nothing said of a C library.
+    /// Returns the platform, `os/architecture[/variant]`, without a C library.
     pub(crate) fn platform(&self) -> &Platform {
         &self.platform
     }
 
-    /// What the files need of the C library: what they say themselves, where there are files that can say it, else what
-    /// the triple promises. `None` where the question has no answer.
+    /// Returns the C library that the files require: the one found in the files, else the one that the triple implies.
+    /// `None` if the target is not Linux or the C library is unknown.
     pub(crate) fn libc(&self, of_files: Option<Libc>) -> Option<Libc> {
-        let promised = self.cfg.libc();
+        let implied = self.cfg.libc();
         if self.cfg.os == "linux" {
-            of_files.or(promised)
+            of_files.or(implied)
         } else {
             None
         }
     }
 }
 
-/// The platform of a target triple, in Go's names; a Linux target's with the C library that its name promises.
+/// Returns the platform of a target triple, with Go's names. The platform of a Linux target requires the C library that
+/// the triple implies.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] for a triple that rustc does not ship with, unless `cfg` says what it is.
+/// [`ErrorKind::InvalidInput`] if rustc does not include the triple and `cfg` is `None`.
 pub fn of_target(triple: &str, cfg: Option<&TargetCfg>) -> crate::Result<Platform> {
     let target = Target::new(triple, cfg)?;
     let libc = target.libc(None);
     Ok(with_libc(target.platform, libc))
 }
 
-/// Whether a platform names a system. BuildKit lists attestations for the platform `unknown/unknown`.
+/// Whether a platform is a real one. BuildKit lists attestations with the platform `unknown/unknown`.
 pub fn is_known(platform: &Platform) -> bool {
     let parts = [platform.os.as_str(), &platform.architecture];
     !parts.iter().any(|part| matches!(*part, "" | "unknown"))
 }
 
-/// Whether an index entry describes another entry of the index, and is itself for no platform.
+/// Whether an index entry describes another entry of the index and has no platform of its own.
 pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
     let is_for_none = entry.annotation(annotation::TARGET).is_none()
         && entry
@@ -216,7 +219,7 @@ pub(crate) fn is_attestation(entry: &Descriptor) -> bool {
     is_for_none || entry.annotation(annotation::REFERENCE_TYPE).is_some()
 }
 
-/// The same platform, demanding this C library.
+/// Returns the platform with the given C library as a requirement.
 pub(crate) fn with_libc(platform: Platform, libc: Option<Libc>) -> Platform {
     let feature = libc.and_then(Libc::os_feature);
     Platform {
@@ -225,7 +228,7 @@ pub(crate) fn with_libc(platform: Platform, libc: Option<Libc>) -> Platform {
     }
 }
 
-/// The canonical form of a platform: without a variant that its architecture implies, features sorted.
+/// Returns the canonical form of a platform: without a variant that the architecture implies, and with sorted features.
 pub(crate) fn normal(mut platform: Platform) -> Platform {
     let is_implied = |variant: &mut String| {
         matches!(
@@ -238,13 +241,13 @@ pub(crate) fn normal(mut platform: Platform) -> Platform {
     platform
 }
 
-/// rustc's words in Go's.
+/// Translates a target to a platform, with Go's names.
 fn translate(triple: &str, cfg: &TargetCfg) -> Platform {
     let os = match (cfg.os.as_str(), cfg.env.as_str(), cfg.arch.as_str()) {
         ("macos", ..) => "darwin",
         ("wasi", "p2", _) => "wasip2",
         ("wasi", "p3", _) => "wasip3",
-        // A module for no system in particular is run as one for the first interface that systems had.
+        // Runtimes run modules for `wasm32-unknown-unknown` as WASI preview 1 modules.
         ("wasi", ..) | ("unknown", _, "wasm32" | "wasm64") => "wasip1",
         (os, ..) => os,
     };
@@ -273,7 +276,7 @@ fn translate(triple: &str, cfg: &TargetCfg) -> Platform {
     }
 }
 
-/// The version of the ARM architecture stands in the triple only. Without one it is the sixth, as rustc has it.
+/// Returns the version of the ARM architecture, which only the triple states. rustc's default is v6.
 fn arm_variant(triple: &str) -> &'static str {
     let cpu = triple.split('-').next().unwrap_or(triple);
     let version = ["arm", "thumb"].iter().find_map(|name| {
@@ -290,11 +293,11 @@ fn arm_variant(triple: &str) -> &'static str {
     }
 }
 
-/// The word that cargo's `--target` takes for the machine that builds.
+/// Value of cargo's `--target` that means the host.
 pub const HOST_TUPLE: &str = "host-tuple";
 
-/// Returns the name of a target as cargo's `--target` takes it: a triple, [`HOST_TUPLE`], a triple with a version of
-/// glibc behind it (for cargo-zigbuild), or the path of a target specification, which is named after its file.
+/// Returns the triple or name of a value of cargo's `--target`: a triple, [`HOST_TUPLE`], a triple with an appended
+/// glibc version (cargo-zigbuild), or the path of a target specification, whose name is its file name.
 pub fn target_name(target: &str, host: &str) -> String {
     if target == HOST_TUPLE {
         return host.to_owned();
@@ -309,7 +312,7 @@ pub fn target_name(target: &str, host: &str) -> String {
     )
 }
 
-/// A triple without the version of glibc behind it.
+/// Removes the glibc version that follows a triple.
 fn without_glibc(target: &str) -> Option<&str> {
     let (head, abi) = target.rsplit_once('-')?;
     let (libc, version) = abi.split_once('.')?;
@@ -320,11 +323,11 @@ fn without_glibc(target: &str) -> Option<&str> {
     (libc.starts_with("gnu") && is_version).then(|| &target[..length])
 }
 
-/// Reads `os/architecture[/variant]`, as people write a platform.
+/// Parses a platform, `os/architecture[/variant]`.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] when there are fewer or more parts, or an empty one.
+/// [`ErrorKind::InvalidInput`] if there are fewer or more parts, or if a part is empty.
 pub fn parse(text: &str) -> crate::Result<Platform> {
     let mut parts = text.split('/').map(str::to_owned);
     let platform = (|| {
@@ -346,12 +349,12 @@ pub fn parse(text: &str) -> crate::Result<Platform> {
     Ok(platform.context(ParsePlatformSnafu { text })?)
 }
 
-/// The triples of rustc that run on this platform, the most portable first; only such as people publish for.
+/// Returns rustc's triples for a platform that are commonly published, the most portable one first.
 pub(crate) fn triples_for(platform: &Platform) -> Vec<&'static str> {
     let mut found: Vec<_> = ALL_BUILTINS
         .iter()
         .filter(|info| {
-            // What distributions of operating systems build for themselves has their name in the second place.
+            // The second component names the vendor. Targets of other vendors are built for one distribution only.
             let vendor = info.triple.as_str().split('-').nth(1);
             let of_info = translate(info.triple.as_str(), &TargetCfg::of(info));
             matches!(
@@ -363,7 +366,7 @@ pub(crate) fn triples_for(platform: &Platform) -> Vec<&'static str> {
         })
         .map(|info| (info.triple.as_str(), info.arch.as_str()))
         .collect();
-    // `aarch64-…` before `arm64e-…`: the plain name of the architecture is what everything of it runs.
+    // `aarch64-…` before `arm64e-…`: a triple with the plain name of the architecture runs on all its variants.
     found.sort_by_key(|(triple, arch)| {
         let is_plain = triple.split('-').next() == Some(arch);
         (!triple.contains("musl"), !is_plain, triple.len(), *triple)
@@ -371,19 +374,19 @@ pub(crate) fn triples_for(platform: &Platform) -> Vec<&'static str> {
     found.into_iter().map(|(triple, _)| triple).collect()
 }
 
-/// What a program for Linux needs of the C library. The order is that of portability.
+/// C library that a Linux program requires. The order is the order of portability.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Libc {
-    /// Nothing: everything is in the program.
+    /// None: the program is statically linked.
     Static,
-    /// The GNU C library.
+    /// GNU C library.
     Glibc,
     /// musl, as a shared library.
     Musl,
 }
 
 impl Libc {
-    /// The word in annotations.
+    /// Returns the name that annotations use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Static => "static",
@@ -392,7 +395,7 @@ impl Libc {
         }
     }
 
-    /// The feature that a platform must have, as `os.features` names it.
+    /// Returns the value of `os.features` that represents the requirement.
     pub const fn os_feature(self) -> Option<&'static str> {
         match self {
             Self::Static => None,
@@ -401,7 +404,7 @@ impl Libc {
         }
     }
 
-    /// What a platform demands; `Static` where it demands nothing.
+    /// Returns the C library that a platform requires; `Static` if it requires none.
     pub fn from_platform(platform: &Platform) -> Self {
         [Self::Musl, Self::Glibc]
             .into_iter()
@@ -427,7 +430,7 @@ impl fmt::Display for Libc {
     }
 }
 
-/// A version of the GNU C library, `2.34` or `2.2.5`.
+/// Version of the GNU C library, such as `2.34` or `2.2.5`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct GlibcVersion {
     major: u32,
@@ -436,7 +439,7 @@ pub struct GlibcVersion {
 }
 
 impl GlibcVersion {
-    /// The version `major.minor`.
+    /// Creates the version `major.minor`.
     pub const fn new(major: u32, minor: u32) -> Self {
         Self {
             major,
@@ -477,7 +480,7 @@ impl fmt::Display for GlibcVersion {
     }
 }
 
-/// A text that is no [`GlibcVersion`].
+/// Error of parsing a [`GlibcVersion`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Snafu)]
 #[snafu(display("expected a version of glibc, such as `2.34`"))]
 pub struct ParseGlibcVersionError;
@@ -487,7 +490,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn target_name_of_each_form_is_resolved() {
+    fn target_name_supports_all_forms() {
         for (target, expected) in [
             ("aarch64-apple-darwin", "aarch64-apple-darwin"),
             ("thumbv8m.main-none-eabi", "thumbv8m.main-none-eabi"),
@@ -504,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn specification_fields_become_cfg() {
+    fn target_specification_is_parsed() {
         let parse = TargetCfg::parse_specification;
         let number = parse(r#"{"arch": "arm", "target-pointer-width": 32}"#).unwrap();
         let expected = TargetCfg {
@@ -532,7 +535,7 @@ mod tests {
     }
 
     #[test]
-    fn triples_become_platforms() {
+    fn triples_map_to_platforms() {
         for (triple, expected, feature) in [
             ("x86_64-unknown-linux-gnu", "linux/amd64", "libc.glibc"),
             ("x86_64-unknown-linux-musl", "linux/amd64", "libc.musl"),
@@ -622,7 +625,7 @@ mod tests {
     }
 
     #[test]
-    fn every_target_of_rustc_has_a_platform_that_reads_back() {
+    fn platform_of_every_rustc_target_parses_back() {
         assert!(ALL_BUILTINS.len() > 300);
         for info in ALL_BUILTINS {
             let platform = of_target(info.triple.as_str(), None).unwrap();
@@ -637,7 +640,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_triples_take_what_rustc_prints() {
+    fn platform_of_unknown_triple_uses_rustc_cfg() {
         let error = of_target("x86_64-acme-os", None).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         let printed = "debug_assertions\ntarget_abi=\"\"\ntarget_arch=\"mips64\"\ntarget_endian=\"little\"\n\
@@ -651,7 +654,7 @@ mod tests {
     }
 
     #[test]
-    fn platforms_are_read_as_people_write_them() {
+    fn platform_parse_accepts_two_or_three_parts() {
         let platform = parse("linux/arm/v7").unwrap();
         assert_eq!(
             (platform.os.as_str(), platform.architecture.as_str()),
@@ -673,7 +676,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_ends_with_follows_from_its_target() {
+    fn exe_suffix_depends_on_target() {
         let suffix = |triple| TargetCfg::builtin(triple).unwrap().exe_suffix();
         assert_eq!(suffix("x86_64-pc-windows-gnu"), ".exe");
         assert_eq!(suffix("wasm32-wasip1"), ".wasm");
@@ -682,7 +685,7 @@ mod tests {
     }
 
     #[test]
-    fn versions_of_glibc_are_ordered_by_number() {
+    fn glibc_versions_are_ordered_numerically() {
         let version = |text: &str| text.parse::<GlibcVersion>().unwrap();
         assert!(version("2.9") < version("2.34"));
         assert!(version("2.2.5") < version("2.3"));
@@ -706,7 +709,7 @@ mod tests {
     }
 
     #[test]
-    fn a_platforms_triples_are_those_that_people_publish_for() {
+    fn triples_for_platform_are_most_portable_first() {
         let triples = triples_for(&parse("linux/amd64").unwrap());
         assert_eq!(
             triples[..2],

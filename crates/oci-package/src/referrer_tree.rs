@@ -1,4 +1,4 @@
-//! What is about a manifest, and what is about that: a signature about an SBOM about a release.
+//! Tree of referrers: the referrers of a manifest, their referrers, and so on.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use futures_util::{StreamExt, TryStreamExt};
 use oci_registry::{Descriptor, Digest, ErrorKind, Failure, MediaType, Source};
 use snafu::{ResultExt, Snafu, ensure};
 
-/// How deep the tree is followed.
+/// Maximum depth of the tree.
 const MAX_DEPTH: usize = 16;
 
-/// How many referrers a tree has at most.
+/// Maximum number of referrers in a tree.
 const MAX_REFERRERS: usize = 10_000;
 
 #[derive(Debug, Snafu)]
@@ -36,23 +36,23 @@ impl Failure for Error {
     }
 }
 
-/// A referrer, and where it hangs.
+/// A referrer and its position in the tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReferrerNode {
-    /// How many are between it and the manifest that was asked about.
+    /// Number of referrers between this one and the root manifest.
     pub depth: usize,
-    /// What it is about.
+    /// Digest of the manifest that it refers to: its `subject`.
     pub subject: Digest,
-    /// The referrer itself.
+    /// Descriptor of the referrer.
     pub referrer: Descriptor,
 }
 
-/// Everything that is about a manifest, from the top down, each followed by what is about it. Of the uppermost only those
-/// of this type are taken, with all that is about them. The next list is asked for when the stream is polled.
+/// Lists the referrers of a manifest recursively, in depth-first order: each referrer is followed by its own referrers.
+/// `artifact_type` filters the direct referrers only. Requests are sent as the stream is polled.
 ///
 /// # Errors
 ///
-/// What the source fails with, and [`ErrorKind::Protocol`] when there are more than 10,000.
+/// The error of the source. [`ErrorKind::Protocol`] if there are more than 10,000 referrers.
 pub fn referrer_tree(
     source: Arc<dyn Source>,
     subject: Digest,
@@ -61,7 +61,7 @@ pub fn referrer_tree(
     let walk = Walk {
         source,
         artifact_type,
-        // What is looked into next is the last.
+        // The last element is processed next.
         stack: vec![Next::List { subject, depth: 0 }],
         seen: HashSet::new(),
         found: 0,
@@ -74,7 +74,7 @@ struct Walk {
     artifact_type: Option<MediaType>,
     stack: Vec<Next>,
     seen: HashSet<Digest>,
-    /// How many referrers were listed so far.
+    /// Number of referrers listed so far.
     found: usize,
 }
 
@@ -96,7 +96,7 @@ impl Walk {
                     }
                     return Ok(Some((*branch, self)));
                 }
-                // They may go round in a circle.
+                // Subjects may form a cycle.
                 Next::List { subject, .. } if !self.seen.insert(subject.clone()) => {}
                 Next::List { subject, depth } => {
                     let wanted = self.artifact_type.as_ref().filter(|_| depth == 0);
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_about_something_follows_it() {
+    async fn referrer_tree_lists_nested_referrers_after_parent() {
         let memory = Memory::new();
         let release = about(&memory, "a/release", None).await;
         let sbom = about(&memory, "a/sbom", Some(&release)).await;
@@ -181,7 +181,7 @@ mod tests {
         );
     }
 
-    /// A source in which everything is about everything, without end.
+    /// A source that returns 100 referrers for every digest.
     #[derive(Debug)]
     struct EndlessReferrers(Memory);
 
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_tree_without_end_is_left() {
+    async fn referrer_tree_without_end_fails() {
         let source: Arc<dyn Source> = Arc::new(EndlessReferrers(Memory::new()));
         let mut tree = referrer_tree(source, Digest::sha256(b"root"), None);
         let mut count = 0;

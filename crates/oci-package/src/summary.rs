@@ -1,28 +1,29 @@
-//! What a listing says about a manifest, ours or anybody's, without asking for anything more.
+//! Summary of a manifest for listings, without further requests.
 
 use oci_registry::{Document, Manifest, MediaType, Platform};
 
 use crate::annotation;
 use crate::platform;
 
-/// Facts about a manifest for one line of a list. What the manifest does not say is absent.
+/// Summary of a manifest. Values that the manifest does not state are absent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Summary {
-    /// Config and layers together, in bytes; of an index, of all its manifests including attestations, if each entry says it.
+    /// Total size of config and layers, in bytes. For an index: the total of its manifests including attestations, if
+    /// each entry states its size.
     pub size: Option<u64>,
-    /// When it was made, as its annotation says: RFC 3339, unless the author wrote something else.
+    /// Creation time from the annotations. RFC 3339, unless the publisher used another format.
     pub created: Option<String>,
-    /// The platforms, each once, in the order of the index; without attestations.
+    /// Distinct platforms in the order of the index, without attestations.
     pub platforms: Vec<Platform>,
-    /// The target triples, in the order of the index; without attestations.
+    /// Target triples in the order of the index, without attestations.
     pub targets: Vec<String>,
-    /// What kind of artifact it is.
+    /// Artifact type.
     pub artifact_type: Option<MediaType>,
 }
 
 impl Summary {
-    /// Summarises a manifest.
+    /// Creates the summary of a manifest.
     pub fn from_manifest(manifest: &Manifest) -> Self {
         let said = manifest.annotations();
         let (size, platforms, targets) = match manifest.document() {
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_sums_what_its_entries_say() {
+    fn index_summary_adds_sizes_of_entries() {
         let summary = of(vec![entry("a", Some("1")), entry("b", Some("2"))]);
         assert_eq!(summary.size, Some(3));
         assert_eq!(summary.targets, ["a", "b"]);
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn summary_leaves_out_attestations_but_counts_their_size() {
+    fn index_summary_omits_attestations_but_adds_their_size() {
         let mut attestation = entry("x", Some("4"));
         attestation.annotations.insert(
             annotation::REFERENCE_TYPE.into(),
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_entry_leaves_out_is_not_guessed() {
+    fn index_summary_without_size_of_entry_has_no_size() {
         assert_eq!(of(vec![entry("a", Some("1")), entry("b", None)]).size, None);
         assert_eq!(of(vec![]).size, None);
     }

@@ -1,8 +1,8 @@
-//! Tags: how a version, and a version for one target triple, are written where a registry expects a tag.
+//! Tags of versions and of their targets.
 //!
-//! Owns [`ReleaseTag`], the pair of names that everything published has, and the way back from a tag to a version. A
-//! version `1.2.3+build` is the tag `1.2.3_build`, since tags know no `+`; its manifest for one target is
-//! `1.2.3_build__x86_64-unknown-linux-gnu`. No version contains `__` in either reading, so the first one splits.
+//! A version `1.2.3+build` has the tag `1.2.3_build`, because `+` is not allowed in tags. Its manifest for one target
+//! has the tag `1.2.3_build__x86_64-unknown-linux-gnu`. Versions never contain `__`, neither as text nor as a tag, so
+//! the first `__` separates version and target. [`ReleaseTag`] creates both tags; [`split`] and [`version`] parse them.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use oci_registry::{ErrorKind, Failure, Hint, Tag};
 use semver::Version;
 use snafu::{ResultExt, Snafu, ensure};
 
-/// What stands between the version and the target triple.
+/// Separator between version and target triple.
 const SEPARATOR: &str = "__";
 
 #[derive(Debug, Snafu)]
@@ -52,18 +52,19 @@ impl Failure for Error {
     }
 }
 
-/// The name that one version is published under: the tag of its index, from which the tag for each target follows.
+/// Tag of a version's index, from which the tags of its targets are derived.
 ///
-/// A tag that reads as a version is released, and so immutable; any other (`nightly`, `latest`, `1.2`) may move.
+/// A tag that parses as a version is a release and must not change. Any other tag (`nightly`, `latest`, `1.2`) may
+/// move.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ReleaseTag(Tag);
 
 impl ReleaseTag {
-    /// The tag of this version, its `+` written as `_`.
+    /// Creates the tag of a version, with `+` written as `_`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when it is longer than a tag may be.
+    /// [`ErrorKind::InvalidInput`] if the tag is too long.
     pub fn from_version(version: &Version) -> crate::Result<Self> {
         let text = version.to_string().replacen('+', "_", 1);
         Ok(Self(text.parse().with_context(|_| WriteVersionSnafu {
@@ -71,12 +72,12 @@ impl ReleaseTag {
         })?))
     }
 
-    /// A tag that was asked for by name, such as `nightly`.
+    /// Creates a release tag from a tag such as `nightly`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when it contains `__` or ends with `_`, so that the tags of its targets could be read
-    /// in two ways.
+    /// [`ErrorKind::InvalidInput`] if it contains `__` or ends with `_`, because the tags of its targets would be
+    /// ambiguous.
     pub fn new(tag: Tag) -> crate::Result<Self> {
         let text = tag.as_str();
         ensure!(
@@ -86,25 +87,26 @@ impl ReleaseTag {
         Ok(Self(tag))
     }
 
-    /// [`ReleaseTag::new`] of a text.
+    /// Parses a release tag.
     ///
     /// # Errors
     ///
-    /// Also when the text is no tag.
+    /// As [`ReleaseTag::new`], and if the text is not a valid tag.
     pub fn parse(text: &str) -> crate::Result<Self> {
         Self::new(text.parse().with_context(|_| ParseTagSnafu { text })?)
     }
 
-    /// The tag of the index.
+    /// Returns the tag of the index.
     pub fn index(&self) -> &Tag {
         &self.0
     }
 
-    /// The tag of the manifest for this target triple.
+    /// Returns the tag of the manifest for a target triple.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when it is longer than a tag may be, or the triple has characters that a tag has not.
+    /// [`ErrorKind::InvalidInput`] if the tag is too long, or if the triple contains characters that tags must not
+    /// contain.
     pub fn target(&self, triple: &str) -> crate::Result<Tag> {
         let text = format!("{}{SEPARATOR}{triple}", self.0);
         Ok(text.parse().with_context(|_| WriteTargetSnafu {
@@ -113,7 +115,7 @@ impl ReleaseTag {
         })?)
     }
 
-    /// The target triple that `tag` is for, when it is the tag of one of this version's targets.
+    /// Returns the target triple of `tag` if it is the tag of a target of this version.
     pub fn target_of<'a>(&self, tag: &'a Tag) -> Option<&'a str> {
         match split(tag) {
             (version, Some(target)) if version == self.0.as_str() => Some(target),
@@ -121,12 +123,12 @@ impl ReleaseTag {
         }
     }
 
-    /// The version that the tag reads as.
+    /// Returns the version that the tag stands for, if any.
     pub fn version(&self) -> Option<Version> {
         version(&self.0)
     }
 
-    /// Whether what is published under it stays as it is: whether the tag reads as a version.
+    /// Whether the tag is a release, which must not change: the tag of a version.
     pub fn is_released(&self) -> bool {
         self.version().is_some()
     }
@@ -144,7 +146,7 @@ impl fmt::Debug for ReleaseTag {
     }
 }
 
-/// What a tag says: the version's part, and the target triple when it is the tag of one target.
+/// Splits a tag into the version and, for the tag of a target, the target triple.
 pub fn split(tag: &Tag) -> (&str, Option<&str>) {
     match tag.as_str().split_once(SEPARATOR) {
         Some((version, target)) => (version, Some(target)),
@@ -152,7 +154,7 @@ pub fn split(tag: &Tag) -> (&str, Option<&str>) {
     }
 }
 
-/// The version that a tag reads as; none for a moving tag and for the tag of one target.
+/// Parses a tag as a version. Returns `None` for other tags and for tags of targets.
 pub fn version(tag: &Tag) -> Option<Version> {
     let (text, target) = split(tag);
     if target.is_some() {
@@ -161,7 +163,8 @@ pub fn version(tag: &Tag) -> Option<Version> {
     Version::parse(&text.replacen('_', "+", 1)).ok()
 }
 
-/// The highest release among these tags, those of single targets left aside; a pre-release only if there is nothing else.
+/// Returns the highest version among tags, without the tags of targets. A pre-release is returned only if there are no
+/// releases.
 pub fn highest<'a>(tags: impl IntoIterator<Item = &'a Tag>) -> Option<(&'a Tag, Version)> {
     tags.into_iter()
         .filter_map(|tag| Some((tag, version(tag)?)))
@@ -179,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_version_is_written_as_a_tag_and_read_back() {
+    fn version_tag_parses_back() {
         for (text, expected) in [
             ("1.2.3", "1.2.3"),
             ("1.2.3-rc.1+build.5", "1.2.3-rc.1_build.5"),
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn only_whole_versions_are_released() {
+    fn only_full_versions_are_releases() {
         for (text, expected) in [
             ("1.2.3", true),
             ("1.2.3_b", true),
@@ -219,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_that_could_be_read_in_two_ways_are_refused() {
+    fn ambiguous_release_tag_is_rejected() {
         for text in ["a__b", "a_", "__", "_", "a b", ""] {
             let error = ReleaseTag::parse(text).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
@@ -232,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_highest_release_is_semvers_highest_without_targets() {
+    fn highest_version_follows_semver_and_skips_targets() {
         let highest = |tags: &[&str]| {
             let tags: Vec<_> = tags.iter().map(|text| tag(text)).collect();
             super::highest(&tags).map(|(tag, _)| tag.to_string())

@@ -1,8 +1,7 @@
-//! A package for one target triple, read back: from a manifest to what it says of target, platform and files.
+//! Parser for the manifest of a package for one target triple, and for the files of any artifact.
 //!
-//! Owns recognising a manifest of ours, by its artifact type or, where a mirror dropped that, by its annotations; the
-//! names and kinds of the files in it, and in anyone else's; and whether two manifests hold the same files. Fetches
-//! nothing.
+//! A manifest belongs to a package by its artifact type or, if a mirror dropped that, by its annotations. This module
+//! sends no requests.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -41,36 +40,37 @@ impl Failure for Error {
     }
 }
 
-/// What a manifest says of a package for one target.
+/// Metadata of a package for one target, parsed from its manifest.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PackageTarget {
-    /// The package's name.
+    /// Name of the package.
     pub name: Option<String>,
-    /// The package's version.
+    /// Version of the package.
     pub version: Option<Version>,
-    /// The target triple.
+    /// Target triple.
     pub target: String,
-    /// The cargo profile.
+    /// Cargo profile.
     pub profile: Option<String>,
-    /// The platform, demanding the C library that the files need.
+    /// Platform, including the required C library.
     pub platform: Option<Platform>,
-    /// What a Linux target's files need of the C library.
+    /// C library that the files of a Linux target require.
     pub libc: Option<Libc>,
-    /// The lowest version of glibc they run with.
+    /// Lowest version of glibc that the files run with.
     pub glibc: Option<GlibcVersion>,
-    /// The commit they were built from.
+    /// Commit that the files were built from.
     pub revision: Option<String>,
-    /// Config and layers together, in bytes.
+    /// Total size of config and layers, in bytes.
     pub size: u64,
 }
 
 impl PackageTarget {
-    /// Reads a manifest; `None` when it is not one of ours.
+    /// Parses a manifest. Returns `None` if it is not a package for one target.
     pub fn read(manifest: &Manifest) -> Option<Self> {
         let image = manifest.as_image()?;
         let find = |key: &str| image.annotations.get(key).map(String::as_str);
-        // Where `artifactType` is gone the annotation decides; with another one, it is another thing that was annotated.
+        // Without `artifactType`, the annotation decides. With another one, the manifest is a different artifact that
+        // uses the same annotation.
         if image
             .artifact_type
             .as_ref()
@@ -94,31 +94,32 @@ impl PackageTarget {
     }
 }
 
-/// Config and layers together, in bytes.
+/// Returns the total size of config and layers, in bytes.
 fn size(image: &ImageManifest) -> u64 {
     image.layers.iter().fold(image.config.size, |sum, layer| {
         sum.saturating_add(layer.size)
     })
 }
 
-/// A file in a package, or in any artifact whose layers have titles.
+/// A file of a package, or of any artifact whose layers have titles.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PackageFile {
-    /// The name to write it under: cargo's own, else its title.
+    /// Name to write the file under: the name that cargo gave it, else the title.
     pub name: FileName,
-    /// The title, where it has one and it is safe.
+    /// Title, if there is one and it is a safe file name.
     pub title: Option<FileName>,
-    /// What it is; [`FileKind::File`] where nothing is said.
+    /// Kind of the file; [`FileKind::File`] if the layer does not state it.
     pub kind: FileKind,
-    /// Whether it is to be executable.
+    /// Whether the file is written as executable.
     pub is_executable: bool,
-    /// The layer.
+    /// Descriptor of the layer.
     pub descriptor: Descriptor,
 }
 
 impl PackageFile {
-    /// A file of an archive ([`FileKind::Archive`]), which says of each no more than its name and whether it is a program.
+    /// Creates the entry for a file in an archive ([`FileKind::Archive`]). An archive states only the name of a file
+    /// and whether it is executable.
     pub fn from_archive(file: &Extract) -> Self {
         Self {
             name: file.name.clone(),
@@ -133,7 +134,7 @@ impl PackageFile {
         }
     }
 
-    /// Whether it is a tar of files rather than one: an archive of all, a directory of symbols, or a directory that ORAS
+    /// Whether the layer is a tar of several files: an archive, a directory of debug symbols, or a directory that ORAS
     /// packed.
     pub fn is_bundle(&self) -> bool {
         match self.kind {
@@ -143,7 +144,8 @@ impl PackageFile {
         }
     }
 
-    /// Prefix of the names of all files in it, if it is the tar of a directory: `widgets.dSYM/`.
+    /// Returns the common prefix of the names of all files in a packed directory, such as `widgets.dSYM/`. `None` for
+    /// other files.
     pub fn bundled_directory(&self) -> Option<String> {
         let name = self.name.as_str();
         let directory = match self.kind {
@@ -155,7 +157,7 @@ impl PackageFile {
         Some(format!("{directory}/"))
     }
 
-    /// What is written to disk for it.
+    /// Returns the name, mode and content to extract.
     pub fn to_extract(&self) -> Extract {
         Extract {
             descriptor: self.descriptor.clone(),
@@ -165,11 +167,12 @@ impl PackageFile {
     }
 }
 
-/// The files of an artifact, in the order of its layers. Layers without a name are left out: they are no files.
+/// Returns the files of an artifact, in the order of its layers. Layers without a name are skipped.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Mismatch`] when a name is not safe to write, or two names would be one file on some machine.
+/// [`ErrorKind::Mismatch`] if a name is unsafe, or if two names would be one file on some file systems,
+/// such as those that ignore letter case.
 pub fn files(manifest: &Manifest) -> crate::Result<Vec<PackageFile>> {
     let layers = manifest.as_image().map_or(&[][..], |image| &image.layers);
     let files = layers.iter().filter_map(|layer| file(layer).transpose());
@@ -181,12 +184,12 @@ pub fn files(manifest: &Manifest) -> crate::Result<Vec<PackageFile>> {
     Ok(files)
 }
 
-/// Whether a layer is a directory that ORAS packed into a tar.
+/// Whether a layer is a directory that ORAS packed as a tar.
 fn is_packed_directory(layer: &Descriptor) -> bool {
     layer.annotation(annotation::UNPACK) == Some("true")
 }
 
-/// Whether a layer is the directory that ORAS was started in, which it calls `.`.
+/// Whether a layer is the working directory of `oras push`, which has the title `.`.
 fn is_current_directory(layer: &Descriptor) -> bool {
     is_packed_directory(layer) && layer.annotation(annotation::TITLE) == Some(".")
 }
@@ -195,7 +198,7 @@ fn file(layer: &Descriptor) -> Result<Option<PackageFile>, Error> {
     let Some(name) = name(layer) else {
         return Ok(None);
     };
-    // The name is used only where the tar is kept as it is.
+    // This name is used only if the tar is not extracted.
     let packed = format!("{}.tar", layer.digest.encoded());
     let name = if is_current_directory(layer) {
         &packed
@@ -209,7 +212,7 @@ fn file(layer: &Descriptor) -> Result<Option<PackageFile>, Error> {
         .annotation(annotation::KIND)
         .and_then(|word| word.parse().ok())
         .unwrap_or(FileKind::File);
-    // Only whether it may be run is taken from the mode; the rest of it is the reader's to decide.
+    // Only the executable bits of the mode are used. The code that writes the file decides about all others.
     let mode = layer
         .annotation(annotation::MODE)
         .and_then(|mode| u32::from_str_radix(mode, 8).ok());
@@ -230,15 +233,15 @@ fn name(layer: &Descriptor) -> Option<&str> {
         .or_else(|| layer.annotation(annotation::TITLE))
 }
 
-/// How one file differs between two manifests.
+/// Difference of one file between two manifests.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Difference {
-    /// Both have it, with other content or of another kind.
+    /// The file is in both manifests, with different content or of a different kind.
     Content(String),
-    /// Only what is stored has it.
+    /// The file is only in the stored manifest.
     OnlyStored(String),
-    /// Only what is new has it.
+    /// The file is only in the new manifest.
     OnlyNew(String),
 }
 
@@ -254,8 +257,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// How the files of two manifests differ: their names, kinds and contents. Nothing when they hold the same files,
-/// whatever else is said about them.
+/// Returns the differences between the files of two manifests: names, kinds and contents. Other metadata is ignored.
 pub fn differences(stored: &Manifest, new: &Manifest) -> Vec<Difference> {
     let (stored, new) = (contents(stored), contents(new));
     let names: BTreeSet<_> = stored.keys().chain(new.keys()).collect();
@@ -271,7 +273,8 @@ pub fn differences(stored: &Manifest, new: &Manifest) -> Vec<Difference> {
     differences.collect()
 }
 
-/// The kinds and digests that stand under each name. A set, because what others made may have a name twice.
+/// Returns the kinds and digests of layers by name. The values are sets, because other tools may use a name more than
+/// once.
 fn contents(manifest: &Manifest) -> BTreeMap<String, BTreeSet<(&str, &str)>> {
     let mut contents = BTreeMap::<_, BTreeSet<_>>::new();
     for layer in manifest.as_image().map_or(&[][..], |image| &image.layers) {
@@ -317,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_is_known_by_its_type_and_where_that_was_dropped_by_its_target() {
+    fn manifest_without_artifact_type_is_detected_by_target() {
         let target = [(annotation::TARGET, "x86_64-apple-darwin")];
         for (artifact_type, annotations, expected) in [
             (Some(media::PACKAGE_TARGET), &target[..], true),
@@ -336,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_stranger_wrote_into_annotations_is_taken_or_left_but_never_an_error() {
+    fn invalid_annotations_are_ignored() {
         let manifest = manifest(
             None,
             &[
@@ -356,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_anyones_artifact_are_named_by_their_titles() {
+    fn files_of_other_artifacts_are_named_by_title() {
         let foreign = manifest(
             None,
             &[],
@@ -384,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_leave_the_directory_or_meet_in_it_are_refused() {
+    fn unsafe_and_duplicate_file_names_are_rejected() {
         for title in ["../x", "/x", "a\\b", "C:x", "CON", "a/../../b", "", "a\0"] {
             let error = files(&manifest(None, &[], &[&[(annotation::TITLE, title)]])).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Mismatch, "{title:?}");

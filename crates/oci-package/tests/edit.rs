@@ -1,4 +1,4 @@
-//! Indexes edited by hand, while others are at work.
+//! Tests for manual edits of an index, with concurrent writers.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
 
@@ -21,7 +21,7 @@ use oci_registry::{
 const GNU: &str = "x86_64-unknown-linux-gnu";
 const MAC: &str = "aarch64-apple-darwin";
 
-/// Publishes a package for one target under a version.
+/// Publishes a package for one target.
 async fn push(to: &dyn Target, target: &str, content: &str) -> Manifest {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("widgets");
@@ -49,7 +49,7 @@ fn members(texts: &[&str]) -> Vec<EntrySelector> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// The targets that an index under a tag lists.
+/// Returns the targets in the index with a tag.
 async fn targets(from: &dyn Source, name: &str) -> Option<Vec<String>> {
     let held = from.manifest(&tag(name).into()).await.optional().unwrap()?;
     let index = PackageIndex::read(&held).unwrap();
@@ -67,7 +67,7 @@ async fn tags(from: &dyn Source) -> Vec<String> {
     tags.iter().map(Tag::to_string).collect()
 }
 
-/// An image for this platform, under no tag.
+/// Stores an image for a platform, without a tag.
 async fn image(to: &dyn Target, os: &str, architecture: &str) -> Manifest {
     let config = format!(r#"{{"os":"{os}","architecture":"{architecture}"}}"#);
     let config = Blob::from_bytes(MediaType::IMAGE_CONFIG, config);
@@ -80,7 +80,7 @@ async fn image(to: &dyn Target, os: &str, architecture: &str) -> Manifest {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_leaves_with_its_tag() {
+async fn remove_target_deletes_entry_and_tag() {
     let memory = Memory::new();
     push(&memory, GNU, "gnu").await;
     let mac = push(&memory, MAC, "mac").await;
@@ -98,14 +98,14 @@ async fn a_target_leaves_with_its_tag() {
         tags(&memory).await,
         ["1.2.3".to_owned(), format!("1.2.3__{GNU}")]
     );
-    // And stays away when somebody publishes another one.
+    // A later publication of another target does not add the entry again.
     push(&memory, "x86_64-unknown-linux-musl", "musl").await;
     let left = targets(&memory, "1.2.3").await.unwrap();
     assert_eq!(left, [GNU, "x86_64-unknown-linux-musl"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_target_is_known_as_an_entry_by_its_tag_and_by_its_manifest() {
+async fn find_entry_accepts_tag_of_target_and_digest() {
     let memory = Memory::new();
     let gnu = push(&memory, GNU, "gnu").await;
     let of_target = tag(&format!("1.2.3__{GNU}"));
@@ -120,7 +120,8 @@ async fn a_target_is_known_as_an_entry_by_its_tag_and_by_its_manifest() {
             .unwrap();
         assert_eq!(entries[0].digest, *gnu.digest(), "{named}");
     }
-    // A tag that is none of a target, one of a target that the index does not list, an index, an image, and nothing.
+    // No entry: the tag of an index, the tag of a target that the index does not list, an index, an image, and a
+    // missing digest.
     let other = tag(&format!("1.2.3__{MAC}"));
     memory.tag(&gnu, &other).await.unwrap();
     let index = memory.resolve(&tag("1.2.3").into()).await.unwrap();
@@ -138,7 +139,7 @@ async fn a_target_is_known_as_an_entry_by_its_tag_and_by_its_manifest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_the_last_target_the_index_goes() {
+async fn remove_last_target_deletes_index() {
     let memory = Memory::new();
     let gnu = push(&memory, GNU, "gnu").await;
     let wanted = members(&[gnu.digest().as_str()]);
@@ -151,7 +152,7 @@ async fn with_the_last_target_the_index_goes() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_not_there_is_said_with_what_is() {
+async fn remove_missing_entry_lists_available_entries() {
     let memory = Memory::new();
     let gnu = push(&memory, GNU, "gnu").await;
     let outcome = async |name: &str, member: &str| {
@@ -172,7 +173,7 @@ async fn what_is_not_there_is_said_with_what_is() {
     assert_eq!(tags(&memory).await.len(), 3);
 }
 
-/// Memory that keeps its tags.
+/// A repository in memory that does not support deletion.
 #[derive(Debug)]
 struct UndeletableMemory(Memory);
 
@@ -253,7 +254,7 @@ impl Delete for UndeletableMemory {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_tags_stay_nothing_is_changed() {
+async fn remove_without_tag_deletion_changes_nothing() {
     let place = UndeletableMemory(Memory::new());
     push(&place, GNU, "gnu").await;
     push(&place, MAC, "mac").await;
@@ -265,7 +266,7 @@ async fn where_tags_stay_nothing_is_changed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_added_to_a_package_gets_its_tag_and_stays_released() {
+async fn add_to_package_sets_tag_and_protects_release() {
     let (memory, elsewhere) = (Memory::new(), Memory::new());
     push(&memory, GNU, "gnu").await;
     let mac = push(&elsewhere, MAC, "mac").await;
@@ -312,7 +313,7 @@ async fn what_is_added_to_a_package_gets_its_tag_and_stays_released() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_added_at_once_stays_while_the_list_of_tags_is_behind() {
+async fn concurrent_add_with_delayed_tag_list_keeps_entries() {
     for index in ["1.2.3", "collection"] {
         let repository = FakeRepository::new();
         repository.lists_late(std::time::Duration::from_secs(3));
@@ -342,7 +343,7 @@ async fn what_is_added_at_once_stays_while_the_list_of_tags_is_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn anybodys_index_is_made_added_to_and_taken_from() {
+async fn image_index_is_created_extended_and_deleted() {
     let memory = Memory::new();
     let arm = image(&memory, "linux", "arm64").await;
     let amd = image(&memory, "linux", "amd64").await;
@@ -370,7 +371,7 @@ async fn anybodys_index_is_made_added_to_and_taken_from() {
     assert!(tags(&memory).await.is_empty());
 }
 
-/// An image for this platform that differs from others by a label.
+/// Stores a Linux image with a label that distinguishes it from others.
 async fn labelled(to: &dyn Target, architecture: &str, label: &str) -> Manifest {
     let config = format!(
         r#"{{"os":"linux","architecture":"{architecture}","config":{{"Labels":{{"a":"{label}"}}}}}}"#
@@ -385,7 +386,7 @@ async fn labelled(to: &dyn Target, architecture: &str, label: &str) -> Manifest 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_takes_the_place_of_the_one_for_its_platform_and_of_nothing_else() {
+async fn add_image_replaces_entry_of_same_platform_only() {
     let memory = Memory::new();
     let old = labelled(&memory, "arm64", "old").await;
     let amd = labelled(&memory, "amd64", "amd").await;
@@ -397,7 +398,7 @@ async fn an_image_takes_the_place_of_the_one_for_its_platform_and_of_nothing_els
         os_features: Vec::new(),
         variant: variant.map(str::to_owned),
     };
-    // As builders write it: a variant that goes without saying, and what is about an image.
+    // Entries as image builders write them: with an implied variant, and with an attestation.
     let listed = |manifest: &Manifest, platform: Platform, said: &str| {
         let mut entry = manifest.descriptor();
         entry.platform = Some(platform);
@@ -440,7 +441,7 @@ async fn an_image_takes_the_place_of_the_one_for_its_platform_and_of_nothing_els
     };
     assert_eq!(*notes.lock().unwrap(), [replaced]);
 
-    // Of two for one platform nobody says which is meant.
+    // Two manifests for one platform are ambiguous.
     let third = labelled(&memory, "arm64", "third").await;
     let both = [old, third];
     let refused = add(&memory, &tag("images"), &both, &options, &observer).await;
@@ -450,7 +451,7 @@ async fn an_image_takes_the_place_of_the_one_for_its_platform_and_of_nothing_els
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_replaces_an_entry_after_us_has_the_last_word() {
+async fn add_is_conflict_if_other_writer_replaces_entry_later() {
     let repository = FakeRepository::new();
     let memory = repository.memory();
     let [first, ours, theirs] = [
@@ -487,7 +488,7 @@ async fn who_replaces_an_entry_after_us_has_the_last_word() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_another_writer_overwrote_is_added_again() {
+async fn add_repeats_after_other_writer_overwrites_index() {
     let repository = FakeRepository::new();
     let memory = repository.memory();
     let (ours, theirs) = (

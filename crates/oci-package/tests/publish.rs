@@ -1,4 +1,4 @@
-//! Publications against a target that counts, hesitates, refuses and races.
+//! Tests for publications with concurrent writers, rejected requests and latency.
 
 #![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
 
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 const GNU: &str = "x86_64-unknown-linux-gnu";
 const MAC: &str = "aarch64-apple-darwin";
 
-/// What distinguishes one artifact of these tests from another.
+/// Properties in which the artifacts of these tests differ.
 #[derive(Clone, Copy)]
 struct ArtifactSpec {
     target: &'static str,
@@ -39,7 +39,7 @@ const SPEC: ArtifactSpec = ArtifactSpec {
     version: "1.2.3",
 };
 
-/// An artifact with the directory of its file, which is opened again when it is sent.
+/// An artifact and the directory of its file, which must exist until the artifact is sent.
 #[derive(Clone)]
 struct TestArtifact {
     artifact: Artifact,
@@ -80,7 +80,7 @@ fn release(text: &str) -> ReleaseTag {
     ReleaseTag::parse(text).unwrap()
 }
 
-/// Publishes, and returns what was said on the way.
+/// Publishes an artifact and returns the notes.
 async fn push_with(
     artifact: &TestArtifact,
     to: &dyn Target,
@@ -110,7 +110,7 @@ async fn at(to: &dyn Source, tag: &str) -> Manifest {
         .unwrap()
 }
 
-/// The targets of an index with the digests of their manifests.
+/// Returns the targets of an index with the digests of their manifests.
 fn entries(index: &Manifest) -> Vec<(String, Digest)> {
     let index = PackageIndex::read(index).unwrap();
     index
@@ -127,7 +127,7 @@ fn overwriting() -> PublishOptions {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_first_push_sends_everything_and_a_second_asks_twice() {
+async fn second_publish_sends_two_read_requests_only() {
     let repository = FakeRepository::new();
     let artifact = artifact(SPEC).await;
     let published = push(&artifact, &repository).await;
@@ -139,7 +139,7 @@ async fn a_first_push_sends_everything_and_a_second_asks_twice() {
             "push_blob",
             "push_blob",
             "push_manifest",
-            // Sending takes its time: someone else may have been faster.
+            // Another job may have published the target during the upload.
             "manifest 1.2.3__x86_64-unknown-linux-gnu",
             "tag 1.2.3__x86_64-unknown-linux-gnu",
             "manifest 1.2.3__x86_64-unknown-linux-gnu",
@@ -183,7 +183,7 @@ async fn a_first_push_sends_everything_and_a_second_asks_twice() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_files_keep_the_stored_manifest() {
+async fn publish_of_same_files_keeps_stored_manifest() {
     let repository = FakeRepository::new();
     let stored = artifact(SPEC).await;
     push(&stored, &repository).await;
@@ -207,7 +207,7 @@ async fn the_same_files_keep_the_stored_manifest() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn other_files_under_a_released_version_are_refused_before_anything_is_sent() {
+async fn publish_of_other_files_is_rejected_before_upload() {
     let repository = FakeRepository::new();
     let stored = artifact(SPEC).await;
     push(&stored, &repository).await;
@@ -243,7 +243,7 @@ async fn other_files_under_a_released_version_are_refused_before_anything_is_sen
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lost_tag_is_set_again_and_what_the_index_holds_still_counts() {
+async fn publish_with_lost_tag_protects_entry_of_index() {
     let stored = artifact(SPEC).await;
     for (new, expected) in [
         (SPEC, Ok(())),
@@ -291,7 +291,7 @@ async fn a_lost_tag_is_set_again_and_what_the_index_holds_still_counts() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_index_of_two_targets_is_the_same_in_either_order() {
+async fn index_is_independent_of_publication_order() {
     let (gnu, mac) = (
         artifact(SPEC).await,
         artifact(ArtifactSpec {
@@ -317,7 +317,7 @@ async fn the_index_of_two_targets_is_the_same_in_either_order() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_index_of_a_package_is_not_touched() {
+async fn publish_does_not_change_other_artifact_at_index_tag() {
     let repository = FakeRepository::new();
     let foreign =
         Packed::new("application/x".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
@@ -357,7 +357,7 @@ async fn what_is_no_index_of_a_package_is_not_touched() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_foreign_artifact_in_the_place_of_a_target_is_replaced_only_when_asked() {
+async fn other_artifact_at_target_tag_needs_overwrite() {
     let repository = FakeRepository::new();
     let foreign =
         Packed::new("application/x".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
@@ -382,7 +382,7 @@ async fn a_foreign_artifact_in_the_place_of_a_target_is_replaced_only_when_asked
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_moving_tag_holds_one_release_only() {
+async fn moving_tag_contains_one_release_only() {
     let repository = FakeRepository::new();
     let nightly = async |made| {
         let artifact = artifact(made).await;
@@ -428,7 +428,7 @@ async fn a_moving_tag_holds_one_release_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn several_tags_name_what_the_release_keeps_and_blobs_go_once() {
+async fn several_tags_share_manifest_and_blobs() {
     let repository = FakeRepository::new();
     let first = artifact(SPEC).await;
     push(&first, &repository).await;
@@ -479,7 +479,7 @@ async fn several_tags_name_what_the_release_keeps_and_blobs_go_once() {
     assert_eq!(blobs, 2);
 }
 
-/// Triples for writers that have nothing to do with each other.
+/// Target triples of independent writers.
 const TRIPLES: [&str; 8] = [
     GNU,
     MAC,
@@ -491,7 +491,7 @@ const TRIPLES: [&str; 8] = [
     "x86_64-unknown-linux-musl",
 ];
 
-/// So many writers publish at once, each request taking its own time; every one succeeds, and the index holds all.
+/// Runs concurrent publications of several targets with latency. All succeed, and the index lists all targets.
 async fn race(tag: &'static str, writers: usize, seed: u64, options: PublishOptions) {
     race_at(
         FakeRepository::with_latency(seed),
@@ -548,7 +548,7 @@ async fn race_at(
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_entry_is_lost_when_two_or_eight_publish_at_once() {
+async fn concurrent_publications_keep_all_entries() {
     for seed in 0..40 {
         race("1.2.3", 2, seed, PublishOptions::default()).await;
         race("nightly", 2, seed, PublishOptions::default()).await;
@@ -560,7 +560,7 @@ async fn no_entry_is_lost_when_two_or_eight_publish_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_entry_is_lost_while_the_list_of_tags_is_behind() {
+async fn concurrent_publications_with_delayed_tag_list_keep_entries() {
     for seed in 0..25 {
         let repository = FakeRepository::with_latency(seed);
         repository.lists_late(Duration::from_secs(3));
@@ -569,7 +569,7 @@ async fn no_entry_is_lost_while_the_list_of_tags_is_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn declared_targets_converge_as_well_when_the_index_is_there_already() {
+async fn concurrent_publications_of_declared_targets_keep_entries() {
     for seed in 0..10 {
         let declared = Some(TRIPLES.map(str::to_owned).into());
         race(
@@ -586,7 +586,7 @@ async fn declared_targets_converge_as_well_when_the_index_is_there_already() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_last_of_the_declared_targets_writes_the_index_once() {
+async fn last_declared_target_writes_index_once() {
     let repository = FakeRepository::new();
     let declared: BTreeSet<_> = [GNU, MAC].map(str::to_owned).into();
     let options = PublishOptions {
@@ -641,9 +641,9 @@ async fn the_last_of_the_declared_targets_writes_the_index_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn declared_targets_that_are_there_at_the_same_moment_leave_the_index_to_one() {
+async fn simultaneous_declared_targets_write_index_once() {
     let repository = FakeRepository::new();
-    // Each request takes a moment, so that everybody has looked before anybody writes.
+    // With a fixed delay, all writers read the state before any of them writes the index.
     repository.takes(Duration::from_millis(20));
     let options = PublishOptions {
         declared: Some(TRIPLES.map(str::to_owned).into()),
@@ -677,7 +677,7 @@ async fn declared_targets_that_are_there_at_the_same_moment_leave_the_index_to_o
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_list_that_is_refused_leaves_the_own_entry_and_what_the_index_held() {
+async fn publish_without_tag_list_keeps_entries_of_index() {
     let repository = FakeRepository::new();
     push(
         &artifact(ArtifactSpec {
@@ -714,7 +714,7 @@ async fn a_list_that_is_refused_leaves_the_own_entry_and_what_the_index_held() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_entry_whose_manifest_is_gone_leaves_the_index_with_a_line() {
+async fn entry_with_missing_manifest_is_dropped_with_note() {
     let repository = FakeRepository::new();
     let mac = artifact(ArtifactSpec {
         target: MAC,
@@ -747,7 +747,7 @@ async fn an_entry_whose_manifest_is_gone_leaves_the_index_with_a_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_index_that_cannot_be_written_for_a_moment_is_looked_at_again_and_not_replayed() {
+async fn failed_index_write_reads_index_before_next_attempt() {
     for failing in ["push_manifest index", "tag 1.2.3"] {
         let repository = FakeRepository::new();
         let failures = Mutex::new(2);
@@ -787,7 +787,7 @@ async fn an_index_that_cannot_be_written_for_a_moment_is_looked_at_again_and_not
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_registry_that_stays_unreachable_is_given_up_as_such() {
+async fn publish_to_unreachable_registry_is_network_error() {
     let repository = FakeRepository::new();
     let mut errors = Vec::new();
     for _ in 0..10 {
@@ -822,7 +822,7 @@ async fn a_registry_that_stays_unreachable_is_given_up_as_such() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_index_that_must_not_change_is_a_conflict_with_two_ways_out() {
+async fn immutable_index_is_conflict_with_hint() {
     let repository = FakeRepository::new();
     push(
         &artifact(ArtifactSpec {
@@ -854,7 +854,7 @@ async fn an_index_that_must_not_change_is_a_conflict_with_two_ways_out() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_index_that_never_comes_to_rest_is_given_up_with_the_target_stored() {
+async fn contested_index_is_conflict_after_ten_rounds() {
     let repository = FakeRepository::new();
     let memory = repository.memory();
     let other = artifact(ArtifactSpec {
@@ -887,7 +887,7 @@ async fn an_index_that_never_comes_to_rest_is_given_up_with_the_target_stored() 
     assert_eq!(notes.len(), 9);
 }
 
-/// Another writer sets the target's tag right after we did.
+/// Publishes an artifact while another writer sets the tag of the target directly afterwards.
 async fn overtaken(
     tag: &'static str,
     own: ArtifactSpec,
@@ -911,7 +911,7 @@ async fn overtaken(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_faster_writer_of_the_same_files_is_joined() {
+async fn concurrent_writer_of_same_files_is_accepted() {
     let (published, notes, other) = overtaken(
         "1.2.3",
         SPEC,
@@ -933,7 +933,7 @@ async fn a_faster_writer_of_the_same_files_is_joined() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_faster_writer_of_other_files_is_a_conflict_even_when_overwriting() {
+async fn concurrent_writer_of_other_files_is_conflict() {
     for options in [PublishOptions::default(), overwriting()] {
         let (published, ..) = overtaken(
             "1.2.3",
@@ -953,7 +953,7 @@ async fn a_faster_writer_of_other_files_is_a_conflict_even_when_overwriting() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_moving_tag_the_later_writer_wins_and_both_succeed() {
+async fn later_writer_of_moving_tag_wins() {
     let other = ArtifactSpec {
         content: "two",
         commit: "c2",
@@ -969,7 +969,7 @@ async fn on_a_moving_tag_the_later_writer_wins_and_both_succeed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn on_a_moving_tag_the_index_of_a_later_release_stays() {
+async fn index_of_later_release_on_moving_tag_is_kept() {
     let repository = FakeRepository::new();
     let memory = repository.memory();
     let later = artifact(ArtifactSpec {
@@ -1010,7 +1010,7 @@ async fn on_a_moving_tag_the_index_of_a_later_release_stays() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn two_writers_of_the_same_files_agree_in_the_end() {
+async fn concurrent_writers_of_same_files_converge() {
     for seed in 0..30 {
         let repository = FakeRepository::with_latency(seed);
         let mut writers = Vec::new();
@@ -1039,7 +1039,7 @@ async fn two_writers_of_the_same_files_agree_in_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_plan_reads_only_and_says_what_then_happens() {
+async fn plan_sends_no_writes_and_matches_publish() {
     let repository = FakeRepository::new();
     push(
         &artifact(ArtifactSpec {
@@ -1058,7 +1058,7 @@ async fn a_plan_reads_only_and_says_what_then_happens() {
         .await
         .unwrap();
     assert_eq!(repository.writes(), Vec::<String>::new());
-    // The file is the same for both targets and there already; the config is not.
+    // The file is the same for both targets and already stored. The config is not.
     assert_eq!(
         planned
             .blobs
@@ -1117,7 +1117,7 @@ async fn a_plan_reads_only_and_says_what_then_happens() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_index_is_assembled_from_what_was_pushed_without_it() {
+async fn assemble_writes_index_of_targets_pushed_without_it() {
     let repository = FakeRepository::new();
     let options = PublishOptions {
         index: false,
@@ -1160,7 +1160,7 @@ async fn an_index_is_assembled_from_what_was_pushed_without_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn floating_tags_follow_releases_and_never_go_back() {
+async fn floating_tags_never_move_to_lower_version() {
     let repository = FakeRepository::new();
     let publish_version = async |version: &'static str| {
         let artifact = artifact(ArtifactSpec { version, ..SPEC }).await;
@@ -1241,10 +1241,10 @@ async fn floating_tags_follow_releases_and_never_go_back() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_observer_is_told_in_the_order_of_what_happens() {
-    let told = Mutex::new(Vec::new());
+async fn publish_events_are_in_order_of_requests() {
+    let events = Mutex::new(Vec::new());
     let observer = |event: PublishEvent<'_>| {
-        told.lock().unwrap().push(match event {
+        events.lock().unwrap().push(match event {
             PublishEvent::BlobStarted(..) => "started",
             PublishEvent::Blob(_, Delivery::Uploaded) => "uploaded",
             PublishEvent::Manifest(_) => "manifest",
@@ -1267,7 +1267,7 @@ async fn the_observer_is_told_in_the_order_of_what_happens() {
     .await
     .unwrap();
     assert_eq!(
-        *told.lock().unwrap(),
+        *events.lock().unwrap(),
         [
             "started", "uploaded", "started", "uploaded", "manifest", "tag", "index"
         ]

@@ -8,13 +8,13 @@ use crate::index::IndexEntry;
 const GNU: &str = "x86_64-unknown-linux-gnu";
 const MUSL: &str = "x86_64-unknown-linux-musl";
 
-/// A package for [`GNU`] as a client stores it: the manifest's annotations, and the config.
-struct Stored {
+/// A package for [`GNU`]: the annotations of its manifest, and its config.
+struct StoredPackage {
     annotations: Vec<(&'static str, &'static str)>,
     config: PackageConfig,
 }
 
-impl Stored {
+impl StoredPackage {
     fn new() -> Self {
         let package = crate::Package::new("widgets", "1.0.0".parse().unwrap());
         Self {
@@ -76,7 +76,7 @@ async fn texts(source: &Memory, tag: Option<&str>, index: &Manifest) -> Vec<Stri
 #[tokio::test]
 async fn conflicts_of_published_package_are_none() {
     let memory = Memory::new();
-    let manifest = Stored::new().push(&memory).await;
+    let manifest = StoredPackage::new().push(&memory).await;
     let index = index("widgets", "1.0.0", vec![entry(&manifest)]);
     for tag in [None, Some("1.0.0"), Some("nightly"), Some("1.0")] {
         assert_eq!(texts(&memory, tag, &index).await, [""; 0], "{tag:?}");
@@ -89,10 +89,10 @@ async fn conflicts_of_published_package_are_none() {
 #[tokio::test]
 async fn conflicts_of_index_and_manifest_name_both_values() {
     let memory = Memory::new();
-    let other = Stored::new()
+    let other = StoredPackage::new()
         .with(annotation::TITLE, "ripgrep")
         .with(annotation::VERSION, "9.9.9");
-    let other = Stored {
+    let other = StoredPackage {
         config: PackageConfig {
             name: "ripgrep".into(),
             version: "9.9.9".into(),
@@ -114,7 +114,7 @@ async fn conflicts_of_index_and_manifest_name_both_values() {
 #[tokio::test]
 async fn conflicts_of_entry_and_manifest_cover_all_facts() {
     let memory = Memory::new();
-    let manifest = Stored::new().push(&memory).await;
+    let manifest = StoredPackage::new().push(&memory).await;
     let mut listed = entry(&manifest);
     listed.platform = platform::of_target("aarch64-unknown-linux-musl", None).ok();
     let stated = [(annotation::TARGET, MUSL), (annotation::GLIBC, "2.17")];
@@ -137,7 +137,7 @@ async fn conflicts_of_entry_and_manifest_cover_all_facts() {
 #[tokio::test]
 async fn conflicts_of_config_and_manifest_are_found() {
     let memory = Memory::new();
-    let mut stored = Stored::new();
+    let mut stored = StoredPackage::new();
     stored.config.version = "1.0.1".into();
     stored.config.target = MUSL.into();
     let manifest = stored.push(&memory).await;
@@ -153,7 +153,7 @@ async fn conflicts_of_config_and_manifest_are_found() {
 #[tokio::test]
 async fn conflicts_of_tag_and_manifest_are_found() {
     let memory = Memory::new();
-    let manifest = Stored::new().push(&memory).await;
+    let manifest = StoredPackage::new().push(&memory).await;
     let index = index("widgets", "1.0.0", vec![entry(&manifest)]);
     assert_eq!(
         texts(&memory, Some("1.0.0_build.5"), &index).await,
@@ -171,8 +171,11 @@ async fn conflicts_of_tag_and_manifest_are_found() {
 #[tokio::test]
 async fn conflicts_of_two_entries_for_one_target_name_both() {
     let memory = Memory::new();
-    let one = Stored::new().push(&memory).await;
-    let other = Stored::new().with("com.example.x", "y").push(&memory).await;
+    let one = StoredPackage::new().push(&memory).await;
+    let other = StoredPackage::new()
+        .with("com.example.x", "y")
+        .push(&memory)
+        .await;
     let index = index("widgets", "1.0.0", vec![entry(&one), entry(&other)]);
     let expected = format!(
         "the index has two entries for `{GNU}`, {} and {}",
@@ -189,7 +192,7 @@ async fn conflicts_of_two_entries_for_one_target_name_both() {
 }
 
 #[tokio::test]
-async fn silent_documents_contradict_nothing() {
+async fn documents_without_facts_have_no_conflicts() {
     let memory = Memory::new();
     let mut image = ImageManifest::new(media::PACKAGE_TARGET, Blob::empty().descriptor().clone());
     let target = (annotation::TARGET.to_owned(), GNU.to_owned());
@@ -199,8 +202,8 @@ async fn silent_documents_contradict_nothing() {
     memory.push_manifest(&bare).await.unwrap();
     let mut listed = entry(&bare);
     listed.platform = platform::of_target(GNU, None).ok();
-    // Others name a variant that the architecture implies.
-    let full = Stored::new().push(&memory).await;
+    // Other tools write a variant that the architecture implies.
+    let full = StoredPackage::new().push(&memory).await;
     let mut implied = full.descriptor();
     implied.platform = platform::parse("linux/amd64/v1").ok();
     for entry in [listed, implied] {
@@ -208,7 +211,7 @@ async fn silent_documents_contradict_nothing() {
         assert_eq!(texts(&memory, Some("1.0.0"), &index).await, [""; 0]);
     }
 
-    // An artifact that is no package may be tagged with any version.
+    // An artifact that is not a package may have the tag of any version.
     image.artifact_type = Some(MediaType::new_static("application/x"));
     let version = (annotation::VERSION.to_owned(), "2.0.0".to_owned());
     image.annotations.extend([version]);
@@ -219,7 +222,7 @@ async fn silent_documents_contradict_nothing() {
 #[tokio::test]
 async fn inspection_shows_conflicts_of_each_target() {
     let memory = Memory::new();
-    let manifest = Stored::new().push(&memory).await;
+    let manifest = StoredPackage::new().push(&memory).await;
     let index = index("widgets", "2.0.0", vec![entry(&manifest)]);
     let source: Arc<dyn Source> = Arc::new(memory);
     let shown = crate::inspect(&source, Listing::default(), &index).await;

@@ -39,7 +39,7 @@ async fn packed(build: &Build, files: &[InputFile]) -> Artifact {
 const MUSL: &str = "x86_64-unknown-linux-musl";
 
 #[tokio::test]
-async fn the_same_facts_and_files_are_the_same_bytes_everywhere() {
+async fn pack_is_independent_of_directory_and_file_order() {
     let mut digests = Vec::new();
     for backwards in [false, true] {
         let directory = tempfile::tempdir().unwrap();
@@ -74,12 +74,12 @@ async fn the_same_facts_and_files_are_the_same_bytes_everywhere() {
                 .to_string(),
         );
     }
-    // This digest is a promise to everyone who published before: it changes with the major version, or never.
+    // Published releases depend on this digest. It changes with a major version only.
     let golden = "sha256:dbe138d598711485b6cb624e05a1b9cac8960dd5df4ec0cf0c4026771c12d939";
     assert_eq!(digests, [golden, golden]);
 }
 
-/// A `widgets.dSYM` as dsymutil makes one, behind a link as cargo makes one.
+/// Creates a `widgets.dSYM` as dsymutil writes it, with a symbolic link to it as cargo creates it.
 #[cfg(unix)]
 fn symbols(home: &Path) -> InputFile {
     let real = home.join("deps/widgets-0123.dSYM/FileSource");
@@ -91,7 +91,7 @@ fn symbols(home: &Path) -> InputFile {
     InputFile::new("widgets.dSYM".parse().unwrap(), FileKind::Debuginfo, link)
 }
 
-/// The names of the files in the tar that is an artifact's first layer.
+/// Returns the names of the files in the tar that is the first layer.
 #[cfg(unix)]
 async fn names_in(artifact: &Artifact, home: &Path) -> Vec<String> {
     let layer = &artifact.manifest().as_image().unwrap().layers[0];
@@ -104,7 +104,7 @@ async fn names_in(artifact: &Artifact, home: &Path) -> Vec<String> {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_directory_of_symbols_is_one_tar_that_is_the_same_everywhere() {
+async fn symbol_directory_is_packed_as_reproducible_tar() {
     let mac = build("aarch64-apple-darwin");
     let mut digests = Vec::new();
     for _ in 0..2 {
@@ -134,7 +134,7 @@ async fn a_directory_of_symbols_is_one_tar_that_is_the_same_everywhere() {
         );
         digests.push(artifact.manifest().digest().clone());
 
-        // In an archive its files are among the others.
+        // An archive of all files also contains the files of the directory.
         let options = PackOptions {
             archive: true,
             ..PackOptions::default()
@@ -157,7 +157,7 @@ async fn a_directory_of_symbols_is_one_tar_that_is_the_same_everywhere() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_link_in_a_directory_of_symbols_is_not_followed() {
+async fn symbolic_link_in_symbol_directory_is_rejected() {
     let home = tempfile::tempdir().unwrap();
     let symbols = symbols(home.path());
     let inside = home.path().join("deps/widgets-0123.dSYM/link");
@@ -170,7 +170,7 @@ async fn a_link_in_a_directory_of_symbols_is_not_followed() {
 }
 
 #[tokio::test]
-async fn layers_are_the_files_under_their_names() {
+async fn layers_have_media_type_title_name_and_mode() {
     let directory = tempfile::tempdir().unwrap();
     let files = [
         file(directory.path(), "LICENSE", FileKind::File, b"do"),
@@ -242,7 +242,7 @@ async fn layers_are_the_files_under_their_names() {
 }
 
 #[tokio::test]
-async fn an_archive_is_one_layer_and_the_config_still_names_the_files() {
+async fn archive_is_one_layer_and_config_lists_files() {
     let directory = tempfile::tempdir().unwrap();
     let files = [
         file(
@@ -295,7 +295,7 @@ async fn an_archive_is_one_layer_and_the_config_still_names_the_files() {
 }
 
 #[tokio::test]
-async fn the_least_portable_program_decides_for_all() {
+async fn least_portable_program_determines_libc() {
     let directory = tempfile::tempdir().unwrap();
     let bin = |name: &str, content: &[u8]| file(directory.path(), name, FileKind::Bin, content);
     let fully_static = || bin("a", &program(None, &[], &[]));
@@ -358,7 +358,7 @@ async fn the_least_portable_program_decides_for_all() {
 }
 
 #[tokio::test]
-async fn a_manifest_says_all_that_a_reader_needs_and_reads_back() {
+async fn manifest_annotations_parse_back() {
     let directory = tempfile::tempdir().unwrap();
     let files = [file(directory.path(), "widgets", FileKind::Bin, b"content")];
     let artifact = packed(&build("aarch64-apple-darwin"), &files).await;
@@ -397,7 +397,7 @@ async fn a_manifest_says_all_that_a_reader_needs_and_reads_back() {
 }
 
 #[tokio::test]
-async fn own_annotations_add_and_cannot_change_what_the_package_is() {
+async fn reserved_annotations_are_rejected() {
     let directory = tempfile::tempdir().unwrap();
     let files = [file(directory.path(), "widgets", FileKind::Bin, b"content")];
     let with = async |key: &str| {
@@ -426,7 +426,7 @@ async fn own_annotations_add_and_cannot_change_what_the_package_is() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_published_is_refused_and_named() {
+async fn pack_of_invalid_files_fails_with_names() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, kind| file(directory.path(), name, kind, b"x");
     let message = async |files: &[InputFile]| {
@@ -482,7 +482,7 @@ async fn what_cannot_be_published_is_refused_and_named() {
 }
 
 #[tokio::test]
-async fn files_differ_by_name_kind_and_content_and_by_nothing_else() {
+async fn differences_compare_name_kind_and_content_only() {
     let directory = tempfile::tempdir().unwrap();
     let file = |name: &str, kind, content: &[u8]| file(directory.path(), name, kind, content);
     let stored = packed(
@@ -524,7 +524,7 @@ async fn files_differ_by_name_kind_and_content_and_by_nothing_else() {
 }
 
 #[tokio::test]
-async fn files_of_two_archives_that_would_be_one_are_refused() {
+async fn archives_with_same_file_name_are_rejected() {
     let home = tempfile::tempdir().unwrap();
     let memory = oci_registry::Memory::new();
     let options = PackOptions {

@@ -1,7 +1,8 @@
-//! What one call takes away from a repository, item after item.
+//! Tracking of the content that a delete command removes from a repository.
 //!
-//! Owns the knowledge of what goes along: a manifest takes the tags that name it, the last target of a version takes the
-//! index. So an item that an earlier one took along is known as done, before anything is deleted as well as after.
+//! Deleting one item can delete others: a manifest is deleted with the tags that point to it, and the last target of a
+//! version with the index. [`DeletedSet`] records them, so that a later item of the same command that is already
+//! deleted is recognized, both in a dry run and after a deletion.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,18 +10,19 @@ use oci_registry::{Digest, Identifier, Tag};
 
 use super::edit::{EntryLocation, RemovedEntries};
 
-/// What is gone from one repository since a call began, or would be.
+/// Content of a repository that a command has deleted, or would delete in a dry run.
 #[derive(Clone, Debug, Default)]
 pub struct DeletedSet {
     tags: BTreeSet<Tag>,
     digests: BTreeSet<Digest>,
-    /// The entries that left an index which is still there, by its tag. That names another manifest since.
+    /// Entries that were removed from an index that still exists, by the tag of the index. The tag points to a new
+    /// manifest since then.
     entries: BTreeMap<Tag, BTreeSet<Digest>>,
 }
 
 impl DeletedSet {
-    /// Whether this is gone; with the digest that it named in the beginning, where that is known, also when its manifest
-    /// is.
+    /// Whether an item is deleted. `digest` is the manifest that a tag pointed to before the command, if known: the tag
+    /// is deleted with that manifest.
     pub fn contains(&self, named: &Identifier, digest: Option<&Digest>) -> bool {
         match named {
             Identifier::Digest(digest) => self.digests.contains(digest),
@@ -32,7 +34,8 @@ impl DeletedSet {
         }
     }
 
-    /// What is left of an entry of an index; nothing when it is no entry any more, or the index is gone.
+    /// Returns a location without the content that is already deleted. Returns `None` if the entry or the whole index
+    /// is deleted.
     pub fn remaining_entry(&self, mut listed: EntryLocation) -> Option<EntryLocation> {
         let index = Identifier::Tag(listed.index.clone());
         if self.contains(&index, Some(&listed.index_digest)) {
@@ -48,7 +51,7 @@ impl DeletedSet {
         Some(listed)
     }
 
-    /// A tag, a manifest or a blob goes.
+    /// Records the deletion of a tag, a manifest or a blob.
     pub fn insert(&mut self, named: Identifier) {
         match named {
             Identifier::Tag(tag) => {
@@ -60,13 +63,13 @@ impl DeletedSet {
         }
     }
 
-    /// An entry of an index goes, with its tags, and with the index where it is the last one.
+    /// Records the deletion of an entry with its tags, and of the index if it is the last entry.
     pub fn insert_entry(&mut self, listed: &EntryLocation) {
         let index = (!listed.others.is_empty()).then_some(&listed.entries[..]);
         self.insert_entries(&listed.index, &listed.tags, index);
     }
 
-    /// An entry of an index has gone.
+    /// Records the outcome of [`remove`](super::remove).
     pub fn insert_removed(&mut self, index: &Tag, removed: &RemovedEntries) {
         let entries = removed.entries.iter().map(|entry| entry.digest.clone());
         let entries: Vec<_> = entries.collect();
@@ -74,7 +77,7 @@ impl DeletedSet {
         self.insert_entries(index, &removed.tags, left);
     }
 
-    /// These entries leave an index; none are named when the index goes.
+    /// Records the deletion of entries, or of the whole index if `entries` is `None`.
     fn insert_entries(&mut self, index: &Tag, tags: &[Tag], entries: Option<&[Digest]>) {
         self.tags.extend(tags.iter().cloned());
         if let Some(entries) = entries {

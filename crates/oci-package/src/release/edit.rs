@@ -1,8 +1,8 @@
-//! An index edited by hand: manifests are added to it, and entries taken out.
+//! Manual edits of an index: adding manifests and removing entries.
 //!
-//! The index of a package follows from the tags of its targets, so an edit of it begins with them: what is added gets
-//! its tag first, under the same rule that what was released stays, and what is taken out loses its tag first. Then the
-//! index is written as a publication writes it. How an index of anybody else is changed is [`foreign_index`]'s to know.
+//! The index of a package is computed from the tags of its targets, so an edit changes these tags first. Adding a
+//! manifest sets its tag, with the same protection of released versions as a publication. Removing an entry deletes its
+//! tag. The index is then written as in a publication. The module [`foreign_index`] edits all other indexes.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -75,21 +75,21 @@ impl Failure for Error {
     }
 }
 
-/// Which entry of an index is meant.
+/// Selector for entries of an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EntrySelector {
-    /// The one of this digest.
+    /// The entry with this digest.
     Digest(Digest),
-    /// Those for this platform.
+    /// The entries for this platform.
     Platform(Platform),
-    /// The one for this target triple.
+    /// The entry for this target triple.
     Target(String),
 }
 
 impl FromStr for EntrySelector {
     type Err = crate::Error;
 
-    /// A digest has a colon, a platform a slash, and a target triple neither.
+    /// Parses a selector. A digest contains a colon, a platform contains a slash, and a target triple contains neither.
     fn from_str(text: &str) -> crate::Result<Self> {
         if let Ok(digest) = text.parse() {
             return Ok(Self::Digest(digest));
@@ -132,24 +132,24 @@ impl EntrySelector {
     }
 }
 
-/// How to add to an index.
+/// Options of [`add`].
 #[derive(Clone, Debug, Default)]
 pub struct AddOptions {
-    /// Whether a released version may get other files.
+    /// Whether the files of a released version may be replaced.
     pub overwrite: bool,
 }
 
-/// Adds manifests, which must be there, to the index under a tag, and returns the index.
+/// Adds manifests to the index with a tag, and returns the index. The manifests must exist in the target.
 ///
-/// The index of a package gets an entry for the target of each, and the tag of that target; so does a new index when all
-/// of them are packages for one target. In any other index, each takes the place of what is there for the very same
-/// platform, else comes last; one that is listed already stays as it is.
+/// In the index of a package, and in a new index if all manifests are packages for one target, each manifest gets the
+/// tag of its target. In any other index, a manifest replaces the entry for the same platform or is appended. A
+/// manifest that is already in the index is not changed.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Conflict`] when a version was released with other files, or the index cannot be changed;
-/// [`ErrorKind::InvalidInput`] when the tag names something else than an index, or a package's index would get what is
-/// none. Otherwise what the target fails with.
+/// [`ErrorKind::Conflict`] if a released version has other files, or if the index cannot be changed.
+/// [`ErrorKind::InvalidInput`] if the tag points to a manifest that is not an index, or if a manifest is not a package
+/// and the index is that of a package. Otherwise the error of the target.
 pub async fn add(
     to: &dyn Target,
     tag: &Tag,
@@ -178,7 +178,7 @@ pub async fn add(
     edited.ok_or_else(|| NoIndexSnafu { name }.build().into())
 }
 
-/// Adds packages for one target to the index of their version, by their tags.
+/// Adds packages for one target to the index of their version, by setting their tags.
 async fn add_targets(
     to: &dyn Target,
     tag: &Tag,
@@ -192,7 +192,7 @@ async fn add_targets(
         ..PublishOptions::default()
     };
     let mut publications: Vec<(OwnManifest, TagAction, String, Tag)> = Vec::new();
-    // All refusals before the first tag.
+    // All checks precede the first change, so a rejected manifest leaves no partial edit.
     for manifest in added {
         let target = PackageTarget::read(manifest).map(|package| package.target);
         let target = target.unwrap_or_default();
@@ -252,50 +252,50 @@ async fn add_targets(
     written.ok_or_else(|| NoIndexSnafu { name: name() }.build().into())
 }
 
-/// What tells the waits of one who edits these entries from those of others.
+/// Returns the seed of the delays of an edit. Concurrent edits of other entries have other seeds.
 fn seed<'a>(edited: impl IntoIterator<Item = &'a Digest>) -> Digest {
     let digests: String = edited.into_iter().map(Digest::as_str).collect();
     Digest::sha256(digests.as_bytes())
 }
 
-/// What was taken out of an index.
+/// Outcome of [`remove`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RemovedEntries {
-    /// The entries that left.
+    /// Entries that were removed.
     pub entries: Vec<Descriptor>,
-    /// The tags of targets that went with them.
+    /// Tags of targets that were deleted with them.
     pub tags: Vec<Tag>,
-    /// The index; none when nothing was left of it, and its tag went too.
+    /// The remaining index. `None` if no entries were left and the tag of the index was deleted.
     pub index: Option<Manifest>,
-    /// The digest of the index whose tag went, where it did.
+    /// Digest of the index whose tag was deleted, if it was.
     pub deleted_index: Option<Digest>,
 }
 
-/// The entry of a package's index that something is.
+/// Location of an entry in the index of a package.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct EntryLocation {
-    /// The tag of the index, which is the version's.
+    /// Tag of the index: the tag of the version.
     pub index: Tag,
-    /// The entry in it.
+    /// Selector for the entry.
     pub selector: EntrySelector,
-    /// The tags that go with it.
+    /// Tags of the target that exist. They are deleted with the entry.
     pub tags: Vec<Tag>,
-    /// The digest of the index.
+    /// Digest of the index.
     pub index_digest: Digest,
-    /// The digests of what the index lists for this entry.
+    /// Digests of the selected entries.
     pub entries: Vec<Digest>,
-    /// The digests of what it lists besides: with the last of them, the index goes too.
+    /// Digests of all other entries. If there are none, the index is deleted with the entry.
     pub others: Vec<Digest>,
 }
 
-/// Finds the entry that the tag of a target stands for, or that the manifest of this digest is; nothing where it is no
-/// entry of any index of its version.
+/// Finds the index entry for the tag of a target, or for the digest of a manifest. Returns `None` if the index of its
+/// version does not list it.
 ///
 /// # Errors
 ///
-/// What the source fails with; a manifest that cannot be read is no entry.
+/// The error of the source. A manifest that cannot be read has no entry.
 pub async fn find_entry(
     place: &dyn Source,
     named: &Identifier,
@@ -333,7 +333,7 @@ pub async fn find_entry(
             entries: digests(&found.entries),
             others: digests(&found.others),
         })),
-        // There is no such index, or it does not list it, or is none.
+        // The index does not exist, does not list the entry, or is not an index.
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::InvalidInput) => {
             Ok(None)
         }
@@ -341,11 +341,11 @@ pub async fn find_entry(
     }
 }
 
-/// Finds out what [`remove`] would take out, reading only: the entries, and the tags that go with them.
+/// Returns the entries that [`remove`] would remove and the tags that it would delete. Sends read requests only.
 ///
 /// # Errors
 ///
-/// As [`remove`], for everything that can be known beforehand.
+/// As [`remove`], except for errors that only a change can cause.
 pub async fn plan_removal(
     from: &dyn Source,
     tag: &Tag,
@@ -359,7 +359,7 @@ fn digests(entries: &[Descriptor]) -> Vec<Digest> {
     entries.iter().map(|entry| entry.digest.clone()).collect()
 }
 
-/// What would leave an index, and what would stay.
+/// Effect of a removal.
 struct Removal {
     index: Digest,
     entries: Vec<Descriptor>,
@@ -424,13 +424,13 @@ fn offered_once(mut offered: Vec<String>) -> Vec<String> {
     offered
 }
 
-/// Takes entries out of the index under a tag. Of a package's index, the tags of their targets go first; where those
-/// cannot be deleted, nothing is changed. When nothing is left, the tag of the index goes too.
+/// Removes entries from the index with a tag. In the index of a package, the tags of the targets are deleted first. If
+/// that fails, the index is not changed. If no entries are left, the tag of the index is deleted, too.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotFound`] when the index or an entry is not there, [`ErrorKind::Unsupported`] where tags cannot be
-/// deleted. Otherwise as [`add`].
+/// [`ErrorKind::NotFound`] if the index or an entry does not exist. [`ErrorKind::Unsupported`] if the registry cannot
+/// delete tags. Otherwise as [`add`].
 pub async fn remove(
     from: &dyn Delete,
     tag: &Tag,
@@ -463,7 +463,7 @@ pub async fn remove(
                 left
             } else {
                 delete_tag(from, tag).await?;
-                // Whoever published meanwhile has set the tag of his target, and misses the index now.
+                // Another job may have set the tag of its target in the meantime. The index must then be written again.
                 writer.pause(1, false).await;
                 writer.converge(None).await?
             }
@@ -492,7 +492,7 @@ pub async fn remove(
     })
 }
 
-/// Takes a tag away; that it is gone already is as good.
+/// Deletes a tag. A tag that does not exist is not an error.
 async fn delete_tag(from: &dyn Delete, tag: &Tag) -> crate::Result<()> {
     let deleted = from.delete_tag(tag).await.optional();
     deleted.with_context(|_| DeleteTagSnafu {

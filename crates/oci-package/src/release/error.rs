@@ -1,11 +1,11 @@
-//! What can go wrong in a publication, and what to do then.
+//! Errors of a publication, with hints.
 
 use oci_registry::{ErrorKind, Failure, Hint, Tag};
 use snafu::Snafu;
 
 use crate::target::Difference;
 
-/// How many differing files are named; the rest is counted.
+/// Maximum number of differing files that a message names. The others are counted.
 const MAX_NAMED: usize = 20;
 
 #[derive(Debug, Snafu)]
@@ -122,7 +122,7 @@ impl Failure for Error {
     }
 }
 
-/// The first of them in a sentence.
+/// Joins the first differences into one text.
 fn named(differences: &[Difference]) -> String {
     let mut named: Vec<_> = differences
         .iter()

@@ -1,77 +1,78 @@
-//! What happens during a publication, told as it happens: front ends draw it, this crate prints nothing.
+//! Events of a publication. Front ends display them; this crate prints nothing.
 
 use std::fmt;
 
 use oci_registry::{Delivery, Descriptor, Digest, Manifest, Meter, Tag};
 
-/// Whoever is told.
+/// Callback that receives the events of a publication.
 pub type PublishObserver<'a> = dyn Fn(PublishEvent<'_>) + Send + Sync + 'a;
 
-/// Something that was done, or has to be said.
+/// An event of a publication.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum PublishEvent<'a> {
-    /// A blob is on its way, and the meter tells how far it has come.
+    /// The transfer of a blob started. The meter reports its progress.
     BlobStarted(&'a Descriptor, Meter),
-    /// A blob is at the target.
+    /// A blob was delivered to the target.
     Blob(&'a Descriptor, Delivery),
-    /// The manifest for one target is there, under its digest.
+    /// The manifest for one target was stored under its digest.
     Manifest(&'a Manifest),
-    /// A tag names the manifest for one target.
+    /// A tag was set to the manifest for one target.
     Tag(&'a Tag, &'a Manifest),
-    /// A tag names this index.
+    /// A tag was set to an index.
     Index(&'a Tag, &'a Manifest),
-    /// Something that the person should know.
+    /// A note for the user.
     Note(Note),
 }
 
-/// Something that a person should know, though nothing failed. Shown with `{}` it is one sentence.
+/// Information for the user that is not an error. `Display` writes one sentence.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Note {
-    /// The same files were released before: the stored manifest is kept, whatever else the new one says.
+    /// The release already contains the same files. The stored manifest is kept, even if the new one has other
+    /// metadata.
     AlreadyPublished {
-        /// The tag of the target's manifest.
+        /// Tag of the target's manifest.
         tag: Tag,
-        /// The digest of what is stored, and stays.
+        /// Digest of the stored manifest.
         stored: Digest,
     },
-    /// Another writer moved a moving tag after us, and won.
+    /// Another writer changed a moving tag after this publication set it. The tag of the other writer is kept.
     TagOverwritten {
-        /// The tag that was moved.
+        /// The tag.
         tag: Tag,
     },
-    /// The index is written when all declared targets are there, and some are not.
+    /// The index was not written, because declared targets are missing.
     IndexIncomplete {
-        /// The tag of the index.
+        /// Tag of the index.
         tag: Tag,
-        /// The targets that are not there yet.
+        /// Target triples of the missing targets.
         missing: Vec<String>,
     },
-    /// The tags could not be listed, so that targets nobody wrote into the index yet were not looked for.
+    /// Listing the tags failed. Targets that are not in the index are therefore not found.
     TagListFailed {
-        /// What went wrong.
+        /// The error.
         problem: String,
     },
-    /// An entry left the index because its manifest is gone.
+    /// An entry was removed from the index, because its manifest does not exist.
     EntryDropped {
-        /// The target.
+        /// Target triple.
         target: String,
-        /// The digest of the manifest that is gone.
+        /// Digest of the missing manifest.
         digest: Digest,
     },
-    /// An entry of an index of anybody's gave way to one for the same platform.
+    /// A manifest replaced the entry for the same platform, in an index that is not the index of a package.
     EntryReplaced {
-        /// What it was for, as a person would call it.
+        /// Target triple or platform of the entry.
         entry: String,
-        /// The digest of the manifest that the index lists no more.
+        /// Digest of the replaced manifest.
         digest: Digest,
     },
-    /// Another writer was seen, or the registry hesitated: the index is looked at and written again.
+    /// The index is read and written again, because another writer changed it or a request failed.
     IndexRetry {
-        /// The tag of the index.
+        /// Tag of the index.
         tag: Tag,
-        /// How often it was written or tried so far.
+        /// Number of attempts so far.
         rounds: usize,
     },
 }

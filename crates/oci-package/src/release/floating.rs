@@ -1,6 +1,6 @@
-//! Floating tags: `1.2`, `1` and `latest`, which follow the releases.
+//! Floating tags `MAJOR.MINOR`, `MAJOR` and `latest`, which point to the highest release.
 //!
-//! Owns which tags follow a version, and that they never go back. Is asked only for an index that is complete.
+//! Floating tags never move to a lower version. Callers update them only for an index that is complete.
 
 use oci_registry::{ErrorKind, Failure, Manifest, Optional as _, Tag, Target};
 use semver::Version;
@@ -42,29 +42,29 @@ impl Failure for Error {
     }
 }
 
-/// What became of a floating tag.
+/// Outcome of updating a floating tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FloatingTagUpdate {
-    /// It is new, and names the index.
+    /// The tag was created.
     Created(Tag),
-    /// It names the index now, and named another before.
+    /// The tag pointed to another index and was moved.
     Moved(Tag),
-    /// It named the index already.
+    /// The tag already pointed to the index.
     Current(Tag),
-    /// It names a higher version, and stays.
+    /// The tag points to a higher version and was not moved.
     Ahead(Tag, Version),
 }
 
-/// Lets the floating tags of a version, `MAJOR.MINOR`, `MAJOR` and `latest`, name its index.
+/// Sets the floating tags of a version, `MAJOR.MINOR`, `MAJOR` and `latest`, to its index.
 ///
-/// A pre-release moves nothing. A tag that names a higher version stays. Nothing is moved either when the index does not
-/// say which version it is of.
+/// A tag that points to a higher version is not moved. No tag is moved if the version is a pre-release or if the index
+/// does not state its version.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Conflict`] when one of the tags names something else than the index of a package; nothing is moved then.
-/// Otherwise what the target fails with.
+/// [`ErrorKind::Conflict`] if one of the tags does not point to the index of a package. No tag is moved then. Otherwise
+/// the error of the target.
 pub async fn update_floating_tags(
     to: &dyn Target,
     index: &Manifest,
@@ -84,7 +84,7 @@ pub async fn update_floating_tags(
     }
     for floated in &floated {
         if let FloatingTagUpdate::Created(tag) | FloatingTagUpdate::Moved(tag) = floated {
-            // Never sent twice: in between, another job may have moved it on to a higher version.
+            // Without retries: another job may move the tag to a higher version between two attempts.
             if let Err(error) = to.tag_once(index, tag).await {
                 let now = plan_update(to, index, &version, tag.clone()).await;
                 if !matches!(
@@ -101,7 +101,7 @@ pub async fn update_floating_tags(
     Ok(floated)
 }
 
-/// What becomes of one tag.
+/// Returns the outcome that an update of one tag would have.
 async fn plan_update(
     to: &dyn Target,
     index: &Manifest,

@@ -1,8 +1,8 @@
-//! An index of anybody's: read, changed and written, and looked at again a moment later. What another writer overwrote
-//! meanwhile is done once more.
+//! Edits of an index that is not the index of a package.
 //!
-//! Owns what stands for what in such an index: one entry for a platform, with all that is said of it. What the index says
-//! of itself and of other entries stays, word for word.
+//! An edit is applied with optimistic concurrency: the index is read, changed, written, and read again after a delay.
+//! If another writer overwrote the edit, it is applied again. An index has one entry per platform. Its annotations and
+//! all other entries are kept unchanged.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +20,7 @@ use crate::annotation;
 use crate::index::IndexEntry;
 use crate::platform;
 
-/// Largest image config that is read for its platform, in bytes.
+/// Maximum size of an image config that is read for its platform, in bytes.
 const MAX_CONFIG: usize = 1 << 20;
 
 #[derive(Debug, Snafu)]
@@ -79,7 +79,7 @@ impl Failure for Error {
     }
 }
 
-/// How a person would call an entry.
+/// Returns the name of an entry for messages: its target, platform or digest.
 pub(super) fn display_name(entry: &Descriptor) -> String {
     let target = entry
         .annotation(annotation::TARGET)
@@ -89,7 +89,7 @@ pub(super) fn display_name(entry: &Descriptor) -> String {
     format!("`{}`", name.unwrap_or_else(|| entry.digest.to_string()))
 }
 
-/// What a tag names; nothing where it is not there.
+/// Reads the manifest that a tag points to. Returns `None` if the tag does not exist.
 pub(super) async fn read(from: &dyn Source, tag: &Tag) -> crate::Result<Option<Manifest>> {
     let identifier = Identifier::Tag(tag.clone());
     let read = from.manifest(&identifier).await.optional();
@@ -98,13 +98,13 @@ pub(super) async fn read(from: &dyn Source, tag: &Tag) -> crate::Result<Option<M
     })?)
 }
 
-/// The index that a manifest is.
+/// Returns the index in a manifest, or an error if it is not an index.
 pub(super) fn expect_index<'a>(held: &'a Manifest, name: &str) -> crate::Result<&'a Index> {
     Ok(held.as_index().context(NotAnIndexSnafu { name })?)
 }
 
-/// Puts manifests, which must be there, into the index under a tag: each in the place of what is there for the same
-/// platform, else at the end.
+/// Adds manifests to the index with a tag. Each one replaces the entry for the same platform or is appended. The
+/// manifests must exist in the target.
 pub(super) async fn put(
     to: &dyn Target,
     tag: &Tag,
@@ -130,7 +130,7 @@ pub(super) async fn put(
         }
         entries.push(entry);
     }
-    // What was there when we began may be replaced; what another writer put there later is his, and stays.
+    // Only entries that existed at the start may be replaced. Entries that other writers add later are kept.
     let replaceable: Mutex<Option<BTreeSet<Digest>>> = Mutex::default();
     let change = |index: &mut Index| {
         let mut replaceable = replaceable.lock().unwrap_or_else(PoisonError::into_inner);
@@ -158,7 +158,7 @@ pub(super) async fn put(
     Ok(index)
 }
 
-/// Puts one entry into an index, and says whether that changed it.
+/// Adds one entry to an index. Returns whether the index changed.
 fn put_entry(
     index: &mut Index,
     entry: &Descriptor,
@@ -187,7 +187,8 @@ fn put_entry(
     true
 }
 
-/// Whether two entries are for the same clients. What names no platform is for nobody else's, and stands for itself.
+/// Whether two entries have the same platform, so that one replaces the other. An entry without a platform matches only
+/// itself.
 fn has_same_platform(one: &Descriptor, other: &Descriptor) -> bool {
     if one.digest == other.digest {
         return true;
@@ -204,7 +205,7 @@ fn has_same_platform(one: &Descriptor, other: &Descriptor) -> bool {
     matches!((key(one), key(other)), (Some(one), Some(other)) if one == other)
 }
 
-/// What names a manifest in an index of anybody's.
+/// Creates the entry for a manifest in an index that is not the index of a package.
 async fn entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Descriptor> {
     if let Some(entry) = IndexEntry::from_manifest(manifest) {
         return Ok(entry.descriptor().clone());
@@ -221,7 +222,7 @@ async fn entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Descriptor
         let blob = to.blob(config).await.with_context(|_| context())?;
         let read = blob.read_to_end(MAX_CONFIG).await;
         let bytes = read.with_context(|_| context())?;
-        // A config that names no platform is one for none.
+        // A config without `os` belongs to an artifact without a platform.
         entry.platform = serde_json::from_slice::<Platform>(&bytes)
             .ok()
             .filter(|platform| !platform.os.is_empty());
@@ -229,9 +230,10 @@ async fn entry(to: &dyn Target, manifest: &Manifest) -> crate::Result<Descriptor
     Ok(entry)
 }
 
-/// Changes an index of anybody's until the change is seen to stay; `change` says whether there was anything to change, and
-/// `seed` tells its writer's waits from another's.
-/// `None` when nothing would be left of it, and it was left alone.
+/// Applies a change to an index until a later read confirms it. `change` returns whether it changed the index. `seed`
+/// determines the delays of this writer.
+///
+/// Returns `None`, without a write, if the change would remove the last entry.
 pub(super) async fn edit(
     to: &dyn Target,
     tag: &Tag,
@@ -267,7 +269,7 @@ pub(super) async fn edit(
         let tagged = to.tag_once(&wanted, tag).await;
         match tagged {
             Ok(()) => observer(PublishEvent::Index(tag, &wanted)),
-            // Whether it arrived shows when the index is looked at again.
+            // The next round reads the index and shows whether the request took effect.
             Err(error) if error.kind() == ErrorKind::Network => {}
             Err(error) => {
                 return Err(error).with_context(|_| WriteIndexSnafu { name: name() })?;

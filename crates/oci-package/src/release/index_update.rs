@@ -1,12 +1,15 @@
-//! Steps 3 to 5: the index of all targets, written so that no entry of a concurrent writer is lost.
+//! Steps 3 and 4 of a publication: writing the index without losing entries of concurrent writers.
 //!
-//! Owns what the index is to hold, the rounds in which it comes to rest, and the late look after each write.
+//! An update consists of rounds. A round reads the tags and the index, writes the index if it is outdated, and verifies
+//! after a delay that tags and index are unchanged.
 //!
-//! Why entries are not lost: every writer sets the tag of its own target before it lists the tags, and after it wrote an
-//! index it lists them again. Take the last index that is ever written. Its writer's late look saw every tag that was set
-//! until then, or there would have been a later index; and whoever set a tag after that look had yet to look for himself.
-//! A registry that lists tags late changes nothing of that: every writer counts what it set itself, and what the index
-//! holds stays in it.
+//! No entry is lost, for the following reason. A writer sets the tag of its target before it lists the tags, and it
+//! lists the tags again after it wrote an index. Consider the last index that is ever written. The verification of its
+//! writer saw every tag that was set before, because otherwise it would have written another index. A writer that set
+//! its tag after that verification still lists the tags itself.
+//!
+//! The argument also holds if a registry lists tags with a delay: a writer includes the tags that it set itself, and an
+//! update keeps the entries that are in the index.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -23,33 +26,34 @@ use crate::concurrent;
 use crate::index::{IndexEntry, PackageIndex};
 use crate::target::PackageTarget;
 
-/// How often the index is written or tried at most.
+/// Maximum number of rounds.
 pub(super) const MAX_ROUNDS: usize = 10;
 
-/// What one round has seen, and what the index should be.
+/// State that a round read, and the index that it computed.
 struct IndexState {
-    /// The index as it was.
+    /// The stored index.
     held: Option<Manifest>,
-    /// The index as it should be.
+    /// The index to write.
     wanted: Manifest,
-    /// What the tags of the targets named.
+    /// Digests that the tags of the targets point to.
     tags: BTreeMap<Tag, Digest>,
-    /// Whether somebody else is publishing this version at this moment.
+    /// Whether another writer is publishing this version concurrently.
     has_other_writers: bool,
-    /// On a moving tag: whether the index is all of another release.
+    /// For a moving tag: whether all entries of the index belong to another release.
     is_of_another_release: bool,
 }
 
-/// What became of an attempt to write the index.
+/// Outcome of an attempt to write the index.
 enum WriteAttempt {
     Written,
-    /// Nobody knows, or something that was wanted is gone: to be looked at again.
+    /// The request may have failed or taken effect, or a listed manifest is missing. The next round reads the state
+    /// again.
     Unclear(crate::Error),
 }
 
 impl ReleaseWriter<'_> {
-    /// Brings the index to hold what it should, and returns it. `None` when there is nothing to write: other declared
-    /// targets are still missing, there are no targets, or a later writer moved the tag on.
+    /// Updates the index until it is stable, and returns it. Returns `None` if there is nothing to write, because
+    /// declared targets are missing, there are no targets, or a later writer moved the tag.
     pub(super) async fn converge(
         &mut self,
         mut claim: Option<TagClaim<'_>>,
@@ -97,7 +101,7 @@ impl ReleaseWriter<'_> {
                     (written, unclear) = (true, None);
                     (self.observer)(PublishEvent::Index(self.tag.index(), &view.wanted));
                     if self.options.declared.is_some() && view.held.is_none() {
-                        // Written once, when everything was there: nobody has anything to add.
+                        // The index was written once with all declared targets, so no other writer adds an entry.
                         return Ok(Some(view.wanted));
                     }
                     self.pause(round, is_contended).await;
@@ -122,7 +126,7 @@ impl ReleaseWriter<'_> {
         Err(unclear.unwrap_or_else(|| exhausted.build().into()))
     }
 
-    /// What the index would be if this manifest were under its tag.
+    /// Returns the index that an update would write if the manifest had its tag.
     pub(super) async fn plan_index(
         &mut self,
         claim: TagClaim<'_>,
@@ -134,7 +138,7 @@ impl ReleaseWriter<'_> {
             .map(|view| view.wanted))
     }
 
-    /// Looks at the tags of all targets and then, last, at the index.
+    /// Reads the tags of all targets, then the index.
     async fn read_state(
         &mut self,
         mut claim: Option<&mut TagClaim<'_>>,
@@ -157,7 +161,7 @@ impl ReleaseWriter<'_> {
         let own = claim.as_ref().map(|claim| &claim.own.manifest);
         let news = self.entries(&found, own);
 
-        // The index last, so that as little as possible happens between here and writing it.
+        // The index is read last to keep the time until it is written short.
         let (held, held_entries) = self.held_index().await?.unzip();
         let held_entries: PackageIndex = held_entries.unwrap_or_default();
         if let (None, Some(declared)) = (&held, &self.options.declared) {
@@ -195,7 +199,7 @@ impl ReleaseWriter<'_> {
         }))
     }
 
-    /// The entries that the tags of the targets make, and ours over them.
+    /// Returns the entries for the manifests that the tags of targets point to, and for this writer's own manifest.
     fn entries(
         &self,
         found: &BTreeMap<Tag, Manifest>,
@@ -214,7 +218,7 @@ impl ReleaseWriter<'_> {
             .collect()
     }
 
-    /// What stays of the entries that the index holds, each computed anew from its manifest.
+    /// Returns the entries of the stored index that are kept, recomputed from their manifests.
     async fn keep(
         &mut self,
         held: &PackageIndex,
@@ -226,12 +230,13 @@ impl ReleaseWriter<'_> {
             .collect();
         self.fetch(&digests).await?;
         let mut kept = held.clone();
-        kept.learn(|descriptor| self.known.get(&descriptor.digest));
+        kept.recompute(|descriptor| self.known.get(&descriptor.digest));
         kept.retain(|entry| {
             let digest = &entry.descriptor().digest;
             let is_counted = match self.known.get(digest) {
                 Some(manifest) => self.counts(manifest, own),
-                // Unreadable, it stays in a release, where only the registry's refusal says that it is gone.
+                // A release keeps an entry whose manifest cannot be read. It is dropped when the registry rejects the
+                // index.
                 None => own.is_none() || self.tag.is_released(),
             };
             is_counted
@@ -242,7 +247,7 @@ impl ReleaseWriter<'_> {
         Ok(kept)
     }
 
-    /// Whether a manifest belongs into the index. On a moving tag only what is of the same version and commit does.
+    /// Whether a manifest belongs in the index. An index with a moving tag contains one version and commit only.
     fn counts(&self, manifest: &Manifest, own: Option<&Manifest>) -> bool {
         let Some(own) = own.filter(|_| !self.tag.is_released()) else {
             return true;
@@ -252,7 +257,8 @@ impl ReleaseWriter<'_> {
         release(manifest) == release(own)
     }
 
-    /// The tags of all targets: the declared ones, else those that the registry lists, and those that it will list.
+    /// Returns the tags of all targets: the declared ones, or those that the registry lists plus those that this writer
+    /// set.
     async fn list(&mut self) -> crate::Result<BTreeSet<Tag>> {
         if let Some(declared) = &self.options.declared {
             return declared
@@ -276,7 +282,7 @@ impl ReleaseWriter<'_> {
         }
     }
 
-    /// Reads what these tags name; a tag that is not there is left out.
+    /// Reads the manifests that tags point to. Tags that do not exist are skipped.
     async fn read_tags(&mut self, tags: &BTreeSet<Tag>) -> crate::Result<BTreeMap<Tag, Manifest>> {
         let reads = tags
             .iter()
@@ -290,7 +296,7 @@ impl ReleaseWriter<'_> {
         Ok(found)
     }
 
-    /// Puts the index by its digest, and moves the tag to it.
+    /// Stores the index by its digest, then sets the tag.
     async fn write_index(&mut self, view: &IndexState) -> crate::Result<WriteAttempt> {
         let tag = self.tag.index();
         let name = self.name(tag);
@@ -314,7 +320,8 @@ impl ReleaseWriter<'_> {
                 ));
             }
             ErrorKind::Conflict => IndexImmutableSnafu { name }.into_error(error).into(),
-            // Registries have many words for a tag that must not move; a new one is never refused for that.
+            // Registries reject changes of an immutable tag with different errors. They do not reject a new tag for
+            // this reason.
             ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::Protocol
                 if view.held.is_some() =>
             {
@@ -324,7 +331,8 @@ impl ReleaseWriter<'_> {
         })
     }
 
-    /// After a refusal: finds the entries whose manifests are not there any more, and lets them go.
+    /// Finds entries whose manifests do not exist, after the registry rejected the index, and drops them. Returns
+    /// whether there are any.
     async fn drop_missing_entries(&mut self, index: &Manifest) -> crate::Result<bool> {
         let mut is_lost = false;
         for child in index.successors() {
@@ -347,7 +355,7 @@ impl ReleaseWriter<'_> {
         Ok(is_lost)
     }
 
-    /// The late look: whether all tags and the index are as this round saw and left them.
+    /// Whether all tags and the index still have the values that this round read or wrote.
     async fn is_undisturbed(&mut self, view: &IndexState) -> crate::Result<bool> {
         let mut tags = self.list().await?;
         tags.extend(view.tags.keys().cloned());
@@ -364,19 +372,19 @@ impl ReleaseWriter<'_> {
         Ok(now == view.tags && held.as_ref() == Some(&view.wanted))
     }
 
-    /// Waits until other writers are done with what they are at. Writers wait differently long, so that they do not meet
-    /// again and again: how long follows from what they publish.
+    /// Waits for concurrent writers to finish. The delay depends on the seed, so concurrent writers have different
+    /// delays and do not conflict in every round.
     pub(super) async fn pause(&self, round: usize, is_contended: bool) {
         let seed = Digest::sha256(format!("{} {}", self.seed, self.tag).as_bytes());
         pause(&seed, round, is_contended).await;
     }
 }
 
-/// How long one waits who found that all declared targets are there, so that of those who find it at the same moment one
-/// writes the index: for the ones whose targets sort before its own, twice as long as its look at everything took, and at
-/// most a second in all.
+/// Returns the delay before the first write of an index with declared targets. Several writers may detect at the same
+/// time that all targets exist. To make it likely that only one of them writes, each waits for twice the duration of
+/// its own read per target that sorts before its own, at most one second.
 ///
-/// Two who write after all do no harm, since both write the same.
+/// Concurrent writes do no harm, because all writers write the same index.
 fn write_delay(declared: &BTreeSet<String>, own: Option<&str>, look: Duration) -> Duration {
     let before = declared
         .iter()
@@ -385,7 +393,7 @@ fn write_delay(declared: &BTreeSet<String>, own: Option<&str>, look: Duration) -
     (look * 2 * before.unwrap_or_default()).min(Duration::from_secs(1))
 }
 
-/// Waits until other writers are done with what they are at; longer when one was seen, and for each seed another while.
+/// Waits for concurrent writers to finish. The delay is longer if another writer was detected, and depends on the seed.
 pub(super) async fn pause(seed: &Digest, round: usize, is_contended: bool) {
     let seed = Digest::sha256(format!("{seed} {round}").as_bytes());
     let fraction = u64::from_str_radix(&seed.encoded()[..4], 16).unwrap_or_default();
@@ -394,7 +402,7 @@ pub(super) async fn pause(seed: &Digest, round: usize, is_contended: bool) {
     tokio::time::sleep(pause).await;
 }
 
-/// Whether another attempt may go better, and nobody knows how this one went.
+/// Whether an error leaves the outcome of a request unknown, so that another attempt may succeed.
 fn is_passing(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Network | ErrorKind::RateLimited)
 }

@@ -1,22 +1,23 @@
-//! Publishing: an artifact for one target goes to a registry, under a version that other jobs publish to as well.
+//! Publishing of an artifact for one target, concurrently with jobs that publish other targets of the same version.
 //!
-//! Registries offer no way to change an index only if it is still the one that was read. So the truth is not in the
-//! index but in the tags `VERSION__TRIPLE`, of which every job writes only its own, and the index is computed from them:
-//! whoever knows the same manifests writes the same bytes. A writer that may have been overtaken looks again a moment
-//! later. What was released stays: other files under the same version are refused, the same files are kept.
+//! Registries have no conditional update of a tag, so concurrent writers can overwrite each other's index. The
+//! authoritative state is therefore in the tags `VERSION__TRIPLE`, each of which is written by one job only. The index
+//! is computed from these tags, so writers that know the same manifests write identical bytes. A writer verifies after
+//! a delay that its index is still stored. A released version is immutable: other files are rejected, and the same
+//! files leave the stored manifest in place.
 //!
-//! | step | requests | where |
+//! | step | requests | module |
 //! | --- | --- | --- |
-//! | 1. is everything there already? | GET `VERSION`, HEAD `VERSION__TRIPLE` | [`publication`] |
-//! | 2. blobs, manifest, `VERSION__TRIPLE`, read back | as many as there are | [`publication`] |
-//! | 3. the index | GET each tag, GET `VERSION`, PUT if different | [`index_update`] |
-//! | 4. the late look, after we wrote | list, GET `VERSION` | [`index_update`] |
+//! | 1. check whether everything is stored | GET `VERSION`, HEAD `VERSION__TRIPLE` | [`publication`] |
+//! | 2. blobs, manifest, `VERSION__TRIPLE`, read back | one or more per item | [`publication`] |
+//! | 3. update the index | GET each tag, GET `VERSION`, PUT if different | [`index_update`] |
+//! | 4. verify the index after a write | list, GET `VERSION` | [`index_update`] |
 //!
-//! An index that is edited by hand goes the same way ([`edit`]): what is added gets its tag first, what is taken out loses
-//! its tag first. An index of anybody's is changed as it is ([`foreign_index`]).
+//! Manual edits of an index ([`edit`]) follow the same order: the tag of an added target is set first, and the tag of a
+//! removed target is deleted first. An index that is not the index of a package is edited in place ([`foreign_index`]).
 //!
-//! Owns the order of requests and what to do when others are at work. How a request is made, retried and authorised is
-//! the core's; nothing is printed, the [`PublishObserver`] is told.
+//! This module defines the order of requests and the handling of concurrent writers. The core library sends, retries
+//! and authenticates requests. Progress is reported to the [`PublishObserver`].
 
 mod deleted_set;
 mod edit;
@@ -49,21 +50,21 @@ use index_update::pause;
 use publication::{OwnManifest, TargetPublication};
 pub use stored::StoredTags;
 
-/// How many manifests are read at once.
+/// Maximum number of concurrent reads of manifests.
 const READS_AT_ONCE: usize = 8;
 
-/// How to publish.
+/// Options of [`publish`].
 #[derive(Clone, Debug)]
 pub struct PublishOptions {
-    /// Whether a released version may get other files.
+    /// Whether the files of a released version may be replaced.
     pub overwrite: bool,
-    /// Whether the index is written. Without it, only the tag for the target is.
+    /// Whether the index is written. Otherwise only the tag of the target is set.
     pub index: bool,
-    /// All targets of the release, where they are known beforehand: the index is then written once, by the last of them.
+    /// All targets of the release, if known in advance. The index is then written only once, when all of them exist.
     pub declared: Option<BTreeSet<String>>,
-    /// How many blobs are sent at the same time, at least 1.
+    /// Maximum number of concurrent uploads of blobs, at least 1.
     pub concurrency: usize,
-    /// What the tags named when they were read before; empty if they were not.
+    /// Tags that were read before the publication. May be empty.
     pub stored: StoredTags,
 }
 
@@ -79,56 +80,57 @@ impl Default for PublishOptions {
     }
 }
 
-/// What was published.
+/// Outcome of [`publish`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Published {
-    /// The manifest for the target: the one that was sent, or the stored one with the same files.
+    /// The manifest for the target: the manifest of the artifact, or the stored one with the same files.
     pub manifest: Manifest,
-    /// How each blob came to be there; empty when nothing had to be sent.
+    /// The delivery of each blob. Empty if no blobs had to be sent.
     pub blobs: Vec<(Descriptor, Delivery)>,
-    /// What each tag names now, in the order in which they were asked for.
+    /// Outcome for each tag, in the order of the arguments.
     pub tags: Vec<PublishedTag>,
 }
 
-/// What one version's tags name after a publication.
+/// Outcome of a publication for one tag.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PublishedTag {
-    /// The tag of the index.
+    /// Tag of the index.
     pub tag: ReleaseTag,
-    /// The tag of the target's manifest.
+    /// Tag of the target's manifest.
     pub target_tag: Tag,
-    /// What was done with the target's tag.
+    /// Action for the tag of the target.
     pub action: TagAction,
-    /// The index, unless it was not to be written, waits for other declared targets, or was a later writer's to write.
+    /// The index. `None` if the options disable it, if declared targets are missing, or if a later writer moved the
+    /// tag.
     pub index: Option<Manifest>,
 }
 
-/// What is done with the tag of a target's manifest.
+/// Action for the tag of a target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TagAction {
-    /// It names the manifest already, or one with the same files that is kept.
+    /// The tag is kept. It points to the manifest, or to a stored manifest with the same files.
     Keep,
-    /// It is new, or was lost and is set again.
+    /// The tag is created, or set again after it was lost.
     Create,
-    /// It named something else.
+    /// The tag is moved from another manifest.
     Replace,
-    /// It was set, and then moved on by a later writer.
+    /// The tag was set, then moved by a later writer.
     Superseded,
 }
 
-/// Publishes an artifact under these tags, releases before moving ones.
+/// Publishes an artifact with the given tags. Releases are published before moving tags.
 ///
-/// Everything that can be refused is refused before anything is sent. When it fails half-way, what is there is whole, and
-/// the same call again completes it.
+/// All checks precede the first upload. An interrupted publication leaves no incomplete content, and the same call
+/// resumes it.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Conflict`](oci_registry::ErrorKind::Conflict) when a version was released with other files, when an index
-/// is not one of a package or cannot be changed, or when other writers do not let it come to rest. Otherwise what the
-/// target fails with.
+/// [`ErrorKind::Conflict`](oci_registry::ErrorKind::Conflict) if a released version has other files, if an index is not
+/// the index of a package or cannot be changed, or if concurrent writers change it in every round. Otherwise the error
+/// of the target.
 pub async fn publish(
     artifact: &Artifact,
     to: &dyn Target,
@@ -147,7 +149,8 @@ pub async fn publish(
     };
     let mut targets = targets(artifact, to, tags, options, observer)?;
 
-    // All refusals first, and what is kept of a release is what moving tags are to name as well.
+    // All checks precede the first write. If a release keeps its stored manifest, the moving tags point to that
+    // manifest, too.
     let mut decisions = Vec::new();
     for target in &mut targets {
         decisions.push(target.decide(&mut own).await?);
@@ -165,39 +168,39 @@ pub async fn publish(
     Ok(published)
 }
 
-/// What a publication would do.
+/// Outcome that a publication would have.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PublishPlan {
-    /// The manifest that the tags would name: the artifact's, or the stored one with the same files.
+    /// The manifest that the tags would point to: the manifest of the artifact, or the stored one with the same files.
     pub manifest: Manifest,
-    /// The blobs, and whether each is there already; empty when nothing would be sent.
+    /// The blobs, and whether each one is already stored. Empty if no blobs would be sent.
     pub blobs: Vec<(Descriptor, bool)>,
-    /// What each tag would name, in the order in which they were asked for.
+    /// Outcome for each tag, in the order of the arguments.
     pub tags: Vec<PlannedTag>,
 }
 
-/// What would be done with one version's tags.
+/// Outcome that a publication would have for one tag.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct PlannedTag {
-    /// The tag of the index.
+    /// Tag of the index.
     pub tag: ReleaseTag,
-    /// The tag of the target's manifest.
+    /// Tag of the target's manifest.
     pub target_tag: Tag,
-    /// What would be done with the target's tag.
+    /// Action for the tag of the target.
     pub action: TagAction,
-    /// The index as it would be, unless it would not be written.
+    /// The index that would be written, or that is already up to date. `None` if there would be no index.
     pub index: Option<Manifest>,
-    /// Whether that differs from what is there.
+    /// Whether the index differs from the stored one.
     pub index_changes: bool,
 }
 
-/// Finds out what [`publish`] would do, reading only.
+/// Returns the outcome that [`publish`] would have. Sends read requests only.
 ///
 /// # Errors
 ///
-/// As [`publish`], for everything that can be known beforehand.
+/// As [`publish`], except for errors that only a write can cause.
 pub async fn plan(
     artifact: &Artifact,
     to: &dyn Target,
@@ -233,11 +236,11 @@ pub async fn plan(
 
 /// Writes the index of a version from the tags of its targets, and returns it.
 ///
-/// For versions whose targets were pushed without their index, and for after a failure.
+/// Used for versions whose targets were pushed without an index, and after a failed publication.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotFound`](oci_registry::ErrorKind::NotFound) when there are no targets; otherwise as [`publish`].
+/// [`ErrorKind::NotFound`](oci_registry::ErrorKind::NotFound) if there are no targets. Otherwise as [`publish`].
 pub async fn assemble(
     to: &dyn Target,
     tag: &ReleaseTag,
@@ -256,7 +259,8 @@ pub async fn assemble(
     }
 }
 
-/// The publications under these tags, each once, those of releases first: what they keep is what moving tags will name.
+/// Creates the publications for the given tags, without duplicates and with releases first. If a release keeps its
+/// stored manifest, the moving tags point to that manifest, too.
 fn targets<'a>(
     artifact: &'a Artifact,
     to: &'a dyn Target,
@@ -283,7 +287,7 @@ fn targets<'a>(
     targets.collect()
 }
 
-/// One version in one place: what is to be written there, and what was learnt on the way.
+/// Writer of one version: its options, and the state that it has read.
 struct ReleaseWriter<'a> {
     to: &'a dyn Target,
     tag: &'a ReleaseTag,
@@ -291,19 +295,19 @@ struct ReleaseWriter<'a> {
     observer: &'a PublishObserver<'a>,
     /// Manifests that were read, so that none is fetched twice.
     known: BTreeMap<Digest, Manifest>,
-    /// Manifests that an index held and the registry has no more.
+    /// Manifests that the index listed and the registry no longer has.
     missing_manifests: BTreeSet<Digest>,
-    /// Tags of targets that this writer knows to be set, whether or not the registry lists them yet.
+    /// Tags of targets that this writer set or found. The registry may not list them yet.
     set_tags: BTreeSet<Tag>,
-    /// Targets whose entries leave the index, unless somebody publishes them anew.
+    /// Targets whose entries are removed, unless another job publishes them again.
     removed_targets: BTreeSet<String>,
-    /// What others added to the index, and leaves it.
+    /// Entries of other tools that are removed.
     removed_foreign_entries: BTreeSet<Digest>,
-    /// Whether it was said that the tags cannot be listed.
+    /// Whether the failure to list tags was reported.
     is_list_failure_reported: bool,
-    /// The index as it was last seen or written.
+    /// Digest of the index that was last read or written.
     last_index: Option<Digest>,
-    /// What tells this writer's waits from another's.
+    /// Seed of the delays of this writer.
     seed: Digest,
 }
 
@@ -331,7 +335,7 @@ impl<'a> ReleaseWriter<'a> {
         }
     }
 
-    /// How a person would write this tag with its place.
+    /// Returns the full name of a tag for messages.
     fn name(&self, tag: &Tag) -> String {
         self.to.describe(&Identifier::Tag(tag.clone()))
     }
@@ -340,7 +344,7 @@ impl<'a> ReleaseWriter<'a> {
         (self.observer)(PublishEvent::Note(note));
     }
 
-    /// Reads what a tag names.
+    /// Reads the manifest that a tag points to.
     async fn read(&self, tag: &Tag) -> crate::Result<Option<Manifest>> {
         let read = self.to.manifest(&tag.clone().into()).await.optional();
         Ok(read.with_context(|_| error::LookUpSnafu {
@@ -348,7 +352,7 @@ impl<'a> ReleaseWriter<'a> {
         })?)
     }
 
-    /// Reads these manifests that are not known yet; those that are not there stay unknown.
+    /// Reads manifests that are not cached. Manifests that do not exist are skipped.
     async fn fetch(&mut self, digests: impl IntoIterator<Item = &Digest>) -> crate::Result<()> {
         let unknown = digests
             .into_iter()

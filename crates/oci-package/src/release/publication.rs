@@ -1,6 +1,6 @@
-//! Steps 1 and 2: the manifest for one target, its blobs, and the tag that names it.
+//! Steps 1 and 2 of a publication: the manifest for one target, its blobs, and its tag.
 //!
-//! Owns the decision whether anything is to be sent at all, and what becomes of a tag that others write too.
+//! This module decides whether anything must be sent, and handles tags that other writers set concurrently.
 
 use futures_util::future;
 use oci_registry::{
@@ -19,48 +19,48 @@ use crate::concurrent;
 use crate::index::{IndexEntry, PackageIndex};
 use crate::target::{PackageTarget, differences};
 
-/// How often a tag that was just set is looked for when it cannot be read yet.
+/// Maximum number of reads of a tag that was just set and is not readable yet.
 const READ_BACKS: usize = 4;
 
 /// The manifest that is published.
 pub(super) struct OwnManifest {
-    /// The artifact's own, or the stored one with the same files.
+    /// The manifest of the artifact, or the stored one with the same files.
     pub(super) manifest: Manifest,
-    /// Whether it is at the target, with all it names.
+    /// Whether the manifest and all blobs that it lists are stored in the target.
     pub(super) is_stored: bool,
 }
 
-/// What is published here: a manifest, and the tag that it has or is to have.
+/// A manifest and the tag that it gets.
 pub(super) struct TagClaim<'a> {
     pub(super) own: &'a mut OwnManifest,
     pub(super) target: &'a str,
     pub(super) tag: &'a Tag,
-    /// Whether the tag names the manifest by now.
+    /// Whether the tag already points to the manifest.
     pub(super) is_set: bool,
 }
 
-/// The publication of one target under one tag.
+/// Publication of one target with one tag.
 pub(super) struct TargetPublication<'a> {
     pub(super) writer: ReleaseWriter<'a>,
-    /// What is sent; nothing where the manifest is there already.
+    /// The artifact to send. `None` if the manifest is already stored.
     pub(super) artifact: Option<&'a Artifact>,
     pub(super) target: &'a str,
     pub(super) tag: Tag,
 }
 
-/// What is to be done with the tag of the target, before anything is sent.
+/// Decision about the tag of the target, made before anything is sent.
 pub(super) struct TagDecision {
     pub(super) action: TagAction,
-    /// The index, when it holds what it should already.
+    /// The index, if it is already up to date.
     pub(super) index: Option<Manifest>,
 }
 
-/// What the tag of the target names.
+/// Manifest that the tag of the target points to.
 enum StoredManifest {
     Nothing,
-    /// The very manifest.
+    /// The manifest that is published.
     Own,
-    /// Another one, found under the tag or, where the tag is lost, in the index.
+    /// Another manifest. It was found by the tag or, if the tag is lost, in the index.
     Other {
         manifest: Manifest,
         is_tagged: bool,
@@ -68,9 +68,9 @@ enum StoredManifest {
 }
 
 impl TargetPublication<'_> {
-    /// Step 1, and the reading half of step 2: what is stored, and what follows from it. Sends nothing.
+    /// Reads the stored state and decides what to write. Sends read requests only.
     ///
-    /// The stored manifest with the same files becomes `own`.
+    /// If the stored manifest has the same files, it replaces `own`.
     pub(super) async fn decide(&mut self, own: &mut OwnManifest) -> crate::Result<TagDecision> {
         let writer = &mut self.writer;
         let (stored, index) =
@@ -95,7 +95,7 @@ impl TargetPublication<'_> {
             (&stored, &entry, writer.tag.is_released())
             && entry.digest != *own.manifest.digest()
         {
-            // The tag is lost; what was released under it is still in the index, and still counts.
+            // The tag is lost, but the index still lists the released manifest, which remains protected.
             writer.fetch([&entry.digest]).await?;
             if let Some(manifest) = writer.known.get(&entry.digest).cloned() {
                 stored = StoredManifest::Other {
@@ -127,7 +127,7 @@ impl TargetPublication<'_> {
         })
     }
 
-    /// What was released stays, unless it is to be overwritten.
+    /// Protects a released manifest, unless the options allow to overwrite it.
     fn decide_release(
         &self,
         own: &mut OwnManifest,
@@ -170,7 +170,7 @@ impl TargetPublication<'_> {
         Ok(TagAction::Replace)
     }
 
-    /// Writes what was decided, and then the index.
+    /// Performs the decided action, then updates the index.
     pub(super) async fn write(
         &mut self,
         own: &mut OwnManifest,
@@ -196,7 +196,7 @@ impl TargetPublication<'_> {
                 claim.own.is_stored = true;
             }
             if action == TagAction::Create && self.writer.tag.is_released() {
-                // Sending took its time, and another job may have published meanwhile.
+                // Another job may have published the target during the upload.
                 if let Some(held) = self.writer.read(&self.tag).await? {
                     self.writer.accept(&mut claim, held)?;
                 }
@@ -212,7 +212,7 @@ impl TargetPublication<'_> {
         Ok(done(action, index))
     }
 
-    /// What writing would do.
+    /// Returns the outcome that [`Self::write`] would have.
     pub(super) async fn plan(
         &mut self,
         own: &mut OwnManifest,
@@ -245,7 +245,7 @@ impl TargetPublication<'_> {
 }
 
 impl ReleaseWriter<'_> {
-    /// Blobs, several at once, and then the manifest by its digest.
+    /// Sends the blobs concurrently, then the manifest by its digest.
     async fn send(
         &self,
         artifact: &Artifact,
@@ -275,11 +275,11 @@ impl ReleaseWriter<'_> {
         Ok(delivered)
     }
 
-    /// Lets the tag of the target name our manifest, and makes sure that it does. `false` when a later writer moved it.
+    /// Sets the tag of the target and verifies it. Returns `false` if a later writer moved the tag.
     pub(super) async fn set_tag(&mut self, claim: &mut TagClaim<'_>) -> crate::Result<bool> {
         let tag = claim.tag;
         if let Err(error) = self.to.tag(&claim.own.manifest, tag).await {
-            // Where tags cannot be changed, another writer of the same files may have been faster.
+            // If tags are immutable, a concurrent writer may have set the tag to a manifest with the same files.
             let is_refusal = !matches!(
                 error.kind(),
                 ErrorKind::Network | ErrorKind::RateLimited | ErrorKind::Unauthenticated
@@ -313,8 +313,9 @@ impl ReleaseWriter<'_> {
         .into())
     }
 
-    /// What the tag of the target names after we set it: our manifest; the same files, which then are ours; or what a
-    /// later writer made of it, `false` where that is his right.
+    /// Checks the manifest that the tag of the target points to after it was set. A manifest with the same files
+    /// replaces this writer's own. Other files are an error for a release; for a moving tag the result is `false`,
+    /// because the later writer wins.
     pub(super) fn accept(
         &mut self,
         claim: &mut TagClaim<'_>,
@@ -359,7 +360,7 @@ impl ReleaseWriter<'_> {
         })?)
     }
 
-    /// The index before the publication, if it is to be written and exists.
+    /// Returns the index before the publication, if it exists and is to be written.
     async fn read_index(&self) -> crate::Result<Option<(Manifest, PackageIndex)>> {
         if !self.options.index {
             return Ok(None);
@@ -370,7 +371,7 @@ impl ReleaseWriter<'_> {
         }
     }
 
-    /// The index as it is.
+    /// Reads the stored index.
     pub(super) async fn held_index(&self) -> crate::Result<Option<(Manifest, PackageIndex)>> {
         match self.read(self.tag.index()).await? {
             Some(manifest) => self.package_index(manifest).map(Some),
@@ -392,14 +393,14 @@ impl ReleaseWriter<'_> {
 }
 
 impl TagClaim<'_> {
-    /// Whether a manifest holds the same files for the same target.
+    /// Whether a manifest has the same target and the same files.
     fn is_same(&self, held: &Manifest) -> bool {
         let is_ours = PackageTarget::read(held).is_some_and(|held| held.target == self.target);
         is_ours && differences(held, &self.own.manifest).is_empty()
     }
 }
 
-/// How a person would call a blob.
+/// Returns the name of a blob for messages.
 fn blob_name(descriptor: &Descriptor) -> String {
     match descriptor.annotation(annotation::TITLE) {
         Some(title) => format!("`{title}`, {}", descriptor.digest),

@@ -1,14 +1,14 @@
-//! The tags of a publication as they were read before it.
+//! Tags of a publication that are read in advance.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future;
 use oci_registry::{Descriptor, Identifier, Manifest, Optional as _, Tag, Target};
 
-/// What tags named when they were read, for example before a build.
+/// State of tags that were read in advance, for example before a build.
 ///
-/// A publication takes the answers for tags that named something from here, so that reading them early costs no further
-/// request. A tag that named nothing is read again: another job may have published it meanwhile.
+/// A publication uses this state instead of a request for tags that exist, so reading them early costs no additional
+/// request. A tag that did not exist is read again, because another job may have created it in the meantime.
 #[derive(Clone, Debug, Default)]
 pub struct StoredTags {
     indexes: BTreeMap<Tag, Manifest>,
@@ -17,11 +17,12 @@ pub struct StoredTags {
 }
 
 impl StoredTags {
-    /// Reads what each of `indexes` names, and resolves each of `targets`. One request for each tag, all at once.
+    /// Reads the manifests of the tags in `indexes`, and resolves the tags in `targets`. Sends one request per tag, all
+    /// of them concurrently.
     ///
     /// # Errors
     ///
-    /// What `from` fails with, unless a tag does not exist.
+    /// The error of `from`. A tag that does not exist is not an error.
     pub async fn read(
         from: &dyn Target,
         indexes: &[Tag],
@@ -55,12 +56,13 @@ impl StoredTags {
         Ok(stored)
     }
 
-    /// Whether one of the tags of targets named nothing, so that a publication under it sends its files.
+    /// Whether any of the tags did not exist, so that a publication sends its files.
     pub fn lacks_any(&self, targets: &[Tag]) -> bool {
         targets.iter().any(|tag| self.absent.contains(tag))
     }
 
-    /// Moves the answers for these tags out. A publication changes what they name, so no second one may use them.
+    /// Removes the state of these tags and returns it. A publication changes the tags, so their state must not be used
+    /// twice.
     #[must_use]
     pub fn take<'t>(&mut self, tags: impl IntoIterator<Item = &'t Tag>) -> Self {
         let mut taken = Self::default();
@@ -71,12 +73,12 @@ impl StoredTags {
         taken
     }
 
-    /// The manifest that the tag of an index named.
+    /// Returns the index that a tag pointed to.
     pub(super) fn index(&self, tag: &Tag) -> Option<&Manifest> {
         self.indexes.get(tag)
     }
 
-    /// The descriptor to which the tag of a target resolved.
+    /// Returns the descriptor of the manifest that the tag of a target pointed to.
     pub(super) fn target(&self, tag: &Tag) -> Option<&Descriptor> {
         self.targets.get(tag)
     }
@@ -100,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tags_that_named_something_are_taken_once() {
+    async fn stored_tags_are_used_once() {
         let memory = Memory::new();
         let (version, target): (Tag, Tag) = ("1".parse().unwrap(), "1__t".parse().unwrap());
         let (index, own) = (manifest("index"), manifest("own"));
@@ -111,7 +113,7 @@ mod tests {
             .await
             .unwrap();
 
-        // A later change is not seen.
+        // The stored state does not include later changes.
         put(&memory, &own, &version).await;
         let taken = stored.take(&tags);
         assert_eq!(taken.index(&version), Some(&index));
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn absent_target_is_lacking_and_not_stored() {
+    async fn absent_target_is_not_stored() {
         let memory = Memory::new();
         let (version, target): (Tag, Tag) = ("1".parse().unwrap(), "1__t".parse().unwrap());
         put(&memory, &manifest("index"), &version).await;

@@ -1,4 +1,4 @@
-//! A target for tests: memory behind a network that takes its time, and behind whoever else is at work.
+//! Repository in memory with latency, failures and concurrent writers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 type Before = Box<dyn Fn(&str) -> Result<()> + Send + Sync>;
 type After = Box<dyn Fn(&str) + Send + Sync>;
 
-/// A repository in memory whose requests are counted, and may take time, fail, or meet another writer.
+/// Repository in memory that records requests. Requests may be slow or fail, and hooks may act as another writer.
 #[derive(Clone)]
 pub(crate) struct FakeRepository {
     memory: Memory,
@@ -28,22 +28,22 @@ pub(crate) struct FakeRepository {
 #[derive(Default)]
 struct State {
     calls: Mutex<Vec<String>>,
-    /// Tags and manifests that are hidden, as if deleted, until they are written again.
+    /// Tags and manifests that appear deleted until they are written again.
     hidden: Mutex<BTreeSet<String>>,
     before: Mutex<Option<Before>>,
     after: Mutex<Option<After>>,
-    /// The state of the generator of latencies; none without latency.
+    /// State of the random latency generator; `None` without latency.
     random: Mutex<Option<u64>>,
-    /// How long a request takes, and its answer, in any case.
+    /// Fixed delay of each request and of each response.
     time: Mutex<Duration>,
-    /// By how much the list of tags is behind.
+    /// Delay until a new tag is listed.
     is_behind: Mutex<Duration>,
-    /// When each tag was set.
+    /// Time at which each tag was set.
     set: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl FakeRepository {
-    /// A target that answers at once.
+    /// Creates a repository that responds immediately.
     pub(crate) fn new() -> Self {
         Self {
             memory: Memory::new(),
@@ -51,39 +51,39 @@ impl FakeRepository {
         }
     }
 
-    /// A target whose requests and answers take a tenth of a second, or now and then up to five.
+    /// Creates a repository with random latency: usually below 100 ms, sometimes up to 5 s.
     pub(crate) fn with_latency(seed: u64) -> Self {
         let repository = Self::new();
         *lock(&repository.state.random) = Some(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         repository
     }
 
-    /// From now on, lets each request and each answer take so long.
+    /// Sets a fixed delay for each request and each response.
     pub(crate) fn takes(&self, time: Duration) {
         *lock(&self.state.time) = time;
     }
 
-    /// From now on, lists a tag only so long after it was set.
+    /// Sets the delay until a new tag is listed.
     pub(crate) fn lists_late(&self, by: Duration) {
         *lock(&self.state.is_behind) = by;
     }
 
-    /// What is behind the network.
+    /// Returns the underlying memory. Its requests are neither recorded nor delayed.
     pub(crate) fn memory(&self) -> Memory {
         self.memory.clone()
     }
 
-    /// Lets requests fail before they do anything.
+    /// Sets a hook that runs before each request and can make it fail.
     pub(crate) fn before(&self, hook: impl Fn(&str) -> Result<()> + Send + Sync + 'static) {
         *lock(&self.state.before) = Some(Box::new(hook));
     }
 
-    /// Does something between a request's effect and its answer.
+    /// Sets a hook that runs between the effect of a request and its response.
     pub(crate) fn after(&self, hook: impl Fn(&str) + Send + Sync + 'static) {
         *lock(&self.state.after) = Some(Box::new(hook));
     }
 
-    /// The requests so far.
+    /// Returns the recorded requests.
     pub(crate) fn calls(&self) -> Vec<String> {
         let calls = lock(&self.state.calls);
         calls
@@ -92,7 +92,7 @@ impl FakeRepository {
             .collect()
     }
 
-    /// The requests that write.
+    /// Returns the recorded write requests.
     pub(crate) fn writes(&self) -> Vec<String> {
         let mut calls = self.calls();
         calls.retain(|call| call.starts_with("push_") || call.starts_with("tag "));
@@ -103,17 +103,17 @@ impl FakeRepository {
         lock(&self.state.calls).clear();
     }
 
-    /// Hides a tag, as if it were deleted.
+    /// Hides a tag, as if it had been deleted.
     pub(crate) fn without_tag(&self, tag: &str) {
         lock(&self.state.hidden).insert(tag.to_owned());
     }
 
-    /// Hides a manifest, as if it were deleted.
+    /// Hides a manifest, as if it had been deleted.
     pub(crate) fn without_manifest(&self, digest: &Digest) {
         lock(&self.state.hidden).insert(digest.to_string());
     }
 
-    /// Stores an artifact under a tag.
+    /// Stores an artifact with a tag.
     pub(crate) async fn store(&self, packed: &Packed, tag: &str) {
         for blob in packed.blobs() {
             self.memory.push_blob(blob).await.unwrap();
@@ -125,7 +125,7 @@ impl FakeRepository {
             .unwrap();
     }
 
-    /// Mostly short, now and then long: what order things happen in is decided by the few that are slow.
+    /// Sleeps for a random time. A few long delays among many short ones vary the order of concurrent requests.
     async fn latency(&self) {
         let time = *lock(&self.state.time);
         if !time.is_zero() {
@@ -182,12 +182,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect("no test panics while it holds a lock")
 }
 
-/// Runs what never waits.
+/// Runs a future that never waits.
 pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
     future.now_or_never().expect("memory answers at once")
 }
 
-/// What a registry says to what it does not like.
+/// Returns the error of a registry that rejects a request.
 pub(crate) fn refused() -> Error {
     "not a tag".parse::<Tag>().unwrap_err()
 }
