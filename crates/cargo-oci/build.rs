@@ -1,11 +1,11 @@
-//! Tells the program which target it was built for, which is the one it pulls for unless told otherwise.
+//! Sets `BUILT_FOR` to the target triple of the build, the default target of `pull` and `install`.
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     #[expect(
         clippy::disallowed_methods,
-        reason = "cargo talks to build scripts in variables"
+        reason = "cargo passes the target to build scripts in a variable"
     )]
-    let target = std::env::var("TARGET").expect("cargo names the target to build scripts");
+    let target = std::env::var("TARGET").expect("cargo sets `TARGET` for build scripts");
     println!("cargo::rustc-env=BUILT_FOR={target}");
 }

@@ -93,11 +93,7 @@ fn files_where_directories_belong_and_the_other_way_round() {
     let dead = "127.0.0.1:1/widgets:1";
     let sources = Sources::widgets();
     for (line, code, said) in [
-        (
-            &["--file=round=nothere"][..],
-            1,
-            "there is no file `nothere`",
-        ),
+        (&["--file=round=nothere"][..], 1, "no such file `nothere`"),
         (
             &["--messages=nothere", "--no-index"],
             1,
@@ -116,7 +112,7 @@ fn files_where_directories_belong_and_the_other_way_round() {
         assert!(refused.stderr.contains(said), "{refused}");
     }
     for (place, said) in [
-        ("docker-archive:x.tar:a:b", "write `oci-archive:x.tar`"),
+        ("docker-archive:x.tar:a:b", "use `oci-archive:x.tar`"),
         (
             "--registry=oci-archive:x.tar",
             "an archive holds one repository",
@@ -134,9 +130,7 @@ fn files_where_directories_belong_and_the_other_way_round() {
     let refused = home.cargo_oci(["pull", dead, "--output=file"]);
     let refused = refused.fails_with(2).at_once();
     assert!(
-        refused
-            .stderr
-            .contains("into `file`: it is not a directory"),
+        refused.stderr.contains("into `file`: not a directory"),
         "{refused}"
     );
     let kind = "--artifact-type=a/b";
@@ -147,10 +141,7 @@ fn files_where_directories_belong_and_the_other_way_round() {
     ] {
         let refused = home.cargo_oci(line.iter().copied());
         let refused = refused.fails_with(2).at_once();
-        assert!(
-            refused.stderr.contains("there is no such file"),
-            "{refused}"
-        );
+        assert!(refused.stderr.contains("no such file"), "{refused}");
     }
     let unknown = home.cargo_oci(["attach", dead, "file"]);
     let unknown = unknown.fails_with(2).at_once();

@@ -313,7 +313,7 @@ fn a_copy_says_what_a_tag_named_before() {
     let before = before.digest("stable").unwrap();
     let (second, actions) = copy("oci:out/widgets:nightly");
     assert_eq!(actions, ["moved"], "{second}");
-    let note = format!("`oci:other:stable` named {before} before");
+    let note = format!("`oci:other:stable` previously pointed to {before}");
     assert!(second.stderr.contains(&note), "{second}");
     assert!(second.stderr.contains("Moved oci:other:stable"), "{second}");
     let (again, actions) = copy("oci:out/widgets:nightly");

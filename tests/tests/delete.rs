@@ -99,7 +99,7 @@ fn a_target_leaves_the_index_of_its_version() {
     assert!(
         asked
             .stdout
-            .contains(&format!("and {index}, in which nothing is left then?")),
+            .contains(&format!("and {index}, whose last entry this is?")),
         "{asked}"
     );
     let delete = ["delete", &of_arm, "--yes", "--message-format=json"];
@@ -157,7 +157,7 @@ fn what_went_along_with_something_before_it_is_done() {
         let left = home.cargo_oci(["tags", place]).succeeds().stdout;
         (left, shown.stderr, done.stderr)
     };
-    let note = "keep tags of their own";
+    let note = "keep their tags";
     // The last target takes the index along, which is named after it.
     let (left, shown, done) = deleting(&[&mac, &arm, &index], &[&mac, &index, &arm]);
     assert_eq!(left, "");

@@ -207,7 +207,7 @@ fn a_program_runs_here_or_is_not_installed() {
         .within(sources.path())
         .succeeds();
     let refused = install(&home, &[&repository]).fails_with(4);
-    assert!(refused.stderr.contains("holds no program"), "{refused}");
+    assert!(refused.stderr.contains("contains no program"), "{refused}");
 }
 
 #[test]

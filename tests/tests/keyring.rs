@@ -26,9 +26,9 @@ fn keyring_keeps_a_login_until_logout() {
     let expected = format!("{USER}\nattribute.username = {host}\n{secret}\ncode 3\n");
     assert_eq!(session.stdout, expected, "{session}");
     for line in [
-        format!("to {host}, kept in: OS keyring"),
+        format!("to {host}, stored in: OS keyring"),
         format!("Using {USER} of OS keyring"),
-        format!("of {host}, forgotten in: OS keyring"),
+        format!("of {host}, deleted from: OS keyring"),
     ] {
         assert!(session.stderr.contains(&line), "{session}");
     }

@@ -105,7 +105,7 @@ fn install_of_invalid_version_is_refused() {
 fn install_of_program_named_like_an_option_is_refused() {
     let home = Home::new();
     package_layout(&home.path().join("layout"), "1.0.0", "tool", "1.0.0", "-rf");
-    assert_refused(&home, "oci:layout:1.0.0", 8, "refused to install `-rf`");
+    assert_refused(&home, "oci:layout:1.0.0", 8, "refusing to install `-rf`");
 }
 
 #[test]
@@ -125,11 +125,11 @@ fn install_notes_programs_of_the_same_name_on_path() {
         run.with("PATH", path).succeeds().stderr
     };
     let alone = install(&[&bin, &other]);
-    assert!(!alone.contains("hides"), "{alone}");
+    assert!(!alone.contains("shadows"), "{alone}");
     script(&other.join("tool"), "#!/bin/sh\n");
     let other_tool = other.join("tool").display().to_string();
-    let hides = format!("the installed `tool` hides `{other_tool}`");
-    let hidden = format!("`{other_tool}` hides the installed `tool`");
+    let hides = format!("the installed `tool` shadows `{other_tool}`");
+    let hidden = format!("`{other_tool}` shadows the installed `tool`");
     let text = install(&[&bin, &other]);
     assert!(text.contains(&hides), "{text}");
     for path in [&[&*other, &*bin][..], &[&*other]] {
@@ -140,7 +140,7 @@ fn install_notes_programs_of_the_same_name_on_path() {
     fs::remove_file(other.join("tool")).unwrap();
     std::os::unix::fs::symlink(bin.join("tool"), other.join("tool")).unwrap();
     let linked = install(&[&other, &bin]);
-    assert!(!linked.contains("hides"), "{linked}");
+    assert!(!linked.contains("shadows"), "{linked}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
-//! The command line: flags, their help, and the three ways this program is called.
+//! Command-line parser.
 //!
-//! `cargo oci push`, `cargo-oci oci push` and `cargo-oci push` are the same. The verbs and their flags are in
-//! [`command`](crate::command), the flags of all verbs in [`options`](crate::options).
+//! `cargo oci push`, `cargo-oci oci push` and `cargo-oci push` are equivalent. The verbs and their flags are in
+//! [`command`](crate::command), the common options in [`options`](crate::options).
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -12,7 +12,7 @@ use oci_registry::Environment;
 
 use crate::command::Command;
 use crate::message::{FormatFlag, MessageFormat};
-use crate::options::{Complaint, Global};
+use crate::options::{ArgumentError, Global};
 use crate::report::{self, Error, Reporter};
 use crate::{exit_code, hints, stdio};
 
@@ -33,16 +33,17 @@ pub(crate) struct Cli {
     pub(crate) command: Command,
 }
 
-/// A command line that cannot be followed, or that asks for help.
+/// Result of a command line that does not run a verb: a usage error, or the text of `--help` or `--version`.
 #[derive(Debug)]
-pub(crate) struct Refusal {
+pub(crate) struct ParseExit {
     error: clap::Error,
     format: MessageFormat,
 }
 
-impl Refusal {
-    /// Tells people, and programs and CI that would have been told of the command, and says how this process ends.
-    pub(crate) fn tell(self, environment: &Environment) -> ExitCode {
+impl ParseExit {
+    /// Prints the error or help, and returns the exit code. JSON output and CI annotations contain the error as well, if
+    /// the command line requested them.
+    pub(crate) fn print(self, environment: &Environment) -> ExitCode {
         let rendered = self.error.render();
         if !self.error.use_stderr() {
             let printed = stdio::styled(&rendered.ansi().to_string());
@@ -50,37 +51,37 @@ impl Refusal {
                 .map_or_else(|error| report::fail(&error.into()), |()| ExitCode::SUCCESS);
         }
         let reporter = Reporter::new(&Global::default(), self.format, environment);
-        // Of a name more can be said than clap can of a value.
-        if let Some(complaint) = Complaint::within(&self.error) {
-            let error = complaint.error();
+        // An invalid name has causes and hints, which the text of clap does not contain.
+        if let Some(argument) = ArgumentError::within(&self.error) {
+            let error = argument.error();
             let help = hints::of(error).into_iter();
             return reporter.fail(&help.fold(Error::usage(error.to_string()), Error::help));
         }
         let text = rendered.to_string();
         let first = text.lines().next().unwrap_or_default();
-        reporter.mark(&Error::usage(first.trim_start_matches("error: ")));
-        // A closed stderr changes nothing about the exit code.
+        reporter.emit_error(&Error::usage(first.trim_start_matches("error: ")));
+        // The exit code is the same if stderr is closed.
         let _ = stdio::error(&rendered.ansi().to_string());
         ExitCode::from(exit_code::INVALID_INPUT)
     }
 }
 
-/// Parses this process's arguments.
+/// Parses the arguments of this process.
 ///
 /// # Errors
 ///
-/// What is wrong with them, or the help that they ask for.
-pub(crate) fn parse() -> Result<Cli, Refusal> {
+/// Fails if the arguments are invalid, or if they request the help or the version.
+pub(crate) fn parse() -> Result<Cli, ParseExit> {
     let arguments: Vec<_> = without_subcommand(std::env::args_os()).collect();
-    Cli::try_parse_from(&arguments).map_err(|error| Refusal {
+    Cli::try_parse_from(&arguments).map_err(|error| ParseExit {
         error,
         format: format_of(&arguments),
     })
 }
 
-/// The output format of a command line that clap refuses.
+/// Returns the output format of a command line that clap rejects.
 ///
-/// clap stops at the first argument that it refuses, so the flag is parsed alone, from each argument on.
+/// clap stops at the first invalid argument, so `--message-format` is parsed alone, starting at each argument in turn.
 fn format_of(arguments: &[OsString]) -> MessageFormat {
     let options = arguments.iter().take_while(|argument| *argument != "--");
     let options: Vec<_> = options.collect();
@@ -95,7 +96,7 @@ fn format_of(arguments: &[OsString]) -> MessageFormat {
     format.unwrap_or_default()
 }
 
-/// Cargo calls `cargo-oci oci push …`; people may call `cargo-oci push …`.
+/// Removes the subcommand name that cargo adds: it runs `cargo-oci oci push …` for `cargo oci push …`.
 fn without_subcommand(arguments: impl Iterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     arguments
         .enumerate()
@@ -117,10 +118,10 @@ mod tests {
     #[test]
     fn short_help_has_at_most_80_characters() {
         fn walk(command: &clap::Command) {
-            let about = command.get_about().map(|about| about.to_string());
+            let about = command.get_about().map(ToString::to_string);
             let arguments = command.get_arguments();
             let helps = arguments.filter_map(|argument| argument.get_help());
-            for help in helps.map(|help| help.to_string()).chain(about) {
+            for help in helps.map(ToString::to_string).chain(about) {
                 assert!(help.chars().count() <= 80, "{}: {help}", command.get_name());
             }
             command.get_subcommands().for_each(walk);
@@ -149,10 +150,10 @@ mod tests {
         walk(&mut command, "oci");
     }
 
-    /// Flags that say two things, or one that would do nothing beside the other, are refused before anything is asked.
+    /// Contradictory flags, and flags without effect in combination, are errors before any request.
     #[test]
-    fn what_cannot_be_meant_together_is_refused() {
-        let refusal = |line: &str| {
+    fn conflicting_flags_are_rejected() {
+        let error_kind = |line: &str| {
             let words = std::iter::once("cargo-oci").chain(line.split(' '));
             let error = Cli::try_parse_from(words).expect_err(line);
             assert_eq!(error.exit_code(), 2, "{line}");
@@ -181,7 +182,7 @@ mod tests {
             "tags a.b/c -q -v",
         ] {
             assert_eq!(
-                refusal(line),
+                error_kind(line),
                 clap::error::ErrorKind::ArgumentConflict,
                 "{line}"
             );
@@ -196,7 +197,7 @@ mod tests {
             "index add a.b/c:1",
         ] {
             let kind = clap::error::ErrorKind::MissingRequiredArgument;
-            assert_eq!(refusal(line), kind, "{line}");
+            assert_eq!(error_kind(line), kind, "{line}");
         }
         for line in [
             "push --kind crate",
@@ -211,7 +212,7 @@ mod tests {
             "completions tcsh",
             "attach a.b/c:1 x --artifact-type y",
         ] {
-            let kind = refusal(line);
+            let kind = error_kind(line);
             let is_value = matches!(
                 kind,
                 clap::error::ErrorKind::ValueValidation | clap::error::ErrorKind::InvalidValue
@@ -221,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn all_ways_of_calling_are_one() {
+    fn subcommand_name_of_cargo_is_optional() {
         let parse = |words: &[&str]| {
             let words = words.iter().map(OsString::from);
             format!(

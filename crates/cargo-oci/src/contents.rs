@@ -1,5 +1,4 @@
-//! The files of an artifact, whether each is a layer of its own or several are in a tar, and their way into a
-//! directory.
+//! Files of an artifact, as separate layers or in tar archives, and their extraction into a directory.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -13,17 +12,18 @@ use crate::progress::Batch;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Files that come from one place.
-pub(crate) type Group = (Arc<dyn Source>, Vec<PackageFile>);
+/// Files with a common source.
+pub(crate) type FileGroup = (Arc<dyn Source>, Vec<PackageFile>);
 
-/// Opens the archives among the files, and the tars of directories: what is in one comes from it instead. They are
-/// fetched into this directory for as long as their groups are there.
+/// Replaces tar archives among the files by their contents.
+///
+/// The archives are downloaded to temporary files in `directory`, which are deleted when the groups are dropped.
 pub(crate) async fn open(
     session: &Session,
     source: Arc<dyn Source>,
     files: Vec<PackageFile>,
     directory: &Path,
-) -> Result<Vec<Group>, Error> {
+) -> Result<Vec<FileGroup>, Error> {
     let batch = session.reporter.batch("Fetching", None);
     let started = |file: &PackageFile, meter: &Meter| {
         let name = file.name.as_str();
@@ -34,19 +34,19 @@ pub(crate) async fn open(
     Ok(contents.into_iter().map(group).collect())
 }
 
-/// Files on their way into a directory. Each is told of when it is in its place.
-pub(crate) struct Placing<'a> {
+/// Writer of files into a directory, which reports each written file.
+pub(crate) struct FileWriter<'a> {
     session: &'a Session,
-    /// What becomes of a file that was not there yet.
+    /// Action that is reported for a file that did not exist.
     action: FileAction,
     batch: Batch,
-    /// The names of the files that were not there yet.
+    /// Names of the files that did not exist.
     fetched: Mutex<BTreeSet<String>>,
 }
 
-impl<'a> Placing<'a> {
-    /// Begins with these files, of which nothing has moved; `verb` is what is being done, in the form `Pulling`.
-    pub(crate) fn begin(
+impl<'a> FileWriter<'a> {
+    /// Creates the writer for all of the files. `verb` is shown in progress bars, in the form `Pulling`.
+    pub(crate) fn new(
         session: &'a Session,
         verb: &'static str,
         action: FileAction,
@@ -65,7 +65,7 @@ impl<'a> Placing<'a> {
         self.fetched.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes some of the files.
+    /// Downloads and writes some of the files.
     pub(crate) async fn write(
         &self,
         source: &dyn Source,
@@ -89,7 +89,7 @@ impl<'a> Placing<'a> {
             self.batch.finish(name, content.size);
             let here = self.session.environment.current_dir();
             let message = Message::file(path, here, action, file.executable, content);
-            self.session.reporter.tell(&message);
+            self.session.reporter.emit(&message);
         };
         let options = UnpackOptions {
             replace,
@@ -100,7 +100,7 @@ impl<'a> Placing<'a> {
         unpack(source, files, directory, options).await
     }
 
-    /// Whether one of them was not there yet.
+    /// Whether at least one file was written.
     pub(crate) fn has_changed(&self) -> bool {
         !self.fetched().is_empty()
     }

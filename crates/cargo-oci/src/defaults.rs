@@ -1,4 +1,4 @@
-//! What a user says for all projects: `oci.toml` in cargo's home.
+//! Defaults of the user for all projects: `oci.toml` in cargo's home directory.
 //!
 //! ```toml
 //! registry = "ghcr.io/acme"
@@ -10,8 +10,8 @@
 //! key-file = "me.key"
 //! ```
 //!
-//! Owns the keys and where paths in it begin. Everything else that says something goes before it; a flag about
-//! connections holds for all registries, and for those that the file names too.
+//! Relative paths are relative to the directory of the file. The file has the lowest precedence: flags, variables and
+//! manifests override it. A connection flag applies to all registries, including those in the file.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,15 +23,15 @@ use crate::cargo;
 use crate::options::Global;
 use crate::report::Error;
 
-/// How the file is called.
+/// Name of the file.
 const NAME: &str = "oci.toml";
 
-/// What the file says; nothing where there is none.
+/// Contents of the file. A missing file is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Defaults {
-    /// Where the file is.
+    /// Path of the file.
     pub(crate) file: PathBuf,
-    /// Where packages are pushed that nobody else has a place for.
+    /// Registry for packages that no flag, variable or manifest names one for.
     pub(crate) registry: Option<String>,
     registries: BTreeMap<RegistryName, Connection>,
 }
@@ -44,7 +44,7 @@ struct Document {
     registries: BTreeMap<String, Connection>,
 }
 
-/// How one registry is reached.
+/// Connection settings of one registry.
 #[derive(Debug, Default, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Connection {
@@ -55,7 +55,7 @@ struct Connection {
 }
 
 impl Document {
-    /// The first value that contains a control character.
+    /// Returns the first value that contains a control character.
     fn control_character(&self) -> Option<&str> {
         let files = self
             .registries
@@ -68,7 +68,7 @@ impl Document {
 }
 
 impl Defaults {
-    /// Reads the file, if there is one.
+    /// Reads the file of the user, if it exists.
     pub(crate) fn of_user(environment: &cargo::Environment) -> Result<Self, Error> {
         let Some(home) = cargo::cargo_home(environment) else {
             return Ok(Self::default());
@@ -85,28 +85,28 @@ impl Defaults {
     }
 
     fn parse(text: &str, file: PathBuf) -> Result<Self, Error> {
-        let refuse = |why: &dyn std::fmt::Display| {
+        let invalid = |why: &dyn std::fmt::Display| {
             Error::usage(format!("failed to read `{}`: {why}", file.display()))
         };
         let document: Document = toml::from_str(text).map_err(|error| {
             let at = error.span().map(|span| text[..span.start].matches('\n').count());
             let line = at.map_or_else(String::new, |at| format!(" in line {}", at + 1));
-            refuse(&format_args!("{}{line}", error.message())).help(
-                "write `registry`, and `plain-http`, `ca-file`, `cert-file` and `key-file` below `[registries.\"HOST\"]`",
+            invalid(&format_args!("{}{line}", error.message())).help(
+                "valid keys are `registry`, and `plain-http`, `ca-file`, `cert-file` and `key-file` in `[registries.\"HOST\"]`",
             )
         })?;
         if let Some(value) = document.control_character() {
-            let why = format!("`{}` holds a control character", value.escape_debug());
-            return Err(refuse(&why).help("write the value in one line"));
+            let why = format!("`{}` contains a control character", value.escape_debug());
+            return Err(invalid(&why).help("write the value in one line"));
         }
         let mut registries = BTreeMap::new();
         for (name, connection) in document.registries {
             let name: RegistryName = name.parse().map_err(|error| {
-                refuse(&error).help("write HOST or HOST:PORT, in quotes, behind `registries.`")
+                invalid(&error).help("write HOST or HOST:PORT, in quotes, after `registries.`")
             })?;
             if connection.cert_file.is_some() != connection.key_file.is_some() {
-                let why = format!("`{name}` has one of `cert-file` and `key-file` only");
-                return Err(refuse(&why).help("name both, or neither"));
+                let why = format!("`{name}` has only one of `cert-file` and `key-file`");
+                return Err(invalid(&why).help("set both, or neither"));
             }
             registries.insert(name, connection);
         }
@@ -117,26 +117,26 @@ impl Defaults {
         })
     }
 
-    /// The directory of the file, where its relative paths begin.
+    /// Directory of the file. Relative paths in the file are relative to it.
     pub(crate) fn directory(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
     }
 
-    /// How single registries are reached, as far as no flag says it for all.
+    /// Returns the connection settings per registry. A flag overrides the setting for all registries.
     pub(crate) fn connections(&self, flags: &Global) -> BTreeMap<RegistryName, RegistryOptions> {
         let resolve = |path: PathBuf| self.directory().join(path);
-        let is_said = flags.plain_http.is_some();
+        let has_plain_http = flags.plain_http.is_some();
         let (has_ca, has_identity) = (flags.ca_file.is_some(), flags.cert_file.is_some());
         let options = self.registries.iter().map(|(name, connection)| {
             let connection = connection.clone();
             let identity = connection.cert_file.zip(connection.key_file);
-            // Certificates mean TLS, which a flag may have forbidden.
+            // Certificates require TLS, which `--plain-http` disables.
             let is_plain = flags.plain_http == Some(true);
             let ca_file = connection.ca_file.filter(|_| !has_ca && !is_plain);
             let options = RegistryOptions {
                 plain_http: connection
                     .plain_http
-                    .filter(|_| !is_said && !has_ca && !has_identity),
+                    .filter(|_| !has_plain_http && !has_ca && !has_identity),
                 ca_files: ca_file.map(resolve).into_iter().collect(),
                 identity: identity
                     .filter(|_| !has_identity && !is_plain)
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_begin_where_the_file_is_and_flags_go_before_it() {
+    fn connections_resolve_paths_and_respect_flags() {
         let defaults = parse(
             "registry = \"ghcr.io/acme\"\n[registries.\"A.b:5000\"]\nplain-http = false\n\
              ca-file = \"ca.pem\"\ncert-file = \"/me.pem\"\nkey-file = \"me.key\"\n",
@@ -198,13 +198,13 @@ mod tests {
     }
 
     #[test]
-    fn what_the_file_gets_wrong_is_named_with_its_line() {
-        for (text, said) in [
+    fn invalid_file_reports_problem_and_path() {
+        for (text, expected) in [
             ("registery = \"a\"", "unknown field `registery`"),
-            ("registry = \"oci:x\\n\"", "holds a control character"),
+            ("registry = \"oci:x\\n\"", "contains a control character"),
             (
                 "registries.\"a.b\".ca-file = \"x\\ty\"",
-                "holds a control character",
+                "contains a control character",
             ),
             ("\n[registries.\"a.b\"]\nplain = true", "in line 3"),
             ("registry = 1", "expected a string"),
@@ -214,9 +214,9 @@ mod tests {
                 "`cert-file` and `key-file`",
             ),
         ] {
-            let refused = parse(text).expect_err(text);
-            assert!(refused.contains(said), "{text}: {refused}");
-            assert!(refused.contains("oci.toml"), "{refused}");
+            let error = parse(text).expect_err(text);
+            assert!(error.contains(expected), "{text}: {error}");
+            assert!(error.contains("oci.toml"), "{error}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Figures as people read them: numbers of bytes, and of things.
+//! Human-readable byte sizes and counts.
 
 use std::fmt;
 
-/// A number of bytes as people read it.
+/// Byte size with a binary unit and one decimal.
 pub(crate) struct Size(pub(crate) u64);
 
 impl fmt::Display for Size {
@@ -17,13 +17,13 @@ impl fmt::Display for Size {
             scale *= 1024;
             unit += 1;
         }
-        // In tenths, rounded, without a detour through floating point.
+        // Integer arithmetic, because `f64` cannot represent every `u64`.
         let tenths = (u128::from(self.0) * 10 + u128::from(scale) / 2) / u128::from(scale);
         write!(f, "{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
     }
 }
 
-/// So many of something.
+/// Returns a count with its noun, in the plural unless the count is one.
 pub(crate) fn plural(count: usize, noun: &str) -> String {
     let s = if count == 1 { "" } else { "s" };
     format!("{count} {noun}{s}")

@@ -1,4 +1,4 @@
-//! Filter and order of the names in a list.
+//! Filtering and sorting of names in lists.
 
 use clap::Args;
 use glob::Pattern;
@@ -6,7 +6,7 @@ use oci_package::tag;
 use oci_registry::Tag;
 use semver::Version;
 
-/// What of a list is shown.
+/// Flags that filter a list of names.
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
     /// Show only names that match one of these patterns
@@ -23,15 +23,15 @@ pub(crate) fn pattern(text: &str) -> Result<Pattern, String> {
 }
 
 impl Filter {
-    /// Whether a name is shown.
+    /// Whether a name matches the filter.
     pub(crate) fn passes(&self, name: &str) -> bool {
-        let fits = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
-        (self.include.is_empty() || fits(&self.include)) && !fits(&self.exclude)
+        let matches = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(name));
+        (self.include.is_empty() || matches(&self.include)) && !matches(&self.exclude)
     }
 }
 
-/// Puts tags in the order of their versions, the highest first, each before those of its targets; what is no version
-/// comes after all that are, by name.
+/// Sorts tags by version, the highest first, each followed by the tags of its targets. Tags that are not versions come
+/// last, sorted by name.
 pub(crate) fn by_version(tags: &mut [Tag]) {
     let key = |tag: &Tag| {
         let (text, target) = tag::split(tag);
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn versions_come_highest_first_and_their_targets_with_them() {
+    fn tags_are_sorted_by_version_with_their_targets() {
         let names = [
             "latest",
             "1.9.0",
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_left_out_of_what_is_taken() {
+    fn exclude_overrides_include() {
         let patterns = |texts: &[&str]| {
             let patterns = texts.iter().map(|text| pattern(text).expect("a pattern"));
             patterns.collect::<Vec<_>>()

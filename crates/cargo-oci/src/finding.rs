@@ -1,13 +1,13 @@
-//! What programs read of the verbs that look: `--message-format json`, one JSON object a line on stdout.
+//! Messages of read-only verbs with `--message-format json`: one JSON object per line on stdout.
 //!
-//! Owns the objects and their fields, which `MESSAGES.md` describes beside those of [`message`](crate::message). There
-//! is no text for people here: a list, a tree and a page are each drawn by the verb that shows them.
+//! `MESSAGES.md` describes the objects and their fields, together with those of [`message`](crate::message). The human
+//! format is not here, because each verb draws its own list, tree or page.
 
 use oci_package::{Comparison, Details, InspectedFile, InspectedTarget, Inspection};
 use oci_registry::{Annotations, Descriptor, Digest, Location, MediaType, OtherName, Tag};
 use serde::Serialize;
 
-/// Something that was found.
+/// Result of a read-only verb.
 #[derive(Debug, Serialize)]
 #[serde(tag = "reason", rename_all_fields = "kebab-case")]
 pub(crate) enum Finding<'a> {
@@ -27,7 +27,7 @@ pub(crate) enum Finding<'a> {
     /// A repository of a registry, or a layout in a directory.
     #[serde(rename = "oci-repository")]
     Repository { name: String, reference: String },
-    /// Something that is about something else.
+    /// A manifest with a `subject`.
     #[serde(rename = "oci-referrer")]
     Referrer {
         reference: String,
@@ -39,7 +39,7 @@ pub(crate) enum Finding<'a> {
         annotations: &'a Annotations,
         digest: &'a Digest,
     },
-    /// All that there is to say about an artifact.
+    /// The metadata, targets and files of an artifact.
     #[serde(rename = "oci-inspection")]
     Inspection {
         reference: String,
@@ -54,27 +54,27 @@ pub(crate) enum Finding<'a> {
         media_type: &'a MediaType,
         artifact_type: Option<&'a MediaType>,
         annotations: &'a Annotations,
-        targets: Vec<Target<'a>>,
+        targets: Vec<TargetObject<'a>>,
         digest: &'a Digest,
     },
-    /// A part of an artifact that is not what it should be.
+    /// A manifest or blob with a mismatch.
     #[serde(rename = "oci-wrong")]
-    Wrong {
+    Mismatch {
         reference: String,
         title: Option<&'a str>,
         message: String,
         size: u64,
         digest: &'a Digest,
     },
-    /// A file of an artifact, held against a directory.
+    /// A file of an artifact, compared with a file in a directory.
     #[serde(rename = "oci-comparison")]
     Comparison { name: &'a str, action: &'static str },
 }
 
-/// One target, or one platform, of an artifact.
+/// JSON object of one target or platform of an artifact.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct Target<'a> {
+pub(crate) struct TargetObject<'a> {
     #[serde(rename = "target")]
     triple: Option<&'a str>,
     platform: Option<String>,
@@ -83,17 +83,17 @@ pub(crate) struct Target<'a> {
     artifact_type: Option<&'a MediaType>,
     size: Option<u64>,
     digest: &'a Digest,
-    /// Whether its manifest is there.
+    /// Whether the manifest exists.
     exists: bool,
-    files: Vec<File<'a>>,
-    /// Facts that its documents state differently.
+    files: Vec<FileObject<'a>>,
+    /// Contradictions between index, manifest and config.
     conflicts: Vec<String>,
 }
 
-/// One file, or layer, of a target.
+/// JSON object of one file or layer of a target.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) struct File<'a> {
+pub(crate) struct FileObject<'a> {
     name: Option<&'a str>,
     title: Option<&'a str>,
     kind: Option<&'a str>,
@@ -103,13 +103,14 @@ pub(crate) struct File<'a> {
 }
 
 impl<'a> Finding<'a> {
-    /// A tag, and what it names as far as that was asked for and found.
+    /// Creates the object of a tag, with the details of its manifest if they were fetched.
     pub(crate) fn tag(place: &Location, tag: &'a Tag, named: Option<&'a Details>) -> Self {
         let reference = place.with(tag.clone()).to_string();
         Self::entry(tag.as_str(), reference, named)
     }
 
-    /// A name that no tag stands for, and its manifest as far as that was asked for and found.
+    /// Creates the object of a name in a layout that is not a valid tag, with the details of its manifest if they were
+    /// fetched.
     pub(crate) fn other_name(
         place: &Location,
         other: &'a OtherName,
@@ -135,7 +136,7 @@ impl<'a> Finding<'a> {
         }
     }
 
-    /// What is about a subject at a place.
+    /// Creates the object of a referrer of `subject`.
     pub(crate) fn referrer(place: &Location, subject: &'a Digest, entry: &'a Descriptor) -> Self {
         Self::Referrer {
             reference: place.with(entry.digest.clone()).to_string(),
@@ -149,7 +150,7 @@ impl<'a> Finding<'a> {
         }
     }
 
-    /// What a release page would show.
+    /// Creates the object of an artifact.
     pub(crate) fn inspection(place: &Location, inspection: &'a Inspection) -> Self {
         Self::Inspection {
             reference: place.with(inspection.digest.clone()).to_string(),
@@ -164,12 +165,12 @@ impl<'a> Finding<'a> {
             media_type: &inspection.media_type,
             artifact_type: inspection.artifact_type.as_ref(),
             annotations: &inspection.annotations,
-            targets: inspection.targets.iter().map(Target::of).collect(),
+            targets: inspection.targets.iter().map(TargetObject::of).collect(),
             digest: &inspection.digest,
         }
     }
 
-    /// How a file in a directory compares.
+    /// Creates the object of a compared file.
     pub(crate) fn comparison(comparison: &'a Comparison) -> Self {
         Self::Comparison {
             name: comparison.name().as_str(),
@@ -177,13 +178,13 @@ impl<'a> Finding<'a> {
         }
     }
 
-    /// The object, in one line.
+    /// Returns the JSON object in one line.
     pub(crate) fn to_line(&self) -> String {
-        serde_json::to_string(self).expect("texts and numbers always serialise")
+        serde_json::to_string(self).expect("strings and numbers always serialize")
     }
 }
 
-impl<'a> Target<'a> {
+impl<'a> TargetObject<'a> {
     fn of(target: &'a InspectedTarget) -> Self {
         Self {
             triple: target.target.as_deref(),
@@ -194,13 +195,13 @@ impl<'a> Target<'a> {
             size: target.size,
             digest: &target.digest,
             exists: target.exists,
-            files: target.files.iter().map(File::of).collect(),
+            files: target.files.iter().map(FileObject::of).collect(),
             conflicts: target.conflicts.iter().map(ToString::to_string).collect(),
         }
     }
 }
 
-impl<'a> File<'a> {
+impl<'a> FileObject<'a> {
     fn of(file: &'a InspectedFile) -> Self {
         Self {
             name: file.file.as_deref().or(file.title.as_deref()),

@@ -1,17 +1,17 @@
-//! Words for the hints of the libraries: flags, commands and settings of `cargo oci`.
+//! Texts for the hints of the libraries, with the flags, commands and settings of `cargo oci`.
 
 use oci_registry::{Error, ErrorKind, Hint};
 
 /// Returns the advice for an error, one sentence each. An error without hints gets the advice for its kind, if any.
 pub(crate) fn of(error: &Error) -> Vec<String> {
-    let hints: Vec<String> = error.hints().iter().flat_map(words).collect();
-    match general(error.kind()) {
+    let hints: Vec<String> = error.hints().iter().flat_map(sentences).collect();
+    match advice_for(error.kind()) {
         Some(advice) if hints.is_empty() => vec![advice.to_owned()],
         _ => hints,
     }
 }
 
-fn words(hint: &Hint) -> Vec<String> {
+fn sentences(hint: &Hint) -> Vec<String> {
     let text = match hint {
         Hint::Advice(advice) => advice,
         Hint::NoCredential { registry, searched } => {
@@ -80,8 +80,8 @@ fn words(hint: &Hint) -> Vec<String> {
     vec![text.to_owned()]
 }
 
-/// Returns advice for an error about which no more is known than its kind.
-fn general(kind: ErrorKind) -> Option<&'static str> {
+/// Returns the advice for an error kind, for errors without hints.
+fn advice_for(kind: ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::Io => Some("check the path, its permissions and the free space"),
         ErrorKind::Mismatch => {

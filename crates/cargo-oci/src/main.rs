@@ -1,12 +1,12 @@
-//! `cargo oci`: publish what cargo builds to OCI registries, and get it back.
+//! `cargo oci`: publish cargo build artifacts to OCI registries, and install them from there.
 //!
-//! Owns the process: its environment, which nothing else reads, and its end. Ctrl-C, or being told to end, drops whatever
-//! is under way: half files go with their directories, children are ended.
+//! Only this module reads the environment of the process and handles signals. SIGINT, SIGTERM and SIGHUP drop the running
+//! command, which deletes its temporary files and kills its child processes.
 
 #![allow(
     rustdoc::broken_intra_doc_links,
     rustdoc::invalid_html_tags,
-    reason = "the texts of flags are help: their brackets mean what they mean on a command line"
+    reason = "documentation comments of flags are help texts, in which brackets mark optional and required values"
 )]
 
 mod cargo;
@@ -50,7 +50,7 @@ fn main() -> ExitCode {
     stdio::configure(&environment);
     let cli = match cli::parse() {
         Ok(cli) => cli,
-        Err(refusal) => return refusal.tell(&environment),
+        Err(exit) => return exit.print(&environment),
     };
     let reporter = Reporter::new(&cli.global, cli.command.message_format(), &environment);
     match run(cli, environment, cargo, reporter) {
@@ -59,10 +59,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// What the core may know of this process, and what cargo, rustc and git may.
+/// Reads the environment for the libraries, and the environment for cargo, rustc and git.
 #[expect(
     clippy::disallowed_methods,
-    reason = "this is where the environment enters"
+    reason = "only this function reads the environment"
 )]
 fn environment() -> Result<(Environment, cargo::Environment), Error> {
     let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
@@ -75,8 +75,8 @@ fn environment() -> Result<(Environment, cargo::Environment), Error> {
     Ok((environment, cargo))
 }
 
-/// How long registries are given to hear that an upload is over.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// Time limit for cancelling open uploads after a signal.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 
 fn run(
     cli: Cli,
@@ -96,43 +96,43 @@ fn run(
     let outcome = runtime.block_on(async {
         tokio::select! {
             outcome = cli.command.run(&session) => outcome,
-            signal = interruption() => {
-                let cancelled = tokio::time::timeout(FAREWELL, session.cancel());
-                // Whoever asks twice means it.
+            signal = wait_for_signal() => {
+                let cancelled = tokio::time::timeout(CANCEL_TIMEOUT, session.cancel());
+                // A second signal ends the process at once.
                 tokio::select! {
                     _ = cancelled => {}
-                    _ = interruption() => {}
+                    _ = wait_for_signal() => {}
                 }
                 Err(Error::interrupted(signal))
             }
         }
     });
-    // What is still computing in the background has nobody left to report to.
+    // Does not wait for blocking tasks, because their results are no longer used.
     runtime.shutdown_background();
     outcome
 }
 
-/// Waits until this process is asked to stop, and says by which signal.
+/// Waits for SIGINT, SIGTERM or SIGHUP, and returns the number of the signal.
 #[cfg(unix)]
-async fn interruption() -> u8 {
+async fn wait_for_signal() -> u8 {
     use tokio::signal::unix::{SignalKind, signal};
-    let asked = async |kind: SignalKind| match signal(kind) {
-        Ok(mut asked) => {
-            asked.recv().await;
+    let received = async |kind: SignalKind| match signal(kind) {
+        Ok(mut signal) => {
+            signal.recv().await;
         }
-        // Without a handler the system ends the process, which is as well.
+        // Without a handler, the default action of the signal ends the process.
         Err(_) => std::future::pending().await,
     };
     tokio::select! {
-        () = asked(SignalKind::interrupt()) => 2,
-        () = asked(SignalKind::terminate()) => 15,
-        () = asked(SignalKind::hangup()) => 1,
+        () = received(SignalKind::interrupt()) => 2,
+        () = received(SignalKind::terminate()) => 15,
+        () = received(SignalKind::hangup()) => 1,
     }
 }
 
-/// Waits until this process is asked to stop, and says by which signal.
+/// Waits for Ctrl-C, and returns the number of SIGINT.
 #[cfg(not(unix))]
-async fn interruption() -> u8 {
+async fn wait_for_signal() -> u8 {
     match tokio::signal::ctrl_c().await {
         Ok(()) => 2,
         Err(_) => std::future::pending().await,

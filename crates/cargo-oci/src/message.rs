@@ -1,7 +1,7 @@
-//! What programs read: `--message-format json`, one JSON object a line on stdout, beside cargo's own.
+//! Messages of `--message-format json`: one JSON object per line on stdout, between those of cargo.
 //!
-//! Owns the objects and their fields, which `MESSAGES.md` describes: they are an API. What people read is told in the
-//! same breath, so that neither can know more than the other.
+//! The objects and their fields are an API, which `MESSAGES.md` describes. The status line for the human format is derived
+//! from the same message, so that both formats contain the same information.
 
 use std::path::Path;
 
@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::figures::{Size, plural};
 use crate::report::Reporter;
 
-/// For whom a command tells what it does.
+/// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum MessageFormat {
     /// Text
@@ -22,7 +22,7 @@ pub(crate) enum MessageFormat {
     Json,
 }
 
-/// What a verb takes that tells programs what it does.
+/// Output format flag of verbs with JSON messages.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct FormatFlag {
     /// Output format: `human` or `json` (one JSON object per line)
@@ -38,11 +38,11 @@ pub(crate) struct FormatFlag {
     pub(crate) message_format: MessageFormat,
 }
 
-/// Something that was done, or has to be said.
+/// Progress, result or error of a command.
 #[derive(Debug, Serialize)]
 #[serde(tag = "reason", rename_all_fields = "kebab-case")]
 pub(crate) enum Message<'a> {
-    /// A blob is at the target.
+    /// A blob was uploaded or mounted, or exists at the target.
     #[serde(rename = "oci-blob")]
     Blob {
         reference: String,
@@ -52,7 +52,7 @@ pub(crate) enum Message<'a> {
         size: u64,
         digest: &'a Digest,
     },
-    /// A manifest is at the target.
+    /// A manifest was pushed, or exists at the target.
     #[serde(rename = "oci-manifest")]
     Manifest {
         reference: String,
@@ -60,36 +60,36 @@ pub(crate) enum Message<'a> {
         target: Option<&'a str>,
         size: u64,
         digest: &'a Digest,
-        /// The name that people know it by.
+        /// Reference with a tag, for the status line.
         #[serde(skip)]
-        known_as: String,
+        display_name: String,
     },
-    /// A tag names an index that was written.
+    /// An index was written and tagged.
     #[serde(rename = "oci-index")]
     Index {
         reference: String,
-        /// How many entries it has, of which not all need be for a target.
+        /// Number of entries. Entries without a target are counted as well.
         #[serde(skip)]
         entries: usize,
         targets: Vec<String>,
         size: u64,
         digest: &'a Digest,
     },
-    /// A tag names something.
+    /// A tag was created or moved.
     #[serde(rename = "oci-tag")]
     Tag {
         reference: String,
         action: TagAction,
         digest: &'a Digest,
     },
-    /// Something is gone, or would be.
+    /// A tag, manifest or blob was deleted, or would be deleted.
     #[serde(rename = "oci-delete")]
     Delete {
         reference: String,
         action: DeleteAction,
         digest: &'a Digest,
     },
-    /// A file is in its place.
+    /// A file was written, or exists with the same content.
     #[serde(rename = "oci-file")]
     File {
         path: String,
@@ -97,18 +97,18 @@ pub(crate) enum Message<'a> {
         executable: bool,
         size: u64,
         digest: &'a Digest,
-        /// As a person would write the path.
+        /// Path relative to the working directory, for the status line.
         #[serde(skip)]
         shown: String,
     },
-    /// A program that was installed is gone.
+    /// An installed program was removed.
     #[serde(rename = "oci-removed")]
     Removed {
         path: String,
         package: &'a str,
         version: &'a str,
     },
-    /// A place was asked for a credential.
+    /// A credential source was searched.
     #[serde(rename = "oci-credential")]
     Credential {
         registry: String,
@@ -116,7 +116,7 @@ pub(crate) enum Message<'a> {
         username: Option<&'a str>,
         used: bool,
     },
-    /// As whom a registry knows us.
+    /// The identity of the user at a registry.
     #[serde(rename = "oci-identity")]
     Identity {
         registry: String,
@@ -124,7 +124,7 @@ pub(crate) enum Message<'a> {
         source: Option<&'a str>,
         demanded: bool,
     },
-    /// Something worth knowing that is no failure.
+    /// A warning.
     #[serde(rename = "oci-warning")]
     Warning { message: String },
     /// The command failed.
@@ -136,7 +136,7 @@ pub(crate) enum Message<'a> {
         causes: Vec<String>,
         help: Vec<String>,
     },
-    /// Something is published, pulled or installed, and this is its name.
+    /// A result was published, pulled or installed.
     #[serde(rename = "oci-finished")]
     Finished {
         reference: String,
@@ -148,7 +148,7 @@ pub(crate) enum Message<'a> {
     },
 }
 
-/// What became of a manifest.
+/// Result of pushing a manifest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ManifestAction {
@@ -156,7 +156,7 @@ pub(crate) enum ManifestAction {
     Exists,
 }
 
-/// What became of a tag.
+/// Result of setting a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum TagAction {
@@ -165,17 +165,19 @@ pub(crate) enum TagAction {
 }
 
 impl TagAction {
-    /// What becomes of a tag that named `held` before, which is said.
-    pub(crate) fn after(reporter: Reporter, reference: &str, held: Option<&Digest>) -> Self {
-        let Some(held) = held else {
+    /// Returns the action for a tag with this previous digest, which a note reports.
+    pub(crate) fn after(reporter: Reporter, reference: &str, previous: Option<&Digest>) -> Self {
+        let Some(previous) = previous else {
             return Self::Tagged;
         };
-        reporter.note(format_args!("`{reference}` named {held} before"));
+        reporter.note(format_args!(
+            "`{reference}` previously pointed to {previous}"
+        ));
         Self::Moved
     }
 }
 
-/// What became of something that is not wanted any more.
+/// Result of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum DeleteAction {
@@ -183,7 +185,7 @@ pub(crate) enum DeleteAction {
     WouldDelete,
 }
 
-/// What became of a file.
+/// Result of writing a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum FileAction {
@@ -193,7 +195,7 @@ pub(crate) enum FileAction {
 }
 
 impl<'a> Message<'a> {
-    /// A blob came to be at a target, where it has this name.
+    /// Creates the message for a blob, which has this reference at the target.
     pub(crate) fn blob(reference: String, blob: &'a Descriptor, delivery: Delivery) -> Self {
         Self::Blob {
             reference,
@@ -209,7 +211,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// A file is in its place, which is shown from where the command was typed.
+    /// Creates the message for a file. The status line shows the path relative to the working directory `here`.
     pub(crate) fn file(
         path: &Path,
         here: &Path,
@@ -228,8 +230,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What people read of it: a verb, and what. What they are told otherwise is nothing here.
-    pub(crate) fn for_people(&self) -> Option<(&'static str, String)> {
+    /// Returns the verb and object of the status line, if the message has one.
+    pub(crate) fn status_line(&self) -> Option<(&'static str, String)> {
         Some(match self {
             Self::Blob {
                 action,
@@ -254,13 +256,13 @@ impl<'a> Message<'a> {
             Self::Manifest {
                 action: ManifestAction::Exists,
                 target,
-                known_as,
+                display_name,
                 ..
             } => {
                 let target = target.map(|target| format!(" for {target}"));
                 (
                     "Unchanged",
-                    format!("{known_as}{}", target.unwrap_or_default()),
+                    format!("{display_name}{}", target.unwrap_or_default()),
                 )
             }
             Self::Index {
@@ -311,8 +313,8 @@ impl<'a> Message<'a> {
                 ..
             } => match username {
                 None => ("Nothing", format!("in {source}")),
-                Some(who) if *used => ("Using", format!("{who} of {source}")),
-                Some(who) => ("Not used", format!("{who} of {source}")),
+                Some(name) if *used => ("Using", format!("{name} of {source}")),
+                Some(name) => ("Not used", format!("{name} of {source}")),
             },
             Self::Identity {
                 registry,
@@ -328,13 +330,13 @@ impl<'a> Message<'a> {
         })
     }
 
-    /// The object, in one line.
+    /// Returns the JSON object in one line.
     pub(crate) fn to_line(&self) -> String {
-        serde_json::to_string(self).expect("texts and numbers always serialise")
+        serde_json::to_string(self).expect("strings and numbers always serialize")
     }
 }
 
-/// Whether content of this type is the configuration of an artifact, as far as a name tells.
+/// Whether a media type is that of a config blob, by its name.
 fn is_config(media_type: &MediaType) -> bool {
     let name = media_type.as_str();
     media_type.is_image_config() || *media_type == MediaType::EMPTY || name.contains(".config.")
@@ -345,13 +347,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn people_and_programs_are_told_the_same() {
+    fn status_line_and_json_describe_the_same_message() {
         let digest = Digest::sha256(b"x");
         let config = "application/vnd.acme.config.v1+json";
         let blob = Descriptor::new(config.into(), digest.clone(), 1536);
         let message = Message::blob(format!("a.b/c@{digest}"), &blob, Delivery::Mounted);
         assert_eq!(
-            message.for_people(),
+            message.status_line(),
             Some(("Mounted", "config (1.5 KiB)".into()))
         );
         assert_eq!(
@@ -363,14 +365,14 @@ mod tests {
         let layer = Descriptor::new("text/plain".into(), digest.clone(), 1);
         let message = Message::blob(String::new(), &layer, Delivery::Existed);
         assert_eq!(
-            message.for_people(),
+            message.status_line(),
             Some(("Exists", format!("{digest} (1 B)")))
         );
         let path = Path::new("/home/me/out/x");
         let here = Path::new("/home/me");
         let message = Message::file(path, here, FileAction::Pulled, true, &blob);
         assert_eq!(
-            message.for_people(),
+            message.status_line(),
             Some(("Pulled", "out/x (1.5 KiB)".into()))
         );
         assert_eq!(

@@ -5,61 +5,61 @@ use oci_registry::{ArchiveFormat, Digest, Identifier, Location, Tag};
 use crate::report::Error;
 use crate::session::Session;
 
-/// The tag that a location names, beside a digest or alone.
+/// Returns the tag of a location, with or without a digest.
 pub(crate) fn tag(location: &Location) -> Option<Tag> {
     location.tag().cloned()
 }
 
-/// The digest that a location names.
+/// Returns the digest of a location.
 pub(crate) fn digest(location: &Location) -> Option<Digest> {
     location.digest().cloned()
 }
 
-/// A whole repository, and nothing in it: `verb` is what was to be done with it.
-pub(crate) fn whole(location: &Location, verb: &str) -> Result<(), Error> {
+/// Checks that a location has neither a tag nor a digest. `verb` is used in the error message.
+pub(crate) fn require_repository(location: &Location, verb: &str) -> Result<(), Error> {
     match location.identifier() {
         None => Ok(()),
         Some(identifier) => Err(Error::usage(format!(
-            "failed to {verb}: `{location}` names one already"
+            "failed to {verb}: `{location}` has a tag or digest"
         ))
         .help(format!(
-            "leave `{identifier}` out: `{}`",
+            "remove `{identifier}`: `{}`",
             location.whole_repository()
         ))),
     }
 }
 
-/// What a location must name, where guessing the highest release would be guessing too much.
-pub(crate) fn given(location: &Location, verb: &str) -> Result<Identifier, Error> {
+/// Returns the tag or digest of a location, for verbs that must not default to the highest release.
+pub(crate) fn require_identifier(location: &Location, verb: &str) -> Result<Identifier, Error> {
     location.identifier().ok_or_else(|| {
         Error::usage(format!(
-            "failed to {verb}: `{location}` names neither a tag nor a digest"
+            "failed to {verb}: `{location}` has neither a tag nor a digest"
         ))
         .help(format!(
-            "write for example `{}`, and see what is there with `cargo oci tags {location}`",
-            tagged(location)
+            "add a tag, for example `{}`; `cargo oci tags {location}` lists the tags",
+            example_with_tag(location)
         ))
     })
 }
 
-/// The tag of an index, which is edited under its tag.
-pub(crate) fn index(location: &Location) -> Result<Tag, Error> {
+/// Returns the tag of an index to edit.
+pub(crate) fn require_index_tag(location: &Location) -> Result<Tag, Error> {
     if let Some(digest) = digest(location) {
         return Err(Error::usage(format!(
-            "failed to edit `{location}`: an index is edited under its tag"
+            "failed to edit `{location}`: an index is edited by its tag, not by its digest"
         ))
-        .help(format!("write a tag in place of `{digest}`")));
+        .help(format!("replace `{digest}` by a tag")));
     }
     tag(location).ok_or_else(|| {
-        Error::usage(format!("failed to edit `{location}`: it names no index")).help(format!(
-            "write the version behind it, for example `{}`",
-            tagged(location)
+        Error::usage(format!("failed to edit `{location}`: missing tag")).help(format!(
+            "add the version, for example `{}`",
+            example_with_tag(location)
         ))
     })
 }
 
-/// A place with a tag in it, to show how one is written.
-fn tagged(location: &Location) -> String {
+/// Returns a location with an example tag.
+fn example_with_tag(location: &Location) -> String {
     match location {
         Location::Archive {
             format: ArchiveFormat::Docker(None),
@@ -69,8 +69,8 @@ fn tagged(location: &Location) -> String {
     }
 }
 
-/// Whether two locations are the same place, as far as their names tell.
-pub(crate) fn is_same_place(session: &Session, one: &Location, other: &Location) -> bool {
+/// Whether two locations are the same repository, layout or archive, by their names.
+pub(crate) fn is_same_repository(session: &Session, one: &Location, other: &Location) -> bool {
     let whole = |location: &Location| {
         let base = session.environment.current_dir();
         location.whole_repository().relative_to(base)

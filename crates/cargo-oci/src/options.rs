@@ -65,49 +65,49 @@ pub(crate) struct Global {
 
 fn at_least_one(text: &str) -> Result<usize, String> {
     let number = text.parse().ok().filter(|number| *number > 0);
-    number.ok_or_else(|| "expected a number from 1 on".to_owned())
+    number.ok_or_else(|| "expected a number of at least 1".to_owned())
 }
 
-fn resolve(text: &str) -> Result<Resolve, Complaint> {
-    text.parse().map_err(Complaint::from)
+fn resolve(text: &str) -> Result<Resolve, ArgumentError> {
+    text.parse().map_err(ArgumentError)
 }
 
-/// Parses the location of artifacts, for clap.
-pub(crate) fn location(text: &str) -> Result<LocationText, Complaint> {
-    text.parse().map_err(Complaint)
+/// Parses a location of artifacts.
+pub(crate) fn location(text: &str) -> Result<LocationText, ArgumentError> {
+    text.parse().map_err(ArgumentError)
 }
 
-/// Parses the name of a registry, for clap.
-pub(crate) fn registry(text: &str) -> Result<RegistryName, Complaint> {
-    text.parse().map_err(Complaint)
+/// Parses a registry name.
+pub(crate) fn registry(text: &str) -> Result<RegistryName, ArgumentError> {
+    text.parse().map_err(ArgumentError)
 }
 
-/// Error of a name on the command line, which clap passes on.
+/// Error of a name on the command line, as the source of an error of clap.
 #[derive(Debug)]
-pub(crate) struct Complaint(oci_registry::Error);
+pub(crate) struct ArgumentError(oci_registry::Error);
 
-impl From<oci_registry::Error> for Complaint {
+impl From<oci_registry::Error> for ArgumentError {
     fn from(error: oci_registry::Error) -> Self {
         Self(error)
     }
 }
 
-impl Complaint {
-    /// Returns the complaint that an error of clap contains.
+impl ArgumentError {
+    /// Returns the argument error that an error of clap contains.
     pub(crate) fn within(error: &clap::Error) -> Option<&Self> {
         std::error::Error::source(error)?.downcast_ref()
     }
 
-    /// The error, with its help.
+    /// Returns the error of the library.
     pub(crate) fn error(&self) -> &oci_registry::Error {
         &self.0
     }
 }
 
-impl std::fmt::Display for Complaint {
+impl std::fmt::Display for ArgumentError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for Complaint {}
+impl std::error::Error for ArgumentError {}

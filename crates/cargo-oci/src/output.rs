@@ -1,4 +1,4 @@
-//! Destinations of data that is no line of text: a file, or stdout.
+//! Output files of `--output`, and the check whether stdout is a terminal.
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
@@ -7,36 +7,36 @@ use oci_registry::{ErrorKind, OutputFile};
 
 use crate::report::Error;
 
-/// Refuses a path that cannot be written, before anything is requested.
+/// Checks before the first request that the path can be written.
 pub(crate) fn check(path: &Path, replace: bool) -> Result<(), Error> {
-    OutputFile::check(path, replace).map_err(|error| explain(error, path))
+    OutputFile::check(path, replace).map_err(|error| with_help(error, path))
 }
 
-/// Opens the destination that a user named.
+/// Creates the output file.
 pub(crate) async fn create(path: PathBuf, replace: bool) -> Result<OutputFile, Error> {
     let output = OutputFile::create(path.clone(), replace).await;
-    output.map_err(|error| explain(error, &path))
+    output.map_err(|error| with_help(error, &path))
 }
 
-/// Completes the destination.
+/// Completes the output file.
 pub(crate) async fn finish(output: OutputFile) -> Result<(), Error> {
     let path = output.path().to_owned();
     let finished = output.finish().await;
-    finished.map_err(|error| explain(error, &path))
+    finished.map_err(|error| with_help(error, &path))
 }
 
-fn explain(error: oci_registry::Error, path: &Path) -> Error {
+fn with_help(error: oci_registry::Error, path: &Path) -> Error {
     let help = match error.kind() {
         ErrorKind::Conflict if !path.is_dir() => {
             "choose another file with `--output`, or pass `--force`"
         }
         ErrorKind::Conflict => "choose another file with `--output`",
-        _ => "choose another place with `--output`",
+        _ => "choose another path with `--output`",
     };
     Error::from(error).help(help)
 }
 
-/// Whether stdout is a terminal, which must not get arbitrary bytes.
+/// Whether stdout is a terminal. Arbitrary bytes must not be written to one.
 pub(crate) fn is_terminal() -> bool {
     std::io::stdout().is_terminal()
 }

@@ -1,8 +1,8 @@
-//! Bars on a terminal: how far each transfer has come, how fast it goes, and how long it will take.
+//! Progress bars with the position, rate and remaining time of each transfer.
 //!
-//! A bar looks at a [`Meter`] ten times a second; whoever moves the bytes knows nothing of it. What is done before the
-//! first look gets no bar, so that quick things do not flicker. Whether there are bars at all is decided as cargo decides:
-//! on a terminal that can move its cursor and outside of CI, unless `CARGO_TERM_PROGRESS_WHEN` says otherwise.
+//! A bar reads its [`Meter`] ten times per second. A transfer that ends before the first read gets no bar, which avoids
+//! flicker. Bars are shown under the conditions of cargo: stderr is a terminal that can move its cursor, the process does
+//! not run in CI, and `CARGO_TERM_PROGRESS_WHEN` does not override this.
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
@@ -16,29 +16,29 @@ use tokio::task::JoinHandle;
 
 use crate::stdio;
 
-/// How often bars look at their meters.
-const LOOK: Duration = Duration::from_millis(100);
+/// Interval between two updates of the bars.
+const UPDATE_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How often a second the terminal is drawn at most.
-const DRAWS: u8 = 20;
+/// Maximum number of redraws per second.
+const MAX_REDRAWS: u8 = 20;
 
-/// Most bars at one time. Many small files can have arrived before the first gets its final name.
+/// Maximum number of bars. Many small files may be complete before the first one gets its final name.
 const MAX_BARS: usize = 32;
 
-/// How wide bars are where there is no terminal to ask and nobody says.
-const WIDTH: u16 = 80;
+/// Width of the bars if stderr is not a terminal and `CARGO_TERM_PROGRESS_WIDTH` is not set, in columns.
+const DEFAULT_WIDTH: u16 = 80;
 
-/// A line: what is done with what, how much of how much, how fast, how long still.
-const LINE: &str = "{prefix:>12.bold.cyan} {wide_msg} {binary_bytes:>10}/{binary_total_bytes} {binary_bytes_per_sec:>12} {eta:>3} [{bar:10}]";
+/// Template of a bar: verb, name, position, size, rate and remaining time.
+const BAR_TEMPLATE: &str = "{prefix:>12.bold.cyan} {wide_msg} {binary_bytes:>10}/{binary_total_bytes} {binary_bytes_per_sec:>12} {eta:>3} [{bar:10}]";
 
-/// All bars of this process.
+/// All progress bars of the process.
 #[derive(Debug, Clone)]
 pub(crate) struct Progress {
     bars: MultiProgress,
 }
 
 impl Progress {
-    /// Bars on stderr, if there are to be any.
+    /// Creates the bars on stderr. They are hidden if the environment or `--quiet` disables them.
     pub(crate) fn new(environment: &Environment, is_quiet: bool) -> Self {
         let term = Term::stderr();
         let is_wanted = match environment.var("CARGO_TERM_PROGRESS_WHEN") {
@@ -56,12 +56,12 @@ impl Progress {
         }
         let width = environment.var("CARGO_TERM_PROGRESS_WIDTH");
         let width = width.and_then(|width| width.parse().ok());
-        let width = width.or_else(|| (!term.is_term()).then_some(WIDTH));
-        Self::on(Sized { term, width })
+        let width = width.or_else(|| (!term.is_term()).then_some(DEFAULT_WIDTH));
+        Self::on(FixedWidthTerm { term, width })
     }
 
     fn on(terminal: impl TermLike + 'static) -> Self {
-        let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal), DRAWS);
+        let target = ProgressDrawTarget::term_like_with_hz(Box::new(terminal), MAX_REDRAWS);
         Self {
             bars: MultiProgress::with_draw_target(target),
         }
@@ -73,52 +73,52 @@ impl Progress {
         }
     }
 
-    /// Does something to the terminal while no bar is in the way.
+    /// Runs a function that writes to the terminal, while the bars are cleared.
     pub(crate) fn suspend<T>(&self, work: impl FnOnce() -> T) -> T {
         self.bars.suspend(work)
     }
 
-    /// Transfers that belong together, of which nothing has begun. Their bars go when this is dropped.
+    /// Creates a group of transfers. Dropping it removes its bars.
     ///
-    /// `verb` is what is being done, in the form `Pulling`; what is expected is the number of transfers and the sum of
-    /// their bytes, as far as it is known before.
+    /// `verb` is shown before the name of each transfer, in the form `Pulling`. `expected` is the number of transfers and
+    /// their total size in bytes, if known.
     pub(crate) fn batch(&self, verb: &'static str, expected: Option<(usize, u64)>) -> Batch {
         let transfers = Arc::new(Mutex::new(Transfers {
             bars: self.bars.clone(),
             verb,
-            moving: BTreeMap::new(),
-            begun: 0,
-            ended: (0, 0),
+            running: BTreeMap::new(),
+            started: 0,
+            finished: (0, 0),
             expected,
             total: None,
         }));
-        let looker = (!self.bars.is_hidden()).then(|| {
+        let updater = (!self.bars.is_hidden()).then(|| {
             let transfers = Arc::clone(&transfers);
             tokio::spawn(async move {
-                let mut looks = tokio::time::interval(LOOK);
+                let mut updates = tokio::time::interval(UPDATE_INTERVAL);
                 loop {
-                    looks.tick().await;
-                    lock(&transfers).look();
+                    updates.tick().await;
+                    lock(&transfers).update();
                 }
             })
         });
-        Batch { transfers, looker }
+        Batch { transfers, updater }
     }
 }
 
-/// Transfers that belong together.
+/// Group of transfers with a common verb.
 #[derive(Debug)]
 pub(crate) struct Batch {
     transfers: Arc<Mutex<Transfers>>,
-    looker: Option<JoinHandle<()>>,
+    updater: Option<JoinHandle<()>>,
 }
 
 impl Batch {
-    /// A transfer has begun. The key tells it from the others, the name is for people.
+    /// Adds a transfer that has started. The name is shown; the key identifies the transfer in [`Batch::finish`].
     pub(crate) fn start(&self, key: &str, name: &str, size: u64, meter: &Meter) {
         lock(&self.transfers).start(
             key,
-            Moving {
+            Transfer {
                 name: stdio::text(&escape(name, 200)).into_owned(),
                 size,
                 meter: meter.clone(),
@@ -127,7 +127,7 @@ impl Batch {
         );
     }
 
-    /// The transfer of this key has ended, however it did. One that was not begun here ends as well.
+    /// Removes the transfer with this key after success or failure. A transfer that was not started is only counted.
     pub(crate) fn finish(&self, key: &str, size: u64) {
         lock(&self.transfers).finish(key, size);
     }
@@ -135,8 +135,8 @@ impl Batch {
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        if let Some(looker) = &self.looker {
-            looker.abort();
+        if let Some(updater) = &self.updater {
+            updater.abort();
         }
         lock(&self.transfers).clear();
     }
@@ -150,19 +150,19 @@ fn lock(transfers: &Mutex<Transfers>) -> MutexGuard<'_, Transfers> {
 struct Transfers {
     bars: MultiProgress,
     verb: &'static str,
-    /// By key and by the order in which they began: several may have one key.
-    moving: BTreeMap<(String, usize), Moving>,
-    /// How many have begun.
-    begun: usize,
-    /// How many have ended, and their bytes.
-    ended: (usize, u64),
+    /// Running transfers by key and start order, because several transfers may have the same key.
+    running: BTreeMap<(String, usize), Transfer>,
+    /// Number of started transfers.
+    started: usize,
+    /// Number of finished transfers, and their total size in bytes.
+    finished: (usize, u64),
     expected: Option<(usize, u64)>,
-    /// The bar of all together, below the others.
+    /// Bar for all transfers together, below the others.
     total: Option<ProgressBar>,
 }
 
 #[derive(Debug)]
-struct Moving {
+struct Transfer {
     name: String,
     size: u64,
     meter: Meter,
@@ -170,30 +170,31 @@ struct Moving {
 }
 
 impl Transfers {
-    fn start(&mut self, key: &str, moving: Moving) {
-        self.moving.insert((key.to_owned(), self.begun), moving);
-        self.begun += 1;
+    fn start(&mut self, key: &str, transfer: Transfer) {
+        self.running
+            .insert((key.to_owned(), self.started), transfer);
+        self.started += 1;
     }
 
-    /// Draws every bar with the value of its meter.
-    fn look(&mut self) {
-        // A file whose last byte has arrived counts as complete, though it may not have its final name yet.
-        let (mut whole, mut passed) = self.ended;
-        let has_bar = |moving: &&Moving| moving.bar.is_some();
-        let mut shown = self.moving.values().filter(has_bar).count();
-        for moving in self.moving.values_mut() {
-            let at = moving.meter.passed().min(moving.size);
+    /// Sets every bar to the value of its meter.
+    fn update(&mut self) {
+        // A file is complete after its last byte, although it may not have its final name yet.
+        let (mut complete, mut passed) = self.finished;
+        let has_bar = |transfer: &&Transfer| transfer.bar.is_some();
+        let mut shown = self.running.values().filter(has_bar).count();
+        for transfer in self.running.values_mut() {
+            let at = transfer.meter.passed().min(transfer.size);
             passed += at;
-            whole += usize::from(at == moving.size && at > 0);
-            if moving.bar.is_none() {
+            complete += usize::from(at == transfer.size && at > 0);
+            if transfer.bar.is_none() {
                 if at == 0 || shown == MAX_BARS {
                     continue;
                 }
                 shown += 1;
             }
-            let bar = moving.bar.get_or_insert_with(|| {
-                let bar = dressed(moving.size, at, self.verb);
-                bar.set_message(moving.name.clone());
+            let bar = transfer.bar.get_or_insert_with(|| {
+                let bar = new_bar(transfer.size, at, self.verb);
+                bar.set_message(transfer.name.clone());
                 match &self.total {
                     Some(total) => self.bars.insert_before(total, bar),
                     None => self.bars.add(bar),
@@ -209,19 +210,19 @@ impl Transfers {
         }
         let total = self
             .total
-            .get_or_insert_with(|| self.bars.add(dressed(bytes, passed.min(bytes), "Total")));
-        total.set_message(format!("{whole} of {count} files"));
+            .get_or_insert_with(|| self.bars.add(new_bar(bytes, passed.min(bytes), "Total")));
+        total.set_message(format!("{complete} of {count} files"));
         total.set_position(passed.min(bytes));
     }
 
     fn finish(&mut self, key: &str, size: u64) {
-        self.ended.0 += 1;
-        self.ended.1 += size;
+        self.finished.0 += 1;
+        self.finished.1 += size;
         let range = (key.to_owned(), 0)..=(key.to_owned(), usize::MAX);
-        let first = self.moving.range(range).next();
+        let first = self.running.range(range).next();
         let first = first.map(|(id, _)| id.clone());
         if let Some(id) = first
-            && let Some(bar) = self.moving.remove(&id).and_then(|moving| moving.bar)
+            && let Some(bar) = self.running.remove(&id).and_then(|transfer| transfer.bar)
         {
             bar.finish_and_clear();
             self.bars.remove(&bar);
@@ -229,8 +230,8 @@ impl Transfers {
     }
 
     fn clear(&mut self) {
-        let moving = std::mem::take(&mut self.moving).into_values();
-        let bars = moving.filter_map(|moving| moving.bar);
+        let transfers = std::mem::take(&mut self.running).into_values();
+        let bars = transfers.filter_map(|transfer| transfer.bar);
         for bar in bars.chain(self.total.take()) {
             bar.finish_and_clear();
             self.bars.remove(&bar);
@@ -238,10 +239,10 @@ impl Transfers {
     }
 }
 
-/// A bar that is not drawn yet. Its rate counts from here.
-fn dressed(size: u64, at: u64, verb: &'static str) -> ProgressBar {
+/// Creates a bar that is not drawn yet. Its rate is measured from now on.
+fn new_bar(size: u64, at: u64, verb: &'static str) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(size), ProgressDrawTarget::hidden());
-    let style = ProgressStyle::with_template(LINE).expect("the template is well-formed");
+    let style = ProgressStyle::with_template(BAR_TEMPLATE).expect("the template is well-formed");
     bar.set_style(style.progress_chars("=> "));
     bar.set_prefix(verb);
     bar.set_position(at);
@@ -249,14 +250,14 @@ fn dressed(size: u64, at: u64, verb: &'static str) -> ProgressBar {
     bar
 }
 
-/// A terminal that is as wide as somebody says.
+/// Terminal with an optional fixed width, which overrides the detected one.
 #[derive(Debug)]
-struct Sized {
+struct FixedWidthTerm {
     term: Term,
     width: Option<u16>,
 }
 
-impl TermLike for Sized {
+impl TermLike for FixedWidthTerm {
     fn width(&self) -> u16 {
         self.width.unwrap_or_else(|| TermLike::width(&self.term))
     }
@@ -305,20 +306,20 @@ mod tests {
 
     use super::*;
 
-    /// A terminal that remembers the lines which were drawn.
+    /// Terminal that records the drawn lines.
     #[derive(Debug, Clone, Default)]
-    struct Paper(Arc<Mutex<Vec<String>>>);
+    struct RecordingTerm(Arc<Mutex<Vec<String>>>);
 
-    impl Paper {
-        fn put(&self, text: &str) {
+    impl RecordingTerm {
+        fn record(&self, text: &str) {
             let text = console::strip_ansi_codes(text).trim_end().to_owned();
             if !text.trim().is_empty() {
-                self.0.lock().expect("nobody panicked").push(text);
+                self.0.lock().expect("no panic").push(text);
             }
         }
     }
 
-    impl TermLike for Paper {
+    impl TermLike for RecordingTerm {
         fn width(&self) -> u16 {
             100
         }
@@ -335,11 +336,11 @@ mod tests {
             Ok(())
         }
         fn write_line(&self, line: &str) -> std::io::Result<()> {
-            self.put(line);
+            self.record(line);
             Ok(())
         }
         fn write_str(&self, text: &str) -> std::io::Result<()> {
-            self.put(text);
+            self.record(text);
             Ok(())
         }
         fn clear_line(&self) -> std::io::Result<()> {
@@ -351,12 +352,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_bar_follows_its_meter_and_all_of_them_add_up() {
-        let (paper, home) = (Paper::default(), tempfile::tempdir().expect("a directory"));
-        let progress = Progress::on(paper.clone());
+    async fn bars_show_their_meters_and_the_total() {
+        let (term, home) = (
+            RecordingTerm::default(),
+            tempfile::tempdir().expect("a directory"),
+        );
+        let progress = Progress::on(term.clone());
         let batch = progress.batch("Pulling", Some((2, 4 << 20)));
-        if let Some(looker) = &batch.looker {
-            looker.abort();
+        if let Some(updater) = &batch.updater {
+            updater.abort();
         }
         let path = home.path().join("widgets");
         std::fs::write(&path, vec![0; 2 << 20]).expect("a file");
@@ -365,13 +369,13 @@ mod tests {
         let blob = blob.expect("a file").metered(&meter);
         batch.start("a", "widgets\u{1b}[31m", 2 << 20, &meter);
         batch.start("b", "gadgets", 2 << 20, &Meter::default());
-        lock(&batch.transfers).look();
-        let drawn = || paper.0.lock().expect("nobody panicked").join("\n");
-        assert_eq!(drawn(), "", "what has not moved has no bar");
+        lock(&batch.transfers).update();
+        let drawn = || term.0.lock().expect("no panic").join("\n");
+        assert_eq!(drawn(), "", "a transfer without progress has no bar");
         let mut bytes = blob.open().await.expect("a file");
         let first = bytes.next().await.expect("content").expect("a file").len();
         assert_eq!(first, 256 << 10);
-        lock(&batch.transfers).look();
+        lock(&batch.transfers).update();
         let text = drawn();
         assert!(text.contains("Pulling widgets"), "{text}");
         assert!(text.contains("256.00 KiB/2.00 MiB"), "{text}");
@@ -380,20 +384,20 @@ mod tests {
             "{text}"
         );
         while bytes.next().await.is_some() {}
-        lock(&batch.transfers).look();
+        lock(&batch.transfers).update();
         assert!(drawn().contains("1 of 2 files"), "{}", drawn());
         batch.finish("a", 2 << 20);
-        lock(&batch.transfers).look();
+        lock(&batch.transfers).update();
         let total = lock(&batch.transfers)
             .total
             .clone()
-            .expect("two are more than one");
+            .expect("a bar for two transfers");
         assert_eq!((total.position(), total.length()), (2 << 20, Some(4 << 20)));
         assert_eq!(total.message(), "1 of 2 files");
     }
 
     #[test]
-    fn bars_are_for_terminals_and_for_those_who_ask() {
+    fn bars_are_hidden_unless_terminal_or_environment_shows_them() {
         let shown = |variables: &[(&str, &str)], is_quiet| {
             let variables = variables
                 .iter()

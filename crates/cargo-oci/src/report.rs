@@ -1,7 +1,8 @@
-//! What people read: errors as cargo prints them, a line for each thing done, data on stdout.
+//! Errors, status lines and data, in the format of cargo.
 //!
-//! Turns the errors of all modules into one, with its exit code and its help. The objects of `--message-format json` are
-//! in [`message`](crate::message), progress bars in [`progress`](crate::progress), the streams in [`stdio`].
+//! [`Error`] is the error type of all verbs, with an exit code and hints; errors of other modules are converted to it. The
+//! objects of `--message-format json` are in [`message`](crate::message), the progress bars in
+//! [`progress`](crate::progress), the streams in [`stdio`].
 
 use std::error::Error as StdError;
 use std::fmt::{self, Write as _};
@@ -22,32 +23,32 @@ use crate::options::Global;
 use crate::progress::{Batch, Progress};
 use crate::{exit_code, hints, stdio};
 
-/// How many characters of one line are shown; a stranger's text may be part of any.
-const LONGEST_LINE: usize = 4000;
+/// Maximum length of a printed line, in characters. Lines may contain text from a registry, which is untrusted.
+const MAX_LINE_LENGTH: usize = 4000;
 
-/// What is said where somebody asked to stop.
+/// Kind and message of the error after a signal.
 const INTERRUPTED: &str = "interrupted";
 
-/// A failure on its way to the user.
+/// Error of a command.
 #[derive(Debug)]
 pub(crate) struct Error {
     exit: u8,
-    /// What kind of failure it is, for programs.
+    /// Value of `kind` in JSON.
     kind: &'static str,
     help: Vec<String>,
-    /// Absent when everything has been said already.
+    /// Absent if the error was already printed.
     cause: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl Error {
-    /// What the user asked for cannot be.
+    /// Creates an error about invalid input.
     pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidInput, message)
     }
 
-    /// A failure of this kind.
+    /// Creates an error of this kind.
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let cause: Box<dyn StdError + Send + Sync> = Box::new(Words(message.into()));
+        let cause: Box<dyn StdError + Send + Sync> = Box::new(MessageError(message.into()));
         Self {
             exit: exit_code::of(kind),
             kind: name(kind),
@@ -56,39 +57,40 @@ impl Error {
         }
     }
 
-    /// A file of this machine could not be read or written, for this reason.
-    pub(crate) fn of_file(message: impl Into<String>, reason: std::io::Error) -> Self {
+    /// Creates an error about a local file that could not be read or written.
+    pub(crate) fn of_file(message: impl Into<String>, source: std::io::Error) -> Self {
         let kind = ErrorKind::Io;
-        let cause: Box<dyn StdError + Send + Sync> = Box::new(FileFailure(message.into(), reason));
+        let cause: Box<dyn StdError + Send + Sync> = Box::new(FileError(message.into(), source));
         Self {
             cause: Some(cause),
             ..Self::new(kind, "")
         }
     }
 
-    /// Stopped by this signal. A terminal shows that it was; a log has to be told.
+    /// Creates the error after a signal. It is printed only if stderr is not a terminal, because a terminal shows `^C`.
     pub(crate) fn interrupted(signal: u8) -> Self {
-        let is_shown = std::io::stderr().is_terminal();
-        let words: Box<dyn StdError + Send + Sync> = Box::new(Words(INTERRUPTED.to_owned()));
+        let is_terminal = std::io::stderr().is_terminal();
+        let message: Box<dyn StdError + Send + Sync> =
+            Box::new(MessageError(INTERRUPTED.to_owned()));
         Self {
             exit: exit_code::SIGNAL + signal,
             kind: INTERRUPTED,
             help: Vec::new(),
-            cause: (!is_shown).then_some(words),
+            cause: (!is_terminal).then_some(message),
         }
     }
 
-    /// Whether what was looked for is not there.
+    /// Whether the requested content does not exist.
     pub(crate) fn is_not_found(&self) -> bool {
         self.kind == name(ErrorKind::NotFound)
     }
 
-    /// Whether it says what could be done.
+    /// Whether the error has hints.
     pub(crate) fn has_help(&self) -> bool {
         !self.help.is_empty()
     }
 
-    /// The same failure with a piece of advice.
+    /// Adds a hint.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
         self.help.push(help.into());
@@ -96,32 +98,32 @@ impl Error {
     }
 }
 
-/// A kind's name for programs: its stable code without the prefix.
+/// Returns the value of `kind` in JSON: the stable code of an error kind without its prefix.
 fn name(kind: ErrorKind) -> &'static str {
     kind.code().trim_start_matches("oci::")
 }
 
 #[derive(Debug)]
-struct Words(String);
+struct MessageError(String);
 
-impl fmt::Display for Words {
+impl fmt::Display for MessageError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl StdError for Words {}
+impl StdError for MessageError {}
 
 #[derive(Debug)]
-struct FileFailure(String, std::io::Error);
+struct FileError(String, std::io::Error);
 
-impl fmt::Display for FileFailure {
+impl fmt::Display for FileError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl StdError for FileFailure {
+impl StdError for FileError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         Some(&self.1)
     }
@@ -165,7 +167,7 @@ impl From<cargo::Error> for Error {
 }
 
 impl From<std::io::Error> for Error {
-    /// Failures of stdout only. A reader that has seen enough is no failure.
+    /// Converts an error of stdout. A closed pipe is a success, because a reader such as `head` may stop early.
     fn from(error: std::io::Error) -> Self {
         if error.kind() == std::io::ErrorKind::BrokenPipe {
             return Self {
@@ -199,28 +201,28 @@ impl StdError for WriteStdout {
     }
 }
 
-/// Prints, as much as was asked for. There is one in a process, and copies are the same.
+/// Output of the process: status lines, notes, data and JSON messages. Copies share their state.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Reporter(&'static Voice);
+pub(crate) struct Reporter(&'static ReporterState);
 
-/// How this process talks, as long as it lasts.
+/// Output settings and state, which live as long as the process.
 #[derive(Debug)]
-struct Voice {
+struct ReporterState {
     quiet: bool,
     verbosity: u8,
     color: ColorChoice,
     format: MessageFormat,
     progress: Progress,
-    /// Whether GitHub's runner reads along.
+    /// Whether errors are also printed as annotations of GitHub Actions.
     is_annotated: bool,
-    /// Why stdout took no more, in the midst of things.
-    unwritten: Mutex<Option<std::io::Error>>,
-    /// What had been exchanged when a name was last said, and when that was.
-    last: Mutex<(Traffic, Instant)>,
+    /// First error of stdout while the command was running.
+    stdout_error: Mutex<Option<std::io::Error>>,
+    /// Transfer statistics and time of the last `oci-finished` message.
+    last_finished: Mutex<(Traffic, Instant)>,
 }
 
 impl Reporter {
-    /// A reporter; colours are decided here for the whole process.
+    /// Creates the reporter, and decides for the whole process whether output is coloured.
     pub(crate) fn new(flags: &Global, format: MessageFormat, environment: &Environment) -> Self {
         let color = flags
             .color
@@ -240,39 +242,39 @@ impl Reporter {
         console::set_colors_enabled(decided != anstream::ColorChoice::Never);
         let quiet = flags.quiet
             || flags.verbose == 0 && environment.var("CARGO_TERM_QUIET") == Some("true");
-        Self(Box::leak(Box::new(Voice {
+        Self(Box::leak(Box::new(ReporterState {
             quiet,
             verbosity: flags.verbose,
             color,
             format,
             progress: Progress::new(environment, quiet),
             is_annotated: environment.var("GITHUB_ACTIONS") == Some("true"),
-            unwritten: Mutex::default(),
-            last: Mutex::new((Traffic::default(), Instant::now())),
+            stdout_error: Mutex::default(),
+            last_finished: Mutex::new((Traffic::default(), Instant::now())),
         })))
     }
 
-    /// Whether only data and errors are wanted.
+    /// Whether only data and errors are printed (`--quiet`).
     pub(crate) fn is_quiet(self) -> bool {
         self.0.quiet
     }
 
-    /// Whether it is wanted to know what is asked of whom.
+    /// Whether HTTP requests are logged (`--verbose`).
     pub(crate) fn is_verbose(self) -> bool {
         self.0.verbosity > 0
     }
 
-    /// How often more was asked for.
+    /// Number of `-v` flags.
     pub(crate) fn verbosity(self) -> u8 {
         self.0.verbosity
     }
 
-    /// Whether programs are told what is done.
+    /// Whether the output format is JSON.
     pub(crate) fn is_json(self) -> bool {
         self.0.format == MessageFormat::Json
     }
 
-    /// What to tell cargo about colours; nothing when it is to decide itself.
+    /// Value of `--color` for cargo; `None` lets cargo decide.
     pub(crate) fn color(self) -> Option<&'static str> {
         match self.0.color {
             ColorChoice::Auto => None,
@@ -281,34 +283,34 @@ impl Reporter {
         }
     }
 
-    /// Transfers that belong together, as [`Progress::batch`].
+    /// Starts a group of transfers, as [`Progress::batch`].
     pub(crate) fn batch(self, verb: &'static str, expected: Option<(usize, u64)>) -> Batch {
         self.0.progress.batch(verb, expected)
     }
 
-    /// Something done: told to programs, and to people as one line where it is a line's worth.
-    pub(crate) fn tell(self, message: &Message<'_>) {
-        if let Some((verb, what)) = message.for_people() {
+    /// Prints the status line of a message, if it has one, and writes the message in JSON format.
+    pub(crate) fn emit(self, message: &Message<'_>) {
+        if let Some((verb, what)) = message.status_line() {
             self.status(verb, what);
         }
-        self.send(message);
+        self.write_json(message);
     }
 
-    /// Something found: told to programs, who asked for it; people are shown it otherwise.
-    pub(crate) fn found(self, finding: &Finding<'_>) {
+    /// Writes a finding in JSON format. In human format, the verb prints it.
+    pub(crate) fn emit_finding(self, finding: &Finding<'_>) {
         if self.is_json() {
             self.write(|| stdio::json(&finding.to_line()));
         }
     }
 
-    /// A line for programs that another program wrote.
-    pub(crate) fn pass_on(self, line: &str) {
+    /// Writes a JSON line of another program, such as cargo, in JSON format.
+    pub(crate) fn forward(self, line: &str) {
         if self.is_json() && line.starts_with('{') {
             self.write(|| stdio::json(line));
         }
     }
 
-    /// The name of what was made or got, which is the last thing said of it: a line of stdout.
+    /// Writes the reference of the result to stdout: the last output for this result.
     pub(crate) fn finished(
         self,
         reference: String,
@@ -318,9 +320,13 @@ impl Reporter {
     ) -> Result<(), Error> {
         if self.is_json() {
             let now = Instant::now();
-            let mut last = self.0.last.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut last = self
+                .0
+                .last_finished
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             let (before, then) = std::mem::replace(&mut *last, (traffic, now));
-            self.send(&Message::Finished {
+            self.write_json(&Message::Finished {
                 reference,
                 digest,
                 index_digest,
@@ -334,94 +340,98 @@ impl Reporter {
         self.end()
     }
 
-    /// Nothing more is said on stdout; whether all of it could be written.
+    /// Ends the output to stdout.
+    ///
+    /// # Errors
+    ///
+    /// Fails if an earlier line could not be written to stdout.
     pub(crate) fn end(self) -> Result<(), Error> {
-        let unwritten = self.0.unwritten.lock();
-        match unwritten.unwrap_or_else(PoisonError::into_inner).take() {
+        let stdout_error = self.0.stdout_error.lock();
+        match stdout_error.unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error.into()),
             None => Ok(()),
         }
     }
 
-    fn send(self, message: &Message<'_>) {
+    fn write_json(self, message: &Message<'_>) {
         if self.is_json() {
             self.write(|| stdio::json(&message.to_line()));
         }
     }
 
-    /// Writes a line of data. That it cannot be written stops nothing that is under way, and is said at the end.
+    /// Writes a line of data. An error does not stop the command; [`Reporter::end`] reports it.
     fn write(self, write: impl FnOnce() -> std::io::Result<()>) {
         if let Err(error) = self.0.progress.suspend(write) {
-            let mut unwritten = self
+            let mut stdout_error = self
                 .0
-                .unwritten
+                .stdout_error
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            unwritten.get_or_insert(error);
+            stdout_error.get_or_insert(error);
         }
     }
 
-    /// One thing done, as cargo says it: a verb in a column of its own, then what.
+    /// Prints a status line as cargo does: a right-aligned verb and its object.
     pub(crate) fn status(self, verb: &str, what: impl fmt::Display) {
-        self.say(style::HEADER, &format!("{verb:>12}"), what);
+        self.print(style::HEADER, &format!("{verb:>12}"), what);
     }
 
-    /// Something worth knowing that is no failure.
+    /// Prints a note, and writes it as a warning in JSON format.
     pub(crate) fn note(self, what: impl fmt::Display) {
         let message = what.to_string();
-        self.say(style::NOTE, "note:", &message);
-        self.send(&Message::Warning { message });
+        self.print(style::NOTE, "note:", &message);
+        self.write_json(&Message::Warning { message });
     }
 
-    fn say(self, style: Style, word: &str, what: impl fmt::Display) {
+    fn print(self, style: Style, word: &str, what: impl fmt::Display) {
         if !self.0.quiet {
-            let what = oci_registry::escape(&what.to_string(), LONGEST_LINE);
-            // A closed stderr takes no news, and is no reason to stop.
+            let what = oci_registry::escape(&what.to_string(), MAX_LINE_LENGTH);
+            // A closed stderr does not stop the command.
             let line = format!("{style}{word}{style:#} {what}\n");
             let _ = self.0.progress.suspend(|| stdio::error(&line));
         }
     }
 
-    /// Asks whoever sits at the terminal; anything but a yes is a no.
-    pub(crate) async fn ask(self, question: &str) -> Result<bool, Error> {
-        let question = oci_registry::escape(question, LONGEST_LINE);
-        // On a thread of its own, so that Ctrl-C is heard while nobody answers.
-        let asked = tokio::task::spawn_blocking(move || {
+    /// Asks the user for confirmation at the terminal. Any answer except `y` and `yes` means no.
+    pub(crate) async fn confirm(self, question: &str) -> Result<bool, Error> {
+        let question = oci_registry::escape(question, MAX_LINE_LENGTH);
+        // Reads on a blocking thread, so that Ctrl-C is handled while the prompt waits.
+        let prompt = tokio::task::spawn_blocking(move || {
             self.0.progress.suspend(|| {
                 let mut answer = String::new();
                 stdio::error(&format!("{question} [y/N] "))?;
                 std::io::stdin().read_line(&mut answer).map(|_| answer)
             })
         });
-        let answer = asked.await.expect("asking does not panic")?;
+        let answer = prompt.await.expect("the prompt does not panic")?;
         let answer = answer.trim().to_ascii_lowercase();
         Ok(matches!(answer.as_str(), "y" | "yes"))
     }
 
-    /// Says what went wrong, and how this process ends.
+    /// Prints an error in all formats, and returns the exit code.
     pub(crate) fn fail(self, error: &Error) -> ExitCode {
-        self.mark(error);
+        self.emit_error(error);
         fail(error)
     }
 
-    /// Says what went wrong to programs and to CI; people are told otherwise.
-    pub(crate) fn mark(self, error: &Error) {
+    /// Writes an error in JSON format and as an annotation in CI. [`fail`] prints it to stderr.
+    pub(crate) fn emit_error(self, error: &Error) {
         if self.0.is_annotated
             && let Some(cause) = &error.cause
         {
-            // The runner makes it a mark in the margin of the run.
-            let words = causes(cause.as_ref()).join(": ");
-            let words = oci_registry::escape(&words, LONGEST_LINE);
-            let _ = stdio::workflow_command("error title=cargo oci", &words);
+            // GitHub Actions shows the command as an annotation of the run.
+            let text = causes(cause.as_ref()).join(": ");
+            let text = oci_registry::escape(&text, MAX_LINE_LENGTH);
+            let _ = stdio::workflow_command("error title=cargo oci", &text);
         }
-        // A reader that has seen enough is no failure, and is told nothing more.
+        // A closed pipe is not a failure, and takes no more output.
         if error.exit != 0 {
-            self.send(&error.to_message());
+            self.write_json(&error.to_message());
         }
     }
 }
 
-/// An error, what caused it, and what caused that.
+/// Returns the messages of an error and its causes.
 fn causes(error: &(dyn StdError + 'static)) -> Vec<String> {
     let mut chain = vec![error.to_string()];
     let mut below = error.source();
@@ -449,35 +459,35 @@ impl Error {
     }
 }
 
-/// Data: one line on stdout.
+/// Writes a line of data to stdout.
 pub(crate) fn line(text: impl fmt::Display) -> Result<(), Error> {
     Ok(stdio::line(&text.to_string())?)
 }
 
-/// Data: JSON on stdout, in one line or several.
+/// Writes JSON to stdout, in one or more lines.
 pub(crate) fn json(text: &str) -> Result<(), Error> {
     Ok(stdio::json(text)?)
 }
 
-/// Data: bytes on stdout, exactly as they are.
+/// Writes bytes to stdout, without any change.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Error> {
     Ok(stdio::bytes(bytes)?)
 }
 
-/// Says what went wrong, and how this process ends.
+/// Prints an error to stderr, and returns the exit code.
 pub(crate) fn fail(error: &Error) -> ExitCode {
     let _ = stdio::error(&chain(error));
     ExitCode::from(error.exit)
 }
 
-/// An error with its causes and its help, styled.
+/// Returns the styled text of an error with its causes and hints.
 fn chain(error: &Error) -> String {
     let mut out = String::new();
     let Some(cause) = &error.cause else {
         return out;
     };
     let red = style::ERROR;
-    let line = |text: &dyn fmt::Display| oci_registry::escape(&text.to_string(), LONGEST_LINE);
+    let line = |text: &dyn fmt::Display| oci_registry::escape(&text.to_string(), MAX_LINE_LENGTH);
     let _ = writeln!(out, "{red}error{red:#}: {}", line(cause));
     let mut below = cause.source();
     while let Some(cause) = below {
@@ -500,7 +510,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_look_like_cargo_s() {
+    fn error_is_printed_in_the_format_of_cargo() {
         let reference = "ghcr.io/Acme/x"
             .parse::<oci_registry::Reference>()
             .expect_err("upper case");

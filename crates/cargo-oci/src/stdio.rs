@@ -1,9 +1,9 @@
-//! The standard streams of the process. No other module writes to them.
+//! Standard streams of the process. No other module writes to them.
 //!
-//! A runner of GitHub Actions reads both streams for [workflow commands]: `::` at the start of a line, and `##[`
-//! anywhere in a line. Text from a registry must not become one, so if `GITHUB_ACTIONS` is set (runners of Forgejo and
-//! Gitea set it as well), both are broken in every text. Exact bytes are not changed: manifests with `--raw`, blobs and
-//! tar streams.
+//! A runner of GitHub Actions scans both streams for [workflow commands]: `::` at the start of a line, and `##[` anywhere
+//! in a line. Text from a registry is untrusted and must not be executed as a command. If `GITHUB_ACTIONS` is set, which
+//! runners of Forgejo and Gitea do as well, a space is therefore inserted into both markers. Exact bytes are not changed:
+//! manifests with `--raw`, blobs and tar streams.
 //!
 //! [workflow commands]: https://docs.github.com/en/actions/reference/workflows-and-actions/workflow-commands
 
@@ -14,46 +14,46 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use oci_registry::Environment;
 
-/// Whether a runner reads the streams.
+/// Whether a CI runner scans the streams for workflow commands.
 static IN_WORKFLOW: AtomicBool = AtomicBool::new(false);
 
-/// Learns from the environment whether a runner reads the streams; to be called before anything is written.
+/// Detects a CI runner from the environment. Must be called before the first output.
 pub(crate) fn configure(environment: &Environment) {
     let is_set = environment.var("GITHUB_ACTIONS").is_some();
     IN_WORKFLOW.store(is_set, Ordering::Relaxed);
 }
 
-/// Writes a text to stdout, as one line or several.
+/// Writes text to stdout, in one or more lines.
 pub(crate) fn line(text: &str) -> io::Result<()> {
     bytes(format!("{}\n", self::text(text)).as_bytes())
 }
 
-/// Writes JSON to stdout, as one line or several. What a terminal or a runner acts on is written in JSON's own escapes.
+/// Writes JSON to stdout, in one or more lines. Control characters and workflow commands are escaped as in JSON strings.
 pub(crate) fn json(text: &str) -> io::Result<()> {
     bytes(format!("{}\n", guarded(&inert(text), "\\u005b")).as_bytes())
 }
 
-/// Writes bytes to stdout, exactly as they are.
+/// Writes bytes to stdout, without any change.
 pub(crate) fn bytes(bytes: &[u8]) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(bytes).and_then(|()| stdout.flush())
 }
 
-/// Writes a styled text to stdout.
+/// Writes styled text to stdout.
 pub(crate) fn styled(text: &str) -> io::Result<()> {
     let mut stdout = anstream::stdout().lock();
     let written = stdout.write_all(self::text(text).as_bytes());
     written.and_then(|()| stdout.flush())
 }
 
-/// Writes a styled text to stderr.
+/// Writes styled text to stderr.
 pub(crate) fn error(text: &str) -> io::Result<()> {
     let mut stderr = anstream::stderr().lock();
     let written = stderr.write_all(self::text(text).as_bytes());
     written.and_then(|()| stderr.flush())
 }
 
-/// Writes a workflow command to stderr, which a runner acts on: `::NAME::DATA`.
+/// Writes a workflow command to stderr: `::NAME::DATA`.
 pub(crate) fn workflow_command(name: &str, data: &str) -> io::Result<()> {
     let data = data
         .replace('%', "%25")
@@ -66,12 +66,12 @@ pub(crate) fn workflow_command(name: &str, data: &str) -> io::Result<()> {
     )
 }
 
-/// A text as it can be written to a stream.
+/// Returns text that contains no workflow command, if a CI runner scans it.
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
     guarded(text, " [")
 }
 
-/// A text without workflow commands, if a runner reads it. `bracket` is what is written for the `[` of a command.
+/// Returns text without workflow commands, if a CI runner scans it. `bracket` replaces the `[` of a command.
 fn guarded<'t>(text: &'t str, bracket: &str) -> Cow<'t, str> {
     if IN_WORKFLOW.load(Ordering::Relaxed) {
         without_commands(text, bracket).into()
@@ -80,13 +80,13 @@ fn guarded<'t>(text: &'t str, bracket: &str) -> Cow<'t, str> {
     }
 }
 
-/// A text in which a runner finds no workflow command.
+/// Returns text without workflow commands.
 ///
-/// The runner trims a line before it looks for `::`, and compares by culture: characters without width or meaning do
-/// not count. All that is not printable ASCII is therefore passed over.
+/// The runner trims a line before it searches for `::`, and uses a culture-sensitive comparison, which ignores characters
+/// without width. All characters except printable ASCII are therefore ignored here.
 fn without_commands(text: &str, bracket: &str) -> String {
     let mut safe = String::with_capacity(text.len());
-    // The printable characters of the line so far, without the spaces before them.
+    // Printable characters of the current line, without leading spaces.
     let mut line = String::new();
     for character in text.chars() {
         match character {
@@ -103,7 +103,7 @@ fn without_commands(text: &str, bracket: &str) -> String {
     safe
 }
 
-/// The same JSON, with what a terminal could act on in JSON's own escapes.
+/// Escapes control and formatting characters in JSON, because a terminal would execute them.
 fn inert(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {

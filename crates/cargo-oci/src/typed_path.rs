@@ -1,4 +1,4 @@
-//! `PATH[:TYPE]`: a file, with its media type if one is given.
+//! `PATH[:TYPE]`: the path of a file with an optional media type.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -7,21 +7,22 @@ use oci_registry::MediaType;
 
 use crate::session::Session;
 
-/// A path with a media type behind it, as it was typed.
+/// Unparsed `PATH[:TYPE]` argument.
 ///
-/// Both parts may contain a colon or look like the other, so the text is split only where the file is opened.
+/// A path may contain a colon, and a part of it may look like a media type. The argument is therefore split only when the
+/// file is opened, because that requires the file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct TypedPath(String);
 
 impl TypedPath {
-    /// Splits off the media type. A text that exists as a path is that path.
+    /// Returns the path and the media type. If the whole argument is an existing path, there is no media type.
     pub(crate) fn split(&self, session: &Session) -> (PathBuf, Option<MediaType>) {
         self.split_unless(|path| session.resolve(path).exists())
     }
 
     fn split_unless(&self, exists: impl Fn(&Path) -> bool) -> (PathBuf, Option<MediaType>) {
         let whole = Path::new(&self.0);
-        // `C:/x` is a drive and not a media type: a path before a type has more than one character.
+        // A path of one character is the drive letter in `C:/x`.
         let parts = self.0.rsplit_once(':');
         match parts.filter(|(path, kind)| path.len() > 1 && is_media_type(kind)) {
             Some((path, kind)) if !exists(whole) => (path.into(), Some(kind.into())),
@@ -61,7 +62,7 @@ mod tests {
     const EXISTING: &str = "build-2026-11-28T10:40/tool";
 
     #[test]
-    fn path_and_media_type_are_split_unless_the_whole_exists() {
+    fn argument_is_split_unless_it_is_an_existing_path() {
         for (text, path, kind) in [
             ("out/w", "out/w", None),
             ("C:/out/w", "C:/out/w", None),

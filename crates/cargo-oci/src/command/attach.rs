@@ -1,4 +1,4 @@
-//! `cargo oci attach`: documents about an artifact, kept beside it.
+//! `cargo oci attach`: attach files to an artifact, as a referrer.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use oci_registry::{
     Annotations, Blob, CopyOptions, Descriptor, FileName, LocationText, MediaType, Packed, Source,
 };
 
-use super::copy::Told;
+use super::copy::CopyReporter;
 use super::find::{self, Selector};
 use crate::message::FormatFlag;
 use crate::naming;
@@ -57,7 +57,7 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// A file that becomes a layer.
+/// File to attach as a layer.
 struct Document {
     path: PathBuf,
     media_type: Option<MediaType>,
@@ -81,7 +81,7 @@ impl Document {
         Ok(name.parse()?)
     }
 
-    /// Its media type, where its name says what kind of document it is.
+    /// Returns the given media type, or the one of a document format that the file name indicates.
     fn known_type(&self) -> Option<MediaType> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         self.media_type
@@ -90,27 +90,27 @@ impl Document {
     }
 }
 
-/// Packs the documents, and pushes them.
+/// Packs and pushes the files.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
-    let root = naming::given(&reference, "attach")?;
+    let root = naming::require_identifier(&reference, "attach")?;
     let mut documents = Vec::new();
     for file in &flags.files {
         let document = Document::new(file.split(session));
         if !session.resolve(&document.path).is_file() {
             return Err(Error::usage(format!(
-                "failed to attach `{file}`: there is no such file"
+                "failed to attach `{file}`: no such file"
             ))
-            .help("check the path; a media type stands behind it, as in `results.xml:application/xml`"));
+            .help("check the path; a media type follows it after a colon, as in `results.xml:application/xml`"));
         }
         documents.push(document);
     }
     let known = documents.first().and_then(Document::known_type);
     let Some(artifact_type) = flags.artifact_type.clone().or(known) else {
-        return Err(Error::usage(
-            "failed to attach anything: it is not known what kind of artifact the files make",
-        )
-        .help("pass `--artifact-type`, for example `application/vnd.acme.report`"));
+        return Err(
+            Error::usage("failed to attach the files: unknown artifact type")
+                .help("pass `--artifact-type`, for example `application/vnd.acme.report`"),
+        );
     };
     let mut layers = Vec::new();
     for file in &documents {
@@ -118,29 +118,30 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let media_type = file.known_type();
         let media_type = media_type.unwrap_or_else(|| media::of_file_name(name.as_str()));
         let mut blob = Blob::from_file(media_type, &session.resolve(&file.path)).await?;
-        let said = &mut blob.descriptor_mut().annotations;
-        said.insert(annotation::TITLE.to_owned(), name.to_string());
+        let annotations = &mut blob.descriptor_mut().annotations;
+        annotations.insert(annotation::TITLE.to_owned(), name.to_string());
         layers.push(blob);
     }
     let place = session.existing(&reference).await?;
     let wanted = flags.selector.wanted();
-    let about = find::manifest(&*place, &reference, &root, wanted.as_ref()).await?;
-    let subject = Descriptor::new(
-        about.media_type().clone(),
-        about.digest().clone(),
-        about.bytes().len() as u64,
+    let subject = find::manifest(&*place, &reference, &root, wanted.as_ref()).await?;
+    let descriptor = Descriptor::new(
+        subject.media_type().clone(),
+        subject.digest().clone(),
+        subject.bytes().len() as u64,
     );
     let annotations: Annotations = flags.annotation.into_iter().collect();
-    let packed = Packed::new(artifact_type, Blob::empty(), layers, annotations)?.about(subject)?;
+    let packed =
+        Packed::new(artifact_type, Blob::empty(), layers, annotations)?.about(descriptor)?;
     let digest = packed.manifest().digest().clone();
     let name = reference.with(digest.clone());
     let whole = reference.whole_repository();
     session.reporter.status(
         "Attaching",
-        format_args!("{name} to {}", reference.with(about.digest().clone())),
+        format_args!("{name} to {}", reference.with(subject.digest().clone())),
     );
-    let mut told = Told::begin(session, &whole, "Attached");
-    let observer = |event| told.event(event);
+    let mut reporter = CopyReporter::silent_start(session, &whole, "Attached");
+    let observer = |event| reporter.event(event);
     let options = CopyOptions {
         concurrency: session.concurrency,
         observer: &observer,
@@ -148,7 +149,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     };
     let source: Arc<dyn Source> = Arc::new(packed);
     oci_registry::copy(&source, &digest.clone().into(), &*place, options).await?;
-    told.end();
+    reporter.end();
     session.finished(&name, &digest, None)
 }
 
@@ -157,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn media_type_follows_from_the_name_unless_given() {
+    fn media_type_is_derived_from_file_name_unless_given() {
         let known = |path: &str, media_type: Option<&str>| {
             let document = Document::new((path.into(), media_type.map(MediaType::from)));
             document.known_type().map(|kind| kind.to_string())

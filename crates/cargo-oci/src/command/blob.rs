@@ -1,4 +1,4 @@
-//! `cargo oci blob`: the bytes of a blob.
+//! `cargo oci blob`: download a blob.
 
 use std::path::PathBuf;
 
@@ -12,8 +12,8 @@ use crate::report::{self, Error};
 use crate::session::Session;
 use crate::{naming, output};
 
-/// Largest text that a terminal is shown, in bytes.
-const MAX_TEXT: u64 = 1 << 20;
+/// Maximum size of text that is printed to a terminal, in bytes.
+const MAX_TERMINAL_TEXT: u64 = 1 << 20;
 
 /// Download a blob
 ///
@@ -37,13 +37,13 @@ pub(crate) struct Flags {
     force: bool,
 }
 
-/// Fetches, and writes what arrives.
+/// Downloads the blob and writes it to the file or to stdout.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let Some(digest) = naming::digest(&reference) else {
-        let name = format!("failed to fetch `{reference}`: a blob has a digest");
+        let name = format!("failed to fetch `{reference}`: missing digest");
         return Err(Error::usage(name).help(format!(
-            "find the digests of its blobs with `cargo oci manifest {reference}`"
+            "`cargo oci manifest {reference}` lists the digests of its blobs"
         )));
     };
     if let Some(path) = &flags.output {
@@ -55,7 +55,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let error = Error::from(error);
         if is_absent {
             error.help(format!(
-                "if it is the digest of a manifest, look at it with `cargo oci manifest {reference}`"
+                "if it is the digest of a manifest, run `cargo oci manifest {reference}`"
             ))
         } else {
             error
@@ -71,15 +71,15 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         return session.finished(&reference, &digest, None);
     }
     if output::is_terminal() {
-        let advice = "write it to a file with `--output FILE`, or to a pipe";
-        let refused = || {
-            let name = format!("refused to show `{reference}`: it is no text");
+        let advice = "write it to a file with `--output FILE`, or pipe it to another program";
+        let not_text = || {
+            let name = format!("refusing to print `{reference}` to a terminal: not a text");
             Error::usage(name).help(advice)
         };
-        if found.size > MAX_TEXT {
-            return Err(refused());
+        if found.size > MAX_TERMINAL_TEXT {
+            return Err(not_text());
         }
-        let limit = usize::try_from(MAX_TEXT).unwrap_or(usize::MAX);
+        let limit = usize::try_from(MAX_TERMINAL_TEXT).unwrap_or(usize::MAX);
         let bytes = content.read_to_end(limit).await?;
         let is_active = |text: &str| {
             let mut characters = text.chars();
@@ -88,7 +88,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             })
         };
         let text = std::str::from_utf8(&bytes).ok();
-        let text = text.filter(|text| !is_active(text)).ok_or_else(refused)?;
+        let text = text.filter(|text| !is_active(text)).ok_or_else(not_text)?;
         return report::bytes(text.as_bytes());
     }
     while let Some(piece) = content.try_next().await? {

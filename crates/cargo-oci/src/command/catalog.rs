@@ -1,4 +1,4 @@
-//! `cargo oci catalog`: the repositories of a registry, or the layouts in a directory.
+//! `cargo oci catalog`: list the repositories of a registry, or the layouts in a directory.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,7 @@ use oci_registry::{Layout, Location, RegistryName};
 use crate::filter::Filter;
 use crate::finding::Finding;
 use crate::message::FormatFlag;
-use crate::options::Complaint;
+use crate::options::ArgumentError;
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -20,8 +20,8 @@ use crate::session::Session;
 )]
 pub(crate) struct Flags {
     /// Registry HOST[:PORT], or oci:DIR for a directory of OCI layouts
-    #[arg(value_name = "REGISTRY", value_parser = shelf)]
-    shelf: Shelf,
+    #[arg(value_name = "REGISTRY", value_parser = container)]
+    container: Container,
 
     #[command(flatten)]
     filter: Filter,
@@ -30,49 +30,52 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Where repositories are.
+/// Container of repositories.
 #[derive(Debug, Clone)]
-enum Shelf {
+enum Container {
     Registry(RegistryName),
     Directory(PathBuf),
 }
 
-fn shelf(text: &str) -> Result<Shelf, Complaint> {
+fn container(text: &str) -> Result<Container, ArgumentError> {
     match text.strip_prefix("oci:") {
-        Some(directory) if !directory.is_empty() => Ok(Shelf::Directory(directory.into())),
-        _ => text.parse().map(Shelf::Registry).map_err(Complaint::from),
+        Some(directory) if !directory.is_empty() => Ok(Container::Directory(directory.into())),
+        _ => text
+            .parse()
+            .map(Container::Registry)
+            .map_err(ArgumentError::from),
     }
 }
 
-/// Lists, a name a line, as the pages arrive.
+/// Prints one name per line, page by page.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reporter = session.reporter;
-    let tell = |name: String, reference: String| {
+    let print = |name: String, reference: String| {
         if reporter.is_json() {
-            reporter.found(&Finding::Repository { name, reference });
+            reporter.emit_finding(&Finding::Repository { name, reference });
             return Ok(());
         }
         report::line(reference)
     };
-    match flags.shelf {
-        Shelf::Registry(registry) => {
+    match flags.container {
+        Container::Registry(registry) => {
             let mut names = session.registry(&registry)?.catalog();
             while let Some(name) = names.try_next().await? {
                 if flags.filter.passes(name.as_str()) {
-                    tell(name.to_string(), format!("{registry}/{name}"))?;
+                    print(name.to_string(), format!("{registry}/{name}"))?;
                 }
             }
         }
-        Shelf::Directory(directory) => {
+        Container::Directory(directory) => {
             let base = session.resolve(&directory);
             for layout in Layout::below(&base).await? {
                 let name = layout.directory().strip_prefix(&base);
                 let name = name.unwrap_or(layout.directory());
                 if flags.filter.passes(&name.to_string_lossy()) {
-                    // As it was written: relative to where the command was typed.
+                    // A relative path stays relative to the working directory.
                     let shown: PathBuf = directory.join(name).components().collect();
                     let location = Location::layout(shown);
-                    tell(name.display().to_string(), location.to_string())?;
+                    print(name.display().to_string(), location.to_string())?;
                 }
             }
         }

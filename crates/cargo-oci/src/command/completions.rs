@@ -1,6 +1,6 @@
-//! `cargo oci completions`: what a shell must know to complete the command line.
+//! `cargo oci completions`: print a shell completion script.
 //!
-//! The scripts are for `cargo-oci`, the program itself: what follows `cargo` is for cargo's own completions to hand on.
+//! The scripts complete `cargo-oci` only. The completion script of cargo is responsible for `cargo oci`.
 
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::generate;
@@ -11,7 +11,7 @@ use crate::cli::Cli;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// The program that is completed.
+/// Name of the completed program.
 const PROGRAM: &str = "cargo-oci";
 
 /// Print a shell completion script for `cargo-oci`
@@ -25,7 +25,7 @@ pub(crate) struct Flags {
     shell: Shell,
 }
 
-/// A shell that completes.
+/// Supported shell.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Shell {
     Bash,
@@ -37,7 +37,7 @@ enum Shell {
 }
 
 /// Prints the script for this program.
-#[expect(clippy::unused_async, reason = "every verb is run alike")]
+#[expect(clippy::unused_async, reason = "all verbs have the same signature")]
 pub(crate) async fn run(_: &Session, flags: Flags) -> Result<(), Error> {
     report::bytes(&script(flags.shell, Cli::command()))
 }
@@ -54,14 +54,14 @@ fn script(shell: Shell, mut program: clap::Command) -> Vec<u8> {
         Shell::Elvish => generate(Elvish, command, PROGRAM, out),
     }
     match shell {
-        Shell::Bash => mended(script),
+        Shell::Bash => with_consistent_name(script),
         _ => script,
     }
 }
 
-/// The same script, in which the program has one name: the generator writes the hyphen of ours in two ways, and no verb
-/// would be completed.
-fn mended(script: Vec<u8>) -> Vec<u8> {
+/// Replaces one of the two forms in which `clap_complete` writes the hyphen of `cargo-oci`. The two forms do not match, so
+/// no verb would be completed.
+fn with_consistent_name(script: Vec<u8>) -> Vec<u8> {
     let script = String::from_utf8(script).expect("a script is text");
     script
         .replace("cargo__subcmd__oci", "cargo__oci")
@@ -76,7 +76,7 @@ mod tests {
     use crate::cli::Cli;
 
     #[test]
-    fn every_shell_learns_every_verb() {
+    fn script_of_every_shell_contains_every_verb() {
         for shell in Shell::value_variants() {
             let script =
                 String::from_utf8(script(*shell, Cli::command())).expect("a script is text");

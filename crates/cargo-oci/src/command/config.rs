@@ -1,4 +1,4 @@
-//! `cargo oci config`: what the config of an artifact says.
+//! `cargo oci config`: print the config of an artifact.
 
 use clap::Args;
 use oci_registry::{ErrorKind, LocationText};
@@ -8,7 +8,7 @@ use crate::options::location;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// Largest config that is shown, in bytes.
+/// Maximum size of a config, in bytes.
 const MAX_SIZE: usize = 8 << 20;
 
 /// Show the config of an artifact as JSON
@@ -30,7 +30,7 @@ pub(crate) struct Flags {
     selector: Selector,
 }
 
-/// Fetches the config and prints it.
+/// Downloads and prints the config.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let source = session.source(&reference).await?;
@@ -40,13 +40,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let name = reference.with(manifest.digest().clone());
     let Some(image) = manifest.as_image() else {
         let what = if manifest.as_index().is_some() {
-            "it is an index, and only the manifests in it have configs"
+            "an index has no config"
         } else {
-            "it is of a kind that has none"
+            "the manifest has no config"
         };
         return Err(
             Error::usage(format!("failed to show the config of `{name}`: {what}"))
-                .help("choose a manifest with `--target` or `--platform`"),
+                .help("select a manifest with `--target` or `--platform`"),
         );
     };
     let content = source.blob(&image.config).await?;
@@ -56,12 +56,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         Err(_) => Err(Error::new(
             ErrorKind::Protocol,
             format!(
-                "failed to read the config of `{name}` as JSON: it is `{}`",
+                "failed to parse the config of `{name}` as JSON: its media type is `{}`",
                 image.config.media_type
             ),
         )
         .help(format!(
-            "`cargo oci blob {}` gives its bytes",
+            "`cargo oci blob {}` downloads it unparsed",
             reference.with(image.config.digest.clone())
         ))),
     }

@@ -1,4 +1,4 @@
-//! `cargo oci copy`: artifacts from any place to any other, byte for byte.
+//! `cargo oci copy`: copy artifacts between registries, layouts and archives, byte for byte.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -55,33 +55,34 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// One place that is copied to.
-struct Destination {
-    /// The place, without a tag.
+/// Target location of a copy.
+struct CopyTarget {
+    /// Location without a tag.
     place: Location,
-    /// The tags that were asked for; none means the source's.
+    /// Tags from the command line. If empty, the tag of the source is used.
     tags: Vec<Tag>,
 }
 
-/// Copies.
+/// Copies the artifact to all targets.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let from = session.locate(&flags.source).await?;
-    let destinations = destinations(session, &flags, &from)?;
+    let targets = copy_targets(session, &flags, &from)?;
     let source = session.source(&from).await?;
     if flags.all_tags {
-        for destination in &destinations {
-            copy_all(session, &source, &flags, &from, &destination.place).await?;
+        for target in &targets {
+            copy_all(session, &source, &flags, &from, &target.place).await?;
         }
         return Ok(());
     }
     let root = find::root(&*source, &from).await?;
     let wanted = flags.selector.wanted();
-    // Known before anything is made or moved where it decides whether anything is.
-    let is_known_first = |destination: &Destination| match &destination.place {
+    // For a layout or archive, the manifest is fetched before the target is created, so that a missing source creates no
+    // files.
+    let is_file_target = |target: &CopyTarget| match &target.place {
         Location::Registry(_) => false,
         Location::Layout { .. } | Location::Archive { .. } => true,
     };
-    let known = if wanted.is_some() || destinations.iter().any(is_known_first) {
+    let known = if wanted.is_some() || targets.iter().any(is_file_target) {
         Some(find::manifest(&*source, &from, &root, wanted.as_ref()).await?)
     } else {
         None
@@ -91,7 +92,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let root = known
         .as_ref()
         .map_or(root, |known| known.digest().clone().into());
-    for Destination { place, mut tags } in destinations {
+    for CopyTarget { place, mut tags } in targets {
         if tags.is_empty() {
             tags.extend(own_tag.clone());
         }
@@ -99,13 +100,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             && index.as_index().is_some()
         {
             return Err(Error::usage(format!(
-                "failed to copy to `{place}`: it would hold one image, and `{from}` is an index"
+                "failed to copy to `{place}`: a docker archive holds single images, and `{from}` is an index"
             ))
-            .help("choose one with `--platform`"));
+            .help("select an image with `--platform`"));
         }
         let target = session.gathering(&place).await?;
-        let mut told = Told::new(session, &place, &asked, &tags);
-        let observer = |event| told.event(event);
+        let mut reporter = CopyReporter::new(session, &place, &asked, &tags);
+        let observer = |event| reporter.event(event);
         let options = CopyOptions {
             tags,
             referrers: flags.referrers,
@@ -119,14 +120,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 return Err(missing::explain_source(&*source, &from, error).await);
             }
         };
-        told.end();
+        reporter.end();
         let name = place.with(manifest.digest().clone());
         session.finished(&name, manifest.digest(), None)?;
     }
     Ok(())
 }
 
-/// Copies every tag, and says the name of everything that tags name.
+/// Copies every tag, and prints the reference of each distinct manifest.
 async fn copy_all(
     session: &Session,
     source: &Arc<dyn Source>,
@@ -135,8 +136,8 @@ async fn copy_all(
     place: &Location,
 ) -> Result<(), Error> {
     let target: Arc<dyn Target> = session.gathering(place).await?;
-    let mut told = Told::new(session, place, from, &[]);
-    let observer = |event| told.event(event);
+    let mut reporter = CopyReporter::new(session, place, from, &[]);
+    let observer = |event| reporter.event(event);
     let options = CopyOptions {
         referrers: flags.referrers,
         concurrency: session.concurrency,
@@ -148,21 +149,19 @@ async fn copy_all(
         Some(Side::Target) => error.into(),
         _ => missing::repository(error.into(), from),
     })?;
-    let left_aside = told.end();
-    if !left_aside.is_empty() && !flags.referrers {
-        let count = plural(left_aside.len(), "tag");
+    let skipped = reporter.end();
+    if !skipped.is_empty() && !flags.referrers {
+        let count = plural(skipped.len(), "tag");
         session.reporter.note(format_args!(
-            "{count} left aside, which keep lists of referrers: `--referrers` copies what they list"
+            "skipped {count} of the referrers tag schema: `--referrers` copies the listed artifacts"
         ));
     }
     if copied.is_empty() {
-        session
-            .reporter
-            .note(format_args!("there are no tags in `{from}`"));
+        session.reporter.note(format_args!("`{from}` has no tags"));
     }
-    let mut named = std::collections::HashSet::new();
+    let mut printed = std::collections::HashSet::new();
     for (_, manifest) in copied {
-        if named.insert(manifest.digest().clone()) {
+        if printed.insert(manifest.digest().clone()) {
             let name = place.with(manifest.digest().clone());
             session.finished(&name, manifest.digest(), None)?;
         }
@@ -170,51 +169,51 @@ async fn copy_all(
     Ok(())
 }
 
-/// Where everything goes, the tags of one place together; what cannot be is said before anything is asked.
-fn destinations(
+/// Returns the targets, with all tags of one location together. Reports invalid targets before any request.
+fn copy_targets(
     session: &Session,
     flags: &Flags,
     source: &Location,
-) -> Result<Vec<Destination>, Error> {
+) -> Result<Vec<CopyTarget>, Error> {
     if flags.all_tags {
-        naming::whole(source, "copy all tags")?;
+        naming::require_repository(source, "copy all tags")?;
     }
-    let mut destinations: Vec<Destination> = Vec::new();
+    let mut targets: Vec<CopyTarget> = Vec::new();
     for target in &flags.targets {
         let target = &session.locate_target(target)?;
         if let Some(digest) = naming::digest(target) {
             return Err(Error::usage(format!(
-                "failed to copy to `{target}`: a digest follows from the content"
+                "failed to copy to `{target}`: a target cannot have a digest"
             ))
-            .help(format!("leave `@{digest}` out, or name a tag")));
+            .help(format!("remove `@{digest}`, or replace it by a tag")));
         }
         if flags.all_tags {
-            naming::whole(target, "copy all tags")?;
+            naming::require_repository(target, "copy all tags")?;
         }
-        refuse_nameless(target, source)?;
+        check_image_name(target, source)?;
         let own = naming::tag(source);
         let tag = naming::tag(target);
         let is_same =
-            naming::is_same_place(session, target, source) && (tag.is_none() || tag == own);
+            naming::is_same_repository(session, target, source) && (tag.is_none() || tag == own);
         if is_same {
             let error = Error::usage(format!(
-                "failed to copy `{source}` to `{target}`: they are the same"
+                "failed to copy `{source}` to `{target}`: source and target are the same"
             ));
-            return Err(error.help("name another place, or another tag"));
+            return Err(error.help("choose another location or tag"));
         }
         let place = target.whole_repository();
-        match destinations
+        match targets
             .iter_mut()
             .find(|known| known.place == place && !known.tags.is_empty() && tag.is_some())
         {
             Some(known) => known.tags.extend(tag),
-            None => destinations.push(Destination {
+            None => targets.push(CopyTarget {
                 place,
                 tags: tag.into_iter().collect(),
             }),
         }
     }
-    Ok(destinations)
+    Ok(targets)
 }
 
 fn is_docker_archive(place: &Location) -> bool {
@@ -227,8 +226,8 @@ fn is_docker_archive(place: &Location) -> bool {
     )
 }
 
-/// Images in a docker archive have names, and there is none to guess.
-fn refuse_nameless(target: &Location, source: &Location) -> Result<(), Error> {
+/// Checks that a docker archive target has an image name, which cannot be derived from the source.
+fn check_image_name(target: &Location, source: &Location) -> Result<(), Error> {
     let Location::Archive {
         file,
         format: ArchiveFormat::Docker(None),
@@ -243,16 +242,16 @@ fn refuse_nameless(target: &Location, source: &Location) -> Result<(), Error> {
     };
     let tag = naming::tag(target).or_else(|| naming::tag(source));
     let tag = tag.map_or_else(|| "TAG".to_owned(), |tag| tag.to_string());
-    Err(Error::usage(format!(
-        "failed to copy to `{target}`: the image in it needs a name"
-    ))
-    .help(format!(
-        "write `docker-archive:{}:{name}:{tag}`",
-        file.display()
-    )))
+    Err(
+        Error::usage(format!("failed to copy to `{target}`: missing image name")).help(format!(
+            "write `docker-archive:{}:{name}:{tag}`",
+            file.display()
+        )),
+    )
 }
 
-/// The tag that a target gets when it names none: the source's; for one target of a release, the tag of that target.
+/// Returns the default tag of a target location: the tag of the source, or for one target of a release, the tag of that
+/// target.
 fn own_tag(source: &Location, root: &Identifier, chosen: Option<&Manifest>) -> Option<Tag> {
     let tag = naming::tag(source).or_else(|| match root {
         Identifier::Tag(tag) => Some(tag.clone()),
@@ -265,11 +264,11 @@ fn own_tag(source: &Location, root: &Identifier, chosen: Option<&Manifest>) -> O
     Some(of_target.unwrap_or(tag))
 }
 
-/// What was told of a copy so far.
-pub(super) struct Told<'a> {
+/// Reporter of a copy: progress, messages and a summary.
+pub(super) struct CopyReporter<'a> {
     session: &'a Session,
     place: &'a Location,
-    /// What is said of it when it is done.
+    /// Verb of the summary.
     done: &'static str,
     batch: Option<crate::progress::Batch>,
     tally: Mutex<Tally>,
@@ -281,11 +280,11 @@ struct Tally {
     bytes: u64,
     manifests: usize,
     tags: usize,
-    left_aside: Vec<Tag>,
+    skipped: Vec<Tag>,
 }
 
-impl<'a> Told<'a> {
-    /// Begins to tell of a copy from `source` to a place.
+impl<'a> CopyReporter<'a> {
+    /// Creates the reporter, and prints the status line of the start.
     pub(super) fn new(
         session: &'a Session,
         place: &'a Location,
@@ -297,11 +296,15 @@ impl<'a> Told<'a> {
             "Copying",
             format_args!("{source} to {place}{}", tags.join(", ")),
         );
-        Self::begin(session, place, "Copied")
+        Self::silent_start(session, place, "Copied")
     }
 
-    /// Begins to tell of something that goes to a place, and was announced already.
-    pub(super) fn begin(session: &'a Session, place: &'a Location, done: &'static str) -> Self {
+    /// Creates the reporter without a status line of the start.
+    pub(super) fn silent_start(
+        session: &'a Session,
+        place: &'a Location,
+        done: &'static str,
+    ) -> Self {
         Self {
             session,
             place,
@@ -315,7 +318,7 @@ impl<'a> Told<'a> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells of one thing done.
+    /// Reports one event.
     pub(super) fn event(&self, event: CopyEvent) {
         let reporter = self.session.reporter;
         match event {
@@ -343,40 +346,39 @@ impl<'a> Told<'a> {
                     }
                 }
                 let reference = self.place.with(blob.digest.clone()).to_string();
-                reporter.tell(&Message::blob(reference, &blob, delivery));
+                reporter.emit(&Message::blob(reference, &blob, delivery));
             }
             CopyEvent::Manifest(manifest) => {
                 self.tally().manifests += 1;
-                reporter.tell(&Message::Manifest {
+                reporter.emit(&Message::Manifest {
                     reference: self.place.with(manifest.digest.clone()).to_string(),
                     action: ManifestAction::Pushed,
                     target: None,
                     size: manifest.size,
                     digest: &manifest.digest,
-                    known_as: String::new(),
+                    display_name: String::new(),
                 });
             }
-            CopyEvent::Tag(tag, manifest, held) => {
+            CopyEvent::Tag(tag, manifest, previous) => {
                 self.tally().tags += 1;
                 let reference = self.place.with(tag).to_string();
-                let action = TagAction::after(reporter, &reference, held.as_ref());
-                reporter.tell(&Message::Tag {
+                let action = TagAction::after(reporter, &reference, previous.as_ref());
+                reporter.emit(&Message::Tag {
                     reference,
                     action,
                     digest: &manifest.digest,
                 });
             }
             CopyEvent::Skipped(blob) => {
-                let why =
-                    "the source does not have it, and it is a layer that may not be passed on";
-                reporter.status("Skipped", format_args!("{}: {why}", blob.digest));
+                let reason = "non-distributable layer that the source does not have";
+                reporter.status("Skipped", format_args!("{}: {reason}", blob.digest));
             }
-            CopyEvent::LeftAside(tag) => self.tally().left_aside.push(tag),
+            CopyEvent::LeftAside(tag) => self.tally().skipped.push(tag),
             _ => {}
         }
     }
 
-    /// Sums it up; the tags that were left aside.
+    /// Prints the summary, and returns the skipped tags of the referrers tag schema.
     pub(super) fn end(&mut self) -> Vec<Tag> {
         self.batch = None;
         let tally = std::mem::take(&mut *self.tally());
@@ -395,6 +397,6 @@ impl<'a> Told<'a> {
                 ),
             );
         }
-        tally.left_aside
+        tally.skipped
     }
 }

@@ -48,36 +48,36 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// One thing that is to go.
+/// Deletion of one tag, target, manifest or blob.
 #[derive(Clone)]
-struct Doomed {
+struct DeleteTask {
     location: Location,
     place: Arc<dyn Delete>,
-    what: What,
+    item: DeleteItem,
     digest: Digest,
     is_index: bool,
 }
 
 #[derive(Clone)]
-enum What {
+enum DeleteItem {
     Tag(Tag),
-    /// A target of a package: its tags, and its entry in the index of its version.
+    /// Target of a package: its tags, and its entry in the index of the version.
     Target {
         listed: Box<EntryLocation>,
-        /// What was named: with a digest, the manifest goes as well.
+        /// Tag or digest on the command line. With a digest, the manifest is deleted as well.
         named: Identifier,
-        /// Whether it is the last one in the index, which then goes as well.
+        /// Whether it is the last entry of the index, which is then deleted as well.
         is_last: bool,
     },
     Manifest,
     Blob,
 }
 
-/// What is gone, or would be, of each repository.
+/// Deleted content of each repository, or content that would be deleted in a dry run.
 #[derive(Default)]
-struct Gone(Vec<(Location, DeletedSet)>);
+struct DeletedContent(Vec<(Location, DeletedSet)>);
 
-impl Gone {
+impl DeletedContent {
     fn of(&mut self, location: &Location) -> &mut DeletedSet {
         let place = location.whole_repository();
         let known = self.0.iter().position(|(known, _)| *known == place);
@@ -89,7 +89,7 @@ impl Gone {
     }
 }
 
-/// Finds everything, asks, and deletes.
+/// Resolves all references, asks for confirmation, and deletes.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let mut locations = Vec::new();
     for reference in &flags.references {
@@ -97,105 +97,110 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         check(&location, flags.blob)?;
         locations.push(location);
     }
-    let is_asked = !flags.yes && !flags.dry_run;
-    if is_asked && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+    let needs_confirmation = !flags.yes && !flags.dry_run;
+    if needs_confirmation && !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
         return Err(Error::usage(
-            "failed to delete anything: there is nobody to ask whether it is meant",
+            "refusing to delete without confirmation: stdin or stderr is not a terminal",
         )
-        .help("pass `--yes`, or `--dry-run` to see what would go"));
+        .help("pass `--yes` to delete without confirmation, or `--dry-run` to see what would be deleted"));
     }
-    let mut doomed = Vec::new();
+    let mut tasks = Vec::new();
     for location in &locations {
-        doomed.push(find(session, location, flags.blob).await?);
+        tasks.push(find_task(session, location, flags.blob).await?);
     }
-    let mut gone = Gone::default();
-    let planned: Vec<_> = doomed
+    let mut deleted = DeletedContent::default();
+    let planned: Vec<_> = tasks
         .iter()
-        .filter_map(|doomed| {
-            let left = doomed.left(gone.of(&doomed.location))?;
-            left.take(gone.of(&doomed.location));
-            Some(left)
+        .filter_map(|task| {
+            let task = task.remaining(deleted.of(&task.location))?;
+            task.mark_deleted(deleted.of(&task.location));
+            Some(task)
         })
         .collect();
-    for doomed in &planned {
-        doomed.warn_of_targets(session, &mut gone).await?;
+    for task in &planned {
+        task.note_remaining_targets(session, &mut deleted).await?;
     }
     if flags.dry_run {
         return planned
             .iter()
-            .try_for_each(|doomed| doomed.say(session, DeleteAction::WouldDelete));
+            .try_for_each(|task| task.report(session, DeleteAction::WouldDelete));
     }
-    if is_asked {
-        let all: Vec<_> = planned.iter().map(Doomed::describe).collect();
+    if needs_confirmation {
+        let all: Vec<_> = planned.iter().map(DeleteTask::describe).collect();
         let question = format!("Delete {}?", all.join("; and "));
-        if !session.reporter.ask(&question).await? {
-            session.reporter.status("Kept", "nothing was deleted");
+        if !session.reporter.confirm(&question).await? {
+            session.reporter.status("Cancelled", "nothing was deleted");
             return Ok(());
         }
     }
-    // Begun anew: others may have published, or deleted, since it was looked at.
-    let mut gone = Gone::default();
-    for doomed in doomed {
-        let taken = gone.of(&doomed.location);
-        let Some(mut left) = doomed.left(taken) else {
+    // Starts with an empty set, because other clients may have changed the repository since the tasks were planned.
+    let mut deleted = DeletedContent::default();
+    for task in tasks {
+        let taken = deleted.of(&task.location);
+        let Some(mut task) = task.remaining(taken) else {
             continue;
         };
-        left.delete(session, taken).await?;
-        left.say(session, DeleteAction::Deleted)?;
+        task.delete(session, taken).await?;
+        task.report(session, DeleteAction::Deleted)?;
     }
     Ok(())
 }
 
-/// What cannot be is said before anything is asked.
+/// Checks a reference before any request.
 fn check(location: &Location, is_blob: bool) -> Result<(), Error> {
-    let named = naming::given(location, "delete")?;
+    let named = naming::require_identifier(location, "delete")?;
     if let (Some(tag), Some(digest)) = (naming::tag(location), naming::digest(location)) {
-        let both = format!("failed to delete `{location}`: it names both a tag and a digest");
+        let both =
+            format!("failed to delete `{location}`: the reference has both a tag and a digest");
         return Err(Error::usage(both).help(format!(
-            "leave `@{digest}` out to delete the tag, `:{tag}` to delete the manifest"
+            "remove `@{digest}` to delete the tag, or `:{tag}` to delete the manifest"
         )));
     }
     if is_blob && let Identifier::Tag(tag) = named {
-        let name = format!("failed to delete the blob `{location}`: blobs have digests only");
-        return Err(Error::usage(name).help(format!("write a digest in place of `{tag}`")));
+        let name = format!("failed to delete the blob `{location}`: missing digest");
+        return Err(Error::usage(name).help(format!("replace `{tag}` by a digest")));
     }
     Ok(())
 }
 
-/// Looks for what a location names, and for what goes with it.
-async fn find(session: &Session, location: &Location, is_blob: bool) -> Result<Doomed, Error> {
+/// Resolves a reference, and finds the index entry to delete with it.
+async fn find_task(
+    session: &Session,
+    location: &Location,
+    is_blob: bool,
+) -> Result<DeleteTask, Error> {
     let place = session.deletable(location).await?;
-    let named = naming::given(location, "delete")?;
-    let (what, digest, is_index) = match named {
+    let named = naming::require_identifier(location, "delete")?;
+    let (item, digest, is_index) = match named {
         Identifier::Digest(digest) if is_blob => {
             place.find_blob(&digest).await?;
-            (What::Blob, digest, false)
+            (DeleteItem::Blob, digest, false)
         }
         Identifier::Digest(digest) => {
             let named = digest.clone().into();
             let held = resolve(&*place, location, &named).await?;
-            let target = target_of(&*place, &named).await?;
-            let what = target.unwrap_or(What::Manifest);
-            (what, digest, held.media_type.is_index())
+            let target = package_target(&*place, &named).await?;
+            let item = target.unwrap_or(DeleteItem::Manifest);
+            (item, digest, held.media_type.is_index())
         }
         Identifier::Tag(tag) => {
             let named = tag.clone().into();
             let held = resolve(&*place, location, &named).await?;
-            let target = target_of(&*place, &named).await?;
-            let what = target.unwrap_or(What::Tag(tag));
-            (what, held.digest, held.media_type.is_index())
+            let target = package_target(&*place, &named).await?;
+            let item = target.unwrap_or(DeleteItem::Tag(tag));
+            (item, held.digest, held.media_type.is_index())
         }
     };
-    Ok(Doomed {
+    Ok(DeleteTask {
         location: location.clone(),
         place,
-        what,
+        item,
         digest,
         is_index,
     })
 }
 
-/// What stands under a name, which must be there.
+/// Resolves a tag or digest. A missing one is an error with hints.
 async fn resolve(
     place: &dyn Source,
     location: &Location,
@@ -207,57 +212,65 @@ async fn resolve(
     }
 }
 
-/// The target of a package that something is, when the index of its version lists it.
-async fn target_of(place: &dyn Source, named: &Identifier) -> Result<Option<What>, Error> {
+/// Returns the target of a package with this tag or digest, if the index of the version lists it.
+async fn package_target(
+    place: &dyn Source,
+    named: &Identifier,
+) -> Result<Option<DeleteItem>, Error> {
     let listed = oci_package::find_entry(place, named).await?;
-    Ok(listed.map(|listed| What::Target {
+    Ok(listed.map(|listed| DeleteItem::Target {
         is_last: listed.others.is_empty(),
         listed: Box::new(listed),
         named: named.clone(),
     }))
 }
 
-impl Doomed {
-    /// What is left of it when this is gone; nothing when it went along.
-    fn left(&self, taken: &DeletedSet) -> Option<Self> {
+impl DeleteTask {
+    /// Returns the task without content that is already deleted. `None` if nothing remains.
+    fn remaining(&self, taken: &DeletedSet) -> Option<Self> {
         if taken.contains(&self.named(), Some(&self.digest)) {
             return None;
         }
         let mut left = self.clone();
-        if let What::Target { listed, named, .. } = &self.what {
-            left.what = match (taken.remaining_entry((**listed).clone()), named) {
-                (Some(listed), _) => What::Target {
+        if let DeleteItem::Target { listed, named, .. } = &self.item {
+            left.item = match (taken.remaining_entry((**listed).clone()), named) {
+                (Some(listed), _) => DeleteItem::Target {
                     is_last: listed.others.is_empty(),
                     listed: Box::new(listed),
                     named: named.clone(),
                 },
-                (None, Identifier::Tag(tag)) => What::Tag(tag.clone()),
-                (None, Identifier::Digest(_)) => What::Manifest,
+                (None, Identifier::Tag(tag)) => DeleteItem::Tag(tag.clone()),
+                (None, Identifier::Digest(_)) => DeleteItem::Manifest,
             };
         }
         Some(left)
     }
 
-    /// What was named.
+    /// Returns the tag or digest to delete.
     fn named(&self) -> Identifier {
-        match &self.what {
-            What::Tag(tag) => tag.clone().into(),
-            What::Target { named, .. } => named.clone(),
-            What::Manifest | What::Blob => self.digest.clone().into(),
+        match &self.item {
+            DeleteItem::Tag(tag) => tag.clone().into(),
+            DeleteItem::Target { named, .. } => named.clone(),
+            DeleteItem::Manifest | DeleteItem::Blob => self.digest.clone().into(),
         }
     }
 
-    /// Notes that it goes.
-    fn take(&self, taken: &mut DeletedSet) {
+    /// Adds the content of the task to the deleted content.
+    fn mark_deleted(&self, taken: &mut DeletedSet) {
         taken.insert(self.named());
-        if let What::Target { listed, .. } = &self.what {
+        if let DeleteItem::Target { listed, .. } = &self.item {
             taken.insert_entry(listed);
         }
     }
 
-    /// Readers who miss the index of a version find its targets under their own tags, those that do not go as well.
-    async fn warn_of_targets(&self, session: &Session, gone: &mut Gone) -> Result<(), Error> {
-        let (What::Tag(tag), Self { location, .. }) = (&self.what, self) else {
+    /// Prints a note if the index of a version is deleted and the tags of its targets remain, because `pull` finds the
+    /// targets by these tags.
+    async fn note_remaining_targets(
+        &self,
+        session: &Session,
+        deleted: &mut DeletedContent,
+    ) -> Result<(), Error> {
+        let (DeleteItem::Tag(tag), Self { location, .. }) = (&self.item, self) else {
             return Ok(());
         };
         if !self.is_index {
@@ -277,23 +290,24 @@ impl Doomed {
             };
             let named = Identifier::Tag(tag.clone());
             let held = self.place.resolve(&named).await.optional()?;
-            let stays = held.filter(|held| !gone.of(location).contains(&named, Some(&held.digest)));
+            let stays =
+                held.filter(|held| !deleted.of(location).contains(&named, Some(&held.digest)));
             targets.extend(stays.map(|_| location.with(tag).to_string()));
         }
         if !targets.is_empty() {
             session.reporter.note(format_args!(
-                "the targets of `{location}` keep tags of their own, by which `pull` still finds them: {}",
+                "the targets of `{location}` keep their tags, so `pull` still finds them: {}",
                 targets.join(" ")
             ));
         }
         Ok(())
     }
 
-    /// The names that go with what each names, the one that was asked for last.
+    /// Returns the references to delete with their digests. The reference of the command line comes last.
     fn names(&self) -> Vec<(Location, &Digest)> {
         let own = &self.digest;
-        match &self.what {
-            What::Target {
+        match &self.item {
+            DeleteItem::Target {
                 listed,
                 named,
                 is_last,
@@ -306,7 +320,9 @@ impl Doomed {
                 let manifest = with_manifest.then(|| (self.location.with(own.clone()), own));
                 index.into_iter().chain(tags).chain(manifest).collect()
             }
-            What::Tag(_) | What::Manifest | What::Blob => vec![(self.location.clone(), own)],
+            DeleteItem::Tag(_) | DeleteItem::Manifest | DeleteItem::Blob => {
+                vec![(self.location.clone(), own)]
+            }
         }
     }
 
@@ -314,9 +330,9 @@ impl Doomed {
         let Self {
             location, digest, ..
         } = self;
-        match &self.what {
-            What::Tag(_) => format!("the tag {location}, which names {digest}"),
-            What::Target {
+        match &self.item {
+            DeleteItem::Tag(_) => format!("the tag {location} ({digest})"),
+            DeleteItem::Target {
                 listed, is_last, ..
             } => {
                 let index = location.with(listed.index.clone());
@@ -325,29 +341,30 @@ impl Doomed {
                 let names: Vec<_> = names.filter(|name| *name != index.to_string()).collect();
                 let names = names.join(" and ");
                 if *is_last {
-                    format!("{names}, and {index}, in which nothing is left then")
+                    format!("{names}, and {index}, whose last entry this is")
                 } else {
                     format!("{names}, and its entry in {index}")
                 }
             }
-            What::Manifest => format!("the manifest {location}, and every tag that names it"),
-            What::Blob => format!("the blob {location}"),
+            DeleteItem::Manifest => format!("the manifest {location}, and all its tags"),
+            DeleteItem::Blob => format!("the blob {location}"),
         }
     }
 
-    /// Deletes, and finds out what else went.
+    /// Deletes the content, and records everything that was deleted with it.
     async fn delete(&mut self, session: &Session, taken: &mut DeletedSet) -> Result<(), Error> {
-        match &mut self.what {
-            What::Tag(tag) => self.place.delete_tag(tag).await?,
-            What::Manifest => self.place.delete_manifest(&self.digest).await?,
-            What::Blob => self.place.delete_blob(&self.digest).await?,
-            What::Target {
+        match &mut self.item {
+            DeleteItem::Tag(tag) => self.place.delete_tag(tag).await?,
+            DeleteItem::Manifest => self.place.delete_manifest(&self.digest).await?,
+            DeleteItem::Blob => self.place.delete_blob(&self.digest).await?,
+            DeleteItem::Target {
                 listed,
                 named,
                 is_last,
             } => {
-                let observer =
-                    |event: PublishEvent<'_>| super::index::told(session, &self.location, &event);
+                let observer = |event: PublishEvent<'_>| {
+                    super::index::report_event(session, &self.location, &event);
+                };
                 let members = std::slice::from_ref(&listed.selector);
                 let place = &*self.place;
                 let removed = oci_package::remove(place, &listed.index, members, &observer).await?;
@@ -365,10 +382,10 @@ impl Doomed {
         Ok(())
     }
 
-    /// Tells what is gone, or would be, and names it.
-    fn say(&self, session: &Session, action: DeleteAction) -> Result<(), Error> {
+    /// Reports each deleted reference.
+    fn report(&self, session: &Session, action: DeleteAction) -> Result<(), Error> {
         for (name, digest) in self.names() {
-            session.reporter.tell(&Message::Delete {
+            session.reporter.emit(&Message::Delete {
                 reference: name.to_string(),
                 action,
                 digest,

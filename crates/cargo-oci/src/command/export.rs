@@ -37,20 +37,20 @@ pub(crate) struct Flags {
     force: bool,
 }
 
-/// Fetches all layers, and writes what is left of them.
+/// Downloads all layers, and writes the root filesystem.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     if flags.output.is_none() && output::is_terminal() {
-        return Err(Error::usage("refused to write an archive to a terminal")
-            .help("write it to a file with `--output FILE`, or to a pipe"));
+        return Err(Error::usage("refusing to write an archive to a terminal")
+            .help("write it to a file with `--output FILE`, or pipe it to another program"));
     }
     if let Some(path) = &flags.output {
         output::check(&session.resolve(path), flags.force)?;
     }
     let source = session.source(&reference).await?;
     let root = find::root(&*source, &reference).await?;
-    let asked = flags.selector.wanted();
-    let (manifest, _) = find::for_use(&*source, &reference, &root, asked).await?;
+    let wanted = flags.selector.wanted();
+    let (manifest, _) = find::for_use(&*source, &reference, &root, wanted).await?;
     let name = reference.with(manifest.digest().clone());
     session.reporter.status("Exporting", &name);
     let options = ExportOptions::default();
@@ -58,7 +58,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let output = output::create(session.resolve(&path), flags.force).await?;
         let file = tokio::fs::File::from_std(output.file()?);
         let exported = oci_registry::export(&*source, &manifest, file, options).await;
-        exported.map_err(|error| explain(error, &name))?;
+        exported.map_err(|error| with_pull_hint(error, &name))?;
         output::finish(output).await?;
         session.reporter.status("Exported", path.display());
         return session.finished(&name, manifest.digest(), None);
@@ -66,34 +66,34 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let exported = oci_registry::export(&*source, &manifest, tokio::io::stdout(), options).await;
     exported.map_err(|error| {
         if is_broken_pipe(&error) {
-            // A reader that has seen enough is no failure.
+            // A closed pipe is a success, because a reader such as `head` may stop early.
             std::io::Error::from(std::io::ErrorKind::BrokenPipe).into()
         } else {
-            explain(error, &name)
+            with_pull_hint(error, &name)
         }
     })
 }
 
-/// What has no filesystem may have files.
-fn explain(error: oci_registry::Error, name: &Location) -> Error {
+/// Adds the hint to use `pull` to the error that the artifact is not an image.
+fn with_pull_hint(error: oci_registry::Error, name: &Location) -> Error {
     let is_none = error.kind() == ErrorKind::Unsupported;
     let error = Error::from(error);
     if is_none && !error.has_help() {
         return error.help(format!(
-            "get the files of what is no image with `cargo oci pull {name}`"
+            "`cargo oci pull {name}` downloads the files of an artifact that is not an image"
         ));
     }
     error
 }
 
 fn is_broken_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut below = Some(error);
-    while let Some(error) = below {
+    let mut current = Some(error);
+    while let Some(error) = current {
         let io = error.downcast_ref::<std::io::Error>();
         if io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe) {
             return true;
         }
-        below = error.source();
+        current = error.source();
     }
     false
 }

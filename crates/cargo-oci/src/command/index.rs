@@ -4,11 +4,11 @@ use clap::{Args, Subcommand};
 use oci_package::{AddOptions, EntrySelector, PublishEvent, ReleaseTag, annotation};
 use oci_registry::{CopyOptions, Descriptor, Digest, Location, LocationText, Manifest, Tag};
 
-use super::copy::Told;
+use super::copy::CopyReporter;
 use super::{find, missing};
 use crate::message::{DeleteAction, FormatFlag, Message, MessageFormat, TagAction};
 use crate::naming;
-use crate::options::{Complaint, location};
+use crate::options::{ArgumentError, location};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -46,8 +46,8 @@ struct Add {
     index: LocationText,
 
     /// Manifests to add: references, or digests in the repository of the index
-    #[arg(value_name = "REFERENCE", required = true, value_parser = added)]
-    added: Vec<Added>,
+    #[arg(value_name = "REFERENCE", required = true, value_parser = manifest_argument)]
+    manifests: Vec<ManifestArgument>,
 
     /// Replace the files of a released version
     #[arg(long)]
@@ -87,17 +87,18 @@ struct Assemble {
     format: FormatFlag,
 }
 
-/// What is added to an index.
+/// Manifest to add to an index.
 #[derive(Debug, Clone)]
-enum Added {
+enum ManifestArgument {
+    /// Digest in the repository of the index.
     Digest(Digest),
-    Elsewhere(LocationText),
+    Location(LocationText),
 }
 
-fn added(text: &str) -> Result<Added, Complaint> {
+fn manifest_argument(text: &str) -> Result<ManifestArgument, ArgumentError> {
     match text.parse() {
-        Ok(digest) => Ok(Added::Digest(digest)),
-        Err(_) => location(text).map(Added::Elsewhere),
+        Ok(digest) => Ok(ManifestArgument::Digest(digest)),
+        Err(_) => location(text).map(ManifestArgument::Location),
     }
 }
 
@@ -107,7 +108,7 @@ fn member(text: &str) -> Result<EntrySelector, String> {
 }
 
 impl Flags {
-    /// The output format.
+    /// Returns the output format.
     pub(super) fn message_format(&self) -> MessageFormat {
         match &self.verb {
             Verb::Add(flags) => flags.format.message_format,
@@ -128,33 +129,33 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 
 async fn add(session: &Session, flags: Add) -> Result<(), Error> {
     let place = session.locate_target(&flags.index)?;
-    let tag = naming::index(&place)?;
-    let mut added = Vec::new();
-    for one in flags.added {
-        let location = match one {
-            Added::Digest(digest) => place.with(digest),
-            Added::Elsewhere(written) => session.locate(&written).await?,
+    let tag = naming::require_index_tag(&place)?;
+    let mut locations = Vec::new();
+    for argument in flags.manifests {
+        let location = match argument {
+            ManifestArgument::Digest(digest) => place.with(digest),
+            ManifestArgument::Location(written) => session.locate(&written).await?,
         };
-        let is_own = naming::is_same_place(session, &location, &place);
+        let is_own = naming::is_same_repository(session, &location, &place);
         if is_own && location.identifier() == Some(tag.clone().into()) {
             return Err(Error::usage(format!(
-                "failed to add `{location}` to itself: it is the index"
+                "failed to add `{location}`: an index cannot contain itself"
             ))
-            .help("name a manifest"));
+            .help("pass the reference of another manifest"));
         }
-        added.push(location);
+        locations.push(location);
     }
     let target = session.target(&place).await?;
     let mut manifests: Vec<Manifest> = Vec::new();
-    for location in added {
+    for location in locations {
         let source = session.source(&location).await?;
         let root = find::root(&*source, &location).await?;
-        if naming::is_same_place(session, &location, &place) {
+        if naming::is_same_repository(session, &location, &place) {
             manifests.push(find::manifest(&*target, &location, &root, None).await?);
             continue;
         }
-        let mut told = Told::new(session, &place, &location.with(root.clone()), &[]);
-        let observer = |event| told.event(event);
+        let mut reporter = CopyReporter::new(session, &place, &location.with(root.clone()), &[]);
+        let observer = |event| reporter.event(event);
         let options = CopyOptions {
             concurrency: session.concurrency,
             observer: &observer,
@@ -165,21 +166,21 @@ async fn add(session: &Session, flags: Add) -> Result<(), Error> {
             Ok(copied) => copied,
             Err(error) => return Err(missing::explain_source(&*source, &location, error).await),
         });
-        told.end();
+        reporter.end();
     }
     let options = AddOptions {
         overwrite: flags.overwrite,
     };
-    let observer = |event: PublishEvent<'_>| told(session, &place, &event);
+    let observer = |event: PublishEvent<'_>| report_event(session, &place, &event);
     let index = oci_package::add(&*target, &tag, &manifests, &options, &observer).await?;
     finished(session, &place, &index)
 }
 
 async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
     let place = session.locate(&flags.index).await?;
-    let tag = naming::index(&place)?;
+    let tag = naming::require_index_tag(&place)?;
     let content = session.deletable(&place).await?;
-    let observer = |event: PublishEvent<'_>| told(session, &place, &event);
+    let observer = |event: PublishEvent<'_>| report_event(session, &place, &event);
     let removed = oci_package::remove(&*content, &tag, &flags.members, &observer).await;
     let removed = match removed {
         Ok(removed) => removed,
@@ -187,9 +188,9 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
     };
     for tag in &removed.tags {
         let (_, target) = oci_package::tag::split(tag);
-        let is_its = |entry: &&Descriptor| entry.annotation(annotation::TARGET) == target;
-        if let Some(entry) = removed.entries.iter().find(is_its) {
-            session.reporter.tell(&Message::Delete {
+        let has_target = |entry: &&Descriptor| entry.annotation(annotation::TARGET) == target;
+        if let Some(entry) = removed.entries.iter().find(has_target) {
+            session.reporter.emit(&Message::Delete {
                 reference: place.with(tag.clone()).to_string(),
                 action: DeleteAction::Deleted,
                 digest: &entry.digest,
@@ -208,10 +209,10 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
         return finished(session, &place, &index);
     }
     session.reporter.note(format_args!(
-        "nothing is left of `{place}`: its tag went too"
+        "`{place}` had no entries left, so it was deleted"
     ));
     if let Some(gone) = &removed.deleted_index {
-        session.reporter.tell(&Message::Delete {
+        session.reporter.emit(&Message::Delete {
             reference: place.with(tag).to_string(),
             action: DeleteAction::Deleted,
             digest: gone,
@@ -222,10 +223,10 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
 
 async fn assemble(session: &Session, flags: Assemble) -> Result<(), Error> {
     let place = session.locate(&flags.index).await?;
-    let tag: Tag = naming::index(&place)?;
+    let tag: Tag = naming::require_index_tag(&place)?;
     let release = ReleaseTag::new(tag)?;
     let target = session.existing(&place).await?;
-    let observer = |event: PublishEvent<'_>| told(session, &place, &event);
+    let observer = |event: PublishEvent<'_>| report_event(session, &place, &event);
     let index = oci_package::assemble(&*target, &release, &observer).await;
     let index = match index {
         Ok(index) => index,
@@ -239,16 +240,16 @@ fn finished(session: &Session, place: &Location, index: &Manifest) -> Result<(),
     session.finished(&place.with(digest.clone()), digest, Some(digest))
 }
 
-/// Tells what happens to an index and to the tags of its targets.
-pub(super) fn told(session: &Session, place: &Location, event: &PublishEvent<'_>) {
+/// Reports an event of editing an index.
+pub(super) fn report_event(session: &Session, place: &Location, event: &PublishEvent<'_>) {
     let reporter = session.reporter;
     match event {
-        PublishEvent::Tag(tag, manifest) => reporter.tell(&Message::Tag {
+        PublishEvent::Tag(tag, manifest) => reporter.emit(&Message::Tag {
             reference: place.with((*tag).clone()).to_string(),
             action: TagAction::Tagged,
             digest: manifest.digest(),
         }),
-        PublishEvent::Index(tag, index) => reporter.tell(&Message::Index {
+        PublishEvent::Index(tag, index) => reporter.emit(&Message::Index {
             reference: place.with((*tag).clone()).to_string(),
             entries: index.as_index().map_or(0, |index| index.manifests.len()),
             targets: oci_package::Summary::from_manifest(index).targets,

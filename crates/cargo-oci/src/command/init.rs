@@ -1,5 +1,5 @@
-//! `cargo oci init`: proposes `[package.metadata.oci]` from CI variables, the git remote and the CI jobs that build
-//! releases. It writes nothing.
+//! `cargo oci init`: print suggested `[package.metadata.oci]` settings, derived from CI variables, the git remote and the CI
+//! jobs that build releases.
 
 mod jobs;
 
@@ -15,7 +15,7 @@ use crate::session::Session;
 /// Print suggested `[package.metadata.oci]` settings
 ///
 /// The suggestions are derived from CI variables, the git remote, and the targets of CI jobs that build releases. No file
-/// is changed. For a virtual workspace the table is `[workspace.metadata.oci]`.
+/// is changed. For a workspace with several packages, the table is `[workspace.metadata.oci]`.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  cargo oci init\n  cargo oci init >> Cargo.toml")]
 pub(crate) struct Flags {
@@ -24,7 +24,7 @@ pub(crate) struct Flags {
     manifest_path: Option<PathBuf>,
 }
 
-/// Looks, and proposes.
+/// Collects and prints the suggestions.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let selection = Selection::of_manifest(flags.manifest_path);
     let workspace = Workspace::load(&session.cargo, &selection).await?;
@@ -32,21 +32,21 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let registry = registry(session, &workspace.root).await;
     let targets = jobs::targets(&workspace.root);
     session.reporter.status(
-        "Proposing",
+        "Suggesting",
         format_args!("`{table}` for `{}`", file.display()),
     );
-    report::line(proposal(table, registry.as_ref(), &targets).trim_end())
+    report::line(suggested_table(table, registry.as_ref(), &targets).trim_end())
 }
 
-/// Which table of which file the settings go into: the package's, or that of a workspace of several.
+/// Returns the name and file of the table: that of the package, or of the workspace if it has several packages.
 fn table(workspace: &Workspace) -> Result<(&'static str, PathBuf), Error> {
     for package in &workspace.members {
         let settings = Settings::of(workspace, package)?;
         if let Some(place) = settings.any_place() {
-            return Err(Error::usage(format!(
-                "failed to propose settings: {place} is there already"
-            ))
-            .help("see what it leads to with `cargo oci push --dry-run`"));
+            return Err(
+                Error::usage(format!("failed to suggest settings: {place} exists"))
+                    .help("`cargo oci push --dry-run` shows the effect of the settings"),
+            );
         }
     }
     Ok(match &workspace.members[..] {
@@ -58,31 +58,31 @@ fn table(workspace: &Workspace) -> Result<(&'static str, PathBuf), Error> {
     })
 }
 
-/// Something that follows from what was seen.
+/// Suggested value and its origin.
 #[derive(Debug, PartialEq, Eq)]
-struct Found {
+struct Suggestion {
     value: String,
-    because: String,
+    origin: String,
 }
 
-/// The registry that goes with where the sources are.
-async fn registry(session: &Session, root: &Path) -> Option<Found> {
+/// Returns the registry that belongs to the source repository.
+async fn registry(session: &Session, root: &Path) -> Option<Suggestion> {
     if let Some(image) = session.environment.var("CI_REGISTRY_IMAGE") {
-        return Some(Found {
+        return Some(Suggestion {
             value: image.to_ascii_lowercase(),
-            because: "`CI_REGISTRY_IMAGE`".to_owned(),
+            origin: "`CI_REGISTRY_IMAGE`".to_owned(),
         });
     }
-    let (url, because) = match cargo::source_repository(&session.cargo) {
+    let (url, origin) = match cargo::source_repository(&session.cargo) {
         Some(url) => (url, "the project that CI runs for"),
         None => (cargo::origin(&session.cargo, root).await?, "the git remote"),
     };
     let value = of_forge(&url)?;
-    let because = format!("{because}, `{}`", shown(&url));
-    Some(Found { value, because })
+    let origin = format!("{origin}, `{}`", redacted(&url));
+    Some(Suggestion { value, origin })
 }
 
-/// The registry that a forge has for the owner of a repository.
+/// Returns the registry of a forge for the owner of a repository.
 fn of_forge(url: &str) -> Option<String> {
     let (host, path) = host_and_path(url)?;
     let path = path.to_ascii_lowercase();
@@ -95,7 +95,7 @@ fn of_forge(url: &str) -> Option<String> {
     }
 }
 
-/// Host and path of `https://host/path.git`, `ssh://git@host:22/path` or `git@host:path`.
+/// Returns the host and path of `https://host/path.git`, `ssh://git@host:22/path` or `git@host:path`.
 fn host_and_path(url: &str) -> Option<(&str, &str)> {
     let (host, path) = match url.split_once("://") {
         Some((_, rest)) => rest.split_once('/')?,
@@ -107,8 +107,8 @@ fn host_and_path(url: &str) -> Option<(&str, &str)> {
     Some((host, path.strip_suffix(".git").unwrap_or(path)))
 }
 
-/// A URL without what may be a password.
-fn shown(url: &str) -> String {
+/// Returns a URL without user name and password.
+fn redacted(url: &str) -> String {
     let shown = match (url.split_once("://"), url.split_once('@')) {
         (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
         _ => url.to_owned(),
@@ -116,28 +116,28 @@ fn shown(url: &str) -> String {
     oci_registry::escape(&shown, 200)
 }
 
-/// The table as TOML, with the reasons.
-fn proposal(table: &str, registry: Option<&Found>, targets: &[Found]) -> String {
+/// Returns the table as TOML, with the origins as comments.
+fn suggested_table(table: &str, registry: Option<&Suggestion>, targets: &[Suggestion]) -> String {
     let mut text = format!("\n[{table}]\n");
     let _ = match registry {
         Some(found) => writeln!(
             text,
             "# From {}.\nregistry = {}",
-            found.because,
+            found.origin,
             quoted(&found.value)
         ),
         None => writeln!(
             text,
-            "# Where packages go, each under its name.\n# registry = \"ghcr.io/OWNER\""
+            "# Registry and prefix; each package is published as PREFIX/NAME.\n# registry = \"ghcr.io/OWNER\""
         ),
     };
     if targets.is_empty() {
-        text.push_str("# What a release consists of: its index is written once, when all of them are there.\n# targets = [\"TRIPLE\"]\n");
+        text.push_str("# Targets of a release. The version tag is written when all of them are pushed.\n# targets = [\"TRIPLE\"]\n");
         return text;
     }
-    let mut files: Vec<&str> = targets.iter().map(|found| found.because.as_str()).collect();
+    let mut files: Vec<&str> = targets.iter().map(|found| found.origin.as_str()).collect();
     files.dedup();
-    let _ = writeln!(text, "# Named in {}.\ntargets = [", files.join(", "));
+    let _ = writeln!(text, "# From {}.\ntargets = [", files.join(", "));
     for found in targets {
         let _ = writeln!(text, "    {},", quoted(&found.value));
     }
@@ -145,7 +145,7 @@ fn proposal(table: &str, registry: Option<&Found>, targets: &[Found]) -> String 
     text
 }
 
-/// A string as TOML has it.
+/// Returns a TOML string literal.
 fn quoted(text: &str) -> String {
     toml::Value::from(text).to_string()
 }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn forges_have_registries() {
+    fn registry_is_derived_from_forge_url() {
         for (url, expected) in [
             ("https://github.com/Acme/Widgets.git", Some("ghcr.io/acme")),
             ("git@github.com:acme/widgets.git", Some("ghcr.io/acme")),
@@ -173,23 +173,23 @@ mod tests {
         ] {
             assert_eq!(of_forge(url).as_deref(), expected, "{url}");
         }
-        assert_eq!(shown("https://user:canary@a.b/c"), "https://a.b/c");
+        assert_eq!(redacted("https://user:canary@a.b/c"), "https://a.b/c");
     }
 
     #[test]
-    fn a_proposal_is_toml_with_its_reasons() {
-        let found = |value: &str, because: &str| Found {
+    fn suggested_table_is_toml_with_origins() {
+        let found = |value: &str, origin: &str| Suggestion {
             value: value.to_owned(),
-            because: because.to_owned(),
+            origin: origin.to_owned(),
         };
         let registry = found("ghcr.io/acme", "the git remote");
         let targets = [found("a-b-c", "`ci.yml`"), found("d-e-f", "`ci.yml`")];
         assert_eq!(
-            proposal("package.metadata.oci", Some(&registry), &targets),
+            suggested_table("package.metadata.oci", Some(&registry), &targets),
             "\n[package.metadata.oci]\n# From the git remote.\nregistry = \"ghcr.io/acme\"\n\
-             # Named in `ci.yml`.\ntargets = [\n    \"a-b-c\",\n    \"d-e-f\",\n]\n"
+             # From `ci.yml`.\ntargets = [\n    \"a-b-c\",\n    \"d-e-f\",\n]\n"
         );
-        let nothing = proposal("package.metadata.oci", None, &[]);
+        let nothing = suggested_table("package.metadata.oci", None, &[]);
         assert!(toml::from_str::<toml::Table>(&nothing).is_ok(), "{nothing}");
     }
 }

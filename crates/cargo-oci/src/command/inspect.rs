@@ -12,8 +12,8 @@ use crate::options::location;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// How many characters of one text are shown.
-const LONGEST: usize = 400;
+/// Maximum length of a printed text, in characters.
+const MAX_TEXT_LENGTH: usize = 400;
 
 /// Show a package's metadata, targets and files
 ///
@@ -38,7 +38,7 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Finds out what there is to say, and prints it.
+/// Reads the metadata and prints it.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let source = session.source(&reference).await?;
@@ -53,24 +53,24 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let inspection = oci_package::inspect(&source, listing, &manifest).await?;
     if session.reporter.is_json() {
         let finding = Finding::inspection(&reference, &inspection);
-        session.reporter.found(&finding);
+        session.reporter.emit_finding(&finding);
         return session.reporter.end();
     }
     let name = reference.with(inspection.digest.clone());
     report::line(page(&reference, &name, &inspection).trim_end())
 }
 
-/// A stranger's text: one line, and nothing of it may act on a terminal.
-fn inert(text: &str) -> String {
-    escape(text, LONGEST)
+/// Escapes text from a registry to a single line without control characters, because it is untrusted.
+fn escaped(text: &str) -> String {
+    escape(text, MAX_TEXT_LENGTH)
 }
 
 fn page(asked: &Location, name: &Location, inspection: &Inspection) -> String {
     let title = inspection
         .name
         .as_deref()
-        .map_or_else(|| asked.whole_repository().to_string(), inert);
-    let version = inspection.version.as_deref().map(inert);
+        .map_or_else(|| asked.whole_repository().to_string(), escaped);
+    let version = inspection.version.as_deref().map(escaped);
     let mut lines = vec![
         [title]
             .into_iter()
@@ -78,7 +78,7 @@ fn page(asked: &Location, name: &Location, inspection: &Inspection) -> String {
             .collect::<Vec<_>>()
             .join(" "),
     ];
-    lines.extend(inspection.description.as_deref().map(inert));
+    lines.extend(inspection.description.as_deref().map(escaped));
     lines.push(String::new());
     let kind = inspection
         .artifact_type
@@ -86,15 +86,15 @@ fn page(asked: &Location, name: &Location, inspection: &Inspection) -> String {
         .unwrap_or(&inspection.media_type);
     let facts = [
         ("reference", Some(name.to_string())),
-        ("licenses", inspection.licenses.as_deref().map(inert)),
-        ("source", inspection.source.as_deref().map(inert)),
-        ("revision", inspection.revision.as_deref().map(inert)),
-        ("created", inspection.created.as_deref().map(inert)),
+        ("licenses", inspection.licenses.as_deref().map(escaped)),
+        ("source", inspection.source.as_deref().map(escaped)),
+        ("revision", inspection.revision.as_deref().map(escaped)),
+        ("created", inspection.created.as_deref().map(escaped)),
         ("type", Some(kind.to_string())),
         ("size", inspection.size.map(|size| Size(size).to_string())),
     ];
-    for (word, fact) in facts {
-        lines.extend(fact.map(|fact| format!("{word:<11}{fact}")));
+    for (label, fact) in facts {
+        lines.extend(fact.map(|fact| format!("{label:<11}{fact}")));
     }
     for target in &inspection.targets {
         lines.push(String::new());
@@ -106,11 +106,11 @@ fn page(asked: &Location, name: &Location, inspection: &Inspection) -> String {
     lines.join("\n")
 }
 
-/// What a target is called, what it needs, how large it is, and its digest.
+/// Returns the heading of a target: name, requirements, size and digest.
 fn heading(target: &InspectedTarget) -> String {
     let platform = target.platform.as_ref().map(ToString::to_string);
-    let platform = platform.as_deref().map(inert);
-    let triple = target.target.as_deref().map(inert);
+    let platform = platform.as_deref().map(escaped);
+    let triple = target.target.as_deref().map(escaped);
     let (name, platform) = match (triple, platform) {
         (Some(triple), platform) => (triple, platform),
         (None, Some(platform)) => (platform, None),
@@ -125,7 +125,7 @@ fn heading(target: &InspectedTarget) -> String {
     };
     let needs: Vec<_> = platform.into_iter().chain(libc).collect();
     let size = match (target.exists, target.size) {
-        (false, _) => Some("not there".to_owned()),
+        (false, _) => Some("missing".to_owned()),
         (true, size) => size.map(|size| Size(size).to_string()),
     };
     let parts = [
@@ -138,14 +138,14 @@ fn heading(target: &InspectedTarget) -> String {
     parts.collect::<Vec<_>>().join("  ")
 }
 
-/// A line for each file: its name, what it is, its size and its digest.
+/// Returns one line per file: name, kind, size and digest.
 fn files(files: &[InspectedFile]) -> Vec<String> {
     let rows: Vec<_> = files
         .iter()
         .map(|file| {
             let name = file.file.as_deref().or(file.title.as_deref());
-            let name = name.map_or_else(|| "-".to_owned(), inert);
-            let kind = file.kind.as_deref().map(inert);
+            let name = name.map_or_else(|| "-".to_owned(), escaped);
+            let kind = file.kind.as_deref().map(escaped);
             let kind = kind.unwrap_or_else(|| file.media_type.to_string());
             (name, kind, Size(file.size).to_string(), &file.digest)
         })
@@ -173,7 +173,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_release_fits_a_page() {
+    async fn page_shows_metadata_targets_and_files() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("widgets");
         std::fs::write(&path, "a program").expect("a file");

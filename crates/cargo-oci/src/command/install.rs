@@ -15,14 +15,14 @@ use semver::{Comparator, Op, Version, VersionReq};
 
 use super::{find, missing};
 use crate::cargo::{self, Installed, Record};
-use crate::contents::{self, Group, Placing};
+use crate::contents::{self, FileGroup, FileWriter};
 use crate::message::{FileAction, FormatFlag};
 use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Most characters of a text that are shown.
-const LONGEST: usize = 200;
+/// Maximum length of a text from a registry in a message, in characters.
+const MAX_TEXT_LENGTH: usize = 200;
 
 /// Install the programs of a published package
 ///
@@ -49,9 +49,8 @@ pub(crate) struct Flags {
 
     /// Directory to install into (programs go to DIR/bin)
     ///
-    /// The default is `CARGO_INSTALL_ROOT`, then `install.root` of cargo's configuration, then cargo's home directory.
-    ///
-    /// [env: CARGO_INSTALL_ROOT]
+    /// The default is the environment variable `CARGO_INSTALL_ROOT`, then `install.root` of cargo's configuration, then
+    /// cargo's home directory.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 
@@ -63,7 +62,7 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// A full version means that very version, as it does to `cargo install`.
+/// Parses a version requirement. A full version matches exactly, as with `cargo install`.
 fn requirement(text: &str) -> Result<VersionReq, semver::Error> {
     let Ok(version) = text.parse::<Version>() else {
         return text.parse();
@@ -79,18 +78,18 @@ fn requirement(text: &str) -> Result<VersionReq, semver::Error> {
     })
 }
 
-/// Chooses, fetches, and records.
+/// Selects, downloads and installs the programs, and records the package.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let repository = session.locate(&flags.repository).await?;
     let source = session.source(&repository).await?;
     let root = release(&*source, &repository, flags.version.as_ref()).await?;
-    let asked = flags.target.as_deref().map(find::target);
-    let (manifest, index) = find::for_use(&*source, &repository, &root, asked).await?;
+    let wanted = flags.target.as_deref().map(find::target);
+    let (manifest, index) = find::for_use(&*source, &repository, &root, wanted).await?;
     let name = repository.with(manifest.digest().clone());
     let identity = identity(&manifest, &root, &repository)?;
     let install_root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
     let mut files = oci_package::files(&manifest)?;
-    // Programs are files of their own, or in an archive.
+    // Programs are separate layers, or in an archive.
     files.retain(|file| matches!(file.kind, FileKind::Bin | FileKind::Archive));
     let bin = install_root.join("bin");
     let groups = contents::open(session, source, files, &bin).await?;
@@ -113,7 +112,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let mut is_changed = false;
     for (source, programs) in &groups {
         let (installed, record) = (&installed, &record);
-        is_changed |= place(session, &**source, programs, installed, record, flags.force).await?;
+        is_changed |=
+            write_programs(session, &**source, programs, installed, record, flags.force).await?;
     }
     installed.record(&record)?;
     let list: Vec<_> = record
@@ -131,12 +131,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         verb,
         format_args!("package `{shown}` ({noun} {})", list.join(", ")),
     );
-    note_of_hidden(session, &installed.bin(), &record.programs);
-    warn_of_path(session, &installed.bin());
+    note_shadowed_programs(session, &installed.bin(), &record.programs);
+    note_missing_path(session, &installed.bin());
     session.finished(&name, manifest.digest(), index.as_ref())
 }
 
-/// The tag that is wanted: the one that is named, else that of the highest release that is allowed.
+/// Returns the identifier of the location, or the tag of the highest release that matches the requirement.
 async fn release(
     source: &dyn Source,
     repository: &Location,
@@ -147,9 +147,9 @@ async fn release(
     };
     if let Some(named) = repository.identifier() {
         return Err(Error::usage(format!(
-            "failed to choose a release: the reference names `{named}`, and `--version` asks for another"
+            "failed to select a release: `{named}` in the reference conflicts with `--version`"
         ))
-        .help("leave one of them out"));
+        .help("remove one of them"));
     }
     let tags: oci_registry::Result<Vec<Tag>> = source.tags().try_collect().await;
     let tags = tags.map_err(|error| missing::repository(error.into(), repository))?;
@@ -160,17 +160,17 @@ async fn release(
         Some((tag, _)) => Ok(tag.clone().into()),
         None => Err(Error::new(
             ErrorKind::NotFound,
-            format!("failed to find a release `{requirement}` in `{repository}`"),
+            format!("failed to find a release that matches `{requirement}` in `{repository}`"),
         )
         .help(
             find::incomplete(&tags, repository, |version| requirement.matches(version))
-                .unwrap_or_else(|| format!("see what is there with `cargo oci tags {repository}`")),
+                .unwrap_or_else(|| format!("`cargo oci tags {repository}` lists the tags")),
         )),
     }
 }
 
-/// The programs among the files of an artifact.
-fn programs(groups: Vec<Group>, name: &Location) -> Result<Vec<Group>, Error> {
+/// Returns the programs among the files of an artifact.
+fn programs(groups: Vec<FileGroup>, name: &Location) -> Result<Vec<FileGroup>, Error> {
     let is_program =
         |file: &PackageFile| file.kind == FileKind::Bin && !file.name.as_str().contains('/');
     let programs = groups.into_iter().map(|(source, mut files)| {
@@ -181,9 +181,9 @@ fn programs(groups: Vec<Group>, name: &Location) -> Result<Vec<Group>, Error> {
     if programs.is_empty() {
         return Err(Error::new(
             ErrorKind::NotFound,
-            format!("failed to install `{name}`: it holds no program"),
+            format!("failed to install `{name}`: the artifact contains no program"),
         )
-        .help(format!("get its files with `cargo oci pull {name}`")));
+        .help(format!("`cargo oci pull {name}` downloads its files")));
     }
     for file in programs.iter().flat_map(|(_, files)| files) {
         check_name(file.name.as_str(), name)?;
@@ -191,19 +191,23 @@ fn programs(groups: Vec<Group>, name: &Location) -> Result<Vec<Group>, Error> {
     Ok(programs)
 }
 
-/// Refuses a program that a shell's `*` would pass to a command as a flag.
+/// Rejects a program name that starts with `-`, because a command would parse it as a flag when a shell expands `*`.
 fn check_name(program: &str, place: &Location) -> Result<(), Error> {
     if !program.starts_with('-') {
         return Ok(());
     }
     Err(Error::new(
         ErrorKind::Unsupported,
-        format!("refused to install `{program}` of `{place}`: commands take the name for a flag"),
+        format!(
+            "refusing to install `{program}` of `{place}`: a program name must not start with `-`"
+        ),
     )
-    .help(format!("get its files with `cargo oci pull {place}`")))
+    .help(format!("`cargo oci pull {place}` downloads its files")))
 }
 
-/// Name and version of a package, of which cargo's records are made. One that cargo does not accept makes them unreadable.
+/// Returns the name and version of a package for cargo's records.
+///
+/// Cargo cannot read a record with an invalid name or version, so both are checked.
 fn identity(
     manifest: &Manifest,
     root: &Identifier,
@@ -212,14 +216,14 @@ fn identity(
     let stated = |key: &str| manifest.annotations().get(key).map(String::as_str);
     let pull = || {
         let name = repository.with(manifest.digest().clone());
-        format!("get its files with `cargo oci pull {name}`")
+        format!("`cargo oci pull {name}` downloads its files")
     };
     let unknown = || {
         Error::new(
             ErrorKind::Unsupported,
-            format!("failed to install `{repository}`: it does not state its package and version"),
+            format!("failed to install `{repository}`: missing package name or version"),
         )
-        .help("get its files with `cargo oci pull`: only what `cargo oci push` published can be installed")
+        .help("only artifacts of `cargo oci push` can be installed; `cargo oci pull` downloads the files of any artifact")
     };
     let name = stated(annotation::TITLE).filter(|_| PackageTarget::read(manifest).is_some());
     let name = name.ok_or_else(unknown)?;
@@ -228,8 +232,8 @@ fn identity(
             Error::new(
                 ErrorKind::Mismatch,
                 format!(
-                    "refused to install `{repository}`: its version `{}` is not a semantic version ({error})",
-                    escape(text, LONGEST)
+                    "refusing to install `{repository}`: its version `{}` is not a semantic version ({error})",
+                    escape(text, MAX_TEXT_LENGTH)
                 ),
             )
             .help(pull())
@@ -241,8 +245,8 @@ fn identity(
         return Err(Error::new(
             ErrorKind::Mismatch,
             format!(
-                "refused to install `{repository}`: `{}` is not a package name",
-                escape(name, LONGEST)
+                "refusing to install `{repository}`: `{}` is not a package name",
+                escape(name, MAX_TEXT_LENGTH)
             ),
         )
         .help(pull()));
@@ -250,21 +254,21 @@ fn identity(
     Ok((name.to_owned(), version))
 }
 
-/// What will be recorded.
+/// Returns the record of the installation.
 fn record(
     session: &Session,
     flags: &Flags,
     repository: &Location,
     (name, version): (String, Version),
     manifest: &Manifest,
-    groups: &[Group],
+    groups: &[FileGroup],
 ) -> Result<Record, Error> {
     let package = PackageTarget::read(manifest);
     let package = package.as_ref();
     let here = session.environment.current_dir();
     let Some(source) = cargo::source_of(repository, here) else {
         return Err(Error::usage(format!(
-            "failed to make a URL of `{repository}`"
+            "failed to convert `{repository}` to a URL"
         )));
     };
     Ok(Record {
@@ -282,8 +286,8 @@ fn record(
     })
 }
 
-/// Puts the programs in their places, and says whether one of them was not there yet.
-async fn place(
+/// Writes the programs, and returns whether at least one was written.
+async fn write_programs(
     session: &Session,
     source: &dyn Source,
     programs: &[PackageFile],
@@ -296,24 +300,24 @@ async fn place(
         ..file.to_extract()
     };
     let files: Vec<_> = programs.iter().map(extract).collect();
-    let placing = Placing::begin(session, "Installing", FileAction::Installed, &files);
+    let writer = FileWriter::new(session, "Installing", FileAction::Installed, &files);
     let is_own = |file: &Extract| force || installed.is_own(file.name.as_str(), record);
     let (own, new): (Vec<_>, Vec<_>) = files.into_iter().partition(is_own);
-    // What must not be in the way goes first: should it be after all, nothing has changed.
+    // Files that must not exist come first: if one exists, the command fails before any change.
     for (files, replace) in [(new, false), (own, true)] {
         let bin = installed.bin();
-        placing.write(source, &files, &bin, replace).await?;
+        writer.write(source, &files, &bin, replace).await?;
     }
-    Ok(placing.has_changed())
+    Ok(writer.has_changed())
 }
 
-/// Notes which programs of these names are on the PATH twice. A shell starts the first one.
-fn note_of_hidden(session: &Session, bin: &Path, programs: &BTreeSet<String>) {
+/// Prints a note for each program that is in two directories of PATH, because a shell starts only the first one.
+fn note_shadowed_programs(session: &Session, bin: &Path, programs: &BTreeSet<String>) {
     let path = session.environment.var("PATH").unwrap_or_default();
     let directories: Vec<_> = std::env::split_paths(path)
         .filter(|directory| directory.is_absolute())
         .collect();
-    // Until the user adds `bin`, every other directory comes before it.
+    // While `bin` is not in PATH, every directory of PATH is treated as earlier.
     let own = directories.iter().position(|directory| directory == bin);
     let (before, after) = directories.split_at(own.unwrap_or(directories.len()));
     for program in programs {
@@ -325,19 +329,19 @@ fn note_of_hidden(session: &Session, bin: &Path, programs: &BTreeSet<String>) {
         };
         if let Some(other) = other(before) {
             session.reporter.note(format_args!(
-                "`{}` hides the installed `{program}`: its directory comes first in PATH",
+                "`{}` shadows the installed `{program}`: its directory is earlier in PATH",
                 other.display()
             ));
         } else if let Some(other) = other(after) {
             session.reporter.note(format_args!(
-                "the installed `{program}` hides `{}`: its directory comes first in PATH",
+                "the installed `{program}` shadows `{}`: its directory is earlier in PATH",
                 other.display()
             ));
         }
     }
 }
 
-/// Whether a shell would start the file.
+/// Whether the path is an executable file.
 fn is_program(path: &Path) -> bool {
     let Ok(metadata) = path.metadata() else {
         return false;
@@ -350,8 +354,8 @@ fn is_program(path: &Path) -> bool {
     metadata.is_file() && is_executable
 }
 
-/// As cargo warns.
-fn warn_of_path(session: &Session, bin: &Path) {
+/// Prints the note of `cargo install` if `bin` is not in PATH.
+fn note_missing_path(session: &Session, bin: &Path) {
     let path = session.environment.var("PATH").unwrap_or_default();
     if !std::env::split_paths(path).any(|directory| directory == bin) {
         session.reporter.note(format_args!(
@@ -366,14 +370,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn program_whose_name_begins_with_a_dash_is_refused() {
+    fn program_name_with_leading_dash_is_rejected() {
         let place = Location::Registry("a.b/c".parse().expect("a reference"));
         check_name("-rf", &place).expect_err("a flag");
         check_name("a-b", &place).expect("a name");
     }
 
     #[test]
-    fn a_full_version_is_that_version_and_the_rest_is_a_range() {
+    fn full_version_matches_exactly_and_partial_version_as_range() {
         let allows = |text: &str, version: &str| {
             let version = version.parse().expect("a version");
             requirement(text).expect("a requirement").matches(&version)

@@ -1,7 +1,7 @@
-//! `cargo oci login`: a credential for a registry, checked and kept.
+//! `cargo oci login`: verify and store a credential for a registry.
 //!
-//! Owns the asking: at the terminal, where a password is not shown, or on stdin. Never an argument, which every process
-//! of the machine could read. Where a credential is kept is the core's to know.
+//! The password is read from the terminal without echo, or from stdin. It is not an argument, because every process on the
+//! machine can read the arguments of other processes. The library selects the credential store.
 
 use std::io::{IsTerminal, Read};
 
@@ -17,11 +17,11 @@ use crate::options::registry;
 use crate::report::Error;
 use crate::session::Session;
 
-/// More than any password or token has, in bytes.
-const LONGEST_SECRET: u64 = 64 << 10;
+/// Maximum length of a password or token, in bytes.
+const MAX_SECRET_LENGTH: u64 = 64 << 10;
 
-/// What an error calls the credential.
-const PLACE: &str = "what was typed";
+/// Credential source in errors.
+const SOURCE: &str = "command line";
 
 /// Log in to a registry
 ///
@@ -46,41 +46,41 @@ pub(crate) struct Flags {
     password_stdin: bool,
 }
 
-/// Asks, checks and keeps.
+/// Reads, verifies and stores the credential.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let name = &flags.registry;
-    let credential = ask(&flags).await?;
-    let registry = session.registry_as(name, Given(credential.clone()))?;
+    let credential = read_credential(&flags).await?;
+    let registry = session.registry_as(name, FixedCredential(credential.clone()))?;
     let pong = registry
         .ping()
         .await
         .map_err(|error| match error.kind() {
             kind @ (ErrorKind::Unauthenticated | ErrorKind::Denied) => Error::new(
                 kind,
-                format!("failed to log in to `{name}`: it refused the user name or the password"),
+                format!("failed to log in to `{name}`: wrong user name or password"),
             )
-            .help("check both; many registries take no password of a person but a token, which may have expired"),
+            .help("check both; many registries require an access token as the password, which may have expired"),
             _ => Error::from(error),
         })?;
     let reporter = session.reporter;
     if pong.credential_source.is_none() {
         reporter.note(format_args!(
-            "`{name}` asks nobody for a credential: it could not be checked"
+            "`{name}` does not require authentication: the credential was not verified"
         ));
     }
     let store = CredentialStore::of_user(&session.environment);
     let kept = store.keep(name, &credential).await?;
     reporter.status(
         "Logged in",
-        format_args!("to {name}, kept in: {}", kept.place),
+        format_args!("to {name}, stored in: {}", kept.place),
     );
     if kept.is_readable {
         reporter.note(format_args!(
-            "whoever can read {} can read the password: name a credential helper there (`credsStore`)",
+            "the password is stored in clear text in {}: set a credential helper there (`credsStore`)",
             kept.place
         ));
     }
-    // What was set up elsewhere on purpose may go before it.
+    // Another credential source may have precedence over the store.
     let chain = CredentialChain::new(&session.environment, []);
     let lookup = chain.credential(&CredentialRequest::new(name)).await?;
     for problem in &lookup.warnings {
@@ -88,27 +88,27 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     if let Some((_, place)) = lookup.found.filter(|(_, place)| *place != kept.place) {
         reporter.note(format_args!(
-            "the credential that will be used is another one, which is found first: {place}"
+            "another credential for `{name}` has precedence: {place}"
         ));
     }
     Ok(())
 }
 
-/// The user name and password that a person types or a program sends.
-async fn ask(flags: &Flags) -> Result<Credential, Error> {
+/// Reads the user name and password from the terminal or from stdin.
+async fn read_credential(flags: &Flags) -> Result<Credential, Error> {
     let name = &flags.registry;
     let is_terminal = std::io::stdin().is_terminal();
     if !flags.password_stdin && !is_terminal {
         return Err(Error::usage(format!(
-            "failed to ask for the password of `{name}`: there is no terminal"
+            "failed to read the password for `{name}`: stdin is not a terminal"
         ))
-        .help("name the user with `--username` and send the password with `--password-stdin`"));
+        .help("pass `--username NAME --password-stdin`, and write the password to stdin"));
     }
-    let (registry, username, is_sent) =
+    let (registry, username, from_stdin) =
         (name.clone(), flags.username.clone(), flags.password_stdin);
-    // Reading waits for a person, and an interrupt does not: the terminal is then left as it was.
-    let _terminal = Terminal::as_it_is();
-    let asked = tokio::task::spawn_blocking(move || {
+    // A signal drops this future while the blocking read continues without echo, so the guard restores the terminal.
+    let _guard = TerminalGuard::new();
+    let input = tokio::task::spawn_blocking(move || {
         let mut term = Term::stderr();
         let username = match username {
             Some(username) => username,
@@ -118,21 +118,21 @@ async fn ask(flags: &Flags) -> Result<Credential, Error> {
                 Term::read_line,
             )?,
         };
-        let password = if is_sent {
-            sent()?
+        let password = if from_stdin {
+            read_stdin()?
         } else {
             let question = format!("Password or token of {username} for {registry}: ");
             prompt(&mut term, &question, Term::read_secure_line)?
         };
         Ok::<_, Error>((username, password))
     });
-    let asked = asked.await;
-    let (username, password) = asked.expect("asking does not panic and is not aborted")?;
+    let input = input.await;
+    let (username, password) = input.expect("the prompt does not panic and is not aborted")?;
     if username.is_empty() || username.contains(':') || password.is_empty() {
         return Err(Error::usage(format!(
-            "failed to log in to `{name}`: a user name without `:` and a password are needed"
+            "failed to log in to `{name}`: the user name or password is empty, or the user name contains `:`"
         ))
-        .help("many registries take any user name beside a token"));
+        .help("many registries accept any user name with an access token"));
     }
     Ok(Credential::Basic {
         username,
@@ -140,28 +140,28 @@ async fn ask(flags: &Flags) -> Result<Credential, Error> {
     })
 }
 
-/// The terminal as it was before a person was asked, which it is again when this is dropped.
-struct Terminal {
+/// Guard that restores the settings of the terminal when it is dropped.
+struct TerminalGuard {
     #[cfg(unix)]
-    before: Option<rustix::termios::Termios>,
+    saved: Option<rustix::termios::Termios>,
 }
 
-impl Terminal {
-    fn as_it_is() -> Self {
+impl TerminalGuard {
+    fn new() -> Self {
         Self {
             #[cfg(unix)]
-            before: rustix::termios::tcgetattr(std::io::stdin()).ok(),
+            saved: rustix::termios::tcgetattr(std::io::stdin()).ok(),
         }
     }
 }
 
-impl Drop for Terminal {
+impl Drop for TerminalGuard {
     fn drop(&mut self) {
         #[cfg(unix)]
-        if let Some(before) = &self.before {
+        if let Some(saved) = &self.saved {
             use rustix::termios::{OptionalActions, tcsetattr};
-            // A terminal that is gone wants nothing any more.
-            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, before);
+            // An error means that the terminal was closed.
+            let _ = tcsetattr(std::io::stdin(), OptionalActions::Now, saved);
         }
     }
 }
@@ -175,36 +175,36 @@ fn prompt(
     let answer = answer.map_err(|error| {
         Error::new(
             ErrorKind::Io,
-            format!("failed to ask at the terminal: {error}"),
+            format!("failed to read from the terminal: {error}"),
         )
-        .help("send the password with `--password-stdin`")
+        .help("write the password to stdin, and pass `--password-stdin`")
     })?;
     Ok(answer.trim().to_owned())
 }
 
-/// All of stdin, without the end of its last line.
-fn sent() -> Result<String, Error> {
+/// Reads stdin to its end, without the final newline.
+fn read_stdin() -> Result<String, Error> {
     let mut text = String::new();
     let read = std::io::stdin()
-        .take(LONGEST_SECRET)
+        .take(MAX_SECRET_LENGTH)
         .read_to_string(&mut text);
     read.map_err(|error| {
         Error::usage(format!("failed to read the password from stdin: {error}"))
-            .help("send it as text in one line")
+            .help("write it as UTF-8 text in one line")
     })?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// The one credential that is to be checked.
+/// Provider of only the credential to verify.
 #[derive(Debug)]
-struct Given(Credential);
+struct FixedCredential(Credential);
 
 #[async_trait]
-impl CredentialProvider for Given {
+impl CredentialProvider for FixedCredential {
     async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
         Ok(Lookup {
-            found: Some((self.0.clone(), PLACE.to_owned())),
-            looked_in: vec![PLACE.to_owned()],
+            found: Some((self.0.clone(), SOURCE.to_owned())),
+            looked_in: vec![SOURCE.to_owned()],
             ..Lookup::default()
         })
     }

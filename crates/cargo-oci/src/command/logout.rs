@@ -1,4 +1,4 @@
-//! `cargo oci logout`: a credential is forgotten.
+//! `cargo oci logout`: delete the stored credential of a registry.
 
 use clap::Args;
 use oci_registry::{
@@ -20,7 +20,7 @@ pub(crate) struct Flags {
     registry: RegistryName,
 }
 
-/// Forgets, and says what is left.
+/// Deletes the credential, and reports credentials in other sources.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let (name, reporter) = (&flags.registry, session.reporter);
     let store = CredentialStore::of_user(&session.environment);
@@ -28,7 +28,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     for place in &places {
         reporter.status(
             "Logged out",
-            format_args!("of {name}, forgotten in: {place}"),
+            format_args!("of {name}, deleted from: {place}"),
         );
     }
     let chain = CredentialChain::new(&session.environment, []);
@@ -38,10 +38,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     match lookup.found {
         Some((_, place)) => reporter.note(format_args!(
-            "a credential of `{name}` is still found, where others keep it: {place}"
+            "another source still has a credential for `{name}`: {place}"
         )),
         None if places.is_empty() => {
-            reporter.note(format_args!("no credential of `{name}` was kept"));
+            reporter.note(format_args!("no credential for `{name}` was stored"));
         }
         None => {}
     }

@@ -1,4 +1,4 @@
-//! `cargo oci man`: the manual, a page for the program and one for each verb.
+//! `cargo oci man`: manual pages of the program and of each verb.
 
 use std::path::{Path, PathBuf};
 
@@ -29,15 +29,15 @@ pub(crate) struct Flags {
 }
 
 /// Prints or writes the manual pages of this program.
-#[expect(clippy::unused_async, reason = "every verb is run alike")]
+#[expect(clippy::unused_async, reason = "all verbs have the same signature")]
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let pages = pages(Cli::command());
     if let Some(directory) = flags.output {
         let directory = session.resolve(&directory);
-        std::fs::create_dir_all(&directory).map_err(|error| unwritten(&directory, &error))?;
+        std::fs::create_dir_all(&directory).map_err(|error| write_error(&directory, &error))?;
         for (name, page) in pages {
             let path = directory.join(format!("{name}.1"));
-            std::fs::write(&path, page).map_err(|error| unwritten(&path, &error))?;
+            std::fs::write(&path, page).map_err(|error| write_error(&path, &error))?;
             session.reporter.status("Wrote", path.display());
         }
         return Ok(());
@@ -50,20 +50,20 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     match found {
         Some((_, page)) => report::bytes(page),
         None => Err(Error::usage(format!(
-            "failed to find a manual page: there is no verb `{}`",
+            "failed to find a manual page: unknown verb `{}`",
             flags.verb.unwrap_or_default()
         ))
-        .help("see the verbs with `cargo oci help`")),
+        .help("`cargo oci help` lists the verbs")),
     }
 }
 
-fn unwritten(path: &Path, error: &std::io::Error) -> Error {
+fn write_error(path: &Path, error: &std::io::Error) -> Error {
     let path = path.display();
     Error::new(ErrorKind::Io, format!("failed to write `{path}`: {error}"))
-        .help("name another directory with `--output`")
+        .help("choose another directory with `--output`")
 }
 
-/// All pages with their names, the program's first.
+/// Returns all pages with their names. The page of the program is first.
 fn pages(program: clap::Command) -> Vec<(String, Vec<u8>)> {
     let mut command = program.disable_help_subcommand(true);
     command.build();
@@ -72,15 +72,15 @@ fn pages(program: clap::Command) -> Vec<(String, Vec<u8>)> {
     pages
 }
 
-/// Adds the page of a command and those of what is below it.
+/// Adds the pages of a command and of its subcommands.
 fn add(command: &clap::Command, name: String, pages: &mut Vec<(String, Vec<u8>)>) {
     let page = page(command.clone(), &name);
-    let below = command.get_subcommands();
-    let below: Vec<_> = below
+    let subcommands = command.get_subcommands();
+    let subcommands: Vec<_> = subcommands
         .map(|verb| (verb, format!("{name}-{}", verb.get_name())))
         .collect();
     pages.push((name, page));
-    for (verb, name) in below {
+    for (verb, name) in subcommands {
         add(verb, name, pages);
     }
 }
@@ -93,7 +93,7 @@ fn page(mut command: clap::Command, name: &str) -> Vec<u8> {
         .title(name.to_uppercase())
         .source(concat!("cargo-oci ", env!("CARGO_PKG_VERSION")))
         .manual("Cargo OCI Manual");
-    // The flags of a verb stand in a section of their own: a synopsis of forty would say nothing.
+    // Without the flags, because the section OPTIONS lists up to forty of them.
     let mut synopsis = Roff::new();
     synopsis.control("SH", ["SYNOPSIS"]);
     synopsis.text([roman(usage.trim_start_matches("Usage: "))]);
@@ -109,7 +109,7 @@ fn page(mut command: clap::Command, name: &str) -> Vec<u8> {
         man.render_extra_section(&mut page)?;
         man.render_version_section(&mut page)
     };
-    render().expect("memory takes it");
+    render().expect("writing to memory succeeds");
     page
 }
 
@@ -121,7 +121,7 @@ mod tests {
     use crate::cli::Cli;
 
     #[test]
-    fn there_is_a_page_for_the_program_and_for_every_verb() {
+    fn program_and_every_verb_have_a_page() {
         let pages = pages(Cli::command());
         let names: Vec<_> = pages.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names[0], "cargo-oci");

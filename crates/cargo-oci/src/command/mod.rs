@@ -1,4 +1,4 @@
-//! The verbs: a file for each, with its flags and the function that runs it, and a table of them.
+//! Verbs: one file per verb with its flags and its `run` function, and the list of all verbs.
 
 mod attach;
 mod blob;
@@ -34,15 +34,15 @@ use crate::naming;
 use crate::report::Error;
 use crate::session::Session;
 
-/// Declares the verbs. A line names the variant, the module, and the kind of output:
+/// Declares the verbs. Each line is the variant, the module, and the kind of output:
 ///
 /// * `messages`: the flags contain `FormatFlag` as `format`.
-/// * `nested`: each of the verb's own subcommands has `FormatFlag`, which `Flags::message_format` reads.
-/// * `data`: there is no `--message-format`.
-/// * `program`: as `data`; the output is about this program, and `oci.toml` is not read.
+/// * `nested`: each subcommand of the verb contains `FormatFlag`, which `Flags::message_format` reads.
+/// * `data`: the verb has no `--message-format`.
+/// * `program`: as `data`, and `oci.toml` is not read, because the output describes only the program itself.
 macro_rules! verbs {
     ($($variant:ident $module:ident $output:ident;)*) => {
-        /// The verb, with its flags.
+        /// Verb with its flags.
         #[derive(Debug, Subcommand)]
         pub(crate) enum Command {
             $($variant(Box<$module::Flags>),)*
@@ -56,14 +56,14 @@ macro_rules! verbs {
                 }
             }
 
-            /// Whether the defaults of the user apply to the verb.
+            /// Whether the verb reads `oci.toml`.
             pub(crate) fn reads_defaults(&self) -> bool {
                 match self {
                     $(Self::$variant(_) => verbs!(@reads_defaults $output),)*
                 }
             }
 
-            /// The output format.
+            /// Returns the output format.
             pub(crate) fn message_format(&self) -> MessageFormat {
                 match self {
                     $(Self::$variant(_flags) => verbs!(@message_format $output _flags),)*

@@ -8,7 +8,7 @@ use oci_package::PackageFile;
 use oci_registry::{Extract, Location, LocationText, Source};
 
 use super::find::{self, Selector};
-use crate::contents::{self, Group, Placing};
+use crate::contents::{self, FileGroup, FileWriter};
 use crate::filter;
 use crate::message::{FileAction, FormatFlag};
 use crate::options::location;
@@ -55,31 +55,29 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Fetches, verifies and writes.
+/// Downloads, verifies and writes the files.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let directory = session.resolve(&flags.output);
     if directory.exists() && !directory.is_dir() {
         let shown = flags.output.display();
-        return Err(Error::usage(format!(
-            "failed to pull into `{shown}`: it is not a directory"
-        ))
-        .help("name a directory with `--output`; the files in it get their own names"));
+        return Err(
+            Error::usage(format!("failed to pull into `{shown}`: not a directory"))
+                .help("pass a directory with `--output`; the artifact determines the file names"),
+        );
     }
     let source = session.source(&reference).await?;
     let root = find::root(&*source, &reference).await?;
-    let asked = flags.selector.wanted();
-    let (manifest, index) = find::for_use(&*source, &reference, &root, asked).await?;
+    let wanted = flags.selector.wanted();
+    let (manifest, index) = find::for_use(&*source, &reference, &root, wanted).await?;
     let name = reference.with(manifest.digest().clone());
     let files = oci_package::files(&manifest)?;
     if files.is_empty() {
         return Err(Error::new(
             oci_registry::ErrorKind::NotFound,
-            format!("failed to pull `{name}`: none of its layers is a file"),
+            format!("failed to pull `{name}`: the artifact contains no files"),
         )
-        .help(format!(
-            "see what it holds with `cargo oci manifest {name}`"
-        )));
+        .help(format!("`cargo oci manifest {name}` lists its layers")));
     }
     let asked = reference.with(root);
     if asked == name {
@@ -110,8 +108,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     session.finished(&name, manifest.digest(), index.as_ref())
 }
 
-/// The files that are wanted, by the names that they get.
-fn included(groups: Vec<Group>, flags: &Flags, name: &Location) -> Result<Vec<Group>, Error> {
+/// Returns the files that match `--include`, by the names that they get.
+fn included(
+    groups: Vec<FileGroup>,
+    flags: &Flags,
+    name: &Location,
+) -> Result<Vec<FileGroup>, Error> {
     if flags.include.is_empty() {
         return Ok(groups);
     }
@@ -119,14 +121,14 @@ fn included(groups: Vec<Group>, flags: &Flags, name: &Location) -> Result<Vec<Gr
         Some(title) if flags.titles => title.to_string(),
         _ => file.name.to_string(),
     };
-    let is_wanted = |file: &PackageFile| {
+    let is_included = |file: &PackageFile| {
         let name = name_of(file);
         flags.include.iter().any(|pattern| pattern.matches(&name))
     };
     let known = groups.iter().flat_map(|(_, files)| files);
     let known: Vec<_> = known.map(|file| format!("`{}`", name_of(file))).collect();
     let groups = groups.into_iter().map(|(source, mut files)| {
-        files.retain(is_wanted);
+        files.retain(is_included);
         (source, files)
     });
     let groups: Vec<_> = groups.filter(|(_, files)| !files.is_empty()).collect();
@@ -135,14 +137,14 @@ fn included(groups: Vec<Group>, flags: &Flags, name: &Location) -> Result<Vec<Gr
         let patterns = patterns.join("`, `");
         return Err(Error::new(
             oci_registry::ErrorKind::NotFound,
-            format!("failed to pull `{patterns}` of `{name}`: it has no such file"),
+            format!("failed to pull `{patterns}` of `{name}`: no file matches"),
         )
-        .help(format!("choose from its files: {}", known.join(", "))));
+        .help(format!("its files are {}", known.join(", "))));
     }
     Ok(groups)
 }
 
-/// Writes files of one place into a directory, and tells of each.
+/// Downloads files from one source into a directory.
 async fn write(
     session: &Session,
     source: &dyn Source,
@@ -150,14 +152,14 @@ async fn write(
     directory: &Path,
     replace: bool,
 ) -> Result<(), Error> {
-    let placing = Placing::begin(session, "Pulling", FileAction::Pulled, files);
-    placing
+    let writer = FileWriter::new(session, "Pulling", FileAction::Pulled, files);
+    writer
         .write(source, files, directory, replace)
         .await
         .map_err(|error| {
-            let is_occupied = error.kind() == oci_registry::ErrorKind::Conflict;
+            let is_conflict = error.kind() == oci_registry::ErrorKind::Conflict;
             let error = Error::from(error);
-            if is_occupied {
+            if is_conflict {
                 error.help("choose another directory with `--output`, or pass `--force`")
             } else {
                 error

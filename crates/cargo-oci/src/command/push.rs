@@ -1,7 +1,7 @@
-//! `cargo oci push`: build with cargo, pack what was built, publish it.
+//! `cargo oci push`: build packages with cargo, pack the built files, and publish them.
 //!
-//! Everything that can be wrong without a build is found before one: names, places, settings, and a registry that does
-//! not answer. Owns the flags and the order of things; each step has a file of its own.
+//! Errors that do not depend on the build are reported before it: invalid names, destinations and settings, and a registry
+//! that is not reachable. This file has the flags and the order of the steps; each step has a file of its own.
 
 mod destination;
 mod extra;
@@ -9,8 +9,8 @@ mod files;
 mod github;
 mod include;
 mod plan;
+mod publication;
 mod publish;
-mod subject;
 mod targets;
 
 use std::collections::BTreeMap;
@@ -26,8 +26,8 @@ use crate::message::FormatFlag;
 use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
-use files::HandedFile;
-use subject::Subject;
+use files::FileArgument;
+use publication::Publication;
 
 /// Build packages and publish their artifacts
 ///
@@ -35,7 +35,7 @@ use subject::Subject;
 /// REGISTRY/PACKAGE:VERSION. Released versions are immutable: pushing the same files again sends nothing, and different
 /// files are an error unless `--overwrite` is given.
 #[derive(Debug, Args)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a separate flag")]
 #[command(
     after_help = "Examples:\n  cargo oci push --registry ghcr.io/acme\n  cargo oci push --registry oci:target/oci\n  cargo oci push --target x86_64-unknown-linux-musl ghcr.io/acme/widgets\n  cargo oci push --file widgets=dist/widgets --target aarch64-apple-darwin --registry ghcr.io/acme"
 )]
@@ -48,10 +48,8 @@ pub(crate) struct Flags {
 
     /// Registry and prefix; each package is published as PREFIX/NAME
     ///
-    /// HOST[:PORT][/PREFIX], or oci:DIR for OCI layouts in a directory. The default is `CARGO_OCI_REGISTRY`, then
-    /// `registry` in `[package.metadata.oci]`, `[workspace.metadata.oci]` or `oci.toml`.
-    ///
-    /// [env: CARGO_OCI_REGISTRY]
+    /// HOST[:PORT][/PREFIX], or oci:DIR for OCI layouts in a directory. The default is the environment variable
+    /// `CARGO_OCI_REGISTRY`, then `registry` in `[package.metadata.oci]`, `[workspace.metadata.oci]` or `oci.toml`.
     #[arg(long, value_name = "REGISTRY")]
     registry: Option<String>,
 
@@ -79,10 +77,8 @@ pub(crate) struct Flags {
 
     /// Hold back the version tag until all these targets are pushed
     ///
-    /// Declares the targets of the release. The default is `CARGO_OCI_TARGETS`, then `targets` in
-    /// `[package.metadata.oci]` or `[workspace.metadata.oci]`.
-    ///
-    /// [env: CARGO_OCI_TARGETS]
+    /// Declares the targets of the release. The default is the environment variable `CARGO_OCI_TARGETS`, then `targets`
+    /// in `[package.metadata.oci]` or `[workspace.metadata.oci]`.
     #[arg(long, value_name = "TRIPLE", value_delimiter = ',')]
     targets_of_release: Vec<String>,
 
@@ -123,7 +119,7 @@ pub(crate) struct Flags {
         value_name = "NAME=PATH[:TYPE]",
         conflicts_with_all = ["kind", "lib", "bin", "bins", "example", "examples", "features", "all_features", "no_default_features"]
     )]
-    file: Vec<HandedFile>,
+    file: Vec<FileArgument>,
 
     /// Also publish the files of the package that match, such as `README*`
     #[arg(long, value_name = "GLOB")]
@@ -160,7 +156,7 @@ fn kind(text: &str) -> Result<FileKind, String> {
     kind.ok_or_else(|| {
         let built = FileKind::ALL.into_iter().filter(|kind| kind.is_built());
         let known: Vec<_> = built.map(|kind| kind.to_string()).collect();
-        format!("the kinds that builds write are {}", known.join(", "))
+        format!("expected one of {}", known.join(", "))
     })
 }
 
@@ -181,75 +177,82 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         );
         (workspace?, Some(toolchain?))
     } else {
-        // The compiler of these files is unknown.
+        // The compiler that built these files is unknown.
         (
             Workspace::load(&session.cargo, &flags.selection).await?,
             None,
         )
     };
-    let subjects = subject::select(session, &workspace, &flags)?;
+    let publications = publication::select(session, &workspace, &flags)?;
     // Reports an invalid date before the build.
     cargo::source_date_epoch(&session.cargo)?
         .map(publish::timestamp)
         .transpose()?;
-    let extra = extra::included(session, &workspace, &subjects).await?;
-    extra::check_crates(session, &subjects, &flags).await?;
-    let (mut outputs, places) = if let Some(toolchain) = &toolchain {
+    let extra = extra::included(session, &workspace, &publications).await?;
+    extra::check_crates(session, &publications, &flags).await?;
+    let (mut outputs, repositories) = if let Some(toolchain) = &toolchain {
         let targets = targets::names(&flags.selection, &toolchain.host)?;
-        subject::check_targets(&subjects, &targets)?;
+        publication::check_targets(&publications, &targets)?;
         if flags.messages.is_none() && flags.selection.is_without_filter() {
-            let built = subjects.iter().filter(|subject| subject.has_files());
-            subject::check_destinations(&built.collect::<Vec<_>>())?;
+            let built = publications
+                .iter()
+                .filter(|publication| publication.has_files());
+            publication::check_destinations(&built.collect::<Vec<_>>())?;
         }
-        let places = places(session, &subjects, &targets).await?;
+        let repositories = open_repositories(session, &publications, &targets).await?;
         (
-            files::built(session, &workspace, &subjects, &flags, &toolchain.host).await?,
-            places,
+            files::build(session, &workspace, &publications, &flags, &toolchain.host).await?,
+            repositories,
         )
     } else {
-        let output = files::handed_in(session, &subjects, &flags).await?;
-        let places = places(session, &subjects, std::slice::from_ref(&output.target)).await?;
-        (vec![output], places)
+        let output = files::given(session, &publications, &flags).await?;
+        let targets = std::slice::from_ref(&output.target);
+        let repositories = open_repositories(session, &publications, targets).await?;
+        (vec![output], repositories)
     };
-    let pushed: Vec<_> = subjects
+    let pushed: Vec<_> = publications
         .iter()
-        .filter(|subject| subject.is_among(&outputs))
+        .filter(|publication| publication.is_among(&outputs))
         .collect();
-    subject::check_destinations(&pushed)?;
-    subject::note_shared_repositories(session, &pushed);
+    publication::check_destinations(&pushed)?;
+    publication::note_shared_repositories(session, &pushed);
     let crates = extra::crates(session, &workspace, &pushed, &flags).await?;
     extra::add(&mut outputs, &[extra, crates]);
-    let outputs = (outputs, places);
-    publish::all(session, &subjects, &flags, outputs, toolchain.as_ref()).await
+    let outputs = (outputs, repositories);
+    publish::pack_and_publish(session, &publications, &flags, outputs, toolchain.as_ref()).await
 }
 
-/// The repository of a package at a registry, opened before the build.
-struct Place {
+/// Repository of a package at a registry, opened before the build.
+struct OpenRepository {
     target: Arc<dyn Target>,
-    /// The tags of the package, which the publication does not read again.
+    /// Tags of the package. The publication uses them instead of reading them again.
     stored: StoredTags,
 }
 
-/// The repositories at registries, by package.
-type Places = BTreeMap<PackageId, Place>;
+/// Open repositories by package.
+type OpenRepositories = BTreeMap<PackageId, OpenRepository>;
 
-/// Reads the tags of each package at its registry, so that a registry that is not reachable or refuses the credentials is
-/// found before the build. A directory or an archive is not opened, because that may create it.
-async fn places(
+/// Reads the tags of each package at its registry, so that an unreachable registry or a rejected credential is reported
+/// before the build. A directory or an archive is not opened, because opening may create it.
+async fn open_repositories(
     session: &Session,
-    subjects: &[Subject<'_>],
+    publications: &[Publication<'_>],
     targets: &[String],
-) -> Result<Places, Error> {
-    let mut places = Places::new();
-    for subject in subjects.iter().filter(|subject| subject.may_have_files()) {
-        let destination = &subject.destination;
+) -> Result<OpenRepositories, Error> {
+    let mut repositories = OpenRepositories::new();
+    for publication in publications
+        .iter()
+        .filter(|publication| publication.may_have_files())
+    {
+        let destination = &publication.destination;
         let Location::Registry(_) = &destination.repository else {
             continue;
         };
         let target_tags = destination.target_tags(targets.iter().map(String::as_str))?;
         let target = session.target(&destination.repository).await?;
         let stored = StoredTags::read(&*target, &destination.index_tags(), &target_tags).await?;
-        places.insert(subject.package.id.clone(), Place { target, stored });
+        let repository = OpenRepository { target, stored };
+        repositories.insert(publication.package.id.clone(), repository);
     }
-    Ok(places)
+    Ok(repositories)
 }

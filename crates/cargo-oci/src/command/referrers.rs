@@ -41,7 +41,7 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Finds them, and draws the tree.
+/// Lists the referrers and prints the tree.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let source = session.source(&reference).await?;
@@ -57,7 +57,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         } in &tree.branches
         {
             let finding = Finding::referrer(&reference, subject, referrer);
-            session.reporter.found(&finding);
+            session.reporter.emit_finding(&finding);
         }
         return session.reporter.end();
     }
@@ -66,19 +66,19 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         report::line(line)?;
     }
     if tree.branches.is_empty() {
-        session.reporter.note("there is nothing about it");
+        session.reporter.note("no referrers");
     }
     Ok(())
 }
 
-/// What is about a manifest.
+/// Tree of the referrers of a manifest.
 struct Tree {
-    /// In the order of the tree.
+    /// Branches in depth-first order.
     branches: Vec<ReferrerNode>,
 }
 
 impl Tree {
-    /// Asks for everything, from the top down.
+    /// Fetches the referrers, level by level.
     async fn of(
         source: &Arc<dyn Source>,
         subject: Digest,
@@ -99,13 +99,13 @@ impl Tree {
             )| {
                 let mut line = String::new();
                 for level in 0..*depth {
-                    line.push_str(if self.goes_on(at, level) {
+                    line.push_str(if self.has_next_sibling(at, level) {
                         "│   "
                     } else {
                         "    "
                     });
                 }
-                line.push_str(if self.goes_on(at, *depth) {
+                line.push_str(if self.has_next_sibling(at, *depth) {
                     "├── "
                 } else {
                     "└── "
@@ -116,7 +116,7 @@ impl Tree {
                     .unwrap_or(&referrer.media_type);
                 let _ = write!(line, "{kind}  {}", referrer.digest);
                 if let Some(created) = referrer.annotation(annotation::CREATED) {
-                    // A stranger's text: nothing of it may act on a terminal.
+                    // Annotations are untrusted and may contain control characters.
                     let _ = write!(line, "  {}", escape(created, 25));
                 }
                 line
@@ -124,11 +124,11 @@ impl Tree {
         )
     }
 
-    /// Whether there is another branch of this depth below this line, from the same stem.
-    fn goes_on(&self, at: usize, depth: usize) -> bool {
-        let below = self.branches[at + 1..].iter();
-        let mut below = below.map(|branch| branch.depth);
-        below.find(|found| *found <= depth) == Some(depth)
+    /// Whether the branch of this depth at this line has a later sibling.
+    fn has_next_sibling(&self, at: usize, depth: usize) -> bool {
+        let later = self.branches[at + 1..].iter();
+        let mut later = later.map(|branch| branch.depth);
+        later.find(|found| *found <= depth) == Some(depth)
     }
 }
 
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn branches_hang_where_they_belong() {
+    fn tree_lines_show_depth_and_siblings() {
         let entry = |name: &str| {
             let digest = Digest::sha256(name.as_bytes());
             let mut entry = Descriptor::new(MediaType::MANIFEST, digest, 1);

@@ -1,11 +1,11 @@
-//! `cargo oci tag`: further names for what is there.
+//! `cargo oci tag`: add tags to an artifact.
 
 use clap::Args;
 use oci_registry::{Identifier, LocationText, Optional, Tag};
 
 use crate::message::{FormatFlag, Message, TagAction};
 use crate::naming;
-use crate::options::{Complaint, location};
+use crate::options::{ArgumentError, location};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -31,41 +31,41 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-fn tag(text: &str) -> Result<Tag, Complaint> {
-    text.parse().map_err(Complaint::from)
+fn tag(text: &str) -> Result<Tag, ArgumentError> {
+    text.parse().map_err(ArgumentError::from)
 }
 
-/// Sets the tags, one after the other.
+/// Sets the tags one after the other.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
-    let named = naming::given(&reference, "tag")?;
+    let named = naming::require_identifier(&reference, "tag")?;
     if let Identifier::Tag(own) = &named
         && flags.tags.contains(own)
     {
         return Err(Error::usage(format!(
-            "failed to tag `{reference}`: `{own}` is the tag that it has"
+            "failed to tag `{reference}`: the artifact already has the tag `{own}`"
         ))
-        .help("name another tag"));
+        .help("choose another tag"));
     }
     let place = session.existing(&reference).await?;
     let manifest = super::find::manifest(&*place, &reference, &named, None).await?;
     let digest = manifest.digest();
     for tag in flags.tags {
         let identifier = Identifier::Tag(tag.clone());
-        let held = place.resolve(&identifier).await.optional()?;
+        let current = place.resolve(&identifier).await.optional()?;
         let reference = reference.with(tag.clone()).to_string();
-        let action = match held {
-            Some(held) if held.digest == *digest => {
+        let action = match current {
+            Some(current) if current.digest == *digest => {
                 session.reporter.status("Unchanged", reference);
                 continue;
             }
-            held => {
-                let held = held.map(|held| held.digest);
-                TagAction::after(session.reporter, &reference, held.as_ref())
+            current => {
+                let previous = current.map(|current| current.digest);
+                TagAction::after(session.reporter, &reference, previous.as_ref())
             }
         };
         place.tag(&manifest, &tag).await?;
-        session.reporter.tell(&Message::Tag {
+        session.reporter.emit(&Message::Tag {
             reference,
             action,
             digest,

@@ -42,25 +42,25 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Lists, a tag a line, as the pages arrive.
+/// Prints one tag per line, page by page.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let place = &session.locate(&flags.repository).await?;
-    naming::whole(place, "list tags")?;
+    naming::require_repository(place, "list tags")?;
     let source = session.source(place).await?;
     let (filter, reporter) = (flags.filter, session.reporter);
-    let name = |tag: &Tag| {
+    let print_tag = |tag: &Tag| {
         if reporter.is_json() {
-            reporter.found(&Finding::tag(place, tag, None));
+            reporter.emit_finding(&Finding::tag(place, tag, None));
             return Ok(());
         }
         report::line(tag)
     };
-    let other_name = |other: &OtherName| {
+    let print_other = |other: &OtherName| {
         if reporter.is_json() {
-            reporter.found(&Finding::other_name(place, other, None));
+            reporter.emit_finding(&Finding::other_name(place, other, None));
             return Ok(());
         }
-        // Behind the place it is a reference, as a tag is.
+        // Appended to the location, the text is a reference, as a tag is.
         report::line(format_args!("{}@{}", shown(other), other.digest))
     };
     let others = async |source: &dyn Source| {
@@ -73,21 +73,21 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let mut tags = tags.try_filter(|tag| std::future::ready(filter.passes(tag.as_str())));
     if !flags.long && !flags.semver {
         while let Some(tag) = tags.try_next().await.map_err(explain)? {
-            name(&tag)?;
+            print_tag(&tag)?;
         }
-        others(&*source).await?.iter().try_for_each(other_name)?;
+        others(&*source).await?.iter().try_for_each(print_other)?;
         return reporter.end();
     }
     let others = others(&*source).await?;
-    // Names are cheap, and their longest makes the column.
+    // All names are read first, because the longest one determines the width of the column.
     let tags: oci_registry::Result<Vec<Tag>> = tags.try_collect().await;
     let mut tags = tags.map_err(explain)?;
     if flags.semver {
         filter::by_version(&mut tags);
     }
     if !flags.long {
-        tags.iter().try_for_each(name)?;
-        others.iter().try_for_each(other_name)?;
+        tags.iter().try_for_each(print_tag)?;
+        others.iter().try_for_each(print_other)?;
         return reporter.end();
     }
     let widths = tags.iter().map(|tag| tag.as_str().chars().count());
@@ -103,26 +103,26 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     while let Some(details) = rows.try_next().await? {
         let (tag, named) = (&details.tag, details.details.as_ref());
         if reporter.is_json() {
-            reporter.found(&Finding::tag(place, tag, named));
+            reporter.emit_finding(&Finding::tag(place, tag, named));
         } else {
             report::line(row(tag.as_str(), width, named))?;
         }
         if let Some(error) = details.error {
-            let (tag, why) = (place.with(details.tag), error.in_one_line());
-            reporter.note(format_args!("`{tag}` could not be looked at: {why}"));
+            let (tag, error) = (place.with(details.tag), error.in_one_line());
+            reporter.note(format_args!("failed to read `{tag}`: {error}"));
         }
     }
     for other in others {
         let named = match survey.details(&other.digest).await {
             Err(error) if oci_package::is_document_error(&error) => {
-                let (name, why) = (shown(&other), error.in_one_line());
-                reporter.note(format_args!("`{name}` could not be looked at: {why}"));
+                let (name, error) = (shown(&other), error.in_one_line());
+                reporter.note(format_args!("failed to read `{name}`: {error}"));
                 None
             }
             named => named?,
         };
         if reporter.is_json() {
-            reporter.found(&Finding::other_name(place, &other, named.as_ref()));
+            reporter.emit_finding(&Finding::other_name(place, &other, named.as_ref()));
         } else {
             report::line(row(&shown(&other), width, named.as_ref()))?;
         }
@@ -130,12 +130,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     reporter.end()
 }
 
-/// A name that no tag stands for, as it may be printed.
+/// Returns the escaped name of a layout entry that is not a valid tag.
 fn shown(other: &OtherName) -> String {
     escape(&other.name, 300)
 }
 
-/// Tag, size, date, digest, targets or platforms; `-` for what is not known.
+/// Returns a table row: tag, size, date, digest, and targets or platforms. An unknown value is `-`.
 fn row(name: &str, width: usize, named: Option<&Details>) -> String {
     let summary = named.map(|named| &named.summary);
     let or_none = |text: Option<String>| {
@@ -145,10 +145,10 @@ fn row(name: &str, width: usize, named: Option<&Details>) -> String {
     let size = summary.and_then(|summary| summary.size);
     let size = or_none(size.map(|size| Size(size).to_string()));
     let created = summary.and_then(|summary| summary.created.as_deref());
-    // A stranger's text: nothing of it may act on a terminal.
+    // Annotations are untrusted and may contain control characters.
     let created = or_none(created.map(|text| escape(text, 25)));
     let digest = or_none(named.map(|named| named.digest.to_string()));
-    let for_what = or_none(summary.map(|summary| {
+    let targets = or_none(summary.map(|summary| {
         if summary.targets.is_empty() {
             let platforms = summary.platforms.iter().map(ToString::to_string);
             platforms.collect::<Vec<_>>().join(",")
@@ -156,8 +156,8 @@ fn row(name: &str, width: usize, named: Option<&Details>) -> String {
             summary.targets.join(",")
         }
     }));
-    let for_what = escape(&for_what, 4000);
-    format!("{name:<width$} {size:>10}  {created:<20}  {digest}  {for_what}")
+    let targets = escape(&targets, 4000);
+    format!("{name:<width$} {size:>10}  {created:<20}  {digest}  {targets}")
 }
 
 #[cfg(test)]
@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_not_known_is_a_dash() {
+    async fn unknown_values_are_shown_as_dashes() {
         let tag: Tag = "1.0".parse().expect("a tag");
         assert_eq!(
             row("1.0", 5, None).split_whitespace().collect::<Vec<_>>(),

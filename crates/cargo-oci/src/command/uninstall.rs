@@ -7,7 +7,7 @@ use oci_registry::{ErrorKind, LocationText};
 
 use crate::cargo::{self, Installed};
 use crate::message::{FormatFlag, Message};
-use crate::options::Complaint;
+use crate::options::ArgumentError;
 use crate::options::location;
 use crate::report::Error;
 use crate::session::Session;
@@ -19,14 +19,13 @@ use crate::session::Session;
 )]
 pub(crate) struct Flags {
     /// Repository that the package was installed from: REGISTRY/REPOSITORY or oci:DIR
-    #[arg(value_name = "REPOSITORY", value_parser = named)]
-    repository: Named,
+    #[arg(value_name = "REPOSITORY", value_parser = package_argument)]
+    repository: PackageArgument,
 
     /// Directory that the package was installed into
     ///
-    /// The default is `CARGO_INSTALL_ROOT`, then `install.root` of cargo's configuration, then cargo's home directory.
-    ///
-    /// [env: CARGO_INSTALL_ROOT]
+    /// The default is the environment variable `CARGO_INSTALL_ROOT`, then `install.root` of cargo's configuration, then
+    /// cargo's home directory.
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
 
@@ -34,26 +33,26 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// What was named on the command line.
+/// Argument of the command line.
 #[derive(Debug, Clone)]
-enum Named {
+enum PackageArgument {
     Repository(LocationText),
-    /// A bare word: the name of a package, as `cargo uninstall` takes it.
+    /// Package name, as `cargo uninstall` expects it.
     Package(String),
 }
 
-fn named(text: &str) -> Result<Named, Complaint> {
-    let is_bare = |text: &str| {
+fn package_argument(text: &str) -> Result<PackageArgument, ArgumentError> {
+    let is_package_name = |text: &str| {
         let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         !text.is_empty() && text.bytes().all(is_word)
     };
-    if is_bare(text) {
-        return Ok(Named::Package(text.to_owned()));
+    if is_package_name(text) {
+        return Ok(PackageArgument::Package(text.to_owned()));
     }
-    location(text).map(Named::Repository)
+    location(text).map(PackageArgument::Repository)
 }
 
-/// Removes.
+/// Removes the programs and the record of the package.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reporter = session.reporter;
     let root = cargo::install_root(&session.cargo, flags.root.as_deref())?;
@@ -66,8 +65,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     };
     let mut installed = Installed::open(root, waiting).await?;
     let repository = match flags.repository {
-        Named::Repository(repository) => session.locate(&repository).await?,
-        Named::Package(name) => return Err(by_name(&installed, &name)),
+        PackageArgument::Repository(repository) => session.locate(&repository).await?,
+        PackageArgument::Package(name) => return Err(package_name_error(&installed, &name)),
     };
     let source = cargo::source_of(&repository, here);
     let found = source.map(|source| installed.of_source(&source));
@@ -75,7 +74,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     if found.is_empty() {
         let error = Error::new(
             ErrorKind::NotFound,
-            format!("failed to uninstall `{repository}`: nothing is installed from there"),
+            format!("failed to uninstall `{repository}`: no package was installed from it"),
         );
         let others = installed.of_repositories();
         let others: Vec<_> = others
@@ -83,16 +82,16 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             .map(|(name, place)| format!("`{name}` from `{place}`"))
             .collect();
         return Err(if others.is_empty() {
-            error.help("see what cargo installed, and from where, with `cargo install --list`")
+            error.help("`cargo install --list` lists the installed packages and their sources")
         } else {
-            error.help(format!("name where it came from: {}", others.join(", ")))
+            error.help(format!("installed packages: {}", others.join(", ")))
         });
     }
     for package in found {
         installed.remove(&package.key)?;
         for program in &package.programs {
             let path = installed.bin().join(program);
-            reporter.tell(&Message::Removed {
+            reporter.emit(&Message::Removed {
                 path: path.to_string_lossy().into_owned(),
                 package: &package.name,
                 version: &package.version,
@@ -102,17 +101,17 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     reporter.end()
 }
 
-/// A package's name says not where it came from: which name does is said instead.
-fn by_name(installed: &Installed, name: &str) -> Error {
+/// Returns the error for a package name, with the repository that the package was installed from as a hint.
+fn package_name_error(installed: &Installed, name: &str) -> Error {
     let error = Error::usage(format!(
-        "failed to uninstall `{name}`: it is the name of a package, and not of a repository"
+        "failed to uninstall `{name}`: expected a repository, not a package name"
     ));
     let places = installed.of_repositories();
     let mut places = places.iter().filter(|(package, _)| package == name);
     match places.next() {
-        Some((_, place)) => error.help(format!("write `cargo oci uninstall {place}`")),
+        Some((_, place)) => error.help(format!("run `cargo oci uninstall {place}`")),
         None => error.help(format!(
-            "write REGISTRY/REPOSITORY; what `cargo install` installed goes with `cargo uninstall {name}`"
+            "pass REGISTRY/REPOSITORY; for a package of `cargo install`, run `cargo uninstall {name}`"
         )),
     }
 }

@@ -1,4 +1,4 @@
-//! `cargo oci verify`: whether an artifact is what its names say, and whether a directory holds what it holds.
+//! `cargo oci verify`: verify the digests of an artifact, and compare a directory with it.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -49,18 +49,18 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Reads everything, and says what is wrong.
+/// Verifies the artifact, and compares the directory.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     if let Some(directory) = &flags.directory
         && !session.resolve(directory).is_dir()
     {
         let message = format!(
-            "failed to compare files with those of `{reference}`: `{}` is not a directory",
+            "failed to compare files with `{reference}`: `{}` is not a directory",
             directory.display()
         );
         let help = format!(
-            "get the files first, with `cargo oci pull {reference} --output {}`",
+            "run `cargo oci pull {reference} --output {}` first",
             directory.display()
         );
         return Err(Error::usage(message).help(help));
@@ -82,9 +82,9 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let title = title.map_or_else(String::new, |title| format!("{title}, "));
         format!("{title}{}", piece.digest)
     };
-    let wrong = |piece: &Descriptor, message: String| {
-        reporter.status("Wrong", format_args!("{}: {message}", name(piece)));
-        reporter.found(&Finding::Wrong {
+    let report_mismatch = |piece: &Descriptor, message: String| {
+        reporter.status("Mismatch", format_args!("{}: {message}", name(piece)));
+        reporter.emit_finding(&Finding::Mismatch {
             reference: reference.with(piece.digest.clone()).to_string(),
             title: piece.annotation(oci_package::annotation::TITLE),
             message,
@@ -93,10 +93,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         });
     };
     let observer = |event: VerifyEvent<'_>| match event {
-        VerifyEvent::Wrong(piece, error) => wrong(piece, error.to_string()),
+        VerifyEvent::Wrong(piece, error) => report_mismatch(piece, error.to_string()),
         VerifyEvent::Skipped(piece) => {
-            let why = "it is not there, and is a layer that may not be passed on";
-            reporter.status("Skipped", format_args!("{}: {why}", name(piece)));
+            let reason = "non-distributable layer that does not exist";
+            reporter.status("Skipped", format_args!("{}: {reason}", name(piece)));
         }
         _ => {}
     };
@@ -114,17 +114,17 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let listing = Listing::new(&reference, &named).within(index.as_ref());
     let conflicts = oci_package::conflicts(&*source, listing, &verified.manifest).await?;
     for (manifest, conflict) in &conflicts {
-        wrong(manifest, conflict.to_string());
+        report_mismatch(manifest, conflict.to_string());
     }
     if !conflicts.is_empty() {
         let name = reference.with(root);
         let count = plural(conflicts.len(), "fact");
         return Err(Error::new(
             ErrorKind::Mismatch,
-            format!("the documents of `{name}` disagree about {count}"),
+            format!("tag, index, manifest and config of `{name}` contradict each other in {count}"),
         )
         .help(format!(
-            "`cargo oci inspect {name}` shows them with the targets"
+            "`cargo oci inspect {name}` lists the conflicts of each target"
         )));
     }
     reporter.status(
@@ -137,7 +137,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         ),
     );
     if let Some(directory) = &flags.directory {
-        hold_against(
+        compare_directory(
             session,
             &source,
             &flags,
@@ -149,58 +149,58 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     session.finished(&reference.with(digest.clone()), digest, None)
 }
 
-/// Compares each file of the artifact that a reference with a digest names with the files of a directory.
-async fn hold_against(
+/// Compares each file of the artifact with a directory. `reference` contains the digest of the verified manifest.
+async fn compare_directory(
     session: &Session,
     source: &Arc<dyn Source>,
     flags: &Flags,
     reference: &Location,
     directory: &Path,
 ) -> Result<(), Error> {
-    let asked = flags.selector.wanted();
-    let found = naming::given(reference, "verify")?;
-    let (manifest, _) = find::for_use(&**source, reference, &found, asked).await?;
+    let wanted = flags.selector.wanted();
+    let found = naming::require_identifier(reference, "verify")?;
+    let (manifest, _) = find::for_use(&**source, reference, &found, wanted).await?;
     let directory = session.resolve(directory);
     let compared = compare(session, source, &manifest, &directory).await?;
     let name = reference.with(manifest.digest().clone());
     let is_same = |compared: &&Comparison| matches!(compared, Comparison::Same(_));
     let same = compared.iter().filter(is_same).count();
     for comparison in &compared {
-        let verb = if is_same(&comparison) {
-            "Same"
-        } else {
-            "Wrong"
+        let verb = match comparison {
+            Comparison::Same(_) => "OK",
+            Comparison::Missing(_) => "Missing",
+            _ => "Changed",
         };
-        session.reporter.status(verb, comparison);
-        session.reporter.found(&Finding::comparison(comparison));
+        session.reporter.status(verb, comparison.name());
+        session
+            .reporter
+            .emit_finding(&Finding::comparison(comparison));
     }
     if compared.is_empty() {
         return Err(Error::new(
             ErrorKind::NotFound,
-            format!("failed to compare `{name}`: none of its layers is a file"),
+            format!("failed to compare `{name}`: the artifact contains no files"),
         )
-        .help(format!(
-            "see what it holds with `cargo oci manifest {name}`"
-        )));
+        .help(format!("`cargo oci manifest {name}` lists its layers")));
     }
     if same < compared.len() {
         let shown = directory.display();
         return Err(Error::new(
             ErrorKind::Mismatch,
             format!(
-                "{} of {} files in `{shown}` are not those of `{name}`",
+                "{} of {} files in `{shown}` differ from `{name}`",
                 compared.len() - same,
                 compared.len()
             ),
         )
         .help(format!(
-            "get them with `cargo oci pull {name} --output {shown}`; `--force` replaces what is there"
+            "run `cargo oci pull {name} --output {shown}`; `--force` overwrites changed files"
         )));
     }
     Ok(())
 }
 
-/// Compares the files of an artifact with a directory, which may hold an archive as it is or what is in it.
+/// Compares the files of an artifact with a directory, which may contain an archive itself or its contents.
 async fn compare(
     session: &Session,
     source: &Arc<dyn Source>,
@@ -216,8 +216,8 @@ async fn compare(
     let mut compared = oci_package::compare(&plain, directory).await?;
     if !unpacked.is_empty() {
         let scratch = tempfile::tempdir().map_err(|error| {
-            Error::of_file("failed to make a directory for temporary files", error)
-                .help("name another place for them with `TMPDIR`")
+            Error::of_file("failed to create a temporary directory", error)
+                .help("set `TMPDIR` to another directory")
         })?;
         let groups = contents::open(session, Arc::clone(source), unpacked, scratch.path()).await?;
         for (_, files) in &groups {

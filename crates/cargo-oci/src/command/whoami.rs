@@ -1,4 +1,4 @@
-//! `cargo oci whoami`: as whom a registry knows us, and where that credential came from.
+//! `cargo oci whoami`: show the credential used for a registry, and its source.
 
 use clap::Args;
 use oci_registry::{Credential, CredentialChain, CredentialRequest, ErrorKind, RegistryName};
@@ -8,8 +8,8 @@ use crate::options::registry;
 use crate::report::{self, Error};
 use crate::session::Session;
 
-/// What stands for a user name where none is needed.
-const NOBODY: &str = "<anonymous>";
+/// Printed user name if no credential is used.
+const ANONYMOUS: &str = "<anonymous>";
 
 /// Show the credential used for a registry and its source
 ///
@@ -28,22 +28,22 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// What one place has.
-struct Answer {
+/// Result of searching one credential source.
+struct SearchResult {
     source: String,
     username: Option<String>,
 }
 
-/// Asks every place, and then the registry.
+/// Searches every credential source, and verifies the credential with the registry.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let (name, reporter) = (&flags.registry, session.reporter);
     let chain = CredentialChain::new(&session.environment, []);
-    let mut answers: Vec<Answer> = Vec::new();
+    let mut results: Vec<SearchResult> = Vec::new();
     let mut used = None;
-    for answer in chain.ask_all(&CredentialRequest::new(name)).await {
-        let lookup = match answer {
+    for result in chain.ask_all(&CredentialRequest::new(name)).await {
+        let lookup = match result {
             Ok(lookup) => lookup,
-            // A broken place before the credential is why nothing works; one behind it is not asked.
+            // A source that fails before the credential is found makes every command fail. A later one is not used.
             Err(error) if used.is_none() => return Err(error.into()),
             Err(error) => {
                 reporter.note(&error);
@@ -51,13 +51,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             }
         };
         match lookup.found {
-            None => answers.extend(lookup.looked_in.into_iter().map(|source| Answer {
+            None => results.extend(lookup.looked_in.into_iter().map(|source| SearchResult {
                 source,
                 username: None,
             })),
             Some((credential, source)) => {
-                used = used.or(Some(answers.len()));
-                answers.push(Answer {
+                used = used.or(Some(results.len()));
+                results.push(SearchResult {
                     source,
                     username: Some(user(&credential)),
                 });
@@ -66,34 +66,34 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     }
     let pong = session.registry(name)?.ping().await?;
     if used.is_none() && pong.is_stranger {
-        let places: Vec<_> = answers
+        let sources: Vec<_> = results
             .iter()
-            .map(|answer| answer.source.as_str())
+            .map(|result| result.source.as_str())
             .collect();
         return Err(Error::new(
             ErrorKind::Unauthenticated,
             format!("failed to find a credential for `{name}`"),
         )
-        .help(format!("looked in: {}", places.join(", ")))
+        .help(format!("searched: {}", sources.join(", ")))
         .help(format!(
             "log in with `cargo oci login {name}`, or set `DOCKER_AUTH_CONFIG`"
         )));
     }
-    for (at, answer) in answers.iter().enumerate() {
-        reporter.tell(&Message::Credential {
+    for (at, result) in results.iter().enumerate() {
+        reporter.emit(&Message::Credential {
             registry: name.to_string(),
-            source: &answer.source,
-            username: answer.username.as_deref(),
+            source: &result.source,
+            username: result.username.as_deref(),
             used: used == Some(at),
         });
     }
-    let used = used.map(|at| &answers[at]);
+    let used = used.map(|at| &results[at]);
     let demanded = pong.credential_source.is_some();
     if !demanded {
-        reporter.note(format_args!("`{name}` asks nobody for a credential"));
+        reporter.note(format_args!("`{name}` does not require authentication"));
     }
     let username = used.and_then(|used| used.username.as_deref());
-    reporter.tell(&Message::Identity {
+    reporter.emit(&Message::Identity {
         registry: name.to_string(),
         username,
         source: used.map(|used| used.source.as_str()),
@@ -102,13 +102,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     if reporter.is_json() {
         return reporter.end();
     }
-    report::line(username.unwrap_or(NOBODY))
+    report::line(username.unwrap_or(ANONYMOUS))
 }
 
-/// How a credential is told from others.
+/// Returns the user name of a credential, or a placeholder for a token.
 fn user(credential: &Credential) -> String {
     match credential {
-        // A name from a file: nothing of it may act on a terminal.
+        // A user name from a file may contain control characters.
         Credential::Basic { username, .. } => oci_registry::escape(username, 200),
         Credential::Identity(_) => "<identity token>".to_owned(),
         _ => "<registry token>".to_owned(),

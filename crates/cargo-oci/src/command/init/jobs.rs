@@ -1,6 +1,6 @@
 //! Targets of the CI jobs that build releases, in workflows of GitHub Actions and GitLab.
 //!
-//! Jobs that only test do not count: their targets are not published.
+//! Jobs that only run tests are ignored, because their targets are not published.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,7 +8,7 @@ use std::path::Path;
 use oci_package::TargetCfg;
 use serde_json::Value;
 
-use super::Found;
+use super::Suggestion;
 
 /// Patterns of workflow files, relative to the workspace.
 const WORKFLOWS: [&str; 3] = [
@@ -23,9 +23,9 @@ const VARIABLES: [&str; 4] = ["strategy", "parallel", "env", "variables"];
 /// Keys of a step or job that hold commands.
 const COMMANDS: [&str; 3] = ["run", "before_script", "script"];
 
-/// Returns the triples of all workflows, each with the first file that names it.
-pub(super) fn targets(root: &Path) -> Vec<Found> {
-    let mut found: Vec<Found> = Vec::new();
+/// Returns the triples of all workflows, each with the first file that contains it.
+pub(super) fn targets(root: &Path) -> Vec<Suggestion> {
+    let mut found: Vec<Suggestion> = Vec::new();
     let directory = glob::Pattern::escape(&root.to_string_lossy());
     for pattern in WORKFLOWS {
         let files = glob::glob(&format!("{directory}/{pattern}"));
@@ -35,8 +35,8 @@ pub(super) fn targets(root: &Path) -> Vec<Found> {
             let shown = file.strip_prefix(root).unwrap_or(&file).display();
             for value in of_workflow(&text) {
                 if !found.iter().any(|known| known.value == value) {
-                    let because = format!("`{shown}`");
-                    found.push(Found { value, because });
+                    let origin = format!("`{shown}`");
+                    found.push(Suggestion { value, origin });
                 }
             }
         }
@@ -44,10 +44,10 @@ pub(super) fn targets(root: &Path) -> Vec<Found> {
     found
 }
 
-/// The triples of the release jobs of one workflow.
+/// Returns the triples of the release jobs of one workflow.
 fn of_workflow(text: &str) -> Vec<String> {
     let workflow: Value = serde_saphyr::from_str(text).unwrap_or_default();
-    // GitLab has its jobs at the top.
+    // In GitLab workflows, jobs are top-level keys.
     let jobs = workflow.get("jobs").unwrap_or(&workflow).as_object();
     let jobs = jobs.into_iter().flat_map(|jobs| jobs.values());
     jobs.flat_map(|job| of_job(&workflow, job)).collect()
@@ -55,7 +55,7 @@ fn of_workflow(text: &str) -> Vec<String> {
 
 fn of_job(workflow: &Value, job: &Value) -> Vec<String> {
     let steps = job.get("steps").and_then(Value::as_array);
-    // Of GitHub the steps hold the commands, of GitLab the job itself.
+    // In GitHub workflows, the steps contain the commands; in GitLab workflows, the job itself.
     let parts = steps.into_iter().flatten().chain([job]);
     let mut found = Vec::new();
     for part in parts {
@@ -76,7 +76,7 @@ fn of_job(workflow: &Value, job: &Value) -> Vec<String> {
     found
 }
 
-/// All strings of a value, except combinations that a matrix leaves out.
+/// Returns all strings of a value, except excluded combinations of a matrix.
 fn texts(value: &Value) -> Vec<&str> {
     match value {
         Value::String(text) => vec![text],
@@ -89,7 +89,7 @@ fn texts(value: &Value) -> Vec<&str> {
     }
 }
 
-/// The single commands of a script, without comments. A line may continue after `\` (or a backtick in PowerShell).
+/// Splits a script into commands without comments. A line may continue after `\` (or a backtick in PowerShell).
 fn commands_of(script: &str) -> Vec<String> {
     let script = script.replace("\\\n", " ").replace("`\n", " ");
     let lines = script.lines().map(|line| {
@@ -119,7 +119,7 @@ fn builds_release(command: &str) -> bool {
     })
 }
 
-/// The target triples among the words of a text, without the versions of glibc that `cargo zigbuild` takes.
+/// Returns the target triples among the words of a text, without the glibc version suffix of `cargo zigbuild`.
 fn triples(text: &str) -> BTreeSet<String> {
     let is_part = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
     let words = text.split(|letter| !is_part(letter));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn each_release_command_counts() {
+    fn every_release_command_is_recognized() {
         for run in [
             "cargo +nightly build -r --target x86_64-unknown-linux-musl",
             "cross build --target x86_64-unknown-linux-musl",

@@ -1,7 +1,8 @@
-//! Where a package goes: which repository, under which tag.
+//! Destination of a package: repository and tags.
 //!
-//! Owns the precedence: the reference on the command line, `--registry`, `CARGO_OCI_REGISTRY`, the package's metadata,
-//! the workspace's, the user's `oci.toml`. There is no silent default of where; of what it is called there the default is the version.
+//! The precedence is: the reference on the command line, `--registry`, `CARGO_OCI_REGISTRY`, the metadata of the package,
+//! the metadata of the workspace, `oci.toml` of the user. The repository has no built-in default. The default tag is the
+//! version.
 
 use std::fmt;
 use std::path::Path;
@@ -14,24 +15,24 @@ use crate::cargo::Settings;
 use crate::report::Error;
 use crate::session::Session;
 
-/// The variable that names a registry.
+/// Environment variable for the registry.
 const VARIABLE: &str = "CARGO_OCI_REGISTRY";
 
-/// The repository of a package, and the tags it is published under there: its version's, or others in its place.
+/// Repository of a package and its tags: the version, or other tags instead of it.
 #[derive(Debug, Clone)]
 pub(super) struct Destination {
     pub(super) repository: Location,
-    /// At least one, none twice.
+    /// At least one tag, without duplicates.
     pub(super) tags: Vec<ReleaseTag>,
 }
 
 impl Destination {
-    /// The tags of the indexes.
+    /// Returns the tags of the indexes.
     pub(super) fn index_tags(&self) -> Vec<Tag> {
         self.tags.iter().map(|tag| tag.index().clone()).collect()
     }
 
-    /// The tags of these targets, under all tags of the destination.
+    /// Returns the tags of these targets for all tags of the destination.
     pub(super) fn target_tags<'t>(
         &self,
         targets: impl IntoIterator<Item = &'t str>,
@@ -46,7 +47,7 @@ impl Destination {
     }
 }
 
-/// `REPOSITORY:TAG`, and further tags behind it.
+/// `REPOSITORY:TAG`, followed by the other tags.
 impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.repository.whole_repository().fmt(f)?;
@@ -57,26 +58,26 @@ impl fmt::Display for Destination {
     }
 }
 
-/// What the command line says about the destination.
+/// Arguments of the command line that determine the destination.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct DestinationArguments<'a> {
     pub(super) reference: Option<&'a Location>,
     pub(super) registry: Option<&'a str>,
     pub(super) tags: &'a [String],
 }
 
-/// Decides where a package goes.
+/// Returns the destination of a package.
 pub(super) fn of(
     session: &Session,
     root: &Path,
     package: &Package,
     settings: &Settings,
-    asked: Asked<'_>,
+    arguments: DestinationArguments<'_>,
 ) -> Result<Destination, Error> {
-    let (repository, tag_in_reference) = match asked.reference {
+    let (repository, tag_in_reference) = match arguments.reference {
         Some(reference) => (reference.whole_repository(), reference.identifier()),
         None => (
-            by_registry(session, root, package, settings, asked.registry)?,
+            by_registry(session, root, package, settings, arguments.registry)?,
             None,
         ),
     };
@@ -87,22 +88,22 @@ pub(super) fn of(
     } = &repository
     {
         return Err(Error::usage(format!(
-            "failed to push to `{repository}`: docker archives hold images, and a package is none"
+            "failed to push to `{repository}`: a docker archive cannot contain packages"
         ))
-        .help(format!("write `oci-archive:{}`", file.display())));
+        .help(format!("use `oci-archive:{}`", file.display())));
     }
-    let tags = match (tag_in_reference, asked.tags) {
+    let tags = match (tag_in_reference, arguments.tags) {
         (Some(Identifier::Digest(digest)), _) => {
             return Err(Error::usage(format!(
-                "failed to push to `{digest}`: a digest follows from the content"
+                "failed to push to `{digest}`: a destination cannot have a digest"
             ))
-            .help("name a tag, or nothing for the version"));
+            .help("pass a tag, or omit it to use the version"));
         }
         (Some(Identifier::Tag(_)), [_, ..]) => {
             return Err(Error::usage(
-                "failed to choose a tag: the reference names one, and so does `--tag`",
+                "failed to select a tag: the tag of the reference conflicts with `--tag`",
             )
-            .help("name all tags with `--tag`"));
+            .help("pass all tags with `--tag`"));
         }
         (Some(Identifier::Tag(tag)), []) => vec![ReleaseTag::new(tag)?],
         (None, []) => by_settings(package, settings)?,
@@ -122,13 +123,13 @@ fn parsed(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
     Ok(tags)
 }
 
-/// The tags that a manifest names in place of the version, else the version's.
+/// Returns the tags of the manifest, or the version if it sets none.
 fn by_settings(package: &Package, settings: &Settings) -> Result<Vec<ReleaseTag>, Error> {
     match &settings.tags {
-        // An empty list takes back what the workspace says.
+        // An empty list overrides the tags of the workspace, and selects the version.
         Some(tags) if !tags.is_empty() => parsed(tags).map_err(|error| {
             let place = settings.place("tags").unwrap_or_default();
-            error.help(format!("it comes from {place}"))
+            error.help(format!("it is set by {place}"))
         }),
         _ => Ok(vec![ReleaseTag::from_version(&package.version)?]),
     }
@@ -142,7 +143,7 @@ fn by_registry(
     flag: Option<&str>,
 ) -> Result<Location, Error> {
     let variable = session.environment.var(VARIABLE);
-    // A directory on the command line is relative to where the command is typed, and shown as it was typed.
+    // A directory on the command line stays relative to the working directory.
     let here = Path::new("");
     let defaults = &session.defaults;
     let (registry, base, place) = match (flag, variable, &settings.registry, &defaults.registry) {
@@ -159,10 +160,10 @@ fn by_registry(
             format!("`registry` in `{}`", defaults.file.display()),
         ),
         (None, None, None, None) => {
-            return Err(Error::usage(format!("failed to choose where to push `{}`: no registry is configured", package.name))
-                .help("name one with `--registry ghcr.io/OWNER`, or a directory with `--registry oci:DIR`")
+            return Err(Error::usage(format!("failed to push `{}`: no registry is configured", package.name))
+                .help("pass `--registry ghcr.io/OWNER`, or `--registry oci:DIR` for a directory")
                 .help(format!("or set `{VARIABLE}`"))
-                .help("or set `registry` in `[workspace.metadata.oci]` or `[package.metadata.oci]` of Cargo.toml, or in `oci.toml` of cargo's home"));
+                .help("or set `registry` in `[workspace.metadata.oci]` or `[package.metadata.oci]` of Cargo.toml, or in `oci.toml` in cargo's home directory"));
         }
     };
     let name = match &settings.repository {
@@ -171,27 +172,27 @@ fn by_registry(
             .parse::<RepositoryName>()
             .map_err(|error| {
                 Error::from(error).help(format!(
-                    "it comes from {}",
+                    "it is set by {}",
                     settings.place("repository").unwrap_or_default()
                 ))
             })?,
         None => repository_name(&package.name)?,
     };
-    at(registry, base, &name)
-        .map_err(|error| error.help(format!("the registry comes from {place}")))
+    repository_at(registry, base, &name)
+        .map_err(|error| error.help(format!("the registry is set by {place}")))
 }
 
-/// The repository of this name at a registry, which may have a prefix, or in a directory.
-fn at(registry: &str, base: &Path, name: &RepositoryName) -> Result<Location, Error> {
+/// Returns the repository of this name at a registry with an optional prefix, or in a directory.
+fn repository_at(registry: &str, base: &Path, name: &RepositoryName) -> Result<Location, Error> {
     if let Some(directory) = registry.strip_prefix("oci:") {
         if directory.is_empty() {
             return Err(Error::usage(
-                "failed to use the registry `oci:`: the directory is missing",
+                "failed to use the registry `oci:`: missing directory",
             ));
         }
         let directory = Path::new(directory).join(name.as_str());
         let location = Location::layout(directory).relative_to(base);
-        // The name is one line of stdout and of files that CI systems read.
+        // The location is printed as one line to stdout and to files of CI systems.
         if location.to_string().contains(char::is_control) {
             return Err(Error::usage(format!(
                 "failed to use the registry `{location}`: the path contains a control character"
@@ -204,14 +205,14 @@ fn at(registry: &str, base: &Path, name: &RepositoryName) -> Result<Location, Er
         return Err(Error::usage(format!(
             "failed to use the registry `{registry}`: an archive holds one repository"
         ))
-        .help(format!("write `{registry}` in place of `--registry`, as the reference of one package, or a directory, `oci:DIR`")));
+        .help(format!("pass `{registry}` as the reference of one package, or a directory as `--registry oci:DIR`")));
     }
     let registry = registry.trim_end_matches('/').to_ascii_lowercase();
     let reference: Reference = format!("{registry}/{name}").parse()?;
     match reference.identifier() {
         None => Ok(Location::Registry(reference)),
         Some(_) => Err(Error::usage(format!(
-            "failed to use the registry `{registry}`: it names more than a registry"
+            "failed to use the registry `{registry}`: expected HOST[:PORT][/PREFIX]"
         ))),
     }
 }
@@ -220,20 +221,23 @@ fn at(registry: &str, base: &Path, name: &RepositoryName) -> Result<Location, Er
 mod tests {
     use super::*;
 
-    fn place(registry: &str) -> Result<String, String> {
+    fn location(registry: &str) -> Result<String, String> {
         let name = "widgets".parse().expect("a repository name");
-        let found = at(registry, Path::new("/base"), &name);
+        let found = repository_at(registry, Path::new("/base"), &name);
         found
             .map(|location| location.to_string())
             .map_err(|error| format!("{error:?}"))
     }
 
     #[test]
-    fn registries_have_prefixes_and_may_be_directories() {
-        assert_eq!(place("ghcr.io/Acme/"), Ok("ghcr.io/acme/widgets".into()));
-        assert_eq!(place("127.0.0.1:5000"), Ok("127.0.0.1:5000/widgets".into()));
-        assert_eq!(place("oci:out/x"), Ok("oci:/base/out/x/widgets".into()));
-        assert_eq!(place("oci:/abs"), Ok("oci:/abs/widgets".into()));
+    fn registry_may_have_a_prefix_or_be_a_directory() {
+        assert_eq!(location("ghcr.io/Acme/"), Ok("ghcr.io/acme/widgets".into()));
+        assert_eq!(
+            location("127.0.0.1:5000"),
+            Ok("127.0.0.1:5000/widgets".into())
+        );
+        assert_eq!(location("oci:out/x"), Ok("oci:/base/out/x/widgets".into()));
+        assert_eq!(location("oci:/abs"), Ok("oci:/abs/widgets".into()));
         for bad in [
             "",
             "acme",
@@ -244,9 +248,9 @@ mod tests {
             "https://ghcr.io",
             "ghcr.io/acme:tag",
         ] {
-            assert!(place(bad).is_err(), "{bad}: {:?}", place(bad));
+            assert!(location(bad).is_err(), "{bad}: {:?}", location(bad));
         }
         let name = "widgets".parse().expect("a repository name");
-        at("oci:out", Path::new("/a\nb"), &name).expect_err("a line end above the directory");
+        repository_at("oci:out", Path::new("/a\nb"), &name).expect_err("a line break in the path");
     }
 }

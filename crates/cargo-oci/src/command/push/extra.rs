@@ -1,4 +1,5 @@
-//! Files beside those that a build writes: a README, a license, the `.crate` file. They go with every target.
+//! Additional files that are not built, such as a README, a license or the `.crate` file. They are published with every
+//! target.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -6,38 +7,38 @@ use std::path::Path;
 use cargo_metadata::PackageId;
 use oci_package::FileKind;
 
-use super::include::Inclusion;
-use super::subject::Subject;
+use super::include::PatternResolver;
+use super::publication::Publication;
 use super::{Flags, files};
 use crate::cargo::{self, Built, CrateOptions, Output, Workspace};
 use crate::report::Error;
 use crate::session::Session;
 
-/// Further files, by package.
-pub(super) type Extra = BTreeMap<PackageId, Vec<Built>>;
+/// Additional files by package.
+pub(super) type ExtraFiles = BTreeMap<PackageId, Vec<Built>>;
 
-/// Returns the files that the patterns of each package name. A note lists those outside of its directory.
+/// Returns the files that match the patterns of each package. A note lists files outside of the package directory.
 pub(super) async fn included(
     session: &Session,
     workspace: &Workspace,
-    subjects: &[Subject<'_>],
-) -> Result<Extra, Error> {
-    let mut extra = Extra::new();
-    for subject in subjects
+    publications: &[Publication<'_>],
+) -> Result<ExtraFiles, Error> {
+    let mut extra = ExtraFiles::new();
+    for publication in publications
         .iter()
-        .filter(|subject| !subject.include.is_empty())
+        .filter(|publication| !publication.include.is_empty())
     {
-        let package = subject.package;
+        let package = publication.package;
         let manifest = package.manifest_path.as_std_path();
         let root = manifest.parent().unwrap_or(Path::new("."));
         let work_tree = cargo::tracking_work_tree(&session.cargo, manifest).await;
         let bounds = [Some(root), Some(&workspace.root), work_tree.as_deref()];
-        let inclusion = Inclusion::new(root, bounds.into_iter().flatten());
+        let resolver = PatternResolver::new(root, bounds.into_iter().flatten());
         let mut found = BTreeSet::new();
-        for pattern in &subject.include {
-            found.extend(inclusion.files(pattern).map_err(|problem| {
+        for pattern in &publication.include {
+            found.extend(resolver.files(pattern).map_err(|error| {
                 Error::usage(format!(
-                    "failed to include `{pattern}` with `{}`: {problem}",
+                    "failed to include `{pattern}` in `{}`: {error}",
                     package.name
                 ))
                 .help("write patterns relative to the directory of the package, such as `README*` and `LICENSE-*`")
@@ -45,7 +46,7 @@ pub(super) async fn included(
         }
         let outside = found
             .iter()
-            .filter(|(_, path)| !inclusion.is_of_package(path));
+            .filter(|(_, path)| !resolver.is_of_package(path));
         let outside: Vec<_> = outside
             .map(|(_, path)| format!("`{}`", path.display()))
             .collect();
@@ -66,33 +67,39 @@ pub(super) async fn included(
     Ok(extra)
 }
 
-/// Refuses before a build what cargo refuses to package.
+/// Checks before the build that `cargo package` accepts the packages.
 pub(super) async fn check_crates(
     session: &Session,
-    subjects: &[Subject<'_>],
+    publications: &[Publication<'_>],
     flags: &Flags,
 ) -> Result<(), Error> {
     if !flags.crate_file {
         return Ok(());
     }
-    let is_pushed = |subject: &&Subject<'_>| !flags.file.is_empty() || subject.may_have_files();
-    let subjects = subjects.iter().filter(is_pushed);
-    let packages: Vec<_> = subjects.map(|subject| subject.package).collect();
+    let is_pushed =
+        |publication: &&Publication<'_>| !flags.file.is_empty() || publication.may_have_files();
+    let publications = publications.iter().filter(is_pushed);
+    let packages: Vec<_> = publications
+        .map(|publication| publication.package)
+        .collect();
     let (environment, selection) = (&session.cargo, &flags.selection);
     Ok(cargo::check_crates(environment, selection, &packages, flags.allow_dirty).await?)
 }
 
-/// Returns the `.crate` files of packages, where they are wanted.
+/// Returns the `.crate` files of packages, if `--crate` was given.
 pub(super) async fn crates(
     session: &Session,
     workspace: &Workspace,
-    subjects: &[&Subject<'_>],
+    publications: &[&Publication<'_>],
     flags: &Flags,
-) -> Result<Extra, Error> {
+) -> Result<ExtraFiles, Error> {
     if !flags.crate_file {
-        return Ok(Extra::new());
+        return Ok(ExtraFiles::new());
     }
-    let packages: Vec<_> = subjects.iter().map(|subject| subject.package).collect();
+    let packages: Vec<_> = publications
+        .iter()
+        .map(|publication| publication.package)
+        .collect();
     let options = CrateOptions {
         allow_dirty: flags.allow_dirty,
         shell: (!flags.no_build).then(|| files::shell(session)),
@@ -105,8 +112,8 @@ pub(super) async fn crates(
         .collect())
 }
 
-/// Adds further files to each package, for every target.
-pub(super) fn add(outputs: &mut [Output], extras: &[Extra]) {
+/// Adds the files to each package, for every target.
+pub(super) fn add(outputs: &mut [Output], extras: &[ExtraFiles]) {
     for package in outputs.iter_mut().flat_map(|output| &mut output.packages) {
         for files in extras.iter().filter_map(|extra| extra.get(&package.id)) {
             package.files.extend(files.iter().cloned());

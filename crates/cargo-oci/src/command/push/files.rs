@@ -1,4 +1,4 @@
-//! The files of a push: those that cargo builds or built, that saved messages name, or that `--file` names.
+//! Files of a push: built by cargo, listed in saved messages, or given with `--file`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
@@ -8,24 +8,24 @@ use cargo_metadata::{CrateType, PackageId};
 use oci_package::FileKind;
 use oci_registry::FileName;
 
-use super::subject::{Subject, check_targets};
+use super::publication::{Publication, check_targets};
 use super::{Flags, targets};
 use crate::cargo::{self, Output, PackageOutput, Request, Shell, Toolchain, Workspace};
 use crate::report::Error;
 use crate::session::Session;
 use crate::typed_path::TypedPath;
 
-/// Builds the files, finds those of an earlier build, or reads their names from saved messages.
-pub(super) async fn built(
+/// Builds the files, finds those of an earlier build, or reads their paths from saved messages.
+pub(super) async fn build(
     session: &Session,
     workspace: &Workspace,
-    subjects: &[Subject<'_>],
+    publications: &[Publication<'_>],
     flags: &Flags,
     host: &str,
 ) -> Result<Vec<Output>, Error> {
-    let wanted: BTreeMap<PackageId, BTreeSet<FileKind>> = subjects
+    let wanted: BTreeMap<PackageId, BTreeSet<FileKind>> = publications
         .iter()
-        .map(|subject| (subject.package.id.clone(), subject.kinds.clone()))
+        .map(|publication| (publication.package.id.clone(), publication.kinds.clone()))
         .collect();
     let request = Request {
         workspace,
@@ -36,10 +36,10 @@ pub(super) async fn built(
     let outputs = if flags.no_build {
         cargo::existing(&session.cargo, &request).await?
     } else if let Some(path) = &flags.messages {
-        replayed(session, &request, path).await?
+        from_messages(session, &request, path).await?
     } else {
-        // Cargo's messages are for programs; otherwise stdout is for the names of what is published.
-        let line = |line: &str| session.reporter.pass_on(line);
+        // Messages of cargo are written to stdout only in JSON format; otherwise stdout has only the published references.
+        let line = |line: &str| session.reporter.forward(line);
         cargo::build(
             &session.cargo,
             &request,
@@ -63,59 +63,60 @@ pub(super) async fn built(
         .help("build it again, or copy it to this path"));
     }
     if outputs.iter().all(|output| output.packages.is_empty()) {
-        let names: Vec<_> = subjects
+        let names: Vec<_> = publications
             .iter()
-            .map(|subject| subject.package.name.as_str())
+            .map(|publication| publication.package.name.as_str())
             .collect();
         let names = names.join("`, `");
         return Err(if flags.messages.is_some() {
             let profile = flags.selection.profile();
             Error::usage(format!(
-                "nothing to push: the messages name no file of `{names}` in the profile `{profile}`"
+                "nothing to push: the messages contain no file of `{names}` in the profile `{profile}`"
             ))
-            .help("name another profile with `--profile`, or other kinds of files with `--kind`")
+            .help("select another profile with `--profile`, or other kinds of files with `--kind`")
         } else {
             let error = Error::usage(format!(
-                "nothing to push: `{names}` built no file of the wanted kinds"
+                "nothing to push: the build of `{names}` produced no file of the selected kinds"
             ));
-            match other_kinds(subjects).as_deref() {
+            match other_kinds(publications).as_deref() {
                 Some(kinds) => error.help(format!(
-                    "pass `--kind {kinds}` to push what there is; by default that are programs, C libraries and WebAssembly"
+                    "pass `--kind {kinds}` to push its other files; the default is programs, C libraries and WebAssembly"
                 )),
                 None => error.help("select a package with programs or libraries with `--package`"),
             }
         });
     }
-    for subject in subjects {
-        let is_there = |output: &Output| {
+    for publication in publications {
+        let has_files = |output: &Output| {
             output
                 .packages
                 .iter()
-                .any(|package| package.id == subject.package.id)
+                .any(|package| package.id == publication.package.id)
         };
-        if !outputs.iter().any(is_there) {
+        if !outputs.iter().any(has_files) {
             session.reporter.note(format_args!(
                 "`{}` has nothing to push",
-                subject.package.name
+                publication.package.name
             ));
         }
     }
     Ok(outputs)
 }
 
-/// The kinds of files that the packages have and nobody wanted, as `--kind` takes them.
-fn other_kinds(subjects: &[Subject<'_>]) -> Option<String> {
+/// Returns the kinds of files that the packages have and that were not selected, in the syntax of `--kind`.
+fn other_kinds(publications: &[Publication<'_>]) -> Option<String> {
     let mut kinds = BTreeSet::new();
-    for subject in subjects {
-        for target in &subject.package.targets {
-            kinds.extend(kinds_of(target).filter(|kind| !subject.kinds.contains(kind)));
+    for publication in publications {
+        for target in &publication.package.targets {
+            kinds.extend(kinds_of(target).filter(|kind| !publication.kinds.contains(kind)));
         }
     }
     let kinds: Vec<_> = kinds.iter().map(|kind| kind.as_str()).collect();
     (!kinds.is_empty()).then(|| kinds.join(","))
 }
 
-/// The kinds of the files that cargo writes for a target; an example is only built where it is asked for.
+/// Returns the kinds of the files that cargo writes for a target. Empty for an example, because cargo builds examples only
+/// on request.
 pub(super) fn kinds_of(target: &cargo_metadata::Target) -> impl Iterator<Item = FileKind> {
     let crate_types = target.crate_types.iter().map(|kind| match kind {
         CrateType::Lib => "rlib".to_owned(),
@@ -126,7 +127,7 @@ pub(super) fn kinds_of(target: &cargo_metadata::Target) -> impl Iterator<Item = 
     kinds.filter(move |kind| !is_example && kind.is_built())
 }
 
-/// How cargo is to talk: as we do.
+/// Returns the output settings for cargo, which are the same as those of this process.
 pub(super) fn shell(session: &Session) -> Shell<'static> {
     Shell {
         quiet: session.reporter.is_quiet(),
@@ -136,7 +137,7 @@ pub(super) fn shell(session: &Session) -> Shell<'static> {
     }
 }
 
-async fn replayed(
+async fn from_messages(
     session: &Session,
     request: &Request<'_>,
     path: &std::path::Path,
@@ -148,20 +149,20 @@ async fn replayed(
     let path = session.resolve(path);
     let file = oci_registry::open_input(&path).map_err(|error| {
         Error::of_file(format!("failed to open `{}`", path.display()), error).help(
-            "save it with `cargo build --release --message-format json-render-diagnostics > FILE`",
+            "create it with `cargo build --release --message-format json-render-diagnostics > FILE`",
         )
     })?;
     let file = tokio::fs::File::from_std(file);
     Ok(cargo::replay(tokio::io::BufReader::new(file), request).await?)
 }
 
-/// The files named with `--file`, as if a build had written them.
-pub(super) async fn handed_in(
+/// Returns the files of `--file`, in the form of a build result.
+pub(super) async fn given(
     session: &Session,
-    subjects: &[Subject<'_>],
+    publications: &[Publication<'_>],
     flags: &Flags,
 ) -> Result<Output, Error> {
-    let subject = &subjects[0];
+    let publication = &publications[0];
     let host = if targets::need_host(&flags.selection) {
         Toolchain::ask(&session.cargo).await?.host
     } else {
@@ -170,36 +171,36 @@ pub(super) async fn handed_in(
     let names = targets::names(&flags.selection, &host)?;
     let [target] = &names[..] else {
         return Err(
-            Error::usage("failed to choose a target: `--file` is for exactly one")
-                .help("name one with `--target TRIPLE`"),
+            Error::usage("failed to select a target: `--file` requires exactly one")
+                .help("pass one with `--target TRIPLE`"),
         );
     };
-    check_targets(subjects, &names)?;
+    check_targets(publications, &names)?;
     for (at, file) in flags.file.iter().enumerate() {
         if flags.file[..at]
             .iter()
             .any(|earlier| earlier.name == file.name)
         {
             return Err(Error::usage(format!(
-                "failed to take the files: `--file` names `{}` twice",
+                "failed to push the files: `--file` has the name `{}` twice",
                 file.name
             )));
         }
     }
-    let is_absent = |file: &&HandedFile| !session.resolve(&file.place.split(session).0).is_file();
+    let is_absent = |file: &&FileArgument| !session.resolve(&file.path.split(session).0).is_file();
     if let Some(file) = flags.file.iter().find(is_absent) {
         return Err(Error::new(
             oci_registry::ErrorKind::Io,
             format!(
-                "failed to take `{}`: there is no file `{}`",
-                file.name, file.place
+                "failed to push `{}`: no such file `{}`",
+                file.name, file.path
             ),
         )
-        .help("check the path, which is relative to where the command is typed"));
+        .help("check the path, which is relative to the working directory"));
     }
     let files = flags.file.iter().map(|file| {
         let stem = file.name.as_str().trim_end_matches(".exe");
-        let is_bin = subject
+        let is_bin = publication
             .package
             .targets
             .iter()
@@ -211,11 +212,11 @@ pub(super) async fn handed_in(
             } else {
                 FileKind::File
             },
-            path: session.resolve(&file.place.split(session).0),
+            path: session.resolve(&file.path.split(session).0),
         }
     });
     let package = PackageOutput {
-        id: subject.package.id.clone(),
+        id: publication.package.id.clone(),
         features: Vec::new(),
         crate_types: Vec::new(),
         files: files.collect(),
@@ -226,29 +227,29 @@ pub(super) async fn handed_in(
     })
 }
 
-/// A file of `--file NAME=PATH[:TYPE]`.
+/// Value of `--file NAME=PATH[:TYPE]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HandedFile {
-    /// The file's name in the package.
+pub(crate) struct FileArgument {
+    /// Name of the published file.
     pub(crate) name: FileName,
-    /// Its path, with its media type if one was given.
-    pub(crate) place: TypedPath,
+    /// Path with an optional media type.
+    pub(crate) path: TypedPath,
 }
 
-impl FromStr for HandedFile {
+impl FromStr for FileArgument {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts = text
             .split_once('=')
-            .filter(|(name, place)| !name.is_empty() && !place.is_empty());
-        let (name, place) = parts.ok_or("expected NAME=PATH or NAME=PATH:TYPE")?;
+            .filter(|(name, path)| !name.is_empty() && !path.is_empty());
+        let (name, path) = parts.ok_or("expected NAME=PATH or NAME=PATH:TYPE")?;
         let name = name
             .parse::<FileName>()
             .map_err(|error| error.to_string())?;
         Ok(Self {
             name,
-            place: place.into(),
+            path: path.into(),
         })
     }
 }
@@ -258,12 +259,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn handed_file_is_a_name_and_a_place() {
+    fn file_argument_is_name_and_path() {
         let parse = |text: &str| {
-            let file: HandedFile = text.parse().ok()?;
-            Some((file.name.to_string(), file.place.to_string()))
+            let file: FileArgument = text.parse().ok()?;
+            Some((file.name.to_string(), file.path.to_string()))
         };
-        let expected = |name: &str, place: &str| Some((name.to_owned(), place.to_owned()));
+        let expected = |name: &str, path: &str| Some((name.to_owned(), path.to_owned()));
         assert_eq!(parse("w=out/w"), expected("w", "out/w"));
         assert_eq!(parse("w=a=b"), expected("w", "a=b"));
         assert_eq!(

@@ -1,9 +1,8 @@
-//! What GitHub Actions is told of a push: outputs of the step, a table for its summary, and the artifacts it made.
+//! Report of a push for GitHub Actions: outputs of the step, a table for its summary, and the list of artifacts.
 //!
-//! Each of the three is a file that a variable names; where the variable is not set, nothing is done. Later steps read
-//! the outputs `reference`, `digest` and `index-digest`. One push may publish several packages for several targets: each
-//! output then has a line for each of them, in the order of the names on stdout. An output of one line is what a push of
-//! one package for one target gives.
+//! Each of the three is appended to the file that an environment variable names, if the variable is set. Later steps read
+//! the outputs `reference`, `digest` and `index-digest`. One push may publish several packages for several targets. Each
+//! output then has one line per package and target, in the order of the references on stdout.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -14,12 +13,12 @@ use oci_registry::{Digest, Environment, Location, Tag};
 use crate::figures::Size;
 use crate::report::Error;
 
-/// Help for a failure after the push.
-const HELP: &str = "everything is published: only the following steps are not told";
+/// Hint for an error after the push.
+const HELP: &str = "the push succeeded, but the outputs of the step are incomplete";
 
-/// One package for one target that is there now.
+/// Published artifact of one package for one target.
 #[derive(Debug)]
-pub(super) struct Published {
+pub(super) struct PublishedTarget {
     pub(super) package: String,
     pub(super) version: String,
     pub(super) target: String,
@@ -27,18 +26,21 @@ pub(super) struct Published {
     pub(super) tags: Vec<Tag>,
     pub(super) digest: Digest,
     pub(super) index: Option<Digest>,
-    /// The bytes of its config and files.
+    /// Total size of the config and the files, in bytes.
     pub(super) size: u64,
 }
 
-impl Published {
+impl PublishedTarget {
     fn reference(&self) -> String {
         self.location.with(self.digest.clone()).to_string()
     }
 }
 
-/// Tells what is published.
-pub(super) fn tell(environment: &Environment, published: &[Published]) -> Result<(), Error> {
+/// Writes the outputs, the summary and the list of artifacts.
+pub(super) fn report(
+    environment: &Environment,
+    published: &[PublishedTarget],
+) -> Result<(), Error> {
     if published.is_empty() {
         return Ok(());
     }
@@ -51,7 +53,7 @@ pub(super) fn tell(environment: &Environment, published: &[Published]) -> Result
     append(environment, "GITHUB_ARTIFACTS", &artifacts(published))
 }
 
-/// Adds to the file that a variable names, where it names one.
+/// Appends text to the file that a variable names, if the variable is set.
 fn append(environment: &Environment, variable: &str, text: &str) -> Result<(), Error> {
     let Some(path) = environment.var(variable).filter(|_| !text.is_empty()) else {
         return Ok(());
@@ -66,13 +68,13 @@ fn append(environment: &Environment, variable: &str, text: &str) -> Result<(), E
             let path = path.display();
             Error::new(
                 oci_registry::ErrorKind::Io,
-                format!("failed to write `{path}`, which `{variable}` names: {error}"),
+                format!("failed to write `{path}` (the value of `{variable}`): {error}"),
             )
             .help(HELP)
         })
 }
 
-/// A line that ends an output of several lines. It is random, so no value can contain it.
+/// Returns the line that ends a multi-line output. It is random, so that no value contains it.
 fn delimiter() -> Result<String, Error> {
     let random = || getrandom::u64().map_err(|error| std::io::Error::other(error.to_string()));
     match random().and_then(|high| Ok((high, random()?))) {
@@ -81,19 +83,19 @@ fn delimiter() -> Result<String, Error> {
     }
 }
 
-/// The outputs of the step.
-fn outputs(published: &[Published], delimiter: &str) -> String {
-    let lines = |value: &dyn Fn(&Published) -> String| {
+/// Returns the outputs of the step.
+fn outputs(published: &[PublishedTarget], delimiter: &str) -> String {
+    let lines = |value: &dyn Fn(&PublishedTarget) -> String| {
         let values: Vec<_> = published.iter().map(value).collect();
         values.join("\n")
     };
-    let index = |published: &Published| {
+    let index = |published: &PublishedTarget| {
         let digest = published.index.as_ref().map(ToString::to_string);
         digest.unwrap_or_default()
     };
     let mut text = String::new();
     for (name, value) in [
-        ("reference", lines(&Published::reference)),
+        ("reference", lines(&PublishedTarget::reference)),
         ("digest", lines(&|published| published.digest.to_string())),
         ("index-digest", lines(&index)),
     ] {
@@ -106,8 +108,8 @@ fn outputs(published: &[Published], delimiter: &str) -> String {
     text
 }
 
-/// A table in Markdown.
-fn summary(published: &[Published]) -> String {
+/// Returns the summary as a Markdown table.
+fn summary(published: &[PublishedTarget]) -> String {
     let mut text =
         "| package | target | reference | size | digest |\n| --- | --- | --- | ---: | --- |\n"
             .to_owned();
@@ -129,7 +131,7 @@ fn summary(published: &[Published]) -> String {
     text
 }
 
-/// A text in a cell of a table that means nothing but itself.
+/// Returns text as Markdown code that is safe in a table cell.
 fn code(text: &str) -> String {
     format!(
         "`{}`",
@@ -139,12 +141,14 @@ fn code(text: &str) -> String {
     )
 }
 
-/// A line for each artifact in a registry. What is in a directory can be named nowhere else, and `=` is refused there.
-fn artifacts(published: &[Published]) -> String {
+/// Returns one line per artifact in a registry.
+///
+/// Artifacts in a directory are omitted, because they cannot be referenced elsewhere. The runner rejects `=`.
+fn artifacts(published: &[PublishedTarget]) -> String {
     let in_registries = published
         .iter()
         .filter(|one| matches!(one.location, Location::Registry(_)))
-        .map(Published::reference)
+        .map(PublishedTarget::reference)
         .filter(|reference| !reference.contains('='));
     in_registries.fold(String::new(), |mut text, reference| {
         let _ = writeln!(text, "oci://{reference}");
@@ -156,8 +160,8 @@ fn artifacts(published: &[Published]) -> String {
 mod tests {
     use super::*;
 
-    fn published(location: Location, target: &str, index: bool) -> Published {
-        Published {
+    fn published(location: Location, target: &str, index: bool) -> PublishedTarget {
+        PublishedTarget {
             package: "widgets".into(),
             version: "1.2.3".into(),
             target: target.into(),
@@ -174,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_a_line_and_several_are_lines() {
+    fn outputs_have_one_line_per_artifact() {
         let one = published(widgets(), "x-y-z", true);
         let (digest, index) = (Digest::sha256(b"x-y-z"), Digest::sha256(b"index"));
         assert_eq!(
@@ -201,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_is_a_table_and_directories_are_no_artifacts() {
+    fn summary_lists_all_and_artifacts_only_registries() {
         let both = [
             published(widgets(), "x-y-z", true),
             published(Location::layout("out|x"), "x-y-z", true),

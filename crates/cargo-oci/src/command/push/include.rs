@@ -1,7 +1,7 @@
-//! Files that the patterns of `--include` and of the key `include` name.
+//! Resolution of the patterns of `--include` and of the key `include`.
 //!
-//! A pattern comes from a manifest, which may be somebody else's. Files are therefore confined to given directories,
-//! and of a symbolic link the file that it leads to counts.
+//! A pattern may come from an untrusted manifest. Files are therefore confined to given directories. For a symbolic link,
+//! the target of the link must be in one of them.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf, is_separator};
@@ -10,14 +10,14 @@ use glob::{MatchOptions, Pattern};
 use oci_registry::FileName;
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
-/// Every file below a directory, in the components of a pattern.
+/// Pattern components that match every file below a directory.
 const ALL_BELOW: [&str; 2] = ["**", "*"];
 
 #[derive(Debug, Snafu)]
-pub(super) enum Problem {
+pub(super) enum IncludeError {
     #[snafu(display("{source}"))]
     Syntax { source: glob::PatternError },
-    #[snafu(display("there is no such file"))]
+    #[snafu(display("no such file"))]
     Absent,
     #[snafu(display("failed to read `{}`: {source}", path.display()))]
     Read {
@@ -34,17 +34,17 @@ pub(super) enum Problem {
     Name { source: oci_registry::Error },
 }
 
-/// The directories in which included files are looked for.
+/// Resolver of the patterns of one package.
 #[derive(Debug)]
-pub(super) struct Inclusion {
-    /// The directory of the package, to which patterns are relative.
+pub(super) struct PatternResolver {
+    /// Directory of the package, to which patterns are relative.
     root: PathBuf,
-    /// The directories that files may be in, with symbolic links resolved.
+    /// Directories that may contain the files, with symbolic links resolved.
     bounds: Vec<PathBuf>,
 }
 
-impl Inclusion {
-    /// Files of a package at `root`, which may be in any of these directories.
+impl PatternResolver {
+    /// Creates a resolver for the package at `root`, whose files must be in one of the directories `bounds`.
     pub(super) fn new<'a>(root: &Path, bounds: impl IntoIterator<Item = &'a Path>) -> Self {
         let bounds = bounds.into_iter();
         Self {
@@ -55,10 +55,17 @@ impl Inclusion {
         }
     }
 
-    /// Returns the files that a pattern names, at least one: name in the package, and path without symbolic links.
+    /// Returns the files that match a pattern: name in the package, and path without symbolic links.
     ///
-    /// A directory stands for all files below it. A hidden file is named only by a pattern that has its dot.
-    pub(super) fn files(&self, pattern: &str) -> Result<BTreeSet<(FileName, PathBuf)>, Problem> {
+    /// A directory matches all files below it. A hidden file matches only a pattern that contains its leading dot.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no file matches, or if a file is outside of the bounds.
+    pub(super) fn files(
+        &self,
+        pattern: &str,
+    ) -> Result<BTreeSet<(FileName, PathBuf)>, IncludeError> {
         Pattern::new(pattern).context(SyntaxSnafu)?;
         let words = pattern.split(is_separator);
         let mut words: Vec<_> = words.filter(|word| !["", "."].contains(word)).collect();
@@ -86,8 +93,8 @@ impl Inclusion {
         root.is_ok_and(|root| file.starts_with(root))
     }
 
-    /// Refuses a file outside of the bounds.
-    fn confine(&self, file: &Path) -> Result<(), Problem> {
+    /// Rejects a file outside of the bounds, and internal files of git.
+    fn confine(&self, file: &Path) -> Result<(), IncludeError> {
         let mut relative = self
             .bounds
             .iter()
@@ -100,8 +107,8 @@ impl Inclusion {
         Ok(())
     }
 
-    /// The name of a file in the package: its path, or for a file beside the package its own name.
-    fn name(&self, path: &Path) -> Result<FileName, Problem> {
+    /// Returns the name of a file in the package: the relative path, or the file name of a file outside of the package.
+    fn name(&self, path: &Path) -> Result<FileName, IncludeError> {
         let inside = path.strip_prefix(&self.root).ok();
         let inside =
             inside.filter(|path| !path.components().any(|word| word == Component::ParentDir));
@@ -113,10 +120,10 @@ impl Inclusion {
     }
 }
 
-/// Collects the files below a directory that the components of a pattern name.
+/// Collects the files below a directory that match the components of a pattern.
 ///
-/// Unlike `glob::glob`, `**` does not follow links to directories, which could form a loop.
-fn find(directory: &Path, pattern: &[&str], found: &mut Vec<PathBuf>) -> Result<(), Problem> {
+/// Unlike in `glob::glob`, `**` does not follow links to directories, because they may form a loop.
+fn find(directory: &Path, pattern: &[&str], found: &mut Vec<PathBuf>) -> Result<(), IncludeError> {
     match *pattern {
         [] if directory.is_file() => found.push(directory.to_owned()),
         [] => {}
@@ -149,8 +156,8 @@ fn is_wildcard(word: &str) -> bool {
     word.contains(['*', '?', '['])
 }
 
-/// Names and paths of what is in a directory; nothing if it is not one.
-fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, Problem> {
+/// Returns the names and paths of directory entries; empty if the path is not a directory.
+fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, IncludeError> {
     if !directory.is_dir() {
         return Ok(Vec::new());
     }
@@ -169,7 +176,7 @@ fn entries(directory: &Path) -> Result<Vec<(String, PathBuf)>, Problem> {
 mod tests {
     use super::*;
 
-    /// A package in `[odd]`, in a workspace.
+    /// Creates a workspace with a package in `[odd]`.
     fn workspace() -> tempfile::TempDir {
         let home = tempfile::tempdir().expect("a directory");
         for file in [
@@ -190,13 +197,13 @@ mod tests {
 
     fn names(home: &Path, pattern: &str) -> Result<Vec<String>, String> {
         let root = home.join("[odd]");
-        let found = Inclusion::new(&root, [home]).files(pattern);
-        let found = found.map_err(|problem| problem.to_string())?;
+        let found = PatternResolver::new(&root, [home]).files(pattern);
+        let found = found.map_err(|error| error.to_string())?;
         Ok(found.iter().map(|(name, _)| name.to_string()).collect())
     }
 
     #[test]
-    fn pattern_names_files_below_and_beside_the_package() {
+    fn pattern_matches_files_inside_and_outside_the_package() {
         let home = workspace();
         for (pattern, expected) in [
             ("README*", &["README.md"][..]),
@@ -213,13 +220,13 @@ mod tests {
         }
         for pattern in ["CHANGELOG*", "*/none", "README.md/**"] {
             let absent = names(home.path(), pattern).expect_err(pattern);
-            assert_eq!(absent, "there is no such file", "{pattern}");
+            assert_eq!(absent, "no such file", "{pattern}");
         }
         names(home.path(), "[").expect_err("not a pattern");
     }
 
     #[test]
-    fn directory_stands_for_all_files_below_it() {
+    fn directory_matches_all_files_below_it() {
         let home = workspace();
         for pattern in ["docs", "docs/", "./docs", "docs/**", "**/docs", "docs/**/*"] {
             let found = names(home.path(), pattern).expect(pattern);
@@ -228,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn hidden_file_needs_a_pattern_with_its_dot() {
+    fn hidden_file_matches_only_pattern_with_dot() {
         let home = workspace();
         for (pattern, expected) in [
             ("*", "README.md"),
@@ -244,14 +251,14 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn link_counts_as_the_file_that_it_leads_to() {
+    fn link_is_resolved_and_must_stay_inside_the_bounds() {
         use std::os::unix::fs::symlink;
         let (home, foreign) = (workspace(), tempfile::tempdir().expect("a directory"));
         let (root, secret) = (home.path().join("[odd]"), foreign.path().join("secret"));
         std::fs::write(&secret, "").expect("a file");
         symlink("../LICENSE", root.join("LICENSE")).expect("a link");
         symlink(".", root.join("docs/loop")).expect("a link");
-        let found = Inclusion::new(&root, [home.path()])
+        let found = PatternResolver::new(&root, [home.path()])
             .files("L*")
             .expect("a file");
         let license = home.path().canonicalize().expect("a path").join("LICENSE");

@@ -1,4 +1,4 @@
-//! `--dry-run`: exactly what a push would send, as JSON.
+//! Plan of `--dry-run`: the exact content that a push would send, as JSON.
 
 use oci_package::Artifact;
 use oci_package::{PublishOptions, StoredTags, TagAction};
@@ -6,33 +6,33 @@ use oci_registry::{Descriptor, ErrorKind, Manifest, Target};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::subject::Subject;
+use super::publication::Publication;
 use crate::report::Error;
 
-/// What would be done for one package and target.
+/// JSON object of the plan for one package and target.
 #[derive(Serialize)]
-pub(super) struct Plan {
+pub(super) struct PlanObject {
     reason: &'static str,
     package: String,
     version: String,
     target: String,
     reference: String,
-    /// The manifest that the tags would name.
+    /// Digest of the manifest that would be tagged.
     digest: String,
-    blobs: Vec<Blob>,
-    tags: Vec<Tag>,
+    blobs: Vec<BlobObject>,
+    tags: Vec<TagObject>,
     manifest: Box<RawValue>,
 }
 
 #[derive(Serialize)]
-struct Blob {
+struct BlobObject {
     action: &'static str,
     #[serde(flatten)]
     descriptor: Descriptor,
 }
 
 #[derive(Serialize)]
-struct Tag {
+struct TagObject {
     reference: String,
     action: &'static str,
     digest: String,
@@ -40,19 +40,20 @@ struct Tag {
     index: Option<Box<RawValue>>,
 }
 
-/// Finds out what would be done, reading only. What would be refused is planned as if it were not, with the refusal
-/// beside it.
+/// Creates the plan without writing anything.
+///
+/// If the push would fail with a conflict, returns the plan as if `--overwrite` were given, together with the error.
 pub(super) async fn of(
     place: &dyn Target,
-    subject: &Subject<'_>,
+    publication: &Publication<'_>,
     artifact: &Artifact,
     options: &PublishOptions,
-) -> Result<(Plan, Option<Error>), Error> {
-    let tags = &subject.destination.tags;
+) -> Result<(PlanObject, Option<Error>), Error> {
+    let tags = &publication.destination.tags;
     let planned = oci_package::plan(artifact, place, tags, options, &|_| ()).await;
-    let refusal = match planned {
-        Ok(planned) => return Ok((Plan::new(subject, artifact, planned, false), None)),
-        Err(refusal) if refusal.kind() == ErrorKind::Conflict && !options.overwrite => refusal,
+    let conflict = match planned {
+        Ok(planned) => return Ok((PlanObject::new(publication, artifact, planned, false), None)),
+        Err(error) if error.kind() == ErrorKind::Conflict && !options.overwrite => error,
         Err(error) => return Err(error.into()),
     };
     let options = PublishOptions {
@@ -62,39 +63,42 @@ pub(super) async fn of(
     };
     match oci_package::plan(artifact, place, tags, &options, &|_| ()).await {
         Ok(planned) => Ok((
-            Plan::new(subject, artifact, planned, true),
-            Some(refusal.into()),
+            PlanObject::new(publication, artifact, planned, true),
+            Some(conflict.into()),
         )),
-        // Something else is in the way as well, or alone.
-        Err(_) => Err(refusal.into()),
+        // `--overwrite` would not be sufficient.
+        Err(_) => Err(conflict.into()),
     }
 }
 
-impl Plan {
+impl PlanObject {
     fn new(
-        subject: &Subject<'_>,
+        publication: &Publication<'_>,
         artifact: &Artifact,
         plan: oci_package::PublishPlan,
-        is_refused: bool,
+        has_conflict: bool,
     ) -> Self {
-        let repository = &subject.destination.repository;
-        let blobs = plan.blobs.into_iter().map(|(descriptor, is_there)| Blob {
-            action: if is_there { "exists" } else { "upload" },
-            descriptor,
-        });
+        let repository = &publication.destination.repository;
+        let blobs = plan
+            .blobs
+            .into_iter()
+            .map(|(descriptor, exists)| BlobObject {
+                action: if exists { "exists" } else { "upload" },
+                descriptor,
+            });
         let mut tags = Vec::new();
         for planned in plan.tags {
-            tags.push(Tag {
+            tags.push(TagObject {
                 reference: repository.with(planned.target_tag).to_string(),
                 action: match planned.action {
-                    TagAction::Replace if is_refused && planned.tag.is_released() => "refuse",
-                    action => word(action),
+                    TagAction::Replace if has_conflict && planned.tag.is_released() => "refuse",
+                    action => action_name(action),
                 },
                 digest: plan.manifest.digest().to_string(),
                 index: None,
             });
             if let Some(index) = planned.index {
-                tags.push(Tag {
+                tags.push(TagObject {
                     reference: repository.with(planned.tag.index().clone()).to_string(),
                     action: if planned.index_changes {
                         "write"
@@ -102,25 +106,25 @@ impl Plan {
                         "keep"
                     },
                     digest: index.digest().to_string(),
-                    index: Some(exact(&index)),
+                    index: Some(raw_json(&index)),
                 });
             }
         }
         Self {
             reason: "oci-plan",
-            package: subject.package.name.to_string(),
-            version: subject.package.version.to_string(),
+            package: publication.package.name.to_string(),
+            version: publication.package.version.to_string(),
             target: artifact.target().to_owned(),
             reference: repository.with(plan.manifest.digest().clone()).to_string(),
             digest: plan.manifest.digest().to_string(),
             blobs: blobs.collect(),
             tags,
-            manifest: exact(&plan.manifest),
+            manifest: raw_json(&plan.manifest),
         }
     }
 }
 
-fn word(action: TagAction) -> &'static str {
+fn action_name(action: TagAction) -> &'static str {
     match action {
         TagAction::Keep => "keep",
         TagAction::Create => "create",
@@ -129,16 +133,16 @@ fn word(action: TagAction) -> &'static str {
     }
 }
 
-/// The very bytes of a manifest, within other JSON.
-fn exact(manifest: &Manifest) -> Box<RawValue> {
+/// Returns the exact bytes of a manifest, to embed in JSON.
+fn raw_json(manifest: &Manifest) -> Box<RawValue> {
     let text = String::from_utf8_lossy(manifest.bytes()).into_owned();
-    RawValue::from_string(text).expect("a manifest was read as JSON")
+    RawValue::from_string(text).expect("a parsed manifest is JSON")
 }
 
-/// One line of JSON for each plan.
-pub(super) fn show(plans: &[Plan]) -> String {
+/// Returns one line of JSON per plan.
+pub(super) fn to_lines(plans: &[PlanObject]) -> String {
     let lines = plans
         .iter()
-        .map(|plan| serde_json::to_string(plan).expect("texts and numbers always serialise"));
+        .map(|plan| serde_json::to_string(plan).expect("strings and numbers always serialize"));
     lines.collect::<Vec<_>>().join("\n")
 }

@@ -1,4 +1,4 @@
-//! Packing what was built, and publishing it.
+//! Packing and publishing of the built files.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -11,24 +11,27 @@ use oci_package::{
 use oci_registry::{Descriptor, Identifier, Location, Manifest, Target};
 
 use super::destination::Destination;
-use super::github::{self, Published};
-use super::subject::Subject;
-use super::{Flags, Place, Places, plan, targets};
+use super::github::{self, PublishedTarget};
+use super::publication::Publication;
+use super::{Flags, OpenRepositories, OpenRepository, plan, targets};
 use crate::cargo::{self, Output, PackageOutput, Provenance, Toolchain};
 use crate::message::{ManifestAction, Message, TagAction};
 use crate::progress::Batch;
 use crate::report::{self, Error, Reporter};
 use crate::session::Session;
 
-/// Packs everything, and then publishes it, or shows what that would do.
-pub(super) async fn all(
+/// Packs all artifacts, and then publishes them or prints the plan of `--dry-run`.
+pub(super) async fn pack_and_publish(
     session: &Session,
-    subjects: &[Subject<'_>],
+    publications: &[Publication<'_>],
     flags: &Flags,
-    (outputs, mut places): (Vec<Output>, Places),
+    (outputs, mut repositories): (Vec<Output>, OpenRepositories),
     toolchain: Option<&Toolchain>,
 ) -> Result<(), Error> {
-    let packages: Vec<_> = subjects.iter().map(|subject| subject.package).collect();
+    let packages: Vec<_> = publications
+        .iter()
+        .map(|publication| publication.package)
+        .collect();
     let provenances = cargo::provenance(&session.cargo, &packages).await?;
     let problems = provenances.values().filter_map(|one| one.problem.as_ref());
     for problem in problems.collect::<BTreeSet<_>>() {
@@ -37,131 +40,141 @@ pub(super) async fn all(
         ));
     }
     let found = outputs.iter().flat_map(|output| &output.packages);
-    let plain = found.flat_map(|package| &package.files);
-    let plain = plain.filter(|file| file.kind == FileKind::File);
-    let plain = plain.map(|file| file.path.as_path());
-    let executables = cargo::executables(&session.cargo, plain).await;
-    // All artifacts before the first tag: what cannot be packed must not leave half a workspace published.
+    let others = found.flat_map(|package| &package.files);
+    let others = others.filter(|file| file.kind == FileKind::File);
+    let others = others.map(|file| file.path.as_path());
+    let executables = cargo::executables(&session.cargo, others).await;
+    // All artifacts are packed before the first tag is written, so that an error in one does not leave the workspace
+    // partly published.
     let mut artifacts = Vec::new();
     for output in &outputs {
         for found in &output.packages {
-            let Some(subject) = subjects
+            let Some(publication) = publications
                 .iter()
-                .find(|subject| subject.package.id == found.id)
+                .find(|publication| publication.package.id == found.id)
             else {
                 continue;
             };
             let provenance = provenances.get(&found.id).cloned().unwrap_or_default();
-            let tags = subject.destination.target_tags([output.target.as_str()])?;
-            let place = places.get(&found.id).filter(|_| !flags.dry_run);
-            let lacking = place.filter(|place| place.stored.lacks_any(&tags));
+            let tags = publication
+                .destination
+                .target_tags([output.target.as_str()])?;
+            let repository = repositories.get(&found.id).filter(|_| !flags.dry_run);
+            let incomplete = repository.filter(|repository| repository.stored.lacks_any(&tags));
             let options = PackOptions {
-                names: subject.names.clone(),
-                annotations: subject.annotations.clone(),
-                send_ahead: lacking.map(|place| Arc::clone(&place.target)),
-                archive: subject.archive,
+                names: publication.names.clone(),
+                annotations: publication.annotations.clone(),
+                send_ahead: incomplete.map(|repository| Arc::clone(&repository.target)),
+                archive: publication.archive,
             };
             let mut build = build(output, found, &provenance, flags, toolchain)?;
             build.cfg = targets::cfg(session, &flags.selection, &output.target)?;
-            let facts = super::subject::facts(session, subject.package);
+            let facts = super::publication::facts(session, publication.package);
             let files = files(session, found, flags, &executables)?;
             let batch = session.reporter.batch("Uploading", None);
             for file in files.iter().filter(|_| options.send_ahead.is_some()) {
-                // What cannot be read is found out by whoever reads it.
+                // An unreadable file is reported when it is packed.
                 let size = std::fs::metadata(&file.path).map_or(0, |metadata| metadata.len());
                 batch.start(file.name.as_str(), file.name.as_str(), size, &file.meter);
             }
             let artifact = oci_package::pack(&facts, &build, &files, &options).await?;
-            artifacts.push((subject, artifact));
+            artifacts.push((publication, artifact));
         }
     }
     if flags.dry_run {
-        return show(session, &mut places, &artifacts, flags).await;
+        return print_plans(session, &mut repositories, &artifacts, flags).await;
     }
     let mut published = Vec::new();
-    let outcome = each(session, &mut places, &artifacts, flags, &mut published).await;
-    // What is published is told, also when something after it failed.
-    let told = github::tell(&session.environment, &published);
-    outcome.and(told)
+    let outcome = publish_each(
+        session,
+        &mut repositories,
+        &artifacts,
+        flags,
+        &mut published,
+    )
+    .await;
+    // Artifacts that were published before an error are reported as well.
+    let reported = github::report(&session.environment, &published);
+    outcome.and(reported)
 }
 
-/// Shows what publishing would do, as JSON.
-async fn show(
+/// Prints the plans as JSON.
+async fn print_plans(
     session: &Session,
-    places: &mut Places,
-    artifacts: &[(&Subject<'_>, Artifact)],
+    repositories: &mut OpenRepositories,
+    artifacts: &[(&Publication<'_>, Artifact)],
     flags: &Flags,
 ) -> Result<(), Error> {
     let mut plans = Vec::new();
-    let mut refusals = None;
-    for (subject, artifact) in artifacts {
-        let repository = &subject.destination.repository;
-        let mut options = options(session, subject, flags);
-        let place = match places.get_mut(&subject.package.id) {
-            Some(place) => {
-                options.stored = place.take_stored(subject, artifact)?;
-                Arc::clone(&place.target)
+    let mut first_conflict = None;
+    for (publication, artifact) in artifacts {
+        let repository = &publication.destination.repository;
+        let mut options = options(session, publication, flags);
+        let place = match repositories.get_mut(&publication.package.id) {
+            Some(repository) => {
+                options.stored = repository.take_stored(publication, artifact)?;
+                Arc::clone(&repository.target)
             }
             None => session.prospective_target(repository).await?,
         };
-        let (plan, refusal) = plan::of(&*place, subject, artifact, &options).await?;
+        let (plan, conflict) = plan::of(&*place, publication, artifact, &options).await?;
         plans.push(plan);
-        refusals = refusals.or(refusal);
+        first_conflict = first_conflict.or(conflict);
     }
-    report::json(&plan::show(&plans))?;
-    // A push would end so, before anything is sent.
-    refusals.map_or(Ok(()), Err)
+    report::json(&plan::to_lines(&plans))?;
+    // A push would fail with the same error before it sends anything.
+    first_conflict.map_or(Ok(()), Err)
 }
 
-/// Publishes one after the other, and notes each that is there.
-async fn each(
+/// Publishes the artifacts one after the other, and adds each to `published`.
+async fn publish_each(
     session: &Session,
-    places: &mut Places,
-    artifacts: &[(&Subject<'_>, Artifact)],
+    repositories: &mut OpenRepositories,
+    artifacts: &[(&Publication<'_>, Artifact)],
     flags: &Flags,
-    published: &mut Vec<Published>,
+    published: &mut Vec<PublishedTarget>,
 ) -> Result<(), Error> {
-    for (subject, artifact) in artifacts {
-        let mut options = options(session, subject, flags);
-        let place = match places.get_mut(&subject.package.id) {
-            Some(place) => {
-                options.stored = place.take_stored(subject, artifact)?;
-                Arc::clone(&place.target)
+    for (publication, artifact) in artifacts {
+        let mut options = options(session, publication, flags);
+        let place = match repositories.get_mut(&publication.package.id) {
+            Some(repository) => {
+                options.stored = repository.take_stored(publication, artifact)?;
+                Arc::clone(&repository.target)
             }
-            None => session.target(&subject.destination.repository).await?,
+            None => session.target(&publication.destination.repository).await?,
         };
-        publish(session, &*place, subject, artifact, &options, published).await?;
+        publish(session, &*place, publication, artifact, &options, published).await?;
     }
     Ok(())
 }
 
-impl Place {
-    /// Moves the tags of an artifact out.
+impl OpenRepository {
+    /// Removes and returns the stored tags of an artifact.
     fn take_stored(
         &mut self,
-        subject: &Subject<'_>,
+        publication: &Publication<'_>,
         artifact: &Artifact,
     ) -> Result<StoredTags, Error> {
-        let destination = &subject.destination;
+        let destination = &publication.destination;
         let mut tags = destination.target_tags([artifact.target()])?;
         tags.extend(destination.index_tags());
         Ok(self.stored.take(&tags))
     }
 }
 
-fn options(session: &Session, subject: &Subject<'_>, flags: &Flags) -> PublishOptions {
+fn options(session: &Session, publication: &Publication<'_>, flags: &Flags) -> PublishOptions {
     let mut options = PublishOptions {
         overwrite: flags.overwrite,
         index: !flags.no_index,
         concurrency: session.concurrency,
         ..PublishOptions::default()
     };
-    let declared = subject.declared.as_ref();
+    let declared = publication.declared.as_ref();
     options.declared = declared.map(|declared| declared.targets.iter().cloned().collect());
     options
 }
 
-/// How the files of a package were made.
+/// Returns the build information of a package.
 fn build(
     output: &Output,
     found: &PackageOutput,
@@ -182,7 +195,7 @@ fn build(
     Ok(build)
 }
 
-/// The files of a package, with the media types that were given for them, and the modes of those that have their own.
+/// Returns the files of a package, with the media types of `--file` and the executable bits of files that were not built.
 fn files(
     session: &Session,
     found: &PackageOutput,
@@ -191,23 +204,23 @@ fn files(
 ) -> Result<Vec<InputFile>, Error> {
     let files = found.files.iter().map(|built| {
         let mut file = InputFile::new(built.name.parse()?, built.kind, &built.path);
-        let handed = flags
+        let argument = flags
             .file
             .iter()
-            .find(|handed| handed.name.as_str() == built.name);
+            .find(|argument| argument.name.as_str() == built.name);
         file.executable = executables.contains(&built.path);
-        file.media_type = handed.and_then(|handed| handed.place.split(session).1);
+        file.media_type = argument.and_then(|argument| argument.path.split(session).1);
         Ok(file)
     });
     files.collect()
 }
 
-/// Seconds since 1970 in the notation of RFC 3339.
+/// Converts seconds since 1970 to an RFC 3339 timestamp.
 pub(super) fn timestamp(seconds: i64) -> Result<String, Error> {
     match jiff::Timestamp::from_second(seconds) {
         Ok(moment) => Ok(moment.to_string()),
         Err(_) => Err(Error::usage(format!(
-            "failed to read the time of the sources: {seconds} is no moment in history"
+            "failed to convert the time of the sources: {seconds} is out of range"
         ))
         .help("check `SOURCE_DATE_EPOCH`")),
     }
@@ -216,64 +229,64 @@ pub(super) fn timestamp(seconds: i64) -> Result<String, Error> {
 async fn publish(
     session: &Session,
     place: &dyn Target,
-    subject: &Subject<'_>,
+    publication: &Publication<'_>,
     artifact: &Artifact,
     options: &PublishOptions,
-    published: &mut Vec<Published>,
+    published: &mut Vec<PublishedTarget>,
 ) -> Result<(), Error> {
-    let Destination { repository, tags } = &subject.destination;
+    let Destination { repository, tags } = &publication.destination;
     let (reporter, target) = (session.reporter, artifact.target());
-    let package = subject.package;
+    let package = publication.package;
     reporter.status(
         "Pushing",
         format_args!(
             "{} v{} ({target}) to {}",
-            package.name, package.version, subject.destination
+            package.name, package.version, publication.destination
         ),
     );
     let sizes = artifact.packed().blobs().map(oci_registry::Blob::size);
     let (count, bytes) = sizes.fold((0, 0), |(count, sum), size| (count + 1, sum + size));
     let batch = reporter.batch("Uploading", Some((count, bytes)));
-    let observer = |event: PublishEvent<'_>| tell(reporter, repository, &batch, event);
+    let observer = |event: PublishEvent<'_>| report_event(reporter, repository, &batch, event);
     let done = oci_package::publish(artifact, place, tags, options, &observer).await?;
     drop(batch);
     let manifest = &done.manifest;
     let name = repository.with(Identifier::Digest(manifest.digest().clone()));
     if done.blobs.is_empty() {
-        reporter.tell(&Message::Manifest {
+        reporter.emit(&Message::Manifest {
             reference: name.to_string(),
             action: ManifestAction::Exists,
             target: Some(target),
             size: manifest.bytes().len() as u64,
             digest: manifest.digest(),
-            known_as: subject.destination.to_string(),
+            display_name: publication.destination.to_string(),
         });
     }
     let index = done.tags.first().and_then(|done| done.index.as_ref());
-    published.push(Published {
+    published.push(PublishedTarget {
         package: package.name.to_string(),
         version: package.version.to_string(),
         target: target.to_owned(),
         location: repository.clone(),
-        tags: subject.destination.index_tags(),
+        tags: publication.destination.index_tags(),
         digest: manifest.digest().clone(),
         index: index.map(|index| index.digest().clone()),
         size: bytes,
     });
-    if subject.floating {
-        // Of the tags, only that of a version is followed.
+    if publication.floating {
+        // Floating tags are derived from a version tag.
         let released = done.tags.iter().find(|done| done.tag.is_released());
         let released = released.and_then(|done| done.index.as_ref());
-        match released.filter(|index| is_complete(index, subject)) {
-            Some(index) => float(session, place, repository, index).await?,
-            None => reporter.note("the release is not complete yet: no tag follows it"),
+        match released.filter(|index| is_complete(index, publication)) {
+            Some(index) => move_floating_tags(session, place, repository, index).await?,
+            None => reporter.note("the release is not complete yet, so no floating tag was moved"),
         }
     }
     session.finished(&name, manifest.digest(), index.map(Manifest::digest))
 }
 
-/// Passes on what happens during a publication.
-fn tell(reporter: Reporter, repository: &Location, batch: &Batch, event: PublishEvent<'_>) {
+/// Reports an event of a publication.
+fn report_event(reporter: Reporter, repository: &Location, batch: &Batch, event: PublishEvent<'_>) {
     let name = |identifier: Identifier| repository.with(identifier).to_string();
     match event {
         PublishEvent::BlobStarted(blob, meter) => {
@@ -281,13 +294,13 @@ fn tell(reporter: Reporter, repository: &Location, batch: &Batch, event: Publish
         }
         PublishEvent::Blob(blob, delivery) => {
             batch.finish(blob.digest.as_str(), blob.size);
-            reporter.tell(&Message::blob(
+            reporter.emit(&Message::blob(
                 name(blob.digest.clone().into()),
                 blob,
                 delivery,
             ));
         }
-        PublishEvent::Manifest(manifest) => reporter.tell(&Message::Manifest {
+        PublishEvent::Manifest(manifest) => reporter.emit(&Message::Manifest {
             reference: name(manifest.digest().clone().into()),
             action: ManifestAction::Pushed,
             target: manifest
@@ -296,14 +309,14 @@ fn tell(reporter: Reporter, repository: &Location, batch: &Batch, event: Publish
                 .map(String::as_str),
             size: manifest.bytes().len() as u64,
             digest: manifest.digest(),
-            known_as: String::new(),
+            display_name: String::new(),
         }),
-        PublishEvent::Tag(tag, manifest) => reporter.tell(&Message::Tag {
+        PublishEvent::Tag(tag, manifest) => reporter.emit(&Message::Tag {
             reference: name(tag.clone().into()),
             action: TagAction::Tagged,
             digest: manifest.digest(),
         }),
-        PublishEvent::Index(tag, index) => reporter.tell(&Message::Index {
+        PublishEvent::Index(tag, index) => reporter.emit(&Message::Index {
             reference: name(tag.clone().into()),
             entries: index.as_index().map_or(0, |index| index.manifests.len()),
             targets: oci_package::Summary::from_manifest(index).targets,
@@ -315,15 +328,15 @@ fn tell(reporter: Reporter, repository: &Location, batch: &Batch, event: Publish
     }
 }
 
-/// Whether an index holds all targets that were declared.
-fn is_complete(index: &Manifest, subject: &Subject<'_>) -> bool {
+/// Whether an index contains all declared targets.
+fn is_complete(index: &Manifest, publication: &Publication<'_>) -> bool {
     let held = oci_package::Summary::from_manifest(index).targets;
-    let declared = subject.declared.as_ref();
+    let declared = publication.declared.as_ref();
     declared.is_some_and(|declared| declared.targets.iter().all(|target| held.contains(target)))
 }
 
-/// Lets the floating tags follow a complete release.
-async fn float(
+/// Moves the floating tags to a complete release.
+async fn move_floating_tags(
     session: &Session,
     place: &dyn Target,
     repository: &Location,
@@ -335,13 +348,13 @@ async fn float(
             FloatingTagUpdate::Moved(tag) => (tag, TagAction::Moved),
             FloatingTagUpdate::Ahead(tag, version) => {
                 session.reporter.note(format_args!(
-                    "`{tag}` stays with the higher version {version}"
+                    "`{tag}` was not moved, because it belongs to the higher version {version}"
                 ));
                 continue;
             }
             _ => continue,
         };
-        session.reporter.tell(&Message::Tag {
+        session.reporter.emit(&Message::Tag {
             reference: repository.with(tag).to_string(),
             action,
             digest: index.digest(),
@@ -350,7 +363,7 @@ async fn float(
     Ok(())
 }
 
-/// How a person would call a layer.
+/// Returns the display name of a layer.
 fn title(blob: &Descriptor) -> &str {
     blob.annotation(oci_package::annotation::TITLE)
         .unwrap_or("config")

@@ -1,4 +1,4 @@
-//! The targets of a push, by the names of what `--target` takes, and those that a release is declared to have.
+//! Targets of a push, and declared targets of a release.
 
 use oci_package::TargetCfg;
 use oci_package::platform::{HOST_TUPLE, target_name};
@@ -8,14 +8,14 @@ use crate::cargo::{Selection, Settings, declared_target};
 use crate::report::Error;
 use crate::session::Session;
 
-/// The variable that declares targets, separated by commas or spaces.
+/// Environment variable for the declared targets, separated by commas or spaces.
 const VARIABLE: &str = "CARGO_OCI_TARGETS";
 
-/// Returns the names of the targets that are built for: those of the flags, else the host.
+/// Returns the names of the targets of the flags, or of the host.
 ///
 /// # Errors
 ///
-/// Where two targets have one name: cargo builds both into one directory, so one would be published for both.
+/// Fails if two targets have the same name, because cargo builds both into the same directory.
 pub(super) fn names(selection: &Selection, host: &str) -> Result<Vec<String>, Error> {
     let mut targets: Vec<(String, &str)> = Vec::new();
     for given in selection.targets() {
@@ -24,9 +24,9 @@ pub(super) fn names(selection: &Selection, host: &str) -> Result<Vec<String>, Er
         match targets.iter().find(|(known, _)| *known == name) {
             Some((_, earlier)) if *earlier != given => {
                 return Err(Error::usage(format!(
-                    "failed to choose targets: `{earlier}` and `{given}` are both built as `{name}`"
+                    "failed to select targets: `{earlier}` and `{given}` are both built as `{name}`"
                 ))
-                .help("push them one by one, under different tags"));
+                .help("push them separately with different tags"));
             }
             Some(_) => {}
             None => targets.push((name, given)),
@@ -38,13 +38,13 @@ pub(super) fn names(selection: &Selection, host: &str) -> Result<Vec<String>, Er
     Ok(targets.into_iter().map(|(name, _)| name).collect())
 }
 
-/// Whether the name of the host is needed to name the targets.
+/// Whether the target triple of the host is required to determine the targets.
 pub(super) fn need_host(selection: &Selection) -> bool {
     let targets = selection.targets();
     targets.is_empty() || targets.contains(&HOST_TUPLE)
 }
 
-/// Reads the specification of the target of this name; `None` where the flags name no file for it.
+/// Reads the specification file of the target of this name. Returns `None` if the flags contain no such file.
 pub(super) fn cfg(
     session: &Session,
     selection: &Selection,
@@ -62,15 +62,15 @@ pub(super) fn cfg(
     Ok(Some(TargetCfg::parse_specification(&text)?))
 }
 
-/// The declared targets of a release, and the place of the declaration.
+/// Declared targets of a release, and the location of the declaration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Declared {
+pub(super) struct DeclaredTargets {
     pub(super) targets: Vec<String>,
     pub(super) place: String,
 }
 
-impl Declared {
-    /// Returns the declaration for a package: of the flag, of the variable, or of the manifest.
+impl DeclaredTargets {
+    /// Returns the declaration for a package from the flag, the variable or the manifest, in this order.
     pub(super) fn of(
         session: &Session,
         flags: &Flags,
@@ -96,9 +96,9 @@ impl Declared {
             let target = target.as_ref().trim();
             let Some(name) = declared_target(target) else {
                 return Err(Error::usage(format!(
-                    "failed to read the targets of the release: {place} holds `{target}`, which is not a target triple"
+                    "failed to read the targets of the release: {place} contains `{target}`, which is not a target triple"
                 ))
-                .help("write it as `--target` takes it, such as `x86_64-unknown-linux-gnu`"));
+                .help("use the syntax of `--target`, such as `x86_64-unknown-linux-gnu`"));
             };
             if !declared.contains(&name) {
                 declared.push(name);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_are_named_once_each() {
+    fn targets_have_distinct_names() {
         for (line, expected) in [
             ("push", &["h-o-st"][..]),
             ("push --target host-tuple", &["h-o-st"]),
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn targets_of_one_name_are_refused() {
+    fn targets_with_the_same_name_are_rejected() {
         for line in [
             "push --target a-linux-gnu.2.17 --target a-linux-gnu.2.28",
             "push --target a-linux-gnu --target a-linux-gnu.2.28",
@@ -152,15 +152,15 @@ mod tests {
     }
 
     #[test]
-    fn each_target_counts_once_and_must_be_one() {
-        let declared = Declared::new(&["a-b-c", " d-e-f", "a-b-c"], "`--x`");
+    fn declared_targets_are_deduplicated_and_validated() {
+        let declared = DeclaredTargets::new(&["a-b-c", " d-e-f", "a-b-c"], "`--x`");
         let declared = declared.expect("these are triples");
         assert_eq!(declared.targets, ["a-b-c", "d-e-f"]);
         let forms = ["a-linux-gnu.2.17", "a-linux-gnu", "specs/board.json"];
-        let declared = Declared::new(&forms, "`--x`").expect("these are targets");
+        let declared = DeclaredTargets::new(&forms, "`--x`").expect("these are targets");
         assert_eq!(declared.targets, ["a-linux-gnu", "board"]);
-        assert!(Declared::new(&["linux"], "`--x`").is_err());
-        assert!(Declared::new(&["host-tuple"], "`--x`").is_err());
-        assert!(Declared::new(&["a-b/c"], "`--x`").is_err());
+        assert!(DeclaredTargets::new(&["linux"], "`--x`").is_err());
+        assert!(DeclaredTargets::new(&["host-tuple"], "`--x`").is_err());
+        assert!(DeclaredTargets::new(&["a-b/c"], "`--x`").is_err());
     }
 }

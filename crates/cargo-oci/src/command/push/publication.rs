@@ -1,4 +1,4 @@
-//! The packages that are to be published, and what their manifests and the flags make of them.
+//! Selected packages, with the settings of their manifests and of the flags.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,33 +6,33 @@ use cargo_metadata::{Package, Target};
 use oci_package::{FileKind, NameTemplate, ReleaseTag};
 use oci_registry::{Annotations, Location};
 
-use super::destination::{self, Asked, Destination};
-use super::targets::Declared;
+use super::destination::{self, Destination, DestinationArguments};
+use super::targets::DeclaredTargets;
 use super::{Flags, files};
 use crate::cargo::{self, Output, Settings, Workspace};
 use crate::report::Error;
 use crate::session::Session;
 
-/// A package that is to be published, and how.
-pub(super) struct Subject<'a> {
+/// Package to publish, with its settings.
+pub(super) struct Publication<'a> {
     pub(super) package: &'a Package,
     pub(super) destination: Destination,
     pub(super) names: NameTemplate,
     pub(super) annotations: Annotations,
     pub(super) kinds: BTreeSet<FileKind>,
     pub(super) floating: bool,
-    /// The targets of the release, where they are declared.
-    pub(super) declared: Option<Declared>,
-    /// Patterns of further files, relative to the package.
+    /// Declared targets of the release, if any.
+    pub(super) declared: Option<DeclaredTargets>,
+    /// Patterns of additional files, relative to the package.
     pub(super) include: Vec<String>,
-    /// Whether the files become one tar.
+    /// Whether all files are packed into one tar archive.
     pub(super) archive: bool,
 }
 
-impl Subject<'_> {
-    /// Whether cargo can write files of the wanted kinds for the package at all.
+impl Publication<'_> {
+    /// Whether cargo may write files of the selected kinds for the package.
     pub(super) fn may_have_files(&self) -> bool {
-        let wants = |kind: &FileKind| self.kinds.contains(kind);
+        let is_selected = |kind: &FileKind| self.kinds.contains(kind);
         let of_target = |target: &Target| {
             let kinds: Vec<_> = if target.is_example() {
                 vec![FileKind::Example]
@@ -40,14 +40,14 @@ impl Subject<'_> {
                 files::kinds_of(target).collect()
             };
             let is_linked = |kind: &FileKind| !matches!(kind, FileKind::Rlib | FileKind::Staticlib);
-            kinds.iter().any(wants)
+            kinds.iter().any(is_selected)
                 || kinds.iter().any(is_linked)
-                    && (wants(&FileKind::Wasm) || wants(&FileKind::Debuginfo))
+                    && (is_selected(&FileKind::Wasm) || is_selected(&FileKind::Debuginfo))
         };
         self.package.targets.iter().any(of_target)
     }
 
-    /// Whether a build that selects no cargo target certainly writes files of the wanted kinds for the package.
+    /// Whether a build without target selection always writes files of the selected kinds for the package.
     pub(super) fn has_files(&self) -> bool {
         let mut targets = self.package.targets.iter();
         targets.any(|target| {
@@ -56,57 +56,57 @@ impl Subject<'_> {
         })
     }
 
-    /// Whether the package is one of those with files.
+    /// Whether the outputs contain files of the package.
     pub(super) fn is_among(&self, outputs: &[Output]) -> bool {
         let mut packages = outputs.iter().flat_map(|output| &output.packages);
         packages.any(|package| package.id == self.package.id)
     }
 }
 
-/// The packages that are to be published. Everything that the manifests and flags get wrong about them is found here.
+/// Returns the packages to publish. Reports all errors in their manifests and flags.
 pub(super) fn select<'a>(
     session: &Session,
     workspace: &'a Workspace,
     flags: &Flags,
-) -> Result<Vec<Subject<'a>>, Error> {
+) -> Result<Vec<Publication<'a>>, Error> {
     let selected = workspace.select(&flags.selection)?;
-    let mut subjects = Vec::new();
+    let mut publications = Vec::new();
     for package in selected {
         let settings = Settings::of(workspace, package)?;
         if settings.publishes() {
-            subjects.push((package, settings));
+            publications.push((package, settings));
         } else {
             session.reporter.note(format_args!(
-                "`{}` is not to be published (`publish = false`)",
+                "skipping `{}`, because it has `publish = false`",
                 package.name
             ));
         }
     }
-    if subjects.is_empty() {
+    if publications.is_empty() {
         return Err(
-            Error::usage("nothing to push: no selected package is to be published")
-                .help("select others with `--package`, or remove `publish = false`"),
+            Error::usage("nothing to push: all selected packages have `publish = false`")
+                .help("select other packages with `--package`, or remove `publish = false`"),
         );
     }
     if !flags.file.is_empty() || flags.reference.is_some() {
-        let why = if flags.file.is_empty() {
+        let argument = if flags.file.is_empty() {
             "a reference"
         } else {
             "`--file`"
         };
-        check_single(&subjects, why)?;
+        check_single(&publications, argument)?;
     }
-    subjects
+    publications
         .into_iter()
-        .map(|(package, settings)| subject(session, workspace, package, &settings, flags))
+        .map(|(package, settings)| publication(session, workspace, package, &settings, flags))
         .collect()
 }
 
-fn check_single(subjects: &[(&Package, Settings)], why: &str) -> Result<(), Error> {
-    if subjects.len() == 1 {
+fn check_single(publications: &[(&Package, Settings)], argument: &str) -> Result<(), Error> {
+    if publications.len() == 1 {
         return Ok(());
     }
-    let names: Vec<_> = subjects
+    let names: Vec<_> = publications
         .iter()
         .map(|(package, _)| format!("`{}`", package.name))
         .collect();
@@ -116,28 +116,28 @@ fn check_single(subjects: &[(&Package, Settings)], why: &str) -> Result<(), Erro
         names.join(", ")
     };
     Err(Error::usage(format!(
-        "failed to choose a package: {why} is for exactly one, and selected are: {found}"
+        "failed to select a package: {argument} requires exactly one, but the selection is {found}"
     ))
     .help("select one with `--package NAME`"))
 }
 
-fn subject<'a>(
+fn publication<'a>(
     session: &Session,
     workspace: &Workspace,
     package: &'a Package,
     settings: &Settings,
     flags: &Flags,
-) -> Result<Subject<'a>, Error> {
+) -> Result<Publication<'a>, Error> {
     let reference = flags.reference.as_ref();
     let reference = reference
         .map(|reference| session.locate_target(reference))
         .transpose()?;
-    let asked = Asked {
+    let arguments = DestinationArguments {
         reference: reference.as_ref(),
         registry: flags.registry.as_deref(),
         tags: &flags.tag,
     };
-    let destination = destination::of(session, &workspace.root, package, settings, asked)?;
+    let destination = destination::of(session, &workspace.root, package, settings, arguments)?;
     let names = match &settings.name_template {
         Some(template) => template.parse()?,
         None => NameTemplate::default(),
@@ -150,7 +150,7 @@ fn subject<'a>(
             .place("annotations")
             .filter(|_| flags.annotation.is_empty())
         {
-            Some(place) => error.help(format!("it comes from {place}")),
+            Some(place) => error.help(format!("it is set by {place}")),
             None => error,
         }
     })?;
@@ -162,25 +162,25 @@ fn subject<'a>(
     let is_version = destination.tags.iter().any(ReleaseTag::is_released);
     if flags.floating && !is_version {
         let error = Error::usage(format!(
-            "failed to let tags follow `{destination}`: only versions are followed"
+            "failed to move floating tags to `{destination}`: `--floating` requires a version tag"
         ));
         return Err(match settings.place("tags") {
-            Some(place) if reference.as_ref().is_none_or(names_no_tag) => {
-                error.help(format!("the tag comes from {place}"))
+            Some(place) if reference.as_ref().is_none_or(has_no_identifier) => {
+                error.help(format!("the tag is set by {place}"))
             }
-            _ => error.help("leave the tag out, to publish the version"),
+            _ => error.help("remove the tag to publish the version"),
         });
     }
     let floating =
         (flags.floating || settings.floating == Some(true)) && is_version && !flags.no_index;
-    let declared = Declared::of(session, flags, settings)?;
+    let declared = DeclaredTargets::of(session, flags, settings)?;
     if floating && declared.is_none() {
         let name = &package.name;
         return Err(Error::usage(format!(
-            "failed to let tags follow `{name}`: the targets of its releases are not declared"
+            "failed to move floating tags to `{name}`: the targets of its releases are not declared"
         ))
         .help(
-            "declare them as `targets` in `[package.metadata.oci]`, or with `--targets-of-release`: tags follow when all are there",
+            "declare them as `targets` in `[package.metadata.oci]`, or with `--targets-of-release`; floating tags move when all targets are pushed",
         ));
     }
     let include = if flags.include.is_empty() {
@@ -188,7 +188,7 @@ fn subject<'a>(
     } else {
         flags.include.clone()
     };
-    Ok(Subject {
+    Ok(Publication {
         package,
         destination,
         names,
@@ -201,21 +201,24 @@ fn subject<'a>(
     })
 }
 
-fn names_no_tag(reference: &Location) -> bool {
+fn has_no_identifier(reference: &Location) -> bool {
     reference.identifier().is_none()
 }
 
-/// Refuses targets that a release was declared not to have.
-pub(super) fn check_targets(subjects: &[Subject<'_>], targets: &[String]) -> Result<(), Error> {
-    for subject in subjects {
-        let Some(declared) = &subject.declared else {
+/// Checks that the targets are declared, if a package declares targets.
+pub(super) fn check_targets(
+    publications: &[Publication<'_>],
+    targets: &[String],
+) -> Result<(), Error> {
+    for publication in publications {
+        let Some(declared) = &publication.declared else {
             continue;
         };
         let undeclared = targets
             .iter()
             .find(|target| !declared.targets.contains(target));
         if let Some(target) = undeclared {
-            let name = &subject.package.name;
+            let name = &publication.package.name;
             return Err(Error::usage(format!(
                 "failed to push `{name}` for `{target}`: it is not a declared target"
             ))
@@ -229,18 +232,18 @@ pub(super) fn check_targets(subjects: &[Subject<'_>], targets: &[String]) -> Res
     Ok(())
 }
 
-/// Refuses packages that would replace each other under one tag of one repository.
-pub(super) fn check_destinations(subjects: &[&Subject<'_>]) -> Result<(), Error> {
-    for (at, subject) in subjects.iter().enumerate() {
-        let Destination { repository, tags } = &subject.destination;
-        for earlier in &subjects[..at] {
+/// Checks that no two packages have the same repository and tag, because one would replace the other.
+pub(super) fn check_destinations(publications: &[&Publication<'_>]) -> Result<(), Error> {
+    for (at, publication) in publications.iter().enumerate() {
+        let Destination { repository, tags } = &publication.destination;
+        for earlier in &publications[..at] {
             let other = &earlier.destination;
             let mut shared = tags.iter().filter(|tag| other.tags.contains(tag));
             if let (true, Some(tag)) = (other.repository == *repository, shared.next()) {
                 return Err(Error::usage(format!(
                     "failed to push `{}` and `{}`: both would be `{}`",
                     earlier.package.name,
-                    subject.package.name,
+                    publication.package.name,
                     repository.with(tag.index().clone())
                 ))
                 .help("give each package its own `repository` in `[package.metadata.oci]`, or its own `tags`")
@@ -251,23 +254,23 @@ pub(super) fn check_destinations(subjects: &[&Subject<'_>]) -> Result<(), Error>
     Ok(())
 }
 
-/// Warns of packages that share a repository under different tags.
-pub(super) fn note_shared_repositories(session: &Session, subjects: &[&Subject<'_>]) {
+/// Prints a note about packages that share a repository with different tags.
+pub(super) fn note_shared_repositories(session: &Session, publications: &[&Publication<'_>]) {
     let mut repositories: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for subject in subjects {
-        let repository = subject.destination.repository.to_string();
+    for publication in publications {
+        let repository = publication.destination.repository.to_string();
         let names = repositories.entry(repository).or_default();
-        names.push(format!("`{}`", subject.package.name));
+        names.push(format!("`{}`", publication.package.name));
     }
     for (repository, names) in repositories.iter().filter(|(_, names)| names.len() > 1) {
         session.reporter.note(format_args!(
-            "{} share the repository `{repository}`: without a tag, `install` and `pull` see only the package with the highest version",
+            "{} share the repository `{repository}`: without a tag, `install` and `pull` select only the package with the highest version",
             names.join(", ")
         ));
     }
 }
 
-/// What the manifest says about a package.
+/// Returns the metadata of a package from its manifest.
 pub(super) fn facts(session: &Session, package: &Package) -> oci_package::Package {
     let mut facts = oci_package::Package::new(package.name.as_str(), package.version.clone());
     facts.description.clone_from(&package.description);
