@@ -1,6 +1,7 @@
 //! Uploads in chunks, to registries that limit the size of a request.
 
 use oci_registry::{Access, ErrorKind, Step};
+use testkit::registry::{FakeRegistry, Switches};
 use testkit::server::{Request, Response};
 
 use super::{MIB, push_known, registry};
@@ -44,13 +45,12 @@ async fn blob_after_413_is_sent_in_chunks_and_so_is_the_next() {
 
 #[tokio::test]
 async fn chunk_after_416_is_halved_until_it_is_accepted() {
-    // GHCR responds so in the middle of a session.
-    const LIMIT: &str =
-        r#"{"errors":[{"code":"REQUESTED_RANGE_NOT_SATISFIABLE","message":"limit of 4.00MiB"}]}"#;
-    let registry = registry(|request, _, _| match request.method.as_str() {
-        _ if is_whole(request) => Some(Response::new(413)),
-        "PATCH" if request.body.len() > 4 * MIB => Some(Response::new(416).body(LIMIT)),
-        _ => None,
+    let limited = Switches {
+        chunk_limit: Some(4 * MIB),
+        ..Switches::default()
+    };
+    let registry = FakeRegistry::start_with(limited, |request, _, _| {
+        is_whole(request).then(|| Response::new(413))
     });
     let repository = writer(&registry.server);
     let pushed = push_known(&repository, &registry, bytes(9 * MIB)).await;
