@@ -18,9 +18,9 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use e2e::delay::Delays;
 use e2e::matrix::{Matrix, TARGETS, Work};
 use e2e::testbed::{Part, is_there};
-use e2e::weather::Weather;
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -44,13 +44,13 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     println!(
-        "| work | weather | rounds | jobs that failed | entries lost | rounds by writes of the index | most contents of one index | s a round |"
+        "| work | delays | rounds | jobs that failed | entries lost | rounds by writes of the index | most contents of one index | s a round |"
     );
     println!("| --- | --- | ---: | ---: | ---: | --- | ---: | ---: |");
     let mut is_whole = true;
     for work in works {
-        for weather in [Weather::Fair, Weather::Slow, Weather::StaleLists] {
-            is_whole &= run(work, weather, rounds);
+        for delays in [Delays::None, Delays::Responses, Delays::Lists] {
+            is_whole &= run(work, delays, rounds);
         }
     }
     if is_whole {
@@ -61,15 +61,15 @@ fn main() -> ExitCode {
 }
 
 /// Runs so many rounds of one kind and prints their line; whether nothing was lost.
-fn run(work: Work, weather: Weather, rounds: usize) -> bool {
-    let matrix = Matrix::new(weather);
+fn run(work: Work, delays: Delays, rounds: usize) -> bool {
+    let matrix = Matrix::new(delays);
     let began = Instant::now();
     let (mut failed, mut lost, mut contents) = (0, 0, 0);
     let mut writes = BTreeMap::<usize, usize>::new();
     for number in 1..=rounds {
         let round = matrix.round(work, number);
         if !round.is_whole() {
-            eprintln!("{work:?}, {weather:?}, round {number}: {round:#?}");
+            eprintln!("{work:?}, {delays:?}, round {number}: {round:#?}");
         }
         failed += round.failures.len();
         lost += round.lost.len();
@@ -82,7 +82,7 @@ fn run(work: Work, weather: Weather, rounds: usize) -> bool {
         .collect();
     let (jobs, seconds) = (rounds * TARGETS.len(), began.elapsed().as_secs_f64());
     println!(
-        "| {work:?} | {weather:?} | {rounds} | {failed} of {jobs} | {lost} of {jobs} | {} | {contents} | {:.1} |",
+        "| {work:?} | {delays:?} | {rounds} | {failed} of {jobs} | {lost} of {jobs} | {} | {contents} | {:.1} |",
         writes.join(", "),
         seconds / f64::from(u32::try_from(rounds.max(1)).unwrap_or(u32::MAX)),
     );

@@ -11,8 +11,8 @@
 //! | [`token`] | the token server beside it |
 //! | [`aws`] | stand-ins for AWS, which give passwords for registries |
 //! | [`hanging`] | a registry that stops responding after the first page of a list |
-//! | [`weather`] | a way to a registry that answers late, or lists tags late |
-//! | [`narrows`] | a slow way to a registry, and how much passed |
+//! | [`delay`] | a proxy in front of a registry that delays responses or lists of tags |
+//! | [`throttle`] | a proxy that limits the rate of connections and counts their bytes |
 //! | [`program`] | a home of its own for a program, and its run |
 //! | [`terminal`] | a program in a terminal, and Ctrl-C |
 //! | [`stock`] | fifty repositories of small artifacts, of which everything is known |
@@ -30,12 +30,12 @@
 #![allow(clippy::missing_panics_doc)]
 
 pub mod aws;
+pub mod delay;
 mod directory;
 pub mod hanging;
 pub mod layout;
 pub mod matrix;
 pub mod messages;
-pub mod narrows;
 mod process;
 pub mod program;
 pub mod registry;
@@ -44,7 +44,7 @@ pub mod sources;
 pub mod stock;
 pub mod terminal;
 pub mod testbed;
+pub mod throttle;
 pub mod token;
-pub mod weather;
 
 pub use testkit::{loopback, recorder, server, sha256};

@@ -8,11 +8,11 @@ use std::thread;
 
 use serde_json::Value;
 
+use crate::delay::{DelayingProxy, Delays};
 use crate::program::{Home, Outcome, Run};
 use crate::recorder::Recorder;
 use crate::registry::Registry;
 use crate::sources::Sources;
-use crate::weather::{Outdoors, Weather};
 
 /// The targets of the jobs.
 pub const TARGETS: [&str; 8] = [
@@ -72,7 +72,7 @@ impl Round {
 pub struct Matrix {
     registry: Registry,
     recorder: Recorder,
-    _outdoors: Outdoors,
+    _proxy: DelayingProxy,
     jobs: Vec<Job>,
 }
 
@@ -84,12 +84,12 @@ struct Job {
 }
 
 impl Matrix {
-    /// Eight jobs and an empty registry in this weather.
+    /// Creates eight jobs and an empty registry behind a proxy with these delays.
     #[must_use]
-    pub fn new(weather: Weather) -> Self {
+    pub fn new(delays: Delays) -> Self {
         let registry = Registry::open();
-        let outdoors = Outdoors::before(registry.host(), weather);
-        let recorder = Recorder::before(&outdoors.host());
+        let proxy = DelayingProxy::before(registry.host(), delays);
+        let recorder = Recorder::before(&proxy.host());
         let job = |target| {
             let sources = Sources::widgets();
             sources.write("made/round", target);
@@ -102,7 +102,7 @@ impl Matrix {
         Self {
             registry,
             recorder,
-            _outdoors: outdoors,
+            _proxy: proxy,
             jobs: TARGETS.map(job).into(),
         }
     }
@@ -124,7 +124,7 @@ impl Matrix {
                     .collect()
             }
             Work::IndexAdd => {
-                // What is added is pushed in fair weather, one after the other.
+                // The manifests are pushed one after the other, without delays.
                 let aside = format!("{}/{namespace}", self.registry.host());
                 for job in &self.jobs {
                     job.push(&aside, &["--no-index"]).succeeds();

@@ -1,25 +1,25 @@
-//! What is left when a program is stopped in the middle, and what the next one makes of it.
+//! Programs that are interrupted or run out of disk space, and the next run after them.
 
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::messages::Schema;
-use e2e::narrows::Narrows;
 use e2e::program::{Home, Run};
 use e2e::registry::Registry;
 use e2e::require;
 use e2e::server::{Response, Server};
 use e2e::sources::Sources;
 use e2e::testbed::program;
+use e2e::throttle::ThrottledProxy;
 
-/// The size of a file that takes a while, in bytes.
+/// The size of a large file in bytes.
 const LARGE: u64 = 24 << 20;
 
-/// What passes in a second while something is to be stopped.
+/// The rate of a proxy in bytes per second while a program is to be interrupted.
 const SLOW: u64 = 6 << 20;
 
-/// A file that no compression makes smaller, and no two of which are alike.
+/// Writes a file of pseudo-random bytes, which no compression makes smaller.
 fn large(path: &Path) {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let words = std::iter::repeat_with(|| {
@@ -33,7 +33,7 @@ fn large(path: &Path) {
     fs::write(path, content).expect("the file can be written");
 }
 
-/// A push of one large file as version 1.2.3 of `widgets`.
+/// Returns a push of one large file as version 1.2.3 of `widgets`.
 fn push(home: &Home, sources: &Sources, host: &str) -> Run {
     let file = sources.beside("large");
     if !file.exists() {
@@ -60,32 +60,32 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn a_pull_that_was_stopped_goes_on_where_it_was() {
+fn interrupted_pull_is_resumed() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     push(&home, &sources, registry.host()).succeeds();
     let expected = fs::read(sources.beside("large")).unwrap();
     for (signal, code) in [("KILL", None), ("INT", Some(130)), ("TERM", Some(143))] {
-        let narrows = Narrows::before(registry.host(), SLOW);
+        let proxy = ThrottledProxy::before(registry.host(), SLOW);
         let directory = sources.beside(&format!("pulled-{signal}"));
-        let reference = format!("{}/widgets:1.2.3", narrows.host());
+        let reference = format!("{}/widgets:1.2.3", proxy.host());
         let pull = || {
             let output = directory.to_str().unwrap();
             home.cargo_oci(["pull", &reference, "--output", output])
         };
-        let stopped = pull().stopped_by(signal, || narrows.down() > LARGE / 2);
+        let stopped = pull().stopped_by(signal, || proxy.received() > LARGE / 2);
         assert_eq!(stopped.code, code, "{stopped}");
         assert_eq!(
             names(&directory),
             [".oci-partial"],
             "nothing has its name yet"
         );
-        let before = narrows.down();
-        narrows.widen();
+        let before = proxy.received();
+        proxy.remove_limit();
         pull().succeeds();
         assert_eq!(names(&directory), ["large"]);
         assert!(fs::read(directory.join("large")).unwrap() == expected);
-        let again = narrows.down() - before;
+        let again = proxy.received() - before;
         assert!(
             again < LARGE * 3 / 4,
             "{again} bytes of {LARGE} came after {signal}"
@@ -94,13 +94,13 @@ fn a_pull_that_was_stopped_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_push_that_was_stopped_leaves_nothing_half_and_can_be_done_again() {
+fn interrupted_push_sets_no_tag_and_can_be_repeated() {
     require!(DockerRegistry);
     for (signal, code) in [("KILL", None), ("INT", Some(130))] {
         let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
-        let narrows = Narrows::before(registry.host(), SLOW);
-        let push = || push(&home, &sources, narrows.host());
-        let stopped = push().stopped_by(signal, || narrows.up() > LARGE / 2);
+        let proxy = ThrottledProxy::before(registry.host(), SLOW);
+        let push = || push(&home, &sources, &proxy.host());
+        let stopped = push().stopped_by(signal, || proxy.sent() > LARGE / 2);
         assert_eq!(stopped.code, code, "{stopped}");
         assert!(
             registry.tags("widgets").is_empty(),
@@ -108,7 +108,7 @@ fn a_push_that_was_stopped_leaves_nothing_half_and_can_be_done_again() {
         );
         let is_cancelled = registry.log().contains("DELETE");
         assert_eq!(is_cancelled, signal == "INT", "{}", registry.log());
-        narrows.widen();
+        proxy.remove_limit();
         push().succeeds();
         assert_eq!(
             registry.tags("widgets").len(),
@@ -129,7 +129,7 @@ fn unresponsive_registry() -> Server {
 }
 
 #[test]
-fn who_interrupts_twice_does_not_wait_for_a_farewell() {
+fn second_interrupt_ends_a_push_at_once() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let server = unresponsive_registry();
     let mut since = None;
@@ -152,7 +152,7 @@ fn who_interrupts_twice_does_not_wait_for_a_farewell() {
     );
 }
 
-/// The same with no file larger than this, in KiB: as a disk that is full by then.
+/// Returns a run of `cargo-oci` in which no file can grow above `limit` KiB, as on a full disk.
 fn on_a_full_disk(home: &Home, limit: u32, arguments: &[&str]) -> Run {
     let arguments: Vec<_> = arguments
         .iter()
@@ -166,7 +166,7 @@ fn on_a_full_disk(home: &Home, limit: u32, arguments: &[&str]) -> Run {
 }
 
 #[test]
-fn a_full_disk_is_told_and_leaves_nothing_half() {
+fn full_disk_is_an_error_and_leaves_no_partial_output() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     push(&home, &sources, registry.host()).succeeds();

@@ -1,44 +1,44 @@
-//! Eight jobs publish one version at once, in fair weather and in bad: nobody's entry is lost, and nobody fails.
+//! Eight jobs that publish one version at once, with and without delays: no entry is lost, and no job fails.
 //!
-//! One round each; `cargo run -p e2e --example matrix` goes on for as many as are wanted.
+//! Each test is one round; `cargo run -p e2e --example matrix N` runs N rounds.
 
+use e2e::delay::Delays;
 use e2e::matrix::{Matrix, Round, Work};
 use e2e::require;
-use e2e::weather::Weather;
 
-fn round(work: Work, weather: Weather) -> Round {
-    let round = Matrix::new(weather).round(work, 1);
+fn round(work: Work, delays: Delays) -> Round {
+    let round = Matrix::new(delays).round(work, 1);
     assert!(round.is_whole(), "{round:#?}");
     round
 }
 
 #[test]
-fn an_index_that_grows_loses_nobody() {
+fn index_of_eight_jobs_is_whole() {
     require!(DockerRegistry);
-    round(Work::Push, Weather::Fair);
+    round(Work::Push, Delays::None);
 }
 
 #[test]
-fn an_index_that_grows_loses_nobody_while_answers_are_late() {
+fn index_of_eight_jobs_with_late_responses_is_whole() {
     require!(DockerRegistry);
-    round(Work::Push, Weather::Slow);
+    round(Work::Push, Delays::Responses);
 }
 
 #[test]
-fn an_index_that_grows_loses_nobody_while_lists_are_behind() {
+fn index_of_eight_jobs_with_stale_lists_is_whole() {
     require!(DockerRegistry);
-    round(Work::Push, Weather::StaleLists);
+    round(Work::Push, Delays::Lists);
 }
 
 #[test]
-fn an_index_of_declared_targets_is_never_seen_half_full() {
+fn index_of_declared_targets_has_one_content() {
     require!(DockerRegistry);
-    let round = round(Work::PushDeclared, Weather::Fair);
+    let round = round(Work::PushDeclared, Delays::None);
     assert_eq!(round.index_puts.len(), 1, "one content: {round:#?}");
 }
 
 #[test]
-fn entries_that_are_added_at_once_all_stay() {
+fn index_add_of_eight_jobs_keeps_all_entries() {
     require!(DockerRegistry);
-    round(Work::IndexAdd, Weather::Slow);
+    round(Work::IndexAdd, Delays::Responses);
 }

@@ -8,7 +8,8 @@
 //! | [`server`] | [`server::Server`], a server whose responses a closure decides: HTTP/1.1 or HTTP/2, with or without TLS |
 //! | [`registry`] | [`registry::FakeRegistry`], one repository in memory behind such a server, with switches for quirks |
 //! | [`certificates`] | certificate authorities and the certificates that they sign |
-//! | [`loopback`] | HTTP/1.1 on 127.0.0.1 for tests without a runtime: servers with a handler, single requests |
+//! | [`loopback`] | single HTTP/1.1 requests and ports without a listener, for tests without a runtime |
+//! | [`proxy`] | [`proxy::Proxy`], an HTTP/1.1 proxy with an asynchronous handler |
 //! | [`recorder`] | [`recorder::Recorder`], a proxy that records the requests that pass through it |
 //! | [`tcp`] | [`tcp::TcpServer`], a server without a protocol, for connections that break off before HTTP |
 //!
@@ -19,6 +20,7 @@
 
 pub mod certificates;
 pub mod loopback;
+pub mod proxy;
 pub mod recorder;
 pub mod registry;
 pub mod server;

@@ -5,15 +5,12 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http_body_util::BodyExt;
-use hyper::{Response, StatusCode};
-
-use crate::loopback::{Server, body, forward};
+use crate::proxy::{Proxy, forward};
 
 /// A proxy in front of one host. It ends when the value is dropped.
 #[derive(Debug)]
 pub struct Recorder {
-    server: Server,
+    proxy: Proxy,
     requests: Arc<Mutex<Vec<Recorded>>>,
 }
 
@@ -50,38 +47,37 @@ impl Recorder {
     pub fn before(host: &str) -> Self {
         let requests = Arc::new(Mutex::new(Vec::new()));
         let (host, record) = (host.to_owned(), Arc::clone(&requests));
-        let server = Server::start(move |request| {
+        let proxy = Proxy::start(move |request| {
             let (host, record) = (host.clone(), Arc::clone(&record));
             async move {
                 let method = request.method().to_string();
                 let path = request.uri().to_string();
-                let answer = forward(&host, request).await.map_or_else(
-                    |error| {
-                        let mut answer = Response::new(body(error.to_string()));
-                        *answer.status_mut() = StatusCode::BAD_GATEWAY;
-                        answer
-                    },
-                    |answer| answer.map(BodyExt::boxed),
-                );
-                let status = answer.status().as_u16();
-                let digest = answer.headers().get("Docker-Content-Digest");
-                let digest = digest.and_then(|digest| Some(digest.to_str().ok()?.to_owned()));
+                let response = forward(&host, request).await;
+                let (status, digest) = match &response {
+                    Ok(response) => {
+                        let digest = response.headers().get("Docker-Content-Digest");
+                        let digest =
+                            digest.and_then(|digest| Some(digest.to_str().ok()?.to_owned()));
+                        (response.status().as_u16(), digest)
+                    }
+                    Err(_) => (502, None),
+                };
                 lock(&record).push(Recorded {
                     method,
                     path,
                     status,
                     digest,
                 });
-                answer
+                response
             }
         });
-        Self { server, requests }
+        Self { proxy, requests }
     }
 
-    /// `127.0.0.1:PORT` of the proxy.
+    /// Returns `127.0.0.1:PORT` of the proxy.
     #[must_use]
     pub fn host(&self) -> String {
-        self.server.host()
+        self.proxy.host()
     }
 
     /// Returns the requests since the last call.

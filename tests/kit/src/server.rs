@@ -9,7 +9,6 @@ mod http2;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fmt;
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -17,7 +16,6 @@ use std::time::Duration;
 pub use h2::Reason;
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
-use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs::default_provider;
@@ -25,7 +23,8 @@ use tokio_rustls::rustls::pki_types::PrivateKeyDer;
 use tokio_rustls::rustls::server::WebPkiClientVerifier;
 
 use crate::certificates::{Authority, CertifiedKey};
-use crate::{loopback, sha256};
+use crate::sha256;
+use crate::tcp::TcpServer;
 
 /// A request that the server received.
 #[derive(Debug, Clone, Default)]
@@ -336,24 +335,17 @@ impl Shared {
 /// A scripted server. It ends when the value is dropped.
 ///
 /// Inside a runtime it runs on that runtime, so that a test with a paused clock controls both sides. Elsewhere it runs on
-/// the runtime of [`loopback`], and the script must not use the clock.
+/// the runtime of [`loopback`](crate::loopback), and the script must not use the clock.
 pub struct Server {
-    address: SocketAddr,
+    tcp: TcpServer,
     shared: Arc<Shared>,
-    accepting: JoinHandle<()>,
 }
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("address", &self.address)
+            .field("tcp", &self.tcp)
             .finish_non_exhaustive()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.accepting.abort();
     }
 }
 
@@ -386,8 +378,6 @@ impl Server {
         read_pace: Option<(usize, Duration)>,
         script: impl Fn(&Request, usize) -> Response + Send + Sync + 'static,
     ) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let address = listener.local_addr().unwrap();
         let http2 = tls.as_ref().is_some_and(|tls| tls.http2);
         let shared = Arc::new(Shared {
             script: Box::new(script),
@@ -398,18 +388,20 @@ impl Server {
             acceptor: tls.map(Tls::acceptor),
             http2,
         });
-        let accepting = loopback::current_runtime().spawn(accept(listener, Arc::clone(&shared)));
-        Self {
-            address,
-            shared,
-            accepting,
-        }
+        let tcp = TcpServer::start({
+            let shared = Arc::clone(&shared);
+            move |stream, earlier| {
+                shared.connections.store(earlier + 1, Ordering::SeqCst);
+                serve(stream, Arc::clone(&shared))
+            }
+        });
+        Self { tcp, shared }
     }
 
     /// Returns `127.0.0.1:PORT`.
     #[must_use]
     pub fn host(&self) -> String {
-        self.address.to_string()
+        self.tcp.host()
     }
 
     /// Returns the requests so far.
@@ -453,17 +445,6 @@ impl Server {
     #[must_use]
     pub fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
-    }
-}
-
-async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    listener.set_nonblocking(true).unwrap();
-    let listener = tokio::net::TcpListener::from_std(listener).unwrap();
-    // The connections end with the set, and so with the server.
-    let mut connections = JoinSet::new();
-    while let Ok((stream, _)) = listener.accept().await {
-        shared.connections.fetch_add(1, Ordering::SeqCst);
-        connections.spawn(serve(stream, Arc::clone(&shared)));
     }
 }
 
