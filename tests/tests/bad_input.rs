@@ -83,7 +83,7 @@ fn a_directory_without_a_package() {
     sources.append("Cargo.toml", "[[[");
     let broken = home.cargo_oci(["init"]).within(sources.path());
     let broken = broken.fails_with(2).at_once();
-    assert!(broken.stderr.contains("mend what cargo"), "{broken}");
+    assert!(broken.stderr.contains("run `cargo metadata`"), "{broken}");
 }
 
 #[test]

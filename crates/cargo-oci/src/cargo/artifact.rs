@@ -1,7 +1,7 @@
-//! Rules for the files that cargo writes: which of them are kept, and the kind of each.
+//! Selection and kinds of the files that cargo writes.
 //!
-//! The files of a build ([`build`](super::build())) and of an earlier build ([`existing`](super::existing())) follow the
-//! same rules, so that both pushes are the same.
+//! The same rules apply to a build ([`build`](super::build())) and to an earlier build ([`existing`](super::existing())), so
+//! that both push the same files.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,56 +12,56 @@ use cargo_metadata::{CrateType, Package, PackageId, Target};
 use oci_package::{FileKind, platform::target_name};
 use snafu::{Snafu, ensure};
 
-use super::{ErrorClass, Fault, Selection, Workspace};
+use super::{ErrorClass, PartError, Selection, Workspace};
 
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display(
-        "failed to choose a file: `{}` is written by more than one target: {}",
+        "failed to select a file: `{}` is written by more than one target: {}",
         path.display(),
         targets.join(", ")
     ))]
-    Shared { path: PathBuf, targets: Vec<String> },
+    SharedFile { path: PathBuf, targets: Vec<String> },
 }
 
-impl Fault for Error {
+impl PartError for Error {
     fn class(&self) -> ErrorClass {
         ErrorClass::Usage
     }
 
     fn help(&self) -> Option<String> {
         Some(
-            "rename one of the targets, or build and push their packages one by one with `--package`"
+            "rename one of the targets, or push their packages separately with `--package`"
                 .to_owned(),
         )
     }
 }
 
-/// The files wanted from a build that runs now or ran earlier.
+/// Requested files of a build or of an earlier build.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Request<'a> {
-    /// The workspace that is built.
+    /// Workspace to build.
     pub(crate) workspace: &'a Workspace,
-    /// Cargo's flags.
+    /// Flags of cargo.
     pub(crate) selection: &'a Selection,
-    /// The kinds that are kept of each package; of a package that is not in here nothing is.
+    /// Requested kinds of files by package. Other packages are ignored.
     pub(crate) wanted: &'a BTreeMap<PackageId, BTreeSet<FileKind>>,
-    /// The triple of this machine, for builds that name no target.
+    /// Target triple of this machine, for builds without `--target`.
     pub(crate) host: &'a str,
 }
 
 impl Request<'_> {
-    /// Whether files of this kind are kept of a package.
+    /// Whether files of this kind are requested of a package.
     pub(super) fn wants(&self, package: &PackageId, kind: FileKind) -> bool {
         self.wanted
             .get(package)
             .is_some_and(|kinds| kinds.contains(&kind))
     }
 
-    /// Whether files for this triple are wanted: all are where no flag names a target.
+    /// Whether files for this triple are requested. Without `--target`, all are.
     ///
-    /// Where flags do, files for the host come along unasked (procedural macros), and are left out unless
-    /// the host is among the targets.
+    /// With `--target`, cargo also reports files for the host, such as procedural macros. They are ignored unless the host
+    /// is one of the targets.
     pub(super) fn wants_target(&self, triple: &str) -> bool {
         let targets = self.selection.targets();
         targets.is_empty()
@@ -71,47 +71,47 @@ impl Request<'_> {
     }
 }
 
-/// What a build wrote for one target.
+/// Files of a build for one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Output {
-    /// The triple, or the name of a custom target.
+    /// Target triple, or name of a custom target.
     pub(crate) target: String,
-    /// The packages with at least one file that is kept, sorted by name.
+    /// Packages with at least one requested file, sorted by name.
     pub(crate) packages: Vec<PackageOutput>,
 }
 
-/// What a build wrote of one package for one target.
+/// Files of a build of one package for one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PackageOutput {
-    /// The package; a member of the workspace.
+    /// Identifier of the package, which is a workspace member.
     pub(crate) id: PackageId,
-    /// The enabled features, sorted.
+    /// Enabled features, sorted.
     pub(crate) features: Vec<String>,
-    /// The crate types of the cargo targets that the files come from, in cargo's words, sorted.
+    /// Crate types of the cargo targets of the files, as named by cargo, sorted.
     pub(crate) crate_types: Vec<String>,
-    /// The files, sorted by name.
-    pub(crate) files: Vec<Built>,
+    /// Files, sorted by name.
+    pub(crate) files: Vec<BuiltFile>,
 }
 
-/// A file that a build wrote.
+/// File of a build.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Built {
-    /// Cargo's own name, relative to the profile's directory and with `/`: `widgets`, `examples/demo`.
+pub(crate) struct BuiltFile {
+    /// Path relative to the directory of the profile, with `/` as separator: `widgets`, `examples/demo`.
     pub(crate) name: String,
-    /// What it is.
+    /// Kind of the file.
     pub(crate) kind: FileKind,
-    /// Where it is. A `.dSYM` is a directory, everything else is a file.
+    /// Path of the file. A `.dSYM` is a directory.
     pub(crate) path: PathBuf,
 }
 
-/// Where cargo puts what was asked for: `<target-dir>[/<triple>]/<profile>[/examples]`.
+/// Location of the final files in a target directory: `<target-dir>[/<triple>]/<profile>[/examples]`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Layout<'a> {
+pub(super) struct TargetDirectory<'a> {
     pub(super) target_directory: &'a Path,
     pub(super) profile_directory: &'a str,
 }
 
-impl<'a> Layout<'a> {
+impl<'a> TargetDirectory<'a> {
     pub(super) fn of(request: &Request<'a>) -> Self {
         Self {
             target_directory: &request.workspace.target_directory,
@@ -119,8 +119,8 @@ impl<'a> Layout<'a> {
         }
     }
 
-    /// The triple in the path, if there is one, and the name, of a file that was asked for; `None` for
-    /// everything cargo keeps elsewhere: dependencies, build scripts, intermediate results.
+    /// Returns the triple in the path, if any, and the name of a final file. `None` for other files: dependencies, build
+    /// scripts and intermediate files.
     pub(super) fn locate<'p>(&self, path: &'p Path) -> Option<(Option<&'p str>, String)> {
         let inside = path.strip_prefix(self.target_directory).ok()?;
         let words: Vec<&str> = inside
@@ -141,15 +141,15 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// What a file of a cargo target is; `None` for what is never kept.
+/// Returns the kind of a file of a cargo target; `None` for files that are never published.
 ///
-/// One cargo target may have many crate types, and each writes its own files: so the name decides, with the
-/// target to say what the name alone cannot. A Rust `dylib` is of no use away from its rustc and its
-/// dependencies, and has no kind; nor have export files (`.dll.exp`), which only libraries that need each other
-/// in a circle are linked with. An import library is part of the shared library it belongs to.
+/// One cargo target may have several crate types with separate files, so the kind is derived from the file name, and from
+/// the target where the name is ambiguous. A Rust `dylib` has no kind, because it requires the same rustc and its
+/// dependencies. Export files (`.dll.exp`) have no kind, because only libraries with circular dependencies are linked with
+/// them. An import library belongs to its shared library.
 pub(super) fn kind_of(name: &str, target: &Target) -> Option<FileKind> {
     let ends_with = |suffixes: &[&str]| suffixes.iter().any(|suffix| name.ends_with(suffix));
-    let makes = |crate_type| target.crate_types.contains(&crate_type);
+    let has_crate_type = |crate_type| target.crate_types.contains(&crate_type);
     if ends_with(&[".rmeta", ".d", ".dll.exp"]) {
         return None;
     }
@@ -172,40 +172,40 @@ pub(super) fn kind_of(name: &str, target: &Target) -> Option<FileKind> {
         return Some(FileKind::Rlib);
     }
     let is_import = ends_with(&[".dll.a", ".dll.lib"]);
-    // On AIX a shared library is an `.a` too.
+    // On AIX, a shared library also has the extension `.a`.
     let is_static = ends_with(&[".a", ".lib"]) && !is_import;
-    if is_static && makes(CrateType::StaticLib) {
+    if is_static && has_crate_type(CrateType::StaticLib) {
         return Some(FileKind::Staticlib);
     }
-    makes(CrateType::CDyLib).then_some(FileKind::Cdylib)
+    has_crate_type(CrateType::CDyLib).then_some(FileKind::Cdylib)
 }
 
-/// The files found so far, and the cargo targets that write each of them.
+/// Collected files, and the cargo targets that write each file.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    targets: BTreeMap<String, BTreeMap<PackageId, Sorted>>,
-    writers: BTreeMap<PathBuf, BTreeSet<Writer>>,
+pub(super) struct CollectedFiles {
+    targets: BTreeMap<String, BTreeMap<PackageId, CollectedPackage>>,
+    writers: BTreeMap<PathBuf, BTreeSet<CargoTarget>>,
 }
 
-/// One package on the way to its [`PackageOutput`].
+/// Collected files of one package, which become its [`PackageOutput`].
 #[derive(Debug, Default)]
-struct Sorted {
+struct CollectedPackage {
     features: BTreeSet<String>,
     crate_types: BTreeSet<String>,
-    files: BTreeSet<Built>,
+    files: BTreeSet<BuiltFile>,
 }
 
-/// A cargo target that writes a file.
+/// Cargo target that writes a file.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Writer {
+struct CargoTarget {
     package: PackageId,
-    sort: &'static str,
+    kind: &'static str,
     name: String,
 }
 
-impl Writer {
+impl CargoTarget {
     fn new(package: &PackageId, target: &Target) -> Self {
-        let sort = if target.is_bin() {
+        let kind = if target.is_bin() {
             "bin"
         } else if target.is_example() {
             "example"
@@ -214,54 +214,57 @@ impl Writer {
         };
         Self {
             package: package.clone(),
-            sort,
+            kind,
             name: target.name.clone(),
         }
     }
 
-    /// The target in words: ``bin `tool` of `acme-server` ``.
+    /// Returns a description of the target: ``bin `tool` of `acme-server` ``.
     fn describe(&self, workspace: &Workspace) -> String {
         let package = workspace.member(&self.package);
         let package = package.map_or(self.package.repr.as_str(), |package| package.name.as_str());
-        format!("{} `{}` of `{package}`", self.sort, self.name)
+        format!("{} `{}` of `{package}`", self.kind, self.name)
     }
 }
 
-impl Found {
-    /// Notes that a cargo target writes a file, whether the file is kept or not.
-    pub(super) fn note_writer(&mut self, path: &Path, package: &PackageId, target: &Target) {
+impl CollectedFiles {
+    /// Records that a cargo target writes a file, whether the file is requested or not.
+    pub(super) fn record_writer(&mut self, path: &Path, package: &PackageId, target: &Target) {
         let writers = self.writers.entry(path.to_owned()).or_default();
-        writers.insert(Writer::new(package, target));
+        writers.insert(CargoTarget::new(package, target));
     }
 
-    /// Keeps a file of a cargo target.
+    /// Adds a requested file of a cargo target.
     pub(super) fn add(
         &mut self,
         triple: &str,
         package: &PackageId,
         target: &Target,
         features: &[String],
-        file: Built,
+        file: BuiltFile,
     ) {
-        self.note_writer(&file.path, package, target);
+        self.record_writer(&file.path, package, target);
         let packages = self.targets.entry(triple.to_owned()).or_default();
-        let sorted = packages.entry(package.clone()).or_default();
-        sorted.features.extend(features.iter().cloned());
-        sorted
+        let collected = packages.entry(package.clone()).or_default();
+        collected.features.extend(features.iter().cloned());
+        collected
             .crate_types
             .extend(target.crate_types.iter().map(ToString::to_string));
-        sorted.files.insert(file);
+        collected.files.insert(file);
     }
 
-    /// Returns the kept files in order: by triple, by package name, by file name. A kept file that more than one cargo
-    /// target writes is an error: it holds whatever was linked last.
+    /// Returns the files, sorted by triple, package name and file name.
+    ///
+    /// # Errors
+    ///
+    /// Fails if more than one cargo target writes a file, because the content depends on the order of the build.
     pub(super) fn into_outputs(self, workspace: &Workspace) -> Result<Vec<Output>, super::Error> {
         let packages = self.targets.values().flat_map(BTreeMap::values);
         for file in packages.flat_map(|package| &package.files) {
             let writers = &self.writers[&file.path];
             ensure!(
                 writers.len() == 1,
-                SharedSnafu {
+                SharedFileSnafu {
                     path: &file.path,
                     targets: writers
                         .iter()
@@ -277,11 +280,11 @@ impl Found {
                 .members
                 .iter()
                 .filter_map(|Package { id, .. }| packages.remove_entry(id))
-                .map(|(id, sorted)| PackageOutput {
+                .map(|(id, collected)| PackageOutput {
                     id,
-                    features: sorted.features.into_iter().collect(),
-                    crate_types: sorted.crate_types.into_iter().collect(),
-                    files: sorted.files.into_iter().collect(),
+                    features: collected.features.into_iter().collect(),
+                    crate_types: collected.crate_types.into_iter().collect(),
+                    files: collected.files.into_iter().collect(),
                 })
                 .collect(),
         });
@@ -296,8 +299,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_asked_for_is_located() {
-        let layout = Layout {
+    fn only_final_files_are_located() {
+        let layout = TargetDirectory {
             target_directory: Path::new("/t"),
             profile_directory: "release",
         };
@@ -313,7 +316,7 @@ mod tests {
             locate("/t/a-b-c/release/examples/demo"),
             found(Some("a-b-c"), "examples/demo")
         );
-        for elsewhere in [
+        for other in [
             "/t/release/deps/app-0123456789abcdef",
             "/t/release/build/app-0123456789abcdef/build-script-build",
             "/t/a-b-c/release/deps/libx.so",
@@ -323,13 +326,13 @@ mod tests {
             "/t/release",
             "/other/release/app",
         ] {
-            assert_eq!(locate(elsewhere), None, "{elsewhere}");
+            assert_eq!(locate(other), None, "{other}");
         }
     }
 
     #[test]
-    fn a_profile_may_be_called_examples() {
-        let layout = Layout {
+    fn profile_named_examples_is_located() {
+        let layout = TargetDirectory {
             target_directory: Path::new("/t"),
             profile_directory: "examples",
         };
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn each_file_has_the_kind_of_its_own_crate_type() {
+    fn kind_follows_from_file_name_and_crate_type() {
         let cases: [(&[&str], &str, Option<FileKind>); 31] = [
             (&["bin"], "my-app", Some(FileKind::Bin)),
             (&["bin"], "my-app.exe", Some(FileKind::Bin)),

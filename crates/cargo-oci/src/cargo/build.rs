@@ -1,7 +1,7 @@
-//! `cargo build`, or a program that takes its flags and prints its messages.
+//! Builds with `cargo build`, or with a program that has the same flags and messages.
 //!
-//! Targets are built one after the other: when cargo builds several at once it unifies their features, so the
-//! files of one target would depend on the others.
+//! Targets are built one after the other. In a build of several targets, cargo unifies their features, so the files of one
+//! target would depend on the other targets.
 
 use std::{ffi::OsString, io, process::Stdio, time::Duration};
 
@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use super::{
-    Environment, ErrorClass, Fault, Output, Request, Selection, container::Container,
-    messages::Reader, process,
+    Environment, ErrorClass, Output, PartError, Request, Selection, container::Container,
+    messages::MessageReader, process,
 };
 
 #[derive(Debug, Snafu)]
@@ -26,15 +26,15 @@ enum Error {
     #[snafu(display(
         "failed to build with cross: `{KEEPS_FILES}` keeps the files in the container"
     ))]
-    FilesStay,
+    FilesInContainer,
 }
 
-impl Fault for Error {
+impl PartError for Error {
     fn class(&self) -> ErrorClass {
         match self {
             Self::Build => ErrorClass::Build,
             Self::Run { .. } => ErrorClass::Io,
-            Self::FilesStay => ErrorClass::Usage,
+            Self::FilesInContainer => ErrorClass::Usage,
         }
     }
 
@@ -45,20 +45,20 @@ impl Fault for Error {
             {
                 "install it with `cargo install cross`".to_owned()
             }
-            Self::FilesStay => format!("unset `{KEEPS_FILES}`"),
+            Self::FilesInContainer => format!("unset `{KEEPS_FILES}`"),
             Self::Run { .. } | Self::Build => return None,
         };
         Some(help)
     }
 }
 
-/// The program that builds in a container.
+/// Name of cross, which builds in a container.
 const CROSS: &str = "cross";
 
-/// The variable of cross that leaves built files in the container of a remote engine.
+/// Environment variable of cross that keeps built files in the container of a remote engine.
 const KEEPS_FILES: &str = "CROSS_REMOTE_SKIP_BUILD_ARTIFACTS";
 
-/// The program that builds. All of them take the flags of cargo and print its messages.
+/// Build program. All of them have the flags and messages of cargo.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub(crate) enum BuildTool {
     /// cargo itself
@@ -71,7 +71,7 @@ pub(crate) enum BuildTool {
 }
 
 impl BuildTool {
-    /// The program and its verb.
+    /// Returns the program and its subcommand.
     fn command(self, environment: &Environment) -> (OsString, &'static str) {
         match self {
             Self::Cargo => (environment.cargo(), "build"),
@@ -87,12 +87,12 @@ impl BuildTool {
     }
 }
 
-/// How cargo is to talk on stderr, which it shares with us.
+/// Output options for cargo, which shares stderr with this process.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Shell<'a> {
+pub(crate) struct OutputOptions<'a> {
     /// `--quiet`.
     pub(crate) quiet: bool,
-    /// How many times `-v`.
+    /// Number of `-v` flags.
     pub(crate) verbose: u8,
     /// `--color`: `auto`, `always` or `never`.
     pub(crate) color: Option<&'a str>,
@@ -100,7 +100,7 @@ pub(crate) struct Shell<'a> {
     pub(crate) terminal: bool,
 }
 
-impl Shell<'_> {
+impl OutputOptions<'_> {
     fn arguments(self) -> Vec<String> {
         let mut arguments = vec![format!(
             "--message-format=json-render-diagnostics{}",
@@ -110,12 +110,12 @@ impl Shell<'_> {
                 ""
             }
         )];
-        arguments.extend(self.words());
+        arguments.extend(self.common_arguments());
         arguments
     }
 
-    /// The arguments that every command of cargo takes.
-    pub(super) fn words(self) -> Vec<String> {
+    /// Returns the arguments that every cargo command supports.
+    pub(super) fn common_arguments(self) -> Vec<String> {
         let mut arguments = Vec::new();
         arguments.extend(self.quiet.then(|| "--quiet".to_owned()));
         if self.verbose > 0 {
@@ -126,18 +126,21 @@ impl Shell<'_> {
     }
 }
 
-/// Builds, and returns the written files for each target, in order of the triple.
+/// Builds, and returns the files of each target, sorted by triple.
 ///
-/// Every line that cargo prints on stdout is passed to `line` as it arrives; diagnostics go to stderr.
+/// Each line that cargo prints to stdout is passed to `line`. Cargo prints diagnostics to stderr.
 pub(crate) async fn build(
     environment: &Environment,
     request: &Request<'_>,
     tool: BuildTool,
-    shell: Shell<'_>,
+    shell: OutputOptions<'_>,
     mut line: impl FnMut(&str),
 ) -> Result<Vec<Output>, super::Error> {
-    ensure!(!tool.keeps_files_in_container(environment), FilesStaySnafu);
-    let mut reader = Reader::new(*request);
+    ensure!(
+        !tool.keeps_files_in_container(environment),
+        FilesInContainerSnafu
+    );
+    let mut reader = MessageReader::new(*request);
     if tool == BuildTool::Cross {
         let container = Container::new(request.workspace, &environment.directory);
         reader.container = Some(container);
@@ -150,7 +153,7 @@ pub(crate) async fn build(
     reader.into_outputs()
 }
 
-/// The command that builds for one target.
+/// Returns the build command for one target.
 fn command(
     environment: &Environment,
     selection: &Selection,
@@ -167,25 +170,25 @@ fn command(
 /// Runs a build and reads its messages.
 async fn run(
     mut command: Command,
-    reader: &mut Reader<'_>,
+    reader: &mut MessageReader<'_>,
     line: &mut impl FnMut(&str),
 ) -> Result<(), super::Error> {
     command.stdout(Stdio::piped());
     let shown = process::shown(&command);
     let mut child = command.spawn().context(RunSnafu { command: &shown })?;
-    let stdout = child.stdout.take().expect("stdout was asked to be a pipe");
+    let stdout = child.stdout.take().expect("stdout is a pipe");
     let read = reader.read(BufReader::new(stdout), line).await;
     let finished = match read {
         Ok(finished) => finished,
         Err(error) => {
-            end(child, REFUSAL).await;
+            end(child, END_TIMEOUT).await;
             return Err(error.into());
         }
     };
     let status = child.wait().await.context(RunSnafu { command: shown })?;
     if is_interrupted(status) {
-        // Ctrl-C sends the signal to this process as well, which then ends by it.
-        tokio::time::sleep(INTERRUPTION).await;
+        // After Ctrl-C, this process receives the same signal, which takes precedence over the error of the build.
+        tokio::time::sleep(SIGNAL_TIMEOUT).await;
     }
     ensure!(finished && status.success(), BuildSnafu);
     Ok(())
@@ -193,23 +196,23 @@ async fn run(
 
 /// Ends a build whose messages are no longer read.
 ///
-/// The read end of the pipe is closed, so every program that writes a message to it ends with `EPIPE`. That includes a
-/// cargo below the child, as with cross. A child that writes nothing is killed after `patience`.
-async fn end(mut child: Child, patience: Duration) {
-    let ended = tokio::time::timeout(patience, child.wait()).await;
+/// The read end of the pipe is closed, so every process that writes a message ends with `EPIPE`. This includes a cargo that
+/// the child started, as with cross. A child that writes nothing is killed after the timeout.
+async fn end(mut child: Child, timeout: Duration) {
+    let ended = tokio::time::timeout(timeout, child.wait()).await;
     if ended.is_err() {
-        // The error that ended the build is reported, and this one adds nothing.
+        // The error that ended the build is reported instead.
         let _ = child.kill().await;
     }
 }
 
-/// Time to wait for the end of a build whose messages were refused.
-const REFUSAL: Duration = Duration::from_secs(10);
+/// Time to wait for the end of a build with an invalid message.
+const END_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Time to wait for the signal that ended a child to reach this process.
-const INTERRUPTION: Duration = Duration::from_secs(1);
+/// Time to wait until the signal that ended a child reaches this process.
+const SIGNAL_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Whether the child was ended by a signal that a terminal sends to all its foreground processes.
+/// Whether a signal that a terminal sends to all foreground processes ended the child.
 #[cfg(unix)]
 fn is_interrupted(status: std::process::ExitStatus) -> bool {
     use std::os::unix::process::ExitStatusExt;
@@ -227,7 +230,7 @@ mod tests {
     use super::{
         super::{
             Workspace,
-            scratch::{Scratch, all_kinds, flags, story},
+            scratch::{TestDirectory, all_kinds, error_chain, flags},
         },
         *,
     };
@@ -235,8 +238,8 @@ mod tests {
     const HOST: &str = "x86_64-unknown-linux-gnu";
 
     #[test]
-    fn cargo_talks_as_we_do() {
-        let shell = Shell {
+    fn output_options_become_arguments_of_cargo() {
+        let shell = OutputOptions {
             quiet: true,
             verbose: 2,
             color: Some("never"),
@@ -252,25 +255,25 @@ mod tests {
             ]
         );
         assert_eq!(
-            Shell::default().arguments(),
+            OutputOptions::default().arguments(),
             ["--message-format=json-render-diagnostics"]
         );
     }
 
     #[test]
     fn cross_that_keeps_files_in_the_container_is_detected() {
-        let leaves = |tool: BuildTool, value: &str| {
+        let keeps = |tool: BuildTool, value: &str| {
             let variables = [(KEEPS_FILES.into(), value.into())];
             tool.keeps_files_in_container(&Environment::new(PathBuf::from("/"), variables))
         };
-        assert!(leaves(BuildTool::Cross, "1"));
-        assert!(!leaves(BuildTool::Cross, "0") && !leaves(BuildTool::Cross, ""));
-        assert!(!leaves(BuildTool::Cargo, "1"));
+        assert!(keeps(BuildTool::Cross, "1"));
+        assert!(!keeps(BuildTool::Cross, "0") && !keeps(BuildTool::Cross, ""));
+        assert!(!keeps(BuildTool::Cargo, "1"));
     }
 
     #[tokio::test]
-    async fn a_build_that_fails_is_cargos_to_explain() {
-        let scratch = Scratch::new_package();
+    async fn failed_build_is_error_of_class_build() {
+        let scratch = TestDirectory::new_package();
         scratch.write("src/main.rs", "fn main() { nothing() }");
         let environment = scratch.environment();
         let selection = flags("--profile dev");
@@ -282,9 +285,9 @@ mod tests {
             host: HOST,
         };
         let mut seen = Vec::new();
-        let shell = Shell {
+        let shell = OutputOptions {
             quiet: true,
-            ..Shell::default()
+            ..OutputOptions::default()
         };
         let result = build(&environment, &request, BuildTool::Cargo, shell, |line| {
             seen.push(line.to_owned());
@@ -292,7 +295,7 @@ mod tests {
         .await;
         let error = result.unwrap_err();
         assert_eq!(error.class(), ErrorClass::Build);
-        assert_eq!(story(&error), "cargo failed to build");
+        assert_eq!(error_chain(&error), "cargo failed to build");
         assert_eq!(
             seen.last().unwrap(),
             r#"{"reason":"build-finished","success":false}"#
@@ -307,9 +310,9 @@ mod tests {
         kill.unwrap().status.success()
     }
 
-    /// Makes a shell script the cargo of an environment.
+    /// Replaces the cargo of an environment by a shell script.
     #[cfg(unix)]
-    fn replace_cargo(environment: &mut Environment, scratch: &Scratch, script: &str) {
+    fn replace_cargo(environment: &mut Environment, scratch: &TestDirectory, script: &str) {
         use std::os::unix::fs::PermissionsExt;
 
         scratch.write("other-cargo", script);
@@ -320,8 +323,8 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn build_with_refused_message_ends_before_the_error() {
-        let scratch = Scratch::new_package();
+    async fn build_with_invalid_message_is_ended() {
+        let scratch = TestDirectory::new_package();
         let selection = flags("");
         let mut environment = scratch.environment();
         let workspace = Workspace::load(&environment, &selection).await.unwrap();
@@ -331,29 +334,29 @@ mod tests {
             wanted: &all_kinds(&workspace),
             host: HOST,
         };
-        // A program below the tool prints a message that does not parse, and goes on.
+        // A child of the tool prints an invalid message and continues.
         let message = r#"{"reason":"build-finished""#;
         scratch.write(
-            "below",
+            "child",
             &format!("echo $$\necho '{message}'\nwhile :; do echo x; done\n"),
         );
-        let below = scratch.path().join("below");
-        let script = format!("#!/bin/sh\nsh '{}'\ntrue\n", below.display());
+        let child = scratch.path().join("child");
+        let script = format!("#!/bin/sh\nsh '{}'\ntrue\n", child.display());
         replace_cargo(&mut environment, &scratch, &script);
-        let (tool, shell) = (BuildTool::Cargo, Shell::default());
+        let (tool, shell) = (BuildTool::Cargo, OutputOptions::default());
         let mut lines = Vec::new();
         let result = build(&environment, &request, tool, shell, |line| {
             lines.push(line.to_owned());
         })
         .await;
         let expected = "failed to parse line 2 of the messages of cargo\n";
-        assert!(story(&result.unwrap_err()).starts_with(expected));
-        assert!(!is_alive(&lines[0]), "the program goes on");
+        assert!(error_chain(&result.unwrap_err()).starts_with(expected));
+        assert!(!is_alive(&lines[0]), "the program is still running");
     }
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn build_that_does_not_end_is_killed() {
+    async fn build_is_killed_after_timeout() {
         let child = Command::new("sleep").arg("30").spawn().unwrap();
         let process = child.id().unwrap().to_string();
         end(child, Duration::ZERO).await;
@@ -362,10 +365,10 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_build_that_nobody_waits_for_is_stopped() {
+    async fn dropped_build_is_killed() {
         use std::{cell::Cell, time::Instant};
 
-        let scratch = Scratch::new_package();
+        let scratch = TestDirectory::new_package();
         let selection = flags("");
         let mut environment = scratch.environment();
         let workspace = Workspace::load(&environment, &selection).await.unwrap();
@@ -380,7 +383,7 @@ mod tests {
 
         let deadline = Instant::now() + Duration::from_secs(20);
         let process = Cell::new(None);
-        let (tool, shell) = (BuildTool::Cargo, Shell::default());
+        let (tool, shell) = (BuildTool::Cargo, OutputOptions::default());
         let mut building = Box::pin(build(&environment, &request, tool, shell, |line| {
             process.set(Some(line.to_owned()));
         }));
@@ -395,7 +398,7 @@ mod tests {
         assert!(is_alive(&process));
         drop(building);
         while is_alive(&process) {
-            assert!(Instant::now() < deadline, "the program outlived its future");
+            assert!(Instant::now() < deadline, "the program is still running");
             tokio::task::yield_now().await;
         }
     }

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use super::Workspace;
 
-/// The directories of this machine that cross gives to its container.
+/// Directories of this machine that are visible in the container of cross.
 ///
-/// A local engine mounts them, at [`Container::PROJECT`] or at their own path. For a remote engine (`CROSS_REMOTE`)
+/// A local engine mounts them at [`Container::PROJECT`] or at their own path. For a remote engine (`CROSS_REMOTE`)
 /// they are copied below [`Container::VOLUME`], and the built files are copied back.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Container<'a> {
@@ -19,7 +19,7 @@ impl<'a> Container<'a> {
     const PROJECT: &'static str = "/project";
     const TARGET_DIRECTORY: &'static str = "/target";
 
-    /// The directories of a build in a working directory. The project is the workspace, or the working directory if
+    /// Returns the directories of a build in a working directory. The project is the workspace, or the working directory if
     /// that contains the workspace.
     pub(super) fn new(workspace: &'a Workspace, working_directory: &'a Path) -> Self {
         let is_inside = workspace.root.starts_with(working_directory);
@@ -33,7 +33,7 @@ impl<'a> Container<'a> {
         }
     }
 
-    /// The path on this machine of a path in the container.
+    /// Converts a path in the container to a path on this machine.
     pub(super) fn locate(&self, path: &Path) -> PathBuf {
         if path.starts_with(self.target_directory) || path.starts_with(self.project) {
             return path.to_owned();

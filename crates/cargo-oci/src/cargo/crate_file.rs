@@ -1,7 +1,6 @@
-//! The `.crate` files of packages, which `cargo package` makes of their sources.
+//! `.crate` files of packages, which `cargo package` creates from their sources.
 //!
-//! Cargo decides which files a package consists of, and refuses files with changes that are not committed. Packages are
-//! not built again for it.
+//! Cargo selects the files of a package, and rejects files with uncommitted changes. The packages are not built again.
 
 use std::{collections::BTreeMap, io, path::PathBuf, process::Stdio};
 
@@ -10,7 +9,9 @@ use oci_package::FileKind;
 use snafu::{ResultExt, Snafu, ensure};
 use tokio::process::Command;
 
-use super::{Built, Environment, ErrorClass, Fault, Selection, Shell, Workspace, process};
+use super::{
+    BuiltFile, Environment, ErrorClass, OutputOptions, PartError, Selection, Workspace, process,
+};
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -20,47 +21,47 @@ enum Error {
     Run { command: String, source: io::Error },
     #[snafu(display("cargo failed to package"))]
     Fail,
-    #[snafu(display("failed to find the `.crate` file of `{package}`: there is no `{}`", path.display()))]
-    Absent { package: String, path: PathBuf },
+    #[snafu(display("failed to find the `.crate` file of `{package}`: no such file `{}`", path.display()))]
+    NoCrateFile { package: String, path: PathBuf },
 }
 
-impl Fault for Error {
+impl PartError for Error {
     fn class(&self) -> ErrorClass {
         match self {
-            // Cargo that ran and refused found something wrong with the sources or the manifest.
-            Self::List { source } if source.is_refusal() => ErrorClass::Usage,
+            // If cargo ran and failed, the sources or the manifest are invalid.
+            Self::List { source } if source.has_failed() => ErrorClass::Usage,
             Self::List { .. } | Self::Run { .. } => ErrorClass::Io,
             Self::Fail => ErrorClass::Build,
-            Self::Absent { .. } => ErrorClass::Usage,
+            Self::NoCrateFile { .. } => ErrorClass::Usage,
         }
     }
 
     fn help(&self) -> Option<String> {
         let help = match self {
-            Self::List { source } if source.refusal()?.contains(ALLOW_DIRTY) => {
+            Self::List { source } if source.stderr()?.contains(ALLOW_DIRTY) => {
                 "commit or ignore the files, or pass `--allow-dirty` to publish them as they are"
             }
             Self::List { .. } => "run `cargo package --list` to see the error",
-            Self::Absent { .. } => "make it with `cargo package`, or leave `--no-build` out",
+            Self::NoCrateFile { .. } => "create it with `cargo package`, or remove `--no-build`",
             Self::Run { .. } | Self::Fail => return None,
         };
         Some(help.to_owned())
     }
 }
 
-/// The flag with which cargo packages changes that are not committed. It names the flag where it refuses them.
+/// Flag of cargo to package uncommitted changes. The error message of cargo about such changes contains it.
 const ALLOW_DIRTY: &str = "--allow-dirty";
 
 /// Options of [`crate_files`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CrateOptions<'a> {
-    /// Packages changes that are not committed.
+    /// Whether to package uncommitted changes.
     pub(crate) allow_dirty: bool,
-    /// The output of cargo; `None` takes the files of an earlier `cargo package`.
-    pub(crate) shell: Option<Shell<'a>>,
+    /// Output options for cargo. `None` uses the files of an earlier `cargo package`.
+    pub(crate) output: Option<OutputOptions<'a>>,
 }
 
-/// Fails where cargo would refuse to package the sources as they are now.
+/// Checks that cargo would package the current sources.
 pub(crate) async fn check_crates(
     environment: &Environment,
     selection: &Selection,
@@ -71,7 +72,7 @@ pub(crate) async fn check_crates(
         return Ok(());
     }
     let mut command = command(environment, selection, packages, allow_dirty);
-    // Without `--quiet` warnings precede the refusal.
+    // Without `--quiet`, warnings precede the error message.
     command.args(["--list", "--quiet"]);
     process::capture(command).await.context(ListSnafu)?;
     Ok(())
@@ -84,17 +85,17 @@ pub(crate) async fn crate_files(
     selection: &Selection,
     packages: &[&Package],
     options: CrateOptions<'_>,
-) -> Result<BTreeMap<PackageId, Built>, super::Error> {
-    // Again, because a build may change files.
+) -> Result<BTreeMap<PackageId, BuiltFile>, super::Error> {
+    // Repeated, because the build may have changed files.
     check_crates(environment, selection, packages, options.allow_dirty).await?;
-    if let Some(shell) = options.shell {
+    if let Some(output) = options.output {
         let mut command = command(environment, selection, packages, options.allow_dirty);
         command
             .arg("--no-verify")
             .arg("--target-dir")
             .arg(&workspace.target_directory)
-            .args(shell.words());
-        make(command).await?;
+            .args(output.common_arguments());
+        run(command).await?;
     }
     let mut files = BTreeMap::new();
     for package in packages {
@@ -103,18 +104,18 @@ pub(crate) async fn crate_files(
         let package_name = package.name.as_str();
         ensure!(
             path.is_file(),
-            AbsentSnafu {
+            NoCrateFileSnafu {
                 package: package_name,
                 path
             }
         );
         let kind = FileKind::Crate;
-        files.insert(package.id.clone(), Built { name, kind, path });
+        files.insert(package.id.clone(), BuiltFile { name, kind, path });
     }
     Ok(files)
 }
 
-/// `cargo package` of these packages.
+/// Returns the `cargo package` command for these packages.
 fn command(
     environment: &Environment,
     selection: &Selection,
@@ -130,7 +131,7 @@ fn command(
     command
 }
 
-async fn make(mut command: Command) -> Result<(), Error> {
+async fn run(mut command: Command) -> Result<(), Error> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let shown = process::shown(&command);
     let status = command
@@ -144,33 +145,36 @@ async fn make(mut command: Command) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scratch::{Scratch, flags, story},
+        super::scratch::{TestDirectory, error_chain, flags},
         *,
     };
 
-    const QUIET: Shell<'static> = Shell {
+    const QUIET: OutputOptions<'static> = OutputOptions {
         quiet: true,
         verbose: 0,
         color: None,
         terminal: false,
     };
 
-    async fn ask(
-        scratch: &Scratch,
+    async fn package(
+        scratch: &TestDirectory,
         allow_dirty: bool,
-        shell: Option<Shell<'_>>,
-    ) -> Result<Vec<Built>, super::super::Error> {
+        output: Option<OutputOptions<'_>>,
+    ) -> Result<Vec<BuiltFile>, super::super::Error> {
         let environment = scratch.environment();
         let selection = flags("--offline");
         let workspace = Workspace::load(&environment, &selection).await?;
         let packages: Vec<_> = workspace.members.iter().collect();
-        let options = CrateOptions { allow_dirty, shell };
+        let options = CrateOptions {
+            allow_dirty,
+            output,
+        };
         let files = crate_files(&environment, &workspace, &selection, &packages, options).await?;
         Ok(files.into_values().collect())
     }
 
-    /// Whether the `.crate` file of the package holds a file; it is a compressed tar.
-    fn holds(scratch: &Scratch, file: &str) -> bool {
+    /// Whether the `.crate` file of the package, a compressed tar archive, contains a file.
+    fn contains(scratch: &TestDirectory, file: &str) -> bool {
         let listed = std::process::Command::new("tar")
             .args(["-tzf", "target/package/a-0.1.0.crate"])
             .current_dir(scratch.path())
@@ -182,12 +186,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_crate_file_is_made_or_must_be_there() {
-        let scratch = Scratch::new_package();
-        let error = ask(&scratch, false, None).await.unwrap_err();
+    async fn crate_file_is_created_or_must_exist() {
+        let scratch = TestDirectory::new_package();
+        let error = package(&scratch, false, None).await.unwrap_err();
         assert_eq!(error.class(), ErrorClass::Usage);
-        assert!(story(&error).contains("a-0.1.0.crate"), "{}", story(&error));
-        let made = ask(&scratch, false, Some(QUIET)).await.unwrap();
+        assert!(
+            error_chain(&error).contains("a-0.1.0.crate"),
+            "{}",
+            error_chain(&error)
+        );
+        let made = package(&scratch, false, Some(QUIET)).await.unwrap();
         let [file] = &made[..] else {
             panic!("{made:?}");
         };
@@ -196,40 +204,40 @@ mod tests {
             ("a-0.1.0.crate", FileKind::Crate)
         );
         let bytes = std::fs::read(&file.path).unwrap();
-        assert!(bytes.starts_with(&[0x1f, 0x8b]), "it is compressed");
-        assert_eq!(ask(&scratch, false, None).await.unwrap(), made);
+        assert!(bytes.starts_with(&[0x1f, 0x8b]), "gzip magic number");
+        assert_eq!(package(&scratch, false, None).await.unwrap(), made);
     }
 
     #[tokio::test]
-    async fn untracked_file_is_refused_and_allowed_by_the_flag() {
-        let scratch = Scratch::new_package();
+    async fn untracked_file_is_rejected_unless_allow_dirty() {
+        let scratch = TestDirectory::new_package();
         scratch.write(".gitignore", "target\nCargo.lock\n");
         scratch.git(&["init", "--quiet"]);
         scratch.git(&["add", "."]);
         scratch.git(&["commit", "--quiet", "--message", "all"]);
-        ask(&scratch, false, Some(QUIET)).await.unwrap();
+        package(&scratch, false, Some(QUIET)).await.unwrap();
 
         scratch.write(".env", "SECRET=1");
-        for shell in [Some(QUIET), None] {
-            let error = ask(&scratch, false, shell).await.unwrap_err();
+        for output in [Some(QUIET), None] {
+            let error = package(&scratch, false, output).await.unwrap_err();
             assert_eq!(error.class(), ErrorClass::Usage);
-            let story = story(&error);
-            assert!(story.contains("\n\n.env\n\n"), "{story}");
+            let error_chain = error_chain(&error);
+            assert!(error_chain.contains("\n\n.env\n\n"), "{error_chain}");
             assert!(
-                story.contains("\nhelp: commit or ignore the files"),
-                "{story}"
+                error_chain.contains("\nhelp: commit or ignore the files"),
+                "{error_chain}"
             );
         }
-        assert!(!holds(&scratch, ".env"));
-        ask(&scratch, true, Some(QUIET)).await.unwrap();
-        assert!(holds(&scratch, ".env"));
+        assert!(!contains(&scratch, ".env"));
+        package(&scratch, true, Some(QUIET)).await.unwrap();
+        assert!(contains(&scratch, ".env"));
     }
 
     #[tokio::test]
     async fn untracked_file_outside_git_is_packaged() {
-        let scratch = Scratch::new_package();
+        let scratch = TestDirectory::new_package();
         scratch.write("notes.txt", "");
-        ask(&scratch, false, Some(QUIET)).await.unwrap();
-        assert!(holds(&scratch, "notes.txt"));
+        package(&scratch, false, Some(QUIET)).await.unwrap();
+        assert!(contains(&scratch, "notes.txt"));
     }
 }

@@ -1,8 +1,8 @@
-//! The files of an earlier build with the same flags, from a run of cargo that compiles nothing.
+//! Files of an earlier build with the same flags, from a run of cargo that compiles nothing.
 //!
-//! Cargo reports the files of a crate that is up to date without compiling it. This program is its
-//! `RUSTC_WRAPPER` and refuses every compilation, so a crate that is not up to date ends the run. The wrapper is not
-//! part of the fingerprints by which cargo decides, so the next build finds the crates as they were.
+//! Cargo reports the files of an up-to-date crate without compiling it. This program is the `RUSTC_WRAPPER` of the run and
+//! fails every compilation, so a crate that is not up to date ends the run. The wrapper is not part of cargo's fingerprints,
+//! so the run does not make any crate out of date.
 //!
 //! Cargo still runs a build script that it considers out of date.
 
@@ -16,20 +16,22 @@ use cargo_metadata::{CompilerMessage, Message};
 use serde_json::json;
 use snafu::{ResultExt, Snafu, ensure};
 
-use super::{Environment, ErrorClass, Fault, Output, Request, messages::Reader, process};
+use super::{
+    Environment, ErrorClass, Output, PartError, Request, messages::MessageReader, process,
+};
 use crate::stdio;
 
-/// The variable that makes this program the `RUSTC_WRAPPER` of the run.
+/// Environment variable that makes this program act as the `RUSTC_WRAPPER` of the run.
 const WRAPPER: &str = "CARGO_OCI_REFUSE_COMPILATION";
 
-/// The variable that [cargo sets] for a compilation, and neither for its queries (`-vV`, `--print`) nor for the probes
-/// of build scripts.
+/// Environment variable that [cargo sets] for a compilation, but not for queries (`-vV`, `--print`) and probes of build
+/// scripts.
 ///
 /// [cargo sets]: https://doc.rust-lang.org/cargo/reference/environment-variables.html#environment-variables-cargo-sets-for-crates
 const COMPILATION: &str = "CARGO_CRATE_NAME";
 
-/// The text of the diagnostic for a refused compilation.
-const REFUSAL: &str = "cargo-oci: refused to compile";
+/// Text of the diagnostic for a rejected compilation.
+const REJECTED: &str = "cargo-oci: refused to compile";
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -49,12 +51,12 @@ enum Error {
     Incomplete,
 }
 
-impl Fault for Error {
+impl PartError for Error {
     fn class(&self) -> ErrorClass {
         match self {
             Self::NotBuilt { .. } => ErrorClass::Usage,
-            // Cargo that ran and refused found something wrong with the manifests or the flags.
-            Self::List { source } if source.is_refusal() => ErrorClass::Usage,
+            // If cargo ran and failed, the manifests or the flags are invalid.
+            Self::List { source } if source.has_failed() => ErrorClass::Usage,
             Self::Locate { .. } | Self::List { .. } | Self::Incomplete => ErrorClass::Io,
         }
     }
@@ -64,8 +66,8 @@ impl Fault for Error {
             Self::NotBuilt { .. } => {
                 "build it in this directory with the same flags, or name the files of another build with `--messages` or `--file`"
             }
-            Self::List { source } if source.is_refusal() => {
-                "correct the flags, or the manifest that cargo names"
+            Self::List { source } if source.has_failed() => {
+                "correct the flags, or the manifest in the message of cargo"
             }
             Self::Locate { .. } | Self::List { .. } | Self::Incomplete => return None,
         };
@@ -77,13 +79,13 @@ impl Fault for Error {
 ///
 /// # Errors
 ///
-/// If cargo would compile a crate.
+/// Fails if cargo would compile a crate.
 pub(crate) async fn existing(
     environment: &Environment,
     request: &Request<'_>,
 ) -> Result<Vec<Output>, super::Error> {
     let wrapper = std::env::current_exe().context(LocateSnafu)?;
-    let mut reader = Reader::new(*request);
+    let mut reader = MessageReader::new(*request);
     for target in request.selection.build_targets() {
         let arguments = request
             .selection
@@ -95,17 +97,17 @@ pub(crate) async fn existing(
             .env("RUSTC_WRAPPER", &wrapper)
             .env(WRAPPER, "1")
             .env_remove(COMPILATION)
-            // The cached answers of rustc belong to the wrapper of the user.
+            // The cache of rustc's version and configuration is keyed by the wrapper of the user.
             .env("CARGO_CACHE_RUSTC_INFO", "0");
         let run = process::run(command).await.context(ListSnafu)?;
-        let mut refused = None;
+        let mut rejected = None;
         let finished = reader
             .read(run.stdout(), &mut |line| {
-                refused = refused.take().or_else(|| refused_compilation(line));
+                rejected = rejected.take().or_else(|| rejected_compilation(line));
             })
             .await?;
-        if let Some(refused) = refused {
-            return Err(not_built(request, &refused).into());
+        if let Some(rejected) = rejected {
+            return Err(not_built(request, &rejected).into());
         }
         run.check().context(ListSnafu)?;
         ensure!(finished, IncompleteSnafu);
@@ -113,33 +115,33 @@ pub(crate) async fn existing(
     reader.into_outputs()
 }
 
-/// Parses the message of cargo about a compilation that the wrapper refused.
-fn refused_compilation(line: &str) -> Option<CompilerMessage> {
+/// Parses the message of cargo about a compilation that the wrapper rejected.
+fn rejected_compilation(line: &str) -> Option<CompilerMessage> {
     match serde_json::from_str(line).ok()? {
-        Message::CompilerMessage(message) if message.message.message == REFUSAL => Some(message),
+        Message::CompilerMessage(message) if message.message.message == REJECTED => Some(message),
         _ => None,
     }
 }
 
-fn not_built(request: &Request<'_>, refused: &CompilerMessage) -> Error {
-    let package = request.workspace.member(&refused.package_id);
-    let kinds: Vec<_> = refused
+fn not_built(request: &Request<'_>, rejected: &CompilerMessage) -> Error {
+    let package = request.workspace.member(&rejected.package_id);
+    let kinds: Vec<_> = rejected
         .target
         .kind
         .iter()
         .map(ToString::to_string)
         .collect();
     NotBuiltSnafu {
-        package: package.map_or(refused.package_id.repr.as_str(), |package| &package.name),
+        package: package.map_or(rejected.package_id.repr.as_str(), |package| &package.name),
         kind: kinds.join(", "),
-        target: &refused.target.name,
+        target: &rejected.target.name,
     }
     .build()
 }
 
-/// Runs rustc for cargo, except to compile, if this process was started as the `RUSTC_WRAPPER` of [`existing`].
+/// Runs rustc, except for compilations, if this process was started as the `RUSTC_WRAPPER` of [`existing`].
 ///
-/// The arguments are those of the process: this program, rustc, and the arguments of rustc.
+/// `arguments` are those of the process: this program, rustc, and the arguments of rustc.
 pub(crate) fn wrap_rustc(
     environment: &Environment,
     arguments: impl IntoIterator<Item = OsString>,
@@ -151,7 +153,7 @@ pub(crate) fn wrap_rustc(
     let mut arguments = arguments.into_iter().skip(1);
     let rustc = arguments.next()?;
     if is_set(COMPILATION) {
-        let _ = stdio::error(&format!("{}\n", refusal()));
+        let _ = stdio::error(&format!("{}\n", diagnostic()));
         return Some(ExitCode::FAILURE);
     }
     let status = std::process::Command::new(&rustc).args(arguments).status();
@@ -165,27 +167,27 @@ pub(crate) fn wrap_rustc(
     Some(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Returns the diagnostic for a refused compilation, in the form of rustc's `--error-format=json`.
-fn refusal() -> serde_json::Value {
+/// Returns the diagnostic for a rejected compilation, in the format of rustc's `--error-format=json`.
+fn diagnostic() -> serde_json::Value {
     json!({
         "$message_type": "diagnostic",
         "level": "error",
-        "message": REFUSAL,
+        "message": REJECTED,
         "code": null,
         "spans": [],
         "children": [],
-        "rendered": REFUSAL,
+        "rendered": REJECTED,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scratch::{Scratch, all_kinds, flags, recorded, story},
+        super::scratch::{TestDirectory, all_kinds, error_chain, flags, recorded},
         *,
     };
 
-    /// A message of cargo about a compilation that failed with this diagnostic.
+    /// Returns a message of cargo about a compilation that failed with this diagnostic.
     fn message(package: &str, diagnostic: &serde_json::Value) -> String {
         let message = json!({
             "reason": "compiler-message",
@@ -201,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_compilation_names_package_and_target() {
+    fn rejected_compilation_reports_package_and_target() {
         let workspace = recorded();
         let request = Request {
             workspace: &workspace,
@@ -212,29 +214,29 @@ mod tests {
         let member = workspace.members[1].id.to_string();
         let dependency = "registry+https://github.com/rust-lang/crates.io-index#anyhow@1.0.0";
         for (id, package) in [(member.as_str(), "my-app"), (dependency, dependency)] {
-            let refused = refused_compilation(&message(id, &refusal())).unwrap();
-            let error = not_built(&request, &refused).into();
+            let rejected = rejected_compilation(&message(id, &diagnostic())).unwrap();
+            let error = not_built(&request, &rejected).into();
             let expected = format!(
                 "`{package}` is not built: \
                  cargo would compile its custom-build target `build-script-build`\n\
                  help: build it in this directory with the same flags, \
                  or name the files of another build with `--messages` or `--file`"
             );
-            assert_eq!(story(&error), expected);
+            assert_eq!(error_chain(&error), expected);
             assert_eq!(error.class(), ErrorClass::Usage);
         }
     }
 
     #[test]
-    fn other_diagnostics_are_no_refusal() {
-        let mut diagnostic = refusal();
+    fn other_diagnostics_are_not_rejected_compilations() {
+        let mut diagnostic = diagnostic();
         diagnostic["message"] = "unused variable".into();
-        assert!(refused_compilation(&message("x", &diagnostic)).is_none());
+        assert!(rejected_compilation(&message("x", &diagnostic)).is_none());
     }
 
     #[test]
     fn rustc_is_wrapped_only_for_cargo() {
-        let environment = Scratch::new().environment();
+        let environment = TestDirectory::new().environment();
         let arguments = ["cargo-oci", "push"].map(OsString::from);
         assert!(wrap_rustc(&environment, arguments).is_none());
     }

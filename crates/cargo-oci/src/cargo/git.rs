@@ -1,16 +1,16 @@
 //! Provenance of a package: commit, commit time, and whether the work tree differs from the commit.
 //!
-//! Git counts only for a manifest that git tracks: a package that was unpacked or vendored into an ignored directory
-//! of a repository has no revision of that repository. Without a repository, the revision is the one that a CI
-//! variable names.
+//! A package has a revision only if git tracks its manifest. A package that was unpacked or vendored into an ignored
+//! directory of a repository does not belong to a commit of that repository. Without a repository, the revision is read
+//! from the variables of the CI system.
 //!
-//! *Dirty* means the whole work tree, as in `git describe --dirty`: any tracked file that differs from the commit,
-//! staged or not. `cargo package` compares only the package directory, because that is all it ships; a program is also
-//! made of its path dependencies, the lock file and the workspace manifest. Untracked files do not count: CI systems
-//! leave reports and credentials in work trees, and cargo compiles hardly any file that no tracked file names.
+//! The dirty flag covers the whole work tree, as in `git describe --dirty`: it is set if any tracked file differs from the
+//! commit, staged or not. `cargo package` compares only the package directory, because it packages only that. A program
+//! also depends on its path dependencies, the lock file and the workspace manifest. Untracked files are ignored, because CI
+//! systems leave reports and credentials in work trees, and cargo rarely compiles a file that no tracked file refers to.
 //!
-//! The configuration of the repository belongs to whoever wrote the checkout, so git runs no program that it names
-//! (see [`git`] and [`untrusted_filters`]).
+//! The configuration of the repository is untrusted, so git must not run a program that it configures (see [`git`] and
+//! [`untrusted_filters`]).
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use cargo_metadata::{Package, PackageId};
 use snafu::{ResultExt, Snafu};
 use tokio::process::Command;
 
-use super::{Environment, ErrorClass, Fault, process};
+use super::{Environment, ErrorClass, PartError, process};
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -32,7 +32,7 @@ enum Error {
     },
 }
 
-impl Fault for Error {
+impl PartError for Error {
     fn class(&self) -> ErrorClass {
         ErrorClass::Usage
     }
@@ -45,13 +45,13 @@ impl Fault for Error {
 /// Origin of the sources of a package.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Provenance {
-    /// The commit.
+    /// Commit hash.
     pub(crate) revision: Option<String>,
     /// Whether tracked files differ from the commit; `None` if unknown.
     pub(crate) dirty: Option<bool>,
     /// Time of the sources in seconds since 1970: `SOURCE_DATE_EPOCH`, else the commit time.
     pub(crate) created: Option<i64>,
-    /// Why git could not tell the revision or the dirty flag, in git's words.
+    /// Error message of git, if the revision or the dirty flag could not be determined.
     pub(crate) problem: Option<String>,
 }
 
@@ -64,9 +64,9 @@ impl Provenance {
     }
 }
 
-/// Returns the provenance of packages. If git is missing or fails, the provenance says so.
+/// Returns the provenance of packages. If git is missing or fails, `problem` contains the error.
 ///
-/// A build may change the lock file, so call this after the build.
+/// Must be called after the build, because a build may change the lock file.
 pub(crate) async fn provenance(
     environment: &Environment,
     packages: &[&Package],
@@ -79,26 +79,26 @@ pub(crate) async fn provenance(
     }
     let mut provenances = BTreeMap::new();
     for (root, packages) in repositories {
-        let (index, of_all) = match root {
+        let (index, common) = match root {
             None => (None, Provenance::default()),
-            Some(root) => match Index::read(environment, &root).await {
+            Some(root) => match GitIndex::read(environment, &root).await {
                 Ok(index) => {
-                    let of_all = of_work_tree(environment, &index).await;
-                    (Some(index), of_all)
+                    let common = work_tree_provenance(environment, &index).await;
+                    (Some(index), common)
                 }
                 Err(problem) => (None, Provenance::unknown(problem)),
             },
         };
         for package in packages {
             let manifest = package.manifest_path.as_std_path();
-            let is_untracked = |index: &Index| index.mode(manifest).is_none();
+            let is_untracked = |index: &GitIndex| index.mode(manifest).is_none();
             let mut provenance = if index.as_ref().is_some_and(is_untracked) {
                 Provenance::default()
             } else {
-                let revision = of_all.revision.clone();
+                let revision = common.revision.clone();
                 Provenance {
                     revision: revision.or_else(|| ci_revision(environment)),
-                    ..of_all.clone()
+                    ..common.clone()
                 }
             };
             provenance.created = epoch.or(provenance.created);
@@ -108,14 +108,14 @@ pub(crate) async fn provenance(
     Ok(provenances)
 }
 
-/// The commit that the CI system checked out, by its variables.
+/// Returns the commit that the CI system checked out, from its variables.
 fn ci_revision(environment: &Environment) -> Option<String> {
     let revision = environment.variable("GITHUB_SHA");
     let revision = revision.or(environment.variable("CI_COMMIT_SHA"));
     revision.map(ToOwned::to_owned)
 }
 
-/// Returns those of the files that are executable: git's mode counts if git tracks the file, else the file's own.
+/// Returns the executable files. The mode is that in git's index if git tracks the file, else that of the file system.
 pub(crate) async fn executables(
     environment: &Environment,
     files: impl IntoIterator<Item = &Path>,
@@ -127,7 +127,7 @@ pub(crate) async fn executables(
         if let Some(root) = &root
             && !indexes.contains_key(root)
         {
-            indexes.insert(root.clone(), Index::read(environment, root).await.ok());
+            indexes.insert(root.clone(), GitIndex::read(environment, root).await.ok());
         }
         let index = root.and_then(|root| indexes.get(&root)?.as_ref());
         let is_executable = match index.and_then(|index| index.mode(file)) {
@@ -154,11 +154,11 @@ fn has_executable_bit(_: &Path) -> bool {
 
 /// Returns the root of the work tree that tracks a file.
 pub(crate) async fn tracking_work_tree(environment: &Environment, file: &Path) -> Option<PathBuf> {
-    let index = Index::read(environment, &repository(file)?).await.ok()?;
+    let index = GitIndex::read(environment, &repository(file)?).await.ok()?;
     index.mode(file).is_some().then_some(index.root)
 }
 
-/// The address of the repository that a CI system builds, for packages that do not name one themselves.
+/// Returns the URL of the repository that a CI system builds, for packages without `repository` in the manifest.
 pub(crate) fn source_repository(environment: &Environment) -> Option<String> {
     let github = || {
         let server = environment.variable("GITHUB_SERVER_URL")?;
@@ -172,7 +172,7 @@ pub(crate) fn source_repository(environment: &Environment) -> Option<String> {
     })
 }
 
-/// The URL of the remote `origin` of the work tree that a directory is in.
+/// Returns the URL of the remote `origin` of the work tree that contains a directory.
 pub(crate) async fn origin(environment: &Environment, directory: &Path) -> Option<String> {
     let mut command = git(environment, &work_tree(directory)?);
     command.args(["remote", "get-url", "origin"]);
@@ -180,19 +180,19 @@ pub(crate) async fn origin(environment: &Environment, directory: &Path) -> Optio
     Some(url.trim().to_owned()).filter(|url| !url.is_empty())
 }
 
-/// A date that does not parse must not be silently another one.
+/// Parses `SOURCE_DATE_EPOCH`. An invalid value is an error, because ignoring it would publish another date.
 pub(crate) fn source_date_epoch(environment: &Environment) -> Result<Option<i64>, super::Error> {
     let text = environment.variable("SOURCE_DATE_EPOCH");
     let seconds = text.map(|text| text.trim().parse().context(SourceDateEpochSnafu { text }));
     Ok(seconds.transpose()?)
 }
 
-/// The root of the work tree that a file is in, with symbolic links resolved.
+/// Returns the root of the work tree that contains a file, with symbolic links resolved.
 fn repository(file: &Path) -> Option<PathBuf> {
     work_tree(file.canonicalize().ok()?.parent()?)
 }
 
-/// The nearest directory upwards that holds `.git`.
+/// Returns the nearest ancestor directory that contains `.git`.
 fn work_tree(directory: &Path) -> Option<PathBuf> {
     let mut directories = directory.ancestors();
     directories
@@ -200,26 +200,26 @@ fn work_tree(directory: &Path) -> Option<PathBuf> {
         .map(Path::to_owned)
 }
 
-/// Git's mode of an executable file.
+/// Mode of an executable file in git's index.
 const EXECUTABLE: &str = "100755";
 
-/// Git's mode of a submodule.
+/// Mode of a submodule in git's index.
 const SUBMODULE: &str = "160000";
 
-/// Most paths in the arguments of one command; the system limits their total length.
+/// Maximum number of paths in the arguments of one command, because the system limits their total length.
 const MAX_PATHS: usize = 500;
 
-/// The tracked files of a work tree.
+/// Index of a work tree: the tracked files and their modes.
 #[derive(Debug)]
-struct Index {
-    /// The root of the work tree, with symbolic links resolved.
+struct GitIndex {
+    /// Root of the work tree, with symbolic links resolved.
     root: PathBuf,
-    /// Git's modes by path, relative to the root.
+    /// Modes by path relative to the root.
     modes: BTreeMap<String, String>,
 }
 
-impl Index {
-    /// Reads the index; the error is git's own message.
+impl GitIndex {
+    /// Reads the index. The error is the message of git.
     async fn read(environment: &Environment, root: &Path) -> Result<Self, String> {
         let mut command = git(environment, root);
         command.args(["ls-files", "--stage", "-z"]);
@@ -235,7 +235,7 @@ impl Index {
         })
     }
 
-    /// Git's mode of a file, if git tracks it.
+    /// Returns the mode of a file, if git tracks it.
     fn mode(&self, file: &Path) -> Option<&str> {
         let file = file.canonicalize().ok()?;
         let words = file.strip_prefix(&self.root).ok()?.components();
@@ -243,7 +243,7 @@ impl Index {
         self.modes.get(&words?.join("/")).map(String::as_str)
     }
 
-    /// The work trees of the submodules that are checked out.
+    /// Returns the work trees of the submodules that are checked out.
     fn submodules(&self) -> impl Iterator<Item = PathBuf> {
         let submodules = self.modes.iter().filter(|(_, mode)| *mode == SUBMODULE);
         let roots = submodules.map(|(path, _)| self.root.join(path));
@@ -251,12 +251,12 @@ impl Index {
     }
 }
 
-/// The provenance of everything that is tracked in a work tree.
-async fn of_work_tree(environment: &Environment, index: &Index) -> Provenance {
+/// Returns the provenance of the tracked files of a work tree.
+async fn work_tree_provenance(environment: &Environment, index: &GitIndex) -> Provenance {
     let mut log = git(environment, &index.root);
     log.args(["log", "-1", "--no-show-signature", "--format=%H %ct"]);
     let (log, dirty) = tokio::join!(process::capture(log), is_dirty(environment, index));
-    let log = log.map_err(|error| words(&error));
+    let log = log.map_err(|error| message(&error));
     let commit = log.and_then(|line| match line.trim().split_once(' ') {
         Some((revision, time)) => Ok((revision.to_owned(), time.parse().ok())),
         None => Err(format!("`git log` printed `{}`", line.trim())),
@@ -273,8 +273,9 @@ async fn of_work_tree(environment: &Environment, index: &Index) -> Provenance {
     }
 }
 
-/// Whether tracked files of a work tree and its submodules differ from the commit; the error says why it is unknown.
-async fn is_dirty(environment: &Environment, index: &Index) -> Result<bool, String> {
+/// Whether tracked files of a work tree and its submodules differ from the commit. The error is the reason why this is
+/// unknown.
+async fn is_dirty(environment: &Environment, index: &GitIndex) -> Result<bool, String> {
     let filters = untrusted_filters(environment, &index.root).await?;
     let mut status = git(environment, &index.root);
     for filter in &filters {
@@ -289,23 +290,24 @@ async fn is_dirty(environment: &Environment, index: &Index) -> Result<bool, Stri
         "--porcelain",
         "-z",
         "--untracked-files=no",
-        // Git starts a child for each submodule, which reads the configuration there: see below.
+        // For each submodule, git would run a child process that reads the untrusted configuration of the submodule. The
+        // loop below checks submodules.
         "--ignore-submodules=dirty",
-        // Similarity is found by reading contents.
+        // Rename detection reads file contents.
         "--no-renames",
     ]);
     let changes = records(status).await?;
-    // Of the changes, only ` M` compares contents.
+    // Only the status ` M` depends on file contents.
     let modified: Vec<_> = changes
         .iter()
         .filter_map(|line| line.strip_prefix(" M "))
         .collect();
-    let filtered = filtered(environment, &index.root, &modified, &filters).await?;
+    let filtered = leading_filtered(environment, &index.root, &modified, &filters).await?;
     if filtered < changes.len() {
         return Ok(true);
     }
     for root in index.submodules() {
-        let submodule = Index::read(environment, &root).await?;
+        let submodule = GitIndex::read(environment, &root).await?;
         if Box::pin(is_dirty(environment, &submodule)).await? {
             return Ok(true);
         }
@@ -313,16 +315,16 @@ async fn is_dirty(environment: &Environment, index: &Index) -> Result<bool, Stri
     if filtered > 0 {
         let filters: Vec<_> = filters.iter().map(String::as_str).collect();
         return Err(format!(
-            "files with a filter of the repository's configuration may have changed, and these filters are not run: `{}`",
+            "files with a filter of the repository's configuration may have changed, but these filters are not run: `{}`",
             filters.join("`, `")
         ));
     }
     Ok(false)
 }
 
-/// Names of the filters that the repository's own configuration defines, such as a local `filter.lfs.clean`.
+/// Returns the names of the filters in the repository's own configuration, such as a local `filter.lfs.clean`.
 ///
-/// `git status` runs filters to compare a file whose time or size changed. Those of the user and of the system are
+/// `git status` runs filters to compare a file whose time or size changed. Filters of the user and of the system are
 /// trusted.
 async fn untrusted_filters(
     environment: &Environment,
@@ -337,9 +339,10 @@ async fn untrusted_filters(
         let filter = filter.and_then(|rest| Some(rest.rsplit_once('.')?.0));
         let is_trusted = ["system", "global", "command"].contains(&scope.as_str());
         if let Some(filter) = filter.filter(|_| !is_trusted) {
-            // `-c` takes the first `=` for the end of the key, and a name that is not UTF-8 would be another one.
+            // `-c` parses the first `=` as the end of the key, and the lossy conversion of a name that is not UTF-8 is
+            // another name.
             if filter.contains(['=', char::REPLACEMENT_CHARACTER]) {
-                return Err(format!("the filter `{filter}` cannot be switched off"));
+                return Err(format!("the filter `{filter}` cannot be disabled"));
             }
             filters.insert(filter.to_owned());
         }
@@ -347,8 +350,10 @@ async fn untrusted_filters(
     Ok(filters)
 }
 
-/// How many of the first of these files one of the filters concerns.
-async fn filtered(
+/// Returns the number of leading files that have one of the filters.
+///
+/// Stops at the first chunk of [`MAX_PATHS`] with a file that has none.
+async fn leading_filtered(
     environment: &Environment,
     root: &Path,
     files: &[&str],
@@ -363,40 +368,41 @@ async fn filtered(
         attributes
             .args(["check-attr", "-z", "filter", "--"])
             .args(files);
-        // Each answer is the path, the attribute and its value.
-        let answers = records(attributes).await?;
-        let values = answers.chunks(3).filter_map(|answer| answer.get(2));
-        let concerned = values.filter(|value| filters.contains(*value)).count();
-        count += concerned;
-        if concerned < files.len() {
+        // Each entry is the path, the attribute and its value.
+        let entries = records(attributes).await?;
+        let values = entries.chunks(3).filter_map(|entry| entry.get(2));
+        let matching = values.filter(|value| filters.contains(*value)).count();
+        count += matching;
+        if matching < files.len() {
             break;
         }
     }
     Ok(count)
 }
 
-/// The records that a command ends with NUL; the error is the command's own message.
+/// Returns the NUL-terminated records that a command prints. The error is the message of the command.
 async fn records(command: Command) -> Result<Vec<String>, String> {
     let output = process::capture_bytes(command).await;
-    let output = output.map_err(|error| words(&error))?;
-    // A name that is not UTF-8 equals none of a package, whose names are.
+    let output = output.map_err(|error| message(&error))?;
+    // The names of package files are UTF-8, so other names may be converted lossily.
     let text = String::from_utf8_lossy(&output);
     Ok(text.split_terminator('\0').map(str::to_owned).collect())
 }
 
-/// Git's own message, or why it gave none.
-fn words(error: &process::Error) -> String {
-    match (error.refusal(), std::error::Error::source(error)) {
-        (Some(words), _) => words.to_owned(),
+/// Returns the error message of git, or the error that prevented running it.
+fn message(error: &process::Error) -> String {
+    match (error.stderr(), std::error::Error::source(error)) {
+        (Some(message), _) => message.to_owned(),
         (None, Some(source)) => format!("{error}: {source}"),
         (None, None) => error.to_string(),
     }
 }
 
-/// A git command for this work tree and no other. It takes no lock, asks for nothing, and fetches nothing.
+/// Creates a git command for this work tree. It takes no lock, never prompts, and fetches nothing.
 ///
-/// `core.fsmonitor` and hooks are programs that the repository's configuration names. A missing object of a partial
-/// clone would be fetched with a program that it names as well (`ext::` URLs), so every protocol is refused.
+/// `core.fsmonitor` and hooks are programs in the repository's configuration, so they are disabled. Git would fetch a
+/// missing object of a partial clone, possibly with a program of the configuration (`ext::` URLs), so every protocol is
+/// disabled.
 fn git(environment: &Environment, root: &Path) -> Command {
     let mut command = process::command(environment, "git");
     command
@@ -405,7 +411,7 @@ fn git(environment: &Environment, root: &Path) -> Command {
         .args(["-c", "core.hooksPath=/dev/null"])
         .arg("-C")
         .arg(root);
-    // A hook of another repository sets these.
+    // These variables are set if this program runs in a hook of another repository.
     for variable in [
         "GIT_DIR",
         "GIT_WORK_TREE",
@@ -433,12 +439,15 @@ mod tests {
     use super::{
         super::{
             Workspace,
-            scratch::{Scratch, flags, story},
+            scratch::{TestDirectory, error_chain, flags},
         },
         *,
     };
 
-    async fn ask(scratch: &Scratch, variables: &[(&str, &str)]) -> BTreeMap<String, Provenance> {
+    async fn query(
+        scratch: &TestDirectory,
+        variables: &[(&str, &str)],
+    ) -> BTreeMap<String, Provenance> {
         let workspace = Workspace::load(&scratch.environment(), &flags(""))
             .await
             .unwrap();
@@ -454,9 +463,9 @@ mod tests {
         named.collect()
     }
 
-    /// A workspace of two packages, the second of which git ignores.
-    fn repository_with_ignored_package() -> Scratch {
-        let scratch = Scratch::new();
+    /// Creates a workspace of two packages. Git ignores the second one.
+    fn repository_with_ignored_package() -> TestDirectory {
+        let scratch = TestDirectory::new();
         scratch.write(
             "Cargo.toml",
             "workspace = { members = ['ours', 'vendor/theirs'], resolver = '2' }",
@@ -477,10 +486,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tracked_package_has_the_commit_and_an_ignored_one_none() {
+    async fn only_tracked_package_has_a_commit() {
         let scratch = repository_with_ignored_package();
         let revision = scratch.git(&["rev-parse", "HEAD"]);
-        let found = ask(&scratch, &[("GITHUB_SHA", "0123"), ("GIT_DIR", "/nowhere")]).await;
+        let found = query(&scratch, &[("GITHUB_SHA", "0123"), ("GIT_DIR", "/nowhere")]).await;
         assert_eq!(
             found["ours"],
             Provenance {
@@ -494,28 +503,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn changed_tracked_file_is_dirty_and_an_untracked_one_is_not() {
+    async fn dirty_flag_covers_only_tracked_files() {
         let scratch = repository_with_ignored_package();
         scratch.write("ours/src/new.rs", "");
-        assert_eq!(ask(&scratch, &[]).await["ours"].dirty, Some(false));
+        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(false));
         scratch.write(".gitignore", "vendor\ntarget\nCargo.lock\n*.new\n");
-        assert_eq!(ask(&scratch, &[]).await["ours"].dirty, Some(true));
+        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(true));
         scratch.git(&["add", ".gitignore"]);
-        assert_eq!(ask(&scratch, &[]).await["ours"].dirty, Some(true));
+        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(true));
     }
 
     #[tokio::test]
-    async fn changed_file_of_a_submodule_is_dirty() {
+    async fn dirty_flag_covers_submodules() {
         let scratch = repository_with_submodule();
-        assert_eq!(ask(&scratch, &[]).await["ours"].dirty, Some(false));
+        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(false));
         scratch.write("sub/untracked", "");
-        assert_eq!(ask(&scratch, &[]).await["ours"].dirty, Some(false));
+        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(false));
         scratch.write("sub/data", "changed");
-        assert_eq!(ask(&scratch, &[]).await["ours"].dirty, Some(true));
+        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(true));
     }
 
-    /// Two packages, the second of which git ignores, and a submodule.
-    fn repository_with_submodule() -> Scratch {
+    /// Creates a workspace of two packages and a submodule. Git ignores the second package.
+    fn repository_with_submodule() -> TestDirectory {
         let scratch = repository_with_ignored_package();
         scratch.write("sub/data", "content");
         scratch.write("sub/.gitattributes", "data filter=unsafe\n");
@@ -531,9 +540,9 @@ mod tests {
         scratch
     }
 
-    /// Configuration of a repository that names a program wherever git takes one, and the file that each writes.
+    /// Configures a program for every setting that can run one. Returns the path of the file that the programs write.
     #[cfg(unix)]
-    fn name_programs(scratch: &Scratch) -> PathBuf {
+    fn configure_programs(scratch: &TestDirectory) -> PathBuf {
         use std::os::unix::fs::PermissionsExt;
         let (program, evidence) = (
             scratch.path().join("program"),
@@ -583,14 +592,14 @@ mod tests {
         scratch.write(".gitattributes", "data filter=unsafe\n");
         scratch.git(&["add", "data", ".gitattributes"]);
         scratch.git(&["commit", "--quiet", "--message", "data"]);
-        let evidence = name_programs(&scratch);
-        // Another time and the same size: git compares the contents.
+        let evidence = configure_programs(&scratch);
+        // A new time with the same size makes git compare the contents.
         let touch = || {
             scratch.write("data", "content");
             scratch.write("sub/data", "content");
         };
         touch();
-        let found = &ask(&scratch, &[]).await["ours"];
+        let found = &query(&scratch, &[]).await["ours"];
         assert_eq!((found.dirty, &found.problem), (Some(false), &None));
         let manifest = scratch.path().join("ours/Cargo.toml");
         let environment = scratch.environment();
@@ -603,20 +612,20 @@ mod tests {
             std::fs::read_to_string(evidence).unwrap()
         );
 
-        // Without the filter it cannot be told whether a file that it concerns has other content.
+        // The content of a filtered file cannot be compared without the filter.
         scratch.write("data", "CONTENT");
-        let found = &ask(&scratch, &[]).await["ours"];
+        let found = &query(&scratch, &[]).await["ours"];
         assert_eq!(found.dirty, None);
         assert!(
             found.problem.as_ref().unwrap().contains("`unsafe`"),
             "{found:?}"
         );
         scratch.write("ours/src/lib.rs", "// changed");
-        assert_eq!(ask(&scratch, &[]).await["ours"].dirty, Some(true));
+        assert_eq!(query(&scratch, &[]).await["ours"].dirty, Some(true));
         // A missing object is not fetched.
         std::fs::remove_dir_all(scratch.path().join(".git/objects")).unwrap();
         std::fs::create_dir(scratch.path().join(".git/objects")).unwrap();
-        assert_eq!(ask(&scratch, &[]).await["ours"].dirty, None);
+        assert_eq!(query(&scratch, &[]).await["ours"].dirty, None);
         assert!(
             !evidence.exists(),
             "{}",
@@ -627,9 +636,9 @@ mod tests {
     #[cfg(unix)]
     #[tokio::test]
     async fn plain_git_runs_programs_of_the_configuration() {
-        // Without this, the test above would show nothing.
+        // Proves that the configuration of the previous test is effective.
         let scratch = repository_with_submodule();
-        let evidence = name_programs(&scratch);
+        let evidence = configure_programs(&scratch);
         scratch.write("sub/data", "content");
         scratch.git(&["status", "--porcelain"]);
         let ran = std::fs::read_to_string(evidence).unwrap();
@@ -637,10 +646,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dirty_flag_is_unknown_if_git_refuses_the_checkout() {
+    async fn dirty_flag_is_unknown_for_dubious_ownership() {
         let scratch = repository_with_ignored_package();
         scratch.write("ours/src/lib.rs", "// changed");
-        let found = ask(
+        let found = query(
             &scratch,
             &[
                 ("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1"),
@@ -663,7 +672,7 @@ mod tests {
     async fn dirty_flag_is_unknown_if_the_index_is_damaged() {
         let scratch = repository_with_ignored_package();
         scratch.write(".git/index", "damaged");
-        let found = &ask(&scratch, &[("GITHUB_SHA", "0123")]).await["ours"];
+        let found = &query(&scratch, &[("GITHUB_SHA", "0123")]).await["ours"];
         assert_eq!(
             (found.revision.as_deref(), found.dirty),
             (Some("0123"), None)
@@ -676,11 +685,11 @@ mod tests {
 
     #[tokio::test]
     async fn repository_without_a_commit_is_a_problem() {
-        let scratch = Scratch::new_package();
+        let scratch = TestDirectory::new_package();
         scratch.git(&["init", "--quiet"]);
-        assert_eq!(ask(&scratch, &[]).await["a"], Provenance::default());
+        assert_eq!(query(&scratch, &[]).await["a"], Provenance::default());
         scratch.git(&["add", "Cargo.toml"]);
-        let found = &ask(&scratch, &[]).await["a"];
+        let found = &query(&scratch, &[]).await["a"];
         assert_eq!((&found.revision, found.dirty), (&None, None));
         assert!(
             found.problem.as_ref().unwrap().contains("commit"),
@@ -690,9 +699,9 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn mode_is_of_git_if_tracked_and_else_of_the_file() {
+    async fn mode_is_from_git_if_tracked_else_from_file_system() {
         use std::os::unix::fs::PermissionsExt;
-        let scratch = Scratch::new_package();
+        let scratch = TestDirectory::new_package();
         let files = ["tracked", "plain", "run", "read"].map(|name| {
             scratch.write(name, "");
             scratch.path().join(name)
@@ -721,7 +730,7 @@ mod tests {
     #[tokio::test]
     async fn source_date_epoch_sets_the_date() {
         let scratch = repository_with_ignored_package();
-        let found = ask(&scratch, &[("SOURCE_DATE_EPOCH", "17")]).await;
+        let found = query(&scratch, &[("SOURCE_DATE_EPOCH", "17")]).await;
         assert_eq!(found["ours"].created, Some(17));
         assert_eq!(found["theirs"].created, Some(17));
         let mut environment = scratch.environment();
@@ -731,7 +740,7 @@ mod tests {
         let error = provenance(&environment, &[]).await.unwrap_err();
         assert_eq!(error.class(), ErrorClass::Usage);
         assert_eq!(
-            story(&error),
+            error_chain(&error),
             "failed to read `SOURCE_DATE_EPOCH`: `today` is not a number of seconds\n\
              invalid digit found in string\n\
              help: set it to seconds since 1970, as `git log -1 --format=%ct` prints them"
@@ -740,10 +749,10 @@ mod tests {
 
     #[tokio::test]
     async fn ci_variable_names_the_revision_without_git() {
-        let scratch = Scratch::new_package();
-        let alone = ask(&scratch, &[]).await;
+        let scratch = TestDirectory::new_package();
+        let alone = query(&scratch, &[]).await;
         assert_eq!(alone["a"], Provenance::default());
-        let github = ask(
+        let github = query(
             &scratch,
             &[("GITHUB_SHA", "0123"), ("CI_COMMIT_SHA", "4567")],
         )
@@ -751,15 +760,15 @@ mod tests {
         assert_eq!(github["a"].revision.as_deref(), Some("0123"));
         assert_eq!((github["a"].dirty, &github["a"].problem), (None, &None));
         scratch.git(&["init", "--quiet"]);
-        let gitlab = ask(&scratch, &[("CI_COMMIT_SHA", "4567"), ("PATH", "/nowhere")]).await;
+        let gitlab = query(&scratch, &[("CI_COMMIT_SHA", "4567"), ("PATH", "/nowhere")]).await;
         assert_eq!(gitlab["a"].revision.as_deref(), Some("4567"));
         let problem = gitlab["a"].problem.as_ref().unwrap();
         assert!(problem.starts_with("failed to run `git"), "{problem}");
     }
 
     #[test]
-    fn the_repository_of_a_ci_system_has_an_address() {
-        let ask = |variables: &[(&str, &str)]| {
+    fn source_repository_is_read_from_ci_variables() {
+        let repository = |variables: &[(&str, &str)]| {
             let variables = variables
                 .iter()
                 .map(|(name, value)| (name.into(), value.into()));
@@ -771,14 +780,14 @@ mod tests {
             ("CI_PROJECT_URL", "https://gitlab.example.org/acme/widgets"),
         ];
         assert_eq!(
-            ask(&github).as_deref(),
+            repository(&github).as_deref(),
             Some("https://git.example.org/acme/widgets")
         );
-        let gitlab = ask(&github[1..]);
+        let gitlab = repository(&github[1..]);
         assert_eq!(
             gitlab.as_deref(),
             Some("https://gitlab.example.org/acme/widgets")
         );
-        assert_eq!(ask(&[("CI_PROJECT_URL", "")]), None);
+        assert_eq!(repository(&[("CI_PROJECT_URL", "")]), None);
     }
 }

@@ -1,8 +1,8 @@
-//! Which programs are installed, in cargo's own records: `.crates.toml` and `.crates2.json` of an installation root.
+//! Installed programs in cargo's records: `.crates.toml` and `.crates2.json` of an installation root.
 //!
-//! Owns the root, the records, and the lock on them, which is cargo's: whoever holds it may change what is in `bin`. What
-//! stands here shows in `cargo install --list` and goes with `cargo uninstall`. A record is written beside the file and
-//! then renamed, so that it is whole at any time.
+//! The records are protected by the file lock of cargo, which is required for changes in `bin`. `cargo install --list`
+//! lists the recorded programs, and `cargo uninstall` removes them. Records are replaced atomically by renaming a temporary
+//! file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -15,76 +15,77 @@ use serde_json::{Map, Value, json};
 use snafu::{OptionExt, ResultExt, Snafu};
 use url::Url;
 
-use super::{Environment, ErrorClass, Fault};
+use super::{Environment, ErrorClass, PartError};
 
-/// The records of which program is whose.
+/// File name of the records with the programs of each package.
 const RECORDS: &str = ".crates.toml";
 
-/// The records of how each was made.
+/// File name of the records with the build details of each package.
 const DETAILS: &str = ".crates2.json";
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to find the directory of cargo: there is no home directory"))]
-    Homeless,
+    #[snafu(display("failed to find cargo's home directory: `CARGO_HOME` and `HOME` are not set"))]
+    NoHomeDirectory,
     #[snafu(display("failed to read `install.root` of `{}`", path.display()))]
     ReadConfig {
         path: PathBuf,
         source: toml::de::Error,
     },
-    #[snafu(display("failed to open the records of what is installed, `{}`", path.display()))]
+    #[snafu(display("failed to open the records of installed packages, `{}`", path.display()))]
     Open { path: PathBuf, source: io::Error },
-    #[snafu(display("failed to read the records of what is installed, `{}`", path.display()))]
+    #[snafu(display("failed to read the records of installed packages, `{}`", path.display()))]
     ParseRecords {
         path: PathBuf,
         source: toml::de::Error,
     },
-    #[snafu(display("failed to read the records of what is installed, `{}`", path.display()))]
+    #[snafu(display("failed to read the records of installed packages, `{}`", path.display()))]
     ParseDetails {
         path: PathBuf,
         source: serde_json::Error,
     },
-    #[snafu(display("refused the records of what is installed, `{}`: `{}` is not the name of a program", path.display(), program.escape_debug()))]
-    Foreign { path: PathBuf, program: String },
-    #[snafu(display("failed to write the records of what is installed, `{}`", path.display()))]
+    #[snafu(display("failed to read the records of installed packages, `{}`: `{}` is not a program name", path.display(), program.escape_debug()))]
+    InvalidProgramName { path: PathBuf, program: String },
+    #[snafu(display("failed to write the records of installed packages, `{}`", path.display()))]
     Write { path: PathBuf, source: io::Error },
     #[snafu(display("failed to remove `{}`", path.display()))]
     Remove { path: PathBuf, source: io::Error },
-    #[snafu(display("failed to install `{program}`: it is there, and {owner}"))]
-    Occupied { program: String, owner: String },
+    #[snafu(display("failed to install `{program}`: it already exists and {owner}"))]
+    ProgramExists { program: String, owner: String },
 }
 
-impl Fault for Error {
+impl PartError for Error {
     fn class(&self) -> ErrorClass {
         match self {
-            Self::ReadConfig { .. } | Self::Homeless => ErrorClass::Usage,
-            Self::Occupied { .. } => ErrorClass::Conflict,
+            Self::ReadConfig { .. } | Self::NoHomeDirectory => ErrorClass::Usage,
+            Self::ProgramExists { .. } => ErrorClass::Conflict,
             _ => ErrorClass::Io,
         }
     }
 
     fn help(&self) -> Option<String> {
         match self {
-            Self::Homeless => Some("name a directory with `--root`".to_owned()),
-            Self::Occupied { .. } => {
+            Self::NoHomeDirectory => Some("pass a directory with `--root`".to_owned()),
+            Self::ProgramExists { .. } => {
                 Some("pass `--force` to replace it, or choose another `--root`".to_owned())
             }
-            Self::Foreign { .. } => Some(
-                "remove the line from the file, or name another directory with `--root`".to_owned(),
+            Self::InvalidProgramName { .. } => Some(
+                "remove the line from the file, or pass another directory with `--root`".to_owned(),
             ),
-            Self::Open { .. } => Some("name another directory with `--root`".to_owned()),
+            Self::Open { .. } => Some("pass another directory with `--root`".to_owned()),
             _ => None,
         }
     }
 }
 
-/// Where programs are installed: the flag, `CARGO_INSTALL_ROOT`, `install.root` of cargo's configuration, cargo's home.
+/// Returns the installation root: the flag, `CARGO_INSTALL_ROOT`, `install.root` of cargo's configuration, or cargo's home
+/// directory.
 pub(crate) fn install_root(
     environment: &Environment,
     flag: Option<&Path>,
 ) -> Result<PathBuf, super::Error> {
-    let named = flag.or_else(|| environment.variable("CARGO_INSTALL_ROOT").map(Path::new));
-    if let Some(root) = named {
+    let explicit = flag.or_else(|| environment.variable("CARGO_INSTALL_ROOT").map(Path::new));
+    if let Some(root) = explicit {
         return Ok(environment.directory.join(root));
     }
     let home = cargo_home(environment);
@@ -93,10 +94,10 @@ pub(crate) fn install_root(
             return Ok(root);
         }
     }
-    Ok(home.context(HomelessSnafu)?)
+    Ok(home.context(NoHomeDirectorySnafu)?)
 }
 
-/// Cargo's home: `CARGO_HOME`, else `~/.cargo`.
+/// Returns cargo's home directory: `CARGO_HOME`, or `~/.cargo`.
 pub(crate) fn cargo_home(environment: &Environment) -> Option<PathBuf> {
     if let Some(home) = environment.variable("CARGO_HOME") {
         return Some(environment.directory.join(home));
@@ -107,7 +108,7 @@ pub(crate) fn cargo_home(environment: &Environment) -> Option<PathBuf> {
 }
 
 #[derive(Deserialize)]
-struct Config {
+struct CargoConfig {
     install: Option<InstallTable>,
 }
 
@@ -116,18 +117,18 @@ struct InstallTable {
     root: Option<PathBuf>,
 }
 
-/// `install.root` of a configuration file, from the directory in which `.cargo` is.
+/// Reads `install.root` of a configuration file. It is relative to the directory that contains `.cargo`.
 fn configured_root(path: &Path) -> Result<Option<PathBuf>, Error> {
     let Ok(text) = open_regular(path).and_then(io::read_to_string) else {
         return Ok(None);
     };
-    let config: Config = toml::from_str(&text).context(ReadConfigSnafu { path })?;
+    let config: CargoConfig = toml::from_str(&text).context(ReadConfigSnafu { path })?;
     let root = config.install.and_then(|install| install.root);
     let base = path.parent().and_then(Path::parent);
     Ok(root.map(|root| base.unwrap_or(Path::new("")).join(root)))
 }
 
-/// How cargo names the place that a package came from.
+/// Returns the source of a package in the format of cargo's records.
 pub(crate) fn source_of(location: &Location, directory: &Path) -> Option<String> {
     let url = match location {
         Location::Registry(reference) => Url::parse(&format!(
@@ -144,16 +145,16 @@ pub(crate) fn source_of(location: &Location, directory: &Path) -> Option<String>
             return Some(format!("registry+{}", Url::from_file_path(path).ok()?));
         }
     };
-    // Cargo reads no sources of another kind.
+    // Cargo rejects records with an unknown source kind, so `oci://` is recorded as a `registry` source.
     Some(format!("registry+{}", url.ok()?))
 }
 
-/// What is to be recorded of a package.
+/// Record of an installed package.
 #[derive(Clone, Debug)]
-pub(crate) struct Record {
+pub(crate) struct InstallRecord {
     pub(crate) name: String,
     pub(crate) version: String,
-    /// As [`source_of`] says it.
+    /// Source in the format of [`source_of`].
     pub(crate) source: String,
     pub(crate) programs: BTreeSet<String>,
     pub(crate) version_req: Option<String>,
@@ -161,39 +162,41 @@ pub(crate) struct Record {
     pub(crate) profile: Option<String>,
 }
 
-impl Record {
+impl InstallRecord {
     fn key(&self) -> String {
         format!("{} {} ({})", self.name, self.version, self.source)
     }
 }
 
-/// The name and the source of a record, from its key.
+/// Returns the name and the source in the key of a record.
 fn parts(key: &str) -> Option<(&str, &str)> {
     let (name, rest) = key.split_once(' ')?;
     let (_, source) = rest.split_once(' ')?;
     Some((name, source.strip_prefix('(')?.strip_suffix(')')?))
 }
 
-/// Whether a name of a program is a single name in a directory.
+/// Whether a program name is a single path component.
 fn is_plain(program: &str) -> bool {
     let mut words = Path::new(program).components();
     let first = words.next();
     matches!(first, Some(Component::Normal(word)) if word == program) && words.next().is_none()
 }
 
-/// A package that is installed.
+/// Installed package.
 #[derive(Clone, Debug)]
-pub(crate) struct Package {
-    /// How its record is called.
+pub(crate) struct InstalledPackage {
+    /// Key of the record.
     pub(crate) key: String,
     pub(crate) name: String,
     pub(crate) version: String,
     pub(crate) programs: BTreeSet<String>,
 }
 
-/// What is installed in a root. Nobody else changes it while this is there.
+/// Locked records of an installation root.
+///
+/// The lock is released when the value is dropped.
 #[derive(Debug)]
-pub(crate) struct Installed {
+pub(crate) struct InstalledPackages {
     root: PathBuf,
     _lock: File,
     records: Records,
@@ -204,13 +207,14 @@ pub(crate) struct Installed {
 struct Records {
     #[serde(default)]
     v1: BTreeMap<String, BTreeSet<String>>,
-    /// What a later cargo may write.
+    /// Keys of later versions of cargo, which are preserved.
     #[serde(flatten)]
     other: BTreeMap<String, toml::Value>,
 }
 
-impl Installed {
-    /// Reads what is installed in a root, which is made when it is not there; waits for others who change it, and says so.
+impl InstalledPackages {
+    /// Locks and reads the records of a root, which is created if it does not exist. Calls `waiting` before it waits for a
+    /// process that holds the lock.
     pub(crate) async fn open(
         root: PathBuf,
         waiting: impl FnOnce(&Path) + Send + 'static,
@@ -229,7 +233,7 @@ impl Installed {
             options.read(true).append(true).create(true);
             let file = open_regular_with(&mut options, &path).with_context(|_| context())?;
             match file.try_lock() {
-                // As cargo does where a file system knows no locks.
+                // Like cargo, continues without a lock if the file system does not support locks.
                 Ok(()) | Err(TryLockError::Error(_)) => {}
                 Err(TryLockError::WouldBlock) => {
                     if let Some(waiting) = waiting.take() {
@@ -239,17 +243,17 @@ impl Installed {
                 }
             }
             let text = io::read_to_string(&file).with_context(|_| context())?;
-            // Whoever held the lock before may have put another file in this one's place.
-            let now = open_regular(&path).and_then(io::read_to_string);
-            if now.is_ok_and(|now| now == text) {
+            // The previous holder of the lock may have replaced the file, so the lock may be on the old file.
+            let current = open_regular(&path).and_then(io::read_to_string);
+            if current.is_ok_and(|current| current == text) {
                 break (file, text);
             }
         };
         let records: Records = toml::from_str(&text).context(ParseRecordsSnafu { path: &path })?;
-        // Programs are removed by these names, and only in `bin`.
+        // `remove` deletes files by these names, so a name must not contain a path.
         let mut programs = records.v1.values().flatten();
         if let Some(program) = programs.find(|program| !is_plain(program)) {
-            return Err(ForeignSnafu { path, program }.build());
+            return Err(InvalidProgramNameSnafu { path, program }.build());
         }
         let details_path = root.join(DETAILS);
         let details = match open_regular(&details_path).and_then(io::read_to_string) {
@@ -273,28 +277,28 @@ impl Installed {
         })
     }
 
-    /// Where the programs are.
+    /// Directory of the programs.
     pub(crate) fn bin(&self) -> PathBuf {
         self.root.join("bin")
     }
 
-    /// Refuses programs that are there and belong to nobody, or to another package than this one.
-    pub(crate) fn check(&self, record: &Record) -> Result<(), super::Error> {
+    /// Checks that no program of the record exists, unless it belongs to an earlier version of the package.
+    pub(crate) fn check(&self, record: &InstallRecord) -> Result<(), super::Error> {
         for program in &record.programs {
             if self.is_own(program, record) || !self.bin().join(program).exists() {
                 continue;
             }
             let owner = match self.owner(program) {
                 Some(owner) => format!("belongs to `{owner}`"),
-                None => "belongs to no package that cargo knows of".to_owned(),
+                None => "was not installed by cargo".to_owned(),
             };
-            return Err(OccupiedSnafu { program, owner }.build().into());
+            return Err(ProgramExistsSnafu { program, owner }.build().into());
         }
         Ok(())
     }
 
     /// Whether a program belongs to an earlier version of this package.
-    pub(crate) fn is_own(&self, program: &str, record: &Record) -> bool {
+    pub(crate) fn is_own(&self, program: &str, record: &InstallRecord) -> bool {
         let owner = self.owner(program).and_then(parts);
         owner == Some((&record.name, &record.source))
     }
@@ -305,12 +309,12 @@ impl Installed {
         Some(key)
     }
 
-    /// What came from this source.
-    pub(crate) fn of_source(&self, source: &str) -> Vec<Package> {
+    /// Returns the packages from this source.
+    pub(crate) fn of_source(&self, source: &str) -> Vec<InstalledPackage> {
         let packages = self.records.v1.iter().filter_map(|(key, programs)| {
-            let (name, its) = parts(key)?;
+            let (name, package_source) = parts(key)?;
             let version = key.split(' ').nth(1)?;
-            (its == source).then(|| Package {
+            (package_source == source).then(|| InstalledPackage {
                 key: key.clone(),
                 name: name.to_owned(),
                 version: version.to_owned(),
@@ -320,8 +324,7 @@ impl Installed {
         packages.collect()
     }
 
-    /// The packages that came from registries and directories of ours: the name of each, and where it came from as a
-    /// person would write it.
+    /// Returns the names of the packages from OCI repositories, with the reference of the repository.
     pub(crate) fn of_repositories(&self) -> Vec<(String, String)> {
         let packages = self.records.v1.keys().filter_map(|key| {
             let (name, source) = parts(key)?;
@@ -336,8 +339,9 @@ impl Installed {
         packages.collect()
     }
 
-    /// Records a package whose programs are in their places, and removes those of its earlier version that it has no more.
-    pub(crate) fn record(&mut self, record: &Record) -> Result<(), super::Error> {
+    /// Records a package after its programs were written. Removes programs of the earlier version that the package no
+    /// longer has.
+    pub(crate) fn record(&mut self, record: &InstallRecord) -> Result<(), super::Error> {
         let earlier: Vec<_> = self
             .records
             .v1
@@ -345,11 +349,11 @@ impl Installed {
             .filter(|key| parts(key) == Some((&record.name, &record.source)))
             .cloned()
             .collect();
-        let mut left = BTreeSet::new();
+        let mut obsolete = BTreeSet::new();
         for key in earlier {
-            left.extend(self.take(&key));
+            obsolete.extend(self.remove_record(&key));
         }
-        // What was taken from others with `--force` is theirs no more.
+        // With `--force`, programs of other packages may have been replaced, so their records no longer list them.
         let mut empty = Vec::new();
         for (key, programs) in &mut self.records.v1 {
             programs.retain(|program| !record.programs.contains(program));
@@ -358,7 +362,7 @@ impl Installed {
             }
         }
         for key in &empty {
-            self.take(key);
+            self.remove_record(key);
         }
         let key = record.key();
         self.records.v1.insert(key.clone(), record.programs.clone());
@@ -376,19 +380,20 @@ impl Installed {
             }),
         );
         self.save()?;
-        for program in left.difference(&record.programs) {
+        for program in obsolete.difference(&record.programs) {
             self.remove_program(program)?;
         }
         Ok(())
     }
 
-    /// Removes a package: its programs first, so that what is left after a failure is still recorded.
+    /// Removes a package. Programs are removed before the record, so that the remaining programs stay recorded after an
+    /// error.
     pub(crate) fn remove(&mut self, key: &str) -> Result<(), super::Error> {
         let programs = self.records.v1.get(key).cloned().unwrap_or_default();
         for program in &programs {
             self.remove_program(program)?;
         }
-        self.take(key);
+        self.remove_record(key);
         Ok(self.save()?)
     }
 
@@ -403,8 +408,8 @@ impl Installed {
         }
     }
 
-    /// Takes a package out of the records, and says which programs it had.
-    fn take(&mut self, key: &str) -> BTreeSet<String> {
+    /// Removes the record of a package, and returns its programs.
+    fn remove_record(&mut self, key: &str) -> BTreeSet<String> {
         self.installs().remove(key);
         self.records.v1.remove(key).unwrap_or_default()
     }
@@ -415,17 +420,17 @@ impl Installed {
         if !installs.is_object() {
             *installs = Value::Object(Map::new());
         }
-        installs.as_object_mut().expect("it was just made one")
+        installs.as_object_mut().expect("the value is an object")
     }
 
     fn save(&self) -> Result<(), Error> {
-        let records = toml::to_string(&self.records).expect("records are a table of lists");
-        let details = serde_json::to_string(&self.details).expect("JSON can be written");
+        let records = toml::to_string(&self.records).expect("records can be serialized");
+        let details = serde_json::to_string(&self.details).expect("JSON can be serialized");
         for (name, text) in [(RECORDS, records), (DETAILS, details)] {
             let path = self.root.join(name);
             let replace = || {
                 let mut builder = tempfile::Builder::new();
-                // For whoever may read what cargo writes; the user's umask takes its part.
+                // The default mode of new files, like cargo; the system applies the umask.
                 #[cfg(unix)]
                 builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
                 let mut staged = builder.tempfile_in(&self.root)?;
@@ -446,12 +451,12 @@ impl Installed {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scratch::{Scratch, story},
+        super::scratch::{TestDirectory, error_chain},
         *,
     };
 
-    fn record(version: &str, programs: &[&str]) -> Record {
-        Record {
+    fn record(version: &str, programs: &[&str]) -> InstallRecord {
+        InstallRecord {
             name: "widgets".into(),
             version: version.into(),
             source: "registry+oci://a.b/widgets".into(),
@@ -462,32 +467,32 @@ mod tests {
         }
     }
 
-    async fn open(scratch: &Scratch) -> Installed {
-        let installed = Installed::open(scratch.path().join("root"), |_| ());
+    async fn open(scratch: &TestDirectory) -> InstalledPackages {
+        let installed = InstalledPackages::open(scratch.path().join("root"), |_| ());
         installed.await.unwrap()
     }
 
     #[tokio::test]
-    async fn record_of_a_program_outside_of_bin_is_refused() {
+    async fn record_with_program_outside_of_bin_is_rejected() {
         for program in ["../mine", "/mine", "a/b", "..", ".", "", "a/"] {
-            let scratch = Scratch::new();
+            let scratch = TestDirectory::new();
             let text = format!("[v1]\n\"a 1.0.0 (registry+oci://a.b/c)\" = [\"{program}\"]\n");
             scratch.write("root/.crates.toml", &text);
-            let refused = Installed::open(scratch.path().join("root"), |_| ()).await;
-            let refused = story(&refused.unwrap_err());
+            let refused = InstalledPackages::open(scratch.path().join("root"), |_| ()).await;
+            let refused = error_chain(&refused.unwrap_err());
             assert!(
-                refused.contains("is not the name of a program"),
+                refused.contains("is not a program name"),
                 "{program}: {refused}"
             );
         }
     }
 
     #[tokio::test]
-    async fn a_version_takes_the_place_of_the_one_before() {
-        let scratch = Scratch::new();
+    async fn new_version_replaces_programs_of_earlier_version() {
+        let scratch = TestDirectory::new();
         let foreign = "[v1]\n\"else 1.0.0 (path+file:///x)\" = [\"else\", \"mine\"]\n";
         scratch.write("root/.crates.toml", foreign);
-        for program in ["old", "both", "mine", "else", "nobody"] {
+        for program in ["old", "both", "mine", "else", "manual"] {
             scratch.write(&format!("root/bin/{program}"), "");
         }
         open(&scratch)
@@ -511,11 +516,15 @@ mod tests {
         let mut installed = open(&scratch).await;
         for (program, owner) in [
             ("mine", "belongs to `else 1.0.0 (path+file:///x)`"),
-            ("nobody", "belongs to no package that cargo knows of"),
+            ("manual", "was not installed by cargo"),
         ] {
             let error = installed.check(&record("1.2.0", &[program])).unwrap_err();
             assert_eq!(error.class(), ErrorClass::Conflict);
-            assert!(story(&error).contains(owner), "{}", story(&error));
+            assert!(
+                error_chain(&error).contains(owner),
+                "{}",
+                error_chain(&error)
+            );
         }
         installed.record(&record("1.2.0", &["mine"])).unwrap();
         assert_eq!(
@@ -529,7 +538,7 @@ mod tests {
         assert!(!scratch.path().join("root/bin/mine").exists());
         let details = fs::read_to_string(scratch.path().join("root/.crates2.json")).unwrap();
         assert_eq!(details, r#"{"installs":{}}"#);
-        // Whoever may read a file of this user may read it.
+        // The record has the default mode of new files.
         let root = scratch.path().join("root");
         fs::write(root.join("plain"), "").unwrap();
         let permissions = |name: &str| fs::metadata(root.join(name)).unwrap().permissions();
@@ -538,28 +547,32 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn records_that_are_a_fifo_are_refused() {
+    async fn records_that_are_a_fifo_are_rejected() {
         for name in [RECORDS, DETAILS] {
-            let scratch = Scratch::new();
+            let scratch = TestDirectory::new();
             let path = scratch.path().join("root").join(name);
             fs::create_dir(scratch.path().join("root")).unwrap();
-            let made = std::process::Command::new("mkfifo").arg(&path).status();
-            assert!(made.unwrap().success());
-            let opened = Installed::open(scratch.path().join("root"), |_| ()).await;
+            let status = std::process::Command::new("mkfifo").arg(&path).status();
+            assert!(status.unwrap().success());
+            let opened = InstalledPackages::open(scratch.path().join("root"), |_| ()).await;
             let error = opened.unwrap_err();
             assert_eq!(error.class(), ErrorClass::Io);
-            assert!(story(&error).contains(name), "{}", story(&error));
+            assert!(
+                error_chain(&error).contains(name),
+                "{}",
+                error_chain(&error)
+            );
         }
     }
 
     #[tokio::test]
-    async fn one_at_a_time_and_the_next_sees_what_the_one_before_did() {
-        let scratch = Scratch::new();
+    async fn open_waits_for_lock_and_sees_changes_of_its_holder() {
+        let scratch = TestDirectory::new();
         let mut first = open(&scratch).await;
         let root = scratch.path().join("root");
-        let (told, waits) = tokio::sync::oneshot::channel();
-        let second = tokio::spawn(Installed::open(root, |_| told.send(()).unwrap()));
-        waits.await.unwrap();
+        let (sender, waiting) = tokio::sync::oneshot::channel();
+        let second = tokio::spawn(InstalledPackages::open(root, |_| sender.send(()).unwrap()));
+        waiting.await.unwrap();
         first.record(&record("1.0.0", &["one"])).unwrap();
         drop(first);
         let second = second.await.unwrap().unwrap();
@@ -567,8 +580,8 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_where_cargo_would_have_it() {
-        let scratch = Scratch::new();
+    fn install_root_follows_the_precedence_of_cargo() {
+        let scratch = TestDirectory::new();
         let mut environment = scratch.environment();
         environment
             .variables
@@ -601,7 +614,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_is_a_url_that_cargo_reads() {
+    fn source_of_location_is_a_registry_url() {
         let here = Path::new("/here");
         let reference = "127.0.0.1:5000/acme/widgets:1.2.3".parse().unwrap();
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The messages that cargo prints on stdout during a build, and the files that they name.
+//! Messages that cargo prints to stdout during a build, and the files that they list.
 
 use std::{
     io,
@@ -10,8 +10,8 @@ use snafu::{ResultExt, Snafu, ensure};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 use super::{
-    Built, ErrorClass, Fault, Output, Request,
-    artifact::{Found, Layout, kind_of},
+    BuiltFile, ErrorClass, Output, PartError, Request,
+    artifact::{CollectedFiles, TargetDirectory, kind_of},
     container::Container,
 };
 
@@ -26,22 +26,23 @@ pub(super) enum Error {
     },
     #[snafu(display("failed to read the messages of cargo: they are UTF-16"))]
     Encoding,
-    #[snafu(display("the messages of cargo end before the build does"))]
-    Unfinished,
+    #[snafu(display("the messages of cargo end before the end of the build"))]
+    Incomplete,
     #[snafu(display(
         "nothing to push: the reported files are not on this machine; the first is `{}`",
         path.display()
     ))]
-    Elsewhere { path: PathBuf },
+    NotOnThisMachine { path: PathBuf },
 }
 
-impl Fault for Error {
+impl PartError for Error {
     fn class(&self) -> ErrorClass {
         match self {
             Self::Read { .. } => ErrorClass::Io,
-            Self::Parse { .. } | Self::Encoding | Self::Unfinished | Self::Elsewhere { .. } => {
-                ErrorClass::Usage
-            }
+            Self::Parse { .. }
+            | Self::Encoding
+            | Self::Incomplete
+            | Self::NotOnThisMachine { .. } => ErrorClass::Usage,
         }
     }
 
@@ -54,12 +55,12 @@ impl Fault for Error {
             Self::Encoding => {
                 "save them as UTF-8, in PowerShell with `| Out-File -Encoding utf8 FILE`".to_owned()
             }
-            Self::Unfinished => {
-                "save all that `cargo build --message-format json-render-diagnostics` prints on stdout"
+            Self::Incomplete => {
+                "save the complete stdout of `cargo build --message-format json-render-diagnostics`"
                     .to_owned()
             }
-            Self::Elsewhere { .. } => {
-                "copy the files to this machine and name them with `--file NAME=PATH`".to_owned()
+            Self::NotOnThisMachine { .. } => {
+                "copy the files to this machine, and pass them with `--file NAME=PATH`".to_owned()
             }
             Self::Read { .. } => return None,
         };
@@ -67,41 +68,41 @@ impl Fault for Error {
     }
 }
 
-/// Returns the files that a saved stream of cargo's messages names, by the same rules as [`build`](super::build()).
+/// Returns the files in a saved stream of cargo's messages, by the same rules as [`build`](super::build()).
 ///
-/// The stream may hold several builds, one after the other; each must have succeeded.
+/// The stream may contain several builds one after the other. Each must have succeeded.
 pub(crate) async fn replay(
     messages: impl AsyncBufRead + Unpin,
     request: &Request<'_>,
 ) -> Result<Vec<Output>, super::Error> {
-    let mut reader = Reader::new(*request);
+    let mut reader = MessageReader::new(*request);
     let finished = reader.read(messages, &mut |_| ()).await?;
-    ensure!(finished, UnfinishedSnafu);
+    ensure!(finished, IncompleteSnafu);
     reader.into_outputs()
 }
 
-/// Reads messages and keeps the wanted files.
-pub(super) struct Reader<'a> {
+/// Reader of messages, which collects the requested files.
+pub(super) struct MessageReader<'a> {
     request: Request<'a>,
-    layout: Layout<'a>,
+    layout: TargetDirectory<'a>,
     pub(super) container: Option<Container<'a>>,
-    found: Found,
-    /// The first file of a wanted kind that is not below the target directory.
-    elsewhere: Option<PathBuf>,
+    found: CollectedFiles,
+    /// First file of a requested kind that is not below the target directory.
+    outside: Option<PathBuf>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> MessageReader<'a> {
     pub(super) fn new(request: Request<'a>) -> Self {
         Self {
             request,
-            layout: Layout::of(&request),
+            layout: TargetDirectory::of(&request),
             container: None,
-            found: Found::default(),
-            elsewhere: None,
+            found: CollectedFiles::default(),
+            outside: None,
         }
     }
 
-    /// Reads to the end. Returns whether every build in it ended well, and at least one did.
+    /// Reads to the end. Returns whether the stream contains at least one build and all builds succeeded.
     pub(super) async fn read(
         &mut self,
         mut messages: impl AsyncBufRead + Unpin,
@@ -121,7 +122,7 @@ impl<'a> Reader<'a> {
             match parse(&bytes, number)? {
                 Some(Message::CompilerArtifact(artifact)) => {
                     is_open = true;
-                    self.keep(&artifact);
+                    self.collect(&artifact);
                 }
                 Some(Message::BuildFinished(end)) => {
                     is_open = false;
@@ -134,16 +135,16 @@ impl<'a> Reader<'a> {
         Ok(succeeded == Some(true) && !is_open)
     }
 
-    fn keep(&mut self, artifact: &Artifact) {
+    fn collect(&mut self, artifact: &Artifact) {
         let package = self.member(artifact).map(|package| &package.id);
         for reported in &artifact.filenames {
             let path = self.locate(reported.as_std_path());
             let Some((triple, name)) = self.layout.locate(&path) else {
-                self.note_elsewhere(&path, reported.as_std_path(), artifact);
+                self.record_outside(&path, reported.as_std_path(), artifact);
                 continue;
             };
             let writer = package.unwrap_or(&artifact.package_id);
-            self.found.note_writer(&path, writer, &artifact.target);
+            self.found.record_writer(&path, writer, &artifact.target);
             let triple = triple.unwrap_or(self.request.host);
             let (Some(package), Some(kind)) = (package, kind_of(&name, &artifact.target)) else {
                 continue;
@@ -152,13 +153,13 @@ impl<'a> Reader<'a> {
                 continue;
             }
             let triple = triple.to_owned();
-            let file = Built { name, kind, path };
+            let file = BuiltFile { name, kind, path };
             self.found
                 .add(&triple, package, &artifact.target, &artifact.features, file);
         }
     }
 
-    /// The path on this machine of a reported path.
+    /// Returns the path on this machine for a reported path.
     fn locate(&self, reported: &Path) -> PathBuf {
         match &self.container {
             Some(container) => container.locate(reported),
@@ -166,7 +167,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The member of the workspace that an artifact belongs to. In a container its identifier holds another path.
+    /// Returns the workspace member of an artifact. In a container, the package identifier contains another path, so the
+    /// manifest path is compared as well.
     fn member(&self, artifact: &Artifact) -> Option<&'a Package> {
         let workspace = self.request.workspace;
         workspace.member(&artifact.package_id).or_else(|| {
@@ -176,7 +178,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn note_elsewhere(&mut self, path: &Path, reported: &Path, artifact: &Artifact) {
+    fn record_outside(&mut self, path: &Path, reported: &Path, artifact: &Artifact) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let kind = kind_of(&name, &artifact.target);
         let is_wanted = |kind| {
@@ -184,21 +186,21 @@ impl<'a> Reader<'a> {
             wanted.any(|kinds| kinds.contains(&kind))
         };
         if !path.starts_with(self.layout.target_directory) && kind.is_some_and(is_wanted) {
-            self.elsewhere.get_or_insert_with(|| reported.to_owned());
+            self.outside.get_or_insert_with(|| reported.to_owned());
         }
     }
 
     pub(super) fn into_outputs(self) -> Result<Vec<Output>, super::Error> {
         let outputs = self.found.into_outputs(self.request.workspace)?;
-        let elsewhere = self.elsewhere.filter(|path| !path.exists());
-        if let (true, Some(path)) = (outputs.is_empty(), elsewhere) {
-            return Err(ElsewhereSnafu { path }.build().into());
+        let outside = self.outside.filter(|path| !path.exists());
+        if let (true, Some(path)) = (outputs.is_empty(), outside) {
+            return Err(NotOnThisMachineSnafu { path }.build().into());
         }
         Ok(outputs)
     }
 }
 
-/// The `reason` of each message that cargo prints.
+/// `reason` values of the messages of cargo.
 const REASONS: [&str; 4] = [
     "compiler-artifact",
     "compiler-message",
@@ -206,7 +208,7 @@ const REASONS: [&str; 4] = [
     "build-finished",
 ];
 
-/// Parses one line of messages; `None` for a line without one. Build scripts and wrappers of cargo print other text.
+/// Parses one line. Returns `None` for other text, which build scripts and wrappers of cargo may print.
 fn parse(line: &[u8], number: usize) -> Result<Option<Message>, Error> {
     let is_utf16 = line.starts_with(&[0xff, 0xfe]) || line.starts_with(&[0xfe, 0xff]);
     ensure!(number > 1 || !is_utf16, EncodingSnafu);
@@ -218,7 +220,7 @@ fn parse(line: &[u8], number: usize) -> Result<Option<Message>, Error> {
     }
 }
 
-/// Whether a text contains the `reason` of one of cargo's messages.
+/// Whether text contains the `reason` of a message of cargo.
 fn contains_message(text: &str) -> bool {
     let reason = |rest: &str| {
         let value = rest.trim_start().strip_prefix(':')?.trim_start();
@@ -239,14 +241,14 @@ mod tests {
     use super::{
         super::{
             Workspace,
-            scratch::{all_kinds, flags, recorded, story},
+            scratch::{all_kinds, error_chain, flags, recorded},
         },
         *,
     };
 
     const HOST: &str = "x86_64-unknown-linux-gnu";
 
-    /// A line for each package and each file of a stream, in order.
+    /// Returns one line for each package and each file of a stream.
     async fn read(stream: &str, line: &str) -> Result<Vec<String>, super::super::Error> {
         let (workspace, selection) = (recorded(), flags(line));
         let request = Request {
@@ -274,7 +276,7 @@ mod tests {
         lines
     }
 
-    /// A message about a library or program `x` of one of the recorded packages, built on another machine.
+    /// Returns a message about a library or program `x` of a recorded package, built on another machine.
     fn artifact(package: usize, kinds: &[&str], crate_types: &[&str], files: &[&str]) -> String {
         let files: Vec<_> = files
             .iter()
@@ -284,7 +286,7 @@ mod tests {
         message(&id, "/home/me/ws/x", ("x", kinds, crate_types), &files)
     }
 
-    /// A message about the program `tool` of one of the recorded packages.
+    /// Returns a message about the program `tool` of a recorded package.
     fn tool(package: usize, kind: &str, file: &str) -> String {
         let id = recorded().members[package].id.to_string();
         let file = format!("/home/me/ws/target/release/{file}");
@@ -321,7 +323,7 @@ mod tests {
     const LIBRARY: &[&str] = &["rlib", "cdylib", "staticlib"];
 
     #[tokio::test]
-    async fn a_build_of_the_whole_workspace() {
+    async fn workspace_build_lists_files_of_all_packages() {
         let lines = read(include_str!("recorded/workspace.jsonl"), "--workspace")
             .await
             .unwrap();
@@ -344,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn dependencies_of_the_selection_are_not_of_it() {
+    async fn files_of_dependencies_are_not_listed() {
         let stream = include_str!("recorded/examples.jsonl");
         let expected = [
             "x86_64-unknown-linux-gnu my-app [colour,default] bin",
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_of_other_systems() {
+    async fn files_of_windows_macos_and_wasm_have_their_kinds() {
         let stream = [
             &artifact(
                 2,
@@ -405,7 +407,7 @@ mod tests {
                 LIBRARY,
                 &["aarch64-apple-darwin/release/libshapes.dylib"],
             ),
-            // Compiled for the machine that compiles, so not for any of these.
+            // A procedural macro is built for the host, which is not one of the targets.
             &artifact(0, &["proc-macro"], &["proc-macro"], &["release/libmac.so"]),
             END,
             &artifact(
@@ -456,14 +458,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn text_between_the_messages_does_no_harm() {
+    async fn other_text_between_messages_is_ignored() {
         let message = artifact(1, &["bin"], &["bin"], &["release/my-app"]);
         let stream = format!("hello\r\n{{\"reason\":\"new\"}}\n{message}\u{fffd}[\n{END}");
         assert_eq!(read(&stream, "").await.unwrap().len(), 2);
     }
 
     #[tokio::test]
-    async fn a_stream_must_say_that_each_build_ended_well() {
+    async fn stream_with_unfinished_or_failed_build_is_error() {
         let message = artifact(1, &["bin"], &["bin"], &["release/my-app"]);
         let failed = END.replace("true", "false");
         for stream in [
@@ -475,7 +477,10 @@ mod tests {
         ] {
             let error = read(&stream, "").await.unwrap_err();
             assert_eq!(error.class(), ErrorClass::Usage);
-            assert!(story(&error).starts_with("the messages of cargo end before the build does"));
+            assert!(
+                error_chain(&error)
+                    .starts_with("the messages of cargo end before the end of the build")
+            );
         }
     }
 
@@ -485,7 +490,7 @@ mod tests {
             artifact(1, &["bin"], &["bin"], &["release/my-app"]),
             artifact(2, &["cdylib"], &["cdylib"], &["release/libshapes.so"]),
         );
-        // Two saved streams, one behind the other.
+        // Two concatenated streams.
         let stream = format!("\u{feff}{one}{END}\u{feff}{other}{END}");
         assert_eq!(read(&stream, "").await.unwrap().len(), 4);
     }
@@ -506,9 +511,9 @@ mod tests {
             let stream = format!("hello\n{line}\n{END}");
             let error = read(&stream, "").await.unwrap_err();
             assert_eq!(error.class(), ErrorClass::Usage, "{line}");
-            let story = story(&error);
+            let error_chain = error_chain(&error);
             let expected = "failed to parse line 2 of the messages of cargo\n";
-            assert!(story.starts_with(expected), "{line}: {story}");
+            assert!(error_chain.starts_with(expected), "{line}: {error_chain}");
         }
     }
 
@@ -519,7 +524,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn messages_in_utf16_are_refused() {
+    async fn messages_in_utf16_are_rejected() {
         let (workspace, selection) = (recorded(), flags(""));
         let request = Request {
             workspace: &workspace,
@@ -531,14 +536,14 @@ mod tests {
         let stream: Vec<u8> = units.encode_utf16().flat_map(u16::to_le_bytes).collect();
         let error = replay(&stream[..], &request).await.unwrap_err();
         assert_eq!(
-            story(&error),
+            error_chain(&error),
             "failed to read the messages of cargo: they are UTF-16\n\
              help: save them as UTF-8, in PowerShell with `| Out-File -Encoding utf8 FILE`"
         );
     }
 
     #[tokio::test]
-    async fn file_of_two_targets_is_refused() {
+    async fn file_of_two_targets_is_rejected() {
         let path = "/home/me/ws/target/release/tool";
         for (other, owner) in [
             (tool(2, "bin", "tool"), "bin `tool` of `shapes`"),
@@ -552,16 +557,16 @@ mod tests {
             let error = read(&stream, "").await.unwrap_err();
             assert_eq!(error.class(), ErrorClass::Usage);
             let expected = format!(
-                "failed to choose a file: `{path}` is written by more than one target: \
+                "failed to select a file: `{path}` is written by more than one target: \
                  bin `tool` of `my-app`, {owner}\nhelp: "
             );
-            let story = story(&error);
-            assert!(story.starts_with(&expected), "{story}");
+            let error_chain = error_chain(&error);
+            assert!(error_chain.starts_with(&expected), "{error_chain}");
         }
     }
 
     #[tokio::test]
-    async fn file_that_an_unpublished_package_overwrites_is_refused() {
+    async fn file_overwritten_by_unpublished_package_is_rejected() {
         let workspace = recorded();
         let (selection, mut wanted) = (flags(""), all_kinds(&workspace));
         wanted.remove(&workspace.members[2].id);
@@ -574,7 +579,7 @@ mod tests {
         let stream = [tool(1, "bin", "tool"), tool(2, "bin", "tool"), END.into()].concat();
         assert!(replay(stream.as_bytes(), &request).await.is_err());
 
-        // Of files that are not published, anything may be written.
+        // Files that are not published may be overwritten.
         let nothing = BTreeMap::new();
         let request = Request {
             wanted: &nothing,
@@ -589,13 +594,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn repeated_message_of_one_target_counts_once() {
+    async fn repeated_message_of_one_target_is_deduplicated() {
         let message = tool(1, "bin", "tool");
         let stream = [&message, END, &message, &message, END].concat();
         assert_eq!(read(&stream, "").await.unwrap().len(), 2);
     }
 
-    /// The files of a message of cross about `my-app`, as packages and files.
+    /// Returns one line for each package and file of a message of cross about `my-app`.
     fn in_container(directory: &str, file: &str) -> Result<Vec<String>, super::super::Error> {
         let (workspace, selection) = (recorded(), flags(""));
         let request = Request {
@@ -604,7 +609,7 @@ mod tests {
             wanted: &all_kinds(&workspace),
             host: HOST,
         };
-        let mut reader = Reader::new(request);
+        let mut reader = MessageReader::new(request);
         reader.container = Some(Container::new(&workspace, Path::new("/home/me/ws")));
         let id = format!("path+file://{directory}#my-app@1.2.3-rc.1+build.5");
         let files = [file.to_owned()];
@@ -612,7 +617,7 @@ mod tests {
         let Ok(Some(Message::CompilerArtifact(artifact))) = parse(line.as_bytes(), 1) else {
             panic!("{line}");
         };
-        reader.keep(&artifact);
+        reader.collect(&artifact);
         Ok(lines(&reader.into_outputs()?, &workspace))
     }
 
@@ -637,12 +642,16 @@ mod tests {
     }
 
     #[test]
-    fn files_that_stay_in_a_container_are_named() {
+    fn files_outside_of_mounted_directories_are_error() {
         let file = "/builds/acme/target/a-b-c/release/my-app";
         let error = in_container("/builds/acme/app", file).unwrap_err();
         assert_eq!(error.class(), ErrorClass::Usage);
         let expected = "nothing to push: the reported files are not on this machine; \
                         the first is `/builds/acme/target/a-b-c/release/my-app`\nhelp: ";
-        assert!(story(&error).starts_with(expected), "{}", story(&error));
+        assert!(
+            error_chain(&error).starts_with(expected),
+            "{}",
+            error_chain(&error)
+        );
     }
 }

@@ -1,20 +1,20 @@
-//! The workspace as `cargo metadata` tells it, and which of its packages are selected.
+//! Workspace metadata from `cargo metadata`, and package selection.
 //!
-//! Dependencies are not asked for: the answer comes without resolving, in a few hundredths of a second.
+//! Dependencies are not requested, because resolving them is slow.
 
 use std::path::PathBuf;
 
 use cargo_metadata::{Metadata, Package, PackageId};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
-use super::{Environment, ErrorClass, Fault, nearest, process, selection::Selection};
+use super::{Environment, ErrorClass, PartError, nearest, process, selection::Selection};
 
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("failed to read the workspace"))]
-    Ask { source: process::Error },
-    #[snafu(display("failed to understand what `cargo metadata` printed"))]
-    Understand { source: serde_json::Error },
+    RunMetadata { source: process::Error },
+    #[snafu(display("failed to parse the output of `cargo metadata`"))]
+    ParseMetadata { source: serde_json::Error },
     #[snafu(display("no package of the workspace matches `{specification}`"))]
     UnknownPackage {
         specification: String,
@@ -29,12 +29,12 @@ enum Error {
     },
 }
 
-impl Fault for Error {
+impl PartError for Error {
     fn class(&self) -> ErrorClass {
         match self {
-            // Cargo that ran and refused found something wrong with the manifests or the flags.
-            Self::Ask { source } if source.is_refusal() => ErrorClass::Usage,
-            Self::Ask { .. } | Self::Understand { .. } => ErrorClass::Io,
+            // If cargo ran and failed, the manifests or the flags are invalid.
+            Self::RunMetadata { source } if source.has_failed() => ErrorClass::Usage,
+            Self::RunMetadata { .. } | Self::ParseMetadata { .. } => ErrorClass::Io,
             Self::UnknownPackage { .. } | Self::ExcludeAlone | Self::Pattern { .. } => {
                 ErrorClass::Usage
             }
@@ -42,11 +42,11 @@ impl Fault for Error {
     }
 
     fn help(&self) -> Option<String> {
-        if let Self::Ask { source } = self {
-            return source.refusal().map(|words| advice(words).to_owned());
+        if let Self::RunMetadata { source } = self {
+            return source.stderr().map(|stderr| advice(stderr).to_owned());
         }
         if let Self::ExcludeAlone = self {
-            return Some("add `--workspace`, or leave `--exclude` out".to_owned());
+            return Some("add `--workspace`, or remove `--exclude`".to_owned());
         }
         let Self::UnknownPackage {
             specification,
@@ -63,25 +63,25 @@ impl Fault for Error {
     }
 }
 
-/// What to do about what `cargo metadata` says.
-fn advice(words: &str) -> &'static str {
-    if words.contains("could not find `Cargo.toml`") {
-        "run it in the directory of a package, or name one with `--manifest-path`"
-    } else if words.contains("manifest path") {
-        "check the path behind `--manifest-path`"
+/// Returns the hint for an error message of `cargo metadata`.
+fn advice(stderr: &str) -> &'static str {
+    if stderr.contains("could not find `Cargo.toml`") {
+        "run the command in the directory of a package, or pass `--manifest-path`"
+    } else if stderr.contains("manifest path") {
+        "check the path of `--manifest-path`"
     } else {
-        "mend what cargo complains of: `cargo metadata` says when it is right"
+        "run `cargo metadata` to see the error in the manifest"
     }
 }
 
-/// A cargo workspace: its members, and where it is.
+/// Cargo workspace.
 #[derive(Clone, Debug)]
 pub(crate) struct Workspace {
-    /// The directory of the root manifest.
+    /// Directory of the root manifest.
     pub(crate) root: PathBuf,
-    /// The directory that builds write into, `--target-dir` respected.
+    /// Target directory, which `--target-dir` overrides.
     pub(crate) target_directory: PathBuf,
-    /// All members, sorted by name.
+    /// Members, sorted by name.
     pub(crate) members: Vec<Package>,
     /// `[workspace.metadata]`, or null.
     pub(crate) metadata: serde_json::Value,
@@ -89,7 +89,7 @@ pub(crate) struct Workspace {
 }
 
 impl Workspace {
-    /// Asks cargo for the workspace that the flags and the working directory name.
+    /// Loads the workspace of the flags or of the working directory with `cargo metadata`.
     pub(crate) async fn load(
         environment: &Environment,
         selection: &Selection,
@@ -98,16 +98,16 @@ impl Workspace {
         command
             .args(["metadata", "--format-version", "1", "--no-deps"])
             .args(selection.manifest_arguments());
-        // `cargo metadata` has no `--target-dir`; the variable outranks everything but the flag.
+        // `cargo metadata` has no `--target-dir`, and the variable has precedence over the configuration.
         if let Some(directory) = selection.target_directory(&environment.directory) {
             command.env("CARGO_TARGET_DIR", directory);
         }
-        let text = process::capture(command).await.context(AskSnafu)?;
+        let text = process::capture(command).await.context(RunMetadataSnafu)?;
         Self::parse(&text)
     }
 
     pub(super) fn parse(text: &str) -> Result<Self, super::Error> {
-        let metadata: Metadata = serde_json::from_str(text).context(UnderstandSnafu)?;
+        let metadata: Metadata = serde_json::from_str(text).context(ParseMetadataSnafu)?;
         let default_members = if metadata.workspace_default_members.is_available() {
             metadata.workspace_default_members.to_vec()
         } else {
@@ -128,12 +128,12 @@ impl Workspace {
         })
     }
 
-    /// The member with this identifier; `None` for what is not of this workspace.
+    /// Returns the member with this identifier.
     pub(crate) fn member(&self, id: &PackageId) -> Option<&Package> {
         self.members.iter().find(|package| package.id == *id)
     }
 
-    /// The members that the flags select, as cargo selects them, sorted by name.
+    /// Returns the selected members by the rules of cargo, sorted by name.
     pub(crate) fn select(&self, selection: &Selection) -> Result<Vec<&Package>, super::Error> {
         Ok(self.try_select(selection)?)
     }
@@ -152,7 +152,7 @@ impl Workspace {
                 })?;
         }
         for specification in selection.excluded() {
-            // Cargo only warns of an exclusion that excludes nothing, and it will say so itself.
+            // An exclusion without a match is not an error, because cargo only warns about it.
             let _ = self.mark(&mut selected, specification, false)?;
         }
         if selection.packages().is_empty() && !selection.is_whole_workspace() {
@@ -166,14 +166,14 @@ impl Workspace {
             .collect())
     }
 
-    /// Marks the members that match; `None` if none does.
+    /// Sets the flag of the matching members. Returns `None` if no member matches.
     fn mark(
         &self,
         selected: &mut [bool],
         specification: &str,
         value: bool,
     ) -> Result<Option<()>, Error> {
-        let specification = Specification::parse(specification)?;
+        let specification = PackageSpec::parse(specification)?;
         let mut found = None;
         for (package, selected) in self.members.iter().zip(selected) {
             if specification.matches(package) {
@@ -192,8 +192,8 @@ impl Workspace {
     }
 }
 
-/// A package ID specification as `-p` takes it, or a pattern of names.
-enum Specification<'a> {
+/// Package ID specification of `-p`, or a name pattern.
+enum PackageSpec<'a> {
     Name {
         name: &'a str,
         version: Option<&'a str>,
@@ -205,7 +205,7 @@ enum Specification<'a> {
     Pattern(glob::Pattern),
 }
 
-impl<'a> Specification<'a> {
+impl<'a> PackageSpec<'a> {
     fn parse(text: &'a str) -> Result<Self, Error> {
         if text.contains("://") {
             let (location, fragment) = match text.split_once('#') {
@@ -264,7 +264,7 @@ impl<'a> Specification<'a> {
     }
 }
 
-/// Whether a version, or its leading numbers, is this one; a part never means a pre-release.
+/// Whether text is this version or its leading numbers. Leading numbers never match a pre-release.
 fn is_version(text: &str, version: &semver::Version) -> bool {
     let numbers = [version.major, version.minor, version.patch];
     let partial = |text: &str| {
@@ -284,7 +284,7 @@ fn is_version(text: &str, version: &semver::Version) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scratch::{Scratch, flags, recorded, story},
+        super::scratch::{TestDirectory, error_chain, flags, recorded},
         *,
     };
 
@@ -298,11 +298,11 @@ mod tests {
     }
 
     fn refused(line: &str) -> String {
-        story(&recorded().select(&flags(line)).unwrap_err())
+        error_chain(&recorded().select(&flags(line)).unwrap_err())
     }
 
     #[test]
-    fn the_workspace_is_as_recorded() {
+    fn recorded_metadata_is_parsed() {
         let workspace = recorded();
         assert_eq!(workspace.root, PathBuf::from("/home/me/ws"));
         assert_eq!(
@@ -323,12 +323,12 @@ mod tests {
     }
 
     #[test]
-    fn packages_are_selected_as_cargo_does() {
+    fn packages_are_selected_by_the_rules_of_cargo() {
         assert_eq!(selected(""), ["my-app", "shapes"]);
         assert_eq!(selected("--workspace"), ["mac", "my-app", "shapes"]);
         assert_eq!(selected("--all --exclude sh* --exclude mac"), ["my-app"]);
         assert_eq!(
-            selected("--workspace --exclude nobody"),
+            selected("--workspace --exclude unknown"),
             ["mac", "my-app", "shapes"]
         );
         assert_eq!(selected("-p shapes -p mac"), ["mac", "shapes"]);
@@ -344,7 +344,7 @@ mod tests {
     }
 
     #[test]
-    fn what_selects_nothing_is_named() {
+    fn specification_without_match_is_error_with_hint() {
         assert_eq!(
             refused("-p shape"),
             "no package of the workspace matches `shape`\n\
@@ -369,23 +369,26 @@ mod tests {
         assert_eq!(
             refused("--exclude mac"),
             "`--exclude` can only be used together with `--workspace`\n\
-             help: add `--workspace`, or leave `--exclude` out"
+             help: add `--workspace`, or remove `--exclude`"
         );
     }
 
     #[tokio::test]
-    async fn a_directory_without_a_manifest_is_the_callers_mistake() {
-        let scratch = Scratch::new();
+    async fn directory_without_manifest_is_usage_error() {
+        let scratch = TestDirectory::new();
         let error = Workspace::load(&scratch.environment(), &flags(""))
             .await
             .unwrap_err();
         assert_eq!(error.class(), ErrorClass::Usage);
-        let story = story(&error);
+        let error_chain = error_chain(&error);
         assert!(
-            story.starts_with("failed to read the workspace\n`"),
-            "{story}"
+            error_chain.starts_with("failed to read the workspace\n`"),
+            "{error_chain}"
         );
-        assert!(story.contains("could not find `Cargo.toml`"), "{story}");
+        assert!(
+            error_chain.contains("could not find `Cargo.toml`"),
+            "{error_chain}"
+        );
         let help = error.help().unwrap();
         assert!(help.contains("`--manifest-path`"), "{help}");
     }

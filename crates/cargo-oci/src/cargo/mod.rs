@@ -1,23 +1,23 @@
-//! Facts about a workspace from cargo, rustc and git.
+//! Interface to cargo, rustc and git.
 //!
-//! Decides nothing about registries, names or tags, prints nothing, and reads no variable of the process: an
-//! [`Environment`] holds everything that it uses.
+//! This module does not know registries, names or tags. It prints nothing, and reads no environment variable of the
+//! process: its input is an [`Environment`].
 //!
-//! | question | file | processes |
+//! | subject | file | processes |
 //! | --- | --- | --- |
-//! | which of cargo's flags were given | [`selection`] | – |
-//! | what is in this workspace | [`metadata`] | `cargo metadata --no-deps` |
-//! | what do its manifests set | [`settings`] | – |
-//! | how is it built | [`mod@build`] | `cargo build`, one for each target |
-//! | which files do the messages of a build name | [`messages`] | – |
-//! | where is a file of the container of cross | [`container`] | – |
-//! | what is in the `.crate` file | [`crate_file`] | `cargo package` |
-//! | what did an earlier build write | [`mod@existing`] | `cargo build`, which compiles nothing |
-//! | which compiler is used | [`toolchain`] | `rustc -vV`, `cargo -V` |
-//! | which programs are installed, and where | [`installed`] | – |
+//! | flags of cargo | [`selection`] | – |
+//! | packages of the workspace | [`metadata`] | `cargo metadata --no-deps` |
+//! | settings in manifests | [`settings`] | – |
+//! | build | [`mod@build`] | `cargo build`, once per target |
+//! | files in the messages of a build | [`messages`] | – |
+//! | paths in the container of cross | [`container`] | – |
+//! | `.crate` files | [`crate_file`] | `cargo package` |
+//! | files of an earlier build | [`mod@existing`] | `cargo build`, which compiles nothing |
+//! | version of the compiler | [`toolchain`] | `rustc -vV`, `cargo -V` |
+//! | installed programs | [`installed`] | – |
 //! | commit and state of the work tree | [`git`] | `git ls-files`, `git log`, `git config`, `git status` |
 //!
-//! Every child process ends when the future that waits for it is dropped.
+//! Every child process is killed when the future that waits for it is dropped.
 
 mod artifact;
 mod build;
@@ -39,15 +39,15 @@ mod scratch;
 
 use std::{collections::BTreeMap, error::Error as StdError, ffi::OsString, fmt, path::PathBuf};
 
-pub(crate) use artifact::{Built, Output, PackageOutput, Request};
-pub(crate) use build::{BuildTool, Shell, build};
+pub(crate) use artifact::{BuiltFile, Output, PackageOutput, Request};
+pub(crate) use build::{BuildTool, OutputOptions, build};
 pub(crate) use crate_file::{CrateOptions, check_crates, crate_files};
 pub(crate) use existing::{existing, wrap_rustc};
 pub(crate) use git::{
     Provenance, executables, origin, provenance, source_date_epoch, source_repository,
     tracking_work_tree,
 };
-pub(crate) use installed::{Installed, Record, cargo_home, install_root, source_of};
+pub(crate) use installed::{InstallRecord, InstalledPackages, cargo_home, install_root, source_of};
 pub(crate) use messages::replay;
 pub(crate) use metadata::Workspace;
 pub(crate) use nearest::nearest;
@@ -55,17 +55,17 @@ pub(crate) use selection::Selection;
 pub(crate) use settings::{Settings, declared_target};
 pub(crate) use toolchain::Toolchain;
 
-/// What the room may know of the process it runs in.
+/// Working directory and environment variables for cargo, rustc and git.
 #[derive(Clone)]
 pub(crate) struct Environment {
-    /// Where commands run; relative paths in flags are relative to this. Absolute.
+    /// Absolute working directory of commands. Relative paths in flags are relative to it.
     pub(crate) directory: PathBuf,
-    /// Every variable; children see these and no others.
+    /// Environment variables. Child processes get exactly these.
     pub(crate) variables: BTreeMap<OsString, OsString>,
 }
 
 impl Environment {
-    /// An environment of a working directory and variables.
+    /// Creates an environment from a working directory and variables.
     pub(crate) fn new(
         directory: PathBuf,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -76,7 +76,7 @@ impl Environment {
         }
     }
 
-    /// The value of a variable that is set, not empty, and text.
+    /// Returns the value of a variable. `None` if it is not set, empty or not UTF-8.
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.variables
             .get(OsString::from(name).as_os_str())
@@ -84,12 +84,12 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// The cargo that called us, else the one on the path.
+    /// Returns the cargo that runs this program (`CARGO`), or `cargo` in PATH.
     fn cargo(&self) -> OsString {
         self.program("CARGO", "cargo")
     }
 
-    /// The rustc that cargo would use, as far as variables say.
+    /// Returns the rustc of the variable `RUSTC`, or `rustc` in PATH.
     fn rustc(&self) -> OsString {
         self.program("RUSTC", "rustc")
     }
@@ -104,7 +104,7 @@ impl Environment {
 }
 
 impl fmt::Debug for Environment {
-    /// Names only: values may be secrets.
+    /// Formats only the names of variables, because values may be secrets.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Environment")
@@ -114,30 +114,30 @@ impl fmt::Debug for Environment {
     }
 }
 
-/// What kind of failure an [`Error`] is; a front end turns it into an exit code.
+/// Class of an [`Error`], which determines the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ErrorClass {
-    /// What was asked for, or what a manifest says, cannot be.
+    /// Invalid flags or manifests.
     Usage,
-    /// A program is there that somebody else put there.
+    /// A program to install exists and belongs to another package.
     Conflict,
-    /// Cargo failed to build and has already said why on stderr: exit as cargo does, say nothing again.
+    /// Cargo failed to build, and already printed the error to stderr.
     Build,
-    /// A program or file let us down.
+    /// A program could not be run, or a file could not be read or written.
     Io,
 }
 
-/// A failure to learn something from cargo, rustc or git.
+/// Error of this module.
 #[derive(Debug)]
-pub(crate) struct Error(Box<dyn Fault>);
+pub(crate) struct Error(Box<dyn PartError>);
 
 impl Error {
-    /// What kind of failure this is.
+    /// Returns the class of the error.
     pub(crate) fn class(&self) -> ErrorClass {
         self.0.class()
     }
 
-    /// What to do about it, where that is known.
+    /// Returns a hint, if there is one.
     pub(crate) fn help(&self) -> Option<String> {
         self.0.help()
     }
@@ -155,8 +155,8 @@ impl StdError for Error {
     }
 }
 
-/// The private error of one file of this room.
-trait Fault: StdError + Send + Sync + 'static {
+/// Private error type of one file of this module.
+trait PartError: StdError + Send + Sync + 'static {
     fn class(&self) -> ErrorClass;
 
     fn help(&self) -> Option<String> {
@@ -164,8 +164,8 @@ trait Fault: StdError + Send + Sync + 'static {
     }
 }
 
-impl<F: Fault> From<F> for Error {
-    fn from(fault: F) -> Self {
-        Self(Box::new(fault))
+impl<E: PartError> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self(Box::new(error))
     }
 }

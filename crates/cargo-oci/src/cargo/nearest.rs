@@ -1,8 +1,9 @@
-//! The known word that somebody probably meant. Owns the measure; knows no words.
+//! Suggestion of a known word for a misspelled one.
 
-/// The known word nearest to an unknown one, if any is near enough to be meant.
+/// Returns the known word with the smallest edit distance to an unknown word.
 ///
-/// A third of the letters may differ, as cargo and rustc judge it; of equally near words the first wins.
+/// The distance is at most a third of the length, as in cargo and rustc. Of words with the same distance, the first is
+/// returned.
 pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1);
     known
@@ -18,7 +19,7 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn a_slip_finds_its_word_and_another_word_finds_nothing() {
+    fn misspelled_word_is_found_and_other_word_is_not() {
         let known = ["registry", "repository", "targets", "tags"];
         assert_eq!(nearest("registery", known), Some("registry"));
         assert_eq!(nearest("target", known), Some("targets"));

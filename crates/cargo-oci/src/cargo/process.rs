@@ -1,6 +1,6 @@
-//! Children: started in the environment that was handed in, captured whole, and killed when nobody waits.
+//! Child processes with captured output.
 //!
-//! Knows nothing of what the programs print.
+//! A child runs in a given environment, and is killed when the future that waits for it is dropped.
 
 use std::{
     ffi::OsStr,
@@ -10,7 +10,7 @@ use std::{
 use snafu::{ResultExt, Snafu};
 use tokio::process::Command;
 
-use super::{Environment, ErrorClass, Fault};
+use super::{Environment, ErrorClass, PartError};
 
 #[derive(Debug, Snafu)]
 pub(super) enum Error {
@@ -23,9 +23,9 @@ pub(super) enum Error {
     Fail {
         command: String,
         status: ExitStatus,
-        source: Words,
+        source: Stderr,
     },
-    #[snafu(display("`{command}` printed what is not UTF-8"))]
+    #[snafu(display("the output of `{command}` is not UTF-8"))]
     Decode {
         command: String,
         source: std::string::FromUtf8Error,
@@ -33,49 +33,49 @@ pub(super) enum Error {
 }
 
 impl Error {
-    /// The program ran and refused; the reason is in its own words.
-    pub(super) fn is_refusal(&self) -> bool {
-        self.refusal().is_some()
+    /// Whether the program ran and failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.stderr().is_some()
     }
 
-    /// The words of a program that ran and refused.
-    pub(super) fn refusal(&self) -> Option<&str> {
+    /// Returns the error message of a program that ran and failed.
+    pub(super) fn stderr(&self) -> Option<&str> {
         match self {
-            Self::Fail { source, .. } => Some(&source.words),
+            Self::Fail { source, .. } => Some(&source.text),
             _ => None,
         }
     }
 }
 
-impl Fault for Error {
+impl PartError for Error {
     fn class(&self) -> ErrorClass {
         ErrorClass::Io
     }
 }
 
-/// What a program said on stderr, quoted as the cause of its failure.
+/// Text that a failed program printed to stderr, as the cause of its error.
 #[derive(Debug, Snafu)]
-#[snafu(display("{words}"))]
-pub(super) struct Words {
-    words: String,
+#[snafu(display("{text}"))]
+pub(super) struct Stderr {
+    text: String,
 }
 
-impl Words {
-    fn of(stderr: &[u8]) -> Self {
+impl Stderr {
+    fn new(stderr: &[u8]) -> Self {
         let text = String::from_utf8_lossy(stderr);
         let text = text.trim();
-        let words = text.strip_prefix("error: ").unwrap_or(text);
+        let text = text.strip_prefix("error: ").unwrap_or(text);
         Self {
-            words: if words.is_empty() {
-                "it did not say why".to_owned()
+            text: if text.is_empty() {
+                "no error message".to_owned()
             } else {
-                words.to_owned()
+                text.to_owned()
             },
         }
     }
 }
 
-/// A command that runs in the environment, and no longer than anybody waits for it.
+/// Creates a command that runs in the environment, and is killed when its future is dropped.
 pub(super) fn command(environment: &Environment, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command
@@ -100,14 +100,14 @@ pub(super) async fn capture_bytes(command: Command) -> Result<Vec<u8>, Error> {
     Ok(finished.output.stdout)
 }
 
-/// A command that ran, with all that it printed.
+/// Finished command with its output.
 pub(super) struct Finished {
     command: String,
     output: Output,
 }
 
 impl Finished {
-    /// The bytes that the command printed on stdout.
+    /// Returns the bytes that the command printed to stdout.
     pub(super) fn stdout(&self) -> &[u8] {
         &self.output.stdout
     }
@@ -117,14 +117,14 @@ impl Finished {
         if self.output.status.success() {
             return Ok(());
         }
-        Err(Words::of(&self.output.stderr)).context(FailSnafu {
+        Err(Stderr::new(&self.output.stderr)).context(FailSnafu {
             command: &self.command,
             status: self.output.status,
         })
     }
 }
 
-/// Runs a command without input to its end, whether it succeeds or fails.
+/// Runs a command without input. A failure of the command is not an error.
 pub(super) async fn run(mut command: Command) -> Result<Finished, Error> {
     let shown = shown(&command);
     let output = command
@@ -138,7 +138,7 @@ pub(super) async fn run(mut command: Command) -> Result<Finished, Error> {
     })
 }
 
-/// A command as a person would type it, for messages.
+/// Returns the command line for messages.
 pub(super) fn shown(command: &Command) -> String {
     let command = command.as_std();
     std::iter::once(command.get_program())

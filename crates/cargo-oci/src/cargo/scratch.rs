@@ -1,4 +1,4 @@
-//! A small workspace on disk for tests that run the real programs, and the recorded one for those that do not.
+//! Test workspaces: a temporary one for tests that run the real programs, and a recorded one for other tests.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,11 +14,11 @@ use tempfile::TempDir;
 
 use super::{Environment, Selection, Workspace, process};
 
-/// The environment of the tests, without what would change the answers.
+/// Returns the environment of the tests, without variables that change the results.
 pub(super) fn environment(directory: &Path) -> Environment {
     #[expect(
         clippy::disallowed_methods,
-        reason = "a test is the front end of its own process"
+        reason = "tests pass the environment of their process to child processes"
     )]
     let variables = std::env::vars_os().filter(|(name, _)| {
         let name = name.to_string_lossy();
@@ -29,14 +29,14 @@ pub(super) fn environment(directory: &Path) -> Environment {
     Environment::new(directory.to_owned(), variables)
 }
 
-/// Flags as a person types them.
+/// Parses a command line.
 pub(super) fn flags(line: &str) -> Selection {
     let command = Selection::augment_args(clap::Command::new("push"));
     let words = std::iter::once("push").chain(line.split_whitespace());
     Selection::from_arg_matches(&command.try_get_matches_from(words).unwrap()).unwrap()
 }
 
-/// Every kind that a build writes, of every member.
+/// Returns all kinds of built files, for every member.
 pub(super) fn all_kinds(workspace: &Workspace) -> BTreeMap<PackageId, BTreeSet<FileKind>> {
     let kinds: BTreeSet<FileKind> = FileKind::ALL
         .into_iter()
@@ -46,20 +46,20 @@ pub(super) fn all_kinds(workspace: &Workspace) -> BTreeMap<PackageId, BTreeSet<F
     ids.map(|id| (id, kinds.clone())).collect()
 }
 
-/// A directory of files, gone with the test.
+/// Temporary directory, which is deleted at the end of the test.
 #[derive(Debug)]
-pub(super) struct Scratch {
+pub(super) struct TestDirectory {
     directory: TempDir,
 }
 
-impl Scratch {
+impl TestDirectory {
     pub(super) fn new() -> Self {
         Self {
             directory: TempDir::new().unwrap(),
         }
     }
 
-    /// One package with nothing in it.
+    /// Creates a directory with one empty package.
     pub(super) fn new_package() -> Self {
         let scratch = Self::new();
         scratch.write("Cargo.toml", "package = { name = 'a', version = '0.1.0' }");
@@ -67,7 +67,7 @@ impl Scratch {
         scratch
     }
 
-    /// The directory as the programs will name it.
+    /// Returns the path of the directory, with symbolic links resolved, as programs print it.
     pub(super) fn path(&self) -> PathBuf {
         self.directory.path().canonicalize().unwrap()
     }
@@ -82,7 +82,7 @@ impl Scratch {
         fs::write(path, text).unwrap();
     }
 
-    /// Runs git here, as somebody and at a fixed time.
+    /// Runs git in the directory, with a fixed author and date.
     pub(super) fn git(&self, arguments: &[&str]) -> String {
         let environment = self.environment();
         let output = Command::new("git")
@@ -107,28 +107,28 @@ impl Scratch {
     }
 }
 
-/// A recorded workspace much like the one above, in `/home/me/ws`.
+/// Returns the recorded workspace in `/home/me/ws`.
 pub(super) fn recorded() -> Workspace {
     Workspace::parse(include_str!("recorded/metadata.json")).unwrap()
 }
 
-/// The causes of an error, outermost first, and its help.
-pub(super) fn story(error: &super::Error) -> String {
-    let mut story = error.to_string();
+/// Returns the messages of an error and its causes, and its hint.
+pub(super) fn error_chain(error: &super::Error) -> String {
+    let mut error_chain = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
-        story = format!("{story}\n{error}");
+        error_chain = format!("{error_chain}\n{error}");
         cause = error.source();
     }
     match error.help() {
-        Some(help) => format!("{story}\nhelp: {help}"),
-        None => story,
+        Some(help) => format!("{error_chain}\nhelp: {help}"),
+        None => error_chain,
     }
 }
 
 #[tokio::test]
-async fn a_child_sees_the_environment_that_was_handed_in() {
-    let scratch = Scratch::new_package();
+async fn child_process_gets_the_given_environment() {
+    let scratch = TestDirectory::new_package();
     let mut environment = scratch.environment();
     environment
         .variables

@@ -1,16 +1,15 @@
-//! The flags of `cargo build` that say *what* is built, and their way back onto a command line of cargo.
+//! Flags of `cargo build` that select what is built, and their conversion to arguments of cargo.
 //!
-//! The flags are those of the `cargo-options` crate: names, short forms, headings and texts. Not taken over
-//! are those that have no meaning for files that are to be kept, or that belong to the whole program:
+//! Names, short forms, headings and help texts are those of the `cargo-options` crate. These flags are not supported:
 //!
-//! * `--message-format`, `--quiet`, `--verbose`, `--color`: how *we* talk ([`Shell`](super::Shell) says it to
-//!   cargo in turn);
+//! * `--message-format`, `--quiet`, `--verbose`, `--color`: common options of this program, which
+//!   [`OutputOptions`](super::OutputOptions) passes to cargo;
 //! * `--test`, `--tests`, `--bench`, `--benches`, `--all-targets`: test programs are not published;
-//! * `--artifact-dir`, `--unit-graph`, `--compile-time-deps`: unstable, and they change what cargo reports;
-//! * `--timings`, `--future-incompat-report`: reports about the build and not of it.
+//! * `--artifact-dir`, `--unit-graph`, `--compile-time-deps`: unstable, and they change the messages of cargo;
+//! * `--timings`, `--future-incompat-report`: they only add reports.
 //!
-//! `--package`, `--bin`, `--example` and `--target` always need a value here: without one cargo lists what
-//! there is, and doing the same as without the flag would publish too much.
+//! `--package`, `--bin`, `--example` and `--target` require a value. Without a value, cargo lists the possible values;
+//! ignoring the flag would publish too much.
 
 use std::{
     collections::BTreeSet,
@@ -22,8 +21,8 @@ use cargo_options::Build;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 use oci_package::FileKind;
 
-/// The flags taken over, by the names of the fields of [`Build`].
-const TAKEN: [&str; 25] = [
+/// Supported flags, by the names of the fields of [`Build`].
+const SUPPORTED: [&str; 25] = [
     "packages",
     "workspace",
     "exclude",
@@ -51,12 +50,12 @@ const TAKEN: [&str; 25] = [
     "unstable_flags",
 ];
 
-/// What of a workspace is to be built, for which targets, and how: cargo's own flags.
+/// Flags of cargo that select packages, targets and profile of a build.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Selection(Build);
 
 impl Selection {
-    /// What this manifest names, or the one of the working directory, and no flag more.
+    /// Creates a selection with only `--manifest-path`.
     pub(crate) fn of_manifest(path: Option<PathBuf>) -> Self {
         Self(Build {
             manifest_path: path,
@@ -64,12 +63,12 @@ impl Selection {
         })
     }
 
-    /// The profile; release unless another is named.
+    /// Returns the profile. The default is `release`.
     pub(crate) fn profile(&self) -> &str {
         self.0.common.profile.as_deref().unwrap_or("release")
     }
 
-    /// The directory that cargo writes files of the profile into.
+    /// Returns the name of cargo's output directory for the profile.
     pub(super) fn profile_directory(&self) -> &str {
         match self.profile() {
             "dev" | "test" => "debug",
@@ -78,7 +77,7 @@ impl Selection {
         }
     }
 
-    /// The targets as given, each once: triples, `host-tuple`, or paths of target specifications.
+    /// Returns the targets without duplicates: triples, `host-tuple`, or paths of target specifications.
     pub(crate) fn targets(&self) -> Vec<&str> {
         let mut targets: Vec<&str> = Vec::new();
         for target in &self.0.common.target {
@@ -89,12 +88,12 @@ impl Selection {
         targets
     }
 
-    /// Whether examples are asked for by cargo's own flags, and so are meant to be kept.
+    /// Whether `--example` or `--examples` was given.
     fn wants_examples(&self) -> bool {
         self.0.examples || !self.0.example.is_empty()
     }
 
-    /// The kinds that are kept where nobody says otherwise.
+    /// Returns the kinds of files that are published by default.
     pub(crate) fn default_kinds(&self) -> BTreeSet<FileKind> {
         let is_default = |kind: &FileKind| {
             kind.pushed_by_default() || (*kind == FileKind::Example && self.wants_examples())
@@ -102,35 +101,35 @@ impl Selection {
         FileKind::ALL.into_iter().filter(is_default).collect()
     }
 
-    /// The directory for what is built, where a flag names one; absolute.
+    /// Returns the absolute path of `--target-dir`, if it was given.
     pub(super) fn target_directory(&self, working_directory: &Path) -> Option<PathBuf> {
         let directory = self.0.common.target_dir.as_ref()?;
         Some(working_directory.join(directory))
     }
 
-    /// The package specifications that were named.
+    /// Returns the values of `--package`.
     pub(super) fn packages(&self) -> &[String] {
         &self.0.packages
     }
 
-    /// The package specifications that were excluded.
+    /// Returns the values of `--exclude`.
     pub(super) fn excluded(&self) -> &[String] {
         &self.0.exclude
     }
 
-    /// Whether all members are selected.
+    /// Whether `--workspace` was given.
     pub(super) fn is_whole_workspace(&self) -> bool {
         self.0.workspace || self.0.all
     }
 
-    /// Whether no flag selects cargo targets, so that a build takes the libraries and programs of each package.
+    /// Whether no flag selects cargo targets, so that cargo builds the libraries and programs of each package.
     pub(crate) fn is_without_filter(&self) -> bool {
         let build = &self.0;
         let is_any = build.lib || build.bins || build.examples;
         !is_any && build.bin.is_empty() && build.example.is_empty()
     }
 
-    /// The target of each run of `cargo build`: one for each target as given, or one for the configured target.
+    /// Returns the target of each run of `cargo build`. `None` is the target of cargo's configuration.
     pub(super) fn build_targets(&self) -> Vec<Option<&str>> {
         let targets = self.targets();
         if targets.is_empty() {
@@ -139,7 +138,7 @@ impl Selection {
         targets.into_iter().map(Some).collect()
     }
 
-    /// The arguments of `cargo build` for one target, or for whichever one the configuration names.
+    /// Returns the arguments of `cargo build` for one target, or for the target of cargo's configuration.
     pub(super) fn build_arguments(
         &self,
         target: Option<&str>,
@@ -149,7 +148,7 @@ impl Selection {
         build.release = false;
         build.common.profile = Some(self.profile().to_owned());
         build.common.target_dir = self.target_directory(working_directory);
-        // Said below: `cargo-options` cuts targets at a dot, for tools that put a libc version behind it.
+        // Added below, because `cargo-options` cuts targets at a dot, for tools that append a libc version.
         build.common.target.clear();
         let mut arguments: Vec<OsString> =
             build.command().get_args().map(ToOwned::to_owned).collect();
@@ -161,7 +160,7 @@ impl Selection {
         arguments
     }
 
-    /// The arguments that any command of cargo takes which reads the same manifests.
+    /// Returns the arguments for other cargo commands that read the same manifests.
     pub(super) fn manifest_arguments(&self) -> Vec<OsString> {
         let build = Build {
             manifest_path: self.0.manifest_path.clone(),
@@ -179,7 +178,7 @@ impl Selection {
     }
 }
 
-/// The arguments behind `cargo build`; the program that the crate names is of no interest.
+/// Returns the arguments after `cargo build`.
 fn arguments_of(build: &Build) -> Vec<OsString> {
     build
         .command()
@@ -192,9 +191,9 @@ fn arguments_of(build: &Build) -> Vec<OsString> {
 impl Args for Selection {
     fn augment_args(command: Command) -> Command {
         let declared = Build::augment_args(Command::new("build"));
-        let taken = declared
+        let supported = declared
             .get_arguments()
-            .filter(|argument| TAKEN.contains(&argument.get_id().as_str()))
+            .filter(|argument| SUPPORTED.contains(&argument.get_id().as_str()))
             .cloned()
             .map(|argument| {
                 let takes_value = argument
@@ -206,7 +205,7 @@ impl Args for Selection {
                     argument
                 }
             });
-        command.args(taken)
+        command.args(supported)
     }
 
     fn augment_args_for_update(command: Command) -> Command {
@@ -274,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    /// A verb as a front end declares it: our own global flags beside cargo's.
+    /// Verb with its own global flags and the flags of cargo.
     #[derive(Debug, Parser)]
     struct Verb {
         #[command(flatten)]
@@ -305,14 +304,14 @@ mod tests {
     }
 
     #[test]
-    fn the_flags_stand_beside_those_of_a_front_end() {
+    fn flags_do_not_conflict_with_global_flags() {
         <Verb as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]
-    fn every_flag_taken_over_is_declared_and_reaches_cargo() {
+    fn every_supported_flag_is_passed_to_cargo() {
         let declared = Build::augment_args(Command::new("build"));
-        for id in TAKEN {
+        for id in SUPPORTED {
             assert!(
                 declared
                     .get_arguments()
@@ -324,7 +323,7 @@ mod tests {
                     --example e -F f --all-features --no-default-features -j 3 --keep-going \
                     --profile dist --target-dir out --manifest-path x/Cargo.toml \
                     --ignore-rust-version --locked --offline --frozen --config g=1 -Z h";
-        let reached = arguments(line, Some("t.json"));
+        let passed = arguments(line, Some("t.json"));
         for word in line
             .replace("-p a", "--package a")
             .replace("-F", "--features")
@@ -336,15 +335,15 @@ mod tests {
                 other => other,
             };
             assert!(
-                reached.split(' ').any(|reached| reached == word),
-                "{word} in {reached}"
+                passed.split(' ').any(|passed| passed == word),
+                "{word} in {passed}"
             );
         }
-        assert!(reached.ends_with("--target t.json"), "{reached}");
+        assert!(passed.ends_with("--target t.json"), "{passed}");
     }
 
     #[test]
-    fn release_is_the_default_and_may_be_said() {
+    fn release_profile_is_the_default() {
         assert_eq!(arguments("", None), "build --profile release");
         assert_eq!(arguments("--release", None), "build --profile release");
         assert_eq!(
@@ -355,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn profiles_have_directories() {
+    fn profile_directory_follows_from_profile() {
         let directory = |profile: &str| parse(profile).unwrap().profile_directory().to_owned();
         assert_eq!(directory(""), "release");
         assert_eq!(directory("--profile dev"), "debug");
@@ -365,14 +364,14 @@ mod tests {
     }
 
     #[test]
-    fn a_flag_without_its_value_is_refused() {
+    fn flag_without_required_value_is_rejected() {
         for line in ["--bin", "--example", "--target", "-p", "--bin --lib"] {
             assert!(parse(line).is_err(), "{line}");
         }
     }
 
     #[test]
-    fn a_target_is_built_once_and_arrives_uncut() {
+    fn targets_are_deduplicated_and_passed_unchanged() {
         let selection = parse("--target thumbv8m.main-none-eabi --target b --target b").unwrap();
         assert_eq!(selection.targets(), ["thumbv8m.main-none-eabi", "b"]);
         assert_eq!(
@@ -382,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn examples_that_are_asked_for_are_kept() {
+    fn example_flags_add_example_to_default_kinds() {
         let kinds = |line: &str| {
             let kinds = parse(line).unwrap().default_kinds();
             kinds
@@ -397,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn other_commands_of_cargo_get_what_they_take() {
+    fn manifest_arguments_exclude_build_flags() {
         let selection =
             parse("-p a -F x --bin b --target t --locked --config k=1 --release").unwrap();
         assert_eq!(

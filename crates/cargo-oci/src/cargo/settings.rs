@@ -1,7 +1,7 @@
-//! `[package.metadata.oci]`, key by key over `[workspace.metadata.oci]`.
+//! Settings in `[package.metadata.oci]`, with defaults from `[workspace.metadata.oci]`.
 //!
-//! Owns the keys: their names, their types, what is inherited, and the refusal of everything else. What a
-//! value means to a registry is for others; texts stay texts here.
+//! This file defines the names and types of the keys, and their inheritance. Unknown keys are errors. The values of
+//! strings are validated by other modules.
 
 use std::{
     collections::BTreeMap,
@@ -14,9 +14,9 @@ use oci_package::platform::{HOST_TUPLE, target_name};
 use serde_json::{Map, Value};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
-use super::{ErrorClass, Fault, Workspace, nearest};
+use super::{ErrorClass, PartError, Workspace, nearest};
 
-/// Every key, as it is written; the order in which they are listed to people.
+/// All keys, in the order in which messages list them.
 const KEYS: [&str; 11] = [
     "registry",
     "repository",
@@ -36,14 +36,14 @@ const KEYS: [&str; 11] = [
 struct Error {
     table: &'static str,
     file: PathBuf,
-    source: Cause,
+    source: InvalidValue,
 }
 
 #[derive(Debug, Snafu)]
-enum Cause {
+enum InvalidValue {
     #[snafu(display("unknown key `{key}`"))]
     UnknownKey { key: String },
-    #[snafu(display("`{key}` must be {expected}, and is {found}"))]
+    #[snafu(display("`{key}` must be {expected}, not {found}"))]
     WrongType {
         key: String,
         expected: &'static str,
@@ -51,80 +51,82 @@ enum Cause {
     },
     #[snafu(display("`{key}` must not be empty"))]
     Empty { key: String },
-    #[snafu(display("`{key}` holds a control character"))]
+    #[snafu(display("`{key}` contains a control character"))]
     Control { key: String },
-    #[snafu(display("`{key}` holds `{entry}` twice"))]
+    #[snafu(display("`{key}` contains `{entry}` twice"))]
     Repeated { key: String, entry: String },
-    #[snafu(display("`{key}` holds `{entry}`, which is not a target triple"))]
+    #[snafu(display("`{key}` contains `{entry}`, which is not a target triple"))]
     NotATriple { key: String, entry: String },
-    #[snafu(display("`{key}` holds what is not a kind"))]
+    #[snafu(display("`{key}` contains an unknown kind"))]
     NotAKind {
         key: String,
         source: oci_package::UnknownFileKind,
     },
-    #[snafu(display("`{key}` holds `{kind}`, which no build writes"))]
+    #[snafu(display("`{key}` contains `{kind}`, which is not a kind of built files"))]
     NotBuilt { key: String, kind: FileKind },
 }
 
-impl Fault for Error {
+impl PartError for Error {
     fn class(&self) -> ErrorClass {
         ErrorClass::Usage
     }
 
     fn help(&self) -> Option<String> {
         match &self.source {
-            Cause::UnknownKey { key } => Some(match nearest(key, KEYS) {
+            InvalidValue::UnknownKey { key } => Some(match nearest(key, KEYS) {
                 Some(near) => format!("a key with a similar name exists: `{near}`"),
                 None => format!("the keys are `{}`", KEYS.join("`, `")),
             }),
-            Cause::NotBuilt {
+            InvalidValue::NotBuilt {
                 kind: FileKind::File,
                 ..
-            } => Some("other files are added with `--file NAME=PATH`".to_owned()),
-            Cause::NotBuilt { .. } => Some("the `.crate` file is added with `--crate`".to_owned()),
+            } => Some("add other files with `--file NAME=PATH`".to_owned()),
+            InvalidValue::NotBuilt { .. } => {
+                Some("add the `.crate` file with `--crate`".to_owned())
+            }
             _ => None,
         }
     }
 }
 
-/// What the manifests say about publishing one package. `None` is what neither of them says.
+/// Settings of one package. `None` means that neither manifest sets the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Settings {
-    /// `registry`: where repositories of packages are, `HOST[:PORT][/PREFIX]` or `oci:DIR`.
+    /// `registry`: registry and prefix of repositories, `HOST[:PORT][/PREFIX]` or `oci:DIR`.
     pub(crate) registry: Option<String>,
-    /// `repository`: the name under the registry that stands for the package's own name.
+    /// `repository`: name under the registry. The default is the package name.
     pub(crate) repository: Option<String>,
-    /// `targets`: the triples that a release consists of, in the order written.
+    /// `targets`: triples of a release, in the order of the manifest.
     pub(crate) targets: Option<Vec<String>>,
-    /// `publish`: whether the package is published at all.
+    /// `publish`: whether the package is published.
     pub(crate) publish: Option<bool>,
-    /// `name-template`: how files are titled.
+    /// `name-template`: template of published file names.
     pub(crate) name_template: Option<String>,
-    /// `include`: patterns of further files, relative to the package.
+    /// `include`: patterns of additional files, relative to the package.
     pub(crate) include: Option<Vec<String>>,
-    /// `annotations`: those of the workspace and of the package together; the package's win.
+    /// `annotations`: annotations of the workspace and of the package. Those of the package have precedence.
     pub(crate) annotations: BTreeMap<String, String>,
-    /// `kinds`: which of the built files are published; never one that no build writes.
+    /// `kinds`: kinds of built files to publish.
     pub(crate) kinds: Option<Vec<FileKind>>,
-    /// `tags`: tags in place of the version; none for the version itself.
+    /// `tags`: tags instead of the version. An empty list means the version.
     pub(crate) tags: Option<Vec<String>>,
-    /// `floating`: whether tags like `1.2` and `latest` move along.
+    /// `floating`: whether tags like `1.2` and `latest` are moved to a release.
     pub(crate) floating: Option<bool>,
-    /// `archive`: whether the files are packed into one tar.
+    /// `archive`: whether the files are packed into one tar archive.
     pub(crate) archive: Option<bool>,
-    /// Which manifest said what, for messages.
-    places: BTreeMap<&'static str, Place>,
+    /// Tables that set the keys, for messages.
+    origins: BTreeMap<&'static str, SettingsTable>,
 }
 
-/// The table of one manifest.
+/// Table of a manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
+struct SettingsTable {
     table: &'static str,
     file: PathBuf,
 }
 
 impl Settings {
-    /// The settings of a member of the workspace.
+    /// Reads the settings of a workspace member.
     pub(crate) fn of(workspace: &Workspace, package: &Package) -> Result<Self, super::Error> {
         let mut settings = Self::default();
         settings.read(
@@ -140,28 +142,28 @@ impl Settings {
         Ok(settings)
     }
 
-    /// Whether the package may be published; it may unless a manifest says no.
+    /// Whether the package is published. The default is `true`.
     pub(crate) fn publishes(&self) -> bool {
         self.publish != Some(false)
     }
 
-    /// Where a key was set, as in: `registry` of `package.metadata.oci` in `/home/me/widgets/Cargo.toml`.
+    /// Returns the location of a key: `registry` of `package.metadata.oci` in `/home/me/widgets/Cargo.toml`.
     pub(crate) fn place(&self, key: &str) -> Option<String> {
-        let (key, place) = self.places.get_key_value(key)?;
+        let (key, origin) = self.origins.get_key_value(key)?;
         Some(format!(
             "`{key}` of `{}` in `{}`",
-            place.table,
-            place.file.display()
+            origin.table,
+            origin.file.display()
         ))
     }
 
-    /// One of the tables that say anything, where there is one.
+    /// Returns the location of a table that sets a key, if any.
     pub(crate) fn any_place(&self) -> Option<String> {
-        let place = self.places.values().next()?;
-        Some(format!("`{}` in `{}`", place.table, place.file.display()))
+        let origin = self.origins.values().next()?;
+        Some(format!("`{}` in `{}`", origin.table, origin.file.display()))
     }
 
-    /// Lays the table of one manifest over what is already known.
+    /// Reads the table of one manifest, which overrides earlier values.
     fn read(&mut self, metadata: &Value, table: &'static str, file: &Path) -> Result<(), Error> {
         self.try_read(metadata, table, file)
             .context(ReadSnafu { table, file })
@@ -172,7 +174,7 @@ impl Settings {
         metadata: &Value,
         table: &'static str,
         file: &Path,
-    ) -> Result<(), Cause> {
+    ) -> Result<(), InvalidValue> {
         let Some(value) = metadata.get("oci") else {
             return Ok(());
         };
@@ -183,17 +185,17 @@ impl Settings {
                 .context(UnknownKeySnafu { key: name })?;
             self.set(key, value)?;
             let file = file.to_owned();
-            self.places.insert(key, Place { table, file });
+            self.origins.insert(key, SettingsTable { table, file });
         }
         Ok(())
     }
 
-    fn set(&mut self, key: &'static str, value: &Value) -> Result<(), Cause> {
+    fn set(&mut self, key: &'static str, value: &Value) -> Result<(), InvalidValue> {
         match key {
             "registry" => self.registry = Some(text(key, value)?),
             "repository" => self.repository = Some(text(key, value)?),
             "targets" => self.targets = Some(triples(key, value)?),
-            "publish" => self.publish = Some(switch(key, value)?),
+            "publish" => self.publish = Some(boolean(key, value)?),
             "name-template" => self.name_template = Some(text(key, value)?),
             "include" => self.include = Some(texts(key, value)?),
             "annotations" => {
@@ -205,39 +207,39 @@ impl Settings {
             }
             "kinds" => self.kinds = Some(kinds(key, value)?),
             "tags" => self.tags = Some(texts(key, value)?),
-            "floating" => self.floating = Some(switch(key, value)?),
-            "archive" => self.archive = Some(switch(key, value)?),
-            _ => unreachable!("every key of the list is read"),
+            "floating" => self.floating = Some(boolean(key, value)?),
+            "archive" => self.archive = Some(boolean(key, value)?),
+            _ => unreachable!("every key of `KEYS` is matched"),
         }
         Ok(())
     }
 }
 
-fn entries<'a>(key: &str, value: &'a Value) -> Result<&'a Map<String, Value>, Cause> {
+fn entries<'a>(key: &str, value: &'a Value) -> Result<&'a Map<String, Value>, InvalidValue> {
     value.as_object().context(wrong_type(key, "a table", value))
 }
 
-fn switch(key: &str, value: &Value) -> Result<bool, Cause> {
+fn boolean(key: &str, value: &Value) -> Result<bool, InvalidValue> {
     value
         .as_bool()
         .context(wrong_type(key, "`true` or `false`", value))
 }
 
-fn text(key: &str, value: &Value) -> Result<String, Cause> {
+fn text(key: &str, value: &Value) -> Result<String, InvalidValue> {
     let text = value.as_str().context(wrong_type(key, "a string", value))?;
     check(key, text)?;
     Ok(text.to_owned())
 }
 
-/// Refuses an empty string, and control characters: a line end would add lines to files that line readers read.
-fn check(key: &str, text: &str) -> Result<(), Cause> {
+/// Rejects empty strings and control characters. A line break would add lines to files that are read by line.
+fn check(key: &str, text: &str) -> Result<(), InvalidValue> {
     ensure!(!text.is_empty(), EmptySnafu { key });
     ensure!(!text.contains(char::is_control), ControlSnafu { key });
     Ok(())
 }
 
-/// A list of strings, none of them empty and none twice.
-fn texts(key: &str, value: &Value) -> Result<Vec<String>, Cause> {
+/// Parses a list of strings that are not empty and have no duplicates.
+fn texts(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
     let list = value
         .as_array()
         .context(wrong_type(key, "a list of strings", value))?;
@@ -256,8 +258,8 @@ fn texts(key: &str, value: &Value) -> Result<Vec<String>, Cause> {
     Ok(texts)
 }
 
-/// A release consists of something: an empty list would declare that nothing may ever be pushed.
-fn triples(key: &str, value: &Value) -> Result<Vec<String>, Cause> {
+/// Parses a list of target triples. An empty list is an error, because no target could be pushed.
+fn triples(key: &str, value: &Value) -> Result<Vec<String>, InvalidValue> {
     let mut triples = Vec::new();
     for entry in &texts(key, value)? {
         let triple = declared_target(entry).context(NotATripleSnafu { key, entry })?;
@@ -268,8 +270,9 @@ fn triples(key: &str, value: &Value) -> Result<Vec<String>, Cause> {
     Ok(triples)
 }
 
-/// Returns the name of a target that a release is declared to have, in the forms that `--target` takes; `None` for what
-/// is no target, and for the host, which differs from machine to machine.
+/// Returns the name of a declared target in the syntax of `--target`.
+///
+/// Returns `None` for an invalid target, and for the host, because that depends on the machine.
 pub(crate) fn declared_target(text: &str) -> Option<String> {
     let name = target_name(text, HOST_TUPLE);
     let is_plain = name
@@ -280,7 +283,7 @@ pub(crate) fn declared_target(text: &str) -> Option<String> {
     (is_plain && (is_triple || is_specification)).then_some(name)
 }
 
-fn kinds(key: &str, value: &Value) -> Result<Vec<FileKind>, Cause> {
+fn kinds(key: &str, value: &Value) -> Result<Vec<FileKind>, InvalidValue> {
     let mut kinds = Vec::new();
     for word in texts(key, value)? {
         let kind: FileKind = word.parse().context(NotAKindSnafu { key })?;
@@ -302,7 +305,7 @@ fn wrong_type<'a>(
         Value::Number(_) => "a number",
         Value::String(_) => "a string",
         Value::Array(entries) if entries.iter().all(Value::is_string) => "a list of strings",
-        Value::Array(_) => "a list of other things",
+        Value::Array(_) => "a list of other values",
         Value::Object(_) => "a table",
     };
     WrongTypeSnafu {
@@ -332,15 +335,15 @@ mod tests {
         Ok(settings)
     }
 
-    /// The message, its cause and its help.
-    fn refusal(package: &Value) -> [String; 3] {
+    /// Returns the message, the cause and the hint of an error.
+    fn error_of(package: &Value) -> [String; 3] {
         let error = read(&json!({}), package).unwrap_err();
         let help = error.help().unwrap_or_default();
         [error.to_string(), error.source.to_string(), help]
     }
 
     #[test]
-    fn every_key_has_its_type() {
+    fn all_keys_are_read() {
         let settings = read(
             &json!({}),
             &json!({
@@ -358,8 +361,8 @@ mod tests {
             }),
         )
         .unwrap();
-        let places = settings.places.clone();
-        assert_eq!(places.keys().count(), KEYS.len());
+        let origins = settings.origins.clone();
+        assert_eq!(origins.keys().count(), KEYS.len());
         let expected = Settings {
             registry: Some("ghcr.io/acme".into()),
             repository: Some("tools/widgets".into()),
@@ -375,13 +378,13 @@ mod tests {
             tags: Some(vec!["nightly".into()]),
             floating: Some(true),
             archive: Some(false),
-            places,
+            origins,
         };
         assert_eq!(settings, expected);
     }
 
     #[test]
-    fn a_package_inherits_key_by_key() {
+    fn package_inherits_single_keys_of_workspace() {
         let settings = read(
             &json!({
                 "registry": "ghcr.io/acme",
@@ -415,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_publishes() {
+    fn package_without_settings_is_published() {
         let mut settings = Settings::default();
         settings
             .read(&Value::Null, "package.metadata.oci", Path::new(FILE))
@@ -430,9 +433,9 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_named_with_its_manifest_and_its_neighbour() {
+    fn unknown_key_reports_manifest_and_similar_key() {
         assert_eq!(
-            refusal(&json!({ "registery": "ghcr.io/acme" })),
+            error_of(&json!({ "registery": "ghcr.io/acme" })),
             [
                 "failed to read `package.metadata.oci` of `/home/me/widgets/Cargo.toml`",
                 "unknown key `registery`",
@@ -440,17 +443,17 @@ mod tests {
             ]
         );
         assert_eq!(
-            refusal(&json!({ "name_template": "x" }))[2],
+            error_of(&json!({ "name_template": "x" }))[2],
             "a key with a similar name exists: `name-template`"
         );
         assert!(
-            refusal(&json!({ "colour": 1 }))[2]
+            error_of(&json!({ "colour": 1 }))[2]
                 .starts_with("the keys are `registry`, `repository`")
         );
     }
 
     #[test]
-    fn the_workspace_is_to_blame_for_its_own_keys() {
+    fn error_in_workspace_table_names_workspace_manifest() {
         let error = read(&json!({ "kind": [] }), &json!({})).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -459,67 +462,67 @@ mod tests {
     }
 
     #[test]
-    fn values_of_the_wrong_sort_are_refused() {
+    fn invalid_values_are_rejected() {
         let cases = [
-            (json!("x"), "`oci` must be a table, and is a string"),
+            (json!("x"), "`oci` must be a table, not a string"),
             (
                 json!({ "publish": "no" }),
-                "`publish` must be `true` or `false`, and is a string",
+                "`publish` must be `true` or `false`, not a string",
             ),
             (
                 json!({ "publish": ["ghcr"] }),
-                "`publish` must be `true` or `false`, and is a list of strings",
+                "`publish` must be `true` or `false`, not a list of strings",
             ),
             (
                 json!({ "registry": 5 }),
-                "`registry` must be a string, and is a number",
+                "`registry` must be a string, not a number",
             ),
             (json!({ "registry": "" }), "`registry` must not be empty"),
             (
                 json!({ "targets": "a-b" }),
-                "`targets` must be a list of strings, and is a string",
+                "`targets` must be a list of strings, not a string",
             ),
             (
                 json!({ "targets": ["a-b", 1] }),
-                "`targets` must be a list of strings, and is a list of other things",
+                "`targets` must be a list of strings, not a list of other values",
             ),
             (json!({ "targets": [] }), "`targets` must not be empty"),
             (
                 json!({ "targets": ["a-b", "a-b"] }),
-                "`targets` holds `a-b` twice",
+                "`targets` contains `a-b` twice",
             ),
             (
                 json!({ "targets": ["linux/amd64"] }),
-                "`targets` holds `linux/amd64`, which is not a target triple",
+                "`targets` contains `linux/amd64`, which is not a target triple",
             ),
             (
                 json!({ "annotations": { "a": 1 } }),
-                "`annotations.a` must be a string, and is a number",
+                "`annotations.a` must be a string, not a number",
             ),
             (
                 json!({ "kinds": ["dylib"] }),
-                "`kinds` holds what is not a kind",
+                "`kinds` contains an unknown kind",
             ),
             (
                 json!({ "kinds": ["crate"] }),
-                "`kinds` holds `crate`, which no build writes",
+                "`kinds` contains `crate`, which is not a kind of built files",
             ),
             (json!({ "kinds": [] }), "`kinds` must not be empty"),
             (
                 json!({ "registry": "oci:x\ndigest=y" }),
-                "`registry` holds a control character",
+                "`registry` contains a control character",
             ),
             (
                 json!({ "tags": ["nightly\r"] }),
-                "`tags` holds a control character",
+                "`tags` contains a control character",
             ),
             (
                 json!({ "annotations": { "team": "a\u{1b}[m" } }),
-                "`annotations.team` holds a control character",
+                "`annotations.team` contains a control character",
             ),
         ];
         for (table, cause) in cases {
-            assert_eq!(refusal(&table)[1], cause);
+            assert_eq!(error_of(&table)[1], cause);
         }
     }
 }

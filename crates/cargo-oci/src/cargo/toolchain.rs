@@ -1,49 +1,47 @@
-//! Who compiles: the versions of rustc and cargo, and the triple of this machine.
-//!
-//! Two processes at the same time, and none at all unless somebody asks.
+//! Versions of rustc and cargo, and the target triple of this machine.
 
 use snafu::{OptionExt, ResultExt, Snafu};
 
-use super::{Environment, ErrorClass, Fault, process};
+use super::{Environment, ErrorClass, PartError, process};
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to ask rustc for its version"))]
-    AskRustc { source: process::Error },
-    #[snafu(display("failed to ask cargo for its version"))]
-    AskCargo { source: process::Error },
-    #[snafu(display("`rustc -vV` named no host"))]
+    #[snafu(display("failed to get the version of rustc"))]
+    RustcVersion { source: process::Error },
+    #[snafu(display("failed to get the version of cargo"))]
+    CargoVersion { source: process::Error },
+    #[snafu(display("`rustc -vV` printed no host"))]
     NoHost,
 }
 
-impl Fault for Error {
+impl PartError for Error {
     fn class(&self) -> ErrorClass {
         ErrorClass::Io
     }
 }
 
-/// The programs that build, in their own words.
+/// Versions of the compiler and of cargo, as they print them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Toolchain {
-    /// The first line of `rustc -vV`: `rustc 1.95.0 (59807616e 2026-04-14)`.
+    /// First line of `rustc -vV`: `rustc 1.95.0 (59807616e 2026-04-14)`.
     pub(crate) rustc: String,
-    /// The line of `cargo -V`: `cargo 1.95.0 (f2d3ce0bd 2026-03-21)`.
+    /// Output of `cargo -V`: `cargo 1.95.0 (f2d3ce0bd 2026-03-21)`.
     pub(crate) cargo: String,
-    /// The triple that is built for where no other is named.
+    /// Target triple of the host, the default target of a build.
     pub(crate) host: String,
 }
 
 impl Toolchain {
-    /// Asks both programs.
-    pub(crate) async fn ask(environment: &Environment) -> Result<Self, super::Error> {
+    /// Runs both programs in parallel.
+    pub(crate) async fn detect(environment: &Environment) -> Result<Self, super::Error> {
         let mut rustc = process::command(environment, environment.rustc());
         rustc.arg("-vV");
         let mut cargo = process::command(environment, environment.cargo());
         cargo.arg("-V");
         let (rustc, cargo) = tokio::join!(process::capture(rustc), process::capture(cargo));
         Ok(Self::parse(
-            &rustc.context(AskRustcSnafu)?,
-            &cargo.context(AskCargoSnafu)?,
+            &rustc.context(RustcVersionSnafu)?,
+            &cargo.context(CargoVersionSnafu)?,
         )?)
     }
 
@@ -70,7 +68,7 @@ mod tests {
                          host: aarch64-apple-darwin\nrelease: 1.95.0\n";
 
     #[test]
-    fn versions_are_kept_as_they_were_said() {
+    fn versions_are_kept_as_printed() {
         let toolchain = Toolchain::parse(RUSTC, "cargo 1.95.0 (f2d3ce0bd 2026-03-21)\n").unwrap();
         assert_eq!(toolchain.rustc, "rustc 1.95.0 (59807616e 2026-04-14)");
         assert_eq!(toolchain.cargo, "cargo 1.95.0 (f2d3ce0bd 2026-03-21)");
@@ -78,19 +76,19 @@ mod tests {
     }
 
     #[test]
-    fn a_rustc_without_a_host_is_refused() {
+    fn rustc_without_host_is_rejected() {
         let error = Toolchain::parse("rustc 1.95.0\n", "cargo 1.95.0\n").unwrap_err();
-        assert_eq!(error.to_string(), "`rustc -vV` named no host");
+        assert_eq!(error.to_string(), "`rustc -vV` printed no host");
     }
 
     #[tokio::test]
-    async fn a_rustc_that_is_not_there_is_named() {
+    async fn missing_rustc_is_error_with_command() {
         let mut environment = super::super::scratch::environment(std::path::Path::new("/"));
         environment
             .variables
             .insert("RUSTC".into(), "/nowhere/rustc".into());
-        let error = Toolchain::ask(&environment).await.unwrap_err();
-        assert_eq!(error.to_string(), "failed to ask rustc for its version");
+        let error = Toolchain::detect(&environment).await.unwrap_err();
+        assert_eq!(error.to_string(), "failed to get the version of rustc");
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert_eq!(cause, "failed to run `/nowhere/rustc -vV`");
     }

@@ -20,8 +20,8 @@ use crate::session::Session;
 )]
 pub(crate) struct Flags {
     /// Registry HOST[:PORT], or oci:DIR for a directory of OCI layouts
-    #[arg(value_name = "REGISTRY", value_parser = container)]
-    container: Container,
+    #[arg(value_name = "REGISTRY", value_parser = source)]
+    source: CatalogSource,
 
     #[command(flatten)]
     filter: Filter,
@@ -30,19 +30,19 @@ pub(crate) struct Flags {
     pub(crate) format: FormatFlag,
 }
 
-/// Container of repositories.
+/// Registry or directory that contains the repositories.
 #[derive(Debug, Clone)]
-enum Container {
+enum CatalogSource {
     Registry(RegistryName),
     Directory(PathBuf),
 }
 
-fn container(text: &str) -> Result<Container, ArgumentError> {
+fn source(text: &str) -> Result<CatalogSource, ArgumentError> {
     match text.strip_prefix("oci:") {
-        Some(directory) if !directory.is_empty() => Ok(Container::Directory(directory.into())),
+        Some(directory) if !directory.is_empty() => Ok(CatalogSource::Directory(directory.into())),
         _ => text
             .parse()
-            .map(Container::Registry)
+            .map(CatalogSource::Registry)
             .map_err(ArgumentError::from),
     }
 }
@@ -57,8 +57,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         }
         report::line(reference)
     };
-    match flags.container {
-        Container::Registry(registry) => {
+    match flags.source {
+        CatalogSource::Registry(registry) => {
             let mut names = session.registry(&registry)?.catalog();
             while let Some(name) = names.try_next().await? {
                 if flags.filter.passes(name.as_str()) {
@@ -66,7 +66,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
                 }
             }
         }
-        Container::Directory(directory) => {
+        CatalogSource::Directory(directory) => {
             let base = session.resolve(&directory);
             for layout in Layout::below(&base).await? {
                 let name = layout.directory().strip_prefix(&base);

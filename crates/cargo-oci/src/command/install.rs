@@ -14,7 +14,7 @@ use oci_registry::{
 use semver::{Comparator, Op, Version, VersionReq};
 
 use super::{find, missing};
-use crate::cargo::{self, Installed, Record};
+use crate::cargo::{self, InstallRecord, InstalledPackages};
 use crate::contents::{self, FileGroup, FileWriter};
 use crate::message::{FileAction, FormatFlag};
 use crate::options::location;
@@ -103,7 +103,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             format_args!("waiting for file lock on {}", path.display()),
         );
     };
-    let mut installed = Installed::open(install_root, waiting).await?;
+    let mut installed = InstalledPackages::open(install_root, waiting).await?;
     if !flags.force {
         installed.check(&record)?;
     }
@@ -262,7 +262,7 @@ fn record(
     (name, version): (String, Version),
     manifest: &Manifest,
     groups: &[FileGroup],
-) -> Result<Record, Error> {
+) -> Result<InstallRecord, Error> {
     let package = PackageTarget::read(manifest);
     let package = package.as_ref();
     let here = session.environment.current_dir();
@@ -271,7 +271,7 @@ fn record(
             "failed to convert `{repository}` to a URL"
         )));
     };
-    Ok(Record {
+    Ok(InstallRecord {
         name,
         version: version.to_string(),
         source,
@@ -291,8 +291,8 @@ async fn write_programs(
     session: &Session,
     source: &dyn Source,
     programs: &[PackageFile],
-    installed: &Installed,
-    record: &Record,
+    installed: &InstalledPackages,
+    record: &InstallRecord,
     force: bool,
 ) -> Result<bool, Error> {
     let extract = |file: &PackageFile| Extract {

@@ -173,7 +173,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let (workspace, toolchain) = if flags.file.is_empty() {
         let (workspace, toolchain) = tokio::join!(
             Workspace::load(&session.cargo, &flags.selection),
-            Toolchain::ask(&session.cargo)
+            Toolchain::detect(&session.cargo)
         );
         (workspace?, Some(toolchain?))
     } else {

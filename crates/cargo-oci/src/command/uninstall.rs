@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use oci_registry::{ErrorKind, LocationText};
 
-use crate::cargo::{self, Installed};
+use crate::cargo::{self, InstalledPackages};
 use crate::message::{FormatFlag, Message};
 use crate::options::ArgumentError;
 use crate::options::location;
@@ -63,7 +63,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             format_args!("waiting for file lock on {}", path.display()),
         );
     };
-    let mut installed = Installed::open(root, waiting).await?;
+    let mut installed = InstalledPackages::open(root, waiting).await?;
     let repository = match flags.repository {
         PackageArgument::Repository(repository) => session.locate(&repository).await?,
         PackageArgument::Package(name) => return Err(package_name_error(&installed, &name)),
@@ -102,7 +102,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 }
 
 /// Returns the error for a package name, with the repository that the package was installed from as a hint.
-fn package_name_error(installed: &Installed, name: &str) -> Error {
+fn package_name_error(installed: &InstalledPackages, name: &str) -> Error {
     let error = Error::usage(format!(
         "failed to uninstall `{name}`: expected a repository, not a package name"
     ));

@@ -10,12 +10,12 @@ use oci_package::FileKind;
 use super::include::PatternResolver;
 use super::publication::Publication;
 use super::{Flags, files};
-use crate::cargo::{self, Built, CrateOptions, Output, Workspace};
+use crate::cargo::{self, BuiltFile, CrateOptions, Output, Workspace};
 use crate::report::Error;
 use crate::session::Session;
 
 /// Additional files by package.
-pub(super) type ExtraFiles = BTreeMap<PackageId, Vec<Built>>;
+pub(super) type ExtraFiles = BTreeMap<PackageId, Vec<BuiltFile>>;
 
 /// Returns the files that match the patterns of each package. A note lists files outside of the package directory.
 pub(super) async fn included(
@@ -57,7 +57,7 @@ pub(super) async fn included(
                 outside.join(", ")
             ));
         }
-        let files = found.into_iter().map(|(name, path)| Built {
+        let files = found.into_iter().map(|(name, path)| BuiltFile {
             name: name.to_string(),
             kind: FileKind::File,
             path,
@@ -102,7 +102,7 @@ pub(super) async fn crates(
         .collect();
     let options = CrateOptions {
         allow_dirty: flags.allow_dirty,
-        shell: (!flags.no_build).then(|| files::shell(session)),
+        output: (!flags.no_build).then(|| files::output_options(session)),
     };
     let (environment, selection) = (&session.cargo, &flags.selection);
     let made = cargo::crate_files(environment, workspace, selection, &packages, options).await?;

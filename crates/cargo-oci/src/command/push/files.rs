@@ -10,7 +10,7 @@ use oci_registry::FileName;
 
 use super::publication::{Publication, check_targets};
 use super::{Flags, targets};
-use crate::cargo::{self, Output, PackageOutput, Request, Shell, Toolchain, Workspace};
+use crate::cargo::{self, Output, OutputOptions, PackageOutput, Request, Toolchain, Workspace};
 use crate::report::Error;
 use crate::session::Session;
 use crate::typed_path::TypedPath;
@@ -44,7 +44,7 @@ pub(super) async fn build(
             &session.cargo,
             &request,
             flags.build_tool,
-            shell(session),
+            output_options(session),
             line,
         )
         .await?
@@ -128,8 +128,8 @@ pub(super) fn kinds_of(target: &cargo_metadata::Target) -> impl Iterator<Item = 
 }
 
 /// Returns the output settings for cargo, which are the same as those of this process.
-pub(super) fn shell(session: &Session) -> Shell<'static> {
-    Shell {
+pub(super) fn output_options(session: &Session) -> OutputOptions<'static> {
+    OutputOptions {
         quiet: session.reporter.is_quiet(),
         verbose: session.reporter.verbosity(),
         color: session.reporter.color(),
@@ -164,7 +164,7 @@ pub(super) async fn given(
 ) -> Result<Output, Error> {
     let publication = &publications[0];
     let host = if targets::need_host(&flags.selection) {
-        Toolchain::ask(&session.cargo).await?.host
+        Toolchain::detect(&session.cargo).await?.host
     } else {
         String::new()
     };
@@ -205,7 +205,7 @@ pub(super) async fn given(
             .targets
             .iter()
             .any(|target| target.is_bin() && target.name == stem);
-        cargo::Built {
+        cargo::BuiltFile {
             name: file.name.to_string(),
             kind: if is_bin {
                 FileKind::Bin
