@@ -299,7 +299,7 @@ fn a_dry_run_of_what_would_be_refused_shows_it_and_ends_so() {
     };
     let refused = push(&["--dry-run"]).fails_with(5);
     assert!(
-        refused.stderr.contains("`round` has other content"),
+        refused.stderr.contains("`round` has different content"),
         "{refused}"
     );
     let (actions, shown) = plan(&refused);

@@ -35,10 +35,12 @@ enum Error {
     #[snafu(display("failed to pack `{package}`: there are no files"))]
     NoFiles { package: String },
     #[snafu(display(
-        "failed to pack `{package}`: it has {count} files, and a manifest takes {MAX_LAYERS}"
+        "failed to pack `{package}`: it has {count} files, and the limit is {MAX_LAYERS}"
     ))]
     TooManyFiles { package: String, count: usize },
-    #[snafu(display("failed to pack `{package}`: there are two files `{first}` and `{second}`"))]
+    #[snafu(display(
+        "failed to pack `{package}`: the file names `{first}` and `{second}` conflict"
+    ))]
     SameFile {
         package: String,
         first: FileName,
@@ -53,7 +55,7 @@ enum Error {
         second: FileName,
         title: FileName,
     },
-    #[snafu(display("failed to set the annotation `{}`: it says what the package itself says", key.escape_debug()))]
+    #[snafu(display("failed to set the annotation `{}`: it is reserved for values of the package", key.escape_debug()))]
     ReservedAnnotation { key: String },
     #[snafu(display("failed to read `{file}` from `{}`", path.display()))]
     ReadProgram {
@@ -117,7 +119,7 @@ impl Failure for Error {
                 "rename one: file systems that ignore letter case cannot hold both files".into(),
             ],
             Self::ReservedAnnotation { .. } => vec![
-                "remove it: name, version and `dev.cargo-oci.*` are set from the package".into(),
+                "remove it: title, version and `dev.cargo-oci.*` are set from the package".into(),
             ],
             Self::SameTitle { .. } => vec![Hint::SetNameTemplate {
                 example: Some("{bin}-{kind}-{version}-{target}{ext}"),

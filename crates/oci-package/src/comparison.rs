@@ -22,7 +22,7 @@ enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[snafu(display("failed to compute a digest to compare `{}` with", path.display()))]
+    #[snafu(display("failed to compute the digest of `{}`", path.display()))]
     Compute {
         path: PathBuf,
         source: oci_registry::Error,
@@ -47,14 +47,14 @@ pub enum Comparison {
     /// The file is missing.
     Missing(FileName),
     /// The file has different content.
-    Other(FileName),
+    Different(FileName),
 }
 
 impl Comparison {
     /// Returns the name of the file.
     pub fn name(&self) -> &FileName {
         match self {
-            Self::Same(name) | Self::Missing(name) | Self::Other(name) => name,
+            Self::Same(name) | Self::Missing(name) | Self::Different(name) => name,
         }
     }
 
@@ -63,7 +63,7 @@ impl Comparison {
         match self {
             Self::Same(_) => "same",
             Self::Missing(_) => "missing",
-            Self::Other(_) => "other",
+            Self::Different(_) => "other",
         }
     }
 }
@@ -71,9 +71,9 @@ impl Comparison {
 impl fmt::Display for Comparison {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Same(name) => write!(f, "`{name}` is the same"),
+            Self::Same(name) => write!(f, "`{name}` is identical"),
             Self::Missing(name) => write!(f, "`{name}` is missing"),
-            Self::Other(name) => write!(f, "`{name}` has other content"),
+            Self::Different(name) => write!(f, "`{name}` has different content"),
         }
     }
 }
@@ -106,7 +106,7 @@ fn compare_file(file: &PackageFile, directory: &Path) -> Result<Comparison, Erro
                 return Ok(Comparison::Same(name.clone()));
             }
             Some(_) if matches!(found, Comparison::Missing(_)) => {
-                found = Comparison::Other(name.clone());
+                found = Comparison::Different(name.clone());
             }
             _ => {}
         }
@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(
             compared,
             [
-                Comparison::Other(name("one")),
+                Comparison::Different(name("one")),
                 Comparison::Same(name("two-1.0")),
                 Comparison::Same(name("examples/three")),
                 Comparison::Missing(name("four")),

@@ -16,7 +16,7 @@ pub const MAX_SIZE: usize = 4 << 20;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to read the config of a package as JSON"))]
+    #[snafu(display("failed to parse the config of a package"))]
     ParseConfig { source: serde_json::Error },
 }
 

@@ -11,17 +11,17 @@ use crate::PackageFile;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to open `{name}`"))]
+    #[snafu(display("failed to open the archive `{name}`"))]
     OpenArchive {
         name: String,
         source: oci_registry::Error,
     },
-    #[snafu(display("refused to mix the files of several archives"))]
-    Together { source: oci_registry::Error },
+    #[snafu(display("failed to extract the archives into one directory"))]
+    ConflictingNames { source: oci_registry::Error },
     #[snafu(display(
-        "refused `{name}` ({digest}): `{inside}` in it does not lie in `{directory}`"
+        "refusing to extract `{name}` ({digest}): `{inside}` is outside of `{directory}`"
     ))]
-    Outside {
+    OutsideDirectory {
         name: String,
         digest: Digest,
         inside: String,
@@ -32,15 +32,17 @@ enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::OpenArchive { source, .. } | Self::Together { source } => source.kind(),
-            Self::Outside { .. } => ErrorKind::Mismatch,
+            Self::OpenArchive { source, .. } | Self::ConflictingNames { source } => source.kind(),
+            Self::OutsideDirectory { .. } => ErrorKind::Mismatch,
         }
     }
 
     fn hints(&self) -> Vec<Hint> {
         match self {
             Self::OpenArchive { .. } => Vec::new(),
-            Self::Together { .. } | Self::Outside { .. } => vec![Hint::KeepArchives],
+            Self::ConflictingNames { .. } | Self::OutsideDirectory { .. } => {
+                vec![Hint::KeepArchives]
+            }
         }
     }
 }
@@ -93,7 +95,7 @@ pub async fn open_archives(
     }
     // Each source is extracted separately, but all of them into the same directory.
     let names = contents.iter().flat_map(|contents| &contents.files);
-    FileName::check_together(names.map(|file| &file.name)).context(TogetherSnafu)?;
+    FileName::check_together(names.map(|file| &file.name)).context(ConflictingNamesSnafu)?;
     Ok(contents)
 }
 
@@ -107,7 +109,7 @@ fn check(bundle: &Bundle, file: &PackageFile) -> Result<(), Error> {
         let (name, digest) = (file.name.as_str(), &file.descriptor.digest);
         ensure!(
             inside.starts_with(&directory),
-            OutsideSnafu {
+            OutsideDirectorySnafu {
                 name,
                 digest: digest.clone(),
                 inside,

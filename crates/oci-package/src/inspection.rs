@@ -21,8 +21,8 @@ use crate::target::PackageTarget;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to look into `{name}`"))]
-    LookInto {
+    #[snafu(display("failed to inspect `{name}`"))]
+    Inspect {
         name: String,
         source: oci_registry::Error,
     },
@@ -30,7 +30,7 @@ enum Error {
 
 impl Failure for Error {
     fn kind(&self) -> oci_registry::ErrorKind {
-        let Self::LookInto { source, .. } = self;
+        let Self::Inspect { source, .. } = self;
         source.kind()
     }
 }
@@ -139,7 +139,7 @@ pub async fn inspect(
     let survey = TagDetailsFetcher::new(Arc::clone(source), Concurrency::new(READS_AT_ONCE));
     let summarised = async |manifest: &Manifest| {
         let summary = survey.summary(manifest).await;
-        summary.with_context(|_| LookIntoSnafu {
+        summary.with_context(|_| InspectSnafu {
             name: source.describe(&manifest.digest().clone().into()),
         })
     };
@@ -160,7 +160,7 @@ pub async fn inspect(
             let looks = entries.take(MAX_ENTRIES).map(async |entry| {
                 let identifier = Identifier::Digest(entry.digest.clone());
                 let read = source.manifest(&identifier).await.optional();
-                let read = read.with_context(|_| LookIntoSnafu {
+                let read = read.with_context(|_| InspectSnafu {
                     name: source.describe(&identifier),
                 })?;
                 let Some(found) = read else {
@@ -174,7 +174,7 @@ pub async fn inspect(
         }
     };
     let annotations = survey.annotations(manifest).await;
-    let annotations = annotations.with_context(|_| LookIntoSnafu {
+    let annotations = annotations.with_context(|_| InspectSnafu {
         name: source.describe(&manifest.digest().clone().into()),
     })?;
     let said = |key: &str| annotations.get(key).cloned();

@@ -21,27 +21,27 @@ enum Error {
         source: leon::ParseError,
     },
     #[snafu(display(
-        "failed to parse the name template `{}`: there is no variable `{{{}}}`",
+        "failed to parse the name template `{}`: unknown variable `{{{}}}`",
         text.escape_debug(), variable.escape_debug()
     ))]
     UnknownVariable { text: String, variable: String },
-    #[snafu(display("failed to give `{file}` the title `{}`", title.escape_debug()))]
+    #[snafu(display("failed to use `{}` as the title of `{file}`", title.escape_debug()))]
     UnsafeTitle {
         file: FileName,
         title: String,
         source: oci_registry::Error,
     },
     #[snafu(display(
-        "failed to give `{file}` the title `{title}`: a title is a plain file name, without a directory"
+        "failed to use `{title}` as the title of `{file}`: a title must not contain a directory"
     ))]
     TitleWithDirectory { file: FileName, title: FileName },
-    #[snafu(display("failed to add the suffix `{suffix}` of programs to `{file}`"))]
+    #[snafu(display("failed to add the suffix `{suffix}` to `{file}`"))]
     AddSuffix {
         file: FileName,
         suffix: String,
         source: oci_registry::Error,
     },
-    #[snafu(display("failed to name a repository after the package `{package}`"))]
+    #[snafu(display("failed to derive a repository name from the package `{package}`"))]
     NameRepository {
         package: String,
         source: oci_registry::Error,
@@ -57,7 +57,7 @@ impl Failure for Error {
         match self {
             Self::UnknownVariable { .. } => {
                 let known = Variable::ALL.map(|variable| format!("`{{{}}}`", variable.as_str()));
-                vec![format!("the variables are {}", known.join(", ")).into()]
+                vec![format!("available variables: {}", known.join(", ")).into()]
             }
             Self::ParseTemplate { .. } => vec!["write a literal brace as `\\{`".into()],
             Self::NameRepository { .. } => vec![Hint::SetRepository],
@@ -376,7 +376,7 @@ mod tests {
         let error = "{bin}-{arch}".parse::<NameTemplate>().unwrap_err();
         assert_eq!(
             error.to_string(),
-            "failed to parse the name template `{bin}-{arch}`: there is no variable `{arch}`"
+            "failed to parse the name template `{bin}-{arch}`: unknown variable `{arch}`"
         );
         assert!(format!("{:?}", error.hints()).contains("`{profile}`"));
         for text in ["{bin", "bin}", "{}", "\\x"] {
@@ -387,7 +387,7 @@ mod tests {
         let title = naming(&template, "").title(&"widgets".parse().unwrap(), FileKind::Bin);
         assert_eq!(
             title.unwrap_err().to_string(),
-            "failed to give `widgets` the title `bin/widgets`: a title is a plain file name, without a directory"
+            "failed to use `bin/widgets` as the title of `widgets`: a title must not contain a directory"
         );
         let template: NameTemplate = "../{bin}".parse().unwrap();
         let title = naming(&template, "").title(&"widgets".parse().unwrap(), FileKind::Bin);

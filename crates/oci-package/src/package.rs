@@ -18,7 +18,7 @@ use crate::platform::TargetCfg;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to read the date `{}`", text.escape_debug()))]
+    #[snafu(display("failed to parse the date `{}`", text.escape_debug()))]
     ParseCreated { text: String, source: jiff::Error },
 }
 
@@ -28,7 +28,7 @@ impl Failure for Error {
     }
 
     fn hints(&self) -> Vec<Hint> {
-        vec!["write the date as in RFC 3339: `2026-03-14T15:09:26Z`".into()]
+        vec!["use the RFC 3339 format, for example `2026-03-14T15:09:26Z`".into()]
     }
 }
 

@@ -16,9 +16,9 @@ use crate::annotation;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to find out the platform of the target `{}`", triple.escape_debug()))]
+    #[snafu(display("failed to determine the platform of the target `{}`", triple.escape_debug()))]
     UnknownTarget { triple: String },
-    #[snafu(display("failed to read what rustc says about a target: `{key}` is missing"))]
+    #[snafu(display("failed to parse the output of `rustc --print cfg`: `{key}` is missing"))]
     IncompleteCfg { key: &'static str },
     #[snafu(display("failed to parse a target specification"))]
     ParseSpecification { source: serde_json::Error },
@@ -36,9 +36,9 @@ impl Failure for Error {
     fn hints(&self) -> Vec<Hint> {
         let advice = match self {
             Self::UnknownTarget { .. } => "`rustc --print target-list` lists the known targets",
-            Self::ParsePlatform { .. } => "write for example `linux/amd64` or `linux/arm/v7`",
+            Self::ParsePlatform { .. } => "for example `linux/amd64` or `linux/arm/v7`",
             Self::ParseSpecification { .. } | Self::IncompleteSpecification { .. } => {
-                "see the documentation of rustc about custom targets"
+                "see the rustc documentation on custom targets"
             }
             Self::IncompleteCfg { .. } => return Vec::new(),
         };
@@ -482,7 +482,7 @@ impl fmt::Display for GlibcVersion {
 
 /// Error of parsing a [`GlibcVersion`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Snafu)]
-#[snafu(display("expected a version of glibc, such as `2.34`"))]
+#[snafu(display("expected a glibc version, such as `2.34`"))]
 pub struct ParseGlibcVersionError;
 
 #[cfg(test)]

@@ -16,13 +16,13 @@ const MAX_REFERRERS: usize = 10_000;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to list what is about {subject}"))]
+    #[snafu(display("failed to list the referrers of {subject}"))]
     List {
         subject: Digest,
         source: oci_registry::Error,
     },
     #[snafu(display(
-        "gave up on what is about {subject}: there is more than {MAX_REFERRERS} of it"
+        "failed to list the referrers of {subject}: there are more than {MAX_REFERRERS}"
     ))]
     TooMany { subject: Digest },
 }
@@ -79,7 +79,7 @@ struct Walk {
 }
 
 enum Next {
-    Give(Box<ReferrerNode>),
+    Yield(Box<ReferrerNode>),
     List { subject: Digest, depth: usize },
 }
 
@@ -87,7 +87,7 @@ impl Walk {
     async fn next(mut self) -> crate::Result<Option<(ReferrerNode, Self)>> {
         while let Some(next) = self.stack.pop() {
             match next {
-                Next::Give(branch) => {
+                Next::Yield(branch) => {
                     if branch.depth + 1 < MAX_DEPTH {
                         self.stack.push(Next::List {
                             subject: branch.referrer.digest.clone(),
@@ -110,7 +110,7 @@ impl Walk {
                     self.found += listed.len();
                     let branches = listed.into_iter().rev().map(|referrer| {
                         let subject = subject.clone();
-                        Next::Give(Box::new(ReferrerNode {
+                        Next::Yield(Box::new(ReferrerNode {
                             depth,
                             subject,
                             referrer,

@@ -15,7 +15,7 @@ const SEPARATOR: &str = "__";
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to write the version `{version}` as a tag"))]
+    #[snafu(display("failed to convert the version `{version}` to a tag"))]
     WriteVersion {
         version: Version,
         source: oci_registry::Error,
@@ -26,10 +26,10 @@ enum Error {
         source: oci_registry::Error,
     },
     #[snafu(display(
-        "failed to use `{tag}` as a tag: `__` separates a version from its target triple"
+        "failed to use `{tag}` as a tag: `__` is reserved as the separator between version and target"
     ))]
     Separator { tag: Tag },
-    #[snafu(display("failed to write the tag of `{tag}` for the target `{target}`"))]
+    #[snafu(display("failed to create the tag of `{tag}` for the target `{target}`"))]
     WriteTarget {
         tag: Tag,
         target: String,

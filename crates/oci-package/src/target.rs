@@ -20,13 +20,13 @@ use crate::platform::{self, GlibcVersion, Libc};
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("refused the files of a manifest: the layer {} has an unsafe name", layer.digest))]
+    #[snafu(display("failed to read the files of a manifest: the layer {} has an unsafe file name", layer.digest))]
     UnsafeName {
         layer: Box<Descriptor>,
         source: oci_registry::Error,
     },
     #[snafu(display(
-        "refused the files of a manifest: `{first}` and `{second}` would be the same file"
+        "failed to read the files of a manifest: the file names `{first}` and `{second}` conflict"
     ))]
     SameName { first: FileName, second: FileName },
 }
@@ -248,11 +248,17 @@ pub enum Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Content(file) => write!(f, "`{}` has other content", file.escape_debug()),
+            Self::Content(file) => write!(f, "`{}` has different content", file.escape_debug()),
             Self::OnlyStored(file) => {
-                write!(f, "`{}` is only in what is stored", file.escape_debug())
+                write!(
+                    f,
+                    "`{}` is only in the stored manifest",
+                    file.escape_debug()
+                )
             }
-            Self::OnlyNew(file) => write!(f, "`{}` is only in what is new", file.escape_debug()),
+            Self::OnlyNew(file) => {
+                write!(f, "`{}` is only in the new manifest", file.escape_debug())
+            }
         }
     }
 }
@@ -404,7 +410,7 @@ mod tests {
             assert_eq!(
                 files(&twice).unwrap_err().to_string(),
                 format!(
-                    "refused the files of a manifest: `tool` and `{other}` would be the same file"
+                    "failed to read the files of a manifest: the file names `tool` and `{other}` conflict"
                 )
             );
         }

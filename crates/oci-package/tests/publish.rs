@@ -224,8 +224,8 @@ async fn publish_of_other_files_is_rejected_before_upload() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(
         error.to_string(),
-        "refused to change `memory:1.2.3__x86_64-unknown-linux-gnu`: it was released with other files: \
-         `widgets` has other content"
+        "refusing to overwrite `memory:1.2.3__x86_64-unknown-linux-gnu`: it was released with different files: \
+         `widgets` has different content"
     );
     assert_eq!(repository.writes(), Vec::<String>::new());
 
@@ -331,7 +331,7 @@ async fn publish_does_not_change_other_artifact_at_index_tag() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(
         error.to_string(),
-        "refused to change `memory:1.2.3`: it is not the index of a package"
+        "refusing to change `memory:1.2.3`: it is not the index of a package"
     );
     assert_eq!(repository.writes(), Vec::<String>::new());
 
@@ -948,7 +948,7 @@ async fn concurrent_writer_of_other_files_is_conflict() {
         let error = published.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Conflict);
         let said = error.to_string();
-        assert!(said.ends_with("`widgets` has other content"), "{said}");
+        assert!(said.ends_with("`widgets` has different content"), "{said}");
     }
 }
 
@@ -1231,7 +1231,7 @@ async fn floating_tags_never_move_to_lower_version() {
     assert_eq!(error.kind(), ErrorKind::Conflict);
     assert_eq!(
         error.to_string(),
-        "refused to move `memory:2`: it does not name the index of a package"
+        "refusing to move `memory:2`: it does not point to the index of a package"
     );
     assert_eq!(
         at(&repository, "latest").await,

@@ -450,12 +450,12 @@ async fn pack_of_invalid_files_fails_with_names() {
     );
     assert_eq!(
         message(&[file("Demo", FileKind::File), file("demo", FileKind::Crate)]).await,
-        "failed to pack `widgets`: there are two files `demo` and `Demo`"
+        "failed to pack `widgets`: the file names `demo` and `Demo` conflict"
     );
     let many = vec![file("x", FileKind::File); MAX_LAYERS + 1];
     assert_eq!(
         message(&many).await,
-        "failed to pack `widgets`: it has 501 files, and a manifest takes 500"
+        "failed to pack `widgets`: it has 501 files, and the limit is 500"
     );
 
     let missing = [InputFile::new(

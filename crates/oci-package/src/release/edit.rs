@@ -35,11 +35,11 @@ enum Error {
         offered: Vec<String>,
     },
     #[snafu(display(
-        "refused to add {digest} to `{name}`: it is not a package for one target, and the index is one of a package"
+        "refusing to add {digest} to `{name}`: the index is that of a package, and the manifest is not a package for one target"
     ))]
     Foreign { name: String, digest: Digest },
     #[snafu(display(
-        "refused to add both {first} and {second} to `{name}`: they are for the same target, `{target}`"
+        "refusing to add both {first} and {second} to `{name}`: both are for the target `{target}`"
     ))]
     SameTarget {
         name: String,
@@ -47,7 +47,7 @@ enum Error {
         second: Digest,
         target: String,
     },
-    #[snafu(display("failed to take the tag `{name}` away"))]
+    #[snafu(display("failed to delete the tag `{name}`"))]
     DeleteTag {
         name: String,
         source: oci_registry::Error,
@@ -68,8 +68,8 @@ impl Failure for Error {
             Self::NoMember { offered, .. } if !offered.is_empty() => {
                 vec![format!("available: {}", offered.join(", ")).into()]
             }
-            Self::Foreign { .. } => vec!["add it to another index".into()],
-            Self::SameTarget { .. } => vec!["add one of the two only".into()],
+            Self::Foreign { .. } => vec!["add the manifest to an index with another tag".into()],
+            Self::SameTarget { .. } => vec!["add only one of them".into()],
             _ => Vec::new(),
         }
     }

@@ -16,39 +16,39 @@ pub(super) enum Error {
         name: String,
         source: oci_registry::Error,
     },
-    #[snafu(display("failed to look for {digest}, which would be sent"))]
+    #[snafu(display("failed to check whether {digest} exists"))]
     CheckBlob {
         digest: String,
         source: oci_registry::Error,
     },
     #[snafu(display(
-        "refused to change `{name}`: it was released with other files: {}",
+        "refusing to overwrite `{name}`: it was released with different files: {}",
         named(differences)
     ))]
     Released {
         name: String,
         differences: Vec<Difference>,
     },
-    #[snafu(display("refused to replace `{name}`: it is not a package for `{target}`"))]
+    #[snafu(display("refusing to replace `{name}`: it is not a package for `{target}`"))]
     ForeignTarget { name: String, target: String },
-    #[snafu(display("refused to change `{name}`: it is not the index of a package"))]
+    #[snafu(display("refusing to change `{name}`: it is not the index of a package"))]
     ForeignIndex { name: String },
     #[snafu(display(
-        "lost `{name}` to another writer with other files: {}",
+        "failed to publish `{name}`: another job published it with different files: {}",
         named(differences)
     ))]
     Overtaken {
         name: String,
         differences: Vec<Difference>,
     },
-    #[snafu(display("failed to keep `{name}`: it vanished after it was written"))]
+    #[snafu(display("failed to verify `{name}`: it does not exist after it was written"))]
     Vanished { name: String },
-    #[snafu(display("failed to send {blob}"))]
+    #[snafu(display("failed to upload {blob}"))]
     SendBlob {
         blob: String,
         source: oci_registry::Error,
     },
-    #[snafu(display("failed to send the manifest of `{name}`"))]
+    #[snafu(display("failed to upload the manifest of `{name}`"))]
     SendManifest {
         name: String,
         source: oci_registry::Error,
@@ -64,23 +64,21 @@ pub(super) enum Error {
         source: oci_registry::Error,
     },
     #[snafu(display(
-        "failed to add a target to the index `{name}`: the registry does not let it change"
+        "failed to add a target to the index `{name}`: the registry does not allow changes to it"
     ))]
     IndexImmutable {
         name: String,
         source: oci_registry::Error,
     },
     #[snafu(display(
-        "failed to write the index `{name}`: other writers changed it in each of {rounds} rounds"
+        "failed to write the index `{name}`: other jobs changed it in each of {rounds} attempts"
     ))]
     RoundsExhausted {
         name: String,
         tag: Tag,
         rounds: usize,
     },
-    #[snafu(display(
-        "failed to assemble the index `{name}`: there are no manifests for single targets"
-    ))]
+    #[snafu(display("failed to assemble the index `{name}`: no target was pushed"))]
     NoTargets { name: String },
 }
 
@@ -107,10 +105,9 @@ impl Failure for Error {
     fn hints(&self) -> Vec<Hint> {
         match self {
             Self::Released { .. } => vec![Hint::OverwriteVersion],
-            Self::Overtaken { .. } => vec![
-                "find the other job that publishes this version for this target at the same time"
-                    .into(),
-            ],
+            Self::Overtaken { .. } => {
+                vec!["check which other job publishes this version for this target".into()]
+            }
             Self::ForeignTarget { .. } => vec![Hint::OverwriteTag],
             Self::ForeignIndex { .. } => vec![Hint::SkipIndex],
             Self::IndexImmutable { .. } => vec![Hint::DeclareTargets],

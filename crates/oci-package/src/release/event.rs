@@ -83,34 +83,41 @@ impl fmt::Display for Note {
             Self::AlreadyPublished { tag, stored } => {
                 write!(
                     f,
-                    "`{tag}` already holds the same files, and stays {stored}"
+                    "`{tag}` already contains the same files; keeping {stored}"
                 )
             }
             Self::TagOverwritten { tag } => {
-                write!(f, "another writer moved `{tag}` after us, and won")
+                write!(
+                    f,
+                    "another job moved `{tag}` after it was set; keeping the tag of that job"
+                )
             }
             Self::IndexIncomplete { tag, missing } => {
-                write!(f, "the index of {tag} waits for {}", missing.join(", "))
+                write!(
+                    f,
+                    "{tag} is incomplete; its index is written once these targets are pushed: {}",
+                    missing.join(", ")
+                )
             }
             Self::TagListFailed { problem } => {
                 write!(
                     f,
-                    "could not look for targets that are not in the index yet: {problem}"
+                    "failed to list tags, so targets that are missing from the index are not added: {problem}"
                 )
             }
             Self::EntryDropped { target, digest } => {
                 write!(
                     f,
-                    "the entry for `{target}` left the index: {digest} is not there any more"
+                    "removed the entry for `{target}` from the index: {digest} does not exist"
                 )
             }
             Self::EntryReplaced { entry, digest } => {
-                write!(f, "the entry for {entry} was {digest}, and is replaced")
+                write!(f, "replaced the entry for {entry}, which was {digest}")
             }
             Self::IndexRetry { tag, rounds } => {
                 write!(
                     f,
-                    "looking at the index `{tag}` again after {rounds} rounds"
+                    "updating the index `{tag}` again (attempts so far: {rounds})"
                 )
             }
         }

@@ -22,7 +22,7 @@ enum Error {
         name: String,
         source: oci_registry::Error,
     },
-    #[snafu(display("refused to move `{name}`: it does not name the index of a package"))]
+    #[snafu(display("refusing to move `{name}`: it does not point to the index of a package"))]
     Foreign { name: String },
     #[snafu(display("failed to move the tag `{name}`"))]
     Move {

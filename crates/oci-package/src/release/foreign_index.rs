@@ -25,10 +25,10 @@ const MAX_CONFIG: usize = 1 << 20;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("refused to change `{name}`: it is not an index"))]
+    #[snafu(display("refusing to change `{name}`: it is not an index"))]
     NotAnIndex { name: String },
     #[snafu(display(
-        "refused to add both {first} and {second} to `{name}`: they are for the same platform, {platform}"
+        "refusing to add both {first} and {second} to `{name}`: both are for the platform {platform}"
     ))]
     SamePlatform {
         name: String,
@@ -37,11 +37,11 @@ enum Error {
         platform: String,
     },
     #[snafu(display(
-        "failed to change the index `{name}`: other writers changed it in each of {MAX_ROUNDS} rounds"
+        "failed to change the index `{name}`: other jobs changed it in each of {MAX_ROUNDS} attempts"
     ))]
     Contested { name: String },
     #[snafu(display(
-        "failed to add {digest} to `{name}`: another writer put something else there for {platform} meanwhile"
+        "failed to add {digest} to `{name}`: another job added a different manifest for {platform} at the same time"
     ))]
     Overtaken {
         name: String,
@@ -67,12 +67,14 @@ impl Failure for Error {
     fn hints(&self) -> Vec<Hint> {
         match self {
             Self::NotAnIndex { .. } => {
-                vec!["name the tag of an index, such as the version of a package".into()]
+                vec!["pass the tag of an index, such as the version of a package".into()]
             }
-            Self::SamePlatform { .. } => vec!["add one of the two only".into()],
-            Self::Contested { .. } => vec!["run it again when no other process writes".into()],
+            Self::SamePlatform { .. } => vec!["add only one of them".into()],
+            Self::Contested { .. } => {
+                vec!["run the command again when no other job writes the index".into()]
+            }
             Self::Overtaken { .. } => {
-                vec!["inspect the present entry; adding yours again replaces it".into()]
+                vec!["inspect the current entry, or add yours again to replace it".into()]
             }
             Self::ReadConfig { .. } => Vec::new(),
         }
