@@ -1,22 +1,22 @@
-# The one door for a developer. CI calls the same scripts.
+# Shortcuts for developers. CI calls the same scripts.
 
-# What there is.
+# List the recipes.
 default:
     @just --list
 
-# Builds both programs and runs every test, against real registries and a real Nushell.
+# Build both programs and run all tests, with real registries and Nushell.
 test:
     ./tests/run
 
-# Format, clippy, rustdoc, and the licenses and spelling checks whose tools are there.
+# Run rustfmt, clippy, rustdoc, and the license and spelling checks whose tools are installed.
 lint:
     ./tests/checks format lint docs fuzz licenses spelling
 
-# What the core may not pull.
+# Check the dependencies of the core.
 features:
     ./tests/checks features
 
-# What CI does. A version that is out keeps its files, so a change needs an empty registry.
+# Run everything that CI runs. A released version is immutable, so the registry is emptied first.
 ci:
     rm -rf target/oci
     CI=true .ci/run

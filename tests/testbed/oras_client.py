@@ -1,6 +1,6 @@
-"""A program around oras's Python library, which ships none: `push`, `pull` and `copy` over plain HTTP.
+"""Command line for the Python library of oras, which has none: `push`, `pull` and `copy` over plain HTTP.
 
-A copy passes on bytes and interprets nothing: a manifest that is parsed and written again has another digest.
+`copy` transfers the bytes of a manifest unchanged: a manifest that is parsed and serialized again has another digest.
 """
 
 import json
@@ -48,7 +48,7 @@ def main(verb, *arguments):
     elif verb == "help":
         print(__doc__)
     else:
-        sys.exit(f"error: `{verb}` is none of push, pull and copy")
+        sys.exit(f"error: unknown verb `{verb}`: expected push, pull or copy")
 
 
 main(*sys.argv[1:])
