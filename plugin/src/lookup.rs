@@ -1,7 +1,7 @@
-//! Which manifest a command means.
+//! Resolution of an operand to a manifest.
 //!
-//! Owns the way from what was asked about to a manifest: the place is opened, a repository alone means its highest
-//! release, and --target or --platform choose in an index. Does not own what fits a target: that is `oci_package::find`.
+//! The place is opened, a repository without tag and digest resolves to its highest release, and `--target` or
+//! `--platform` select a manifest from an index. `oci_package::find` decides which manifest matches a target.
 
 use std::path::{Path, PathBuf};
 
@@ -16,86 +16,86 @@ use crate::missing::{self, Part};
 use crate::place::Place;
 use crate::report::{self, ToLabeledError};
 
-/// The target triple that this program was built for.
+/// Target triple that this program was built for.
 const BUILT_FOR: &str = env!("BUILT_FOR");
 
-/// How a call looks for manifests.
+/// Resolves the operands of a call to manifests.
 #[derive(Debug)]
 pub(crate) struct Lookup {
     client: Client,
     base: PathBuf,
     wanted: Option<Wanted>,
-    /// Where it is written what is wanted, if it is.
-    wanted_at: Option<Span>,
-    /// Who is asked what was written, when something is amiss with it.
+    /// Span of the flag `--target` or `--platform`.
+    wanted_span: Option<Span>,
+    /// Engine that returns source code, for labels at a part of a reference.
     engine: Option<EngineInterface>,
 }
 
-/// A manifest that was found, and where.
+/// A resolved manifest.
 #[derive(Debug)]
 pub(crate) struct Found {
-    /// The place it is in.
+    /// The place that contains the manifest.
     pub(crate) place: Place,
-    /// What was asked for there: the name that was given, or the highest release.
+    /// The tag or digest of the operand, or the tag of the highest release.
     pub(crate) identifier: Identifier,
     /// The manifest.
     pub(crate) manifest: Manifest,
-    /// The index in which it was selected.
+    /// The index that the manifest was selected from.
     pub(crate) index: Option<Manifest>,
 }
 
 impl Found {
-    /// Tag and index that led to the manifest of what was asked about.
+    /// Returns the tag and the index through which the manifest was found.
     pub(crate) fn listing<'a>(&'a self, operand: &'a Operand<Location>) -> Listing<'a> {
         Listing::new(&operand.name, &self.identifier).within(self.index.as_ref())
     }
 }
 
 impl Lookup {
-    /// A lookup with nothing wanted in particular; relative paths are meant from `base`.
+    /// Creates a lookup that returns an index as it is. Relative paths are resolved against `base`.
     pub(crate) fn new(client: Client, base: &Path) -> Self {
         Self {
             client,
             base: base.to_owned(),
             wanted: None,
-            wanted_at: None,
+            wanted_span: None,
             engine: None,
         }
     }
 
-    /// Lets errors point at parts of what was written.
-    pub(crate) fn pointing(mut self, engine: &EngineInterface) -> Self {
+    /// Enables error labels at a part of a reference.
+    pub(crate) fn with_engine(mut self, engine: &EngineInterface) -> Self {
         self.engine = Some(engine.clone());
         self
     }
 
-    /// Adds the flags that choose in an index.
+    /// Adds the flags that select a manifest from an index.
     pub(crate) fn flags(signature: Signature) -> Signature {
         signature
             .named(
                 "target",
                 SyntaxShape::String,
-                "Of an index, take what was built for this target triple",
+                "Select the manifest of an index for this target triple",
                 Some('t'),
             )
             .named(
                 "platform",
                 SyntaxShape::String,
-                "Of an index, take what is for this platform, as `OS/ARCHITECTURE[/VARIANT]`",
+                "Select the manifest of an index for this platform, as `OS/ARCHITECTURE[/VARIANT]`",
                 Some('p'),
             )
     }
 
-    /// Chooses in an index what the flags ask for, if they do.
-    pub(crate) fn choosing(mut self, call: &EvaluatedCall) -> Result<Self, LabeledError> {
+    /// Selects a manifest from an index if `--target` or `--platform` is given.
+    pub(crate) fn with_selection(mut self, call: &EvaluatedCall) -> Result<Self, LabeledError> {
         if let Some(wanted) = wanted(call)? {
-            self.wanted_at = Some(wanted.span);
+            self.wanted_span = Some(wanted.span);
             self.wanted = Some(wanted.item);
         }
         Ok(self)
     }
 
-    /// Chooses in an index what runs on this machine, unless the flags ask for something else.
+    /// Selects the manifest for this machine from an index, unless the flags select another one.
     pub(crate) fn for_machine(mut self) -> Self {
         self.wanted = self.wanted.or_else(|| {
             let machines = Machine::detect(Path::new("/"), BUILT_FOR);
@@ -109,17 +109,17 @@ impl Lookup {
         &self.client
     }
 
-    /// Whether something is to be chosen in an index.
-    pub(crate) fn chooses(&self) -> bool {
+    /// Whether a manifest is selected from an index.
+    pub(crate) fn has_selection(&self) -> bool {
         self.wanted.is_some()
     }
 
-    /// Where relative paths are meant from.
+    /// Returns the directory that relative paths are resolved against.
     pub(crate) fn base(&self) -> &Path {
         &self.base
     }
 
-    /// Separates the path and the name of a location that is read.
+    /// Separates the path of a location from the tag or digest. For locations that are read.
     pub(crate) async fn locate(
         &self,
         operand: Operand<LocationText>,
@@ -130,7 +130,7 @@ impl Lookup {
         Ok(Operand { name, span })
     }
 
-    /// Opens the place of what was asked about.
+    /// Opens the place of an operand for reading.
     pub(crate) async fn place(&self, operand: &Operand<Location>) -> Result<Place, LabeledError> {
         let place = Place::open(&self.client, &operand.name, &self.base);
         place
@@ -138,7 +138,7 @@ impl Lookup {
             .map_err(|error| self.missing(&error, Part::Place, operand))
     }
 
-    /// A failure to get at this part of what was asked about.
+    /// Converts an error, with a label at the part of the operand that was not found.
     pub(crate) fn missing(
         &self,
         error: &Error,
@@ -148,7 +148,7 @@ impl Lookup {
         missing::report(error, part, operand, self.engine.as_ref())
     }
 
-    /// Finds the manifest that was asked about.
+    /// Resolves an operand to its manifest.
     pub(crate) async fn find(&self, operand: &Operand<Location>) -> Result<Found, LabeledError> {
         let place = self.place(operand).await?;
         let identifier = match operand.name.identifier() {
@@ -158,9 +158,11 @@ impl Lookup {
         let source = &**place.content();
         let (manifest, index) = if let Some(wanted) = &self.wanted {
             let found = oci_package::find_listed(source, &identifier, wanted).await;
-            found.map_err(|error| match self.wanted_at {
-                // The index is there, and this is not in it.
-                Some(wanted) if is_without_cause(&error) => error.labelled("is not in it", wanted),
+            found.map_err(|error| match self.wanted_span {
+                // The index exists, but has no matching manifest.
+                Some(wanted) if is_plain_not_found(&error) => {
+                    error.labelled("not in the index", wanted)
+                }
                 _ => self.missing(&error, Part::Manifest, operand),
             })?
         } else {
@@ -187,20 +189,20 @@ impl Lookup {
             Some((tag, _)) => Ok(tag.clone().into()),
             None => Err(report::not_found(
                 format!("failed to find a release in `{}`", place.name()),
-                "has no version among its tags",
+                "has no tag that is a version",
                 operand.span,
             )
-            .with_help("add a tag or a digest; `oci tags` lists the tags")),
+            .with_help("append a tag or a digest; `oci tags` lists the tags")),
         }
     }
 }
 
-/// Whether nothing went wrong but that it is not there.
-fn is_without_cause(error: &Error) -> bool {
+/// Whether the content does not exist, as opposed to an error of a request.
+fn is_plain_not_found(error: &Error) -> bool {
     error.kind() == ErrorKind::NotFound && std::error::Error::source(error).is_none()
 }
 
-/// What --target or --platform ask for.
+/// Reads the flags `--target` and `--platform`.
 fn wanted(call: &EvaluatedCall) -> Result<Option<Spanned<Wanted>>, LabeledError> {
     let target: Option<Spanned<String>> = call.get_flag("target")?;
     let platform: Option<Spanned<String>> = call.get_flag("platform")?;
@@ -219,11 +221,11 @@ fn wanted(call: &EvaluatedCall) -> Result<Option<Spanned<Wanted>>, LabeledError>
             }))
         }
         (Some(target), Some(platform)) => Err(report::invalid(
-            "failed to choose a manifest: both a target and a platform are given",
-            "this target",
+            "failed to select a manifest: both --target and --platform are given",
+            "target",
             target.span,
         )
-        .with_label("this platform", platform.span)
-        .with_help("leave one of the two out")),
+        .with_label("platform", platform.span)
+        .with_help("leave out one of them")),
     }
 }

@@ -1,7 +1,7 @@
-//! What was not found: which part of its name is to blame, and what to do next.
+//! Errors for content that was not found.
 //!
-//! Owns the label under that part, where the name stands in the source code as it is, and the advice. All other failures
-//! are left to `report`.
+//! The label marks the missing part of the reference, if the source code contains the reference literally. The help names
+//! a command that lists what exists. `report` converts all other errors.
 
 use std::ops::Range;
 
@@ -13,7 +13,7 @@ use crate::hints;
 use crate::input::{self, Operand};
 use crate::report::ToLabeledError;
 
-/// A part of a name.
+/// A part of a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Part {
     /// The repository, the layout's directory or the archive's file.
@@ -24,9 +24,9 @@ pub(crate) enum Part {
     Blob,
 }
 
-/// A failure to get at this part of what was asked about, as the shell shows it.
+/// Converts an error to a Nushell error. If `part` was not found, the label marks it.
 ///
-/// It may ask the engine what was written, and waits for that.
+/// Blocks while the engine returns the source code.
 pub(crate) fn report(
     error: &Error,
     part: Part,
@@ -48,7 +48,7 @@ pub(crate) fn report(
     }
 }
 
-/// The range of the part in the name as it was written; `None` if this text is another name.
+/// Returns the range of the part in the written text, or `None` if the text is another name.
 fn range(part: Part, name: &Location, text: &str) -> Option<Range<usize>> {
     let is_name = match name {
         Location::Registry(reference) => text
@@ -72,7 +72,7 @@ fn range(part: Part, name: &Location, text: &str) -> Option<Range<usize>> {
         }
         (Part::Place, _) => {
             let start = text.find(':')? + 1;
-            // Without the mark before the identifier.
+            // Excludes the `:` or `@` before the identifier.
             let end = end.map_or(text.len(), |end| end - 1);
             (start < end).then_some(start..end)
         }
@@ -82,26 +82,25 @@ fn range(part: Part, name: &Location, text: &str) -> Option<Range<usize>> {
 fn advice(part: Part, name: &Location) -> Vec<String> {
     let place = name.whole_repository();
     match (part, name) {
-        (Part::Manifest, _) => vec![format!("`oci tags {place}` lists what is there")],
-        (Part::Blob, _) => vec![
-            "`oci manifest` shows the blobs that a manifest names, with a `reference` for each"
-                .into(),
-        ],
-        (Part::Place, Location::Registry(reference)) => of_repository(reference),
-        // Theirs is given by the core.
+        (Part::Manifest, _) => vec![format!("run `oci tags {place}` to list the tags")],
+        (Part::Blob, _) => {
+            vec!["`oci manifest` lists the blobs of a manifest with their references".into()]
+        }
+        (Part::Place, Location::Registry(reference)) => repository_advice(reference),
+        // `oci-registry` provides the hint for layouts.
         (Part::Place, Location::Layout { .. }) => Vec::new(),
         (Part::Place, Location::Archive { .. }) => vec!["check the path".into()],
     }
 }
 
-fn of_repository(reference: &Reference) -> Vec<String> {
+fn repository_advice(reference: &Reference) -> Vec<String> {
     let registry = reference.registry();
     vec![
         format!(
-            "check the name: `oci catalog {registry}` lists the repositories, where a registry offers that"
+            "check the name; `oci catalog {registry}` lists the repositories, if the registry supports it"
         ),
         format!(
-            "a private one may want a login: `oci ping {registry}` tells which credential is used"
+            "a private repository may require a login; `oci ping {registry}` shows which credential is used"
         ),
     ]
 }
@@ -113,7 +112,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_part_is_found_in_the_name() {
+    fn range_of_each_part_of_a_reference() {
         let digest = oci_registry::Digest::sha256(b"");
         let by_digest = format!("a.b/c:1@{digest}");
         for (name, part, expected) in [

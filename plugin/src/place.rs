@@ -1,13 +1,13 @@
-//! A repository of a registry, a layout directory or an archive, opened.
+//! An opened repository, layout directory or archive.
 //!
-//! Owns what they have in common for a command: what it can do with the place, and the full name of whatever is in it.
+//! Provides access to the content, and the full references of its tags and manifests.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_registry::{Cache, Client, Delete, Identifier, Location, Result, Source, Target};
 
-/// A place that was opened to be read from, to be written to or to delete from. Cheap to clone.
+/// A repository, layout or archive that was opened for reading, writing or deleting. Cheap to clone.
 #[derive(Debug)]
 pub(crate) struct Place<S: ?Sized = dyn Source> {
     content: Arc<S>,
@@ -29,17 +29,17 @@ impl<S: ?Sized> Place<S> {
         Self { content, location }
     }
 
-    /// What is done with it.
+    /// Returns the opened content.
     pub(crate) fn content(&self) -> &Arc<S> {
         &self.content
     }
 
-    /// The place's own name.
+    /// Returns the name of the place, without tag and digest.
     pub(crate) fn name(&self) -> String {
         self.location.to_string()
     }
 
-    /// The full name of something in it.
+    /// Returns the full reference of a tag or digest in the place.
     pub(crate) fn reference(&self, identifier: impl Into<Identifier>) -> String {
         self.location.with(identifier).to_string()
     }
@@ -53,8 +53,8 @@ impl Place {
         Ok(Self::new(content, &location))
     }
 
-    /// The source to read from: of a registry, through the cache of what was read before.
-    pub(crate) fn cached_by(&self, cache: Option<&Cache>) -> Arc<dyn Source> {
+    /// Returns the source, with a cache in front of it if it is a registry.
+    pub(crate) fn with_cache(&self, cache: Option<&Cache>) -> Arc<dyn Source> {
         let source = Arc::clone(&self.content);
         match (cache, &self.location) {
             (Some(cache), Location::Registry(_)) => cache.over(source),
@@ -76,10 +76,7 @@ impl Place<dyn Target> {
     }
 }
 
-/// A place whose content can be deleted.
-pub(crate) type Shelf = dyn Delete;
-
-impl Place<Shelf> {
+impl Place<dyn Delete> {
     /// Opens a location for deleting; `None` for an archive, from which nothing can be deleted.
     pub(crate) async fn open_to_delete(
         client: &Client,
@@ -92,7 +89,7 @@ impl Place<Shelf> {
     }
 }
 
-/// The location under a name that means the same in every directory.
+/// Returns the location with an absolute path.
 fn absolute(location: &Location, base: &Path) -> Location {
     let mut location = location.clone().relative_to(base);
     if let Location::Layout {
@@ -100,7 +97,7 @@ fn absolute(location: &Location, base: &Path) -> Location {
     }
     | Location::Archive { file: path, .. } = &mut location
     {
-        // Without the dots that were written.
+        // Collecting the components drops `.` components.
         *path = path.components().collect::<PathBuf>();
     }
     location

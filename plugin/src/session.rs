@@ -100,12 +100,12 @@ impl<'a> Session<'a> {
 
     /// Returns a lookup that does not select a manifest from an index.
     pub(crate) fn lookup(&self) -> Lookup {
-        Lookup::new(self.client(), self.current_dir()).pointing(self.engine)
+        Lookup::new(self.client(), self.current_dir()).with_engine(self.engine)
     }
 
     /// Returns a lookup that selects a manifest from an index if `--target` or `--platform` is given.
-    pub(crate) fn choosing_lookup(&self) -> Result<Lookup, LabeledError> {
-        self.lookup().choosing(self.call)
+    pub(crate) fn selecting_lookup(&self) -> Result<Lookup, LabeledError> {
+        self.lookup().with_selection(self.call)
     }
 
     /// Returns one value for a single operand, or a list of values for a list of operands, processed concurrently.

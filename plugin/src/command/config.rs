@@ -80,7 +80,7 @@ impl PluginCommand for Config {
     ) -> Result<PipelineData, LabeledError> {
         let session = Session::open(plugin, engine, call)?;
         let operands = session.operands::<LocationText>(input)?;
-        let lookup = session.choosing_lookup()?.for_machine();
+        let lookup = session.selecting_lookup()?.for_machine();
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
         session.values(operands, lookup, move |lookup, operand| async move {
             let operand = lookup.locate(operand).await?;

@@ -157,10 +157,10 @@ impl PluginCommand for Copy {
             return Err(report::invalid(message, "has a tag", target.span)
                 .with_help("leave out the tag to keep the tag of each source"));
         }
-        let lookup = session.choosing_lookup()?;
+        let lookup = session.selecting_lookup()?;
         if let Some(span) = call
             .get_flag_span("all-tags")
-            .filter(|_| all_tags && lookup.chooses())
+            .filter(|_| all_tags && lookup.has_selection())
         {
             let message =
                 "failed to copy all tags: --target and --platform select a single manifest";
@@ -272,7 +272,7 @@ impl CopyCall {
         } = self.lookup.find(operand).await?;
         // A tag of an index does not name the manifest that was selected from it.
         let source_tag = match identifier {
-            Identifier::Tag(tag) if !self.lookup.chooses() => Some(tag),
+            Identifier::Tag(tag) if !self.lookup.has_selection() => Some(tag),
             _ => None,
         };
         let location = self.location(operand)?;

@@ -9,7 +9,9 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
 use oci_package::DeletedSet;
-use oci_registry::{Digest, ErrorKind, Identifier, Location, LocationText, Source};
+use oci_registry::{
+    Delete as DeleteContent, Digest, ErrorKind, Identifier, Location, LocationText, Source,
+};
 use tokio::sync::Mutex;
 
 use crate::OciPlugin;
@@ -17,7 +19,7 @@ use crate::completion::{ArgumentKind, completes};
 use crate::input::Operand;
 use crate::lookup::Lookup;
 use crate::missing::Part;
-use crate::place::{Place, Shelf};
+use crate::place::Place;
 use crate::report::{self, ToLabeledError};
 use crate::runtime::Rows;
 use crate::session::Session;
@@ -159,7 +161,7 @@ impl DeleteCall {
 
     async fn delete_named(
         &self,
-        place: &Place<Shelf>,
+        place: &Place<dyn DeleteContent>,
         named: &Identifier,
         operand: &Operand<Location>,
         taken: &mut DeletedSet,
@@ -227,7 +229,7 @@ impl DeleteCall {
 
     async fn delete_blob(
         &self,
-        place: &Place<Shelf>,
+        place: &Place<dyn DeleteContent>,
         digest: &Digest,
     ) -> oci_registry::Result<Value> {
         let content = &**place.content();
@@ -240,7 +242,7 @@ impl DeleteCall {
 
     fn row(
         &self,
-        place: &Place<Shelf>,
+        place: &Place<dyn DeleteContent>,
         named: &Identifier,
         verb: &str,
         digest: Option<&Digest>,

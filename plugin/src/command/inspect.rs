@@ -86,7 +86,7 @@ impl PluginCommand for Inspect {
         let operands = session.operands::<LocationText>(input)?;
         let inspect_call = InspectCall {
             cache: session.cache(),
-            lookup: session.choosing_lookup()?,
+            lookup: session.selecting_lookup()?,
             span: call.head,
         };
         session.values(operands, inspect_call, InspectCall::show)
@@ -104,7 +104,7 @@ impl InspectCall {
     async fn show(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Value, LabeledError> {
         let operand = self.lookup.locate(operand).await?;
         let found = self.lookup.find(&operand).await?;
-        let source = found.place.cached_by(self.cache.as_ref());
+        let source = found.place.with_cache(self.cache.as_ref());
         let listing = found.listing(&operand);
         let inspection = oci_package::inspect(&source, listing, &found.manifest).await;
         let inspection = inspection.map_err(|error| error.at(operand.span))?;

@@ -119,7 +119,7 @@ impl PluginCommand for Pull {
         });
         let directory = session.resolve(output.unwrap_or_default());
         let pull_call = PullCall {
-            lookup: session.choosing_lookup()?.for_machine(),
+            lookup: session.selecting_lookup()?.for_machine(),
             directory,
             include: include.transpose()?,
             uses_titles: call.has_flag("titles")?,

@@ -100,7 +100,7 @@ impl PluginCommand for Referrers {
             artifact_type: artifact_type.map(MediaType::from),
             is_recursive: call.has_flag("all")?,
             cache: session.cache(),
-            lookup: session.choosing_lookup()?,
+            lookup: session.selecting_lookup()?,
             concurrency: Concurrency::new(session.concurrency()),
             max_concurrent: session.concurrency(),
             span: call.head,
@@ -127,7 +127,7 @@ impl ReferrersCall {
         let (at, span) = (operand.span, self.span);
         let (place, subject) = match operand.name.identifier() {
             // A subject may be missing and still have referrers (distribution-spec, "Listing Referrers").
-            Some(Identifier::Digest(digest)) if !self.lookup.chooses() => {
+            Some(Identifier::Digest(digest)) if !self.lookup.has_selection() => {
                 (self.lookup.place(&operand).await?, digest)
             }
             _ => {
@@ -151,7 +151,7 @@ impl ReferrersCall {
             });
             found.map_err(move |error| error.at(at)).boxed()
         };
-        let source = place.cached_by(self.cache.as_ref());
+        let source = place.with_cache(self.cache.as_ref());
         let survey = TagDetailsFetcher::new(Arc::clone(&source), self.concurrency.clone());
         let rows = runtime::map_in_order(branches, self.max_concurrent, move |branch| {
             let (place, source, survey) = (place.clone(), Arc::clone(&source), survey.clone());

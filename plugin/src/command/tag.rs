@@ -108,7 +108,7 @@ impl PluginCommand for Tag {
         let tags = tags?;
         let operands = session.operands_from::<LocationText>(references, input)?;
         let tag_call = TagCall {
-            lookup: session.choosing_lookup()?,
+            lookup: session.selecting_lookup()?,
             tags,
             is_dry: call.has_flag("dry-run")?,
             span: call.head,

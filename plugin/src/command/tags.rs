@@ -142,7 +142,7 @@ impl TagsCall {
         }
         let place = self.lookup.place(&operand).await?;
         let tags = place.content().tags();
-        let source = place.cached_by(self.cache.as_ref());
+        let source = place.with_cache(self.cache.as_ref());
         let (span, has_repository_column) = (self.span, self.has_repository_column);
         let named = place.clone();
         let row = move |name: &str, identifier: Identifier| {
