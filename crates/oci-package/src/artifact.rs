@@ -28,7 +28,7 @@ use crate::platform::{self, GlibcVersion, Libc};
 pub const MAX_LAYERS: usize = 500;
 
 /// Number of files that are read concurrently: enough to hash one file while another one is still being read.
-const FILES_AT_ONCE: usize = 4;
+const MAX_CONCURRENT_FILES: usize = 4;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -208,7 +208,7 @@ pub async fn pack(
 
     let ahead = options.send_ahead.as_ref().filter(|_| !options.archive);
     let loading = named.iter().map(|named| load(named, ahead)).collect();
-    let loaded = concurrent::all(FILES_AT_ONCE, loading).await?;
+    let loaded = concurrent::all(MAX_CONCURRENT_FILES, loading).await?;
 
     // The least portable file determines the requirement, because the files of a package are used together.
     let libc = target.libc(loaded.iter().filter_map(|file| file.libc).max());

@@ -152,9 +152,9 @@ mod tests {
 
     fn layer(content: &'static str, file: &str, title: &str) -> Blob {
         let mut blob = Blob::from_bytes(MediaType::OCTET_STREAM, content);
-        let said = &mut blob.descriptor_mut().annotations;
-        said.insert(annotation::FILE.into(), file.into());
-        said.insert(annotation::TITLE.into(), title.into());
+        let annotations = &mut blob.descriptor_mut().annotations;
+        annotations.insert(annotation::FILE.into(), file.into());
+        annotations.insert(annotation::TITLE.into(), title.into());
         blob
     }
 

@@ -30,16 +30,16 @@ const MAX_CHILDREN: usize = 64;
 #[derive(Clone, Debug)]
 pub struct Concurrency {
     permits: Arc<Semaphore>,
-    at_once: usize,
+    limit: usize,
 }
 
 impl Concurrency {
-    /// Creates a limit of `at_once` requests, at least one.
-    pub fn new(at_once: usize) -> Self {
-        let at_once = at_once.clamp(1, Semaphore::MAX_PERMITS);
+    /// Allows up to `limit` concurrent requests, at least one.
+    pub fn new(limit: usize) -> Self {
+        let limit = limit.clamp(1, Semaphore::MAX_PERMITS);
         Self {
-            permits: Arc::new(Semaphore::new(at_once)),
-            at_once,
+            permits: Arc::new(Semaphore::new(limit)),
+            limit,
         }
     }
 }
@@ -104,7 +104,7 @@ impl TagDetailsFetcher {
             Ok(tag) => begin(Arc::clone(&inner).tag(tag)).left_future(),
             Err(error) => ready(Err(error)).right_future(),
         });
-        let details = begun.buffered(self.0.concurrency.at_once);
+        let details = begun.buffered(self.0.concurrency.limit);
         let up_to_error = |failed: &mut bool, details: Result<TagDetails>| {
             let details = (!*failed).then_some(details);
             *failed = details.as_ref().is_some_and(Result::is_err);
@@ -207,30 +207,30 @@ impl Inner {
     }
 
     async fn annotations(&self, manifest: &Manifest) -> Result<Annotations> {
-        let mut said = manifest.annotations().clone();
+        let mut annotations = manifest.annotations().clone();
         let (mut image, mut child) = (manifest.as_image(), None);
-        if let Some(index) = manifest.as_index().filter(|_| !is_described(&said)) {
+        if let Some(index) = manifest.as_index().filter(|_| !is_described(&annotations)) {
             let is_image = |entry: &&Descriptor| {
                 !platform::is_attestation(entry) && !entry.media_type.is_index()
             };
             let Some(entry) = index.manifests.iter().find(is_image) else {
-                return Ok(said);
+                return Ok(annotations);
             };
-            complete(&mut said, &entry.annotations);
-            if !is_described(&said) {
+            complete(&mut annotations, &entry.annotations);
+            if !is_described(&annotations) {
                 child = self.manifest(entry.digest.clone().into()).await?;
                 if let Some(child) = &child {
-                    complete(&mut said, child.annotations());
+                    complete(&mut annotations, child.annotations());
                 }
             }
             image = child.as_ref().and_then(Manifest::as_image);
-            said.retain(|key, _| !annotation::TARGET_KEYS.contains(&key.as_str()));
+            annotations.retain(|key, _| !annotation::TARGET_KEYS.contains(&key.as_str()));
         }
-        if let Some(image) = image.filter(|_| !is_described(&said))
+        if let Some(image) = image.filter(|_| !is_described(&annotations))
             && let Some(config) = self.config(&image.config).await?
         {
             complete(
-                &mut said,
+                &mut annotations,
                 &config
                     .execution
                     .unwrap_or_default()
@@ -238,7 +238,7 @@ impl Inner {
                     .unwrap_or_default(),
             );
         }
-        Ok(said)
+        Ok(annotations)
     }
 
     async fn complete_image(&self, summary: &mut Summary, config: &Descriptor) -> Result<()> {
@@ -326,20 +326,22 @@ fn readable<T>(read: Result<T>) -> Result<Option<T>> {
 }
 
 /// Whether annotations state the version, the source or the revision.
-fn is_described(said: &Annotations) -> bool {
+fn is_described(annotations: &Annotations) -> bool {
     [
         annotation::VERSION,
         annotation::SOURCE,
         annotation::REVISION,
     ]
     .iter()
-    .any(|key| said.contains_key(*key))
+    .any(|key| annotations.contains_key(*key))
 }
 
 /// Adds the annotations whose keys are missing.
-fn complete(said: &mut Annotations, more: &Annotations) {
+fn complete(annotations: &mut Annotations, more: &Annotations) {
     for (key, value) in more {
-        said.entry(key.clone()).or_insert_with(|| value.clone());
+        annotations
+            .entry(key.clone())
+            .or_insert_with(|| value.clone());
     }
 }
 
@@ -386,7 +388,7 @@ mod tests {
         image
     }
 
-    fn survey(source: impl Source + 'static) -> TagDetailsFetcher {
+    fn fetcher(source: impl Source + 'static) -> TagDetailsFetcher {
         TagDetailsFetcher::new(Arc::new(source), Concurrency::new(1))
     }
 
@@ -395,7 +397,7 @@ mod tests {
         let memory = Memory::new();
         let config = r#"{"os":"linux","architecture":"arm","variant":"v7","created":"2026-01-02T03:04:05Z"}"#;
         let image = image(&memory, config).await;
-        let summary = survey(memory).summary(&image).await.unwrap();
+        let summary = fetcher(memory).summary(&image).await.unwrap();
         assert_eq!(summary.size, Some(config.len() as u64 + 3));
         assert_eq!(summary.created.as_deref(), Some("2026-01-02T03:04:05Z"));
         assert_eq!(summary.platforms[0].to_string(), "linux/arm/v7");
@@ -408,7 +410,7 @@ mod tests {
         let newer = image(&memory, r#"{"created":"2026-01-02T03:04:05-01:00"}"#).await;
         let index = Index::new(None, vec![older.descriptor(), newer.descriptor()]);
         let index = Manifest::from_index(index).unwrap();
-        let summary = survey(memory).summary(&index).await.unwrap();
+        let summary = fetcher(memory).summary(&index).await.unwrap();
         assert_eq!(summary.size, Some(34 + 3 + 39 + 3));
         assert_eq!(
             summary.created.as_deref(),
@@ -419,11 +421,11 @@ mod tests {
     #[tokio::test]
     async fn index_summary_with_missing_manifest_has_no_size() {
         let memory = Memory::new();
-        let there = image(&memory, "{}").await;
-        let gone = Descriptor::new(MediaType::MANIFEST, Digest::sha256(b"gone"), 4);
-        let index = Index::new(None, vec![there.descriptor(), gone]);
+        let stored = image(&memory, "{}").await;
+        let missing = Descriptor::new(MediaType::MANIFEST, Digest::sha256(b"gone"), 4);
+        let index = Index::new(None, vec![stored.descriptor(), missing]);
         let index = Manifest::from_index(index).unwrap();
-        let summary = survey(memory).summary(&index).await.unwrap();
+        let summary = fetcher(memory).summary(&index).await.unwrap();
         assert_eq!((summary.size, summary.created), (None, None));
     }
 
@@ -440,24 +442,24 @@ mod tests {
             .annotations
             .insert(annotation::REVISION.into(), "abc".into());
         let of_entry = Manifest::from_index(index).unwrap();
-        let survey = survey(memory);
-        let said = async |manifest| {
-            let said = survey.annotations(manifest).await.unwrap();
-            said.into_values().collect::<Vec<_>>()
+        let fetcher = fetcher(memory);
+        let values = async |manifest| {
+            let annotations = fetcher.annotations(manifest).await.unwrap();
+            annotations.into_values().collect::<Vec<_>>()
         };
-        assert_eq!(said(&labelled).await, ["x", "1.2"]);
-        assert_eq!(said(&silent).await, [""; 0]);
-        assert_eq!(said(&of_index).await, ["x", "1.2"]);
-        assert_eq!(said(&of_entry).await, ["abc"]);
+        assert_eq!(values(&labelled).await, ["x", "1.2"]);
+        assert_eq!(values(&silent).await, [""; 0]);
+        assert_eq!(values(&of_index).await, ["x", "1.2"]);
+        assert_eq!(values(&of_entry).await, ["abc"]);
     }
 
     /// A source with latency. Even tags are missing, `t7` is unreadable, and `t20` exceeds the rate limit.
     #[derive(Debug, Default)]
     struct SlowSource {
         memory: Memory,
-        waiting: AtomicUsize,
-        most: AtomicUsize,
-        asked: AtomicUsize,
+        concurrent: AtomicUsize,
+        max_concurrent: AtomicUsize,
+        requests: AtomicUsize,
     }
 
     #[derive(Debug)]
@@ -474,14 +476,14 @@ mod tests {
     #[async_trait]
     impl Source for SlowSource {
         async fn manifest(&self, identifier: &Identifier) -> Result<Manifest> {
-            self.asked.fetch_add(1, Ordering::Relaxed);
-            let waiting = self.waiting.fetch_add(1, Ordering::Relaxed) + 1;
-            self.most.fetch_max(waiting, Ordering::Relaxed);
+            self.requests.fetch_add(1, Ordering::Relaxed);
+            let concurrent = self.concurrent.fetch_add(1, Ordering::Relaxed) + 1;
+            self.max_concurrent.fetch_max(concurrent, Ordering::Relaxed);
             let name = identifier.to_string();
             // The first tags are the slowest, so a correct order is not accidental.
             let place: u64 = name.strip_prefix('t').unwrap_or("9").parse().unwrap();
             tokio::time::sleep(Duration::from_millis(100 - place.min(99))).await;
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            self.concurrent.fetch_sub(1, Ordering::Relaxed);
             match name.as_str() {
                 "t7" => return Err(oci_registry::Error::new(ErrorKind::Protocol, Limit)),
                 "t20" => return Err(oci_registry::Error::new(ErrorKind::RateLimited, Limit)),
@@ -513,8 +515,8 @@ mod tests {
             slow.memory.tag(&image, &tag).await.unwrap();
         }
         let source: Arc<dyn Source> = Arc::clone(&slow) as _;
-        let survey = TagDetailsFetcher::new(source, Concurrency::new(4));
-        let rows: Vec<_> = survey.tags(slow.tags()).collect().await;
+        let fetcher = TagDetailsFetcher::new(source, Concurrency::new(4));
+        let rows: Vec<_> = fetcher.tags(slow.tags()).collect().await;
         assert_eq!(rows.len(), 20);
         for (at, row) in (1..).zip(&rows[..19]) {
             let row = row.as_ref().unwrap();
@@ -539,8 +541,8 @@ mod tests {
         }
         let last = rows[19].as_ref().unwrap_err();
         assert_eq!(last.kind(), ErrorKind::RateLimited);
-        assert_eq!(slow.most.load(Ordering::Relaxed), 4);
+        assert_eq!(slow.max_concurrent.load(Ordering::Relaxed), 4);
         // Requests that started before the rate limit was reached, and no others.
-        assert!(slow.asked.load(Ordering::Relaxed) <= 24);
+        assert!(slow.requests.load(Ordering::Relaxed) <= 24);
     }
 }

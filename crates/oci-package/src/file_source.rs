@@ -138,9 +138,9 @@ mod tests {
             executable: true,
         });
         let mut layer = bundle(media::TAR, bundled.collect()).await.unwrap();
-        let said = [(annotation::TITLE, title), (annotation::UNPACK, unpack)];
-        let said = said.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        layer.descriptor_mut().annotations.extend(said);
+        let annotations = [(annotation::TITLE, title), (annotation::UNPACK, unpack)];
+        let annotations = annotations.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        layer.descriptor_mut().annotations.extend(annotations);
         let memory = Memory::new();
         memory.push_blob(&layer).await.unwrap();
         let config = Blob::empty().descriptor().clone();

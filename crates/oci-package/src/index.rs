@@ -39,7 +39,7 @@ pub struct IndexEntry {
     target: String,
     descriptor: Descriptor,
     /// Annotations of the manifest; `None` for an entry that was read from an index.
-    said: Option<Annotations>,
+    annotations: Option<Annotations>,
 }
 
 impl IndexEntry {
@@ -62,7 +62,7 @@ impl IndexEntry {
         Some(Self {
             target: package.target,
             descriptor,
-            said: Some(manifest.annotations().clone()),
+            annotations: Some(manifest.annotations().clone()),
         })
     }
 
@@ -70,7 +70,7 @@ impl IndexEntry {
         Some(Self {
             target: descriptor.annotation(annotation::TARGET)?.to_owned(),
             descriptor: descriptor.clone(),
-            said: None,
+            annotations: None,
         })
     }
 
@@ -209,18 +209,18 @@ impl PackageIndex {
     /// Returns the annotations that all manifests have in common. Annotations that hold for one target only are left
     /// out.
     fn annotations(&self) -> Annotations {
-        let mut said = self
+        let mut annotations = self
             .entries
             .values()
-            .filter_map(|entry| entry.said.as_ref());
-        let created = said
+            .filter_map(|entry| entry.annotations.as_ref());
+        let created = annotations
             .clone()
-            .filter_map(|said| said.get(annotation::CREATED));
+            .filter_map(|annotations| annotations.get(annotation::CREATED));
         let created = created.filter_map(|text| Some((text.parse::<Timestamp>().ok()?, text)));
         let latest = created.max().map(|(_, text)| text.clone());
-        let mut agreed = said.next().cloned().unwrap_or_default();
-        for said in said {
-            agreed.retain(|key, value| said.get(key) == Some(value));
+        let mut agreed = annotations.next().cloned().unwrap_or_default();
+        for annotations in annotations {
+            agreed.retain(|key, value| annotations.get(key) == Some(value));
         }
         agreed.retain(|key, _| !annotation::TARGET_KEYS.contains(&key.as_str()));
         agreed.extend(latest.map(|latest| (annotation::CREATED.to_owned(), latest)));
@@ -259,7 +259,7 @@ mod tests {
     use super::*;
 
     /// Creates the manifest for a target, with additional annotations.
-    fn manifest(target: &str, said: &[(&str, &str)]) -> Manifest {
+    fn manifest(target: &str, additional: &[(&str, &str)]) -> Manifest {
         let platform = crate::platform::of_target(target, None).unwrap();
         let config = oci_registry::Blob::from_bytes(media::CONFIG, target.to_owned());
         let mut image = ImageManifest::new(media::PACKAGE_TARGET, config.descriptor().clone());
@@ -267,15 +267,17 @@ mod tests {
             .layers
             .push(oci_registry::Blob::empty().descriptor().clone());
         let libc = Libc::from_platform(&platform);
-        let ours = [
+        let required = [
             (annotation::TARGET, target.to_owned()),
             (annotation::PLATFORM, platform.to_string()),
             (annotation::LIBC, libc.to_string()),
         ];
-        let said = said.iter().map(|(key, value)| (*key, (*value).to_owned()));
-        image.annotations = ours
+        let additional = additional
+            .iter()
+            .map(|(key, value)| (*key, (*value).to_owned()));
+        image.annotations = required
             .into_iter()
-            .chain(said)
+            .chain(additional)
             .map(|(key, value)| (key.to_owned(), value))
             .collect();
         Manifest::from_image(image).unwrap()
@@ -378,7 +380,7 @@ mod tests {
 
     #[test]
     fn index_annotations_are_common_ones_and_latest_date() {
-        let said = |created, profile| {
+        let annotations = |created, profile| {
             [
                 (annotation::TITLE, "widgets"),
                 (annotation::PROFILE, profile),
@@ -387,9 +389,9 @@ mod tests {
             ]
         };
         let manifests = [
-            manifest(GNU, &said("2026-01-01T00:00:00Z", "release")),
-            manifest(MAC, &said("2026-01-01T01:00:00+02:00", "dev")),
-            manifest(MUSL, &said("not a date", "release")),
+            manifest(GNU, &annotations("2026-01-01T00:00:00Z", "release")),
+            manifest(MAC, &annotations("2026-01-01T01:00:00+02:00", "dev")),
+            manifest(MUSL, &annotations("not a date", "release")),
         ];
         let agreed = |manifests: &[Manifest]| {
             index(manifests)

@@ -113,11 +113,11 @@ pub struct InspectedFile {
 
 impl InspectedFile {
     fn of(layer: &Descriptor) -> Self {
-        let said = |key| layer.annotation(key).map(str::to_owned);
+        let value = |key| layer.annotation(key).map(str::to_owned);
         Self {
-            title: said(annotation::TITLE),
-            file: said(annotation::FILE),
-            kind: said(annotation::KIND),
+            title: value(annotation::TITLE),
+            file: value(annotation::FILE),
+            kind: value(annotation::KIND),
             media_type: layer.media_type.clone(),
             size: layer.size,
             digest: layer.digest.clone(),
@@ -136,15 +136,15 @@ pub async fn inspect(
     listing: Listing<'_>,
     manifest: &Manifest,
 ) -> crate::Result<Inspection> {
-    let survey = TagDetailsFetcher::new(Arc::clone(source), Concurrency::new(READS_AT_ONCE));
-    let summarised = async |manifest: &Manifest| {
-        let summary = survey.summary(manifest).await;
+    let fetcher = TagDetailsFetcher::new(Arc::clone(source), Concurrency::new(READS_AT_ONCE));
+    let summarize = async |manifest: &Manifest| {
+        let summary = fetcher.summary(manifest).await;
         summary.with_context(|_| InspectSnafu {
             name: source.describe(&manifest.digest().clone().into()),
         })
     };
-    let summary = summarised(manifest).await?;
-    let looked_into =
+    let summary = summarize(manifest).await?;
+    let inspect_target =
         async |entry: &Descriptor, listing, manifest: &Manifest, summary: &Summary| {
             let conflicts = agreement::of_manifest(&**source, listing, manifest).await?;
             Ok(InspectedTarget {
@@ -153,11 +153,11 @@ pub async fn inspect(
             })
         };
     let targets = match manifest.as_index() {
-        None => vec![looked_into(&manifest.descriptor(), listing, manifest, &summary).await?],
+        None => vec![inspect_target(&manifest.descriptor(), listing, manifest, &summary).await?],
         Some(index) => {
             let entries = index.manifests.iter();
             let entries = entries.filter(|entry| !platform::is_attestation(entry));
-            let looks = entries.take(MAX_ENTRIES).map(async |entry| {
+            let inspections = entries.take(MAX_ENTRIES).map(async |entry| {
                 let identifier = Identifier::Digest(entry.digest.clone());
                 let read = source.manifest(&identifier).await.optional();
                 let read = read.with_context(|_| InspectSnafu {
@@ -166,28 +166,28 @@ pub async fn inspect(
                 let Some(found) = read else {
                     return Ok(target(entry, None));
                 };
-                let summary = summarised(&found).await?;
+                let summary = summarize(&found).await?;
                 let listing = listing.within(Some(manifest));
-                looked_into(entry, listing, &found, &summary).await
+                inspect_target(entry, listing, &found, &summary).await
             });
-            concurrent::all(READS_AT_ONCE, looks.collect()).await?
+            concurrent::all(READS_AT_ONCE, inspections.collect()).await?
         }
     };
-    let annotations = survey.annotations(manifest).await;
+    let annotations = fetcher.annotations(manifest).await;
     let annotations = annotations.with_context(|_| InspectSnafu {
         name: source.describe(&manifest.digest().clone().into()),
     })?;
-    let said = |key: &str| annotations.get(key).cloned();
+    let value = |key: &str| annotations.get(key).cloned();
     Ok(Inspection {
         digest: manifest.digest().clone(),
         media_type: manifest.media_type().clone(),
         artifact_type: manifest.artifact_type().cloned(),
-        name: said(annotation::TITLE),
-        version: said(annotation::VERSION),
-        description: said(annotation::DESCRIPTION),
-        licenses: said(annotation::LICENSES),
-        source: said(annotation::SOURCE),
-        revision: said(annotation::REVISION),
+        name: value(annotation::TITLE),
+        version: value(annotation::VERSION),
+        description: value(annotation::DESCRIPTION),
+        licenses: value(annotation::LICENSES),
+        source: value(annotation::SOURCE),
+        revision: value(annotation::REVISION),
         created: summary.created,
         size: summary.size,
         targets,
@@ -283,16 +283,16 @@ mod tests {
         image.artifact_type = None;
         let image = Manifest::from_image(image).unwrap();
         memory.push_manifest(&image).await.unwrap();
-        let gone = Descriptor::new(MediaType::MANIFEST, Digest::sha256(b"gone"), 4);
-        let index = Index::new(None, vec![image.descriptor(), gone.clone()]);
+        let missing = Descriptor::new(MediaType::MANIFEST, Digest::sha256(b"gone"), 4);
+        let index = Index::new(None, vec![image.descriptor(), missing.clone()]);
         let index = Manifest::from_index(index).unwrap();
         let source: Arc<dyn Source> = Arc::new(memory);
-        let shown = inspect(&source, Listing::default(), &index).await.unwrap();
-        assert_eq!((shown.name, shown.size), (None, None));
-        let platform = shown.targets[0].platform.as_ref().unwrap().to_string();
+        let inspection = inspect(&source, Listing::default(), &index).await.unwrap();
+        assert_eq!((inspection.name, inspection.size), (None, None));
+        let platform = inspection.targets[0].platform.as_ref().unwrap().to_string();
         assert_eq!(platform, "linux/arm64");
-        assert!(shown.targets[0].exists && !shown.targets[1].exists);
-        assert_eq!(shown.targets[1].digest, gone.digest);
+        assert!(inspection.targets[0].exists && !inspection.targets[1].exists);
+        assert_eq!(inspection.targets[1].digest, missing.digest);
         let single = inspect(&source, Listing::default(), &image).await.unwrap();
         assert_eq!(single.created.as_deref(), Some("2026-01-02T03:04:05Z"));
         let platform = single.targets[0].platform.as_ref().unwrap().to_string();
@@ -320,10 +320,13 @@ mod tests {
         let index = Index::new(None, vec![attestation, listed("linux/amd64")]);
         let index = Manifest::from_index(index).unwrap();
         let source: Arc<dyn Source> = Arc::new(memory);
-        let shown = inspect(&source, Listing::default(), &index).await.unwrap();
-        let platforms = shown.targets.iter().map(|target| target.platform.clone());
+        let inspection = inspect(&source, Listing::default(), &index).await.unwrap();
+        let platforms = inspection
+            .targets
+            .iter()
+            .map(|target| target.platform.clone());
         let expected = platform::parse("linux/amd64").ok();
         assert_eq!(platforms.collect::<Vec<_>>(), [expected]);
-        assert_eq!(shown.size, Some(4), "both are counted");
+        assert_eq!(inspection.size, Some(4), "both are counted");
     }
 }

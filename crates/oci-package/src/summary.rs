@@ -25,15 +25,15 @@ pub struct Summary {
 impl Summary {
     /// Creates the summary of a manifest.
     pub fn from_manifest(manifest: &Manifest) -> Self {
-        let said = manifest.annotations();
+        let annotations = manifest.annotations();
         let (size, platforms, targets) = match manifest.document() {
             Document::Image(image) => {
                 let layers = image.layers.iter().map(|layer| layer.size);
                 let size = layers.fold(image.config.size, u64::saturating_add);
-                let platform = said
+                let platform = annotations
                     .get(annotation::PLATFORM)
                     .and_then(|text| platform::parse(text).ok());
-                let target = said.get(annotation::TARGET).cloned();
+                let target = annotations.get(annotation::TARGET).cloned();
                 (
                     Some(size),
                     platform.into_iter().collect(),
@@ -64,7 +64,7 @@ impl Summary {
         };
         Self {
             size,
-            created: said.get(annotation::CREATED).cloned(),
+            created: annotations.get(annotation::CREATED).cloned(),
             platforms,
             targets,
             artifact_type: manifest.artifact_type().cloned(),

@@ -41,11 +41,11 @@ impl DeletedSet {
         if self.contains(&index, Some(&listed.index_digest)) {
             return None;
         }
-        if let Some(gone) = self.entries.get(&listed.index) {
-            if listed.entries.iter().all(|entry| gone.contains(entry)) {
+        if let Some(deleted) = self.entries.get(&listed.index) {
+            if listed.entries.iter().all(|entry| deleted.contains(entry)) {
                 return None;
             }
-            listed.others.retain(|other| !gone.contains(other));
+            listed.others.retain(|other| !deleted.contains(other));
         }
         listed.tags.retain(|tag| !self.tags.contains(tag));
         Some(listed)
@@ -73,16 +73,16 @@ impl DeletedSet {
     pub fn insert_removed(&mut self, index: &Tag, removed: &RemovedEntries) {
         let entries = removed.entries.iter().map(|entry| entry.digest.clone());
         let entries: Vec<_> = entries.collect();
-        let left = removed.index.as_ref().map(|_| &entries[..]);
-        self.insert_entries(index, &removed.tags, left);
+        let remaining = removed.index.as_ref().map(|_| &entries[..]);
+        self.insert_entries(index, &removed.tags, remaining);
     }
 
     /// Records the deletion of entries, or of the whole index if `entries` is `None`.
     fn insert_entries(&mut self, index: &Tag, tags: &[Tag], entries: Option<&[Digest]>) {
         self.tags.extend(tags.iter().cloned());
         if let Some(entries) = entries {
-            let left = self.entries.entry(index.clone()).or_default();
-            left.extend(entries.iter().cloned());
+            let removed = self.entries.entry(index.clone()).or_default();
+            removed.extend(entries.iter().cloned());
         } else {
             self.tags.insert(index.clone());
         }

@@ -158,12 +158,12 @@ pub async fn add(
     observer: &PublishObserver<'_>,
 ) -> crate::Result<Manifest> {
     let name = to.describe(&tag.clone().into());
-    let held = read(to, tag).await?;
+    let current = read(to, tag).await?;
     let foreign = added
         .iter()
         .find(|manifest| PackageTarget::read(manifest).is_none());
-    let is_package = match &held {
-        Some(held) => PackageIndex::read(held).is_some(),
+    let is_package = match &current {
+        Some(current) => PackageIndex::read(current).is_some(),
         None => foreign.is_none() && ReleaseTag::new(tag.clone()).is_ok(),
     };
     if is_package {
@@ -373,10 +373,10 @@ async fn find_removal(
     selectors: &[EntrySelector],
 ) -> crate::Result<Removal> {
     let name = from.describe(&tag.clone().into());
-    let Some(held) = read(from, tag).await? else {
+    let Some(current) = read(from, tag).await? else {
         return Err(NoIndexSnafu { name }.build().into());
     };
-    let index = foreign_index::expect_index(&held, &name)?;
+    let index = foreign_index::expect_index(&current, &name)?;
     for selector in selectors {
         let is_there = index.manifests.iter().any(|entry| selector.matches(entry));
         let offered = || index.manifests.iter().map(display_name).collect();
@@ -393,7 +393,7 @@ async fn find_removal(
     let (entries, others): (Vec<_>, Vec<_>) =
         entries.partition(|entry| selectors.iter().any(|selector| selector.matches(entry)));
     let mut tags = Vec::new();
-    if let (Some(_), Ok(release)) = (PackageIndex::read(&held), ReleaseTag::new(tag.clone())) {
+    if let (Some(_), Ok(release)) = (PackageIndex::read(&current), ReleaseTag::new(tag.clone())) {
         for entry in &entries {
             let Some(target) = entry.annotation(annotation::TARGET) else {
                 continue;
@@ -412,7 +412,7 @@ async fn find_removal(
         }
     }
     Ok(Removal {
-        index: held.digest().clone(),
+        index: current.digest().clone(),
         entries,
         others,
         tags,
@@ -444,16 +444,16 @@ pub async fn remove(
     }
     let digests: BTreeSet<_> = entries.iter().map(|entry| entry.digest.clone()).collect();
     let seed = seed(&digests);
-    let held = read(target, tag).await?;
-    let last = held.as_ref().map(|held| held.digest().clone());
-    let is_package = held
+    let current = read(target, tag).await?;
+    let last = current.as_ref().map(|current| current.digest().clone());
+    let is_package = current
         .as_ref()
-        .is_some_and(|held| PackageIndex::read(held).is_some());
+        .is_some_and(|current| PackageIndex::read(current).is_some());
     let index = match ReleaseTag::new(tag.clone()) {
         Ok(release) if is_package => {
             let options = PublishOptions::default();
             let mut writer = ReleaseWriter::new(target, &release, &options, observer, seed);
-            writer.last_index = held.map(|held| held.digest().clone());
+            writer.last_index = current.map(|current| current.digest().clone());
             let leaving = entries.iter();
             let leaving = leaving.filter_map(|entry| entry.annotation(annotation::TARGET));
             writer.removed_targets = leaving.map(str::to_owned).collect();

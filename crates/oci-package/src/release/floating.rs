@@ -110,17 +110,17 @@ async fn plan_update(
 ) -> crate::Result<FloatingTagUpdate> {
     let identifier = tag.clone().into();
     let name = || to.describe(&identifier);
-    let held = to.manifest(&identifier).await.optional();
-    let Some(held) = held.with_context(|_| LookUpSnafu { name: name() })? else {
+    let current = to.manifest(&identifier).await.optional();
+    let Some(current) = current.with_context(|_| LookUpSnafu { name: name() })? else {
         return Ok(FloatingTagUpdate::Created(tag));
     };
     ensure!(
-        PackageIndex::read(&held).is_some(),
+        PackageIndex::read(&current).is_some(),
         ForeignSnafu { name: name() }
     );
-    let ahead = self::version(&held).filter(|held| held > version);
+    let ahead = self::version(&current).filter(|current| current > version);
     Ok(match ahead {
-        _ if held == *index => FloatingTagUpdate::Current(tag),
+        _ if current == *index => FloatingTagUpdate::Current(tag),
         Some(ahead) => FloatingTagUpdate::Ahead(tag, ahead),
         None => FloatingTagUpdate::Moved(tag),
     })

@@ -101,8 +101,8 @@ pub(super) async fn read(from: &dyn Source, tag: &Tag) -> crate::Result<Option<M
 }
 
 /// Returns the index in a manifest, or an error if it is not an index.
-pub(super) fn expect_index<'a>(held: &'a Manifest, name: &str) -> crate::Result<&'a Index> {
-    Ok(held.as_index().context(NotAnIndexSnafu { name })?)
+pub(super) fn expect_index<'a>(current: &'a Manifest, name: &str) -> crate::Result<&'a Index> {
+    Ok(current.as_index().context(NotAnIndexSnafu { name })?)
 }
 
 /// Adds manifests to the index with a tag. Each one replaces the entry for the same platform or is appended. The
@@ -249,13 +249,13 @@ pub(super) async fn edit(
         if round > 0 {
             super::pause(seed, round, round > 1).await;
         }
-        let held = read(to, tag).await?;
-        let mut index = match &held {
-            Some(held) => expect_index(held, &name())?.clone(),
+        let current = read(to, tag).await?;
+        let mut index = match &current {
+            Some(current) => expect_index(current, &name())?.clone(),
             None => Index::new(None, Vec::new()),
         };
         if !change(&mut index) {
-            return Ok(held);
+            return Ok(current);
         }
         if index.manifests.is_empty() {
             return Ok(None);

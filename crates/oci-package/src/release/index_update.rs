@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use super::error::{IndexImmutableSnafu, LookUpSnafu, RoundsExhaustedSnafu, WriteIndexSnafu};
 use super::publication::TagClaim;
-use super::{Note, PublishEvent, READS_AT_ONCE, ReleaseWriter};
+use super::{MAX_CONCURRENT_READS, Note, PublishEvent, ReleaseWriter};
 use crate::concurrent;
 use crate::index::{IndexEntry, PackageIndex};
 use crate::target::PackageTarget;
@@ -32,7 +32,7 @@ pub(super) const MAX_ROUNDS: usize = 10;
 /// State that a round read, and the index that it computed.
 struct IndexState {
     /// The stored index.
-    held: Option<Manifest>,
+    current: Option<Manifest>,
     /// The index to write.
     wanted: Manifest,
     /// Digests that the tags of the targets point to.
@@ -73,20 +73,20 @@ impl ReleaseWriter<'_> {
             let Some(view) = self.read_state(claim.as_mut()).await? else {
                 return Ok(None);
             };
-            if let (1, None, Some(declared)) = (round, &view.held, &self.options.declared) {
+            if let (1, None, Some(declared)) = (round, &view.current, &self.options.declared) {
                 let own = claim.as_ref().map(|claim| claim.target);
                 let write_delay = write_delay(declared, own, began.elapsed());
                 if !write_delay.is_zero() {
                     tokio::time::sleep(write_delay).await;
-                    if let Some(held) = self.read(self.tag.index()).await? {
-                        if held == view.wanted {
-                            return Ok(Some(held));
+                    if let Some(current) = self.read(self.tag.index()).await? {
+                        if current == view.wanted {
+                            return Ok(Some(current));
                         }
                         continue;
                     }
                 }
             }
-            if view.held.as_ref() == Some(&view.wanted) {
+            if view.current.as_ref() == Some(&view.wanted) {
                 return Ok(Some(view.wanted));
             }
             if written && view.is_of_another_release {
@@ -100,7 +100,7 @@ impl ReleaseWriter<'_> {
                 WriteAttempt::Written => {
                     (written, unclear) = (true, None);
                     (self.observer)(PublishEvent::Index(self.tag.index(), &view.wanted));
-                    if self.options.declared.is_some() && view.held.is_none() {
+                    if self.options.declared.is_some() && view.current.is_none() {
                         // The index was written once with all declared targets, so no other writer adds an entry.
                         return Ok(Some(view.wanted));
                     }
@@ -153,19 +153,21 @@ impl ReleaseWriter<'_> {
         }
         let found = self.read_tags(&listed).await?;
         if let Some(claim) = &mut claim
-            && let Some(held) = found.get(claim.tag)
-            && !self.accept(claim, held.clone())?
+            && let Some(current) = found.get(claim.tag)
+            && !self.accept(claim, current.clone())?
         {
             return Ok(None);
         }
         let own = claim.as_ref().map(|claim| &claim.own.manifest);
-        let news = self.entries(&found, own);
+        let new_entries = self.entries(&found, own);
 
         // The index is read last to keep the time until it is written short.
-        let (held, held_entries) = self.held_index().await?.unzip();
-        let held_entries: PackageIndex = held_entries.unwrap_or_default();
-        if let (None, Some(declared)) = (&held, &self.options.declared) {
-            let missing = declared.iter().filter(|target| !news.contains_key(*target));
+        let (current, current_entries) = self.current_index().await?.unzip();
+        let current_entries: PackageIndex = current_entries.unwrap_or_default();
+        if let (None, Some(declared)) = (&current, &self.options.declared) {
+            let missing = declared
+                .iter()
+                .filter(|target| !new_entries.contains_key(*target));
             let missing: Vec<_> = missing.cloned().collect();
             if !missing.is_empty() {
                 let tag = self.tag.index().clone();
@@ -175,13 +177,13 @@ impl ReleaseWriter<'_> {
         }
         let own_target = claim.as_ref().map(|claim| claim.target);
         let is_others =
-            |target: &str| held_entries.entry(target).is_none() && own_target != Some(target);
-        let has_other_writers = news.keys().any(|target| is_others(target))
-            || held.as_ref().map(Manifest::digest) != self.last_index.as_ref();
+            |target: &str| current_entries.entry(target).is_none() && own_target != Some(target);
+        let has_other_writers = new_entries.keys().any(|target| is_others(target))
+            || current.as_ref().map(Manifest::digest) != self.last_index.as_ref();
 
-        let mut wanted = self.keep(&held_entries, own).await?;
-        let is_emptied = held_entries.entries().len() > 0 && wanted.entries().len() == 0;
-        for (_, entry) in news {
+        let mut wanted = self.keep(&current_entries, own).await?;
+        let is_emptied = current_entries.entries().len() > 0 && wanted.entries().len() == 0;
+        for (_, entry) in new_entries {
             wanted.insert(entry);
         }
         if wanted.is_empty() {
@@ -190,7 +192,7 @@ impl ReleaseWriter<'_> {
         let tags = found.into_iter();
         Ok(Some(IndexState {
             wanted: wanted.to_manifest()?,
-            held,
+            current,
             tags: tags
                 .map(|(tag, manifest)| (tag, manifest.digest().clone()))
                 .collect(),
@@ -207,7 +209,7 @@ impl ReleaseWriter<'_> {
     ) -> BTreeMap<String, IndexEntry> {
         let found = found
             .iter()
-            .filter(|(_, manifest)| self.counts(manifest, own));
+            .filter(|(_, manifest)| self.belongs_to_index(manifest, own));
         let found = found.filter_map(|(tag, manifest)| {
             let entry = IndexEntry::from_manifest(manifest)?;
             (self.tag.target_of(tag) == Some(entry.target())).then_some(entry)
@@ -221,25 +223,25 @@ impl ReleaseWriter<'_> {
     /// Returns the entries of the stored index that are kept, recomputed from their manifests.
     async fn keep(
         &mut self,
-        held: &PackageIndex,
+        current: &PackageIndex,
         own: Option<&Manifest>,
     ) -> crate::Result<PackageIndex> {
-        let digests: Vec<_> = held
+        let digests: Vec<_> = current
             .entries()
             .map(|entry| entry.descriptor().digest.clone())
             .collect();
         self.fetch(&digests).await?;
-        let mut kept = held.clone();
+        let mut kept = current.clone();
         kept.recompute(|descriptor| self.known.get(&descriptor.digest));
         kept.retain(|entry| {
             let digest = &entry.descriptor().digest;
-            let is_counted = match self.known.get(digest) {
-                Some(manifest) => self.counts(manifest, own),
+            let is_kept = match self.known.get(digest) {
+                Some(manifest) => self.belongs_to_index(manifest, own),
                 // A release keeps an entry whose manifest cannot be read. It is dropped when the registry rejects the
                 // index.
                 None => own.is_none() || self.tag.is_released(),
             };
-            is_counted
+            is_kept
                 && !self.missing_manifests.contains(digest)
                 && !self.removed_targets.contains(entry.target())
         });
@@ -248,7 +250,7 @@ impl ReleaseWriter<'_> {
     }
 
     /// Whether a manifest belongs in the index. An index with a moving tag contains one version and commit only.
-    fn counts(&self, manifest: &Manifest, own: Option<&Manifest>) -> bool {
+    fn belongs_to_index(&self, manifest: &Manifest, own: Option<&Manifest>) -> bool {
         let Some(own) = own.filter(|_| !self.tag.is_released()) else {
             return true;
         };
@@ -287,7 +289,7 @@ impl ReleaseWriter<'_> {
         let reads = tags
             .iter()
             .map(async |tag| Ok((tag.clone(), self.read(tag).await?)));
-        let read = concurrent::all(READS_AT_ONCE, reads.collect()).await?;
+        let read = concurrent::all(MAX_CONCURRENT_READS, reads.collect()).await?;
         let found: BTreeMap<_, _> = read
             .into_iter()
             .filter_map(|(tag, manifest)| Some((tag, manifest?)))
@@ -323,7 +325,7 @@ impl ReleaseWriter<'_> {
             // Registries reject changes of an immutable tag with different errors. They do not reject a new tag for
             // this reason.
             ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::Protocol
-                if view.held.is_some() =>
+                if view.current.is_some() =>
             {
                 IndexImmutableSnafu { name }.into_error(error).into()
             }
@@ -359,17 +361,17 @@ impl ReleaseWriter<'_> {
     async fn is_undisturbed(&mut self, view: &IndexState) -> crate::Result<bool> {
         let mut tags = self.list().await?;
         tags.extend(view.tags.keys().cloned());
-        let asked = tags.iter().map(async |tag| {
+        let resolutions = tags.iter().map(async |tag| {
             let resolved = self.to.resolve(&tag.clone().into()).await.optional();
             let resolved = resolved.with_context(|_| LookUpSnafu {
                 name: self.name(tag),
             })?;
             Ok(resolved.map(|descriptor| (tag.clone(), descriptor.digest)))
         });
-        let resolved = concurrent::all(READS_AT_ONCE, asked.collect()).await?;
+        let resolved = concurrent::all(MAX_CONCURRENT_READS, resolutions.collect()).await?;
         let now: BTreeMap<_, _> = resolved.into_iter().flatten().collect();
-        let held = self.read(self.tag.index()).await?;
-        Ok(now == view.tags && held.as_ref() == Some(&view.wanted))
+        let current = self.read(self.tag.index()).await?;
+        Ok(now == view.tags && current.as_ref() == Some(&view.wanted))
     }
 
     /// Waits for concurrent writers to finish. The delay depends on the seed, so concurrent writers have different
@@ -385,12 +387,12 @@ impl ReleaseWriter<'_> {
 /// its own read per target that sorts before its own, at most one second.
 ///
 /// Concurrent writes do no harm, because all writers write the same index.
-fn write_delay(declared: &BTreeSet<String>, own: Option<&str>, look: Duration) -> Duration {
+fn write_delay(declared: &BTreeSet<String>, own: Option<&str>, read_time: Duration) -> Duration {
     let before = declared
         .iter()
         .position(|target| Some(target.as_str()) == own);
     let before = before.and_then(|before| u32::try_from(before).ok());
-    (look * 2 * before.unwrap_or_default()).min(Duration::from_secs(1))
+    (read_time * 2 * before.unwrap_or_default()).min(Duration::from_secs(1))
 }
 
 /// Waits for concurrent writers to finish. The delay is longer if another writer was detected, and depends on the seed.

@@ -51,7 +51,7 @@ use publication::{OwnManifest, TargetPublication};
 pub use stored::StoredTags;
 
 /// Maximum number of concurrent reads of manifests.
-const READS_AT_ONCE: usize = 8;
+const MAX_CONCURRENT_READS: usize = 8;
 
 /// Options of [`publish`].
 #[derive(Clone, Debug)]
@@ -219,14 +219,14 @@ pub async fn plan(
     }
     planned.sort_by_key(|planned| tags.iter().position(|tag| *tag == planned.tag));
     let blobs = artifact.packed().blobs().filter(|_| !own.is_stored);
-    let asked = blobs.map(async |blob| {
+    let checks = blobs.map(async |blob| {
         let descriptor = blob.descriptor();
         let is_there = to.exists(descriptor).await;
         let digest = descriptor.digest.as_str();
         let is_there = is_there.context(CheckBlobSnafu { digest })?;
         Ok((descriptor.clone(), is_there))
     });
-    let blobs = concurrent::all(options.concurrency, asked.collect()).await?;
+    let blobs = concurrent::all(options.concurrency, checks.collect()).await?;
     Ok(PublishPlan {
         manifest: own.manifest,
         blobs,
@@ -363,7 +363,7 @@ impl<'a> ReleaseWriter<'a> {
             let name = || self.to.describe(identifier);
             Ok(read.with_context(|_| error::LookUpSnafu { name: name() })?)
         });
-        let read = concurrent::all(READS_AT_ONCE, reads.collect()).await?;
+        let read = concurrent::all(MAX_CONCURRENT_READS, reads.collect()).await?;
         self.remember(read.into_iter().flatten());
         Ok(())
     }

@@ -197,8 +197,8 @@ impl TargetPublication<'_> {
             }
             if action == TagAction::Create && self.writer.tag.is_released() {
                 // Another job may have published the target during the upload.
-                if let Some(held) = self.writer.read(&self.tag).await? {
-                    self.writer.accept(&mut claim, held)?;
+                if let Some(current) = self.writer.read(&self.tag).await? {
+                    self.writer.accept(&mut claim, current)?;
                 }
             }
             if !self.writer.set_tag(&mut claim).await? {
@@ -284,7 +284,7 @@ impl ReleaseWriter<'_> {
                 error.kind(),
                 ErrorKind::Network | ErrorKind::RateLimited | ErrorKind::Unauthenticated
             );
-            let is_same = |held: Manifest| claim.is_same(&held);
+            let is_same = |current: Manifest| claim.is_same(&current);
             if !is_refusal || !self.tag.is_released() || !self.read(tag).await?.is_some_and(is_same)
             {
                 return Err(SetTagSnafu {
@@ -298,8 +298,8 @@ impl ReleaseWriter<'_> {
             if attempt > 0 {
                 self.pause(attempt, false).await;
             }
-            if let Some(held) = self.read(tag).await? {
-                let is_ours = self.accept(claim, held)?;
+            if let Some(current) = self.read(tag).await? {
+                let is_ours = self.accept(claim, current)?;
                 if is_ours {
                     (self.observer)(PublishEvent::Tag(tag, &claim.own.manifest));
                 }
@@ -319,17 +319,17 @@ impl ReleaseWriter<'_> {
     pub(super) fn accept(
         &mut self,
         claim: &mut TagClaim<'_>,
-        held: Manifest,
+        current: Manifest,
     ) -> crate::Result<bool> {
         let tag = claim.tag;
-        if held.digest() != claim.own.manifest.digest() {
+        if current.digest() != claim.own.manifest.digest() {
             if !self.tag.is_released() {
                 self.note(Note::TagOverwritten { tag: tag.clone() });
                 return Ok(false);
             }
-            let differences = differences(&held, &claim.own.manifest);
+            let differences = differences(&current, &claim.own.manifest);
             ensure!(
-                claim.is_same(&held),
+                claim.is_same(&current),
                 OvertakenSnafu {
                     name: self.name(tag),
                     differences
@@ -337,9 +337,9 @@ impl ReleaseWriter<'_> {
             );
             self.note(Note::AlreadyPublished {
                 tag: tag.clone(),
-                stored: held.digest().clone(),
+                stored: current.digest().clone(),
             });
-            claim.own.manifest = held;
+            claim.own.manifest = current;
         }
         self.set_tags.insert(tag.clone());
         self.remember([claim.own.manifest.clone()]);
@@ -367,12 +367,12 @@ impl ReleaseWriter<'_> {
         }
         match self.options.stored.index(self.tag.index()) {
             Some(manifest) => self.package_index(manifest.clone()).map(Some),
-            None => self.held_index().await,
+            None => self.current_index().await,
         }
     }
 
     /// Reads the stored index.
-    pub(super) async fn held_index(&self) -> crate::Result<Option<(Manifest, PackageIndex)>> {
+    pub(super) async fn current_index(&self) -> crate::Result<Option<(Manifest, PackageIndex)>> {
         match self.read(self.tag.index()).await? {
             Some(manifest) => self.package_index(manifest).map(Some),
             None => Ok(None),
@@ -394,9 +394,10 @@ impl ReleaseWriter<'_> {
 
 impl TagClaim<'_> {
     /// Whether a manifest has the same target and the same files.
-    fn is_same(&self, held: &Manifest) -> bool {
-        let is_ours = PackageTarget::read(held).is_some_and(|held| held.target == self.target);
-        is_ours && differences(held, &self.own.manifest).is_empty()
+    fn is_same(&self, current: &Manifest) -> bool {
+        let is_ours =
+            PackageTarget::read(current).is_some_and(|current| current.target == self.target);
+        is_ours && differences(current, &self.own.manifest).is_empty()
     }
 }
 
