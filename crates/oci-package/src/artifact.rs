@@ -374,7 +374,7 @@ async fn archive(
 async fn directory(name: &FileName, path: &Path) -> crate::Result<Vec<Bundled>> {
     let (name, path) = (name.clone(), path.to_owned());
     let walk = tokio::task::spawn_blocking(move || walk(&name, path));
-    Ok(walk.await.expect("walking a directory does not panic")?)
+    Ok(walk.await.expect("directory walk does not panic")?)
 }
 
 fn walk(name: &FileName, path: PathBuf) -> Result<Vec<Bundled>, Error> {
@@ -476,10 +476,10 @@ async fn load(
         named.source.is_executable(),
     );
 
-    let elf = if is_loaded_by_the_system(kind) {
+    let elf = if uses_dynamic_loader(kind) {
         let opened = path.clone();
         let elf = tokio::task::spawn_blocking(move || Elf::open(&opened)).await;
-        let elf = elf.expect("reading an ELF file does not panic");
+        let elf = elf.expect("ELF reader does not panic");
         elf.with_context(|_| ReadProgramSnafu {
             file: file.clone(),
             path,
@@ -504,7 +504,7 @@ async fn is_large(path: &Path) -> bool {
 }
 
 /// Whether files of this kind are loaded by the dynamic loader, so that their C library matters.
-fn is_loaded_by_the_system(kind: FileKind) -> bool {
+fn uses_dynamic_loader(kind: FileKind) -> bool {
     matches!(
         kind,
         FileKind::Bin | FileKind::Example | FileKind::Cdylib | FileKind::ProcMacro

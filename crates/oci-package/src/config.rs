@@ -118,7 +118,7 @@ impl PackageConfig {
     }
 
     pub(crate) fn to_blob(&self) -> Blob {
-        let bytes = serde_json::to_vec(self).expect("texts, numbers and lists always serialise");
+        let bytes = serde_json::to_vec(self).expect("the config is serializable");
         Blob::from_bytes(media::CONFIG, bytes)
     }
 }

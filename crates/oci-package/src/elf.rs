@@ -328,7 +328,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn elf_of_other_files_is_none() {
+    fn elf_read_of_other_formats_is_none() {
         for bytes in [
             &b""[..],
             b"\x7fELF",
@@ -341,7 +341,7 @@ pub(crate) mod tests {
         }
         let mut object = program(None, &[], &[]);
         object[16] = 1;
-        assert_eq!(read(&object), None, "a relocatable file is no program");
+        assert_eq!(read(&object), None, "relocatable object file");
     }
 
     #[test]

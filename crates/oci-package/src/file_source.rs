@@ -151,7 +151,10 @@ mod tests {
         let files = contents.await?;
         let files = files.iter().flat_map(|contents| &contents.files);
         let names = files.map(|file| {
-            assert!(file.is_executable || unpack != "true", "a mode is kept");
+            assert!(
+                file.is_executable || unpack != "true",
+                "executable bit is kept"
+            );
             file.name.to_string()
         });
         Ok(names.collect())
@@ -167,15 +170,15 @@ mod tests {
 
     #[tokio::test]
     async fn oras_directory_with_outside_file_is_rejected() {
-        let refused = names("dist", "true", &["dist/run", "distant"]).await;
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Mismatch);
+        let rejected = names("dist", "true", &["dist/run", "distant"]).await;
+        assert_eq!(rejected.unwrap_err().kind(), ErrorKind::Mismatch);
     }
 
     #[tokio::test]
     async fn layer_without_unpack_marker_is_one_file() {
         let found = names("dist.tar", "false", &["dist/run"]).await;
         assert_eq!(found.unwrap(), ["dist.tar"]);
-        let refused = names(".", "false", &["run"]).await;
-        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Mismatch);
+        let rejected = names(".", "false", &["run"]).await;
+        assert_eq!(rejected.unwrap_err().kind(), ErrorKind::Mismatch);
     }
 }

@@ -408,7 +408,7 @@ mod tests {
         assert_eq!(of_one[annotation::PROFILE], "release");
         assert!(
             !of_one.contains_key(annotation::TARGET),
-            "an index is not for one target"
+            "index annotations leave out the target"
         );
         assert!(agreed(&[]).is_empty());
     }
@@ -429,7 +429,7 @@ mod tests {
         assert!(read(Some(media::PACKAGE), &[]).unwrap().is_empty());
         assert!(
             read(None, &[&entry]).is_some(),
-            "a mirror dropped the artifact type"
+            "index without artifact type"
         );
         assert!(read(None, &[&bare]).is_none());
         assert!(read(None, &[&entry, &bare]).is_none());

@@ -259,7 +259,7 @@ mod tests {
         assert_eq!(of_index.version.as_deref(), Some("1.2.3"));
         assert_eq!(of_index.description.as_deref(), Some("Round ones"));
         let [target] = &of_index.targets[..] else {
-            panic!("one target")
+            panic!("expected one target")
         };
         assert_eq!(target.target.as_deref(), Some("x86_64-unknown-linux-musl"));
         assert_eq!(target.digest, *published.manifest.digest());
@@ -327,6 +327,6 @@ mod tests {
             .map(|target| target.platform.clone());
         let expected = platform::parse("linux/amd64").ok();
         assert_eq!(platforms.collect::<Vec<_>>(), [expected]);
-        assert_eq!(inspection.size, Some(4), "both are counted");
+        assert_eq!(inspection.size, Some(4), "total of both entries");
     }
 }

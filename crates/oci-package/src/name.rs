@@ -220,8 +220,8 @@ impl TitleContext<'_> {
         });
         let template = Template::parse(self.template.as_str());
         let title = template.map(|template| template.render(&values));
-        let title = title.expect("a name template was parsed before");
-        title.expect("every variable of a name template has a value")
+        let title = title.expect("name template was validated");
+        title.expect("all variables have values")
     }
 }
 

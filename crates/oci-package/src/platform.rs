@@ -296,8 +296,9 @@ fn arm_variant(triple: &str) -> &'static str {
 /// Value of cargo's `--target` that means the host.
 pub const HOST_TUPLE: &str = "host-tuple";
 
-/// Returns the triple or name of a value of cargo's `--target`: a triple, [`HOST_TUPLE`], a triple with an appended
-/// glibc version (cargo-zigbuild), or the path of a target specification, whose name is its file name.
+/// Returns the name of the target that a value of cargo's `--target` selects. The value is a triple, [`HOST_TUPLE`], a
+/// triple with an appended glibc version (cargo-zigbuild), or the path of a target specification, whose file name is the
+/// name of the target.
 pub fn target_name(target: &str, host: &str) -> String {
     if target == HOST_TUPLE {
         return host.to_owned();

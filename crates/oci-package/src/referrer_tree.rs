@@ -238,7 +238,7 @@ mod tests {
         let error = loop {
             match tree.try_next().await {
                 Ok(Some(_)) => count += 1,
-                Ok(None) => unreachable!("it has no end"),
+                Ok(None) => unreachable!("the source has endless referrers"),
                 Err(error) => break error,
             }
         };

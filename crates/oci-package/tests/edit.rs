@@ -1,8 +1,8 @@
 //! Tests for manual edits of an index, with concurrent writers.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
-#[allow(dead_code, reason = "shared: no suite needs all of it")]
+#[allow(dead_code, reason = "shared by several test suites")]
 mod fake_repository;
 
 use std::sync::Mutex;
@@ -88,7 +88,7 @@ async fn remove_target_deletes_entry_and_tag() {
     let (entries, planned) = plan_removal(&memory, &tag("1.2.3"), &wanted).await.unwrap();
     assert_eq!(entries[0].digest, *mac.digest());
     assert_eq!(planned, [tag(&format!("1.2.3__{MAC}"))]);
-    assert_eq!(tags(&memory).await.len(), 3, "a look changes nothing");
+    assert_eq!(tags(&memory).await.len(), 3, "planning changes nothing");
 
     let removed = remove(&memory, &tag("1.2.3"), &wanted, &|_| {}).await;
     let removed = removed.unwrap();
@@ -223,7 +223,7 @@ struct DeleteUnsupported;
 
 impl std::fmt::Display for DeleteUnsupported {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("tags stay")
+        f.write_str("deletion is not supported")
     }
 }
 
@@ -255,13 +255,13 @@ impl Delete for UndeletableMemory {
 
 #[tokio::test(start_paused = true)]
 async fn remove_without_tag_deletion_changes_nothing() {
-    let place = UndeletableMemory(Memory::new());
-    push(&place, GNU, "gnu").await;
-    push(&place, MAC, "mac").await;
-    let before = place.manifest(&tag("1.2.3").into()).await.unwrap();
-    let removed = remove(&place, &tag("1.2.3"), &members(&[MAC]), &|_| {}).await;
+    let repository = UndeletableMemory(Memory::new());
+    push(&repository, GNU, "gnu").await;
+    push(&repository, MAC, "mac").await;
+    let before = repository.manifest(&tag("1.2.3").into()).await.unwrap();
+    let removed = remove(&repository, &tag("1.2.3"), &members(&[MAC]), &|_| {}).await;
     assert_eq!(removed.unwrap_err().kind(), ErrorKind::Unsupported);
-    let after = place.manifest(&tag("1.2.3").into()).await.unwrap();
+    let after = repository.manifest(&tag("1.2.3").into()).await.unwrap();
     assert_eq!(before, after);
 }
 
@@ -284,14 +284,14 @@ async fn add_to_package_sets_tag_and_protects_release() {
         let options = AddOptions { overwrite };
         add(&memory, &tag("1.2.3"), &manifests, &options, &|_| {}).await
     };
-    let refused = added(&[&mac, &other], false).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Conflict);
-    assert_eq!(tags(&memory).await.len(), 2, "nothing was begun");
+    let rejected = added(&[&mac, &other], false).await.unwrap_err();
+    assert_eq!(rejected.kind(), ErrorKind::Conflict);
+    assert_eq!(tags(&memory).await.len(), 2, "nothing was written");
 
     let third = push(&Memory::new(), MAC, "another").await;
-    let refused = added(&[&mac, &third], false).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
-    assert_eq!(tags(&memory).await.len(), 2, "nothing was begun");
+    let rejected = added(&[&mac, &third], false).await.unwrap_err();
+    assert_eq!(rejected.kind(), ErrorKind::InvalidInput);
+    assert_eq!(tags(&memory).await.len(), 2, "nothing was written");
 
     added(&[&mac], false).await.unwrap();
     assert_eq!(targets(&memory, "1.2.3").await.unwrap(), [MAC, GNU]);
@@ -308,15 +308,15 @@ async fn add_to_package_sets_tag_and_protects_release() {
         *other.digest()
     );
     let image = image(&memory, "linux", "amd64").await;
-    let refused = added(&[&image], false).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+    let rejected = added(&[&image], false).await.unwrap_err();
+    assert_eq!(rejected.kind(), ErrorKind::InvalidInput);
 }
 
 #[tokio::test(start_paused = true)]
 async fn concurrent_add_with_delayed_tag_list_keeps_entries() {
     for index in ["1.2.3", "collection"] {
         let repository = FakeRepository::new();
-        repository.lists_late(std::time::Duration::from_secs(3));
+        repository.delay_tag_list(std::time::Duration::from_secs(3));
         let triples = [GNU, MAC, "s390x-unknown-linux-gnu"];
         let mut adding = Vec::new();
         for target in triples {
@@ -444,8 +444,8 @@ async fn add_image_replaces_entry_of_same_platform_only() {
     // Two manifests for one platform are ambiguous.
     let third = labelled(&memory, "arm64", "third").await;
     let both = [old, third];
-    let refused = add(&memory, &tag("images"), &both, &options, &observer).await;
-    assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
+    let rejected = add(&memory, &tag("images"), &both, &options, &observer).await;
+    assert_eq!(rejected.unwrap_err().kind(), ErrorKind::InvalidInput);
     let held = memory.manifest(&tag("images").into()).await.unwrap();
     assert_eq!(held.as_index().unwrap(), edited);
 }
@@ -472,7 +472,7 @@ async fn add_is_conflict_if_other_writer_replaces_entry_later() {
         let other = Manifest::from_index(Index::new(None, vec![entry])).unwrap();
         move |call| {
             if call == "tag images" && std::mem::take(&mut *once.lock().unwrap()) {
-                fake_repository::now(async {
+                fake_repository::run_ready(async {
                     memory.push_manifest(&other).await.unwrap();
                     memory.tag(&other, &images).await.unwrap();
                 });
@@ -503,7 +503,7 @@ async fn add_repeats_after_other_writer_overwrites_index() {
         let memory = memory.clone();
         move |call| {
             if call == "tag images" && std::mem::take(&mut *once.lock().unwrap()) {
-                fake_repository::now(async {
+                fake_repository::run_ready(async {
                     memory.push_manifest(&other).await.unwrap();
                     memory.tag(&other, &tag("images")).await.unwrap();
                 });

@@ -1,6 +1,6 @@
 //! Tests for publications with concurrent writers, rejected requests and latency.
 
-#![expect(clippy::unwrap_used, reason = "what fails in a test fails the test")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod fake_repository;
 
@@ -9,7 +9,7 @@ use std::ops::Deref;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use fake_repository::{FakeRepository, refused, unreachable};
+use fake_repository::{FakeRepository, rejected, unreachable_error};
 use oci_package::{
     Artifact, Build, FileKind, FloatingTagUpdate, InputFile, Note, PackOptions, Package,
     PackageIndex, PublishEvent, PublishOptions, Published, ReleaseTag, Revision, TagAction,
@@ -169,7 +169,7 @@ async fn second_publish_sends_two_read_requests_only() {
         [(GNU.to_owned(), artifact.manifest().digest().clone())]
     );
 
-    repository.forget_calls();
+    repository.clear_calls();
     let again = push(&artifact, &repository).await;
     assert_eq!(
         repository.calls(),
@@ -188,7 +188,7 @@ async fn publish_of_same_files_keeps_stored_manifest() {
     let stored = artifact(SPEC).await;
     push(&stored, &repository).await;
     let index = at(&repository, "1.2.3").await;
-    repository.forget_calls();
+    repository.clear_calls();
     let newer = artifact(ArtifactSpec {
         commit: "c2",
         ..SPEC
@@ -211,7 +211,7 @@ async fn publish_of_other_files_is_rejected_before_upload() {
     let repository = FakeRepository::new();
     let stored = artifact(SPEC).await;
     push(&stored, &repository).await;
-    repository.forget_calls();
+    repository.clear_calls();
     let other = artifact(ArtifactSpec {
         content: "two",
         ..SPEC
@@ -264,7 +264,7 @@ async fn publish_with_lost_tag_protects_entry_of_index() {
     ] {
         let repository = FakeRepository::new();
         push(&stored, &repository).await;
-        repository.without_tag("1.2.3__x86_64-unknown-linux-gnu");
+        repository.hide_tag("1.2.3__x86_64-unknown-linux-gnu");
         let (published, _) = push_with(
             &artifact(new).await,
             &repository,
@@ -323,7 +323,7 @@ async fn publish_does_not_change_other_artifact_at_index_tag() {
         Packed::new("application/x".into(), Blob::empty(), Vec::new(), [].into()).unwrap();
     repository.store(&foreign, "1.2.3").await;
     let artifact = artifact(SPEC).await;
-    repository.forget_calls();
+    repository.clear_calls();
     let error = push_with(&artifact, &repository, "1.2.3", &overwriting())
         .await
         .0
@@ -345,7 +345,7 @@ async fn publish_does_not_change_other_artifact_at_index_tag() {
         .unwrap();
     assert_eq!(published.tags[0].index, None);
     assert_eq!(at(&repository, "1.2.3").await, *foreign.manifest());
-    repository.forget_calls();
+    repository.clear_calls();
     push_with(&artifact, &repository, "1.2.3", &options)
         .await
         .0
@@ -422,7 +422,7 @@ async fn moving_tag_contains_one_release_only() {
     })
     .await;
     assert_eq!(entries(&at(&repository, "nightly").await).len(), 2);
-    repository.forget_calls();
+    repository.clear_calls();
     nightly(next).await;
     assert_eq!(repository.calls().len(), 2);
 }
@@ -563,7 +563,7 @@ async fn concurrent_publications_keep_all_entries() {
 async fn concurrent_publications_with_delayed_tag_list_keep_entries() {
     for seed in 0..25 {
         let repository = FakeRepository::with_latency(seed);
-        repository.lists_late(Duration::from_secs(3));
+        repository.delay_tag_list(Duration::from_secs(3));
         race_at(repository, "1.2.3", 8, seed, PublishOptions::default()).await;
     }
 }
@@ -609,7 +609,7 @@ async fn last_declared_target_writes_index_once() {
         ),
         (None, false)
     );
-    repository.forget_calls();
+    repository.clear_calls();
     let mac = artifact(ArtifactSpec {
         target: MAC,
         ..SPEC
@@ -623,16 +623,16 @@ async fn last_declared_target_writes_index_once() {
     assert_eq!(entries(second.tags[0].index.as_ref().unwrap()).len(), 2);
     assert!(
         !calls.iter().any(|call| call == "tags"),
-        "declared targets need no listing"
+        "tags are not listed"
     );
     assert_eq!(calls.iter().filter(|call| *call == "tag 1.2.3").count(), 1);
     assert_eq!(
         calls.last().unwrap(),
         "tag 1.2.3",
-        "written once, there is nothing to look at again"
+        "no verification follows"
     );
 
-    repository.forget_calls();
+    repository.clear_calls();
     push_with(&gnu, &repository, "1.2.3", &options)
         .await
         .0
@@ -644,7 +644,7 @@ async fn last_declared_target_writes_index_once() {
 async fn simultaneous_declared_targets_write_index_once() {
     let repository = FakeRepository::new();
     // With a fixed delay, all writers read the state before any of them writes the index.
-    repository.takes(Duration::from_millis(20));
+    repository.set_latency(Duration::from_millis(20));
     let options = PublishOptions {
         declared: Some(TRIPLES.map(str::to_owned).into()),
         ..PublishOptions::default()
@@ -666,7 +666,7 @@ async fn simultaneous_declared_targets_write_index_once() {
         .filter_map(|published| published.tags[0].index.as_ref());
     assert!(
         complete.clone().count() > 1,
-        "several found everything there"
+        "several writers saw all targets"
     );
     for index in complete {
         assert_eq!(entries(index).len(), TRIPLES.len());
@@ -690,7 +690,7 @@ async fn publish_without_tag_list_keeps_entries_of_index() {
     .await;
     repository.before(|call| {
         if call == "tags" {
-            Err(refused())
+            Err(rejected())
         } else {
             Ok(())
         }
@@ -710,7 +710,7 @@ async fn publish_without_tag_list_keeps_entries_of_index() {
         .iter()
         .filter(|note| matches!(note, Note::TagListFailed { .. }))
         .count();
-    assert_eq!(listed, 1, "said once, though it was tried more often");
+    assert_eq!(listed, 1, "reported once for several attempts");
 }
 
 #[tokio::test(start_paused = true)]
@@ -722,8 +722,8 @@ async fn entry_with_missing_manifest_is_dropped_with_note() {
     })
     .await;
     push(&mac, &repository).await;
-    repository.without_tag("1.2.3__aarch64-apple-darwin");
-    repository.without_manifest(mac.manifest().digest());
+    repository.hide_tag("1.2.3__aarch64-apple-darwin");
+    repository.hide_manifest(mac.manifest().digest());
     let (published, notes) = push_with(
         &artifact(SPEC).await,
         &repository,
@@ -751,8 +751,8 @@ async fn failed_index_write_reads_index_before_next_attempt() {
     for failing in ["push_manifest index", "tag 1.2.3"] {
         let repository = FakeRepository::new();
         let failures = Mutex::new(2);
-        let error = unreachable().await;
-        let errors = Mutex::new(vec![error, unreachable().await]);
+        let error = unreachable_error().await;
+        let errors = Mutex::new(vec![error, unreachable_error().await]);
         repository.before(move |call| {
             if call == failing && *failures.lock().unwrap() > 0 {
                 *failures.lock().unwrap() -= 1;
@@ -791,7 +791,7 @@ async fn publish_to_unreachable_registry_is_network_error() {
     let repository = FakeRepository::new();
     let mut errors = Vec::new();
     for _ in 0..10 {
-        errors.push(unreachable().await);
+        errors.push(unreachable_error().await);
     }
     let errors = Mutex::new(errors);
     repository.before(move |call| {
@@ -835,7 +835,7 @@ async fn immutable_index_is_conflict_with_hint() {
     .await;
     repository.before(|call| {
         if call == "tag 1.2.3" {
-            Err(refused())
+            Err(rejected())
         } else {
             Ok(())
         }
@@ -867,9 +867,9 @@ async fn contested_index_is_conflict_after_ten_rounds() {
     repository.after(move |call| {
         if call == "tag 1.2.3" {
             let (memory, index) = (memory.clone(), without_us.clone());
-            fake_repository::now(
-                async move { memory.tag(&index, &"1.2.3".parse().unwrap()).await },
-            )
+            fake_repository::run_ready(async move {
+                memory.tag(&index, &"1.2.3".parse().unwrap()).await
+            })
             .unwrap();
         }
     });
@@ -903,7 +903,7 @@ async fn overtaken(
     repository.after(move |call| {
         if call == called {
             let (memory, manifest, tag) = (memory.clone(), manifest.clone(), target_tag.clone());
-            fake_repository::now(async move { memory.tag(&manifest, &tag).await }).unwrap();
+            fake_repository::run_ready(async move { memory.tag(&manifest, &tag).await }).unwrap();
         }
     });
     let (published, notes) = push_with(&artifact(own).await, &repository, tag, &options).await;
@@ -987,9 +987,9 @@ async fn index_of_later_release_on_moving_tag_is_kept() {
     repository.after(move |call| {
         if call == "tag nightly" {
             let (memory, index) = (memory.clone(), index.clone());
-            fake_repository::now(
-                async move { memory.tag(&index, &"nightly".parse().unwrap()).await },
-            )
+            fake_repository::run_ready(async move {
+                memory.tag(&index, &"nightly".parse().unwrap()).await
+            })
             .unwrap();
         }
     });
@@ -1051,7 +1051,7 @@ async fn plan_sends_no_writes_and_matches_publish() {
     )
     .await;
     let own = artifact(SPEC).await;
-    repository.forget_calls();
+    repository.clear_calls();
     let tags = [release("1.2.3"), release("nightly")];
     let options = PublishOptions::default();
     let planned = plan(&own, &repository, &tags, &options, &|_| {})
@@ -1155,7 +1155,7 @@ async fn assemble_writes_index_of_targets_pushed_without_it() {
     assert_eq!(
         at(&repository, "1.2.3").await,
         index,
-        "assembled or grown, it is the same index"
+        "same index as from publications with an index"
     );
 }
 
@@ -1236,7 +1236,7 @@ async fn floating_tags_never_move_to_lower_version() {
     assert_eq!(
         at(&repository, "latest").await,
         at(&repository, "1.10.0").await,
-        "nothing is moved then"
+        "no tag is moved"
     );
 }
 

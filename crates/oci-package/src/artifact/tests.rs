@@ -112,7 +112,7 @@ async fn symbol_directory_is_packed_as_reproducible_tar() {
         let artifact = packed(&mac, &[symbols(home.path())]).await;
         let image = artifact.manifest().as_image().unwrap().clone();
         let [layer] = &image.layers[..] else {
-            panic!("one directory is one layer")
+            panic!("expected one layer")
         };
         assert_eq!(layer.media_type, media::TAR);
         let title = "widgets-1.2.3-aarch64-apple-darwin.dSYM.tar";
@@ -163,10 +163,10 @@ async fn symbolic_link_in_symbol_directory_is_rejected() {
     let inside = home.path().join("deps/widgets-0123.dSYM/link");
     std::os::unix::fs::symlink("/etc/hostname", &inside).unwrap();
     let mac = build("aarch64-apple-darwin");
-    let refused = pack(&package(), &mac, &[symbols], &PackOptions::default()).await;
-    let refused = refused.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::InvalidInput);
-    assert!(refused.to_string().contains("link"), "{refused}");
+    let rejected = pack(&package(), &mac, &[symbols], &PackOptions::default()).await;
+    let rejected = rejected.unwrap_err();
+    assert_eq!(rejected.kind(), ErrorKind::InvalidInput);
+    assert!(rejected.to_string().contains("link"), "{rejected}");
 }
 
 #[tokio::test]
@@ -222,7 +222,7 @@ async fn layers_have_media_type_title_name_and_mode() {
     );
     assert!(
         image.config.annotations.is_empty(),
-        "some registries refuse annotations there"
+        "some registries reject annotations of the config"
     );
     assert_eq!(image.config.media_type, media::CONFIG);
 
@@ -549,6 +549,6 @@ async fn archives_with_same_file_name_are_rejected() {
     };
     let one = opened(archives[..1].to_vec()).await.unwrap();
     assert_eq!(one[0].files[0].name.as_str(), "NOTES");
-    let refused = opened(archives).await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Mismatch);
+    let rejected = opened(archives).await.unwrap_err();
+    assert_eq!(rejected.kind(), ErrorKind::Mismatch);
 }

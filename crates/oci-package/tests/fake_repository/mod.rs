@@ -37,9 +37,9 @@ struct State {
     /// Fixed delay of each request and of each response.
     time: Mutex<Duration>,
     /// Delay until a new tag is listed.
-    is_behind: Mutex<Duration>,
+    tag_list_delay: Mutex<Duration>,
     /// Time at which each tag was set.
-    set: Mutex<BTreeMap<String, Instant>>,
+    set_at: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl FakeRepository {
@@ -59,13 +59,13 @@ impl FakeRepository {
     }
 
     /// Sets a fixed delay for each request and each response.
-    pub(crate) fn takes(&self, time: Duration) {
+    pub(crate) fn set_latency(&self, time: Duration) {
         *lock(&self.state.time) = time;
     }
 
     /// Sets the delay until a new tag is listed.
-    pub(crate) fn lists_late(&self, by: Duration) {
-        *lock(&self.state.is_behind) = by;
+    pub(crate) fn delay_tag_list(&self, by: Duration) {
+        *lock(&self.state.tag_list_delay) = by;
     }
 
     /// Returns the underlying memory. Its requests are neither recorded nor delayed.
@@ -99,17 +99,17 @@ impl FakeRepository {
         calls
     }
 
-    pub(crate) fn forget_calls(&self) {
+    pub(crate) fn clear_calls(&self) {
         lock(&self.state.calls).clear();
     }
 
     /// Hides a tag, as if it had been deleted.
-    pub(crate) fn without_tag(&self, tag: &str) {
+    pub(crate) fn hide_tag(&self, tag: &str) {
         lock(&self.state.hidden).insert(tag.to_owned());
     }
 
     /// Hides a manifest, as if it had been deleted.
-    pub(crate) fn without_manifest(&self, digest: &Digest) {
+    pub(crate) fn hide_manifest(&self, digest: &Digest) {
         lock(&self.state.hidden).insert(digest.to_string());
     }
 
@@ -162,8 +162,8 @@ impl FakeRepository {
     }
 
     fn is_recent(&self, tag: &Tag) -> bool {
-        let set = lock(&self.state.set).get(tag.as_str()).copied();
-        set.is_some_and(|set| set.elapsed() < *lock(&self.state.is_behind))
+        let set = lock(&self.state.set_at).get(tag.as_str()).copied();
+        set.is_some_and(|set| set.elapsed() < *lock(&self.state.tag_list_delay))
     }
 
     async fn find(&self, identifier: &Identifier) -> Result<Manifest> {
@@ -179,21 +179,23 @@ impl FakeRepository {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("no test panics while it holds a lock")
+    mutex.lock().expect("lock is not poisoned")
 }
 
 /// Runs a future that never waits.
-pub(crate) fn now<T>(future: impl Future<Output = T>) -> T {
-    future.now_or_never().expect("memory answers at once")
+pub(crate) fn run_ready<T>(future: impl Future<Output = T>) -> T {
+    future
+        .now_or_never()
+        .expect("requests to memory do not wait")
 }
 
 /// Returns the error of a registry that rejects a request.
-pub(crate) fn refused() -> Error {
+pub(crate) fn rejected() -> Error {
     "not a tag".parse::<Tag>().unwrap_err()
 }
 
 /// Returns the error of a registry that refuses connections.
-pub(crate) async fn unreachable() -> Error {
+pub(crate) async fn unreachable_error() -> Error {
     let host = DeadHost::new();
     let reference = format!("{}/widgets", host.host());
     let options = ClientOptions {
@@ -286,7 +288,7 @@ impl Target for FakeRepository {
                 .into_iter()
                 .any(|child| self.is_hidden(child.digest.as_str()));
             if missing {
-                return Err(refused());
+                return Err(rejected());
             }
             self.memory.push_manifest(manifest).await?;
             lock(&self.state.hidden).remove(manifest.digest().as_str());
@@ -299,7 +301,7 @@ impl Target for FakeRepository {
         let set = async {
             self.memory.tag(manifest, tag).await?;
             lock(&self.state.hidden).remove(tag.as_str());
-            lock(&self.state.set).insert(tag.to_string(), Instant::now());
+            lock(&self.state.set_at).insert(tag.to_string(), Instant::now());
             Ok(())
         };
         self.request(format!("tag {tag}"), set).await
