@@ -330,7 +330,7 @@ impl Facts {
     fn of_manifest(manifest: &Manifest) -> Self {
         let stated = |key: &str| manifest.annotations().get(key).cloned();
         let platform = stated(annotation::PLATFORM);
-        let libc = stated(annotation::LIBC).filter(|word| Libc::from_word(word).is_some());
+        let libc = stated(annotation::LIBC).filter(|word| Libc::from_name(word).is_some());
         Self {
             document: "manifest",
             values: [
@@ -361,7 +361,7 @@ impl Facts {
 
 /// A platform as it is compared.
 fn shown(platform: Platform) -> String {
-    platform::normal(platform).to_string()
+    platform::normalize(platform).to_string()
 }
 
 /// The config of a package; `None` if it is missing or of another kind.

@@ -20,7 +20,7 @@ use crate::config::{self, ConfigFile, PackageConfig};
 use crate::elf::Elf;
 use crate::kind::FileKind;
 use crate::media;
-use crate::name::{NameTemplate, TitleContext, first_clash};
+use crate::name::{NameTemplate, TitleContext, first_duplicate};
 use crate::package::{Build, InputFile, Package};
 use crate::platform::{self, GlibcVersion, Libc};
 
@@ -298,7 +298,7 @@ fn name_files<'a>(
     });
     let mut named = named.collect::<crate::Result<Vec<_>>>()?;
     named.sort_by(|a, b| (a.kind, &a.file).cmp(&(b.kind, &b.file)));
-    if let Some((first, second)) = first_clash(&named, |file| file.file.folded()) {
+    if let Some((first, second)) = first_duplicate(&named, |file| file.file.folded()) {
         let (first, second) = (first.file.clone(), second.file.clone());
         return Err(SameFileSnafu {
             package,
@@ -308,7 +308,7 @@ fn name_files<'a>(
         .build()
         .into());
     }
-    if let Some((first, second)) = first_clash(&named, |file| file.title.folded()) {
+    if let Some((first, second)) = first_duplicate(&named, |file| file.title.folded()) {
         let title = first.title.clone();
         let (first, second) = (first.file.clone(), second.file.clone());
         return Err(SameTitleSnafu {

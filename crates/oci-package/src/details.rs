@@ -100,11 +100,11 @@ impl TagDetailsFetcher {
     /// the server could close connections that a slow reader leaves idle.
     pub fn tags(&self, tags: TagStream) -> BoxStream<'static, Result<TagDetails>> {
         let inner = Arc::clone(&self.0);
-        let begun = tags.map(move |tag| match tag {
-            Ok(tag) => begin(Arc::clone(&inner).tag(tag)).left_future(),
+        let started = tags.map(move |tag| match tag {
+            Ok(tag) => spawn(Arc::clone(&inner).tag(tag)).left_future(),
             Err(error) => ready(Err(error)).right_future(),
         });
-        let details = begun.buffered(self.0.concurrency.limit);
+        let details = started.buffered(self.0.concurrency.limit);
         let up_to_error = |failed: &mut bool, details: Result<TagDetails>| {
             let details = (!*failed).then_some(details);
             *failed = details.as_ref().is_some_and(Result::is_err);
@@ -138,7 +138,7 @@ impl TagDetailsFetcher {
 }
 
 /// Spawns a task and returns a future for its result. Dropping the future aborts the task.
-fn begin<T: Send + 'static>(
+fn spawn<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> impl Future<Output = T> + Send {
     let task = AbortOnDropHandle::new(tokio::spawn(work));
@@ -183,7 +183,7 @@ impl Inner {
     /// Fetches a manifest. `None` if it does not exist or its media type is no longer supported.
     async fn manifest(&self, identifier: Identifier) -> Result<Option<Manifest>> {
         let _permit = self.concurrency.permits.acquire().await;
-        readable(self.source.manifest(&identifier).await)
+        optional_document(self.source.manifest(&identifier).await)
     }
 
     fn summary<'a>(&'a self, manifest: &'a Manifest) -> BoxFuture<'a, Result<Summary>> {
@@ -296,7 +296,7 @@ impl Inner {
             return Ok(None);
         }
         let _permit = self.concurrency.permits.acquire().await;
-        let Some(blob) = readable(self.source.blob(descriptor).await)? else {
+        let Some(blob) = optional_document(self.source.blob(descriptor).await)? else {
             return Ok(None);
         };
         let bytes = blob.read_to_end(MAX_CONFIG).await?;
@@ -315,7 +315,7 @@ pub fn is_document_error(error: &oci_registry::Error) -> bool {
 }
 
 /// Converts `NotFound` and `Unsupported` to `None`. Other errors are returned.
-fn readable<T>(read: Result<T>) -> Result<Option<T>> {
+fn optional_document<T>(read: Result<T>) -> Result<Option<T>> {
     match read {
         Ok(read) => Ok(Some(read)),
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Unsupported) => {

@@ -269,7 +269,7 @@ pub fn is_package_name(name: &str) -> bool {
 }
 
 /// Returns the first two items with the same key.
-pub(crate) fn first_clash<T>(items: &[T], key: impl Fn(&T) -> String) -> Option<(&T, &T)> {
+pub(crate) fn first_duplicate<T>(items: &[T], key: impl Fn(&T) -> String) -> Option<(&T, &T)> {
     let mut seen = std::collections::BTreeMap::new();
     items.iter().find_map(|item| {
         let before = seen.insert(key(item), item)?;
@@ -427,7 +427,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_template_panics_and_a_title_is_one_plain_name(text in "\\PC*|[a-c./\\\\:{} ]{0,12}|(\\{(bin|ext|kind)\\}|[a-c./]){0,5}") {
+        fn rendered_title_is_one_file_name(text in "\\PC*|[a-c./\\\\:{} ]{0,12}|(\\{(bin|ext|kind)\\}|[a-c./]){0,5}") {
             if let Ok(template) = text.parse::<NameTemplate>() {
                 let naming = naming(&template, "");
                 if let Ok(title) = naming.title(&"examples/demo.so".parse().unwrap(), FileKind::Example) {

@@ -229,7 +229,7 @@ pub(crate) fn with_libc(platform: Platform, libc: Option<Libc>) -> Platform {
 }
 
 /// Returns the canonical form of a platform: without a variant that the architecture implies, and with sorted features.
-pub(crate) fn normal(mut platform: Platform) -> Platform {
+pub(crate) fn normalize(mut platform: Platform) -> Platform {
     let is_implied = |variant: &mut String| {
         matches!(
             (platform.architecture.as_str(), variant.as_str()),
@@ -418,7 +418,7 @@ impl Libc {
             .unwrap_or(Self::Static)
     }
 
-    pub(crate) fn from_word(word: &str) -> Option<Self> {
+    pub(crate) fn from_name(word: &str) -> Option<Self> {
         [Self::Static, Self::Glibc, Self::Musl]
             .into_iter()
             .find(|libc| libc.as_str() == word)

@@ -130,7 +130,11 @@ mod tests {
 
     use super::*;
 
-    async fn about(memory: &Memory, artifact_type: &str, subject: Option<&Manifest>) -> Manifest {
+    async fn push_referrer(
+        memory: &Memory,
+        artifact_type: &str,
+        subject: Option<&Manifest>,
+    ) -> Manifest {
         let config = oci_registry::Blob::empty();
         memory.push_blob(&config).await.unwrap();
         let mut image = ImageManifest::new(artifact_type.into(), config.descriptor().clone());
@@ -143,10 +147,10 @@ mod tests {
     #[tokio::test]
     async fn referrer_tree_lists_nested_referrers_after_parent() {
         let memory = Memory::new();
-        let release = about(&memory, "a/release", None).await;
-        let sbom = about(&memory, "a/sbom", Some(&release)).await;
-        about(&memory, "a/signature", Some(&sbom)).await;
-        about(&memory, "a/attestation", Some(&release)).await;
+        let release = push_referrer(&memory, "a/release", None).await;
+        let sbom = push_referrer(&memory, "a/sbom", Some(&release)).await;
+        push_referrer(&memory, "a/signature", Some(&sbom)).await;
+        push_referrer(&memory, "a/attestation", Some(&release)).await;
         let source: Arc<dyn Source> = Arc::new(memory);
         let walk = |artifact_type: Option<&'static str>| {
             let (source, digest) = (Arc::clone(&source), release.digest().clone());

@@ -260,7 +260,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_splits_back(
+        fn version_and_target_tags_parse_back(
             version in "(0|[1-9][0-9]{0,3})\\.[0-9]\\.[0-9](-[a-z]{1,3}(\\.[1-9])?)?(\\+[0-9a-zA-Z-]{1,5}(\\.[a-z]{1,3})?)?",
             triple in "[a-z0-9_][a-z0-9_.-]{0,30}",
         ) {

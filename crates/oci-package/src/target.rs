@@ -15,7 +15,7 @@ use snafu::{ResultExt, Snafu};
 use crate::annotation;
 use crate::kind::FileKind;
 use crate::media;
-use crate::name::first_clash;
+use crate::name::first_duplicate;
 use crate::platform::{self, GlibcVersion, Libc};
 
 #[derive(Debug, Snafu)]
@@ -78,7 +78,7 @@ impl PackageTarget {
         {
             return None;
         }
-        let libc = find(annotation::LIBC).and_then(Libc::from_word);
+        let libc = find(annotation::LIBC).and_then(Libc::from_name);
         let platform = find(annotation::PLATFORM).and_then(|text| platform::parse(text).ok());
         Some(Self {
             name: find(annotation::TITLE).map(str::to_owned),
@@ -177,7 +177,7 @@ pub fn files(manifest: &Manifest) -> crate::Result<Vec<PackageFile>> {
     let layers = manifest.as_image().map_or(&[][..], |image| &image.layers);
     let files = layers.iter().filter_map(|layer| file(layer).transpose());
     let files = files.collect::<Result<Vec<_>, Error>>()?;
-    if let Some((first, second)) = first_clash(&files, |file| file.name.folded()) {
+    if let Some((first, second)) = first_duplicate(&files, |file| file.name.folded()) {
         let (first, second) = (first.name.clone(), second.name.clone());
         return Err(SameNameSnafu { first, second }.build().into());
     }

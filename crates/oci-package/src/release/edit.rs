@@ -378,14 +378,14 @@ async fn find_removal(
     };
     let index = foreign_index::expect_index(&current, &name)?;
     for selector in selectors {
-        let is_there = index.manifests.iter().any(|entry| selector.matches(entry));
+        let exists = index.manifests.iter().any(|entry| selector.matches(entry));
         let offered = || index.manifests.iter().map(display_name).collect();
         ensure!(
-            is_there,
+            exists,
             NoMemberSnafu {
                 name,
                 selector: selector.clone(),
-                offered: offered_once(offered()),
+                offered: deduplicated(offered()),
             }
         );
     }
@@ -419,7 +419,7 @@ async fn find_removal(
     })
 }
 
-fn offered_once(mut offered: Vec<String>) -> Vec<String> {
+fn deduplicated(mut offered: Vec<String>) -> Vec<String> {
     offered.dedup();
     offered
 }

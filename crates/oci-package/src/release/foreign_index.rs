@@ -147,9 +147,9 @@ pub(super) async fn put(
     let index = edit(to, tag, change, seed, observer).await?;
     let listed = index.as_ref().and_then(Manifest::as_index);
     for entry in &entries {
-        let is_its = |listed: &Descriptor| listed.digest == entry.digest;
+        let is_same = |listed: &Descriptor| listed.digest == entry.digest;
         ensure!(
-            listed.is_none_or(|index| index.manifests.iter().any(is_its)),
+            listed.is_none_or(|index| index.manifests.iter().any(is_same)),
             OvertakenSnafu {
                 name: to.describe(&tag.clone().into()),
                 digest: entry.digest.clone(),
@@ -199,7 +199,7 @@ fn has_same_platform(one: &Descriptor, other: &Descriptor) -> bool {
         let platform = entry.platform.clone().filter(platform::is_known)?;
         let target = entry.annotation(annotation::TARGET).map(str::to_owned);
         Some((
-            platform::normal(platform),
+            platform::normalize(platform),
             target,
             entry.artifact_type.clone(),
         ))

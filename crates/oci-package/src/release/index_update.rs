@@ -105,7 +105,7 @@ impl ReleaseWriter<'_> {
                         return Ok(Some(view.wanted));
                     }
                     self.pause(round, is_contended).await;
-                    if self.is_undisturbed(&view).await? {
+                    if self.is_unchanged(&view).await? {
                         return Ok(Some(view.wanted));
                     }
                     is_contended = true;
@@ -181,7 +181,7 @@ impl ReleaseWriter<'_> {
         let has_other_writers = new_entries.keys().any(|target| is_others(target))
             || current.as_ref().map(Manifest::digest) != self.last_index.as_ref();
 
-        let mut wanted = self.keep(&current_entries, own).await?;
+        let mut wanted = self.retained_entries(&current_entries, own).await?;
         let is_emptied = current_entries.entries().len() > 0 && wanted.entries().len() == 0;
         for (_, entry) in new_entries {
             wanted.insert(entry);
@@ -221,7 +221,7 @@ impl ReleaseWriter<'_> {
     }
 
     /// Returns the entries of the stored index that are kept, recomputed from their manifests.
-    async fn keep(
+    async fn retained_entries(
         &mut self,
         current: &PackageIndex,
         own: Option<&Manifest>,
@@ -303,10 +303,10 @@ impl ReleaseWriter<'_> {
         let tag = self.tag.index();
         let name = self.name(tag);
         if let Err(error) = self.to.push_manifest(&view.wanted).await {
-            let is_lost =
-                is_passing(error.kind()) || self.drop_missing_entries(&view.wanted).await?;
+            let may_retry =
+                is_transient(error.kind()) || self.drop_missing_entries(&view.wanted).await?;
             let error = WriteIndexSnafu { name }.into_error(error).into();
-            return if is_lost {
+            return if may_retry {
                 Ok(WriteAttempt::Unclear(error))
             } else {
                 Err(error)
@@ -316,7 +316,7 @@ impl ReleaseWriter<'_> {
             return Ok(WriteAttempt::Written);
         };
         Err(match error.kind() {
-            kind if is_passing(kind) => {
+            kind if is_transient(kind) => {
                 return Ok(WriteAttempt::Unclear(
                     WriteIndexSnafu { name }.into_error(error).into(),
                 ));
@@ -336,13 +336,13 @@ impl ReleaseWriter<'_> {
     /// Finds entries whose manifests do not exist, after the registry rejected the index, and drops them. Returns
     /// whether there are any.
     async fn drop_missing_entries(&mut self, index: &Manifest) -> crate::Result<bool> {
-        let mut is_lost = false;
+        let mut has_missing_entries = false;
         for child in index.successors() {
-            let is_there = self.to.exists(child).await;
-            let is_there = is_there.with_context(|_| LookUpSnafu {
+            let exists = self.to.exists(child).await;
+            let exists = exists.with_context(|_| LookUpSnafu {
                 name: self.to.describe(&Identifier::Digest(child.digest.clone())),
             })?;
-            if !is_there {
+            if !exists {
                 let target = child
                     .annotation(crate::annotation::TARGET)
                     .unwrap_or_default()
@@ -351,14 +351,14 @@ impl ReleaseWriter<'_> {
                     target,
                     digest: child.digest.clone(),
                 });
-                is_lost |= self.missing_manifests.insert(child.digest.clone());
+                has_missing_entries |= self.missing_manifests.insert(child.digest.clone());
             }
         }
-        Ok(is_lost)
+        Ok(has_missing_entries)
     }
 
     /// Whether all tags and the index still have the values that this round read or wrote.
-    async fn is_undisturbed(&mut self, view: &IndexState) -> crate::Result<bool> {
+    async fn is_unchanged(&mut self, view: &IndexState) -> crate::Result<bool> {
         let mut tags = self.list().await?;
         tags.extend(view.tags.keys().cloned());
         let resolutions = tags.iter().map(async |tag| {
@@ -405,6 +405,6 @@ pub(super) async fn pause(seed: &Digest, round: usize, is_contended: bool) {
 }
 
 /// Whether an error leaves the outcome of a request unknown, so that another attempt may succeed.
-fn is_passing(kind: ErrorKind) -> bool {
+fn is_transient(kind: ErrorKind) -> bool {
     matches!(kind, ErrorKind::Network | ErrorKind::RateLimited)
 }

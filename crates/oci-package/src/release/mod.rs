@@ -221,10 +221,10 @@ pub async fn plan(
     let blobs = artifact.packed().blobs().filter(|_| !own.is_stored);
     let checks = blobs.map(async |blob| {
         let descriptor = blob.descriptor();
-        let is_there = to.exists(descriptor).await;
+        let exists = to.exists(descriptor).await;
         let digest = descriptor.digest.as_str();
-        let is_there = is_there.context(CheckBlobSnafu { digest })?;
-        Ok((descriptor.clone(), is_there))
+        let exists = exists.context(CheckBlobSnafu { digest })?;
+        Ok((descriptor.clone(), exists))
     });
     let blobs = concurrent::all(options.concurrency, checks.collect()).await?;
     Ok(PublishPlan {

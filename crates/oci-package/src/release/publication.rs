@@ -280,12 +280,14 @@ impl ReleaseWriter<'_> {
         let tag = claim.tag;
         if let Err(error) = self.to.tag(&claim.own.manifest, tag).await {
             // If tags are immutable, a concurrent writer may have set the tag to a manifest with the same files.
-            let is_refusal = !matches!(
+            let is_rejection = !matches!(
                 error.kind(),
                 ErrorKind::Network | ErrorKind::RateLimited | ErrorKind::Unauthenticated
             );
             let is_same = |current: Manifest| claim.is_same(&current);
-            if !is_refusal || !self.tag.is_released() || !self.read(tag).await?.is_some_and(is_same)
+            if !is_rejection
+                || !self.tag.is_released()
+                || !self.read(tag).await?.is_some_and(is_same)
             {
                 return Err(SetTagSnafu {
                     name: self.name(tag),
