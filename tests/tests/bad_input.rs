@@ -76,7 +76,7 @@ fn a_directory_without_a_package() {
     assert!(
         refused
             .stderr
-            .contains("check the path behind `--manifest-path`"),
+            .contains("check the path of `--manifest-path`"),
         "{refused}"
     );
     let sources = Sources::widgets();
