@@ -237,7 +237,7 @@ fn layout_without_tags_is_read_by_a_full_name() {
     named_by_skopeo(&home, "oci", &["localhost/acme/f"]);
     let bare = home.cargo_oci(["manifest", "oci:theirs"]);
     let bare = bare.within(home.path()).fails_with(4);
-    let help = "write a name in full, such as `oci:theirs:localhost/acme/f`";
+    let help = "use the full name of an entry, such as `oci:theirs:localhost/acme/f`";
     assert!(bare.stderr.contains(help), "{bare}");
     let full = home.cargo_oci(["manifest", "oci:theirs:localhost/acme/f"]);
     full.within(home.path()).succeeds();

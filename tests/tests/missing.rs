@@ -70,7 +70,7 @@ fn a_tag_that_was_meant_is_named_and_costs_one_request_where_something_failed() 
     let recorder = Recorder::before(registry.host());
     let place = format!("{}/widgets", recorder.host());
     let near = format!("a tag with a similar name exists: `{place}:1.2.3`");
-    let look = format!("see what is there with `cargo oci tags {place}`");
+    let look = format!("`cargo oci tags {place}` lists the tags");
     for verb in READERS {
         let reference = format!("{place}:1.2.4");
         let refused = home.cargo_oci(reading(verb, &reference)).fails_with(4);

@@ -38,7 +38,7 @@ pub(crate) struct Defaults {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Document {
+struct DefaultsFile {
     registry: Option<String>,
     #[serde(default)]
     registries: BTreeMap<String, Connection>,
@@ -54,7 +54,7 @@ struct Connection {
     key_file: Option<PathBuf>,
 }
 
-impl Document {
+impl DefaultsFile {
     /// Returns the first value that contains a control character.
     fn control_character(&self) -> Option<&str> {
         let files = self
@@ -69,7 +69,7 @@ impl Document {
 
 impl Defaults {
     /// Reads the file of the user, if it exists.
-    pub(crate) fn of_user(environment: &cargo::Environment) -> Result<Self, Error> {
+    pub(crate) fn of_user(environment: &cargo::CargoEnvironment) -> Result<Self, Error> {
         let Some(home) = cargo::cargo_home(environment) else {
             return Ok(Self::default());
         };
@@ -88,7 +88,7 @@ impl Defaults {
         let invalid = |why: &dyn std::fmt::Display| {
             Error::usage(format!("failed to read `{}`: {why}", file.display()))
         };
-        let document: Document = toml::from_str(text).map_err(|error| {
+        let document: DefaultsFile = toml::from_str(text).map_err(|error| {
             let at = error.span().map(|span| text[..span.start].matches('\n').count());
             let line = at.map_or_else(String::new, |at| format!(" in line {}", at + 1));
             invalid(&format_args!("{}{line}", error.message())).help(

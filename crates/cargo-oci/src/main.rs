@@ -64,13 +64,13 @@ fn main() -> ExitCode {
     clippy::disallowed_methods,
     reason = "only this function reads the environment"
 )]
-fn environment() -> Result<(Environment, cargo::Environment), Error> {
+fn environment() -> Result<(Environment, cargo::CargoEnvironment), Error> {
     let text = |(name, value): (std::ffi::OsString, std::ffi::OsString)| {
         Some((name.into_string().ok()?, value.into_string().ok()?))
     };
     let variables = std::env::vars_os().filter_map(text);
     let directory = std::env::current_dir()?;
-    let cargo = cargo::Environment::new(directory.clone(), std::env::vars_os());
+    let cargo = cargo::CargoEnvironment::new(directory.clone(), std::env::vars_os());
     let environment = Environment::new(variables, std::env::home_dir(), directory);
     Ok((environment, cargo))
 }
@@ -81,7 +81,7 @@ const CANCEL_TIMEOUT: Duration = Duration::from_secs(2);
 fn run(
     cli: Cli,
     environment: Environment,
-    cargo: cargo::Environment,
+    cargo: cargo::CargoEnvironment,
     reporter: Reporter,
 ) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread()

@@ -79,7 +79,7 @@ pub(crate) enum Message<'a> {
     #[serde(rename = "oci-tag")]
     Tag {
         reference: String,
-        action: TagAction,
+        action: TagUpdate,
         digest: &'a Digest,
     },
     /// A tag, manifest or blob was deleted, or would be deleted.
@@ -159,12 +159,12 @@ pub(crate) enum ManifestAction {
 /// Result of setting a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum TagAction {
+pub(crate) enum TagUpdate {
     Tagged,
     Moved,
 }
 
-impl TagAction {
+impl TagUpdate {
     /// Returns the action for a tag with this previous digest, which a note reports.
     pub(crate) fn after(reporter: Reporter, reference: &str, previous: Option<&Digest>) -> Self {
         let Some(previous) = previous else {
@@ -283,8 +283,8 @@ impl<'a> Message<'a> {
             Self::Tag {
                 reference, action, ..
             } => match action {
-                TagAction::Tagged => ("Tagged", reference.clone()),
-                TagAction::Moved => ("Moved", reference.clone()),
+                TagUpdate::Tagged => ("Tagged", reference.clone()),
+                TagUpdate::Moved => ("Moved", reference.clone()),
             },
             Self::Delete {
                 reference, action, ..

@@ -33,11 +33,11 @@ const BAR_TEMPLATE: &str = "{prefix:>12.bold.cyan} {wide_msg} {binary_bytes:>10}
 
 /// All progress bars of the process.
 #[derive(Debug, Clone)]
-pub(crate) struct Progress {
+pub(crate) struct ProgressBars {
     bars: MultiProgress,
 }
 
-impl Progress {
+impl ProgressBars {
     /// Creates the bars on stderr. They are hidden if the environment or `--quiet` disables them.
     pub(crate) fn new(environment: &Environment, is_quiet: bool) -> Self {
         let term = Term::stderr();
@@ -357,7 +357,7 @@ mod tests {
             RecordingTerm::default(),
             tempfile::tempdir().expect("a directory"),
         );
-        let progress = Progress::on(term.clone());
+        let progress = ProgressBars::on(term.clone());
         let batch = progress.batch("Pulling", Some((2, 4 << 20)));
         if let Some(updater) = &batch.updater {
             updater.abort();
@@ -403,7 +403,7 @@ mod tests {
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             let environment = Environment::new(variables, None, "/".into());
-            !Progress::new(&environment, is_quiet).bars.is_hidden()
+            !ProgressBars::new(&environment, is_quiet).bars.is_hidden()
         };
         let always = ("CARGO_TERM_PROGRESS_WHEN", "always");
         assert!(shown(&[always], false));

@@ -20,7 +20,7 @@ use crate::cargo;
 use crate::finding::Finding;
 use crate::message::{Message, MessageFormat};
 use crate::options::Global;
-use crate::progress::{Batch, Progress};
+use crate::progress::{Batch, ProgressBars};
 use crate::{exit_code, hints, stdio};
 
 /// Maximum length of a printed line, in characters. Lines may contain text from a registry, which is untrusted.
@@ -212,7 +212,7 @@ struct ReporterState {
     verbosity: u8,
     color: ColorChoice,
     format: MessageFormat,
-    progress: Progress,
+    progress: ProgressBars,
     /// Whether errors are also printed as annotations of GitHub Actions.
     is_annotated: bool,
     /// First error of stdout while the command was running.
@@ -247,7 +247,7 @@ impl Reporter {
             verbosity: flags.verbose,
             color,
             format,
-            progress: Progress::new(environment, quiet),
+            progress: ProgressBars::new(environment, quiet),
             is_annotated: environment.var("GITHUB_ACTIONS") == Some("true"),
             stdout_error: Mutex::default(),
             last_finished: Mutex::new((Traffic::default(), Instant::now())),

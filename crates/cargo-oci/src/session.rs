@@ -1,4 +1,4 @@
-//! What all verbs share: the user's surroundings, and the way to registries, directories and archives.
+//! State that all verbs share: environment, defaults, output, and the client for registries, directories and archives.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -14,29 +14,29 @@ use crate::defaults::Defaults;
 use crate::options::Global;
 use crate::report::{Error, Reporter};
 
-/// What all commands share.
+/// State that all verbs share.
 #[derive(Debug)]
 pub(crate) struct Session {
-    /// What the core may know of this process.
+    /// Environment for the libraries.
     pub(crate) environment: Environment,
-    /// What cargo, rustc and git may know of it.
-    pub(crate) cargo: cargo::Environment,
-    /// What the user says for all projects.
+    /// Environment for cargo, rustc and git.
+    pub(crate) cargo: cargo::CargoEnvironment,
+    /// Defaults of the user.
     pub(crate) defaults: Defaults,
-    /// The way to the user.
+    /// Output of the process.
     pub(crate) reporter: Reporter,
-    /// How many things move at the same time.
+    /// Maximum number of parallel transfers.
     pub(crate) concurrency: usize,
     options: ClientOptions,
     client: Client,
 }
 
 impl Session {
-    /// A session in these surroundings.
+    /// Creates a session with these flags and environments.
     pub(crate) fn new(
         flags: &Global,
         environment: Environment,
-        cargo: cargo::Environment,
+        cargo: cargo::CargoEnvironment,
         defaults: Defaults,
         reporter: Reporter,
     ) -> Self {
@@ -61,13 +61,13 @@ impl Session {
                 reporter.status("Request", format_args!("{method} {url} {status}"));
             }
             Step::Warning { from, text } => {
-                reporter.note(format_args!("`{from}` says: {text}"));
+                reporter.note(format_args!("warning from `{from}`: {text}"));
             }
             Step::Ignored { from, what } => {
-                reporter.note(format_args!("ignored what `{from}` asks for: {what}"));
+                reporter.note(format_args!("ignored an instruction of `{from}`: {what}"));
             }
             Step::OmittedNames(omitted) => {
-                // A command may list the same place several times.
+                // A command may list the same repository several times.
                 let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
                 if noted.insert(omitted.place().to_owned()) {
                     reporter.note(omitted);
@@ -87,12 +87,12 @@ impl Session {
         }
     }
 
-    /// Lets registries know that nothing more comes of what is on its way to them.
+    /// Cancels the open uploads at registries.
     pub(crate) async fn cancel(&self) {
         self.client.cancel_uploads().await;
     }
 
-    /// One registry, asked with these credentials and no others.
+    /// Returns a registry that is accessed only with these credentials.
     pub(crate) fn registry_as(
         &self,
         name: &RegistryName,
@@ -103,7 +103,7 @@ impl Session {
         Ok(Client::new(options).registry(name)?)
     }
 
-    /// The last thing that a command says of what it has made or got: its name.
+    /// Reports the reference of a result: the last output for this result.
     pub(crate) fn finished(
         &self,
         reference: &Location,
@@ -115,35 +115,34 @@ impl Session {
             .finished(reference.to_string(), digest, index, traffic)
     }
 
-    /// One registry.
+    /// Returns a registry.
     pub(crate) fn registry(&self, name: &RegistryName) -> Result<oci_registry::Registry, Error> {
         Ok(self.client.registry(name)?)
     }
 
-    /// Separates the path and the name of a location that is read.
+    /// Splits the text of a location to read from into path and tag or digest.
     pub(crate) async fn locate(&self, written: &LocationText) -> Result<Location, Error> {
         Ok(written.locate(self.environment.current_dir()).await?)
     }
 
-    /// Separates the path and the name of a location that is written to.
+    /// Splits the text of a location to write to into path and tag or digest.
     pub(crate) fn locate_target(&self, written: &LocationText) -> Result<Location, Error> {
         Ok(written.locate_target(self.environment.current_dir())?)
     }
 
-    /// A place to read from.
+    /// Opens a location to read from.
     pub(crate) async fn source(&self, location: &Location) -> Result<Arc<dyn Source>, Error> {
         let base = self.environment.current_dir();
         Ok(self.client.open_source(location, base).await?)
     }
 
-    /// A place to be read as if it were written to: a directory that does not exist is as good as empty, and is not
-    /// created.
+    /// Opens a location for a dry run. A directory that does not exist is treated as empty, and is not created.
     pub(crate) async fn prospective_target(
         &self,
         location: &Location,
     ) -> Result<Arc<dyn Target>, Error> {
         match location {
-            // Nothing is written to either of them before something is pushed.
+            // Opening a registry or an archive writes nothing.
             Location::Registry(_) | Location::Archive { .. } => self.target(location).await,
             Location::Layout { .. } => {
                 let base = self.environment.current_dir();
@@ -153,38 +152,44 @@ impl Session {
         }
     }
 
-    /// A place to write to; a directory is created when it does not exist.
+    /// Opens a location to write to. A directory is created if it does not exist.
     pub(crate) async fn target(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
         let base = self.environment.current_dir();
         Ok(self.client.open_target(location, base).await?)
     }
 
-    /// A place to copy to: as [`Session::target`], but an archive is written when everything is there, and only once.
-    pub(crate) async fn gathering(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
+    /// Opens a location to copy to: as [`Session::target`], but an archive is written once, after all content was copied.
+    pub(crate) async fn copy_target(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
         let base = self.environment.current_dir();
         Ok(self.client.open_gathering(location, base).await?)
     }
 
-    /// A place to change that must exist; nothing is created.
-    pub(crate) async fn existing(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
+    /// Opens a location to change, which must exist.
+    pub(crate) async fn existing_target(
+        &self,
+        location: &Location,
+    ) -> Result<Arc<dyn Target>, Error> {
         let base = self.environment.current_dir();
         Ok(self.client.open_existing(location, base).await?)
     }
 
-    /// A place to delete from.
-    pub(crate) async fn deletable(&self, location: &Location) -> Result<Arc<dyn Delete>, Error> {
+    /// Opens a location to delete from.
+    pub(crate) async fn delete_target(
+        &self,
+        location: &Location,
+    ) -> Result<Arc<dyn Delete>, Error> {
         let base = self.environment.current_dir();
         let opened = self.client.open_deletable(location, base).await?;
         opened.ok_or_else(|| {
             let place = location.whole_repository();
             Error::usage(format!(
-                "failed to take anything away from `{place}`: an archive is written as a whole"
+                "failed to delete from `{place}`: an archive cannot be changed"
             ))
-            .help("copy what is to stay into another archive")
+            .help("copy the artifacts to keep to another archive")
         })
     }
 
-    /// What a path means from the working directory.
+    /// Returns the absolute path of a path relative to the working directory.
     pub(crate) fn resolve(&self, path: &std::path::Path) -> PathBuf {
         self.environment.resolve(path)
     }

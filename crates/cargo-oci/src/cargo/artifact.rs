@@ -39,7 +39,7 @@ impl PartError for Error {
 
 /// Requested files of a build or of an earlier build.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Request<'a> {
+pub(crate) struct BuildRequest<'a> {
     /// Workspace to build.
     pub(crate) workspace: &'a Workspace,
     /// Flags of cargo.
@@ -50,7 +50,7 @@ pub(crate) struct Request<'a> {
     pub(crate) host: &'a str,
 }
 
-impl Request<'_> {
+impl BuildRequest<'_> {
     /// Whether files of this kind are requested of a package.
     pub(super) fn wants(&self, package: &PackageId, kind: FileKind) -> bool {
         self.wanted
@@ -73,7 +73,7 @@ impl Request<'_> {
 
 /// Files of a build for one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Output {
+pub(crate) struct BuildOutput {
     /// Target triple, or name of a custom target.
     pub(crate) target: String,
     /// Packages with at least one requested file, sorted by name.
@@ -112,7 +112,7 @@ pub(super) struct TargetDirectory<'a> {
 }
 
 impl<'a> TargetDirectory<'a> {
-    pub(super) fn of(request: &Request<'a>) -> Self {
+    pub(super) fn of(request: &BuildRequest<'a>) -> Self {
         Self {
             target_directory: &request.workspace.target_directory,
             profile_directory: request.selection.profile_directory(),
@@ -258,7 +258,10 @@ impl CollectedFiles {
     /// # Errors
     ///
     /// Fails if more than one cargo target writes a file, because the content depends on the order of the build.
-    pub(super) fn into_outputs(self, workspace: &Workspace) -> Result<Vec<Output>, super::Error> {
+    pub(super) fn into_outputs(
+        self,
+        workspace: &Workspace,
+    ) -> Result<Vec<BuildOutput>, super::Error> {
         let packages = self.targets.values().flat_map(BTreeMap::values);
         for file in packages.flat_map(|package| &package.files) {
             let writers = &self.writers[&file.path];
@@ -274,7 +277,7 @@ impl CollectedFiles {
             );
         }
         let targets = self.targets.into_iter();
-        let outputs = targets.map(|(target, mut packages)| Output {
+        let outputs = targets.map(|(target, mut packages)| BuildOutput {
             target,
             packages: workspace
                 .members

@@ -13,8 +13,8 @@ use tokio::{
 };
 
 use super::{
-    Environment, ErrorClass, Output, PartError, Request, Selection, container::Container,
-    messages::MessageReader, process,
+    BuildOutput, BuildRequest, CargoEnvironment, ErrorClass, PartError, Selection,
+    container::Container, messages::MessageReader, process,
 };
 
 #[derive(Debug, Snafu)]
@@ -72,7 +72,7 @@ pub(crate) enum BuildTool {
 
 impl BuildTool {
     /// Returns the program and its subcommand.
-    fn command(self, environment: &Environment) -> (OsString, &'static str) {
+    fn command(self, environment: &CargoEnvironment) -> (OsString, &'static str) {
         match self {
             Self::Cargo => (environment.cargo(), "build"),
             Self::Cross => (CROSS.into(), "build"),
@@ -81,7 +81,7 @@ impl BuildTool {
     }
 
     /// Whether the built files stay in the container, so that a file in the target directory is from an earlier build.
-    fn keeps_files_in_container(self, environment: &Environment) -> bool {
+    fn keeps_files_in_container(self, environment: &CargoEnvironment) -> bool {
         let value = environment.variable(KEEPS_FILES);
         self == Self::Cross && value.is_some_and(|value| !matches!(value, "0" | "false"))
     }
@@ -130,12 +130,12 @@ impl OutputOptions<'_> {
 ///
 /// Each line that cargo prints to stdout is passed to `line`. Cargo prints diagnostics to stderr.
 pub(crate) async fn build(
-    environment: &Environment,
-    request: &Request<'_>,
+    environment: &CargoEnvironment,
+    request: &BuildRequest<'_>,
     tool: BuildTool,
     shell: OutputOptions<'_>,
     mut line: impl FnMut(&str),
-) -> Result<Vec<Output>, super::Error> {
+) -> Result<Vec<BuildOutput>, super::Error> {
     ensure!(
         !tool.keeps_files_in_container(environment),
         FilesInContainerSnafu
@@ -155,7 +155,7 @@ pub(crate) async fn build(
 
 /// Returns the build command for one target.
 fn command(
-    environment: &Environment,
+    environment: &CargoEnvironment,
     selection: &Selection,
     tool: BuildTool,
     target: Option<&str>,
@@ -264,7 +264,7 @@ mod tests {
     fn cross_that_keeps_files_in_the_container_is_detected() {
         let keeps = |tool: BuildTool, value: &str| {
             let variables = [(KEEPS_FILES.into(), value.into())];
-            tool.keeps_files_in_container(&Environment::new(PathBuf::from("/"), variables))
+            tool.keeps_files_in_container(&CargoEnvironment::new(PathBuf::from("/"), variables))
         };
         assert!(keeps(BuildTool::Cross, "1"));
         assert!(!keeps(BuildTool::Cross, "0") && !keeps(BuildTool::Cross, ""));
@@ -278,7 +278,7 @@ mod tests {
         let environment = scratch.environment();
         let selection = flags("--profile dev");
         let workspace = Workspace::load(&environment, &selection).await.unwrap();
-        let request = Request {
+        let request = BuildRequest {
             workspace: &workspace,
             selection: &selection,
             wanted: &all_kinds(&workspace),
@@ -312,7 +312,7 @@ mod tests {
 
     /// Replaces the cargo of an environment by a shell script.
     #[cfg(unix)]
-    fn replace_cargo(environment: &mut Environment, scratch: &TestDirectory, script: &str) {
+    fn replace_cargo(environment: &mut CargoEnvironment, scratch: &TestDirectory, script: &str) {
         use std::os::unix::fs::PermissionsExt;
 
         scratch.write("other-cargo", script);
@@ -328,7 +328,7 @@ mod tests {
         let selection = flags("");
         let mut environment = scratch.environment();
         let workspace = Workspace::load(&environment, &selection).await.unwrap();
-        let request = Request {
+        let request = BuildRequest {
             workspace: &workspace,
             selection: &selection,
             wanted: &all_kinds(&workspace),
@@ -372,7 +372,7 @@ mod tests {
         let selection = flags("");
         let mut environment = scratch.environment();
         let workspace = Workspace::load(&environment, &selection).await.unwrap();
-        let request = Request {
+        let request = BuildRequest {
             workspace: &workspace,
             selection: &selection,
             wanted: &all_kinds(&workspace),

@@ -10,7 +10,8 @@ use snafu::{ResultExt, Snafu, ensure};
 use tokio::process::Command;
 
 use super::{
-    BuiltFile, Environment, ErrorClass, OutputOptions, PartError, Selection, Workspace, process,
+    BuiltFile, CargoEnvironment, ErrorClass, OutputOptions, PartError, Selection, Workspace,
+    process,
 };
 
 #[derive(Debug, Snafu)]
@@ -63,7 +64,7 @@ pub(crate) struct CrateOptions<'a> {
 
 /// Checks that cargo would package the current sources.
 pub(crate) async fn check_crates(
-    environment: &Environment,
+    environment: &CargoEnvironment,
     selection: &Selection,
     packages: &[&Package],
     allow_dirty: bool,
@@ -80,7 +81,7 @@ pub(crate) async fn check_crates(
 
 /// Returns the `.crate` files of packages.
 pub(crate) async fn crate_files(
-    environment: &Environment,
+    environment: &CargoEnvironment,
     workspace: &Workspace,
     selection: &Selection,
     packages: &[&Package],
@@ -117,7 +118,7 @@ pub(crate) async fn crate_files(
 
 /// Returns the `cargo package` command for these packages.
 fn command(
-    environment: &Environment,
+    environment: &CargoEnvironment,
     selection: &Selection,
     packages: &[&Package],
     allow_dirty: bool,

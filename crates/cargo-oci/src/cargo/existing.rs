@@ -17,7 +17,8 @@ use serde_json::json;
 use snafu::{ResultExt, Snafu, ensure};
 
 use super::{
-    Environment, ErrorClass, Output, PartError, Request, messages::MessageReader, process,
+    BuildOutput, BuildRequest, CargoEnvironment, ErrorClass, PartError, messages::MessageReader,
+    process,
 };
 use crate::stdio;
 
@@ -81,9 +82,9 @@ impl PartError for Error {
 ///
 /// Fails if cargo would compile a crate.
 pub(crate) async fn existing(
-    environment: &Environment,
-    request: &Request<'_>,
-) -> Result<Vec<Output>, super::Error> {
+    environment: &CargoEnvironment,
+    request: &BuildRequest<'_>,
+) -> Result<Vec<BuildOutput>, super::Error> {
     let wrapper = std::env::current_exe().context(LocateSnafu)?;
     let mut reader = MessageReader::new(*request);
     for target in request.selection.build_targets() {
@@ -123,7 +124,7 @@ fn rejected_compilation(line: &str) -> Option<CompilerMessage> {
     }
 }
 
-fn not_built(request: &Request<'_>, rejected: &CompilerMessage) -> Error {
+fn not_built(request: &BuildRequest<'_>, rejected: &CompilerMessage) -> Error {
     let package = request.workspace.member(&rejected.package_id);
     let kinds: Vec<_> = rejected
         .target
@@ -143,7 +144,7 @@ fn not_built(request: &Request<'_>, rejected: &CompilerMessage) -> Error {
 ///
 /// `arguments` are those of the process: this program, rustc, and the arguments of rustc.
 pub(crate) fn wrap_rustc(
-    environment: &Environment,
+    environment: &CargoEnvironment,
     arguments: impl IntoIterator<Item = OsString>,
 ) -> Option<ExitCode> {
     let is_set = |name| environment.variables.contains_key(OsStr::new(name));
@@ -205,7 +206,7 @@ mod tests {
     #[test]
     fn rejected_compilation_reports_package_and_target() {
         let workspace = recorded();
-        let request = Request {
+        let request = BuildRequest {
             workspace: &workspace,
             selection: &flags(""),
             wanted: &all_kinds(&workspace),

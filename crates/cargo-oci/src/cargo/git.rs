@@ -21,7 +21,7 @@ use cargo_metadata::{Package, PackageId};
 use snafu::{ResultExt, Snafu};
 use tokio::process::Command;
 
-use super::{Environment, ErrorClass, PartError, process};
+use super::{CargoEnvironment, ErrorClass, PartError, process};
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -68,7 +68,7 @@ impl Provenance {
 ///
 /// Must be called after the build, because a build may change the lock file.
 pub(crate) async fn provenance(
-    environment: &Environment,
+    environment: &CargoEnvironment,
     packages: &[&Package],
 ) -> Result<BTreeMap<PackageId, Provenance>, super::Error> {
     let epoch = source_date_epoch(environment)?;
@@ -109,7 +109,7 @@ pub(crate) async fn provenance(
 }
 
 /// Returns the commit that the CI system checked out, from its variables.
-fn ci_revision(environment: &Environment) -> Option<String> {
+fn ci_revision(environment: &CargoEnvironment) -> Option<String> {
     let revision = environment.variable("GITHUB_SHA");
     let revision = revision.or(environment.variable("CI_COMMIT_SHA"));
     revision.map(ToOwned::to_owned)
@@ -117,7 +117,7 @@ fn ci_revision(environment: &Environment) -> Option<String> {
 
 /// Returns the executable files. The mode is that in git's index if git tracks the file, else that of the file system.
 pub(crate) async fn executables(
-    environment: &Environment,
+    environment: &CargoEnvironment,
     files: impl IntoIterator<Item = &Path>,
 ) -> BTreeSet<PathBuf> {
     let mut indexes = BTreeMap::new();
@@ -153,13 +153,16 @@ fn has_executable_bit(_: &Path) -> bool {
 }
 
 /// Returns the root of the work tree that tracks a file.
-pub(crate) async fn tracking_work_tree(environment: &Environment, file: &Path) -> Option<PathBuf> {
+pub(crate) async fn tracking_work_tree(
+    environment: &CargoEnvironment,
+    file: &Path,
+) -> Option<PathBuf> {
     let index = GitIndex::read(environment, &repository(file)?).await.ok()?;
     index.mode(file).is_some().then_some(index.root)
 }
 
 /// Returns the URL of the repository that a CI system builds, for packages without `repository` in the manifest.
-pub(crate) fn source_repository(environment: &Environment) -> Option<String> {
+pub(crate) fn source_repository(environment: &CargoEnvironment) -> Option<String> {
     let github = || {
         let server = environment.variable("GITHUB_SERVER_URL")?;
         let repository = environment.variable("GITHUB_REPOSITORY")?;
@@ -173,7 +176,7 @@ pub(crate) fn source_repository(environment: &Environment) -> Option<String> {
 }
 
 /// Returns the URL of the remote `origin` of the work tree that contains a directory.
-pub(crate) async fn origin(environment: &Environment, directory: &Path) -> Option<String> {
+pub(crate) async fn origin(environment: &CargoEnvironment, directory: &Path) -> Option<String> {
     let mut command = git(environment, &work_tree(directory)?);
     command.args(["remote", "get-url", "origin"]);
     let url = process::capture(command).await.ok()?;
@@ -181,7 +184,9 @@ pub(crate) async fn origin(environment: &Environment, directory: &Path) -> Optio
 }
 
 /// Parses `SOURCE_DATE_EPOCH`. An invalid value is an error, because ignoring it would publish another date.
-pub(crate) fn source_date_epoch(environment: &Environment) -> Result<Option<i64>, super::Error> {
+pub(crate) fn source_date_epoch(
+    environment: &CargoEnvironment,
+) -> Result<Option<i64>, super::Error> {
     let text = environment.variable("SOURCE_DATE_EPOCH");
     let seconds = text.map(|text| text.trim().parse().context(SourceDateEpochSnafu { text }));
     Ok(seconds.transpose()?)
@@ -220,7 +225,7 @@ struct GitIndex {
 
 impl GitIndex {
     /// Reads the index. The error is the message of git.
-    async fn read(environment: &Environment, root: &Path) -> Result<Self, String> {
+    async fn read(environment: &CargoEnvironment, root: &Path) -> Result<Self, String> {
         let mut command = git(environment, root);
         command.args(["ls-files", "--stage", "-z"]);
         // Each entry is `MODE OBJECT STAGE\tPATH`.
@@ -252,7 +257,7 @@ impl GitIndex {
 }
 
 /// Returns the provenance of the tracked files of a work tree.
-async fn work_tree_provenance(environment: &Environment, index: &GitIndex) -> Provenance {
+async fn work_tree_provenance(environment: &CargoEnvironment, index: &GitIndex) -> Provenance {
     let mut log = git(environment, &index.root);
     log.args(["log", "-1", "--no-show-signature", "--format=%H %ct"]);
     let (log, dirty) = tokio::join!(process::capture(log), is_dirty(environment, index));
@@ -275,7 +280,7 @@ async fn work_tree_provenance(environment: &Environment, index: &GitIndex) -> Pr
 
 /// Whether tracked files of a work tree and its submodules differ from the commit. The error is the reason why this is
 /// unknown.
-async fn is_dirty(environment: &Environment, index: &GitIndex) -> Result<bool, String> {
+async fn is_dirty(environment: &CargoEnvironment, index: &GitIndex) -> Result<bool, String> {
     let filters = untrusted_filters(environment, &index.root).await?;
     let mut status = git(environment, &index.root);
     for filter in &filters {
@@ -327,7 +332,7 @@ async fn is_dirty(environment: &Environment, index: &GitIndex) -> Result<bool, S
 /// `git status` runs filters to compare a file whose time or size changed. Filters of the user and of the system are
 /// trusted.
 async fn untrusted_filters(
-    environment: &Environment,
+    environment: &CargoEnvironment,
     root: &Path,
 ) -> Result<BTreeSet<String>, String> {
     let mut config = git(environment, root);
@@ -354,7 +359,7 @@ async fn untrusted_filters(
 ///
 /// Stops at the first chunk of [`MAX_PATHS`] with a file that has none.
 async fn leading_filtered(
-    environment: &Environment,
+    environment: &CargoEnvironment,
     root: &Path,
     files: &[&str],
     filters: &BTreeSet<String>,
@@ -403,7 +408,7 @@ fn message(error: &process::Error) -> String {
 /// `core.fsmonitor` and hooks are programs in the repository's configuration, so they are disabled. Git would fetch a
 /// missing object of a partial clone, possibly with a program of the configuration (`ext::` URLs), so every protocol is
 /// disabled.
-fn git(environment: &Environment, root: &Path) -> Command {
+fn git(environment: &CargoEnvironment, root: &Path) -> Command {
     let mut command = process::command(environment, "git");
     command
         .args(["--no-optional-locks", "--no-pager"])
@@ -772,7 +777,7 @@ mod tests {
             let variables = variables
                 .iter()
                 .map(|(name, value)| (name.into(), value.into()));
-            source_repository(&Environment::new(PathBuf::from("/"), variables))
+            source_repository(&CargoEnvironment::new(PathBuf::from("/"), variables))
         };
         let github = [
             ("GITHUB_SERVER_URL", "https://git.example.org/"),

@@ -15,7 +15,7 @@ use serde_json::{Map, Value, json};
 use snafu::{OptionExt, ResultExt, Snafu};
 use url::Url;
 
-use super::{Environment, ErrorClass, PartError};
+use super::{CargoEnvironment, ErrorClass, PartError};
 
 /// File name of the records with the programs of each package.
 const RECORDS: &str = ".crates.toml";
@@ -81,7 +81,7 @@ impl PartError for Error {
 /// Returns the installation root: the flag, `CARGO_INSTALL_ROOT`, `install.root` of cargo's configuration, or cargo's home
 /// directory.
 pub(crate) fn install_root(
-    environment: &Environment,
+    environment: &CargoEnvironment,
     flag: Option<&Path>,
 ) -> Result<PathBuf, super::Error> {
     let explicit = flag.or_else(|| environment.variable("CARGO_INSTALL_ROOT").map(Path::new));
@@ -98,7 +98,7 @@ pub(crate) fn install_root(
 }
 
 /// Returns cargo's home directory: `CARGO_HOME`, or `~/.cargo`.
-pub(crate) fn cargo_home(environment: &Environment) -> Option<PathBuf> {
+pub(crate) fn cargo_home(environment: &CargoEnvironment) -> Option<PathBuf> {
     if let Some(home) = environment.variable("CARGO_HOME") {
         return Some(environment.directory.join(home));
     }
@@ -589,7 +589,7 @@ mod tests {
         environment
             .variables
             .insert("HOME".into(), "/home/me".into());
-        let root = |environment: &Environment, flag: Option<&str>| {
+        let root = |environment: &CargoEnvironment, flag: Option<&str>| {
             install_root(environment, flag.map(Path::new)).unwrap()
         };
         let here = scratch.path();

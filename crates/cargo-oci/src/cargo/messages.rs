@@ -10,7 +10,7 @@ use snafu::{ResultExt, Snafu, ensure};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 use super::{
-    BuiltFile, ErrorClass, Output, PartError, Request,
+    BuildOutput, BuildRequest, BuiltFile, ErrorClass, PartError,
     artifact::{CollectedFiles, TargetDirectory, kind_of},
     container::Container,
 };
@@ -73,8 +73,8 @@ impl PartError for Error {
 /// The stream may contain several builds one after the other. Each must have succeeded.
 pub(crate) async fn replay(
     messages: impl AsyncBufRead + Unpin,
-    request: &Request<'_>,
-) -> Result<Vec<Output>, super::Error> {
+    request: &BuildRequest<'_>,
+) -> Result<Vec<BuildOutput>, super::Error> {
     let mut reader = MessageReader::new(*request);
     let finished = reader.read(messages, &mut |_| ()).await?;
     ensure!(finished, IncompleteSnafu);
@@ -83,7 +83,7 @@ pub(crate) async fn replay(
 
 /// Reader of messages, which collects the requested files.
 pub(super) struct MessageReader<'a> {
-    request: Request<'a>,
+    request: BuildRequest<'a>,
     layout: TargetDirectory<'a>,
     pub(super) container: Option<Container<'a>>,
     found: CollectedFiles,
@@ -92,7 +92,7 @@ pub(super) struct MessageReader<'a> {
 }
 
 impl<'a> MessageReader<'a> {
-    pub(super) fn new(request: Request<'a>) -> Self {
+    pub(super) fn new(request: BuildRequest<'a>) -> Self {
         Self {
             request,
             layout: TargetDirectory::of(&request),
@@ -190,7 +190,7 @@ impl<'a> MessageReader<'a> {
         }
     }
 
-    pub(super) fn into_outputs(self) -> Result<Vec<Output>, super::Error> {
+    pub(super) fn into_outputs(self) -> Result<Vec<BuildOutput>, super::Error> {
         let outputs = self.found.into_outputs(self.request.workspace)?;
         let outside = self.outside.filter(|path| !path.exists());
         if let (true, Some(path)) = (outputs.is_empty(), outside) {
@@ -251,7 +251,7 @@ mod tests {
     /// Returns one line for each package and each file of a stream.
     async fn read(stream: &str, line: &str) -> Result<Vec<String>, super::super::Error> {
         let (workspace, selection) = (recorded(), flags(line));
-        let request = Request {
+        let request = BuildRequest {
             workspace: &workspace,
             selection: &selection,
             wanted: &all_kinds(&workspace),
@@ -261,7 +261,7 @@ mod tests {
         Ok(lines(&outputs, &workspace))
     }
 
-    fn lines(outputs: &[Output], workspace: &Workspace) -> Vec<String> {
+    fn lines(outputs: &[BuildOutput], workspace: &Workspace) -> Vec<String> {
         let mut lines = Vec::new();
         for output in outputs {
             for package in &output.packages {
@@ -526,7 +526,7 @@ mod tests {
     #[tokio::test]
     async fn messages_in_utf16_are_rejected() {
         let (workspace, selection) = (recorded(), flags(""));
-        let request = Request {
+        let request = BuildRequest {
             workspace: &workspace,
             selection: &selection,
             wanted: &all_kinds(&workspace),
@@ -570,7 +570,7 @@ mod tests {
         let workspace = recorded();
         let (selection, mut wanted) = (flags(""), all_kinds(&workspace));
         wanted.remove(&workspace.members[2].id);
-        let request = Request {
+        let request = BuildRequest {
             workspace: &workspace,
             selection: &selection,
             wanted: &wanted,
@@ -581,7 +581,7 @@ mod tests {
 
         // Files that are not published may be overwritten.
         let nothing = BTreeMap::new();
-        let request = Request {
+        let request = BuildRequest {
             wanted: &nothing,
             ..request
         };
@@ -603,7 +603,7 @@ mod tests {
     /// Returns one line for each package and file of a message of cross about `my-app`.
     fn in_container(directory: &str, file: &str) -> Result<Vec<String>, super::super::Error> {
         let (workspace, selection) = (recorded(), flags(""));
-        let request = Request {
+        let request = BuildRequest {
             workspace: &workspace,
             selection: &selection,
             wanted: &all_kinds(&workspace),

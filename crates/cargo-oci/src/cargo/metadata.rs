@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use cargo_metadata::{Metadata, Package, PackageId};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
-use super::{Environment, ErrorClass, PartError, nearest, process, selection::Selection};
+use super::{CargoEnvironment, ErrorClass, PartError, nearest, process, selection::Selection};
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -91,7 +91,7 @@ pub(crate) struct Workspace {
 impl Workspace {
     /// Loads the workspace of the flags or of the working directory with `cargo metadata`.
     pub(crate) async fn load(
-        environment: &Environment,
+        environment: &CargoEnvironment,
         selection: &Selection,
     ) -> Result<Self, super::Error> {
         let mut command = process::command(environment, environment.cargo());

@@ -1,7 +1,7 @@
 //! Interface to cargo, rustc and git.
 //!
 //! This module does not know registries, names or tags. It prints nothing, and reads no environment variable of the
-//! process: its input is an [`Environment`].
+//! process: its input is an [`CargoEnvironment`].
 //!
 //! | subject | file | processes |
 //! | --- | --- | --- |
@@ -39,7 +39,7 @@ mod scratch;
 
 use std::{collections::BTreeMap, error::Error as StdError, ffi::OsString, fmt, path::PathBuf};
 
-pub(crate) use artifact::{BuiltFile, Output, PackageOutput, Request};
+pub(crate) use artifact::{BuildOutput, BuildRequest, BuiltFile, PackageOutput};
 pub(crate) use build::{BuildTool, OutputOptions, build};
 pub(crate) use crate_file::{CrateOptions, check_crates, crate_files};
 pub(crate) use existing::{existing, wrap_rustc};
@@ -52,19 +52,19 @@ pub(crate) use messages::replay;
 pub(crate) use metadata::Workspace;
 pub(crate) use nearest::nearest;
 pub(crate) use selection::Selection;
-pub(crate) use settings::{Settings, declared_target};
+pub(crate) use settings::{PackageSettings, declared_target};
 pub(crate) use toolchain::Toolchain;
 
 /// Working directory and environment variables for cargo, rustc and git.
 #[derive(Clone)]
-pub(crate) struct Environment {
+pub(crate) struct CargoEnvironment {
     /// Absolute working directory of commands. Relative paths in flags are relative to it.
     pub(crate) directory: PathBuf,
     /// Environment variables. Child processes get exactly these.
     pub(crate) variables: BTreeMap<OsString, OsString>,
 }
 
-impl Environment {
+impl CargoEnvironment {
     /// Creates an environment from a working directory and variables.
     pub(crate) fn new(
         directory: PathBuf,
@@ -103,11 +103,11 @@ impl Environment {
     }
 }
 
-impl fmt::Debug for Environment {
+impl fmt::Debug for CargoEnvironment {
     /// Formats only the names of variables, because values may be secrets.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
-            .debug_struct("Environment")
+            .debug_struct("CargoEnvironment")
             .field("directory", &self.directory)
             .field("variables", &self.variables.keys())
             .finish()

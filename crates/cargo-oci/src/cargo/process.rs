@@ -10,7 +10,7 @@ use std::{
 use snafu::{ResultExt, Snafu};
 use tokio::process::Command;
 
-use super::{Environment, ErrorClass, PartError};
+use super::{CargoEnvironment, ErrorClass, PartError};
 
 #[derive(Debug, Snafu)]
 pub(super) enum Error {
@@ -76,7 +76,7 @@ impl Stderr {
 }
 
 /// Creates a command that runs in the environment, and is killed when its future is dropped.
-pub(super) fn command(environment: &Environment, program: impl AsRef<OsStr>) -> Command {
+pub(super) fn command(environment: &CargoEnvironment, program: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(program);
     command
         .current_dir(&environment.directory)

@@ -12,10 +12,10 @@ use clap::{Args, FromArgMatches};
 use oci_package::FileKind;
 use tempfile::TempDir;
 
-use super::{Environment, Selection, Workspace, process};
+use super::{CargoEnvironment, Selection, Workspace, process};
 
 /// Returns the environment of the tests, without variables that change the results.
-pub(super) fn environment(directory: &Path) -> Environment {
+pub(super) fn environment(directory: &Path) -> CargoEnvironment {
     #[expect(
         clippy::disallowed_methods,
         reason = "tests pass the environment of their process to child processes"
@@ -26,7 +26,7 @@ pub(super) fn environment(directory: &Path) -> Environment {
         let is_foreign = ["GIT_", "GITHUB_", "CI_", "RUSTFLAGS", "SOURCE_DATE_EPOCH"];
         !is_cargo && !is_foreign.iter().any(|prefix| name.starts_with(prefix))
     });
-    Environment::new(directory.to_owned(), variables)
+    CargoEnvironment::new(directory.to_owned(), variables)
 }
 
 /// Parses a command line.
@@ -72,7 +72,7 @@ impl TestDirectory {
         self.directory.path().canonicalize().unwrap()
     }
 
-    pub(super) fn environment(&self) -> Environment {
+    pub(super) fn environment(&self) -> CargoEnvironment {
         environment(&self.path())
     }
 

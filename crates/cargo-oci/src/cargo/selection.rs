@@ -275,7 +275,7 @@ mod tests {
 
     /// Verb with its own global flags and the flags of cargo.
     #[derive(Debug, Parser)]
-    struct Verb {
+    struct TestCommand {
         #[command(flatten)]
         selection: Selection,
         reference: Option<String>,
@@ -289,7 +289,7 @@ mod tests {
 
     fn parse(line: &str) -> Result<Selection, clap::Error> {
         let words = std::iter::once("push").chain(line.split_whitespace());
-        Verb::try_parse_from(words).map(|verb| verb.selection)
+        TestCommand::try_parse_from(words).map(|verb| verb.selection)
     }
 
     fn arguments(line: &str, target: Option<&str>) -> String {
@@ -305,7 +305,7 @@ mod tests {
 
     #[test]
     fn flags_do_not_conflict_with_global_flags() {
-        <Verb as clap::CommandFactory>::command().debug_assert();
+        <TestCommand as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]

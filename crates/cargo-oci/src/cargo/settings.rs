@@ -91,7 +91,7 @@ impl PartError for Error {
 
 /// Settings of one package. `None` means that neither manifest sets the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Settings {
+pub(crate) struct PackageSettings {
     /// `registry`: registry and prefix of repositories, `HOST[:PORT][/PREFIX]` or `oci:DIR`.
     pub(crate) registry: Option<String>,
     /// `repository`: name under the registry. The default is the package name.
@@ -125,7 +125,7 @@ struct SettingsTable {
     file: PathBuf,
 }
 
-impl Settings {
+impl PackageSettings {
     /// Reads the settings of a workspace member.
     pub(crate) fn of(workspace: &Workspace, package: &Package) -> Result<Self, super::Error> {
         let mut settings = Self::default();
@@ -323,8 +323,8 @@ mod tests {
 
     const FILE: &str = "/home/me/widgets/Cargo.toml";
 
-    fn read(workspace: &Value, package: &Value) -> Result<Settings, Error> {
-        let mut settings = Settings::default();
+    fn read(workspace: &Value, package: &Value) -> Result<PackageSettings, Error> {
+        let mut settings = PackageSettings::default();
         let root = Path::new("/home/me/Cargo.toml");
         settings.read(&json!({ "oci": workspace }), "workspace.metadata.oci", root)?;
         settings.read(
@@ -363,7 +363,7 @@ mod tests {
         .unwrap();
         let origins = settings.origins.clone();
         assert_eq!(origins.keys().count(), KEYS.len());
-        let expected = Settings {
+        let expected = PackageSettings {
             registry: Some("ghcr.io/acme".into()),
             repository: Some("tools/widgets".into()),
             targets: Some(vec![
@@ -419,11 +419,11 @@ mod tests {
 
     #[test]
     fn package_without_settings_is_published() {
-        let mut settings = Settings::default();
+        let mut settings = PackageSettings::default();
         settings
             .read(&Value::Null, "package.metadata.oci", Path::new(FILE))
             .unwrap();
-        assert_eq!(settings, Settings::default());
+        assert_eq!(settings, PackageSettings::default());
         assert!(settings.publishes());
         assert!(
             !read(&json!({}), &json!({ "publish": false }))

@@ -2,7 +2,7 @@
 
 use snafu::{OptionExt, ResultExt, Snafu};
 
-use super::{Environment, ErrorClass, PartError, process};
+use super::{CargoEnvironment, ErrorClass, PartError, process};
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -33,7 +33,7 @@ pub(crate) struct Toolchain {
 
 impl Toolchain {
     /// Runs both programs in parallel.
-    pub(crate) async fn detect(environment: &Environment) -> Result<Self, super::Error> {
+    pub(crate) async fn detect(environment: &CargoEnvironment) -> Result<Self, super::Error> {
         let mut rustc = process::command(environment, environment.rustc());
         rustc.arg("-vV");
         let mut cargo = process::command(environment, environment.cargo());

@@ -58,7 +58,7 @@ pub(crate) struct Flags {
 }
 
 /// File to attach as a layer.
-struct Document {
+struct Attachment {
     path: PathBuf,
     media_type: Option<MediaType>,
 }
@@ -71,7 +71,7 @@ fn artifact_type(text: &str) -> Result<MediaType, &'static str> {
     }
 }
 
-impl Document {
+impl Attachment {
     fn new((path, media_type): (PathBuf, Option<MediaType>)) -> Self {
         Self { path, media_type }
     }
@@ -94,18 +94,18 @@ impl Document {
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let root = naming::require_identifier(&reference, "attach")?;
-    let mut documents = Vec::new();
+    let mut attachments = Vec::new();
     for file in &flags.files {
-        let document = Document::new(file.split(session));
-        if !session.resolve(&document.path).is_file() {
+        let attachment = Attachment::new(file.split(session));
+        if !session.resolve(&attachment.path).is_file() {
             return Err(Error::usage(format!(
                 "failed to attach `{file}`: no such file"
             ))
             .help("check the path; a media type follows it after a colon, as in `results.xml:application/xml`"));
         }
-        documents.push(document);
+        attachments.push(attachment);
     }
-    let known = documents.first().and_then(Document::known_type);
+    let known = attachments.first().and_then(Attachment::known_type);
     let Some(artifact_type) = flags.artifact_type.clone().or(known) else {
         return Err(
             Error::usage("failed to attach the files: unknown artifact type")
@@ -113,7 +113,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         );
     };
     let mut layers = Vec::new();
-    for file in &documents {
+    for file in &attachments {
         let name = file.name()?;
         let media_type = file.known_type();
         let media_type = media_type.unwrap_or_else(|| media::of_file_name(name.as_str()));
@@ -122,7 +122,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         annotations.insert(annotation::TITLE.to_owned(), name.to_string());
         layers.push(blob);
     }
-    let place = session.existing(&reference).await?;
+    let place = session.existing_target(&reference).await?;
     let wanted = flags.selector.wanted();
     let subject = find::manifest(&*place, &reference, &root, wanted.as_ref()).await?;
     let descriptor = Descriptor::new(
@@ -160,8 +160,8 @@ mod tests {
     #[test]
     fn media_type_is_derived_from_file_name_unless_given() {
         let known = |path: &str, media_type: Option<&str>| {
-            let document = Document::new((path.into(), media_type.map(MediaType::from)));
-            document.known_type().map(|kind| kind.to_string())
+            let attachment = Attachment::new((path.into(), media_type.map(MediaType::from)));
+            attachment.known_type().map(|kind| kind.to_string())
         };
         let xml = Some("application/xml");
         assert_eq!(known("out/results.xml", xml).as_deref(), xml);

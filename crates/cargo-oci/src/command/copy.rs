@@ -12,7 +12,7 @@ use oci_registry::{
 use super::find::{self, Selector};
 use super::missing;
 use crate::figures::{Size, plural};
-use crate::message::{FormatFlag, ManifestAction, Message, TagAction};
+use crate::message::{FormatFlag, ManifestAction, Message, TagUpdate};
 use crate::naming;
 use crate::options::location;
 use crate::report::Error;
@@ -104,7 +104,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             ))
             .help("select an image with `--platform`"));
         }
-        let target = session.gathering(&place).await?;
+        let target = session.copy_target(&place).await?;
         let mut reporter = CopyReporter::new(session, &place, &asked, &tags);
         let observer = |event| reporter.event(event);
         let options = CopyOptions {
@@ -135,7 +135,7 @@ async fn copy_all(
     from: &Location,
     place: &Location,
 ) -> Result<(), Error> {
-    let target: Arc<dyn Target> = session.gathering(place).await?;
+    let target: Arc<dyn Target> = session.copy_target(place).await?;
     let mut reporter = CopyReporter::new(session, place, from, &[]);
     let observer = |event| reporter.event(event);
     let options = CopyOptions {
@@ -362,7 +362,7 @@ impl<'a> CopyReporter<'a> {
             CopyEvent::Tag(tag, manifest, previous) => {
                 self.tally().tags += 1;
                 let reference = self.place.with(tag).to_string();
-                let action = TagAction::after(reporter, &reference, previous.as_ref());
+                let action = TagUpdate::after(reporter, &reference, previous.as_ref());
                 reporter.emit(&Message::Tag {
                     reference,
                     action,

@@ -1,4 +1,4 @@
-//! `cargo oci delete`: tags, manifests and blobs that are not wanted any more.
+//! `cargo oci delete`: delete tags, manifests and blobs.
 
 use std::io::IsTerminal;
 use std::sync::Arc;
@@ -169,7 +169,7 @@ async fn find_task(
     location: &Location,
     is_blob: bool,
 ) -> Result<DeleteTask, Error> {
-    let place = session.deletable(location).await?;
+    let place = session.delete_target(location).await?;
     let named = naming::require_identifier(location, "delete")?;
     let (item, digest, is_index) = match named {
         Identifier::Digest(digest) if is_blob => {

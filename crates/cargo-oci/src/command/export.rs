@@ -1,4 +1,4 @@
-//! `cargo oci export`: the root filesystem of an image, flattened into one tar.
+//! `cargo oci export`: export the root filesystem of an image as one tar archive.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Which manifest a command means: by its tag or the highest release, for a target, a platform or this machine.
+//! Selection of a manifest: by tag or highest release, and for a target, a platform or this machine.
 
 use std::path::Path;
 
@@ -12,10 +12,10 @@ use semver::Version;
 use super::missing;
 use crate::report::Error;
 
-/// The target triple that this program was built for.
+/// Target triple that this program was built for.
 const BUILT_FOR: &str = env!("BUILT_FOR");
 
-/// Flags that choose a manifest of an index.
+/// Flags that select a manifest of an index.
 #[derive(Debug, Args)]
 pub(crate) struct Selector {
     /// Select the manifest for this target triple
@@ -32,14 +32,14 @@ fn platform(text: &str) -> Result<Platform, String> {
 }
 
 impl Selector {
-    /// The target or platform that the flags name, if they name one.
+    /// Returns the target or platform of the flags, if any.
     pub(crate) fn wanted(&self) -> Option<Wanted> {
         let target = self.target.as_deref().map(target);
         target.or_else(|| self.platform.clone().map(Wanted::Platform))
     }
 }
 
-/// The target that `--target` names, in the forms that a push takes.
+/// Parses the value of `--target`, in the syntax of `cargo oci push`.
 pub(crate) fn target(text: &str) -> Wanted {
     let host = if text == HOST_TUPLE {
         machines().remove(0).target
@@ -49,20 +49,20 @@ pub(crate) fn target(text: &str) -> Wanted {
     Wanted::Target(target_name(text, &host))
 }
 
-/// Finds the manifest that was requested, else the best for this machine, and checks that its documents agree. Returns the
-/// digest of the index as well, if the manifest was selected in one.
+/// Finds the requested manifest, or the best one for this machine, and checks that tag, index, manifest and config agree.
+/// Also returns the digest of the index that the manifest was selected from, if any.
 pub(crate) async fn for_use(
     source: &dyn Source,
     location: &Location,
     root: &Identifier,
-    asked: Option<Wanted>,
+    requested: Option<Wanted>,
 ) -> Result<(Manifest, Option<Digest>), Error> {
-    let candidates = if let Some(asked) = asked {
-        vec![asked]
+    let candidates = if let Some(requested) = requested {
+        vec![requested]
     } else {
         machines().into_iter().map(Wanted::Machine).collect()
     };
-    let mut refusal = None;
+    let mut first_error = None;
     for wanted in &candidates {
         match oci_package::find_listed(source, root, wanted).await {
             Ok((found, index)) => {
@@ -75,20 +75,20 @@ pub(crate) async fn for_use(
                 if !error.is_not_found() {
                     return Err(error);
                 }
-                refusal = refusal.or(Some(error));
+                first_error = first_error.or(Some(error));
             }
         }
     }
-    let refusal = refusal.expect("there is always a candidate");
-    Err(missing::explain(source, location, refusal).await)
+    let error = first_error.expect("at least one candidate");
+    Err(missing::explain(source, location, error).await)
 }
 
-/// The machines that this one can be used as, the best first; at least one.
+/// Returns the kinds of machine that this one is compatible with, the best first. Never empty.
 fn machines() -> Vec<Machine> {
     Machine::detect(Path::new("/"), BUILT_FOR)
 }
 
-/// The manifest that is wanted of a place.
+/// Finds a manifest.
 pub(crate) async fn manifest(
     source: &dyn Source,
     location: &Location,
@@ -99,7 +99,7 @@ pub(crate) async fn manifest(
     Ok(found)
 }
 
-/// [`manifest`], and the index in which it was selected.
+/// Finds a manifest, and the index that it was selected from.
 pub(crate) async fn listed(
     source: &dyn Source,
     location: &Location,
@@ -123,7 +123,7 @@ async fn fetch(
     })
 }
 
-/// What a location names; without tag and digest, the highest release, and of an archive the only tag that there is.
+/// Returns the tag or digest of a location. The default is the highest release, or the only tag of an archive.
 pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Identifier, Error> {
     if let Some(identifier) = location.identifier() {
         return Ok(identifier);
@@ -139,9 +139,9 @@ pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Ide
     let help = match (incomplete(&tags, location, |_| true), &tags[..]) {
         (Some(help), _) => help,
         (None, []) => missing::without_tags(source, location).await,
-        (None, [only]) => format!("name a tag: its only one, `{only}`, is no version"),
+        (None, [only]) => format!("pass a tag: the only one, `{only}`, is not a version"),
         (None, _) => format!(
-            "name a tag: none of its {} is a version, as `cargo oci tags {location}` shows",
+            "pass a tag: none of its {} tags is a version; `cargo oci tags {location}` lists them",
             tags.len()
         ),
     };
@@ -149,7 +149,8 @@ pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Ide
     Err(Error::new(ErrorKind::NotFound, message).help(help))
 }
 
-/// What to say where no version has an index: that the highest which is allowed has targets, and how to take them.
+/// Returns the hint for a repository in which no allowed version has an index: the highest version with some targets, and
+/// how to select it.
 pub(super) fn incomplete(
     tags: &[Tag],
     location: &Location,
@@ -165,6 +166,6 @@ pub(super) fn incomplete(
     let (release, _) = tag::highest(&releases)?;
     let place = location.with(release.clone());
     Some(format!(
-        "`{release}` is not complete, its index waits for other targets: take what is there as `{place}`"
+        "`{release}` is not complete, because other targets are missing: use `{place}` to get the available ones"
     ))
 }

@@ -1,4 +1,4 @@
-//! `cargo oci index`: an index edited by hand, or assembled from the tags of its targets.
+//! `cargo oci index`: edit an index, or assemble it from the tags of its targets.
 
 use clap::{Args, Subcommand};
 use oci_package::{AddOptions, EntrySelector, PublishEvent, ReleaseTag, annotation};
@@ -6,7 +6,7 @@ use oci_registry::{CopyOptions, Descriptor, Digest, Location, LocationText, Mani
 
 use super::copy::CopyReporter;
 use super::{find, missing};
-use crate::message::{DeleteAction, FormatFlag, Message, MessageFormat, TagAction};
+use crate::message::{DeleteAction, FormatFlag, Message, MessageFormat, TagUpdate};
 use crate::naming;
 use crate::options::{ArgumentError, location};
 use crate::report::Error;
@@ -22,11 +22,11 @@ use crate::session::Session;
 )]
 pub(crate) struct Flags {
     #[command(subcommand)]
-    verb: Verb,
+    verb: IndexCommand,
 }
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum IndexCommand {
     Add(Add),
     Remove(Remove),
     Assemble(Assemble),
@@ -111,9 +111,9 @@ impl Flags {
     /// Returns the output format.
     pub(super) fn message_format(&self) -> MessageFormat {
         match &self.verb {
-            Verb::Add(flags) => flags.format.message_format,
-            Verb::Remove(flags) => flags.format.message_format,
-            Verb::Assemble(flags) => flags.format.message_format,
+            IndexCommand::Add(flags) => flags.format.message_format,
+            IndexCommand::Remove(flags) => flags.format.message_format,
+            IndexCommand::Assemble(flags) => flags.format.message_format,
         }
     }
 }
@@ -121,9 +121,9 @@ impl Flags {
 /// Edits the index.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     match flags.verb {
-        Verb::Add(flags) => add(session, flags).await,
-        Verb::Remove(flags) => remove(session, flags).await,
-        Verb::Assemble(flags) => assemble(session, flags).await,
+        IndexCommand::Add(flags) => add(session, flags).await,
+        IndexCommand::Remove(flags) => remove(session, flags).await,
+        IndexCommand::Assemble(flags) => assemble(session, flags).await,
     }
 }
 
@@ -179,7 +179,7 @@ async fn add(session: &Session, flags: Add) -> Result<(), Error> {
 async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
     let place = session.locate(&flags.index).await?;
     let tag = naming::require_index_tag(&place)?;
-    let content = session.deletable(&place).await?;
+    let content = session.delete_target(&place).await?;
     let observer = |event: PublishEvent<'_>| report_event(session, &place, &event);
     let removed = oci_package::remove(&*content, &tag, &flags.members, &observer).await;
     let removed = match removed {
@@ -225,7 +225,7 @@ async fn assemble(session: &Session, flags: Assemble) -> Result<(), Error> {
     let place = session.locate(&flags.index).await?;
     let tag: Tag = naming::require_index_tag(&place)?;
     let release = ReleaseTag::new(tag)?;
-    let target = session.existing(&place).await?;
+    let target = session.existing_target(&place).await?;
     let observer = |event: PublishEvent<'_>| report_event(session, &place, &event);
     let index = oci_package::assemble(&*target, &release, &observer).await;
     let index = match index {
@@ -246,7 +246,7 @@ pub(super) fn report_event(session: &Session, place: &Location, event: &PublishE
     match event {
         PublishEvent::Tag(tag, manifest) => reporter.emit(&Message::Tag {
             reference: place.with((*tag).clone()).to_string(),
-            action: TagAction::Tagged,
+            action: TagUpdate::Tagged,
             digest: manifest.digest(),
         }),
         PublishEvent::Index(tag, index) => reporter.emit(&Message::Index {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::cargo::{self, Selection, Settings, Workspace};
+use crate::cargo::{self, PackageSettings, Selection, Workspace};
 use crate::report::{self, Error};
 use crate::session::Session;
 
@@ -41,7 +41,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 /// Returns the name and file of the table: that of the package, or of the workspace if it has several packages.
 fn table(workspace: &Workspace) -> Result<(&'static str, PathBuf), Error> {
     for package in &workspace.members {
-        let settings = Settings::of(workspace, package)?;
+        let settings = PackageSettings::of(workspace, package)?;
         if let Some(place) = settings.any_place() {
             return Err(
                 Error::usage(format!("failed to suggest settings: {place} exists"))

@@ -1,4 +1,4 @@
-//! `cargo oci inspect`: what a release page would show.
+//! `cargo oci inspect`: show the metadata, targets and files of an artifact.
 
 use clap::Args;
 use oci_package::{InspectedFile, InspectedTarget, Inspection, Libc, Listing};

@@ -1,6 +1,7 @@
-//! `cargo oci install`: a package's programs into cargo's bin directory, recorded as cargo records its own.
+//! `cargo oci install`: install the programs of a package into cargo's bin directory, with a record in the format of cargo.
 //!
-//! The order is: release, target, identity, conflicts with other packages, programs, record.
+//! The steps are: select the release and the target, read name and version, check for conflicts with other packages, write
+//! the programs, write the record.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

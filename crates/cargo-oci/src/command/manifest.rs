@@ -1,4 +1,4 @@
-//! `cargo oci manifest`: a manifest as JSON, or its exact bytes.
+//! `cargo oci manifest`: print a manifest as JSON, or its exact bytes.
 
 use clap::Args;
 use oci_registry::LocationText;
@@ -31,7 +31,7 @@ pub(crate) struct Flags {
     raw: bool,
 }
 
-/// Prints the manifest.
+/// Finds and prints the manifest.
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let reference = session.locate(&flags.reference).await?;
     let source = session.source(&reference).await?;

@@ -1,6 +1,6 @@
-//! What is said of something that is not there: what is there instead, and where to look.
+//! Hints for missing content: similar tags, and the command that lists the available ones.
 //!
-//! It is asked for on the failing path only, with one list of tags that is not waited for long.
+//! Only a failed command requests them, with one list of tags and a short timeout.
 
 use std::time::Duration;
 
@@ -11,54 +11,53 @@ use super::naming;
 use crate::cargo::nearest;
 use crate::report::Error;
 
-/// How long a failed command looks for what was meant.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Maximum time to search for similar tags.
+const TIMEOUT: Duration = Duration::from_secs(2);
 
-/// How many tags it looks at.
-const MOST: usize = 10_000;
+/// Maximum number of tags to compare.
+const MAX_TAGS: usize = 10_000;
 
-/// Adds to an error that something is not at a location what is there; any other error stays as it is, and so does one
-/// that says what is there.
+/// Adds hints to an error about missing content. Other errors, and errors with hints, are not changed.
 pub(super) async fn explain(source: &dyn Source, location: &Location, error: Error) -> Error {
     if !error.is_not_found() || error.has_help() {
         return error;
     }
-    let tags = source.tags().take(MOST).try_collect::<Vec<Tag>>();
+    let tags = source.tags().take(MAX_TAGS).try_collect::<Vec<Tag>>();
     let place = location.whole_repository();
-    match tokio::time::timeout(PATIENCE, tags).await {
+    match tokio::time::timeout(TIMEOUT, tags).await {
         Ok(Err(absent)) if absent.kind() == ErrorKind::NotFound => repository(error, location),
         Ok(Ok(tags)) if tags.is_empty() => error.help(without_tags(source, &place).await),
         Ok(Ok(tags)) => {
-            let meant = naming::tag(location).and_then(|tag| {
+            let similar = naming::tag(location).and_then(|tag| {
                 let known = tags.iter().map(Tag::as_str);
                 nearest(tag.as_str(), known).map(str::to_owned)
             });
-            let error = match meant.and_then(|meant| meant.parse::<Tag>().ok()) {
-                Some(meant) => error.help(format!(
+            let error = match similar.and_then(|similar| similar.parse::<Tag>().ok()) {
+                Some(similar) => error.help(format!(
                     "a tag with a similar name exists: `{}`",
-                    place.with(meant)
+                    place.with(similar)
                 )),
                 None => error,
             };
-            look(error, location)
+            with_tags_hint(error, location)
         }
-        _ => look(error, location),
+        _ => with_tags_hint(error, location),
     }
 }
 
-/// Advice for a place that lists no tag: in a layout or archive, an entry may have another name.
+/// Returns the hint for a location without tags. In a layout or archive, an entry may have a name that is not a valid tag.
 pub(super) async fn without_tags(source: &dyn Source, place: &Location) -> String {
     let others = source.other_names().await.unwrap_or_default();
     match others.first() {
         Some(other) => {
             let name = escape(&other.name, 300);
-            format!("write a name in full, such as `{place}:{name}`")
+            format!("use the full name of an entry, such as `{place}:{name}`")
         }
-        None => format!("push something: `{place}` is empty"),
+        None => format!("`{place}` is empty"),
     }
 }
 
-/// The same for an error of the core, which may be about the other end of a copy.
+/// Adds hints to an error of the library, unless it is about the target of a copy.
 pub(super) async fn explain_source(
     source: &dyn Source,
     location: &Location,
@@ -70,11 +69,11 @@ pub(super) async fn explain_source(
     explain(source, location, error.into()).await
 }
 
-/// Says where to look for a repository, where the error is that there is no such one.
+/// Adds the hint to list the repositories to an error about a missing repository.
 pub(super) fn repository(error: Error, location: &Location) -> Error {
     match location {
         Location::Registry(reference) if error.is_not_found() => error.help(format!(
-            "check the name `{}`: `cargo oci catalog {}` lists the repositories of a registry that lets it",
+            "check the name `{}`: `cargo oci catalog {}` lists the repositories, if the registry supports it",
             reference.repository(),
             reference.registry()
         )),
@@ -82,7 +81,8 @@ pub(super) fn repository(error: Error, location: &Location) -> Error {
     }
 }
 
-fn look(error: Error, location: &Location) -> Error {
+/// Adds the hint to list the tags.
+fn with_tags_hint(error: Error, location: &Location) -> Error {
     let place = location.whole_repository();
-    error.help(format!("see what is there with `cargo oci tags {place}`"))
+    error.help(format!("`cargo oci tags {place}` lists the tags"))
 }

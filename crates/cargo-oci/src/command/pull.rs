@@ -1,4 +1,4 @@
-//! `cargo oci pull`: the files of an artifact, into a directory.
+//! `cargo oci pull`: download the files of an artifact into a directory.
 
 use std::path::{Path, PathBuf};
 

@@ -1,4 +1,4 @@
-//! `cargo oci referrers`: what is about a manifest, and what is about that.
+//! `cargo oci referrers`: print the tree of referrers of a manifest.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let manifest = find::manifest(&*source, &reference, &root, wanted.as_ref()).await?;
     let artifact_type = flags.artifact_type.as_deref().map(MediaType::from);
     let digest = manifest.digest();
-    let tree = Tree::of(&source, digest.clone(), artifact_type).await?;
+    let tree = ReferrerTree::of(&source, digest.clone(), artifact_type).await?;
     if session.reporter.is_json() {
         for ReferrerNode {
             subject, referrer, ..
@@ -72,12 +72,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 }
 
 /// Tree of the referrers of a manifest.
-struct Tree {
+struct ReferrerTree {
     /// Branches in depth-first order.
     branches: Vec<ReferrerNode>,
 }
 
-impl Tree {
+impl ReferrerTree {
     /// Fetches the referrers, level by level.
     async fn of(
         source: &Arc<dyn Source>,
@@ -152,7 +152,7 @@ mod tests {
             subject: Digest::sha256(b"subject"),
             referrer: entry(name),
         });
-        let tree = Tree {
+        let tree = ReferrerTree {
             branches: branches.into(),
         };
         let lines = tree.lines().map(|line| {

@@ -3,7 +3,7 @@
 use clap::Args;
 use oci_registry::{Identifier, LocationText, Optional, Tag};
 
-use crate::message::{FormatFlag, Message, TagAction};
+use crate::message::{FormatFlag, Message, TagUpdate};
 use crate::naming;
 use crate::options::{ArgumentError, location};
 use crate::report::Error;
@@ -47,7 +47,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         ))
         .help("choose another tag"));
     }
-    let place = session.existing(&reference).await?;
+    let place = session.existing_target(&reference).await?;
     let manifest = super::find::manifest(&*place, &reference, &named, None).await?;
     let digest = manifest.digest();
     for tag in flags.tags {
@@ -61,7 +61,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             }
             current => {
                 let previous = current.map(|current| current.digest);
-                TagAction::after(session.reporter, &reference, previous.as_ref())
+                TagUpdate::after(session.reporter, &reference, previous.as_ref())
             }
         };
         place.tag(&manifest, &tag).await?;

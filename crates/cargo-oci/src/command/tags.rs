@@ -1,4 +1,4 @@
-//! `cargo oci tags`: the tags of a repository, and what they name.
+//! `cargo oci tags`: list the tags of a repository, with details of their manifests.
 
 use clap::Args;
 use futures_util::{StreamExt, TryStreamExt, stream};

@@ -11,7 +11,7 @@ use cargo_metadata::Package;
 use oci_package::{ReleaseTag, repository_name};
 use oci_registry::{ArchiveFormat, Identifier, Location, Reference, RepositoryName, Tag};
 
-use crate::cargo::Settings;
+use crate::cargo::PackageSettings;
 use crate::report::Error;
 use crate::session::Session;
 
@@ -20,13 +20,13 @@ const VARIABLE: &str = "CARGO_OCI_REGISTRY";
 
 /// Repository of a package and its tags: the version, or other tags instead of it.
 #[derive(Debug, Clone)]
-pub(super) struct Destination {
+pub(super) struct PushDestination {
     pub(super) repository: Location,
     /// At least one tag, without duplicates.
     pub(super) tags: Vec<ReleaseTag>,
 }
 
-impl Destination {
+impl PushDestination {
     /// Returns the tags of the indexes.
     pub(super) fn index_tags(&self) -> Vec<Tag> {
         self.tags.iter().map(|tag| tag.index().clone()).collect()
@@ -48,7 +48,7 @@ impl Destination {
 }
 
 /// `REPOSITORY:TAG`, followed by the other tags.
-impl fmt::Display for Destination {
+impl fmt::Display for PushDestination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.repository.whole_repository().fmt(f)?;
         for (at, tag) in self.tags.iter().enumerate() {
@@ -71,9 +71,9 @@ pub(super) fn of(
     session: &Session,
     root: &Path,
     package: &Package,
-    settings: &Settings,
+    settings: &PackageSettings,
     arguments: DestinationArguments<'_>,
-) -> Result<Destination, Error> {
+) -> Result<PushDestination, Error> {
     let (repository, tag_in_reference) = match arguments.reference {
         Some(reference) => (reference.whole_repository(), reference.identifier()),
         None => (
@@ -109,7 +109,7 @@ pub(super) fn of(
         (None, []) => by_settings(package, settings)?,
         (None, tags) => parsed(tags)?,
     };
-    Ok(Destination { repository, tags })
+    Ok(PushDestination { repository, tags })
 }
 
 fn parsed(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
@@ -124,7 +124,7 @@ fn parsed(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
 }
 
 /// Returns the tags of the manifest, or the version if it sets none.
-fn by_settings(package: &Package, settings: &Settings) -> Result<Vec<ReleaseTag>, Error> {
+fn by_settings(package: &Package, settings: &PackageSettings) -> Result<Vec<ReleaseTag>, Error> {
     match &settings.tags {
         // An empty list overrides the tags of the workspace, and selects the version.
         Some(tags) if !tags.is_empty() => parsed(tags).map_err(|error| {
@@ -139,7 +139,7 @@ fn by_registry(
     session: &Session,
     root: &Path,
     package: &Package,
-    settings: &Settings,
+    settings: &PackageSettings,
     flag: Option<&str>,
 ) -> Result<Location, Error> {
     let variable = session.environment.var(VARIABLE);

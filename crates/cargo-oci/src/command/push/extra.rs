@@ -10,7 +10,7 @@ use oci_package::FileKind;
 use super::include::PatternResolver;
 use super::publication::Publication;
 use super::{Flags, files};
-use crate::cargo::{self, BuiltFile, CrateOptions, Output, Workspace};
+use crate::cargo::{self, BuildOutput, BuiltFile, CrateOptions, Workspace};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -113,7 +113,7 @@ pub(super) async fn crates(
 }
 
 /// Adds the files to each package, for every target.
-pub(super) fn add(outputs: &mut [Output], extras: &[ExtraFiles]) {
+pub(super) fn add(outputs: &mut [BuildOutput], extras: &[ExtraFiles]) {
     for package in outputs.iter_mut().flat_map(|output| &mut output.packages) {
         for files in extras.iter().filter_map(|extra| extra.get(&package.id)) {
             package.files.extend(files.iter().cloned());

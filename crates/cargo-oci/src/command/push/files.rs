@@ -10,7 +10,9 @@ use oci_registry::FileName;
 
 use super::publication::{Publication, check_targets};
 use super::{Flags, targets};
-use crate::cargo::{self, Output, OutputOptions, PackageOutput, Request, Toolchain, Workspace};
+use crate::cargo::{
+    self, BuildOutput, BuildRequest, OutputOptions, PackageOutput, Toolchain, Workspace,
+};
 use crate::report::Error;
 use crate::session::Session;
 use crate::typed_path::TypedPath;
@@ -22,12 +24,12 @@ pub(super) async fn build(
     publications: &[Publication<'_>],
     flags: &Flags,
     host: &str,
-) -> Result<Vec<Output>, Error> {
+) -> Result<Vec<BuildOutput>, Error> {
     let wanted: BTreeMap<PackageId, BTreeSet<FileKind>> = publications
         .iter()
         .map(|publication| (publication.package.id.clone(), publication.kinds.clone()))
         .collect();
-    let request = Request {
+    let request = BuildRequest {
         workspace,
         selection: &flags.selection,
         wanted: &wanted,
@@ -87,7 +89,7 @@ pub(super) async fn build(
         });
     }
     for publication in publications {
-        let has_files = |output: &Output| {
+        let has_files = |output: &BuildOutput| {
             output
                 .packages
                 .iter()
@@ -139,9 +141,9 @@ pub(super) fn output_options(session: &Session) -> OutputOptions<'static> {
 
 async fn from_messages(
     session: &Session,
-    request: &Request<'_>,
+    request: &BuildRequest<'_>,
     path: &std::path::Path,
-) -> Result<Vec<Output>, Error> {
+) -> Result<Vec<BuildOutput>, Error> {
     if path == std::path::Path::new("-") {
         let stdin = tokio::io::BufReader::new(tokio::io::stdin());
         return Ok(cargo::replay(stdin, request).await?);
@@ -161,7 +163,7 @@ pub(super) async fn given(
     session: &Session,
     publications: &[Publication<'_>],
     flags: &Flags,
-) -> Result<Output, Error> {
+) -> Result<BuildOutput, Error> {
     let publication = &publications[0];
     let host = if targets::need_host(&flags.selection) {
         Toolchain::detect(&session.cargo).await?.host
@@ -221,7 +223,7 @@ pub(super) async fn given(
         crate_types: Vec::new(),
         files: files.collect(),
     };
-    Ok(Output {
+    Ok(BuildOutput {
         target: target.clone(),
         packages: vec![package],
     })

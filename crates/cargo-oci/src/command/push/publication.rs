@@ -6,17 +6,17 @@ use cargo_metadata::{Package, Target};
 use oci_package::{FileKind, NameTemplate, ReleaseTag};
 use oci_registry::{Annotations, Location};
 
-use super::destination::{self, Destination, DestinationArguments};
+use super::destination::{self, DestinationArguments, PushDestination};
 use super::targets::DeclaredTargets;
 use super::{Flags, files};
-use crate::cargo::{self, Output, Settings, Workspace};
+use crate::cargo::{self, BuildOutput, PackageSettings, Workspace};
 use crate::report::Error;
 use crate::session::Session;
 
 /// Package to publish, with its settings.
 pub(super) struct Publication<'a> {
     pub(super) package: &'a Package,
-    pub(super) destination: Destination,
+    pub(super) destination: PushDestination,
     pub(super) names: NameTemplate,
     pub(super) annotations: Annotations,
     pub(super) kinds: BTreeSet<FileKind>,
@@ -57,7 +57,7 @@ impl Publication<'_> {
     }
 
     /// Whether the outputs contain files of the package.
-    pub(super) fn is_among(&self, outputs: &[Output]) -> bool {
+    pub(super) fn is_among(&self, outputs: &[BuildOutput]) -> bool {
         let mut packages = outputs.iter().flat_map(|output| &output.packages);
         packages.any(|package| package.id == self.package.id)
     }
@@ -72,7 +72,7 @@ pub(super) fn select<'a>(
     let selected = workspace.select(&flags.selection)?;
     let mut publications = Vec::new();
     for package in selected {
-        let settings = Settings::of(workspace, package)?;
+        let settings = PackageSettings::of(workspace, package)?;
         if settings.publishes() {
             publications.push((package, settings));
         } else {
@@ -102,7 +102,7 @@ pub(super) fn select<'a>(
         .collect()
 }
 
-fn check_single(publications: &[(&Package, Settings)], argument: &str) -> Result<(), Error> {
+fn check_single(publications: &[(&Package, PackageSettings)], argument: &str) -> Result<(), Error> {
     if publications.len() == 1 {
         return Ok(());
     }
@@ -125,7 +125,7 @@ fn publication<'a>(
     session: &Session,
     workspace: &Workspace,
     package: &'a Package,
-    settings: &Settings,
+    settings: &PackageSettings,
     flags: &Flags,
 ) -> Result<Publication<'a>, Error> {
     let reference = flags.reference.as_ref();
@@ -235,7 +235,7 @@ pub(super) fn check_targets(
 /// Checks that no two packages have the same repository and tag, because one would replace the other.
 pub(super) fn check_destinations(publications: &[&Publication<'_>]) -> Result<(), Error> {
     for (at, publication) in publications.iter().enumerate() {
-        let Destination { repository, tags } = &publication.destination;
+        let PushDestination { repository, tags } = &publication.destination;
         for earlier in &publications[..at] {
             let other = &earlier.destination;
             let mut shared = tags.iter().filter(|tag| other.tags.contains(tag));

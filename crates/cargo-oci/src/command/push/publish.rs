@@ -10,12 +10,12 @@ use oci_package::{
 };
 use oci_registry::{Descriptor, Identifier, Location, Manifest, Target};
 
-use super::destination::Destination;
+use super::destination::PushDestination;
 use super::github::{self, PublishedTarget};
 use super::publication::Publication;
 use super::{Flags, OpenRepositories, OpenRepository, plan, targets};
-use crate::cargo::{self, Output, PackageOutput, Provenance, Toolchain};
-use crate::message::{ManifestAction, Message, TagAction};
+use crate::cargo::{self, BuildOutput, PackageOutput, Provenance, Toolchain};
+use crate::message::{ManifestAction, Message, TagUpdate};
 use crate::progress::Batch;
 use crate::report::{self, Error, Reporter};
 use crate::session::Session;
@@ -25,7 +25,7 @@ pub(super) async fn pack_and_publish(
     session: &Session,
     publications: &[Publication<'_>],
     flags: &Flags,
-    (outputs, mut repositories): (Vec<Output>, OpenRepositories),
+    (outputs, mut repositories): (Vec<BuildOutput>, OpenRepositories),
     toolchain: Option<&Toolchain>,
 ) -> Result<(), Error> {
     let packages: Vec<_> = publications
@@ -176,7 +176,7 @@ fn options(session: &Session, publication: &Publication<'_>, flags: &Flags) -> P
 
 /// Returns the build information of a package.
 fn build(
-    output: &Output,
+    output: &BuildOutput,
     found: &PackageOutput,
     provenance: &Provenance,
     flags: &Flags,
@@ -234,7 +234,7 @@ async fn publish(
     options: &PublishOptions,
     published: &mut Vec<PublishedTarget>,
 ) -> Result<(), Error> {
-    let Destination { repository, tags } = &publication.destination;
+    let PushDestination { repository, tags } = &publication.destination;
     let (reporter, target) = (session.reporter, artifact.target());
     let package = publication.package;
     reporter.status(
@@ -313,7 +313,7 @@ fn report_event(reporter: Reporter, repository: &Location, batch: &Batch, event:
         }),
         PublishEvent::Tag(tag, manifest) => reporter.emit(&Message::Tag {
             reference: name(tag.clone().into()),
-            action: TagAction::Tagged,
+            action: TagUpdate::Tagged,
             digest: manifest.digest(),
         }),
         PublishEvent::Index(tag, index) => reporter.emit(&Message::Index {
@@ -344,8 +344,8 @@ async fn move_floating_tags(
 ) -> Result<(), Error> {
     for floated in oci_package::update_floating_tags(place, index, &|_| ()).await? {
         let (tag, action) = match floated {
-            FloatingTagUpdate::Created(tag) => (tag, TagAction::Tagged),
-            FloatingTagUpdate::Moved(tag) => (tag, TagAction::Moved),
+            FloatingTagUpdate::Created(tag) => (tag, TagUpdate::Tagged),
+            FloatingTagUpdate::Moved(tag) => (tag, TagUpdate::Moved),
             FloatingTagUpdate::Ahead(tag, version) => {
                 session.reporter.note(format_args!(
                     "`{tag}` was not moved, because it belongs to the higher version {version}"

@@ -4,7 +4,7 @@ use oci_package::TargetCfg;
 use oci_package::platform::{HOST_TUPLE, target_name};
 
 use super::Flags;
-use crate::cargo::{Selection, Settings, declared_target};
+use crate::cargo::{PackageSettings, Selection, declared_target};
 use crate::report::Error;
 use crate::session::Session;
 
@@ -74,7 +74,7 @@ impl DeclaredTargets {
     pub(super) fn of(
         session: &Session,
         flags: &Flags,
-        settings: &Settings,
+        settings: &PackageSettings,
     ) -> Result<Option<Self>, Error> {
         if !flags.targets_of_release.is_empty() {
             return Self::new(&flags.targets_of_release, "`--targets-of-release`").map(Some);
