@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use futures_util::TryStreamExt;
 use nu_plugin::{EngineInterface, EvaluatedCall};
 use nu_protocol::{LabeledError, Signature, Span, Spanned, SyntaxShape};
-use oci_package::{Listing, Machine, Wanted, platform, tag};
+use oci_package::{Machine, ManifestOrigin, ManifestSelector, platform, tag};
 use oci_registry::{Client, Error, ErrorKind, Identifier, Location, LocationText, Manifest, Tag};
 
 use crate::input::Operand;
@@ -24,7 +24,7 @@ const BUILT_FOR: &str = env!("BUILT_FOR");
 pub(crate) struct Lookup {
     client: Client,
     base: PathBuf,
-    wanted: Option<Wanted>,
+    wanted: Option<ManifestSelector>,
     /// Span of the flag `--target` or `--platform`.
     wanted_span: Option<Span>,
     /// Engine that returns source code, for labels at a part of a reference.
@@ -46,8 +46,8 @@ pub(crate) struct Found {
 
 impl Found {
     /// Returns the tag and the index through which the manifest was found.
-    pub(crate) fn listing<'a>(&'a self, operand: &'a Operand<Location>) -> Listing<'a> {
-        Listing::new(&operand.name, &self.identifier).within(self.index.as_ref())
+    pub(crate) fn listing<'a>(&'a self, operand: &'a Operand<Location>) -> ManifestOrigin<'a> {
+        ManifestOrigin::new(&operand.name, &self.identifier).with_index(self.index.as_ref())
     }
 }
 
@@ -99,7 +99,7 @@ impl Lookup {
     pub(crate) fn for_machine(mut self) -> Self {
         self.wanted = self.wanted.or_else(|| {
             let machines = Machine::detect(Path::new("/"), BUILT_FOR);
-            machines.into_iter().next().map(Wanted::Machine)
+            machines.into_iter().next().map(ManifestSelector::Machine)
         });
         self
     }
@@ -203,20 +203,20 @@ fn is_plain_not_found(error: &Error) -> bool {
 }
 
 /// Reads the flags `--target` and `--platform`.
-fn wanted(call: &EvaluatedCall) -> Result<Option<Spanned<Wanted>>, LabeledError> {
+fn wanted(call: &EvaluatedCall) -> Result<Option<Spanned<ManifestSelector>>, LabeledError> {
     let target: Option<Spanned<String>> = call.get_flag("target")?;
     let platform: Option<Spanned<String>> = call.get_flag("platform")?;
     match (target, platform) {
         (None, None) => Ok(None),
         (Some(target), None) => Ok(Some(Spanned {
-            item: Wanted::Target(platform::target_name(&target.item, BUILT_FOR)),
+            item: ManifestSelector::Target(platform::target_name(&target.item, BUILT_FOR)),
             span: target.span,
         })),
         (None, Some(platform)) => {
             let parsed = platform::parse(&platform.item);
             let parsed = parsed.map_err(|error| error.at(platform.span))?;
             Ok(Some(Spanned {
-                item: Wanted::Platform(parsed),
+                item: ManifestSelector::Platform(parsed),
                 span: platform.span,
             }))
         }

@@ -1,8 +1,8 @@
 //! Agreement of the documents that describe one package: tag, index, index entry, manifest and config.
 //!
-//! Each document repeats facts of another one, and a reader selects by one document and shows or records another. So a
-//! fact must have the same value in every document that states it. What a document does not state contradicts nothing.
-//! Artifacts that are not packages are not compared.
+//! Documents repeat facts of each other. Clients select a manifest by one document and display or record another one,
+//! so all documents must state the same values. A fact that a document does not state is not compared. Artifacts that
+//! are not packages are not compared either.
 
 use std::fmt;
 
@@ -18,13 +18,13 @@ use crate::platform::{self, Libc};
 use crate::target::PackageTarget;
 use crate::{annotation, concurrent, media, tag};
 
-/// Most entries of an index whose manifests are read.
+/// Maximum number of index entries whose manifests are read.
 pub(crate) const MAX_ENTRIES: usize = 256;
 
-/// Most manifests that are read at the same time.
-pub(crate) const READS_AT_ONCE: usize = 8;
+/// Maximum number of concurrent reads of manifests.
+pub(crate) const MAX_CONCURRENT_READS: usize = 8;
 
-/// Most characters of a value in a message.
+/// Maximum number of characters of a value in a message.
 const MAX_VALUE: usize = 200;
 
 #[derive(Debug, Snafu)]
@@ -39,7 +39,7 @@ enum Error {
         name: String,
         source: oci_registry::Error,
     },
-    #[snafu(display("refused `{name}`: {}", list(conflicts)))]
+    #[snafu(display("refusing to use `{name}`: {}", list(conflicts)))]
     Disagree {
         name: String,
         conflicts: Vec<Conflict>,
@@ -60,17 +60,17 @@ fn list(conflicts: &[Conflict]) -> String {
     conflicts.join("; ")
 }
 
-/// Tag and index that led to a manifest.
+/// Tag and index through which a manifest was selected.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Listing<'a> {
-    /// The tag that was requested. A tag that is not a version states nothing.
+pub struct ManifestOrigin<'a> {
+    /// Requested tag. Only a tag of a version states facts.
     pub tag: Option<&'a Tag>,
-    /// The index in which the manifest was selected.
+    /// Index from which the manifest was selected.
     pub index: Option<&'a Manifest>,
 }
 
-impl<'a> Listing<'a> {
-    /// Returns the listing of what `identifier` names at a location. The tag in `REPOSITORY:TAG@DIGEST` counts.
+impl<'a> ManifestOrigin<'a> {
+    /// Creates the origin of `identifier` at a location. The tag in `REPOSITORY:TAG@DIGEST` is used.
     pub fn new(location: &'a Location, identifier: &'a Identifier) -> Self {
         let tag = match identifier {
             Identifier::Tag(tag) => Some(tag),
@@ -79,14 +79,14 @@ impl<'a> Listing<'a> {
         Self { tag, index: None }
     }
 
-    /// The same tag, and the index in which a manifest was selected.
+    /// Sets the index.
     #[must_use]
-    pub fn within(self, index: Option<&'a Manifest>) -> Self {
+    pub fn with_index(self, index: Option<&'a Manifest>) -> Self {
         Self { index, ..self }
     }
 }
 
-/// A disagreement of two documents of a package.
+/// Conflict between two documents of a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Conflict {
@@ -94,7 +94,7 @@ pub enum Conflict {
     Fact {
         /// Name of the fact: `name`, `version`, `target`, `platform`, `libc` or `glibc`.
         fact: &'static str,
-        /// The two documents, and their values.
+        /// The two documents and their values.
         stated: [Statement; 2],
     },
     /// An index has two manifests for one target.
@@ -141,18 +141,18 @@ impl fmt::Display for Statement {
     }
 }
 
-/// Checks that a manifest agrees with its config, and with the tag and the index that led to it.
+/// Checks that a manifest is consistent with its config, and with the tag and the index through which it was selected.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Mismatch`] if two of them state different values of a fact, or the index has another manifest for the same
-/// target; otherwise the source's error. A config that is missing states nothing.
+/// [`ErrorKind::Mismatch`] if two documents state different values of a fact, or if the index lists another manifest
+/// for the same target. Otherwise the error of the source. A missing config is not an error.
 pub async fn check(
     source: &dyn Source,
-    listing: Listing<'_>,
+    origin: ManifestOrigin<'_>,
     manifest: &Manifest,
 ) -> crate::Result<()> {
-    let conflicts = of_manifest(source, listing, manifest).await?;
+    let conflicts = of_manifest(source, origin, manifest).await?;
     ensure!(
         conflicts.is_empty(),
         DisagreeSnafu {
@@ -163,26 +163,26 @@ pub async fn check(
     Ok(())
 }
 
-/// Returns the disagreements of a manifest or, of an index, of the manifests in it, each with the manifest's descriptor.
-/// At most 256 entries are read.
+/// Returns the conflicts of a manifest, or of the manifests in an index, each with the descriptor of its manifest. At
+/// most 256 entries are read.
 ///
 /// # Errors
 ///
-/// The source's error. Manifests and configs that are missing state nothing.
+/// The error of the source. Missing manifests and configs are not errors.
 pub async fn conflicts(
     source: &dyn Source,
-    listing: Listing<'_>,
+    origin: ManifestOrigin<'_>,
     manifest: &Manifest,
 ) -> crate::Result<Vec<(Descriptor, Conflict)>> {
-    let described = async |listing, manifest: &Manifest| {
-        let conflicts = of_manifest(source, listing, manifest).await?;
+    let described = async |origin, manifest: &Manifest| {
+        let conflicts = of_manifest(source, origin, manifest).await?;
         let conflicts = conflicts.into_iter();
         Ok(conflicts
             .map(|conflict| (manifest.descriptor(), conflict))
             .collect())
     };
     let Some(index) = manifest.as_index() else {
-        return described(listing, manifest).await;
+        return described(origin, manifest).await;
     };
     let entries = index.manifests.iter().take(MAX_ENTRIES);
     let entries = entries.filter(|entry| !entry.media_type.is_index());
@@ -193,35 +193,35 @@ pub async fn conflicts(
             name: source.describe(&identifier),
         })?;
         match read {
-            Some(found) => described(listing.within(Some(manifest)), &found).await,
+            Some(found) => described(origin.with_index(Some(manifest)), &found).await,
             None => Ok(Vec::new()),
         }
     });
-    let found = concurrent::all(READS_AT_ONCE, reads.collect()).await?;
+    let found = concurrent::all(MAX_CONCURRENT_READS, reads.collect()).await?;
     Ok(found.into_iter().flatten().collect())
 }
 
-/// Returns the disagreements of a manifest with its config and with what led to it.
+/// Returns the conflicts between a manifest, its config, and its origin.
 pub(crate) async fn of_manifest(
     source: &dyn Source,
-    listing: Listing<'_>,
+    origin: ManifestOrigin<'_>,
     manifest: &Manifest,
 ) -> crate::Result<Vec<Conflict>> {
     let Some(package) = PackageTarget::read(manifest) else {
         return Ok(Vec::new());
     };
     let config = config(source, manifest).await?;
-    let index = listing
+    let index = origin
         .index
         .filter(|index| PackageIndex::read(index).is_some());
-    let entries = listing
+    let entries = origin
         .index
         .and_then(Manifest::as_index)
         .map_or(&[][..], |index| &index.manifests);
     let own = entries
         .iter()
         .filter(|entry| entry.digest == *manifest.digest());
-    let facts: Vec<_> = listing
+    let facts: Vec<_> = origin
         .tag
         .map(Facts::of_tag)
         .into_iter()
@@ -234,7 +234,7 @@ pub(crate) async fn of_manifest(
     Ok(duplicate.into_iter().chain(disagreements(&facts)).collect())
 }
 
-/// The first two entries for a target that are different manifests.
+/// Returns the first two entries that list different manifests for a target.
 fn duplicate(entries: &[Descriptor], target: &str) -> Option<Conflict> {
     let mut same = entries
         .iter()
@@ -247,7 +247,7 @@ fn duplicate(entries: &[Descriptor], target: &str) -> Option<Conflict> {
     })
 }
 
-/// For each fact, the first two documents that state different values.
+/// Returns a conflict for each fact that two documents state differently.
 fn disagreements(facts: &[Facts]) -> impl Iterator<Item = Conflict> {
     FACTS.iter().enumerate().filter_map(move |(at, fact)| {
         let mut stated = facts.iter().filter_map(|document| {
@@ -265,10 +265,10 @@ fn disagreements(facts: &[Facts]) -> impl Iterator<Item = Conflict> {
     })
 }
 
-/// The facts that are compared, in the order of [`Facts::values`].
+/// Names of the compared facts, in the order of [`Facts::values`].
 const FACTS: [&str; 6] = ["name", "version", "target", "platform", "libc", "glibc"];
 
-/// Facts that one document states.
+/// Facts that a document states.
 struct Facts {
     document: &'static str,
     values: [Option<String>; FACTS.len()],
@@ -311,7 +311,7 @@ impl Facts {
         let target = stated(annotation::TARGET);
         let platform = entry.platform.clone();
         let platform = platform.filter(platform::is_known);
-        // Other tools leave `os.features` out, so its absence says "static" only in an entry of a package.
+        // Other tools omit `os.features`. Its absence means a static binary only in an entry of a package.
         let is_linux = |platform: &&Platform| platform.os == "linux" && target.is_some();
         let libc = platform.as_ref().filter(is_linux).map(Libc::from_platform);
         Self {
@@ -359,12 +359,12 @@ impl Facts {
     }
 }
 
-/// A platform as it is compared.
+/// Returns a platform in the form in which it is compared.
 fn shown(platform: Platform) -> String {
     platform::normalize(platform).to_string()
 }
 
-/// The config of a package; `None` if it is missing or of another kind.
+/// Reads the config of a package. Returns `None` if it is missing or has another media type.
 async fn config(source: &dyn Source, manifest: &Manifest) -> crate::Result<Option<PackageConfig>> {
     let config = manifest.as_image().map(|image| &image.config);
     let Some(config) = config.filter(|config| config.media_type == media::CONFIG) else {

@@ -1,8 +1,7 @@
-//! Choosing: the one manifest of an index that a target, a platform or a machine asks for, and fetching it.
+//! Selection of a manifest from an index, by target, platform or machine.
 //!
-//! Owns what fits what, and in which order of preference; for indexes of packages and for anyone else's. A target that an
-//! index does not list may still be there under a tag of its own, because indexes are written last: [`find`] asks for
-//! that too before it says no.
+//! Works for indexes of packages and for all other indexes. The index of a version is written after the tags of its
+//! targets, so a target may have a tag before the index lists it. [`find`] therefore also tries these tags.
 
 use std::fmt;
 
@@ -18,13 +17,13 @@ use crate::platform::{self, GlibcVersion, Libc};
 use crate::tag::ReleaseTag;
 use crate::target::PackageTarget;
 
-/// How deep indexes within an index are looked into, as deep as they are copied.
+/// Maximum depth of nested indexes. Copies have the same limit.
 const MAX_DEPTH: usize = 4;
 
-/// How many indexes within an index are looked into.
+/// Maximum number of nested indexes that are read.
 const MAX_INDEXES: usize = 32;
 
-/// How many tags are asked for at most where an index does not help.
+/// Maximum number of tags that are tried if no entry of the index matches.
 const MAX_FALLBACKS: usize = 4;
 
 #[derive(Debug, Snafu)]
@@ -35,11 +34,11 @@ enum Error {
         source: oci_registry::Error,
     },
     #[snafu(display(
-        "gave up looking for `{wanted}` in `{name}`: it has more than {MAX_INDEXES} indexes, or they are nested more than {MAX_DEPTH} deep"
+        "failed to find `{wanted}` in `{name}`: it has more than {MAX_INDEXES} nested indexes, or more than {MAX_DEPTH} levels"
     ))]
-    Maze { name: String, wanted: String },
-    #[snafu(display("refused {digest}: `{name}` lists it as {listed}, and it is {found}"))]
-    Lie {
+    IndexTooDeep { name: String, wanted: String },
+    #[snafu(display("refusing to use {digest}: `{name}` lists it as {listed}, but it is {found}"))]
+    DescriptorMismatch {
         name: String,
         digest: Digest,
         listed: String,
@@ -57,8 +56,8 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::ReadManifest { source, .. } => source.kind(),
-            Self::Maze { .. } => ErrorKind::Protocol,
-            Self::Lie { .. } => ErrorKind::Mismatch,
+            Self::IndexTooDeep { .. } => ErrorKind::Protocol,
+            Self::DescriptorMismatch { .. } => ErrorKind::Mismatch,
             Self::NotOffered { .. } => ErrorKind::NotFound,
         }
     }
@@ -68,7 +67,7 @@ impl Failure for Error {
             Self::NotOffered { offered, .. } if !offered.is_empty() => {
                 let offered: Vec<_> = offered
                     .iter()
-                    .map(|offer| format!("`{}`", offer.escape_debug()))
+                    .map(|candidate| format!("`{}`", candidate.escape_debug()))
                     .collect();
                 vec![format!("available: {}", offered.join(", ")).into()]
             }
@@ -77,28 +76,29 @@ impl Failure for Error {
     }
 }
 
-/// A machine that is to run something.
+/// A machine to select programs for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Machine {
-    /// The target triple that is native to it.
+    /// Native target triple of the machine.
     pub target: String,
-    /// The version of glibc that it has. Nothing that needs a newer one is chosen; if it is unknown, what needs no glibc is
-    /// preferred.
+    /// Version of the installed glibc. Programs that require a newer one are not selected. If it is `None`, programs
+    /// that do not require glibc are preferred.
     pub glibc: Option<GlibcVersion>,
 }
 
-/// What is asked of an index.
+/// Criterion for selecting a manifest from an index.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Wanted {
-    /// What was built for this very target triple; in an index that names no targets, what is for its platform.
+pub enum ManifestSelector {
+    /// The manifest for this target triple. In an index without targets: the manifest for its platform.
     Target(String),
-    /// The first that is for this platform.
+    /// The first manifest for this platform.
     Platform(Platform),
-    /// What runs on this machine: what was built for its own triple, else the most portable for its platform.
+    /// The best manifest for this machine: the one for its target triple, otherwise the most portable one for its
+    /// platform.
     Machine(Machine),
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for ManifestSelector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Target(target) => f.write_str(target),
@@ -108,41 +108,42 @@ impl fmt::Display for Wanted {
     }
 }
 
-/// Chooses the manifest of an index that fits best; `None` when none does.
-pub fn choose<'a>(index: &'a Index, wanted: &Wanted) -> Option<&'a Descriptor> {
+/// Returns the index entry that matches best. `None` if no entry matches.
+pub fn choose<'a>(index: &'a Index, wanted: &ManifestSelector) -> Option<&'a Descriptor> {
     let names_targets = index
         .manifests
         .iter()
         .any(|entry| entry.annotations.contains_key(annotation::TARGET));
     let wanted = match wanted {
-        Wanted::Target(target) if !names_targets => {
-            &Wanted::Platform(platform::of_target(target, None).ok()?)
+        ManifestSelector::Target(target) if !names_targets => {
+            &ManifestSelector::Platform(platform::of_target(target, None).ok()?)
         }
         other => other,
     };
     let ranked = index
         .manifests
         .iter()
-        .filter_map(|entry| Some((rank(&Offer::of_entry(entry), wanted)?, entry)));
-    // Of equals the first in the index, as every client takes it.
+        .filter_map(|entry| Some((rank(&Candidate::of_entry(entry), wanted)?, entry)));
+    // If several entries are equally good, the first one in the index is selected, as other clients do.
     ranked
         .min_by(|(a, _), (b, _)| a.cmp(b))
         .map(|(_, entry)| entry)
 }
 
-/// The tags under which a fitting manifest may stand when the index `tag` is not there or does not list it.
-pub fn fallback_tags(tag: &Tag, wanted: &Wanted) -> Vec<Tag> {
+/// Returns the tags of targets that may match. They are tried if the index `tag` does not exist or has no matching
+/// entry.
+pub fn fallback_tags(tag: &Tag, wanted: &ManifestSelector) -> Vec<Tag> {
     let Ok(release) = ReleaseTag::new(tag.clone()) else {
         return Vec::new();
     };
     let mut triples = Vec::new();
     let platform = match wanted {
-        Wanted::Target(target) => {
+        ManifestSelector::Target(target) => {
             triples.push(target.as_str());
             None
         }
-        Wanted::Platform(platform) => Some(platform.clone()),
-        Wanted::Machine(machine) => {
+        ManifestSelector::Platform(platform) => Some(platform.clone()),
+        ManifestSelector::Machine(machine) => {
             triples.push(&machine.target);
             platform::of_target(&machine.target, None).ok()
         }
@@ -152,8 +153,8 @@ pub fn fallback_tags(tag: &Tag, wanted: &Wanted) -> Vec<Tag> {
             triples.push(triple);
         }
     }
-    if matches!(wanted, Wanted::Machine(machine) if machine.glibc.is_none()) {
-        // As `rank_for` prefers: builds without glibc first.
+    if matches!(wanted, ManifestSelector::Machine(machine) if machine.glibc.is_none()) {
+        // As in `rank_for`, builds without glibc come first.
         triples.sort_by_key(|triple| !triple.contains("musl"));
     }
     triples
@@ -163,26 +164,26 @@ pub fn fallback_tags(tag: &Tag, wanted: &Wanted) -> Vec<Tag> {
         .collect()
 }
 
-/// Fetches the manifest that `identifier` names, or of an index the one that fits best. An entry that is an index itself
-/// is looked into: the one that fits, and where none does those that do not say what they are for, in their order.
+/// Fetches a manifest. If `identifier` is an index, the entry that matches best is fetched.
 ///
-/// Where there is no index under a tag, or it lists nothing that fits, the tags of single targets are asked. A manifest
-/// that is named directly is returned for whatever machine it is; only a target or platform that was asked for is held
-/// against it.
+/// An entry that is an index itself is searched: first the one that matches, then those that state neither target nor
+/// platform, in their order. If the index of a tag does not exist or has no matching entry, the tags of single targets
+/// are tried. If `identifier` is a manifest, it is returned for any machine, but it must match a requested target or
+/// platform.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::NotFound`] when nothing fits, with what there is as advice; otherwise what the source fails with.
+/// [`ErrorKind::NotFound`] if nothing matches; the hint lists what is available. Otherwise the error of the source.
 pub async fn find(
     source: &dyn Source,
     identifier: &Identifier,
-    wanted: &Wanted,
+    wanted: &ManifestSelector,
 ) -> crate::Result<Manifest> {
     let (found, _) = find_listed(source, identifier, wanted).await?;
     Ok(found)
 }
 
-/// [`find`], and the index that `identifier` names, when that led to the manifest.
+/// Like [`find`], but also returns the index that `identifier` refers to if the manifest was selected from it.
 ///
 /// # Errors
 ///
@@ -190,27 +191,28 @@ pub async fn find(
 pub async fn find_listed(
     source: &dyn Source,
     identifier: &Identifier,
-    wanted: &Wanted,
+    wanted: &ManifestSelector,
 ) -> crate::Result<(Manifest, Option<Manifest>)> {
     let root = source.manifest(identifier).await;
     let offered = match &root {
         Ok(root) => match root.as_index() {
             Some(index) => {
-                let mut search = Search {
+                let mut search = IndexSearch {
                     source,
                     name: source.describe(identifier),
                     wanted,
                     indexes: 0,
                     offered: Vec::new(),
                 };
-                if let Some(manifest) = search.within(index, 0).await? {
+                if let Some(manifest) = search.find_in(index, 0).await? {
                     return Ok((manifest, Some(root.clone())));
                 }
                 search.offered
             }
             None => match PackageTarget::read(root) {
                 Some(package)
-                    if !matches!(wanted, Wanted::Machine(_)) && !fits(&package, wanted) =>
+                    if !matches!(wanted, ManifestSelector::Machine(_))
+                        && !fits(&package, wanted) =>
                 {
                     vec![package.target]
                 }
@@ -246,19 +248,19 @@ pub async fn find_listed(
     .into())
 }
 
-/// A search through an index and the indexes within it.
-struct Search<'a> {
+/// State of a search through nested indexes.
+struct IndexSearch<'a> {
     source: &'a dyn Source,
     name: String,
-    wanted: &'a Wanted,
-    /// How many indexes were looked into.
+    wanted: &'a ManifestSelector,
+    /// Number of nested indexes so far.
     indexes: usize,
-    /// What there is, as far as was looked.
+    /// Names of the entries that were seen, for the hint.
     offered: Vec<String>,
 }
 
-impl Search<'_> {
-    fn within<'b>(
+impl IndexSearch<'_> {
+    fn find_in<'b>(
         &'b mut self,
         index: &'b Index,
         depth: usize,
@@ -268,18 +270,18 @@ impl Search<'_> {
             let names = names
                 .filter(|entry| !entry.media_type.is_index() && !platform::is_attestation(entry));
             self.offered
-                .extend(names.filter_map(|entry| Offer::of_entry(entry).name()));
+                .extend(names.filter_map(|entry| Candidate::of_entry(entry).name()));
             let fitting = choose(index, self.wanted);
             let silent = index.manifests.iter().filter(|entry| {
-                entry.media_type.is_index() && Offer::of_entry(entry).name().is_none()
+                entry.media_type.is_index() && Candidate::of_entry(entry).name().is_none()
             });
             for entry in fitting.into_iter().chain(silent) {
                 if entry.media_type.is_index() {
-                    // Each try is counted, whatever comes of it.
+                    // Each attempt counts, including those that fail.
                     self.indexes += 1;
                     ensure!(
                         depth < MAX_DEPTH && self.indexes <= MAX_INDEXES,
-                        MazeSnafu {
+                        IndexTooDeepSnafu {
                             name: &self.name,
                             wanted: self.wanted.to_string()
                         }
@@ -289,11 +291,11 @@ impl Search<'_> {
                 let Some(manifest) = read else {
                     continue;
                 };
-                self.hold_to(entry, &manifest)?;
+                self.check_entry(entry, &manifest)?;
                 let Some(inner) = manifest.as_index() else {
                     return Ok(Some(manifest));
                 };
-                if let Some(found) = self.within(inner, depth + 1).await? {
+                if let Some(found) = self.find_in(inner, depth + 1).await? {
                     return Ok(Some(found));
                 }
             }
@@ -303,10 +305,10 @@ impl Search<'_> {
     }
 }
 
-impl Search<'_> {
-    /// Refuses what is another thing than its entry says, or than was wanted.
-    fn hold_to(&self, entry: &Descriptor, found: &Manifest) -> crate::Result<()> {
-        let lie = |listed: &str, found: &str| LieSnafu {
+impl IndexSearch<'_> {
+    /// Checks that a fetched manifest matches its entry and the selector.
+    fn check_entry(&self, entry: &Descriptor, found: &Manifest) -> crate::Result<()> {
+        let mismatch = |listed: &str, found: &str| DescriptorMismatchSnafu {
             name: &self.name,
             digest: entry.digest.clone(),
             listed: format!("`{}`", listed.escape_debug()),
@@ -315,15 +317,16 @@ impl Search<'_> {
         let (listed, actual) = (&entry.media_type, found.media_type());
         ensure!(
             listed.is_index() == actual.is_index(),
-            lie(listed.as_str(), actual.as_str())
+            mismatch(listed.as_str(), actual.as_str())
         );
         if let Some(package) = PackageTarget::read(found) {
             let wanted = self.wanted.to_string();
-            // One that does not say for which platform it is contradicts nothing but a target.
-            let is_silent = package.platform.is_none() && !matches!(self.wanted, Wanted::Target(_));
+            // A manifest without a platform can only conflict with a requested target.
+            let is_silent =
+                package.platform.is_none() && !matches!(self.wanted, ManifestSelector::Target(_));
             ensure!(
                 is_silent || fits(&package, self.wanted),
-                lie(&wanted, &package.target)
+                mismatch(&wanted, &package.target)
             );
         }
         Ok(())
@@ -337,23 +340,23 @@ async fn read(source: &dyn Source, identifier: &Identifier) -> crate::Result<Opt
     })?)
 }
 
-fn fits(package: &PackageTarget, wanted: &Wanted) -> bool {
-    let offer = Offer {
+fn fits(package: &PackageTarget, wanted: &ManifestSelector) -> bool {
+    let candidate = Candidate {
         target: Some(&package.target),
         platform: package.platform.as_ref(),
         glibc: package.glibc,
     };
-    rank(&offer, wanted).is_some()
+    rank(&candidate, wanted).is_some()
 }
 
-/// What is known of a manifest before it is fetched.
-struct Offer<'a> {
+/// Properties of a manifest that are known before it is fetched.
+struct Candidate<'a> {
     target: Option<&'a str>,
     platform: Option<&'a Platform>,
     glibc: Option<GlibcVersion>,
 }
 
-impl<'a> Offer<'a> {
+impl<'a> Candidate<'a> {
     fn of_entry(entry: &'a Descriptor) -> Self {
         Self {
             target: entry.annotation(annotation::TARGET),
@@ -370,10 +373,10 @@ impl<'a> Offer<'a> {
     }
 }
 
-/// Preference among offers that fit, the least first.
+/// Rank of a matching candidate. The lowest rank is the best.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Rank {
-    /// Whether it needs glibc, of which the machine's version is unknown.
+    /// Whether the candidate requires glibc and the version on the machine is unknown.
     is_uncertain: bool,
     is_foreign: bool,
     distance: u32,
@@ -391,23 +394,25 @@ impl Rank {
     };
 }
 
-/// Returns the preference of an offer; `None` if it does not fit.
-fn rank(offer: &Offer<'_>, wanted: &Wanted) -> Option<Rank> {
+/// Returns the rank of a candidate. `None` if it does not match.
+fn rank(candidate: &Candidate<'_>, wanted: &ManifestSelector) -> Option<Rank> {
     match wanted {
-        Wanted::Target(target) => (offer.target == Some(target)).then_some(Rank::EXACT),
-        Wanted::Platform(platform) => Some(Rank {
-            distance: distance(offer.platform?, platform)?,
+        ManifestSelector::Target(target) => {
+            (candidate.target == Some(target)).then_some(Rank::EXACT)
+        }
+        ManifestSelector::Platform(platform) => Some(Rank {
+            distance: distance(candidate.platform?, platform)?,
             ..Rank::EXACT
         }),
-        Wanted::Machine(machine) => rank_for(offer, machine),
+        ManifestSelector::Machine(machine) => rank_for(candidate, machine),
     }
 }
 
-fn rank_for(offer: &Offer<'_>, machine: &Machine) -> Option<Rank> {
-    let is_native = offer.target == Some(machine.target.as_str());
-    let libc = offer.platform.map_or(Libc::Static, Libc::from_platform);
+fn rank_for(candidate: &Candidate<'_>, machine: &Machine) -> Option<Rank> {
+    let is_native = candidate.target == Some(machine.target.as_str());
+    let libc = candidate.platform.map_or(Libc::Static, Libc::from_platform);
     let is_too_new =
-        matches!((offer.glibc, machine.glibc), (Some(needed), Some(has)) if needed > has);
+        matches!((candidate.glibc, machine.glibc), (Some(needed), Some(has)) if needed > has);
     if libc == Libc::Glibc && is_too_new {
         return None;
     }
@@ -419,9 +424,9 @@ fn rank_for(offer: &Offer<'_>, machine: &Machine) -> Option<Rank> {
         });
     }
     let own = platform::of_target(&machine.target, None).ok()?;
-    // A loader for the other floating-point convention is another loader.
+    // Programs for hard-float and soft-float ABIs use different loaders.
     let is_hard_float = |triple: &str| triple.ends_with("hf");
-    let is_same_abi = offer
+    let is_same_abi = candidate
         .target
         .is_none_or(|target| is_hard_float(target) == is_hard_float(&machine.target));
     if libc != Libc::Static && (libc != Libc::from_platform(&own) || !is_same_abi) {
@@ -430,16 +435,16 @@ fn rank_for(offer: &Offer<'_>, machine: &Machine) -> Option<Rank> {
     Some(Rank {
         is_uncertain,
         is_foreign: true,
-        distance: distance(offer.platform?, &own)?,
+        distance: distance(candidate.platform?, &own)?,
         libc,
-        glibc: offer.glibc,
+        glibc: candidate.glibc,
     })
 }
 
-/// How far the variant of a platform is from the wanted one; `None` for another platform.
+/// Returns the distance between the variant of a platform and the requested one. `None` if the platform does not match.
 ///
-/// A newer machine runs what is for an older one of its kind, so the newest that is not too new is nearest. Where no
-/// variant is asked for, the oldest is.
+/// Newer variants are backward compatible, so the newest variant that is not too new has the smallest distance. If no
+/// variant is requested, the oldest one has the smallest distance.
 fn distance(offered: &Platform, wanted: &Platform) -> Option<u32> {
     if (&offered.os, &offered.architecture) != (&wanted.os, &wanted.architecture) {
         return None;

@@ -11,7 +11,7 @@ use oci_registry::{
 };
 use snafu::{ResultExt, Snafu};
 
-use crate::agreement::{self, Conflict, Listing, MAX_ENTRIES, READS_AT_ONCE};
+use crate::agreement::{self, Conflict, MAX_CONCURRENT_READS, MAX_ENTRIES, ManifestOrigin};
 use crate::annotation;
 use crate::concurrent;
 use crate::details::{Concurrency, TagDetailsFetcher};
@@ -133,10 +133,11 @@ impl InspectedFile {
 /// The error of the source.
 pub async fn inspect(
     source: &Arc<dyn Source>,
-    listing: Listing<'_>,
+    origin: ManifestOrigin<'_>,
     manifest: &Manifest,
 ) -> crate::Result<Inspection> {
-    let fetcher = TagDetailsFetcher::new(Arc::clone(source), Concurrency::new(READS_AT_ONCE));
+    let fetcher =
+        TagDetailsFetcher::new(Arc::clone(source), Concurrency::new(MAX_CONCURRENT_READS));
     let summarize = async |manifest: &Manifest| {
         let summary = fetcher.summary(manifest).await;
         summary.with_context(|_| InspectSnafu {
@@ -145,15 +146,15 @@ pub async fn inspect(
     };
     let summary = summarize(manifest).await?;
     let inspect_target =
-        async |entry: &Descriptor, listing, manifest: &Manifest, summary: &Summary| {
-            let conflicts = agreement::of_manifest(&**source, listing, manifest).await?;
+        async |entry: &Descriptor, origin, manifest: &Manifest, summary: &Summary| {
+            let conflicts = agreement::of_manifest(&**source, origin, manifest).await?;
             Ok(InspectedTarget {
                 conflicts,
                 ..target(entry, Some((manifest, summary)))
             })
         };
     let targets = match manifest.as_index() {
-        None => vec![inspect_target(&manifest.descriptor(), listing, manifest, &summary).await?],
+        None => vec![inspect_target(&manifest.descriptor(), origin, manifest, &summary).await?],
         Some(index) => {
             let entries = index.manifests.iter();
             let entries = entries.filter(|entry| !platform::is_attestation(entry));
@@ -167,10 +168,10 @@ pub async fn inspect(
                     return Ok(target(entry, None));
                 };
                 let summary = summarize(&found).await?;
-                let listing = listing.within(Some(manifest));
-                inspect_target(entry, listing, &found, &summary).await
+                let origin = origin.with_index(Some(manifest));
+                inspect_target(entry, origin, &found, &summary).await
             });
-            concurrent::all(READS_AT_ONCE, inspections.collect()).await?
+            concurrent::all(MAX_CONCURRENT_READS, inspections.collect()).await?
         }
     };
     let annotations = fetcher.annotations(manifest).await;
@@ -254,7 +255,9 @@ mod tests {
             .unwrap();
         let source: Arc<dyn Source> = Arc::new(memory);
         let index = published.tags[0].index.clone().unwrap();
-        let of_index = inspect(&source, Listing::default(), &index).await.unwrap();
+        let of_index = inspect(&source, ManifestOrigin::default(), &index)
+            .await
+            .unwrap();
         assert_eq!(of_index.name.as_deref(), Some("widgets"));
         assert_eq!(of_index.version.as_deref(), Some("1.2.3"));
         assert_eq!(of_index.description.as_deref(), Some("Round ones"));
@@ -267,7 +270,7 @@ mod tests {
         assert_eq!(target.files[0].file.as_deref(), Some("widgets"));
         assert_eq!(target.files[0].kind.as_deref(), Some("bin"));
         assert_eq!(target.files[0].digest, Digest::sha256(b"a program"));
-        let from_manifest = inspect(&source, Listing::default(), &published.manifest)
+        let from_manifest = inspect(&source, ManifestOrigin::default(), &published.manifest)
             .await
             .unwrap();
         assert_eq!(from_manifest.targets, of_index.targets);
@@ -287,13 +290,17 @@ mod tests {
         let index = Index::new(None, vec![image.descriptor(), missing.clone()]);
         let index = Manifest::from_index(index).unwrap();
         let source: Arc<dyn Source> = Arc::new(memory);
-        let inspection = inspect(&source, Listing::default(), &index).await.unwrap();
+        let inspection = inspect(&source, ManifestOrigin::default(), &index)
+            .await
+            .unwrap();
         assert_eq!((inspection.name, inspection.size), (None, None));
         let platform = inspection.targets[0].platform.as_ref().unwrap().to_string();
         assert_eq!(platform, "linux/arm64");
         assert!(inspection.targets[0].exists && !inspection.targets[1].exists);
         assert_eq!(inspection.targets[1].digest, missing.digest);
-        let single = inspect(&source, Listing::default(), &image).await.unwrap();
+        let single = inspect(&source, ManifestOrigin::default(), &image)
+            .await
+            .unwrap();
         assert_eq!(single.created.as_deref(), Some("2026-01-02T03:04:05Z"));
         let platform = single.targets[0].platform.as_ref().unwrap().to_string();
         assert_eq!(platform, "linux/arm64");
@@ -320,7 +327,9 @@ mod tests {
         let index = Index::new(None, vec![attestation, listed("linux/amd64")]);
         let index = Manifest::from_index(index).unwrap();
         let source: Arc<dyn Source> = Arc::new(memory);
-        let inspection = inspect(&source, Listing::default(), &index).await.unwrap();
+        let inspection = inspect(&source, ManifestOrigin::default(), &index)
+            .await
+            .unwrap();
         let platforms = inspection
             .targets
             .iter()

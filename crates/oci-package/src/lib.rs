@@ -28,7 +28,7 @@
 //! # Example
 //!
 //! ```
-//! use oci_package::{Build, InputFile, FileKind, Machine, PackOptions, Package, PublishOptions, ReleaseTag, Wanted};
+//! use oci_package::{Build, InputFile, FileKind, Machine, PackOptions, Package, PublishOptions, ReleaseTag, ManifestSelector};
 //! use oci_registry::Memory;
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?.block_on(async {
@@ -48,7 +48,7 @@
 //! oci_package::publish(&artifact, &repository, &tags, &PublishOptions::default(), &|_| {}).await?;
 //!
 //! // Fetch the manifest that a machine can run.
-//! let wanted = Wanted::Machine(Machine { target: "x86_64-unknown-linux-musl".into(), glibc: None });
+//! let wanted = ManifestSelector::Machine(Machine { target: "x86_64-unknown-linux-musl".into(), glibc: None });
 //! let manifest = oci_package::find(&repository, &tag.index().clone().into(), &wanted).await?;
 //! let files = oci_package::files(&manifest)?;
 //! assert_eq!(files[0].name.as_str(), "widgets");
@@ -105,9 +105,9 @@ mod summary;
 pub mod tag;
 mod target;
 
-pub use agreement::{Conflict, Listing, Statement, check, conflicts};
+pub use agreement::{Conflict, ManifestOrigin, Statement, check, conflicts};
 pub use artifact::{Artifact, MAX_LAYERS, PackOptions, check_annotations, pack};
-pub use choose::{Machine, Wanted, choose, fallback_tags, find, find_listed};
+pub use choose::{Machine, ManifestSelector, choose, fallback_tags, find, find_listed};
 pub use comparison::{Comparison, compare};
 pub use config::PackageConfig;
 pub use details::{Concurrency, Details, TagDetails, TagDetailsFetcher, is_document_error};

@@ -5,7 +5,7 @@ use std::path::Path;
 use clap::Args;
 use futures_util::TryStreamExt;
 use oci_package::platform::{HOST_TUPLE, target_name};
-use oci_package::{Listing, Machine, Wanted, tag};
+use oci_package::{Machine, ManifestOrigin, ManifestSelector, tag};
 use oci_registry::{Digest, ErrorKind, Identifier, Location, Manifest, Platform, Source, Tag};
 use semver::Version;
 
@@ -33,20 +33,20 @@ fn platform(text: &str) -> Result<Platform, String> {
 
 impl Selector {
     /// Returns the target or platform of the flags, if any.
-    pub(crate) fn wanted(&self) -> Option<Wanted> {
+    pub(crate) fn wanted(&self) -> Option<ManifestSelector> {
         let target = self.target.as_deref().map(target);
-        target.or_else(|| self.platform.clone().map(Wanted::Platform))
+        target.or_else(|| self.platform.clone().map(ManifestSelector::Platform))
     }
 }
 
 /// Parses the value of `--target`, in the syntax of `cargo oci push`.
-pub(crate) fn target(text: &str) -> Wanted {
+pub(crate) fn target(text: &str) -> ManifestSelector {
     let host = if text == HOST_TUPLE {
         machines().remove(0).target
     } else {
         BUILT_FOR.to_owned()
     };
-    Wanted::Target(target_name(text, &host))
+    ManifestSelector::Target(target_name(text, &host))
 }
 
 /// Finds the requested manifest, or the best one for this machine, and checks that tag, index, manifest and config agree.
@@ -55,18 +55,21 @@ pub(crate) async fn for_use(
     source: &dyn Source,
     location: &Location,
     root: &Identifier,
-    requested: Option<Wanted>,
+    requested: Option<ManifestSelector>,
 ) -> Result<(Manifest, Option<Digest>), Error> {
     let candidates = if let Some(requested) = requested {
         vec![requested]
     } else {
-        machines().into_iter().map(Wanted::Machine).collect()
+        machines()
+            .into_iter()
+            .map(ManifestSelector::Machine)
+            .collect()
     };
     let mut first_error = None;
     for wanted in &candidates {
         match oci_package::find_listed(source, root, wanted).await {
             Ok((found, index)) => {
-                let listing = Listing::new(location, root).within(index.as_ref());
+                let listing = ManifestOrigin::new(location, root).with_index(index.as_ref());
                 oci_package::check(source, listing, &found).await?;
                 return Ok((found, index.map(|index| index.digest().clone())));
             }
@@ -93,7 +96,7 @@ pub(crate) async fn manifest(
     source: &dyn Source,
     location: &Location,
     root: &Identifier,
-    wanted: Option<&Wanted>,
+    wanted: Option<&ManifestSelector>,
 ) -> Result<Manifest, Error> {
     let (found, _) = listed(source, location, root, wanted).await?;
     Ok(found)
@@ -104,7 +107,7 @@ pub(crate) async fn listed(
     source: &dyn Source,
     location: &Location,
     root: &Identifier,
-    wanted: Option<&Wanted>,
+    wanted: Option<&ManifestSelector>,
 ) -> Result<(Manifest, Option<Manifest>), Error> {
     match fetch(source, root, wanted).await {
         Err(error) => Err(missing::explain(source, location, error).await),
@@ -115,7 +118,7 @@ pub(crate) async fn listed(
 async fn fetch(
     source: &dyn Source,
     root: &Identifier,
-    wanted: Option<&Wanted>,
+    wanted: Option<&ManifestSelector>,
 ) -> Result<(Manifest, Option<Manifest>), Error> {
     Ok(match wanted {
         Some(wanted) => oci_package::find_listed(source, root, wanted).await?,

@@ -1,7 +1,7 @@
 //! `cargo oci inspect`: show the metadata, targets and files of an artifact.
 
 use clap::Args;
-use oci_package::{InspectedFile, InspectedTarget, Inspection, Libc, Listing};
+use oci_package::{InspectedFile, InspectedTarget, Inspection, Libc, ManifestOrigin};
 use oci_registry::{Cache, Location, LocationText, escape};
 
 use super::find::{self, Selector};
@@ -49,7 +49,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let root = find::root(&*source, &reference).await?;
     let wanted = flags.selector.wanted();
     let (manifest, index) = find::listed(&*source, &reference, &root, wanted.as_ref()).await?;
-    let listing = Listing::new(&reference, &root).within(index.as_ref());
+    let listing = ManifestOrigin::new(&reference, &root).with_index(index.as_ref());
     let inspection = oci_package::inspect(&source, listing, &manifest).await?;
     if session.reporter.is_json() {
         let finding = Finding::inspection(&reference, &inspection);
@@ -195,7 +195,7 @@ mod tests {
         let published = published.expect("memory takes it");
         let index = published.tags[0].index.clone().expect("an index");
         let source: Arc<dyn Source> = Arc::new(memory);
-        let inspection = oci_package::inspect(&source, Listing::default(), &index).await;
+        let inspection = oci_package::inspect(&source, ManifestOrigin::default(), &index).await;
         let inspection = inspection.expect("all is there");
         let asked = Location::Registry("a.b/widgets:1.2.3".parse().expect("a reference"));
         let name = asked.with(index.digest().clone());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use oci_package::{Comparison, Listing, PackageFile};
+use oci_package::{Comparison, ManifestOrigin, PackageFile};
 use oci_registry::{
     Descriptor, ErrorKind, Identifier, Location, LocationText, Manifest, Source, VerifyEvent,
     VerifyOptions,
@@ -111,7 +111,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         Err(error) => return Err(missing::explain_source(&*source, &reference, error).await),
     };
     let digest = verified.manifest.digest();
-    let listing = Listing::new(&reference, &named).within(index.as_ref());
+    let listing = ManifestOrigin::new(&reference, &named).with_index(index.as_ref());
     let conflicts = oci_package::conflicts(&*source, listing, &verified.manifest).await?;
     for (manifest, conflict) in &conflicts {
         report_mismatch(manifest, conflict.to_string());

@@ -65,11 +65,11 @@ fn index(title: &str, version: &str, entries: Vec<Descriptor>) -> Manifest {
 
 async fn texts(source: &Memory, tag: Option<&str>, index: &Manifest) -> Vec<String> {
     let tag = tag.map(|tag| tag.parse().unwrap());
-    let listing = Listing {
+    let origin = ManifestOrigin {
         tag: tag.as_ref(),
         index: None,
     };
-    let found = conflicts(source, listing, index).await.unwrap();
+    let found = conflicts(source, origin, index).await.unwrap();
     found.iter().map(|(_, found)| found.to_string()).collect()
 }
 
@@ -185,8 +185,8 @@ async fn conflicts_of_two_entries_for_one_target_name_both() {
     let found = texts(&memory, None, &index).await;
     assert_eq!(found, [expected.clone(), expected.clone()], "of each");
 
-    let listing = Listing::default().within(Some(&index));
-    let error = check(&memory, listing, &one).await.unwrap_err();
+    let origin = ManifestOrigin::default().with_index(Some(&index));
+    let error = check(&memory, origin, &one).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Mismatch);
     assert!(error.to_string().ends_with(&expected), "{error}");
 }
@@ -225,7 +225,7 @@ async fn inspection_shows_conflicts_of_each_target() {
     let manifest = StoredPackage::new().push(&memory).await;
     let index = index("widgets", "2.0.0", vec![entry(&manifest)]);
     let source: Arc<dyn Source> = Arc::new(memory);
-    let shown = crate::inspect(&source, Listing::default(), &index).await;
+    let shown = crate::inspect(&source, ManifestOrigin::default(), &index).await;
     let conflicts = &shown.unwrap().targets[0].conflicts;
     let conflicts: Vec<_> = conflicts.iter().map(ToString::to_string).collect();
     assert_eq!(

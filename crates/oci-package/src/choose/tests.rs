@@ -28,20 +28,20 @@ fn index(manifests: &[Manifest]) -> Manifest {
     index.to_manifest().unwrap()
 }
 
-fn chosen(index: &Manifest, wanted: &Wanted) -> Option<String> {
+fn chosen(index: &Manifest, wanted: &ManifestSelector) -> Option<String> {
     let entry = choose(index.as_index().unwrap(), wanted)?;
     Some(entry.annotation(annotation::TARGET).unwrap().to_owned())
 }
 
-fn machine(target: &str, glibc: Option<&str>) -> Wanted {
-    Wanted::Machine(Machine {
+fn machine(target: &str, glibc: Option<&str>) -> ManifestSelector {
+    ManifestSelector::Machine(Machine {
         target: target.to_owned(),
         glibc: glibc.map(|text| text.parse().unwrap()),
     })
 }
 
 #[test]
-fn a_machine_gets_its_own_target_else_the_most_portable_that_runs() {
+fn machine_gets_own_target_or_most_portable_entry() {
     let all = index(&[
         manifest(GNU, "glibc", Some("2.34")),
         manifest(MUSL, "static", None),
@@ -84,7 +84,7 @@ fn choice_with_unknown_glibc_prefers_static_builds() {
     assert_eq!(chosen(&only_gnu, &unknown).as_deref(), Some(GNU));
     let static_gnu = index(&[manifest(GNU, "static", None)]);
     assert_eq!(chosen(&static_gnu, &unknown).as_deref(), Some(GNU));
-    // Also over a better variant of the architecture.
+    // Also if the other build is for a better variant of the architecture.
     let (hard, older) = (
         "armv7-unknown-linux-gnueabihf",
         "armv5te-unknown-linux-musleabi",
@@ -99,7 +99,7 @@ fn choice_with_unknown_glibc_prefers_static_builds() {
 }
 
 #[test]
-fn what_needs_another_c_library_does_not_run() {
+fn build_for_other_libc_is_not_selected() {
     let musl = index(&[manifest(MUSL, "musl", None)]);
     assert_eq!(chosen(&musl, &machine(GNU, None)), None);
     assert_eq!(chosen(&musl, &machine(MUSL, None)).as_deref(), Some(MUSL));
@@ -114,13 +114,13 @@ fn what_needs_another_c_library_does_not_run() {
 }
 
 #[test]
-fn a_platform_gets_the_first_that_fits_and_a_target_only_itself() {
+fn platform_gets_first_match_and_target_exact_match() {
     let all = index(&[
         manifest(GNU, "glibc", None),
         manifest(MUSL, "static", None),
         manifest(MAC, "", None),
     ]);
-    let platform = |text: &str| Wanted::Platform(platform::parse(text).unwrap());
+    let platform = |text: &str| ManifestSelector::Platform(platform::parse(text).unwrap());
     assert_eq!(
         chosen(&all, &platform("linux/amd64")).as_deref(),
         Some(MUSL)
@@ -131,16 +131,19 @@ fn a_platform_gets_the_first_that_fits_and_a_target_only_itself() {
     );
     assert_eq!(chosen(&all, &platform("darwin/amd64")), None);
     assert_eq!(
-        chosen(&all, &Wanted::Target(GNU.into())).as_deref(),
+        chosen(&all, &ManifestSelector::Target(GNU.into())).as_deref(),
         Some(GNU)
     );
     assert_eq!(
-        chosen(&all, &Wanted::Target("x86_64-unknown-linux-ohos".into())),
+        chosen(
+            &all,
+            &ManifestSelector::Target("x86_64-unknown-linux-ohos".into())
+        ),
         None
     );
 }
 
-/// An index such as container images have: platforms, and no targets.
+/// Creates the index of a container image: entries with platforms and without targets.
 fn image_index(platforms: &[&str]) -> Index {
     let entries = platforms.iter().map(|text| {
         let mut entry = Descriptor::new(MediaType::MANIFEST, Digest::sha256(text.as_bytes()), 1);
@@ -151,7 +154,7 @@ fn image_index(platforms: &[&str]) -> Index {
 }
 
 #[test]
-fn in_anyone_elses_index_platforms_decide() {
+fn image_index_is_matched_by_platform() {
     let index = image_index(&[
         "linux/arm/v5",
         "linux/arm/v7",
@@ -160,10 +163,10 @@ fn in_anyone_elses_index_platforms_decide() {
         "linux/arm64/v8",
         "unknown/unknown",
     ]);
-    let chosen = |wanted: &Wanted| {
+    let chosen = |wanted: &ManifestSelector| {
         choose(&index, wanted).and_then(|entry| entry.platform.as_ref().map(Platform::to_string))
     };
-    let platform = |text: &str| chosen(&Wanted::Platform(platform::parse(text).unwrap()));
+    let platform = |text: &str| chosen(&ManifestSelector::Platform(platform::parse(text).unwrap()));
     assert_eq!(platform("linux/arm/v7").as_deref(), Some("linux/arm/v7"));
     assert_eq!(platform("linux/arm/v6").as_deref(), Some("linux/arm/v5"));
     assert_eq!(platform("linux/arm").as_deref(), Some("linux/arm/v5"));
@@ -172,26 +175,29 @@ fn in_anyone_elses_index_platforms_decide() {
     assert_eq!(platform("linux/arm64").as_deref(), Some("linux/arm64/v8"));
     assert_eq!(platform("windows/amd64"), None);
     assert_eq!(
-        chosen(&Wanted::Target(GNU.into())).as_deref(),
+        chosen(&ManifestSelector::Target(GNU.into())).as_deref(),
         Some("linux/amd64")
     );
     assert_eq!(
         chosen(&machine(GNU, Some("2.17"))).as_deref(),
         Some("linux/amd64")
     );
-    assert_eq!(chosen(&Wanted::Target("x86_64-acme-os".into())), None);
+    assert_eq!(
+        chosen(&ManifestSelector::Target("x86_64-acme-os".into())),
+        None
+    );
 }
 
 #[test]
-fn tags_of_single_targets_are_few_and_the_likeliest_first() {
-    let tags = |tag: &str, wanted: &Wanted| -> Vec<String> {
+fn fallback_tags_are_limited_and_most_likely_first() {
+    let tags = |tag: &str, wanted: &ManifestSelector| -> Vec<String> {
         fallback_tags(&tag.parse().unwrap(), wanted)
             .iter()
             .map(Tag::to_string)
             .collect()
     };
     assert_eq!(
-        tags("1.2.3", &Wanted::Target(GNU.into())),
+        tags("1.2.3", &ManifestSelector::Target(GNU.into())),
         [format!("1.2.3__{GNU}")]
     );
     let for_machine = tags("1.2.3", &machine(GNU, Some("2.36")));
@@ -207,7 +213,7 @@ fn tags_of_single_targets_are_few_and_the_likeliest_first() {
     );
     let for_platform = tags(
         "nightly",
-        &Wanted::Platform(platform::parse("linux/amd64").unwrap()),
+        &ManifestSelector::Platform(platform::parse("linux/amd64").unwrap()),
     );
     assert_eq!(
         for_platform[..2],
@@ -227,7 +233,7 @@ async fn memory(manifests: &[(&str, &Manifest)]) -> Memory {
 }
 
 #[tokio::test]
-async fn what_the_index_does_not_list_yet_is_found_under_its_own_tag() {
+async fn target_missing_from_index_is_found_by_its_tag() {
     let (gnu, mac) = (manifest(GNU, "glibc", None), manifest(MAC, "", None));
     let index = index(std::slice::from_ref(&gnu));
     let (gnu_tag, mac_tag) = (format!("1.0.0__{GNU}"), format!("1.0.0__{MAC}"));
@@ -238,22 +244,24 @@ async fn what_the_index_does_not_list_yet_is_found_under_its_own_tag() {
         (&format!("2.0.0__{MAC}"), &mac),
     ])
     .await;
-    let found = async |tag: &str, wanted: Wanted| {
+    let found = async |tag: &str, wanted: ManifestSelector| {
         find(&memory, &tag.parse::<Tag>().unwrap().into(), &wanted).await
     };
     assert_eq!(found("1.0.0", machine(GNU, None)).await.unwrap(), gnu);
     assert_eq!(found("1.0.0", machine(MAC, None)).await.unwrap(), mac);
     assert_eq!(
-        found("2.0.0", Wanted::Target(MAC.into())).await.unwrap(),
+        found("2.0.0", ManifestSelector::Target(MAC.into()))
+            .await
+            .unwrap(),
         mac
     );
     assert_eq!(
         found(&mac_tag, machine(GNU, None)).await.unwrap(),
         mac,
-        "what is named directly is meant"
+        "a manifest is returned for any machine"
     );
 
-    let error = found("1.0.0", Wanted::Target(MUSL.into()))
+    let error = found("1.0.0", ManifestSelector::Target(MUSL.into()))
         .await
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -262,7 +270,7 @@ async fn what_the_index_does_not_list_yet_is_found_under_its_own_tag() {
         format!("failed to find `{MUSL}` in `memory:1.0.0`")
     );
     assert_eq!(error.hints(), [format!("available: `{GNU}`").into()]);
-    let error = found(&mac_tag, Wanted::Target(GNU.into()))
+    let error = found(&mac_tag, ManifestSelector::Target(GNU.into()))
         .await
         .unwrap_err();
     assert_eq!(
@@ -278,11 +286,11 @@ async fn what_the_index_does_not_list_yet_is_found_under_its_own_tag() {
 }
 
 #[tokio::test]
-async fn indexes_within_an_index_are_looked_into() {
+async fn nested_indexes_are_searched() {
     let (gnu, mac) = (manifest(GNU, "glibc", None), manifest(MAC, "", None));
     let windows = manifest("x86_64-pc-windows-msvc", "", None);
     let inner = index(std::slice::from_ref(&mac));
-    // One that says what it is for, one that says nothing, and one that promises what it does not have.
+    // Nested indexes: one with the correct platform, one with a wrong platform, and two without a platform.
     let named = |inner: &Manifest, text: &str| {
         let platform = Some(platform::parse(text).unwrap());
         Descriptor {
@@ -318,14 +326,14 @@ async fn indexes_within_an_index_are_looked_into() {
         find(
             &memory,
             &root,
-            &Wanted::Platform(platform::parse(text).unwrap()),
+            &ManifestSelector::Platform(platform::parse(text).unwrap()),
         )
         .await
     };
     assert_eq!(found("linux/amd64").await.unwrap(), gnu);
     assert_eq!(found("darwin/arm64").await.unwrap(), mac);
     assert_eq!(found("windows/amd64").await.unwrap(), windows);
-    let target = Wanted::Target(MAC.into());
+    let target = ManifestSelector::Target(MAC.into());
     assert_eq!(find(&memory, &root, &target).await.unwrap(), mac);
     let error = found("linux/riscv64").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
@@ -334,11 +342,11 @@ async fn indexes_within_an_index_are_looked_into() {
 }
 
 #[tokio::test]
-async fn a_maze_of_indexes_is_left() {
+async fn deeply_nested_indexes_are_rejected() {
     let memory = memory(&[]).await;
     let find_in = async |root: &Manifest| {
         let root = root.digest().clone().into();
-        let wanted = Wanted::Platform(platform::parse("linux/amd64").unwrap());
+        let wanted = ManifestSelector::Platform(platform::parse("linux/amd64").unwrap());
         find(&memory, &root, &wanted).await.unwrap_err()
     };
     let mut root = Manifest::from_index(Index::new(None, Vec::new())).unwrap();
@@ -368,7 +376,7 @@ async fn a_maze_of_indexes_is_left() {
 }
 
 #[tokio::test]
-async fn what_is_another_thing_than_its_entry_says_is_refused() {
+async fn manifest_that_differs_from_its_entry_is_rejected() {
     let gnu = manifest(GNU, "glibc", None);
     let memory = memory(&[("gnu", &gnu)]).await;
     let as_index = Descriptor {
@@ -385,13 +393,13 @@ async fn what_is_another_thing_than_its_entry_says_is_refused() {
         let root = Manifest::from_index(Index::new(None, vec![entry])).unwrap();
         memory.push_manifest(&root).await.unwrap();
         let root = root.digest().clone().into();
-        let error = find(&memory, &root, &Wanted::Target(MAC.into())).await;
+        let error = find(&memory, &root, &ManifestSelector::Target(MAC.into())).await;
         assert_eq!(error.unwrap_err().kind(), ErrorKind::Mismatch);
     }
 }
 
 #[tokio::test]
-async fn indexes_that_are_not_there_are_not_looked_for_without_end() {
+async fn number_of_missing_nested_indexes_is_limited() {
     let memory = memory(&[]).await;
     for (count, expected) in [
         (MAX_INDEXES, ErrorKind::NotFound),
@@ -412,7 +420,7 @@ async fn indexes_that_are_not_there_are_not_looked_for_without_end() {
             memory.delete_manifest(&entry.digest).await.unwrap();
         }
         let root = root.digest().clone().into();
-        let error = find(&memory, &root, &Wanted::Target(MAC.into())).await;
+        let error = find(&memory, &root, &ManifestSelector::Target(MAC.into())).await;
         assert_eq!(error.unwrap_err().kind(), expected, "{count}");
     }
 }
