@@ -10,7 +10,6 @@ use oci_registry::{Delivery, Descriptor, Digest, MediaType};
 use serde::Serialize;
 
 use crate::figures::{Size, plural};
-use crate::report::Reporter;
 
 /// Output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -162,19 +161,6 @@ pub(crate) enum ManifestAction {
 pub(crate) enum TagUpdate {
     Tagged,
     Moved,
-}
-
-impl TagUpdate {
-    /// Returns the action for a tag with this previous digest, which a note reports.
-    pub(crate) fn after(reporter: Reporter, reference: &str, previous: Option<&Digest>) -> Self {
-        let Some(previous) = previous else {
-            return Self::Tagged;
-        };
-        reporter.note(format_args!(
-            "`{reference}` previously pointed to {previous}"
-        ));
-        Self::Moved
-    }
 }
 
 /// Result of a deletion.

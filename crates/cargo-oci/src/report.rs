@@ -18,7 +18,7 @@ use oci_registry::{Digest, Environment, ErrorKind, Traffic};
 
 use crate::cargo;
 use crate::finding::Finding;
-use crate::message::{Message, MessageFormat};
+use crate::message::{Message, MessageFormat, TagUpdate};
 use crate::options::Global;
 use crate::progress::{Batch, ProgressBars};
 use crate::{exit_code, hints, stdio};
@@ -381,6 +381,17 @@ impl Reporter {
         let message = what.to_string();
         self.print(style::NOTE, "note:", &message);
         self.write_json(&Message::Warning { message });
+    }
+
+    /// Returns the action for a tag with this previous digest, which a note reports.
+    pub(crate) fn tag_update(self, reference: &str, previous: Option<&Digest>) -> TagUpdate {
+        let Some(previous) = previous else {
+            return TagUpdate::Tagged;
+        };
+        self.note(format_args!(
+            "`{reference}` previously pointed to {previous}"
+        ));
+        TagUpdate::Moved
     }
 
     fn print(self, style: Style, word: &str, what: impl fmt::Display) {

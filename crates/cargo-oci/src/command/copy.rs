@@ -12,7 +12,7 @@ use oci_registry::{
 use super::find::{self, Selector};
 use super::missing;
 use crate::figures::{Size, plural};
-use crate::message::{FormatFlag, ManifestAction, Message, TagUpdate};
+use crate::message::{FormatFlag, ManifestAction, Message};
 use crate::naming;
 use crate::options::location;
 use crate::report::Error;
@@ -362,7 +362,7 @@ impl<'a> CopyReporter<'a> {
             CopyEvent::Tag(tag, manifest, previous) => {
                 self.tally().tags += 1;
                 let reference = self.place.with(tag).to_string();
-                let action = TagUpdate::after(reporter, &reference, previous.as_ref());
+                let action = reporter.tag_update(&reference, previous.as_ref());
                 reporter.emit(&Message::Tag {
                     reference,
                     action,

@@ -3,7 +3,7 @@
 use clap::Args;
 use oci_registry::{Identifier, LocationText, Optional, Tag};
 
-use crate::message::{FormatFlag, Message, TagUpdate};
+use crate::message::{FormatFlag, Message};
 use crate::naming;
 use crate::options::{ArgumentError, location};
 use crate::report::Error;
@@ -61,7 +61,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             }
             current => {
                 let previous = current.map(|current| current.digest);
-                TagUpdate::after(session.reporter, &reference, previous.as_ref())
+                session.reporter.tag_update(&reference, previous.as_ref())
             }
         };
         place.tag(&manifest, &tag).await?;
