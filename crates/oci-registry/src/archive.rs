@@ -13,6 +13,7 @@ mod docker;
 mod error;
 mod index;
 mod state;
+mod stored;
 
 use std::fs::File;
 use std::io::Read;
@@ -29,19 +30,17 @@ use self::error::{
     NotAnImageSnafu, ReadSnafu, StrangeSnafu, UnclearSnafu, WriteSnafu, WrongDigestSnafu,
 };
 pub(crate) use self::index::{Section, Span};
-use self::state::{State, Stored};
+use self::state::State;
+use self::stored::{PIECE, Stored};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::Optional;
-use crate::journal::{Observer, OmittedNames};
+use crate::event::{Observer, OmittedNames};
 use crate::layout::{self, Named};
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{ArchiveFormat, Identifier, Location, Tag};
 use crate::referrers::{self, DescriptorStream, walk::Listed as _};
 use crate::storage::{Delivery, OtherName, Source, TagStream, Target};
-
-/// How much of a blob is read at once.
-const PIECE: usize = 256 << 10;
 
 /// A repository in one file. Clones share it.
 #[derive(Debug, Clone)]

@@ -3,7 +3,6 @@
 //! Owns [`Blob`], which can be opened again, so that a retry is honest, and [`BlobStream`], which is bounded by the size
 //! that was promised and checks the digest as the bytes flow. [`OutputFile`] is where a user wants them.
 
-pub(crate) mod feed;
 pub(crate) mod file;
 mod meter;
 mod output;

@@ -124,10 +124,11 @@ mod tests {
     use std::io::Read as _;
 
     use super::*;
+    use crate::archive::Archive;
     use crate::blob::Blob;
+    use crate::error::ErrorKind;
     use crate::manifest::MediaType;
     use crate::reference::ArchiveFormat;
-    use crate::{Archive, ErrorKind};
 
     /// Makes a FIFO that no process has open.
     fn fifo(path: &Path) {

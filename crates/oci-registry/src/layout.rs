@@ -24,18 +24,14 @@ use snafu::{OptionExt, ResultExt, Snafu, ensure};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Hint};
+use crate::event::Observer;
 use crate::file::{is_of_other_type, open_regular};
-use crate::journal::Observer;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Location, Tag};
 use crate::referrers::{self, DescriptorStream};
 use crate::storage::{Delivery, OtherName, Source, TagStream, Target};
 pub(crate) use listing::{Listed, Listing};
-pub(crate) use names::tag_of;
-
-/// The annotation under which a layout's index keeps tags.
-pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
-
+pub(crate) use names::{REF_NAME, tag_of};
 /// The version of the layout that is read and written.
 pub(crate) const VERSION: &str = "1.0.0";
 

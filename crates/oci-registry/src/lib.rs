@@ -1,17 +1,17 @@
 //! A client for OCI registries: verified, streaming, resumable.
 //!
-//! # What OCI is, in short
+//! # OCI in short
 //!
-//! A *registry* is a host. It holds *repositories*; `ghcr.io/acme/widgets` is the repository `acme/widgets` at the
-//! registry `ghcr.io`. A repository holds two kinds of content, both named by their *digest*:
+//! A *registry* is a host with *repositories*: `ghcr.io/acme/widgets` is the repository `acme/widgets` of the registry
+//! `ghcr.io`. A repository has two kinds of content, both identified by their *digest*:
 //!
 //! * *blobs*, bytes of any size;
-//! * *manifests*, small JSON documents that name other content by *descriptors* (media type, digest, size). The manifest
-//!   of an artifact names a *config* and *layers*; an *index* names further manifests, one for each platform for example.
+//! * *manifests*, small JSON documents that refer to other content by *descriptors* (media type, digest, size). The
+//!   manifest of an artifact refers to a *config* and *layers*; an *index* refers to further manifests, for example one
+//!   per platform.
 //!
-//! A *tag* is a name that points at one manifest and may move. That is all: an artifact is a graph whose root is a
-//! manifest, pushing it is sending what is missing from the leaves to the root, and everything in it can be verified,
-//! since every name below the root is a digest.
+//! A *tag* is a name of one manifest and may move. An artifact is a graph whose root is a manifest. A push sends the
+//! missing content from the leaves to the root. All content below the root is referred to by digest and can be verified.
 //!
 //! # Push a file, and pull it back
 //!
@@ -28,7 +28,7 @@
 //! let packed = Packed::new("application/vnd.acme.notes".into(), Blob::empty(), vec![layer], Default::default())?;
 //! let root = Identifier::from(packed.manifest().digest().clone());
 //!
-//! // … and push it. A `Layout` is a directory; `Client::repository` gives a registry's repository in its place.
+//! // … and push it to a `Layout`, which is a directory. `Client::repository` opens a repository of a registry instead.
 //! let layout = Layout::create(home.path().join("layout")).await?;
 //! let source: Arc<dyn Source> = Arc::new(packed);
 //! let tags = vec!["1.0".parse()?];
@@ -44,47 +44,54 @@
 //! # }
 //! ```
 //!
-//! # The rooms
+//! # Modules
 //!
-//! The whole is an hourglass. At its waist stand two traits, [`Source`] and [`Target`]. Below them are the places they
-//! stand for; above, what is done with any of them.
+//! Operations are written against two traits: [`Source`] (read) and [`Target`] (write). Registries, directories, archives
+//! and memory implement them. A module imports only modules before it in this list:
 //!
-//! | room | what it owns |
+//! | module | responsibility |
 //! | --- | --- |
-//! | `digest`, `reference` | names: parsed strictly, opening nothing |
-//! | `manifest`, `blob` | content: exact bytes, verified as they flow |
-//! | `referrers` | what a list of manifests about a manifest says, and the tag that keeps it |
-//! | `graph` | how large the graph of one artifact may be |
-//! | `storage` | [`Source`] and [`Target`]; [`Delete`] for places that let go |
-//! | `copy`, `pack`, `unpack` | artifacts from place to place, out of files and back |
-//! | `bundle` | several files as one tar stream, and back |
+//! | `error` | one opaque error with a kind, hints, and the errors that a registry reported |
+//! | `escape` | control characters of foreign text, escaped for display |
+//! | `file` | files opened for reading, without blocking on a pipe |
+//! | `digest` | digests and hashers |
+//! | `event` | events of a client, and their observer |
+//! | `reference` | names of registries, repositories, tags and locations |
+//! | `manifest` | manifests and indexes, with their exact bytes |
+//! | `graph` | limits of the graph of one artifact |
+//! | `referrers` | entries of a list of referrers, and its fallback tag |
+//! | `blob` | blobs, verified while they are read |
+//! | `storage` | the traits [`Source`], [`Target`] and [`Delete`] |
+//! | `tarball` | strict reader and writer of tar streams |
+//! | `memory` | a repository in memory |
+//! | `layout` | a repository in a directory (OCI image layout) |
+//! | `archive` | a repository in one file |
+//! | `environment` | environment variables and directories, as an argument |
+//! | `exchange` | one HTTP exchange: redirects, retries, idle timeouts, size limits, redaction |
+//! | `auth` | credentials and tokens |
+//! | `transport` | an exchange with authentication |
+//! | `registry` | a repository at a registry |
+//! | `open` | the repository at a location |
+//! | `pack` | artifacts made of files |
+//! | `copy` | artifacts copied from a source to a target |
+//! | `unpack` | files of an artifact, written to a directory |
+//! | `bundle` | several files as one tar stream |
 //! | `export` | the root filesystem of an image |
-//! | `verify` | whether all of an artifact is there, and is what its names say |
-//! | `memory`, `layout`, `archive`, `registry` | the places: RAM, a directory, a file, a host |
-//! | `tarball` | tar streams, read strictly |
-//! | `cache` | manifests that were read before, by digest, on disk |
-//! | `journal` | what a client does, told as it happens |
-//! | `exchange` | one bounded HTTP request done right: redirects, retries, idleness, what may be shown |
-//! | `auth`, `transport` | credentials and tokens; a request that answers a registry's challenge |
-//! | `environment` | the process's surroundings, as an argument |
-//! | `open` | a location, opened: which part of it is a path, and the place at that path |
-//! | `escape` | a stranger's words, made safe to show |
-//! | `conformance` | the laws that every target obeys, as code (feature `conformance`) |
-//! | `file` | opening of files that are read, without waiting for a pipe |
-//! | `error` | one opaque error with a kind, help, and the registry's own words |
+//! | `verify` | verification of a whole artifact |
+//! | `cache` | manifests by digest, on disk |
+//! | `conformance` | tests that every target passes (feature `conformance`) |
+//! | `fuzzing` | properties of the parsers (feature `fuzzing`) |
 //!
-//! A room imports only what stands before it: digest → reference → manifest → graph, blob → storage → the places and what is
-//! done with them; environment → exchange → auth → transport → registry.
+//! # Guarantees
 //!
-//! # What can be relied on
-//!
-//! * Bytes that come out have been verified against the digest they were asked for, always.
-//! * A manifest is sent after everything it names, a tag after its manifest. A file under its final name is whole.
-//! * "Cannot tell" is never "no": what is not clearly absent is an error.
-//! * A credential goes to the registry it belongs to, and to the token server that this registry names; nowhere else.
-//! * Nothing is printed, and the process environment is not read: programs run as credential helpers get the
-//!   [`Environment`] that was given. Two libraries do read it: the keyring's (feature `keyring`), for the session that it
-//!   belongs to, and the SDK of AWS (feature `ecr`), for what a container or a machine may do and for proxies.
+//! * Content that is read has been verified against the requested digest.
+//! * A manifest is sent after all content that it names, and a tag after its manifest. A file under its final name is
+//!   complete.
+//! * An unclear answer is an error, never "absent".
+//! * A credential is sent only to its registry and to the token server that this registry names.
+//! * The crate prints nothing and does not read the process environment: credential helpers get the [`Environment`] that
+//!   was passed. Two libraries do read it: `keyring` (feature `keyring`) for its session, and the AWS SDK (feature `ecr`)
+//!   for the role of a container or machine and for proxies.
 
 #[doc = include_str!("../QUIRKS.md")]
 pub mod quirks {}
@@ -101,6 +108,7 @@ mod digest;
 mod environment;
 mod error;
 mod escape;
+mod event;
 mod exchange;
 mod export;
 mod file;
@@ -108,7 +116,6 @@ mod file;
 #[doc(hidden)]
 pub mod fuzzing;
 mod graph;
-mod journal;
 mod layout;
 mod manifest;
 mod memory;
@@ -137,9 +144,10 @@ pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind, Failure, Hint, Optional, RegistryError, Result, Side};
 pub use escape::{escape, is_active};
+pub use event::{AuthState, Observer, OmittedNames, Step, UploadState};
+pub use exchange::Resolve;
 pub use export::{ExportOptions, export};
 pub use file::{open_input, open_regular, open_regular_with};
-pub use journal::{AuthState, Observer, OmittedNames, Step, UploadState};
 pub use layout::Layout;
 pub use manifest::{
     Annotations, Descriptor, Document, ImageManifest, Index, Manifest, MediaType, Platform,
@@ -152,7 +160,7 @@ pub use reference::{
 };
 pub use referrers::DescriptorStream;
 pub use registry::{
-    Access, Client, ClientOptions, Pong, Registry, RegistryOptions, Repository, Resolve, Traffic,
+    Access, Client, ClientOptions, Pong, Registry, RegistryOptions, Repository, Traffic,
 };
 pub use storage::{Delete, Delivery, OtherName, Source, TagStream, Target};
 pub use unpack::{Extract, FileName, UnpackOptions, unpack};

@@ -1,8 +1,8 @@
-//! The waist of the house: the two traits that everything else is written against.
+//! Traits of places for content, which all operations are written against.
 //!
-//! A [`Source`] can be read, a [`Target`] can be read and written. A registry's repository, a layout directory and plain
-//! memory are both; an artifact packed from files is a source. Push, pull, mirror and backup are one function between
-//! them: [`copy`](crate::copy).
+//! A [`Source`] can be read, a [`Target`] can be read and written. A repository of a registry, a layout directory, an
+//! archive and memory are both; an artifact packed from files is a source. Push, pull, mirror and backup are one copy from
+//! a source to a target.
 
 use std::fmt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! What Docker reads: the `manifest.json` of `docker save`, which gives images their names.
+//! The `manifest.json` of `docker save`, which names the images of an archive.
 //!
 //! Older archives hold configs and layers under any names and no manifest at all. One is made for each image, from the
 //! content as it lies there: a compressed layer stays compressed. Where the archive is a layout too, the manifest that
@@ -15,7 +15,7 @@ use snafu::{OptionExt, ResultExt};
 
 use super::error::{Error, ParseSnafu, ReadSnafu, StrangeEntrySnafu};
 use super::index::{Section, Span, Spans};
-use super::state::{State, Stored, blob_name, digest_of};
+use super::stored::{PIECE, Stored, blob_name, digest_of};
 use crate::digest::{Algorithm, Digest};
 use crate::layout::{self, Listed, Listing};
 use crate::manifest::{
@@ -189,17 +189,19 @@ fn is_loadable(image: &ImageManifest) -> bool {
         && image.layers.iter().all(|layer| layer.media_type.is_layer())
 }
 
-/// Reads the document, and finds or makes the manifest of each image.
+/// Reads the document. Finds the manifest of each image, or makes one and adds it to `stored` and `listing`.
 pub(super) fn read(
     document: &[u8],
     file: &Arc<File>,
     spans: &Spans,
-    state: &mut State,
     path: &Path,
-) -> Result<(), Error> {
+    stored: &mut BTreeMap<Digest, Stored>,
+    listing: &mut Listing,
+) -> Result<Images, Error> {
     let name = MANIFEST_JSON;
     let saved: Vec<Saved> = serde_json::from_slice(document).context(ParseSnafu { path, name })?;
-    let known = known(state, path)?;
+    let known = known(stored, listing, path)?;
+    let mut images = Images::default();
     let mut archive = Saves {
         file,
         spans,
@@ -209,8 +211,8 @@ pub(super) fn read(
     for saved in saved {
         let mut content = |name: &str| -> Result<(Digest, Span), Error> {
             let (digest, span) = archive.digest(name)?;
-            let stored = Stored::Packed(Arc::clone(file), span);
-            state.stored.entry(digest.clone()).or_insert(stored);
+            let packed = Stored::Packed(Arc::clone(file), span);
+            stored.entry(digest.clone()).or_insert(packed);
             Ok((digest, span))
         };
         let config = content(&saved.config)?;
@@ -221,9 +223,9 @@ pub(super) fn read(
             manifest.clone()
         } else {
             let manifest = archive.manifest(&config, &layers)?;
-            let stored = Stored::Held(manifest.bytes().clone());
-            state.stored.insert(manifest.digest().clone(), stored);
-            state.listing.add(manifest.descriptor());
+            let held = Stored::Held(manifest.bytes().clone());
+            stored.insert(manifest.digest().clone(), held);
+            listing.add(manifest.descriptor());
             manifest
         };
         let image = Image {
@@ -231,20 +233,21 @@ pub(super) fn read(
             layers: digests,
             names: BTreeSet::new(),
         };
-        let image = state
-            .images
-            .0
-            .entry(manifest.digest().clone())
-            .or_insert(image);
+        let digest = manifest.digest().clone();
+        let image = images.0.entry(digest).or_insert(image);
         image.names.extend(saved.names);
     }
-    Ok(())
+    Ok(images)
 }
 
-/// The manifests of the layout by what they list: those of its index, and of the indexes in it.
-fn known(state: &State, path: &Path) -> Result<BTreeMap<(Digest, Vec<Digest>), Manifest>, Error> {
+/// Returns the manifests of the layout by config and layers: those of its index, and of the indexes in it.
+fn known(
+    stored: &BTreeMap<Digest, Stored>,
+    listing: &Listing,
+    path: &Path,
+) -> Result<BTreeMap<(Digest, Vec<Digest>), Manifest>, Error> {
     let load = |listed: &Descriptor| -> Result<Option<Manifest>, Error> {
-        let stored = state.stored.get(&listed.digest);
+        let stored = stored.get(&listed.digest);
         let Some(stored) = stored.filter(|stored| stored.size() <= manifest::MAX_READ as u64)
         else {
             return Ok(None);
@@ -269,7 +272,7 @@ fn known(state: &State, path: &Path) -> Result<BTreeMap<(Digest, Vec<Digest>), M
             known.insert((image.config.digest.clone(), layers), manifest.clone());
         }
     };
-    for listed in state.listing.entries() {
+    for listed in listing.entries() {
         let Some(manifest) = load(listed)? else {
             continue;
         };
@@ -312,7 +315,7 @@ impl Saves<'_> {
         }
         let mut hasher = Algorithm::Sha256.hasher();
         let mut content = Section::new(self.file, span);
-        let mut buffer = vec![0; super::PIECE];
+        let mut buffer = vec![0; PIECE];
         loop {
             match content.read(&mut buffer) {
                 Ok(0) => break,

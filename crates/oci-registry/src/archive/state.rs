@@ -1,31 +1,29 @@
-//! What is in an archive: read from its file, and written to it as a whole.
+//! Content and names of an archive, read from its file and written to it as a whole.
 //!
-//! Owns the entries that make an archive of each format, where the content of each is, and how one file takes the place of
-//! another.
+//! Owns the entries that make an archive of each format, and the replacement of one version of the file by the next.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use bytes::Bytes;
 use snafu::{OptionExt, ResultExt, ensure};
 
-use super::PIECE;
 use super::docker::{self, Images};
 use super::error::{
     ChangedSnafu, Error, ParseSnafu, ReadSnafu, StrangeSnafu, WriteSnafu, WriteTarSnafu,
 };
-use super::index::{self, Span, Spans};
+use super::index::{self, Spans};
+use super::stored::{PIECE, Stored, blob_name, digest_of};
 use crate::digest::Digest;
 use crate::file::{is_of_other_type, open_regular};
 use crate::layout::{self, Listing, Marker};
 use crate::reference::ArchiveFormat;
 use crate::tarball::{Entry, Writer};
 
-/// What is in the archive, and what will be.
+/// Content and names of an archive, stored or pushed since.
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) stored: BTreeMap<Digest, Stored>,
@@ -37,38 +35,7 @@ pub(super) struct State {
     pub(super) version: Option<Version>,
 }
 
-/// Where a blob or manifest is.
-#[derive(Debug, Clone)]
-pub(super) enum Stored {
-    /// In the archive.
-    Packed(Arc<File>, Span),
-    /// In a file of its own, which goes with the last who knows of it.
-    Waiting(Arc<tempfile::TempPath>, u64),
-    /// In memory: a manifest.
-    Held(Bytes),
-}
-
-impl Stored {
-    /// In bytes.
-    pub(super) fn size(&self) -> u64 {
-        match self {
-            Self::Packed(_, span) => span.size,
-            Self::Waiting(_, size) => *size,
-            Self::Held(bytes) => bytes.len() as u64,
-        }
-    }
-
-    /// Reads it from its first byte, in the order of the archive.
-    pub(super) fn open(&self) -> std::io::Result<Box<dyn Read + '_>> {
-        Ok(match self {
-            Self::Packed(file, span) => Box::new(index::Section::new(file, *span)),
-            Self::Waiting(path, _) => Box::new(open_regular(path)?),
-            Self::Held(bytes) => Box::new(&bytes[..]),
-        })
-    }
-}
-
-/// What tells one version of a file from the next.
+/// Size and modification time of one version of a file.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Version(u64, SystemTime);
 
@@ -79,7 +46,7 @@ impl Version {
 }
 
 impl State {
-    /// That of an archive which is not there yet.
+    /// Returns the state of an archive without a file.
     pub(super) fn empty() -> Self {
         Self {
             stored: BTreeMap::new(),
@@ -90,7 +57,7 @@ impl State {
         }
     }
 
-    /// Reads what is in a file that may be absent.
+    /// Reads an archive. `None` if there is no file.
     pub(super) fn read(path: &Path, format: &ArchiveFormat) -> Result<Option<Self>, Error> {
         let file = match open_regular(path) {
             Ok(file) => Arc::new(file),
@@ -135,13 +102,16 @@ impl State {
             ArchiveFormat::Docker(_) => {
                 let problem = "there is no `manifest.json` in it";
                 let bytes = document("manifest.json")?.context(StrangeSnafu { path, problem })?;
-                docker::read(&bytes, &file, &spans, &mut state, path)?;
+                let State {
+                    stored, listing, ..
+                } = &mut state;
+                state.images = docker::read(&bytes, &file, &spans, path, stored, listing)?;
             }
         }
         Ok(Some(state))
     }
 
-    /// Writes the archive beside its place and moves it there; what is now in it.
+    /// Writes the archive to a temporary file beside it and renames that. Returns the new state.
     pub(super) fn write(&self, path: &Path, format: &ArchiveFormat) -> Result<Self, Error> {
         let entries = self.entries(format);
         let temporary = layout::new_temporary(directory_of(path)).context(WriteSnafu { path })?;
@@ -188,7 +158,7 @@ impl State {
         })
     }
 
-    /// All that the archive is to hold, by name.
+    /// Returns all entries by name.
     fn entries(&self, format: &ArchiveFormat) -> BTreeMap<String, Stored> {
         let blobs = self.stored.iter();
         let mut entries: BTreeMap<_, _> = blobs
@@ -209,7 +179,7 @@ impl State {
     }
 }
 
-/// The directory of an archive, where what will be in it waits.
+/// Returns the directory of an archive, which also holds its temporary files.
 pub(super) fn directory_of(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
@@ -217,22 +187,11 @@ pub(super) fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Where the blobs of a layout are in its archive.
+/// Returns the blobs of an archive and their places in it.
 fn packed(file: &Arc<File>, spans: &Spans) -> BTreeMap<Digest, Stored> {
     let blobs = spans.iter().filter_map(|(name, span)| {
         let digest = digest_of(name)?;
         Some((digest, Stored::Packed(Arc::clone(file), *span)))
     });
     blobs.collect()
-}
-
-/// The name of a blob's entry.
-pub(super) fn blob_name(digest: &Digest) -> String {
-    format!("blobs/{}/{}", digest.algorithm_name(), digest.encoded())
-}
-
-/// What the name of an entry says that its content is.
-pub(super) fn digest_of(name: &str) -> Option<Digest> {
-    let (algorithm, encoded) = name.strip_prefix("blobs/")?.split_once('/')?;
-    format!("{algorithm}:{encoded}").parse().ok()
 }

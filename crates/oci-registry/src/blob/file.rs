@@ -22,7 +22,7 @@ use crate::file::open_regular;
 use crate::manifest::{Descriptor, MediaType};
 
 /// How many bytes are read at once: large enough that a system call costs nothing beside the hash.
-pub(super) const PIECE: usize = 256 << 10;
+pub(crate) const PIECE: usize = 256 << 10;
 
 /// Content of so many bytes is held in memory rather than handed over in pieces.
 pub(super) const HELD: u64 = 1 << 20;

@@ -1,47 +1,56 @@
-//! What is sent with a request, and a watch over it.
+//! Bodies of requests, and the progress of sending them.
 //!
-//! A [`Body`] can be opened again for another try. [`Progress`] sees each piece leave, so that an upload may take as long
-//! as it likes while it moves, and is given up when it does not.
+//! A [`Body`] can be opened again for another attempt. [`Progress`] counts each piece that is sent: an upload has no time
+//! limit while it makes progress, and fails after an idle timeout otherwise.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::stream::{Stream, StreamExt};
-
+use futures_util::stream::{BoxStream, Stream, StreamExt};
 use tokio::time::Instant;
 
 use super::pace::Sending;
-use crate::blob::feed::Part;
 
-/// How often at most is looked whether content still does not come.
+/// Shortest interval between two checks of content that does not arrive.
 const LOOK: Duration = Duration::from_secs(1);
 
-/// The content of a request.
+/// Content of a request that is read while it is sent. It can be opened again for another attempt.
+#[async_trait]
+pub(crate) trait RequestBody: fmt::Debug + Send + Sync {
+    /// Returns the number of bytes.
+    fn length(&self) -> u64;
+
+    /// Opens the content at its first byte.
+    async fn open(&self) -> crate::Result<BoxStream<'static, crate::Result<Bytes>>>;
+}
+
+/// Body of a request.
 #[derive(Debug, Clone)]
 pub(crate) enum Body {
     Empty,
     Bytes(Bytes),
-    /// Content of any size, or a part of it.
-    Part(Part),
+    Stream(Arc<dyn RequestBody>),
 }
 
 impl Body {
-    /// How many bytes will be sent.
+    /// Returns the number of bytes to send.
     pub(super) fn size(&self) -> u64 {
         match self {
             Self::Empty => 0,
             Self::Bytes(bytes) => bytes.len() as u64,
-            Self::Part(part) => part.length(),
+            Self::Stream(content) => content.length(),
         }
     }
 
-    /// Whether sending it takes a while.
+    /// Whether the content is read while it is sent.
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self, Self::Part(_))
+        matches!(self, Self::Stream(_))
     }
 
-    /// Opens the content, watched by `progress`.
+    /// Opens the content and reports each piece to `progress`.
     pub(super) async fn open(&self, progress: &Progress) -> crate::Result<Option<reqwest::Body>> {
         match self {
             Self::Empty => {
@@ -53,15 +62,18 @@ impl Body {
                 progress.finish();
                 Ok(Some(bytes.clone().into()))
             }
-            Self::Part(part) => Ok(Some(watch(part.open().await?, part.length(), progress))),
+            Self::Stream(content) => {
+                let pieces = content.open().await?;
+                Ok(Some(watch(pieces, content.length(), progress)))
+            }
         }
     }
 }
 
-/// Lets `progress` see each piece leave.
+/// Reports each piece to `progress` when it is sent.
 ///
-/// The last piece leaves only when the content has ended well: a client that has sent as many bytes as it announced asks
-/// for no more, and would never learn that they were the wrong ones.
+/// The last piece is sent only after the content has ended without an error: the HTTP client does not poll the body again
+/// once it has sent the announced number of bytes, so it would not detect a digest mismatch.
 fn watch(
     pieces: impl Stream<Item = crate::Result<Bytes>> + Send + 'static,
     size: u64,
@@ -100,14 +112,14 @@ fn watch(
     ))
 }
 
-/// How far the sending of a body has come.
+/// Progress of sending a body.
 #[derive(Debug, Clone)]
 pub(super) struct Progress(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
     pace: Sending,
-    /// Since when there has been nothing to send, because the content is slow itself.
+    /// Start of the wait for content, if there is nothing to send.
     waiting: Option<Instant>,
     sent: u64,
     finished: bool,
@@ -129,7 +141,7 @@ impl Progress {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What content takes to come is no fault of the one it is sent to.
+    /// Starts a wait for content, which does not count as idle time of the server.
     fn wait_for_content(&self) {
         self.state().waiting = Some(Instant::now());
     }
@@ -154,7 +166,7 @@ impl Progress {
         state.pace.restart();
     }
 
-    /// Keeps the failure for the one who asked; the HTTP client only learns that there was one.
+    /// Stores the failure for [`Progress::take_failure`]. The HTTP client gets its message only.
     fn fail(&self, error: crate::Error) -> std::io::Error {
         let words = error.to_string();
         self.state().failure = Some(error);
@@ -165,7 +177,7 @@ impl Progress {
         self.state().failure.take()
     }
 
-    /// Whether everything has left.
+    /// Whether everything was sent.
     pub(super) fn is_finished(&self) -> bool {
         self.state().finished
     }
@@ -179,8 +191,8 @@ impl Progress {
         self.state().sent
     }
 
-    /// Returns when too little has moved for too long: `idle` while there is something to send, `finalise` after it. The
-    /// time that content takes to come does not count: whoever reads it watches over that.
+    /// Waits for an idle timeout: `idle` while there is something to send, `finalise` after it. The time spent on waiting
+    /// for content does not count; its reader has a timeout of its own.
     pub(super) async fn idle(&self, idle: Duration, finalise: Duration) -> Duration {
         loop {
             let (idled, limit, is_waiting) = {
@@ -193,7 +205,7 @@ impl Progress {
             if idled >= limit && !is_waiting {
                 return limit;
             }
-            // When the wait for content will end is not known here.
+            // The end of a wait for content is not known here.
             let rest = limit.saturating_sub(idled).max(LOOK);
             tokio::time::sleep(rest).await;
         }
@@ -205,7 +217,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn what_moves_is_not_idle() {
+    async fn sending_with_progress_is_not_idle() {
         let progress = Progress::new();
         let start = tokio::time::Instant::now();
         let watch = tokio::spawn({
@@ -227,11 +239,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn content_that_is_slow_itself_makes_nobody_idle() {
+    async fn waiting_for_slow_content_is_not_idle() {
         let progress = Progress::new();
         let start = tokio::time::Instant::now();
         let slow = async {
-            // Each piece takes longer to come than the one it is sent to may take.
+            // Each piece takes longer to arrive than the idle timeout allows the server.
             for _ in 0..3 {
                 progress.wait_for_content();
                 tokio::time::sleep(Duration::from_secs(50)).await;
@@ -247,7 +259,7 @@ mod tests {
             () = slow => unreachable!("it waits for ever"),
         };
         assert_eq!(idled, Duration::from_secs(20));
-        // Twelve of 162 seconds were the other side's, and eight more are.
+        // The server was idle for 12 of 162 seconds, and is for 8 more.
         assert_eq!(start.elapsed().as_secs(), 170);
     }
 }

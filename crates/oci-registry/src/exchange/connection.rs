@@ -1,72 +1,17 @@
-//! How connections are made: to which address, trusting whom, as whom.
+//! Addresses, trusted certificates and client certificate of the connections.
 
 use std::io::Read as _;
-use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::str::FromStr;
 
-use snafu::{ResultExt, Snafu, ensure};
+use snafu::{ResultExt, ensure};
 
-use super::Settings;
 use super::certificates::{self, Held};
 use super::error::{EmptyPemSnafu, Error, FolderSnafu, ParsePemSnafu, ReadPemSnafu, RootCause};
-use crate::error::{ErrorKind, Failure, Hint};
+use super::settings::Settings;
 use crate::file::open_input;
 
-/// What a malformed redirection of a host is wrong about.
-#[derive(Debug, Snafu)]
-#[snafu(display("failed to parse `{}`: expected HOST:PORT:ADDRESS", text.escape_debug()))]
-struct ParseResolve {
-    text: String,
-}
-
-impl Failure for ParseResolve {
-    fn kind(&self) -> ErrorKind {
-        ErrorKind::InvalidInput
-    }
-
-    fn hints(&self) -> Vec<Hint> {
-        vec!["write for example `registry.example:443:127.0.0.1`".into()]
-    }
-}
-
-/// A host that is reached at another address: `HOST:PORT:ADDRESS`, as curl has it. The name stays what it is in URLs, in
-/// certificates and for credentials. The port is that of the URLs that are meant, or `*`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resolve {
-    host: String,
-    address: SocketAddr,
-}
-
-impl FromStr for Resolve {
-    type Err = crate::Error;
-
-    fn from_str(text: &str) -> crate::Result<Self> {
-        let parsed = (|| {
-            let (host, rest) = text.split_once(':')?;
-            let (port, address) = rest.split_once(':')?;
-            let port = if port == "*" { 0 } else { port.parse().ok()? };
-            let bare = address
-                .strip_prefix('[')
-                .and_then(|address| address.strip_suffix(']'));
-            let address: IpAddr = bare.unwrap_or(address).parse().ok()?;
-            let host = Some(host.to_ascii_lowercase()).filter(|host| !host.is_empty())?;
-            Some(Self {
-                host,
-                address: SocketAddr::new(address, port),
-            })
-        })();
-        parsed.ok_or_else(|| {
-            ParseResolve {
-                text: text.chars().take(300).collect(),
-            }
-            .into()
-        })
-    }
-}
-
-/// Applies addresses, trust and identity. Reads the files that hold them. An identity that is one registry's own is not
-/// for others.
+/// Applies addresses, trusted certificates and client certificate, and reads their files. A client certificate of one
+/// registry is not sent to other hosts.
 pub(super) fn configure(
     mut builder: reqwest::ClientBuilder,
     settings: &Settings,
@@ -108,59 +53,4 @@ fn read(path: &Path, purpose: &'static str) -> Result<Vec<u8>, Error> {
     let read = open_input(path).and_then(|mut file| file.read_to_end(&mut bytes));
     read.context(ReadPemSnafu { path, purpose })?;
     Ok(bytes)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn redirections_are_read_as_curl_reads_them() {
-        let parse = |text: &str| {
-            text.parse::<Resolve>()
-                .map(|resolve| (resolve.host, resolve.address.to_string()))
-        };
-        assert_eq!(
-            parse("A.b:443:127.0.0.1").unwrap(),
-            ("a.b".into(), "127.0.0.1:443".into())
-        );
-        assert_eq!(
-            parse("a.b:*:[::1]").unwrap(),
-            ("a.b".into(), "[::1]:0".into())
-        );
-        assert_eq!(
-            parse("a.b:5000:::1").unwrap(),
-            ("a.b".into(), "[::1]:5000".into())
-        );
-        for bad in [
-            "",
-            "a.b",
-            "a.b:443",
-            "a.b:443:",
-            ":443:127.0.0.1",
-            "a.b:x:127.0.0.1",
-            "a.b:443:localhost",
-        ] {
-            assert_eq!(
-                parse(bad).unwrap_err().kind(),
-                ErrorKind::InvalidInput,
-                "{bad}"
-            );
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn a_redirection_that_is_read_says_what_was_written(host in "[A-Za-z.]{0,6}", port in "(\\*|[0-9]{0,6}|x)", address in "(\\[?[0-9a-f:]{0,9}\\]?|[0-9.]{0,9})", text in "\\PC*") {
-            let _ = text.parse::<Resolve>();
-            if let Ok(resolve) = format!("{host}:{port}:{address}").parse::<Resolve>() {
-                prop_assert_eq!(&resolve.host, &host.to_ascii_lowercase());
-                prop_assert_eq!(resolve.address.port(), port.parse().unwrap_or(0));
-                let bare = address.trim_start_matches('[').trim_end_matches(']');
-                prop_assert_eq!(resolve.address.ip(), bare.parse::<IpAddr>().unwrap());
-            }
-        }
-    }
 }

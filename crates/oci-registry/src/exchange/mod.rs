@@ -14,15 +14,17 @@ pub(crate) mod origin;
 mod pace;
 mod proxy;
 mod request;
+mod resolve;
 mod response;
 pub(crate) mod retry;
 pub(crate) mod secrets;
+mod settings;
 mod stalls;
+mod statistics;
 mod warning;
 
-use std::path::PathBuf;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use http::{Method, header};
@@ -31,10 +33,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::environment::Environment;
-use crate::journal::{Observer, Step};
+use crate::event::{Observer, Step};
 use body::Progress;
 use class::Class;
-pub use connection::Resolve;
 use display::ShownUrl;
 pub(crate) use error::Error;
 use error::{
@@ -46,11 +47,14 @@ use pace::IDLE;
 use proxy::Proxies;
 use request::Reach;
 pub(crate) use request::Request;
+pub use resolve::Resolve;
 pub(crate) use response::Response;
 use retry::Pauses;
 pub(crate) use retry::{backoff, is_transient};
 use secrets::Secrets;
+pub(crate) use settings::Settings;
 pub(crate) use stalls::Stalls;
+use statistics::Statistics;
 use warning::Heard;
 
 /// What this program calls itself.
@@ -71,36 +75,7 @@ const MAX_HEADER_LIST: u32 = 256 << 10;
 /// Limit of the wait for an answer after the last byte of an upload: registries hash and move whole layers then.
 const FINALISE: Duration = Duration::from_mins(10);
 
-/// How an [`Exchange`] behaves.
-#[derive(Debug, Clone)]
-pub(crate) struct Settings {
-    /// How many times a request is sent at most.
-    pub(crate) attempts: u32,
-    pub(crate) resolve: Vec<Resolve>,
-    /// Certificates trusted beside the machine's own.
-    pub(crate) ca_files: Vec<PathBuf>,
-    /// Certificate chain and key of this client.
-    pub(crate) identity: Option<(PathBuf, PathBuf)>,
-    /// A folder of more of both.
-    pub(crate) folder: Option<PathBuf>,
-    /// Whose the identity is; without it, whoever asks for one is shown it.
-    pub(crate) home: Option<Origin>,
-    /// Told of each request.
-    pub(crate) observer: Observer,
-}
-
-/// What has been exchanged so far.
-#[derive(Debug, Default)]
-pub(crate) struct Statistics {
-    /// Requests that left this process, each try and each hop of a redirect counted.
-    pub(crate) requests: AtomicU64,
-    /// Bytes of bodies sent.
-    pub(crate) sent: AtomicU64,
-    /// Bytes of bodies received.
-    pub(crate) received: AtomicU64,
-}
-
-/// The way out: a pool of connections and the policy for using them.
+/// HTTP client with a pool of connections and one policy for all requests.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     settings: Settings,
@@ -257,7 +232,7 @@ impl Exchange {
     async fn follow(&self, request: &Request) -> Result<Response, Error> {
         let mut url = request.url.clone();
         let home = Origin::of(&url);
-        let mut is_home = !request.is_stranger;
+        let mut is_home = !request.is_untrusted;
         for _ in 0..=MAX_REDIRECTS {
             // Who has been elsewhere comes back as a stranger: elsewhere chose where to.
             is_home &= Origin::of(&url) == home;
@@ -399,7 +374,7 @@ impl Exchange {
                 class,
                 secrets: self.secrets.clone(),
             },
-            is_stranger: !is_home,
+            is_untrusted: !is_home,
             asked: Origin::of(&request.url),
             is_sent: progress.is_finished(),
             stalls: request.stalls.clone(),

@@ -1,4 +1,4 @@
-//! One request: what is asked, as whom, and how far it may go.
+//! One request, with its credentials and the limits of its redirects.
 
 use http::{HeaderMap, HeaderValue, Method, header};
 use url::Url;
@@ -19,19 +19,19 @@ pub(crate) struct Request {
     /// Whether the request may be sent again after an unknown outcome.
     pub(crate) replay: bool,
     pub(super) reach: Reach,
-    /// Whether someone else than the server chose where this goes: then it goes as nobody, wherever that is.
-    pub(crate) is_stranger: bool,
+    /// Whether another origin chose the URL. The request is then sent without credentials, whatever its origin.
+    pub(crate) is_untrusted: bool,
     pub(super) stalls: Stalls,
 }
 
-/// How far a request goes, and what comes of it.
+/// Limits of the redirects of a request, and of the use of its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reach {
     /// A redirect may lead to another origin.
     Anywhere,
-    /// Redirects are followed only on the server it was meant for.
+    /// A redirect may not lead to another origin.
     WithinOrigin,
-    /// As within the origin, and nothing in the answer is passed on: it holds a secret.
+    /// As within the origin, and nothing in the response is reported: it holds a secret.
     Private,
 }
 
@@ -46,7 +46,7 @@ impl Request {
             authorization: None,
             replay: true,
             reach: Reach::Anywhere,
-            is_stranger: false,
+            is_untrusted: false,
             stalls: Stalls::default(),
         }
     }
@@ -63,35 +63,35 @@ impl Request {
         self
     }
 
-    /// A request that follows redirects only on the server it was meant for.
+    /// Refuses redirects to another origin.
     #[must_use]
     pub(crate) fn within_origin(mut self) -> Self {
         self.reach = Reach::WithinOrigin;
         self
     }
 
-    /// A request that goes as nobody when it was someone else than the server who chose its URL.
+    /// Sends the request without credentials if another origin chose its URL.
     #[must_use]
-    pub(crate) fn for_stranger(mut self, is_stranger: bool) -> Self {
-        self.is_stranger = is_stranger;
+    pub(crate) fn untrusted(mut self, is_untrusted: bool) -> Self {
+        self.is_untrusted = is_untrusted;
         self
     }
 
-    /// A request whose answer is a secret: it stays on the server, and nothing in the answer is passed on.
+    /// Marks the response as a secret: redirects to another origin are refused, and nothing in the response is reported.
     #[must_use]
     pub(crate) fn private(mut self) -> Self {
         self.reach = Reach::Private;
         self
     }
 
-    /// A request of an operation that counts its idle timeouts here.
+    /// Counts the idle timeouts of the request among those of an operation.
     #[must_use]
     pub(crate) fn counting(mut self, stalls: &Stalls) -> Self {
         self.stalls = stalls.clone();
         self
     }
 
-    /// A request that is sent once: its outcome, when unknown, is for the caller to find out.
+    /// Disables further attempts: the caller handles an unknown outcome.
     #[must_use]
     pub(crate) fn once(mut self) -> Self {
         self.replay = false;

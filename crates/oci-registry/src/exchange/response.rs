@@ -10,13 +10,13 @@ use futures_util::stream::BoxStream;
 use http::{HeaderMap, Method, StatusCode};
 use snafu::IntoError;
 
-use super::Statistics;
 use super::display::ShownUrl;
 use super::error::{AnswerTooLargeSnafu, Error, IdleSnafu, ReadAnswerSnafu};
 use super::origin::{Met, Origin};
 use super::pace::{IDLE, Receiving};
 use super::secrets::Secrets;
 use super::stalls::Stalls;
+use super::statistics::Statistics;
 
 /// How long a document that is held in memory may take to arrive.
 const DOCUMENT: Duration = Duration::from_mins(10);
@@ -30,7 +30,7 @@ pub(crate) struct Response {
     /// Where the request went first.
     pub(crate) asked: Origin,
     /// Whether someone else than the server that was asked chose where it came from, even if that is the same server.
-    pub(crate) is_stranger: bool,
+    pub(crate) is_untrusted: bool,
     /// Whether all of the request had left when the answer came.
     pub(crate) is_sent: bool,
     /// Idle timeouts of the operation that the request belongs to.

@@ -13,8 +13,7 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::REF_NAME;
-use super::names::Names;
+use super::names::{Names, REF_NAME};
 use crate::digest::Digest;
 use crate::manifest::{Annotations, Descriptor, MediaType};
 use crate::reference::Tag;

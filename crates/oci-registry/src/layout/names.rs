@@ -5,14 +5,18 @@
 //! full name ends with it.
 
 use std::collections::HashMap;
+use std::ops::Deref;
 
-use super::{Listed, REF_NAME};
 use crate::digest::Digest;
-use crate::journal::{Observer, OmittedNames};
+use crate::event::{Observer, OmittedNames};
+use crate::manifest::Descriptor;
 use crate::reference::Tag;
 use crate::storage::OtherName;
 
-/// The names of a listing, each with the position of its entry.
+/// Annotation of an entry with its name.
+pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
+
+/// Names of a listing, each with the position of its entry.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Names {
     full: HashMap<Box<str>, usize>,
@@ -25,7 +29,8 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    pub(super) fn of(entries: &[Listed]) -> Self {
+    /// Collects the names of the entries.
+    pub(super) fn of(entries: &[impl Deref<Target = Descriptor>]) -> Self {
         let mut names = Self::default();
         for (at, entry) in entries.iter().enumerate() {
             names.by_digest.entry(entry.digest.clone()).or_insert(at);

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::MediaType;
+use super::media_type::MediaType;
 use crate::digest::Digest;
 
 /// Annotations: plain texts by key, sorted.

@@ -1,30 +1,28 @@
-//! Taking content away from a repository (distribution-spec, "Content Management").
+//! Deletion of tags, manifests and blobs (distribution-spec, "Content Management").
 //!
-//! Many registries delete nothing through this protocol, and say so in many ways. Some delete manifests and no tags; there
-//! a tag is moved to a manifest made for this, and goes with it. Whether something was there is asked first: "not found"
-//! as the answer to a deletion then means that it is gone, by this request or by an earlier one whose answer was lost.
+//! Many registries do not support deletion and report that by various statuses. Some delete manifests and no tags: there,
+//! the client moves the tag to a placeholder manifest and deletes that. The client requests the content before the
+//! deletion, so 404 in response to DELETE means that this request, or an earlier attempt of it, has deleted the content.
 
-use async_trait::async_trait;
 use http::{Method, StatusCode};
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 use url::Url;
 
-use super::repository::Repository;
-use super::{referrers, response};
+use super::requests::RepositoryRequests;
+use super::response;
 use crate::blob::Blob;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Hint, Optional};
 use crate::exchange::Request;
-use crate::manifest::{Annotations, MediaType};
-use crate::pack::Packed;
+use crate::manifest::{Annotations, ImageManifest, Manifest, MediaType};
 use crate::reference::{Identifier, Reference, RegistryName, Tag};
-use crate::storage::{Delete, Source, Target};
+use crate::storage::Target;
 
-/// What the manifest is that a tag is moved to before both go.
-const STAND_IN: MediaType = MediaType::new_static("application/vnd.oci-registry.deleted-tag.v1");
+/// Artifact type of a placeholder manifest.
+const PLACEHOLDER: MediaType = MediaType::new_static("application/vnd.oci-registry.deleted-tag.v1");
 
-/// The annotation in which such a manifest names its tag.
-const STAND_IN_TAG: &str = "oci-registry.deleted-tag";
+/// Annotation of a placeholder manifest with the tag that it is for.
+const PLACEHOLDER_TAG: &str = "oci-registry.deleted-tag";
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -90,150 +88,164 @@ impl Failure for Error {
     }
 }
 
-/// What a registry says to a deletion.
-enum Answered {
+/// Result of a DELETE request.
+enum Deletion {
     Deleted,
-    /// There is nothing of this name, or nothing that could be deleted under it.
-    Absent(crate::Error),
-    /// The registry does not do this.
-    Refused(crate::Error),
+    /// The registry answered that there is no such content, or none that it could delete under this name.
+    NotFound(crate::Error),
+    /// The registry does not support this deletion.
+    Unsupported(crate::Error),
 }
 
-impl Repository {
-    async fn ask_to_delete(&self, url: Url) -> crate::Result<Answered> {
-        let answer = self.send(Request::new(Method::DELETE, url)).await?;
-        let status = answer.response.status;
-        if status.is_success() {
-            return Ok(Answered::Deleted);
-        }
-        let refusal = response::refusal(self.registry(), answer).await;
-        match (status, refusal.kind()) {
-            (_, ErrorKind::NotFound) => Ok(Answered::Absent(refusal)),
-            (_, ErrorKind::Unsupported) | (StatusCode::BAD_REQUEST, ErrorKind::Protocol) => {
-                Ok(Answered::Refused(refusal))
-            }
-            _ => Err(refusal),
-        }
+/// Deletes a tag and keeps its manifest. Where only manifests can be deleted, `repository` gets a placeholder.
+pub(super) async fn delete_tag(
+    requests: &RepositoryRequests,
+    repository: &dyn Target,
+    tag: &Tag,
+) -> crate::Result<()> {
+    let named = Identifier::Tag(tag.clone());
+    let what = requests.reference().with(named.clone());
+    requests.resolve_manifest(&named).await?;
+    let deleted = delete_named(requests, &named).await;
+    let refusal = deleted.with_context(|_| DeleteSnafu { what: what.clone() })?;
+    if refusal.is_none() {
+        return Ok(());
     }
+    let deleted = delete_with_placeholder(requests, repository, tag).await;
+    let refusal = deleted.with_context(|_| DeleteSnafu { what: what.clone() })?;
+    Ok(ensure_deleted(requests, what, refusal)?)
+}
 
-    /// Deletes a manifest or a tag that was there; the refusal, if it still is.
-    async fn delete_named(&self, named: &Identifier) -> crate::Result<Option<crate::Error>> {
-        match self.ask_to_delete(self.manifest_url(named)).await? {
-            Answered::Deleted => Ok(None),
-            Answered::Refused(refusal) => Ok(Some(refusal)),
-            Answered::Absent(refusal) => {
-                let still = self.resolve(named).await.optional()?;
-                Ok(still.map(|_| refusal))
-            }
+/// Deletes a manifest. Returns the digest of its subject, if it has one.
+pub(super) async fn delete_manifest(
+    requests: &RepositoryRequests,
+    digest: &Digest,
+) -> crate::Result<Option<Digest>> {
+    let named = Identifier::Digest(digest.clone());
+    let what = requests.reference().with(named.clone());
+    let subject = match requests.fetch_manifest(&named).await {
+        Ok(manifest) => manifest.subject().map(|subject| subject.digest.clone()),
+        // A manifest that cannot be parsed can be deleted.
+        Err(error) if is_unreadable(error.kind()) => None,
+        Err(error) => return Err(error),
+    };
+    let deleted = delete_named(requests, &named).await;
+    let refusal = deleted.with_context(|_| DeleteSnafu { what: what.clone() })?;
+    ensure_deleted(requests, what, refusal)?;
+    Ok(subject)
+}
+
+/// Deletes a blob.
+pub(super) async fn delete_blob(
+    requests: &RepositoryRequests,
+    digest: &Digest,
+) -> crate::Result<()> {
+    let what = requests.reference().with(digest.clone());
+    ensure!(
+        requests.has_blob(digest).await?,
+        NoBlobSnafu {
+            repository: requests.reference().clone(),
+            digest: digest.clone()
         }
+    );
+    let deletion = send_delete(requests, requests.url(&format!("blobs/{digest}"))).await;
+    let deletion = deletion.with_context(|_| DeleteSnafu { what: what.clone() })?;
+    let refusal = match deletion {
+        Deletion::Deleted => None,
+        Deletion::Unsupported(refusal) => Some(refusal),
+        Deletion::NotFound(refusal) => requests.has_blob(digest).await?.then_some(refusal),
+    };
+    Ok(ensure_deleted(requests, what, refusal)?)
+}
+
+async fn send_delete(requests: &RepositoryRequests, url: Url) -> crate::Result<Deletion> {
+    let answer = requests.send(Request::new(Method::DELETE, url)).await?;
+    let status = answer.response.status;
+    if status.is_success() {
+        return Ok(Deletion::Deleted);
     }
-
-    /// Deletes a tag where only manifests can be deleted: by way of a manifest that no other tag names. The refusal, if
-    /// the tag still names what it named.
-    async fn delete_with_stand_in(&self, tag: &Tag) -> crate::Result<Option<crate::Error>> {
-        let named = Identifier::Tag(tag.clone());
-        let held = self.manifest(&named).await?;
-        let stand_in = stand_in(tag)?;
-        let digest = stand_in.manifest().digest();
-        let digest_named = Identifier::Digest(digest.clone());
-        if held.digest() == digest {
-            // Left by a deletion that was interrupted.
-            return self.delete_named(&digest_named).await;
+    let refusal = response::refusal(requests.registry(), answer).await;
+    match (status, refusal.kind()) {
+        (_, ErrorKind::NotFound) => Ok(Deletion::NotFound(refusal)),
+        (_, ErrorKind::Unsupported) | (StatusCode::BAD_REQUEST, ErrorKind::Protocol) => {
+            Ok(Deletion::Unsupported(refusal))
         }
-        // Asked before anything is changed, of what is not there.
-        let rehearsal = self.ask_to_delete(self.manifest_url(&digest_named)).await?;
-        if let Answered::Refused(refusal) = rehearsal {
-            return Ok(Some(refusal));
-        }
-        for blob in stand_in.blobs() {
-            self.push_blob(blob).await?;
-        }
-        self.push_manifest(stand_in.manifest()).await?;
-        let deleted = match self.tag(stand_in.manifest(), tag).await {
-            Ok(()) => self.delete_named(&digest_named).await,
-            // It may have moved all the same.
-            Err(error) => Err(error),
-        };
-        if !matches!(deleted, Ok(None)) {
-            let restored = self.tag(&held, tag).await;
-            restored.with_context(|_| RestoreSnafu {
-                what: self.reference().with(named),
-                digest: held.digest().clone(),
-            })?;
-        }
-        deleted
+        _ => Err(refusal),
     }
+}
 
-    fn refused(&self, what: Reference, refusal: Option<crate::Error>) -> Result<(), Error> {
-        let registry = self.registry().clone();
-        match refusal {
-            None => Ok(()),
-            Some(refusal) => Err(RefusedSnafu { what, registry }.into_error(refusal)),
+/// Deletes a manifest or tag that exists. Returns the refusal if it still exists.
+async fn delete_named(
+    requests: &RepositoryRequests,
+    named: &Identifier,
+) -> crate::Result<Option<crate::Error>> {
+    match send_delete(requests, requests.manifest_url(named)).await? {
+        Deletion::Deleted => Ok(None),
+        Deletion::Unsupported(refusal) => Ok(Some(refusal)),
+        Deletion::NotFound(refusal) => {
+            let remaining = requests.resolve_manifest(named).await.optional()?;
+            Ok(remaining.map(|_| refusal))
         }
     }
 }
 
-/// A manifest for one tag alone: the same for each who deletes this tag, and no other's.
-fn stand_in(tag: &Tag) -> crate::Result<Packed> {
-    let annotations = Annotations::from([(STAND_IN_TAG.to_owned(), tag.to_string())]);
-    Packed::new(STAND_IN, Blob::empty(), Vec::new(), annotations)
+/// Moves a tag to a placeholder manifest, which no other tag names, and deletes the placeholder. Returns the refusal if
+/// the registry cannot delete manifests either.
+async fn delete_with_placeholder(
+    requests: &RepositoryRequests,
+    repository: &dyn Target,
+    tag: &Tag,
+) -> crate::Result<Option<crate::Error>> {
+    let named = Identifier::Tag(tag.clone());
+    let tagged = requests.fetch_manifest(&named).await?;
+    let placeholder = placeholder(tag)?;
+    let digest = placeholder.digest();
+    let digest_named = Identifier::Digest(digest.clone());
+    if tagged.digest() == digest {
+        // An earlier deletion was interrupted.
+        return delete_named(requests, &digest_named).await;
+    }
+    // The deletion of an absent manifest shows whether the registry deletes manifests, before anything changes.
+    let attempt = send_delete(requests, requests.manifest_url(&digest_named)).await?;
+    if let Deletion::Unsupported(refusal) = attempt {
+        return Ok(Some(refusal));
+    }
+    repository.push_blob(&Blob::empty()).await?;
+    repository.push_manifest(&placeholder).await?;
+    let deleted = match repository.tag(&placeholder, tag).await {
+        Ok(()) => delete_named(requests, &digest_named).await,
+        // The registry may have moved the tag.
+        Err(error) => Err(error),
+    };
+    if !matches!(deleted, Ok(None)) {
+        let restored = repository.tag(&tagged, tag).await;
+        restored.with_context(|_| RestoreSnafu {
+            what: requests.reference().with(named),
+            digest: tagged.digest().clone(),
+        })?;
+    }
+    deleted
 }
 
-#[async_trait]
-impl Delete for Repository {
-    async fn delete_tag(&self, tag: &Tag) -> crate::Result<()> {
-        let named = Identifier::Tag(tag.clone());
-        let what = self.reference().with(named.clone());
-        self.resolve(&named).await?;
-        let deleted = self.delete_named(&named).await;
-        let refusal = deleted.with_context(|_| DeleteSnafu { what: what.clone() })?;
-        if refusal.is_none() {
-            return Ok(());
-        }
-        let deleted = self.delete_with_stand_in(tag).await;
-        let refusal = deleted.with_context(|_| DeleteSnafu { what: what.clone() })?;
-        Ok(self.refused(what, refusal)?)
+fn ensure_deleted(
+    requests: &RepositoryRequests,
+    what: Reference,
+    refusal: Option<crate::Error>,
+) -> Result<(), Error> {
+    let registry = requests.registry().clone();
+    match refusal {
+        None => Ok(()),
+        Some(refusal) => Err(RefusedSnafu { what, registry }.into_error(refusal)),
     }
+}
 
-    async fn delete_manifest(&self, digest: &Digest) -> crate::Result<()> {
-        let named = Identifier::Digest(digest.clone());
-        let what = self.reference().with(named.clone());
-        let subject = match self.manifest(&named).await {
-            Ok(manifest) => manifest.subject().map(|subject| subject.digest.clone()),
-            // What cannot be read can be deleted.
-            Err(error) if is_unreadable(error.kind()) => None,
-            Err(error) => return Err(error),
-        };
-        let deleted = self.delete_named(&named).await;
-        let refusal = deleted.with_context(|_| DeleteSnafu { what: what.clone() })?;
-        self.refused(what, refusal)?;
-        if let Some(subject) = subject {
-            referrers::remove(self, &subject, digest).await?;
-        }
-        Ok(())
-    }
-
-    async fn delete_blob(&self, digest: &Digest) -> crate::Result<()> {
-        let what = self.reference().with(digest.clone());
-        let (repository, missing) = (self.reference().clone(), digest.clone());
-        ensure!(
-            self.has_blob(digest).await?,
-            NoBlobSnafu {
-                repository,
-                digest: missing
-            }
-        );
-        let asked = self.ask_to_delete(self.url(&format!("blobs/{digest}")));
-        let answered = asked
-            .await
-            .with_context(|_| DeleteSnafu { what: what.clone() })?;
-        let refusal = match answered {
-            Answered::Deleted => None,
-            Answered::Refused(refusal) => Some(refusal),
-            Answered::Absent(refusal) => self.has_blob(digest).await?.then_some(refusal),
-        };
-        Ok(self.refused(what, refusal)?)
-    }
+/// Returns the placeholder manifest for a tag. It is the same for each client, and another one for each tag.
+fn placeholder(tag: &Tag) -> crate::Result<Manifest> {
+    let empty = Blob::empty().descriptor().clone();
+    let mut image = ImageManifest::new(PLACEHOLDER, empty.clone());
+    image.layers = vec![empty];
+    image.annotations = Annotations::from([(PLACEHOLDER_TAG.to_owned(), tag.to_string())]);
+    Manifest::from_image(image)
 }
 
 fn is_unreadable(kind: ErrorKind) -> bool {

@@ -13,7 +13,7 @@ use snafu::{ResultExt, Snafu};
 use tokio::time::Instant;
 
 use super::ranges::{self, Opened};
-use super::repository::Repository;
+use super::requests::RepositoryRequests;
 use super::response;
 use crate::blob::{Beginning, BlobStream};
 use crate::digest::Digest;
@@ -68,7 +68,8 @@ impl Failure for Error {
 }
 
 struct Download {
-    repository: Repository,
+    requests: RepositoryRequests,
+    connections: usize,
     digest: Digest,
     size: u64,
     /// How many bytes have been passed on.
@@ -93,13 +94,14 @@ struct Download {
 
 /// Opens a blob. The first request is answered when this returns.
 pub(super) async fn open(
-    repository: &Repository,
+    requests: &RepositoryRequests,
+    connections: usize,
     descriptor: &Descriptor,
 ) -> crate::Result<BlobStream> {
-    let mut download = Download::new(repository, descriptor, 0);
+    let mut download = Download::new(requests, connections, descriptor, 0);
     download.open_segments().await?;
     if !download.is_answered {
-        let response = request(&download.repository, &descriptor.digest, None).await;
+        let response = request(&download.requests, &descriptor.digest, None).await;
         download.begin(response.with_context(|_| FetchSnafu {
             digest: descriptor.digest.clone(),
         })?);
@@ -109,11 +111,12 @@ pub(super) async fn open(
 
 /// Opens what follows the beginning of a blob. Nothing is asked for when nothing follows.
 pub(super) async fn open_after(
-    repository: &Repository,
+    requests: &RepositoryRequests,
+    connections: usize,
     descriptor: &Descriptor,
     beginning: Beginning,
 ) -> crate::Result<BlobStream> {
-    let mut download = Download::new(repository, descriptor, beginning.size());
+    let mut download = Download::new(requests, connections, descriptor, beginning.size());
     download.open_segments().await?;
     if !download.is_answered && download.offset < download.size {
         download.resume().await?;
@@ -131,11 +134,11 @@ fn strong_etag(response: &Response) -> Option<HeaderValue> {
 }
 
 async fn request(
-    repository: &Repository,
+    requests: &RepositoryRequests,
     digest: &Digest,
     from: Option<(u64, Option<&HeaderValue>)>,
 ) -> crate::Result<Response> {
-    let mut request = Request::new(Method::GET, repository.url(&format!("blobs/{digest}"))).header(
+    let mut request = Request::new(Method::GET, requests.url(&format!("blobs/{digest}"))).header(
         header::ACCEPT_ENCODING,
         HeaderValue::from_static("identity"),
     );
@@ -147,7 +150,7 @@ async fn request(
             request = request.header(header::IF_RANGE, etag.clone());
         }
     }
-    let answer = repository.send(request).await?;
+    let answer = requests.send(request).await?;
     let has_range = from.is_some();
     let status = answer.response.status;
     // The caller requests the whole blob after a refused range.
@@ -156,14 +159,20 @@ async fn request(
     {
         return Ok(answer.response);
     }
-    Err(response::refusal(repository.registry(), answer).await)
+    Err(response::refusal(requests.registry(), answer).await)
 }
 
 impl Download {
     /// A download that has passed on so much, and has asked for nothing yet.
-    fn new(repository: &Repository, descriptor: &Descriptor, offset: u64) -> Self {
+    fn new(
+        requests: &RepositoryRequests,
+        connections: usize,
+        descriptor: &Descriptor,
+        offset: u64,
+    ) -> Self {
         Self {
-            repository: repository.for_one_operation(),
+            requests: requests.for_one_operation(),
+            connections,
             digest: descriptor.digest.clone(),
             size: descriptor.size,
             offset,
@@ -183,12 +192,12 @@ impl Download {
     /// Opens the blob over several connections, where the options allow that, it is large enough, and the registry
     /// supports ranges.
     async fn open_segments(&mut self) -> crate::Result<()> {
-        let connections = self.repository.connections_per_blob();
+        let connections = self.connections;
         if connections < 2 || self.size.saturating_sub(self.offset) < 2 * ranges::SEGMENT {
             return Ok(());
         }
-        let (repository, digest) = (&self.repository, &self.digest);
-        let opened = ranges::open(repository, digest, self.size, self.offset, connections).await;
+        let (requests, digest) = (&self.requests, &self.digest);
+        let opened = ranges::open(requests, digest, self.size, self.offset, connections).await;
         match opened.with_context(|_| FetchSnafu {
             digest: digest.clone(),
         })? {
@@ -265,7 +274,7 @@ impl Download {
             (self.since, self.broke) = (0, Some(Instant::now()));
             self.failures += 1;
             let is_over = self.failures > MAX_FAILURES || self.dropped > self.size;
-            if is_over || self.repository.is_stalled() {
+            if is_over || self.requests.is_stalled() {
                 return Err(failure);
             }
             tokio::time::sleep(exchange::backoff(self.failures)).await;
@@ -301,7 +310,7 @@ impl Download {
     /// Requests the rest of the blob by its range, or all of it.
     async fn request_rest(&mut self, is_ranged: bool) -> crate::Result<Response> {
         let from = is_ranged.then_some((self.offset, self.etag.as_ref()));
-        let response = request(&self.repository, &self.digest, from).await;
+        let response = request(&self.requests, &self.digest, from).await;
         Ok(response.with_context(|_| FetchRestSnafu {
             digest: self.digest.clone(),
             offset: self.offset,

@@ -1,8 +1,8 @@
-//! Lists that come in pages, as a stream (distribution-spec, "Listing Tags").
+//! Lists in pages, as a stream (distribution-spec, "Listing Tags").
 //!
-//! Names are given out while their page is still arriving, and the next page is asked for only when the stream is polled
-//! beyond this one. A page that breaks off is asked for again, and what was given out of it is not given out twice. A next
-//! page off the registry, a page seen before, and more pages or longer names than make sense end the stream with an error.
+//! The stream yields names while their page arrives, and requests the next page only when it is polled beyond this one. A
+//! page that breaks off is requested again, and its names are yielded once. The stream ends with an error at a next page
+//! on another origin, at a page that was requested before, and at the limits for pages and names.
 
 mod names;
 
@@ -26,13 +26,13 @@ use crate::exchange::{self, Request, Response, Stalls};
 use crate::transport::{Answer, Transport};
 use names::Names;
 
-/// How many names are asked for at once: more is an error at some registries.
+/// Number of names to request per page. Some registries reject more.
 const PAGE: &str = "1000";
 
-/// How often in a row a page may break off.
+/// Limit of consecutive attempts for a page that breaks off.
 const MAX_FAILURES: u32 = 5;
 
-/// More pages than any list has.
+/// Limit of the pages of a list.
 const MAX_PAGES: usize = 10_000;
 
 #[derive(Debug, Snafu)]
@@ -61,64 +61,64 @@ impl Failure for Error {
     }
 }
 
-/// The way from page to page: never off the registry, never to the same page twice, and never without end.
-pub(super) struct Trail {
-    next: Option<Step>,
+/// Position in a list of pages. Refuses a page on another origin, a page that was requested before, and too many pages.
+pub(super) struct PageCursor {
+    next: Option<PageRequest>,
     seen: HashSet<Url>,
     secrets: Secrets,
 }
 
-/// A page to ask for.
-pub(super) struct Step {
+/// Page to request.
+pub(super) struct PageRequest {
     pub(super) url: Url,
-    /// Whether someone else than the registry chose it: then it is asked for as nobody.
-    pub(super) is_stranger: bool,
+    /// Whether another origin chose the URL. The request is then sent without credentials.
+    pub(super) is_untrusted: bool,
 }
 
-impl Trail {
-    /// The way that begins at this page.
+impl PageCursor {
+    /// Starts at the first page.
     pub(super) fn new(first: Url, secrets: &Secrets) -> Self {
-        let is_stranger = false;
+        let is_untrusted = false;
         Self {
-            next: Some(Step {
+            next: Some(PageRequest {
                 url: first,
-                is_stranger,
+                is_untrusted,
             }),
             seen: HashSet::new(),
             secrets: secrets.clone(),
         }
     }
 
-    /// The page to ask for now, if there is one more.
-    pub(super) fn step(&mut self) -> crate::Result<Option<Step>> {
-        let Some(step) = self.next.take() else {
+    /// Advances to the next page. `None` after the last one.
+    pub(super) fn next_page(&mut self) -> crate::Result<Option<PageRequest>> {
+        let Some(page) = self.next.take() else {
             return Ok(None);
         };
-        let url = &step.url;
+        let url = &page.url;
         let shown = ShownUrl::new(url, &self.secrets);
         ensure!(
             self.seen.len() < MAX_PAGES,
             EndlessSnafu { url: shown.clone() }
         );
         ensure!(self.seen.insert(url.clone()), LoopSnafu { url: shown });
-        Ok(Some(step))
+        Ok(Some(page))
     }
 
-    /// Whether no page came before the one that was asked for last.
+    /// Whether the page that was requested last is the first.
     pub(super) fn is_first(&self) -> bool {
         self.seen.len() == 1
     }
 
-    /// Learns from a page which one comes next: on the server that the page came from, wherever the first one was asked for.
-    /// Who was led elsewhere once is a stranger from there on, even where that leads back to the registry.
-    pub(super) fn learn(&mut self, page: &Response) -> crate::Result<()> {
+    /// Reads the link to the next page, which is on the server that sent this page. A list that was redirected to another
+    /// origin stays untrusted even if it leads back: a third party chose the URL.
+    pub(super) fn follow_link(&mut self, page: &Response) -> crate::Result<()> {
         let link = next_link(&page.headers);
         let next = link.map(|link| page.met.resolve_same_origin(&link));
         let next = next
             .transpose()
             .context(NextPageSnafu { url: page.shown() });
-        self.next = next?.map(|url| Step {
-            is_stranger: page.is_stranger || Origin::of(&url) != page.asked,
+        self.next = next?.map(|url| PageRequest {
+            is_untrusted: page.is_untrusted || Origin::of(&url) != page.asked,
             url,
         });
         Ok(())
@@ -128,21 +128,21 @@ impl Trail {
 struct Pages {
     transport: Arc<Transport>,
     scope: Scope,
-    trail: Trail,
+    cursor: PageCursor,
     /// Names that arrived and were not returned yet.
     names: VecDeque<String>,
     arriving: Option<Arriving>,
     stalls: Stalls,
 }
 
-/// A page whose body is being read.
+/// Page whose body is read.
 struct Arriving {
     url: Url,
-    is_stranger: bool,
+    is_untrusted: bool,
     body: BoxStream<'static, Result<Bytes, exchange::Error>>,
     reader: Names,
-    /// The names that were read so far, so that none is read twice if the page breaks off.
-    given: HashSet<String>,
+    /// Names that were read so far, which are skipped if the page breaks off and is requested again.
+    yielded: HashSet<String>,
     failures: u32,
 }
 
@@ -155,7 +155,7 @@ pub(super) fn stream(
     let mut first = transport.url(path);
     first.query_pairs_mut().append_pair("n", PAGE);
     let pages = Pages {
-        trail: Trail::new(first, transport.secrets()),
+        cursor: PageCursor::new(first, transport.secrets()),
         transport,
         scope,
         names: VecDeque::new(),
@@ -177,8 +177,8 @@ impl Pages {
             }
             if let Some(page) = self.arriving.take() {
                 self.arriving = self.read(page).await?;
-            } else if let Some(step) = self.trail.step()? {
-                self.arriving = Some(self.open(step, HashSet::new(), 0).await?);
+            } else if let Some(page) = self.cursor.next_page()? {
+                self.arriving = Some(self.open(page, HashSet::new(), 0).await?);
             } else {
                 return Ok(None);
             }
@@ -196,7 +196,7 @@ impl Pages {
             Err(_) => Ok(()),
         };
         parsed.context(ParsePageSnafu { url })?;
-        names.retain(|name| page.given.insert(name.clone()));
+        names.retain(|name| page.yielded.insert(name.clone()));
         self.names.append(&mut names);
         match piece {
             Ok(Some(_)) => Ok(Some(page)),
@@ -207,34 +207,34 @@ impl Pages {
             Err(_) => {
                 let failures = page.failures + 1;
                 tokio::time::sleep(exchange::backoff(failures)).await;
-                let step = Step {
+                let request = PageRequest {
                     url: page.url,
-                    is_stranger: page.is_stranger,
+                    is_untrusted: page.is_untrusted,
                 };
-                Ok(Some(self.open(step, page.given, failures).await?))
+                Ok(Some(self.open(request, page.yielded, failures).await?))
             }
         }
     }
 
     async fn open(
         &mut self,
-        step: Step,
-        given: HashSet<String>,
+        page: PageRequest,
+        yielded: HashSet<String>,
         failures: u32,
     ) -> crate::Result<Arriving> {
-        let Step {
+        let PageRequest {
             mut url,
-            is_stranger,
-        } = step;
-        let mut answer = self.ask(url.clone(), is_stranger).await?;
+            is_untrusted,
+        } = page;
+        let mut answer = self.request(url.clone(), is_untrusted).await?;
         let is_refused = matches!(
             answer.response.status,
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE
         );
-        if is_refused && self.trail.is_first() {
+        if is_refused && self.cursor.is_first() {
             // Some registries refuse a page of this size; without a size they choose their own.
             url.set_query(None);
-            answer = self.ask(url.clone(), is_stranger).await?;
+            answer = self.request(url.clone(), is_untrusted).await?;
         }
         let status = answer.response.status;
         if !status.is_success() {
@@ -247,20 +247,20 @@ impl Pages {
                 refusal
             });
         }
-        self.trail.learn(&answer.response)?;
+        self.cursor.follow_link(&answer.response)?;
         Ok(Arriving {
             url,
-            is_stranger,
+            is_untrusted,
             body: answer.response.into_stream(),
             reader: Names::new(),
-            given,
+            yielded,
             failures,
         })
     }
 
-    async fn ask(&mut self, url: Url, is_stranger: bool) -> crate::Result<Answer> {
+    async fn request(&mut self, url: Url, is_untrusted: bool) -> crate::Result<Answer> {
         let request = Request::new(Method::GET, url)
-            .for_stranger(is_stranger)
+            .untrusted(is_untrusted)
             .counting(&self.stalls);
         self.transport.send(request, &self.scope).await
     }
@@ -296,7 +296,7 @@ pub(crate) fn next_in(mut rest: &str) -> Option<String> {
     None
 }
 
-/// Where a character stands that is not within quotes.
+/// Returns the position of the first `wanted` outside quotes.
 fn outside_quotes(text: &str, wanted: char) -> Option<usize> {
     let mut quoted = false;
     text.find(|character| {

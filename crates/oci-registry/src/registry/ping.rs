@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use http::{Method, StatusCode};
 use snafu::{ResultExt, Snafu};
 
-use super::{Registry, response};
+use super::catalog::Registry;
+use super::response;
 use crate::auth::scope::Scope;
 use crate::error::{ErrorKind, Failure};
 use crate::exchange::Request;

@@ -9,7 +9,7 @@ use futures_util::stream::{BoxStream, StreamExt};
 use http::{HeaderValue, Method, StatusCode, header};
 use snafu::{ResultExt, Snafu, ensure};
 
-use super::repository::Repository;
+use super::requests::RepositoryRequests;
 use super::response;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
@@ -103,7 +103,7 @@ fn parse_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
 
 /// Opens a blob from this byte on. The first request is answered when this returns.
 pub(super) async fn open(
-    repository: &Repository,
+    requests: &RepositoryRequests,
     digest: &Digest,
     size: u64,
     offset: u64,
@@ -120,50 +120,50 @@ pub(super) async fn open(
     let Some(&segment) = segments.peek() else {
         return Ok(Opened::Segments(futures_util::stream::empty().boxed()));
     };
-    let repository_of_first = repository.for_one_operation();
-    let first = ask(&repository_of_first, digest, segment).await?;
+    let requests_of_first = requests.for_one_operation();
+    let first = request_segment(&requests_of_first, digest, segment).await?;
     if first.status == StatusCode::OK {
         return Ok(Opened::Whole(Box::new(first)));
     }
     if !is_range(&first, segment.from, segment.to, size) {
         return Ok(Opened::Other);
     }
-    let mut first = Some((repository_of_first, first));
-    let (repository, digest) = (repository.clone(), digest.clone());
+    let mut first = Some((requests_of_first, first));
+    let (requests, digest) = (requests.clone(), digest.clone());
     let pieces = futures_util::stream::iter(segments)
         .map(move |segment| {
-            let (repository, response) = match first.take() {
-                Some((repository, response)) => (repository, Some(response)),
-                None => (repository.for_one_operation(), None),
+            let (requests, response) = match first.take() {
+                Some((requests, response)) => (requests, Some(response)),
+                None => (requests.for_one_operation(), None),
             };
-            fetch(repository, digest.clone(), segment, size, response)
+            fetch(requests, digest.clone(), segment, size, response)
         })
         .buffered(connections);
     Ok(Opened::Segments(pieces.boxed()))
 }
 
-async fn ask(
-    repository: &Repository,
+async fn request_segment(
+    requests: &RepositoryRequests,
     digest: &Digest,
     Segment { from, to }: Segment,
 ) -> crate::Result<Response> {
     let range = HeaderValue::try_from(format!("bytes={from}-{to}"));
-    let request = Request::new(Method::GET, repository.url(&format!("blobs/{digest}")))
+    let request = Request::new(Method::GET, requests.url(&format!("blobs/{digest}")))
         .header(
             header::ACCEPT_ENCODING,
             HeaderValue::from_static("identity"),
         )
         .header(header::RANGE, range.expect("digits are a header value"));
-    let answer = repository.send(request).await?;
+    let answer = requests.send(request).await?;
     match answer.response.status {
         StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(answer.response),
-        _ => Err(response::refusal(repository.registry(), answer).await),
+        _ => Err(response::refusal(requests.registry(), answer).await),
     }
 }
 
 /// Fetches a segment, again after a broken connection.
 async fn fetch(
-    repository: Repository,
+    requests: RepositoryRequests,
     digest: Digest,
     segment: Segment,
     size: u64,
@@ -174,7 +174,7 @@ async fn fetch(
     loop {
         let response = match answered.take() {
             Some(response) => Ok(response),
-            None => ask(&repository, &digest, segment).await,
+            None => request_segment(&requests, &digest, segment).await,
         };
         let read = match response {
             Ok(response) => read(&digest, segment, size, response).await,
@@ -184,7 +184,7 @@ async fn fetch(
             Err(error)
                 if error.kind() == ErrorKind::Network
                     && failures + 1 < MAX_FAILURES
-                    && !repository.is_stalled() =>
+                    && !requests.is_stalled() =>
             {
                 failures += 1;
                 tokio::time::sleep(exchange::backoff(failures)).await;

@@ -1,13 +1,13 @@
-//! What in a repository is about a manifest (distribution-spec, "Listing Referrers" and "Referrers Tag Schema").
+//! Referrers of a manifest in a repository (distribution-spec, "Listing Referrers" and "Referrers Tag Schema").
 //!
-//! A registry that keeps lists of referrers answers them in pages, and says at each push that it took note. One that
-//! keeps none says so in many ways: "not found", a web page, a redirect to one. There, clients keep the list themselves,
-//! in an index under a tag made from the subject's digest. Some registries resolve this tag as the digest: then the
-//! subject itself is found there, and counts as absent.
+//! A registry with the referrers API sends the list in pages and names the subject in its response to a push. A registry
+//! without it answers in many ways: 404, a web page, or a redirect to one. There, clients maintain the list in an index
+//! under the fallback tag, which is made from the subject's digest. Some registries resolve this tag as the digest: the
+//! subject is found there, and the list counts as absent.
 //!
-//! Such an index is read, changed and written again while others do the same, and no registry is known to honour a
-//! condition on the write. So after each write it is looked at once more, later than another writer takes from reading to
-//! writing, and written again if an entry was lost.
+//! Several clients may change such an index at the same time, and no registry is known to honour a condition on the write.
+//! So the client reads the index again after each write, later than another client needs from reading to writing, and
+//! writes it again if an entry was lost.
 
 use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
@@ -16,8 +16,8 @@ use futures_util::StreamExt;
 use http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use snafu::{IntoError, ResultExt, Snafu, ensure};
 
-use super::page::{Step, Trail};
-use super::repository::Repository;
+use super::page::{PageCursor, PageRequest};
+use super::requests::RepositoryRequests;
 use super::response;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Hint, Optional};
@@ -28,10 +28,10 @@ use crate::reference::{Identifier, Reference};
 use crate::referrers::{self, DescriptorStream, MAX_REFERRERS};
 use crate::transport::Answer;
 
-/// The header in which a registry names the filters that it has applied to a list.
+/// Response header with the filters that the registry has applied to a list.
 const FILTERS_APPLIED: &str = "oci-filters-applied";
 
-/// How often an index of referrers is written before other writers are let have it.
+/// Limit of the writes of an index that other clients change at the same time.
 const MAX_ROUNDS: u32 = 10;
 
 #[derive(Debug, Snafu)]
@@ -95,24 +95,24 @@ impl Failure for Error {
 
 // ---- listing
 
-/// A list of referrers on its way.
+/// State of a list of referrers.
 struct Listing {
-    repository: Repository,
+    requests: RepositoryRequests,
     subject: Digest,
     artifact_type: Option<MediaType>,
-    trail: Trail,
-    /// What the last page said that has not been passed on.
+    cursor: PageCursor,
+    /// Entries of the last page that were not returned yet.
     entries: VecDeque<Descriptor>,
     seen: HashSet<Digest>,
 }
 
-/// Streams the entries of what is about `subject`, page by page.
+/// Streams the referrers of `subject`, page by page.
 pub(super) fn list(
-    repository: Repository,
+    requests: RepositoryRequests,
     subject: Digest,
     artifact_type: Option<MediaType>,
 ) -> DescriptorStream {
-    let listing = Listing::new(repository, subject, artifact_type);
+    let listing = Listing::new(requests, subject, artifact_type);
     futures_util::stream::try_unfold(listing, |mut listing| async move {
         let found = listing.next().await;
         let found = found.with_context(|_| ListSnafu {
@@ -123,10 +123,13 @@ pub(super) fn list(
     .boxed()
 }
 
-/// Whether the registry answers a list of the referrers of `subject`.
-pub(super) async fn has_list(repository: &Repository, subject: &Digest) -> crate::Result<bool> {
-    let mut listing = Listing::new(repository.clone(), subject.clone(), None);
-    let Some(first) = listing.trail.step()? else {
+/// Whether the registry has the referrers API.
+pub(super) async fn has_list(
+    requests: &RepositoryRequests,
+    subject: &Digest,
+) -> crate::Result<bool> {
+    let mut listing = Listing::new(requests.clone(), subject.clone(), None);
+    let Some(first) = listing.cursor.next_page()? else {
         return Ok(false);
     };
     let answer = listing.fetch(first).await;
@@ -137,16 +140,20 @@ pub(super) async fn has_list(repository: &Repository, subject: &Digest) -> crate
 }
 
 impl Listing {
-    fn new(repository: Repository, subject: Digest, artifact_type: Option<MediaType>) -> Self {
-        let mut first = repository.url(&format!("referrers/{subject}"));
+    fn new(
+        requests: RepositoryRequests,
+        subject: Digest,
+        artifact_type: Option<MediaType>,
+    ) -> Self {
+        let mut first = requests.url(&format!("referrers/{subject}"));
         if let Some(artifact_type) = &artifact_type {
             first
                 .query_pairs_mut()
                 .append_pair("artifactType", artifact_type.as_str());
         }
         Self {
-            trail: Trail::new(first, repository.secrets()),
-            repository,
+            cursor: PageCursor::new(first, requests.secrets()),
+            requests,
             subject,
             artifact_type,
             entries: VecDeque::new(),
@@ -155,7 +162,7 @@ impl Listing {
     }
 
     fn subject(&self) -> Reference {
-        self.repository.reference().with(self.subject.clone())
+        self.requests.reference().with(self.subject.clone())
     }
 
     async fn next(&mut self) -> crate::Result<Option<Descriptor>> {
@@ -171,20 +178,20 @@ impl Listing {
                     return Ok(Some(entry));
                 }
             }
-            let Some(step) = self.trail.step()? else {
+            let Some(page) = self.cursor.next_page()? else {
                 return Ok(None);
             };
-            self.entries = self.page(step).await?.into();
+            self.entries = self.page(page).await?.into();
         }
     }
 
-    /// The entries of one page; instead of the first, the entries that clients keep where the registry has no list.
-    async fn page(&mut self, step: Step) -> crate::Result<Vec<Descriptor>> {
-        let Some(answer) = self.fetch(step).await? else {
-            return self.kept().await;
+    /// Fetches the entries of one page. Without the referrers API, those of the fallback tag in place of the first page.
+    async fn page(&mut self, page: PageRequest) -> crate::Result<Vec<Descriptor>> {
+        let Some(answer) = self.fetch(page).await? else {
+            return self.fallback_entries().await;
         };
         let response = &answer.response;
-        self.trail.learn(response)?;
+        self.cursor.follow_link(response)?;
         let is_filtered = response.header(FILTERS_APPLIED).is_some_and(|filters| {
             let mut filters = filters.split(',');
             filters.any(|filter| filter.trim().eq_ignore_ascii_case("artifactType"))
@@ -192,18 +199,18 @@ impl Listing {
         let url = response.shown();
         let body = answer.response.bytes(manifest::MAX_READ).await?;
         let page: Index = serde_json::from_slice(&body).context(ParsePageSnafu { url })?;
-        Ok(self.wanted(page.manifests, is_filtered))
+        Ok(self.matching(page.manifests, is_filtered))
     }
 
     /// Requests one page. `None` for the first page where the registry has no list.
-    async fn fetch(&self, step: Step) -> crate::Result<Option<Answer>> {
+    async fn fetch(&self, page: PageRequest) -> crate::Result<Option<Answer>> {
         let accepted = HeaderValue::from_static("application/vnd.oci.image.index.v1+json");
-        let request = Request::new(Method::GET, step.url)
+        let request = Request::new(Method::GET, page.url)
             .header(header::ACCEPT, accepted)
-            .for_stranger(step.is_stranger)
+            .untrusted(page.is_untrusted)
             .within_origin();
-        let is_first = self.trail.is_first();
-        let answer = match self.repository.send(request).await {
+        let is_first = self.cursor.is_first();
+        let answer = match self.requests.send(request).await {
             Ok(answer) => answer,
             // A redirect to another origin leads to a web page. Any other fault of the registry shows again in the
             // request for the fallback tag.
@@ -212,7 +219,7 @@ impl Listing {
         };
         let response = &answer.response;
         if !response.status.is_success() {
-            let refusal = response::refusal(self.repository.registry(), answer).await;
+            let refusal = response::refusal(self.requests.registry(), answer).await;
             let has_no_lists = match refusal.kind() {
                 ErrorKind::NotFound => !is_repository_unknown(&refusal),
                 kind => kind == ErrorKind::Unsupported,
@@ -230,12 +237,12 @@ impl Listing {
         Ok(is_list.then_some(answer))
     }
 
-    /// The entries under the fallback tag. None if the tag is absent or names other content than a list.
-    async fn kept(&self) -> crate::Result<Vec<Descriptor>> {
+    /// Fetches the entries of the fallback tag. None if the tag is absent or names other content than a list.
+    async fn fallback_entries(&self) -> crate::Result<Vec<Descriptor>> {
         let tag = Identifier::Tag(referrers::fallback_tag(&self.subject));
-        let request = self.repository.manifest_request(Method::GET, &tag);
-        let answer = self.repository.send(request).await?;
-        let manifest = self.repository.read_manifest(answer, &tag).await;
+        let request = self.requests.manifest_request(Method::GET, &tag);
+        let answer = self.requests.send(request).await?;
+        let manifest = self.requests.read_manifest(answer, &tag).await;
         let manifest = match manifest {
             Err(error) if is_repository_unknown(&error) => return Err(error),
             manifest => manifest.optional()?,
@@ -243,35 +250,36 @@ impl Listing {
         let entries = manifest
             .as_ref()
             .and_then(|manifest| referrers::listed(manifest, &self.subject));
-        Ok(self.wanted(entries.unwrap_or_default().to_vec(), false))
+        Ok(self.matching(entries.unwrap_or_default().to_vec(), false))
     }
 
-    fn wanted(&self, mut entries: Vec<Descriptor>, is_filtered: bool) -> Vec<Descriptor> {
+    /// Removes the entries of another artifact type, unless the registry has done so.
+    fn matching(&self, mut entries: Vec<Descriptor>, is_filtered: bool) -> Vec<Descriptor> {
         let artifact_type = self.artifact_type.as_ref().filter(|_| !is_filtered);
         entries.retain(|entry| referrers::is_wanted(entry, artifact_type));
         entries
     }
 }
 
-/// Whether the registry said that the repository itself is not there.
+/// Whether the registry reports that the repository does not exist.
 fn is_repository_unknown(error: &crate::Error) -> bool {
     error.kind() == ErrorKind::NotFound
         && error
             .registry_errors()
             .iter()
-            .any(|said| said.code.eq_ignore_ascii_case("NAME_UNKNOWN"))
+            .any(|reported| reported.code.eq_ignore_ascii_case("NAME_UNKNOWN"))
 }
 
-// ---- the list that clients keep
+// ---- fallback tag
 
-/// Lists a manifest among the referrers of `subject`, at a registry that does not do so itself.
+/// Adds a manifest to the referrers of `subject` under the fallback tag.
 pub(super) async fn add(
-    repository: &Repository,
+    requests: &RepositoryRequests,
     subject: &Digest,
     manifest: &Manifest,
 ) -> crate::Result<()> {
     let entry = referrers::entry(manifest);
-    let put = |index: &mut Index| {
+    let insert = |index: &mut Index| {
         let is_listed = index
             .manifests
             .iter()
@@ -281,29 +289,29 @@ pub(super) async fn add(
         }
         !is_listed
     };
-    Ok(change(repository, subject, put).await?)
+    Ok(change(requests, subject, insert).await?)
 }
 
-/// Takes a manifest that is gone from the list of referrers of `subject`, if clients keep one.
+/// Removes a deleted manifest from the referrers of `subject` under the fallback tag, if there is such a list.
 pub(super) async fn remove(
-    repository: &Repository,
+    requests: &RepositoryRequests,
     subject: &Digest,
-    gone: &Digest,
+    deleted: &Digest,
 ) -> crate::Result<()> {
-    let take = |index: &mut Index| {
+    let remove = |index: &mut Index| {
         let before = index.manifests.len();
-        index.manifests.retain(|listed| listed.digest != *gone);
+        index.manifests.retain(|listed| listed.digest != *deleted);
         index.manifests.len() < before
     };
-    match change(repository, subject, take).await {
-        // A tag of other content is nobody's list, and names nothing that is gone.
+    match change(requests, subject, remove).await {
+        // A tag of other content is no list and has no entry to remove.
         Err(Error::NotAList { .. }) => Ok(()),
         changed => Ok(changed?),
     }
 }
 
-/// The content of a fallback tag.
-enum Kept {
+/// Content of a fallback tag.
+enum Fallback {
     /// The tag is absent.
     Absent,
     /// The registry serves the subject itself.
@@ -314,16 +322,16 @@ enum Kept {
     Other,
 }
 
-/// Changes the index of a subject's referrers until the change is seen to stay; `edit` says whether there was anything
-/// to change.
+/// Changes the index of a subject's referrers and repeats that until a later read shows the change. `edit` returns whether
+/// it has changed the index.
 async fn change(
-    repository: &Repository,
+    requests: &RepositoryRequests,
     subject: &Digest,
     edit: impl Fn(&mut Index) -> bool,
 ) -> Result<(), Error> {
-    let repository = &repository.for_one_operation();
+    let requests = &requests.for_one_operation();
     let tag = Identifier::Tag(referrers::fallback_tag(subject));
-    let list = || repository.reference().with(tag.clone());
+    let list = || requests.reference().with(tag.clone());
     let context = || ChangeSnafu {
         subject: subject.clone(),
         list: list(),
@@ -331,22 +339,22 @@ async fn change(
     let mut failure = None;
     for round in 0..=MAX_ROUNDS {
         if round > 0 {
-            tokio::time::sleep(settled(round)).await;
+            tokio::time::sleep(settling_time(round)).await;
         }
-        let kept = read(repository, &tag, subject).await;
+        let fallback = read(requests, &tag, subject).await;
         let subject = subject.clone();
-        let (mut index, condition) = match kept.with_context(|_| context())? {
-            Kept::List(index, condition) => (*index, condition),
+        let (mut index, condition) = match fallback.with_context(|_| context())? {
+            Fallback::List(index, condition) => (*index, condition),
             // A tag that was written and still names the subject cannot hold a list.
-            Kept::Subject if round > 0 && failure.is_none() => {
+            Fallback::Subject if round > 0 && failure.is_none() => {
                 return AliasSnafu {
                     subject,
                     list: list(),
                 }
                 .fail();
             }
-            Kept::Absent | Kept::Subject => (Index::new(None, Vec::new()), None),
-            Kept::Other => {
+            Fallback::Absent | Fallback::Subject => (Index::new(None, Vec::new()), None),
+            Fallback::Other => {
                 return NotAListSnafu {
                     subject,
                     list: list(),
@@ -361,14 +369,14 @@ async fn change(
             break;
         }
         let changed = Manifest::from_index(index).with_context(|_| context())?;
-        // Sent once: whether it arrived, and whether it stayed, shows when the index is looked at again.
-        let mut request = repository.put_request(&changed, &tag).once();
+        // Sent once: the next read of the index shows whether the write arrived and lasted.
+        let mut request = requests.put_request(&changed, &tag).once();
         if let Some((name, value)) = condition {
             request = request.header(name, value);
         }
-        failure = write(repository, request).await.err();
+        failure = write(requests, request).await.err();
         let is_settled =
-            |error: &crate::Error| error.kind() != ErrorKind::Network || repository.is_stalled();
+            |error: &crate::Error| error.kind() != ErrorKind::Network || requests.is_stalled();
         if let Some(error) = failure.take_if(|error| is_settled(error)) {
             return Err(context().into_error(error));
         }
@@ -383,45 +391,49 @@ async fn change(
     }
 }
 
-/// How long an index must have stayed as it is: longer than another writer takes from reading to writing. Where one was
-/// seen, there may be many.
-fn settled(round: u32) -> Duration {
+/// Returns the delay between a write and the read that checks it: longer than another client needs from reading to
+/// writing. It is longer after a conflict, as there may be many clients.
+fn settling_time(round: u32) -> Duration {
     let least = Duration::from_millis(if round == 1 { 500 } else { 1000 });
     least + exchange::backoff(round)
 }
 
-/// Reads what a fallback tag names.
-async fn read(repository: &Repository, tag: &Identifier, subject: &Digest) -> crate::Result<Kept> {
-    let request = repository.manifest_request(Method::GET, tag);
-    let answer: Answer = repository.send(request).await?;
+/// Reads the content of a fallback tag.
+async fn read(
+    requests: &RepositoryRequests,
+    tag: &Identifier,
+    subject: &Digest,
+) -> crate::Result<Fallback> {
+    let request = requests.manifest_request(Method::GET, tag);
+    let answer: Answer = requests.send(request).await?;
     let etag = answer.response.headers.get(header::ETAG).cloned();
     // A weak one never matches.
     let etag = etag.filter(|etag| !etag.as_bytes().starts_with(b"W/"));
     let condition = etag.map(|etag| (header::IF_MATCH, etag));
-    let manifest = repository.read_manifest(answer, tag).await.optional()?;
+    let manifest = requests.read_manifest(answer, tag).await.optional()?;
     let Some(manifest) = manifest else {
-        return Ok(Kept::Absent);
+        return Ok(Fallback::Absent);
     };
     if referrers::is_same(&manifest, subject) {
-        return Ok(Kept::Subject);
+        return Ok(Fallback::Subject);
     }
     Ok(match manifest.document() {
         Document::Index(index)
             if *manifest.media_type() == MediaType::INDEX
                 && referrers::listed(&manifest, subject).is_some() =>
         {
-            Kept::List(Box::new(index.clone()), condition)
+            Fallback::List(Box::new(index.clone()), condition)
         }
-        _ => Kept::Other,
+        _ => Fallback::Other,
     })
 }
 
-/// Sends a change of the index. That somebody else was faster, and the registry noticed, is no failure.
-async fn write(repository: &Repository, request: Request) -> crate::Result<()> {
-    let answer = repository.send(request).await?;
+/// Writes the index. 412 is no failure: another client has changed the index, and the next round reads it.
+async fn write(requests: &RepositoryRequests, request: Request) -> crate::Result<()> {
+    let answer = requests.send(request).await?;
     match answer.response.status {
         StatusCode::PRECONDITION_FAILED => Ok(()),
         status if status.is_success() => Ok(()),
-        _ => Err(response::refusal(repository.registry(), answer).await),
+        _ => Err(response::refusal(requests.registry(), answer).await),
     }
 }

@@ -19,10 +19,10 @@ use crate::auth::scope::Scope;
 use crate::auth::token::{self, Token};
 use crate::auth::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure, Hint};
+use crate::event::{AuthState, Observer, Step};
 use crate::exchange::origin::{self, Met, Origin};
 use crate::exchange::secrets::Secrets;
 use crate::exchange::{self, Exchange, Request, Response};
-use crate::journal::{AuthState, Observer, Step};
 use crate::reference::RegistryName;
 
 #[derive(Debug, Snafu)]
@@ -183,7 +183,7 @@ impl Transport {
 
     /// Sends a request with the authorisation that this scope needs, and answers a challenge once.
     pub(crate) async fn send(&self, mut request: Request, scope: &Scope) -> crate::Result<Answer> {
-        let is_ours = Origin::of(&request.url) == self.origin && !request.is_stranger;
+        let is_ours = Origin::of(&request.url) == self.origin && !request.is_untrusted;
         let used = if is_ours {
             self.known(scope).await?
         } else {
@@ -269,7 +269,7 @@ impl Transport {
     pub(crate) fn is_home(&self, response: &Response) -> bool {
         response.asked == self.origin
             && Origin::of(&response.met.url) == self.origin
-            && !response.is_stranger
+            && !response.is_untrusted
     }
 
     fn enter(&self, state: AuthState) {

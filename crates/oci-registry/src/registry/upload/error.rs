@@ -1,4 +1,4 @@
-//! What can go wrong with an upload as a whole, and what to do about it.
+//! Errors of uploads.
 
 use snafu::Snafu;
 

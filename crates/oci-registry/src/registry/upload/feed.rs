@@ -1,24 +1,26 @@
-//! Content on its way out, in one piece or in parts.
+//! Content of an upload, in one request or several.
 //!
-//! A request that is sent again opens its content again. Content that goes out in several requests is read once: each
-//! part goes on where the one before it ended, as long as nothing went wrong. After that it is opened anew, and read up to
-//! where the part begins, so that what checks or hashes it has seen all of it.
+//! Each attempt of a request opens its content again. Content that is sent in several requests is read once: each part
+//! continues at the end of the part before it, unless that failed. After a failure the content is opened again and read up
+//! to the start of the part, so that its digest covers all of it.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 
-use super::Blob;
-use super::file::{PIECE, Unhashed};
+use crate::blob::Blob;
+use crate::blob::file::{PIECE, Unhashed};
+use crate::exchange::body::RequestBody;
 
-/// Content that goes out. Its digest is checked, or found, by the time its last byte has left.
+/// Content of an upload. Its digest is verified or computed before its last byte is sent.
 #[derive(Debug)]
-pub(crate) struct Feed {
+pub(super) struct Feed {
     content: Content,
-    /// Where the last part ended.
-    place: Mutex<Option<Place>>,
+    /// Opened content at the end of the last part.
+    position: Mutex<Option<Position>>,
 }
 
 #[derive(Debug)]
@@ -27,50 +29,50 @@ enum Content {
     Unhashed(Arc<Unhashed>),
 }
 
-/// A place in opened content.
-struct Place {
+/// Position in opened content.
+struct Position {
     at: u64,
     pieces: BoxStream<'static, crate::Result<Bytes>>,
-    /// What was read beyond the place.
+    /// Bytes that were read beyond the position.
     held: Bytes,
 }
 
-impl fmt::Debug for Place {
+impl fmt::Debug for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Place")
+        f.debug_struct("Position")
             .field("at", &self.at)
             .finish_non_exhaustive()
     }
 }
 
 impl Feed {
-    /// A blob, checked against its digest as it leaves.
-    pub(crate) fn of_blob(blob: Blob) -> Arc<Self> {
+    /// Returns the content of a blob, verified while it is sent.
+    pub(super) fn of_blob(blob: Blob) -> Arc<Self> {
         Self::new(Content::Known(Box::new(blob)))
     }
 
-    /// A file whose digest is found as it leaves.
-    pub(crate) fn of_file(file: Arc<Unhashed>) -> Arc<Self> {
+    /// Returns the content of a file, whose digest is computed while it is sent.
+    pub(super) fn of_file(file: Arc<Unhashed>) -> Arc<Self> {
         Self::new(Content::Unhashed(file))
     }
 
     fn new(content: Content) -> Arc<Self> {
         Arc::new(Self {
             content,
-            place: Mutex::default(),
+            position: Mutex::default(),
         })
     }
 
-    /// How many bytes there are in all.
-    pub(crate) fn size(&self) -> u64 {
+    /// Returns the size in bytes.
+    pub(super) fn size(&self) -> u64 {
         match &self.content {
             Content::Known(blob) => blob.size(),
             Content::Unhashed(file) => file.size(),
         }
     }
 
-    /// A part of it; what lies beyond the end is not part of it.
-    pub(crate) fn part(self: &Arc<Self>, from: u64, length: u64) -> Part {
+    /// Returns a part of the content, at most up to its end.
+    pub(super) fn part(self: &Arc<Self>, from: u64, length: u64) -> Part {
         Part {
             length: length.min(self.size().saturating_sub(from)),
             feed: Arc::clone(self),
@@ -78,16 +80,17 @@ impl Feed {
         }
     }
 
-    async fn place(&self, from: u64) -> crate::Result<Place> {
-        let kept = self
-            .place
+    /// Opens the content at an offset, or takes the position that the last part left there.
+    async fn open_at(&self, from: u64) -> crate::Result<Position> {
+        let left = self
+            .position
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
-        if let Some(place) = kept.filter(|place| place.at == from) {
-            return Ok(place);
+        if let Some(position) = left.filter(|position| position.at == from) {
+            return Ok(position);
         }
-        let mut place = Place {
+        let mut position = Position {
             at: 0,
             pieces: match &self.content {
                 Content::Known(blob) => blob.open().await?.boxed(),
@@ -95,21 +98,21 @@ impl Feed {
             },
             held: Bytes::new(),
         };
-        while place.at < from {
-            if place.next(from - place.at).await?.is_none() {
+        while position.at < from {
+            if position.next(from - position.at).await?.is_none() {
                 break;
             }
         }
-        Ok(place)
+        Ok(position)
     }
 
-    fn leave(&self, place: Place) {
-        *self.place.lock().unwrap_or_else(PoisonError::into_inner) = Some(place);
+    fn store(&self, position: Position) {
+        *self.position.lock().unwrap_or_else(PoisonError::into_inner) = Some(position);
     }
 }
 
-impl Place {
-    /// The next bytes, at most this many.
+impl Position {
+    /// Reads the next bytes, at most `limit`.
     async fn next(&mut self, limit: u64) -> crate::Result<Option<Bytes>> {
         while self.held.is_empty() {
             match self.pieces.next().await {
@@ -117,7 +120,7 @@ impl Place {
                 None => return Ok(None),
             }
         }
-        // Content in memory arrives as one piece, which would count as sent as soon as its first byte is.
+        // Content in memory arrives as one piece, all of which would count as sent with its first byte.
         let limit = usize::try_from(limit).unwrap_or(PIECE).min(PIECE);
         let piece = self.held.split_to(limit.min(self.held.len()));
         self.at += piece.len() as u64;
@@ -125,39 +128,41 @@ impl Place {
     }
 }
 
-/// A part of some content: the body of one request. It can be opened again.
+/// Part of the content of an upload: the body of one request.
 #[derive(Debug, Clone)]
-pub(crate) struct Part {
+pub(super) struct Part {
     feed: Arc<Feed>,
     from: u64,
     length: u64,
 }
 
-impl Part {
-    /// How many bytes it has.
-    pub(crate) fn length(&self) -> u64 {
+#[async_trait]
+impl RequestBody for Part {
+    fn length(&self) -> u64 {
         self.length
     }
 
-    /// Opens it from its first byte. The last part ends well only when all of the content was what it should be.
-    pub(crate) async fn open(&self) -> crate::Result<BoxStream<'static, crate::Result<Bytes>>> {
-        let place = self.feed.place(self.from).await?;
+    /// Opens the part at its first byte. The last part ends with an error if the content is not the expected one.
+    async fn open(&self) -> crate::Result<BoxStream<'static, crate::Result<Bytes>>> {
+        let position = self.feed.open_at(self.from).await?;
         let (feed, end) = (Arc::clone(&self.feed), self.from + self.length);
-        let pieces =
-            futures_util::stream::try_unfold((feed, place), move |(feed, mut place)| async move {
-                if place.at >= end && end < feed.size() {
-                    feed.leave(place);
+        let pieces = futures_util::stream::try_unfold(
+            (feed, position),
+            move |(feed, mut position)| async move {
+                if position.at >= end && end < feed.size() {
+                    feed.store(position);
                     return Ok(None);
                 }
-                // At the very end there is nothing more, or an error, or more than there should be.
-                let limit = if place.at < end {
-                    end - place.at
+                // At the end of the content the stream has ended, or yields an error or more bytes than expected.
+                let limit = if position.at < end {
+                    end - position.at
                 } else {
                     u64::MAX
                 };
-                let piece = place.next(limit).await?;
-                Ok(piece.map(|piece| (piece, (feed, place))))
-            });
+                let piece = position.next(limit).await?;
+                Ok(piece.map(|piece| (piece, (feed, position))))
+            },
+        );
         Ok(pieces.boxed())
     }
 }
@@ -220,7 +225,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_that_was_given_up_is_opened_anew() {
+    async fn part_after_a_dropped_part_opens_content_again() {
         let (ten, feed) = Ten::feed(b"0123456789");
         let mut half = feed.part(0, 6).open().await.unwrap();
         assert_eq!(half.try_next().await.unwrap().unwrap(), "012");
@@ -230,7 +235,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_part_ends_well_only_when_all_was_right() {
+    async fn last_part_of_wrong_content_fails() {
         let (_, feed) = Ten::feed(b"something else");
         assert_eq!(read(&feed, 0, 5).await.unwrap(), "01234");
         let error = read(&feed, 5, 5).await.unwrap_err();

@@ -1,0 +1,56 @@
+//! Content of an archive: its place, its size, and the names of its entries.
+
+use std::fs::File;
+use std::io::Read;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::index::{Section, Span};
+use crate::digest::Digest;
+use crate::file::open_regular;
+
+/// Number of bytes of a blob that are read at once.
+pub(super) const PIECE: usize = 256 << 10;
+
+/// Place of a blob or manifest.
+#[derive(Debug, Clone)]
+pub(super) enum Stored {
+    /// In the archive.
+    Packed(Arc<File>, Span),
+    /// In a temporary file, deleted with the last clone.
+    Waiting(Arc<tempfile::TempPath>, u64),
+    /// In memory: a manifest.
+    Held(Bytes),
+}
+
+impl Stored {
+    /// Returns the size in bytes.
+    pub(super) fn size(&self) -> u64 {
+        match self {
+            Self::Packed(_, span) => span.size,
+            Self::Waiting(_, size) => *size,
+            Self::Held(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// Opens the content at its first byte.
+    pub(super) fn open(&self) -> std::io::Result<Box<dyn Read + '_>> {
+        Ok(match self {
+            Self::Packed(file, span) => Box::new(Section::new(file, *span)),
+            Self::Waiting(path, _) => Box::new(open_regular(path)?),
+            Self::Held(bytes) => Box::new(&bytes[..]),
+        })
+    }
+}
+
+/// Returns the name of a blob's entry.
+pub(super) fn blob_name(digest: &Digest) -> String {
+    format!("blobs/{}/{}", digest.algorithm_name(), digest.encoded())
+}
+
+/// Returns the digest in the name of a blob's entry, or `None` for another entry.
+pub(super) fn digest_of(name: &str) -> Option<Digest> {
+    let (algorithm, encoded) = name.strip_prefix("blobs/")?.split_once('/')?;
+    format!("{algorithm}:{encoded}").parse().ok()
+}

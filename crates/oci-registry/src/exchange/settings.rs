@@ -1,0 +1,25 @@
+//! Settings of an exchange.
+
+use std::path::PathBuf;
+
+use super::origin::Origin;
+use super::resolve::Resolve;
+use crate::event::Observer;
+
+/// Settings of an [`Exchange`](super::Exchange).
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    /// Limit of the attempts for one request.
+    pub(crate) attempts: u32,
+    pub(crate) resolve: Vec<Resolve>,
+    /// Certificates trusted in addition to those of the system.
+    pub(crate) ca_files: Vec<PathBuf>,
+    /// Certificate chain and key of this client.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// Directory of further certificates and keys.
+    pub(crate) folder: Option<PathBuf>,
+    /// Origin that the identity is for. Without one, every server that requests a certificate gets it.
+    pub(crate) home: Option<Origin>,
+    /// Observer of each request.
+    pub(crate) observer: Observer,
+}

@@ -1,0 +1,201 @@
+//! Requests to one repository.
+//!
+//! Binds a transport to a repository: URLs, scope, idle timeouts, and the requests that several operations need.
+
+use std::sync::Arc;
+
+use futures_util::stream::BoxStream;
+use http::{Method, StatusCode};
+use snafu::{IntoError, Snafu};
+use url::Url;
+
+use super::{page, response};
+use crate::auth::scope::Scope;
+use crate::digest::Digest;
+use crate::error::{ErrorKind, Failure};
+use crate::event::Observer;
+use crate::exchange::secrets::Secrets;
+use crate::exchange::{Request, Response, Stalls};
+use crate::reference::{Reference, RegistryName, RepositoryName};
+use crate::transport::{Answer, Transport};
+
+/// Response header with the digest of the content that the registry serves or has stored.
+pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
+
+#[derive(Debug, Snafu)]
+#[snafu(display("failed to find out whether `{repository}` has the blob {digest}"))]
+struct FindBlob {
+    repository: Reference,
+    digest: Digest,
+    source: crate::Error,
+}
+
+impl Failure for FindBlob {
+    fn kind(&self) -> ErrorKind {
+        self.source.kind()
+    }
+}
+
+/// Access to a repository, which decides the scope of its tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Reading only.
+    Pull,
+    /// Reading and writing.
+    Push,
+}
+
+/// Requests to one repository. Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct RepositoryRequests {
+    transport: Arc<Transport>,
+    reference: Reference,
+    name: RepositoryName,
+    path: Arc<str>,
+    scope: Scope,
+    /// Idle timeouts of the operation that this value serves, if it serves a single one.
+    stalls: Option<Stalls>,
+}
+
+impl RepositoryRequests {
+    /// Binds a transport to the repository of a reference.
+    pub(super) fn new(transport: Arc<Transport>, reference: &Reference, access: Access) -> Self {
+        let name = api_name(reference);
+        let path = format!("/v2/{name}/").into();
+        let scope = match access {
+            Access::Pull => Scope::Pull(name.clone()),
+            Access::Push => Scope::Push(name.clone()),
+        };
+        Self {
+            transport,
+            reference: reference.whole_repository(),
+            name,
+            path,
+            scope,
+            stalls: None,
+        }
+    }
+
+    /// Returns a copy for one operation, whose requests share the count of consecutive idle timeouts.
+    pub(super) fn for_one_operation(&self) -> Self {
+        Self {
+            stalls: Some(Stalls::default()),
+            ..self.clone()
+        }
+    }
+
+    /// Whether the operation has reached its limit of consecutive idle timeouts.
+    pub(super) fn is_stalled(&self) -> bool {
+        self.stalls.as_ref().is_some_and(Stalls::is_over)
+    }
+
+    /// Records progress of the operation, which resets the count of idle timeouts.
+    pub(super) fn record_progress(&self) {
+        if let Some(stalls) = &self.stalls {
+            stalls.reset();
+        }
+    }
+
+    /// Returns the full name of the repository.
+    pub(super) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// Returns the registry of the repository.
+    pub(super) fn registry(&self) -> &RegistryName {
+        self.reference.registry()
+    }
+
+    /// Returns the repository name in URLs and scopes.
+    pub(super) fn name(&self) -> &RepositoryName {
+        &self.name
+    }
+
+    /// Returns the scope of the requests.
+    pub(super) fn scope(&self) -> &Scope {
+        &self.scope
+    }
+
+    /// Returns the values to redact in errors and events.
+    pub(super) fn secrets(&self) -> &Secrets {
+        self.transport.secrets()
+    }
+
+    /// Returns the observer of the client.
+    pub(super) fn observer(&self) -> &Observer {
+        self.transport.observer()
+    }
+
+    /// Whether a response came from the registry's own origin.
+    pub(super) fn is_home(&self, response: &Response) -> bool {
+        self.transport.is_home(response)
+    }
+
+    /// Returns the URL of a path within the repository. `rest` consists of parsed names only.
+    pub(super) fn url(&self, rest: &str) -> Url {
+        self.transport.url(&format!("{}{rest}", self.path))
+    }
+
+    /// Sends a request with the scope of the repository.
+    pub(super) async fn send(&self, request: Request) -> crate::Result<Answer> {
+        self.send_with_scope(request, &self.scope).await
+    }
+
+    /// Sends a request with another scope.
+    pub(super) async fn send_with_scope(
+        &self,
+        request: Request,
+        scope: &Scope,
+    ) -> crate::Result<Answer> {
+        let request = match &self.stalls {
+            Some(stalls) => request.counting(stalls),
+            None => request,
+        };
+        self.transport.send(request, scope).await
+    }
+
+    /// Streams the names of a list in pages.
+    pub(super) fn list_names(&self, rest: &str) -> BoxStream<'static, crate::Result<String>> {
+        page::stream(
+            Arc::clone(&self.transport),
+            &format!("{}{rest}", self.path),
+            self.scope.clone(),
+        )
+    }
+
+    /// Whether the repository has a blob.
+    pub(super) async fn has_blob(&self, digest: &Digest) -> crate::Result<bool> {
+        Ok(self.head_blob(digest).await?.is_some())
+    }
+
+    /// Sends a HEAD request for a blob. `None` if the blob is absent.
+    pub(super) async fn head_blob(&self, digest: &Digest) -> crate::Result<Option<Response>> {
+        let context = |source| {
+            FindBlobSnafu {
+                repository: self.reference.clone(),
+                digest: digest.clone(),
+            }
+            .into_error(source)
+        };
+        let request = Request::new(Method::HEAD, self.url(&format!("blobs/{digest}")));
+        let answer = self.send(request).await.map_err(context)?;
+        match answer.response.status {
+            status if status.is_success() => Ok(Some(answer.response)),
+            StatusCode::NOT_FOUND => Ok(None),
+            _ => Err(context(response::refusal(self.registry(), answer).await).into()),
+        }
+    }
+}
+
+/// Returns the repository name in URLs. Docker Hub stores its official images under `library/`.
+pub(super) fn api_name(reference: &Reference) -> RepositoryName {
+    let name = reference.repository();
+    let is_hub = matches!(
+        reference.registry().as_str(),
+        "docker.io" | "index.docker.io" | "registry-1.docker.io"
+    );
+    match format!("library/{name}").parse() {
+        Ok(library) if is_hub && !name.as_str().contains('/') => library,
+        _ => name.clone(),
+    }
+}

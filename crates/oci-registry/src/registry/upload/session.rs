@@ -1,0 +1,417 @@
+//! Upload sessions, with one function per step of the specification (distribution-spec, "Pushing blobs").
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::TryStreamExt;
+use http::{HeaderValue, Method, StatusCode, header};
+use snafu::{IntoError, OptionExt, ResultExt};
+use url::Url;
+
+use super::capabilities::{OpenSession, Uploads};
+use super::error::{EarlySnafu, Error, LocationSnafu, NoLocationSnafu, SendSnafu};
+use super::feed::Feed;
+use crate::blob::file::Unhashed;
+use crate::digest::Digest;
+use crate::error::ErrorKind;
+use crate::event::{Step, UploadState};
+use crate::exchange::body::{Body, RequestBody as _};
+use crate::exchange::{self, Request, Response};
+use crate::registry::requests::RepositoryRequests;
+use crate::registry::response;
+use crate::storage::Delivery;
+use crate::transport::Answer;
+
+/// Response header with the minimum size of a chunk.
+const CHUNK_MIN_LENGTH: &str = "OCI-Chunk-Min-Length";
+
+/// Largest minimum for chunks that the client honours, in bytes. Chunks are not held in memory.
+const MAX_CHUNK_MIN_LENGTH: u64 = 1 << 30;
+
+/// Upload session at the registry.
+pub(super) struct UploadSession {
+    pub(super) url: Url,
+    /// Number of bytes that the registry has.
+    pub(super) offset: u64,
+    /// Minimum size of a chunk other than the last, in bytes.
+    pub(super) least: u64,
+    /// Whether the session broke off and was continued at the offset that the registry reported.
+    pub(super) is_continued: bool,
+    /// Whether the registry's own origin chose the URL. Another origin could name any URL of the registry, so requests to
+    /// its URLs carry no credentials.
+    pub(super) is_trusted: bool,
+}
+
+impl UploadSession {
+    fn request(&self, method: Method) -> Request {
+        Request::new(method, self.url.clone())
+            .once()
+            .untrusted(!self.is_trusted)
+    }
+}
+
+/// Digest of the blob to send.
+pub(super) enum BlobDigest {
+    Known(Digest),
+    /// Computed while the file is sent.
+    Pending(Arc<Unhashed>),
+}
+
+/// Upload of one blob.
+pub(super) struct Upload<'a> {
+    pub(super) requests: &'a RepositoryRequests,
+    pub(super) uploads: &'a Uploads,
+    pub(super) digest: BlobDigest,
+    pub(super) feed: Arc<Feed>,
+    /// The blob as errors name it.
+    pub(super) what: String,
+}
+
+/// Digest of a blob, and whether it was sent.
+pub(super) type Sent = (Digest, Delivery);
+
+/// Outcome of one request of an upload.
+pub(super) enum Outcome {
+    Done(Sent),
+    /// The session is ready for the next chunk.
+    Continue(UploadSession),
+    /// The registry rejected this upload method; another one follows.
+    ChangeMethod,
+    /// The registry requires the digest first, which is not known.
+    DigestRequired,
+    /// The token expired during the request and was renewed.
+    Renewed(crate::Error),
+    /// The registry may or may not have received the content.
+    Unknown(UploadSession, UploadRequest, crate::Error),
+}
+
+/// Request of an upload within a session.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum UploadRequest {
+    /// PUT of the whole content, which also closes the session.
+    Whole,
+    /// PATCH of the whole content, or of the rest of it.
+    Stream,
+    /// PATCH of a chunk of this size in bytes.
+    Chunk(u64),
+    /// PUT without content.
+    Close,
+}
+
+impl Upload<'_> {
+    /// Starts a session.
+    pub(super) async fn start_session(&self) -> crate::Result<UploadSession> {
+        self.enter(UploadState::Opening);
+        let request = Request::new(Method::POST, self.requests.url("blobs/uploads/"));
+        let answer = self.requests.send(request).await?;
+        if !matches!(
+            answer.response.status,
+            StatusCode::ACCEPTED | StatusCode::CREATED
+        ) {
+            return Err(response::refusal(self.requests.registry(), answer).await);
+        }
+        Ok(self.read_session(&answer)?.context(NoLocationSnafu)?)
+    }
+
+    /// Reads the session that a response has started, if it has.
+    pub(super) fn read_session(&self, answer: &Answer) -> Result<Option<UploadSession>, Error> {
+        let least = answer
+            .response
+            .header(CHUNK_MIN_LENGTH)
+            .map_or(0, |requested| {
+                let least = requested.parse().ok();
+                least
+                    .filter(|least| *least <= MAX_CHUNK_MIN_LENGTH)
+                    .unwrap_or_else(|| {
+                        self.ignore_minimum(&answer.response, requested);
+                        0
+                    })
+            });
+        let session = location(answer)?.map(|url| UploadSession {
+            url,
+            offset: 0,
+            least,
+            is_continued: false,
+            is_trusted: self.requests.is_home(&answer.response),
+        });
+        if let Some(session) = &session {
+            self.uploads.open().push(OpenSession {
+                url: session.url.clone(),
+                scope: self.requests.scope().clone(),
+                is_trusted: session.is_trusted,
+            });
+        }
+        Ok(session)
+    }
+
+    /// Sends the whole content with the request that closes the session ("POST then PUT").
+    pub(super) async fn send_whole(&self, session: UploadSession) -> crate::Result<Outcome> {
+        self.enter(UploadState::SendingWhole);
+        let digest = self.blob_digest().await?;
+        let body = Body::Stream(Arc::new(self.feed.part(0, u64::MAX)));
+        self.put(session, UploadRequest::Whole, digest, body).await
+    }
+
+    /// Sends a chunk, or with [`UploadRequest::Stream`] all the rest of the content, by PATCH.
+    pub(super) async fn send_chunk(
+        &self,
+        mut session: UploadSession,
+        request: UploadRequest,
+    ) -> crate::Result<Outcome> {
+        let length = if let UploadRequest::Chunk(size) = request {
+            self.enter(UploadState::SendingChunk);
+            size
+        } else {
+            self.enter(UploadState::Streaming);
+            u64::MAX
+        };
+        let part = self.feed.part(session.offset, length);
+        let end = session.offset + part.length();
+        let mut patch = session
+            .request(Method::PATCH)
+            .header(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/octet-stream"),
+            )
+            .body(Body::Stream(Arc::new(part)));
+        let has_range = session.offset > 0 || request != UploadRequest::Stream;
+        if has_range {
+            let range = format!("{}-{}", session.offset, end.saturating_sub(1));
+            let range = HeaderValue::try_from(range).expect("digits are a header value");
+            patch = patch.header(header::CONTENT_RANGE, range);
+        }
+        let answer = match self.send_once(patch).await? {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Outcome::Unknown(session, request, error)),
+        };
+        let status = answer.response.status;
+        if status.is_success() {
+            self.follow_location(&mut session, &answer)?;
+            if !answer.response.is_sent {
+                return Ok(Outcome::Unknown(session, request, self.answered_early()));
+            }
+            // The number of sent bytes decides: some registries answer with the range of an earlier request.
+            session.offset = end;
+            self.requests.record_progress();
+            return Ok(Outcome::Continue(session));
+        }
+        let is_renewed = answer.renewed;
+        let refusal = response::refusal(self.requests.registry(), answer).await;
+        if is_renewed {
+            return Ok(Outcome::Renewed(refusal));
+        }
+        match (status.as_u16(), request) {
+            (404 | 405 | 413 | 416 | 501, UploadRequest::Stream) if !has_range => {
+                self.uploads.capabilities().streams = false;
+                Ok(match self.digest {
+                    BlobDigest::Known(_) => Outcome::ChangeMethod,
+                    BlobDigest::Pending(_) => Outcome::DigestRequired,
+                })
+            }
+            (413, _)
+                if self
+                    .uploads
+                    .shrink_chunks(end - session.offset, session.least) =>
+            {
+                Ok(Outcome::ChangeMethod)
+            }
+            (404 | 416, _) => Ok(Outcome::Unknown(session, request, refusal)),
+            _ if exchange::is_transient(status) => Ok(Outcome::Unknown(session, request, refusal)),
+            _ => Err(refusal),
+        }
+    }
+
+    /// Closes a session whose content has been sent.
+    pub(super) async fn close_session(&self, session: UploadSession) -> crate::Result<Outcome> {
+        let digest = self.blob_digest().await?;
+        if let BlobDigest::Pending(_) = self.digest {
+            self.enter(UploadState::Confirming);
+            if self.requests.has_blob(&digest).await? {
+                self.cancel_session(&session.url).await;
+                return Ok(Outcome::Done((digest, Delivery::Existed)));
+            }
+        }
+        self.enter(UploadState::Closing);
+        self.put(session, UploadRequest::Close, digest, Body::Empty)
+            .await
+    }
+
+    /// Sends the PUT that names the digest and closes the session.
+    async fn put(
+        &self,
+        session: UploadSession,
+        request: UploadRequest,
+        digest: Digest,
+        body: Body,
+    ) -> crate::Result<Outcome> {
+        let mut url = session.url.clone();
+        // The registry may have signed its query, which therefore stays byte for byte.
+        let query = url
+            .query()
+            .filter(|query| !query.is_empty())
+            .map(|query| format!("{query}&"));
+        url.set_query(Some(&format!(
+            "{}digest={digest}",
+            query.unwrap_or_default()
+        )));
+        let put = Request::new(Method::PUT, url)
+            .header(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("application/octet-stream"),
+            )
+            .body(body)
+            .once()
+            .untrusted(!session.is_trusted);
+        let answer = match self.send_once(put).await? {
+            Ok(answer) => answer,
+            Err(error) => return Ok(Outcome::Unknown(session, request, error)),
+        };
+        let status = answer.response.status;
+        if status.is_success() && !answer.response.is_sent {
+            return Ok(Outcome::Unknown(session, request, self.answered_early()));
+        }
+        if status.is_success() {
+            return Ok(Outcome::Done((digest, Delivery::Uploaded)));
+        }
+        let is_renewed = answer.renewed;
+        let refusal = response::refusal(self.requests.registry(), answer).await;
+        if is_renewed {
+            return Ok(Outcome::Renewed(refusal));
+        }
+        match status.as_u16() {
+            413 if self.uploads.shrink_chunks(self.feed.size(), session.least) => {
+                Ok(Outcome::ChangeMethod)
+            }
+            // The registry has lost the session, or has other content in it.
+            404 | 416 => Ok(Outcome::Unknown(session, request, refusal)),
+            400 if session.is_continued => Ok(Outcome::Unknown(session, request, refusal)),
+            _ if exchange::is_transient(status) => Ok(Outcome::Unknown(session, request, refusal)),
+            _ => Err(refusal),
+        }
+    }
+
+    /// Requests the number of bytes that a session has ("Pushing a blob in chunks"). `None` if the registry does not
+    /// report at least two: "0-0" is the range of no byte as well as of one.
+    pub(super) async fn query_status(
+        &self,
+        session: &mut UploadSession,
+    ) -> crate::Result<Option<u64>> {
+        self.enter(UploadState::Recovering);
+        let request = session.request(Method::GET);
+        match self.requests.send(request).await {
+            Ok(answer) => Ok(self.read_status(session, &answer)),
+            Err(error) if self.requests.is_stalled() => Err(self.failed(error)),
+            Err(_) => Ok(None),
+        }
+    }
+
+    fn read_status(&self, session: &mut UploadSession, answer: &Answer) -> Option<u64> {
+        if !answer.response.status.is_success() {
+            return None;
+        }
+        let range = answer.response.header(header::RANGE.as_str())?;
+        let last: u64 = range
+            .trim_start_matches("bytes=")
+            .strip_prefix("0-")?
+            .parse()
+            .ok()?;
+        let received = last.checked_add(1)?;
+        self.follow_location(session, answer).ok()?;
+        (received > 1 && received <= self.feed.size()).then_some(received)
+    }
+
+    /// Cancels a session. Many registries do not support that, so a failure is ignored.
+    pub(super) async fn cancel_session(&self, session: &Url) {
+        self.enter(UploadState::Cancelling);
+        let open = {
+            let mut all = self.uploads.open();
+            let at = all.iter().position(|open| open.url == *session);
+            at.map(|at| all.swap_remove(at))
+        };
+        let is_trusted = open.is_some_and(|open| open.is_trusted);
+        let request = Request::new(Method::DELETE, session.clone())
+            .once()
+            .untrusted(!is_trusted);
+        let _ = self.requests.send(request).await;
+    }
+
+    /// Removes a session from those to cancel.
+    pub(super) fn forget_session(&self, session: &Url) {
+        self.uploads.open().retain(|open| open.url != *session);
+    }
+
+    /// Returns the digest of the content, after reading the rest of it if necessary.
+    pub(super) async fn blob_digest(&self) -> crate::Result<Digest> {
+        let file = match &self.digest {
+            BlobDigest::Known(digest) => return Ok(digest.clone()),
+            BlobDigest::Pending(file) => file,
+        };
+        if let Ok(digest) = file.digest().await {
+            return Ok(digest);
+        }
+        let rest = self.feed.part(self.feed.size(), 0).open().await?;
+        rest.try_for_each(|_| async { Ok(()) }).await?;
+        file.digest().await
+    }
+
+    /// Sends a request once. The inner error is an unknown outcome.
+    async fn send_once(&self, request: Request) -> crate::Result<Result<Answer, crate::Error>> {
+        match self.requests.send(request).await {
+            Err(error) if error.kind() == ErrorKind::Network => Ok(Err(error)),
+            outcome => outcome.map(Ok),
+        }
+    }
+
+    /// Updates the URL of a session from the `Location` of a response.
+    fn follow_location(&self, session: &mut UploadSession, answer: &Answer) -> Result<(), Error> {
+        let Some(location) = location(answer)? else {
+            return Ok(());
+        };
+        session.is_trusted &= self.requests.is_home(&answer.response);
+        let old = std::mem::replace(&mut session.url, location);
+        for open in self.uploads.open().iter_mut() {
+            if open.url == old {
+                open.url = session.url.clone();
+                open.is_trusted = session.is_trusted;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reports, once per registry, a minimum for chunks that is not honoured.
+    fn ignore_minimum(&self, response: &Response, requested: &str) {
+        if self.uploads.has_ignored.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let requested = response.secrets().escape(requested, 100);
+        let from = response.met.shown_host();
+        let what = format!(
+            "`{CHUNK_MIN_LENGTH}: {requested}`, which is no number of bytes up to {MAX_CHUNK_MIN_LENGTH}"
+        );
+        let event = || Step::Ignored { from, what };
+        self.requests.observer().tell(event);
+    }
+
+    /// Returns the error for a success that arrived before the whole body was sent.
+    fn answered_early(&self) -> crate::Error {
+        EarlySnafu { what: &self.what }.build().into()
+    }
+
+    /// Adds the name of the blob to an error.
+    pub(super) fn failed(&self, error: crate::Error) -> crate::Error {
+        SendSnafu { what: &self.what }.into_error(error).into()
+    }
+
+    pub(super) fn enter(&self, state: UploadState) {
+        self.requests.observer().tell(|| Step::Upload(state));
+    }
+}
+
+/// Returns the absolute `Location` of a response.
+fn location(answer: &Answer) -> Result<Option<Url>, Error> {
+    let location = answer.response.header(header::LOCATION.as_str());
+    location
+        .map(|location| answer.response.met.resolve(location))
+        .transpose()
+        .context(LocationSnafu)
+}
