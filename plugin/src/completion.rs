@@ -175,7 +175,8 @@ impl CompletionContext {
     /// Returns the context of a partially typed name.
     fn of_name(typed: &str, kind: ArgumentKind) -> Option<Self> {
         let is_registry = kind == ArgumentKind::Registry;
-        // The colon before a tag is not followed by `/`. The colon of a port or of a scheme is not preceded by a path.
+        // A tag follows the last colon. The colon belongs to a port or scheme instead if `/` follows it, or if neither `/`
+        // nor `:` precedes it.
         let tagged = typed.rsplit_once(':');
         let tagged = tagged.filter(|(place, tag)| {
             !tag.contains('/') && (place.contains('/') || place.contains(':'))

@@ -104,7 +104,7 @@ impl Lookup {
         self
     }
 
-    /// The client that is operand.
+    /// Returns the client.
     pub(crate) fn client(&self) -> &Client {
         &self.client
     }

@@ -139,8 +139,8 @@ impl PluginCommand for Copy {
             [source, target] => (std::slice::from_ref(source), target),
             _ => {
                 return Err(report::invalid(
-                    "failed to copy",
-                    "expected a source and a target",
+                    "failed to copy: missing source and target",
+                    "expected two arguments",
                     call.head,
                 ));
             }

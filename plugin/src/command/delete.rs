@@ -55,8 +55,8 @@ impl PluginCommand for Delete {
     }
 
     fn extra_description(&self) -> &'static str {
-        "DeleteCall a tag keeps the manifest and its other tags. DeleteCall a manifest by its digest also deletes every tag that \
-         names it. A digest may also name a blob. DeleteCall the tag or the manifest of one target of a package also removes \
+        "Deleting a tag keeps the manifest and its other tags. Deleting a manifest by its digest also deletes every tag that \
+         names it. A digest may also name a blob. Deleting the tag or the manifest of one target of a package also removes \
          its entry from the index of the release; the index is deleted with its last entry.\n\n\
          The output has one row per change. `action` is `deleted`, or `changed` for an index that lost an entry; with \
          --dry-run it is `would delete` or `would change`. Content that was deleted together with an earlier row has no \
@@ -96,7 +96,7 @@ impl PluginCommand for Delete {
         let delete_call = DeleteCall {
             lookup: session.lookup(),
             is_dry: call.has_flag("dry-run")?,
-            taken: Mutex::default(),
+            deleted_by_place: Mutex::default(),
             span: call.head,
         };
         session.rows_sequential(operands, delete_call, DeleteCall::delete)
@@ -107,9 +107,9 @@ impl PluginCommand for Delete {
 struct DeleteCall {
     lookup: Lookup,
     is_dry: bool,
-    /// The content deleted so far (or that would be), by repository. An operand that was already deleted with an earlier
-    /// one is skipped.
-    taken: Mutex<BTreeMap<String, DeletedSet>>,
+    /// Content that was deleted so far, or that a dry run would delete, by repository. An operand that was deleted
+    /// together with an earlier one is skipped.
+    deleted_by_place: Mutex<BTreeMap<String, DeletedSet>>,
     span: Span,
 }
 
@@ -150,10 +150,10 @@ impl DeleteCall {
             let kind = ErrorKind::Unsupported;
             return Err(report::new(kind, message, "is in an archive", at));
         };
-        let mut taken = self.taken.lock().await;
-        let taken = taken.entry(place.name()).or_default();
+        let mut deleted_by_place = self.deleted_by_place.lock().await;
+        let deleted_set = deleted_by_place.entry(place.name()).or_default();
         let done = self
-            .delete_named(&place, &identifier, &operand, taken)
+            .delete_named(&place, &identifier, &operand, deleted_set)
             .await;
         let done = done?;
         Ok(stream::iter(done.into_iter().map(Ok)).boxed())
@@ -164,10 +164,10 @@ impl DeleteCall {
         place: &Place<dyn DeleteContent>,
         named: &Identifier,
         operand: &Operand<Location>,
-        taken: &mut DeletedSet,
+        deleted_set: &mut DeletedSet,
     ) -> Result<Vec<Value>, LabeledError> {
         let at = operand.span;
-        if taken.contains(named, None) {
+        if deleted_set.contains(named, None) {
             return Ok(Vec::new());
         }
         let content = &**place.content();
@@ -178,7 +178,7 @@ impl DeleteCall {
                 let done =
                     done.map_err(|error| self.lookup.missing(&error, Part::Manifest, operand));
                 let done = vec![done?];
-                taken.insert(named.clone());
+                deleted_set.insert(named.clone());
                 return Ok(done);
             }
             (held, _) => {
@@ -186,12 +186,12 @@ impl DeleteCall {
             }
         };
         let digest = &held.digest;
-        if taken.contains(named, Some(digest)) {
+        if deleted_set.contains(named, Some(digest)) {
             return Ok(Vec::new());
         }
         let listed = oci_package::find_entry(content, named).await;
         let listed = listed.map_err(|error| error.at(at))?;
-        let listed = listed.and_then(|listed| taken.remaining_entry(listed));
+        let listed = listed.and_then(|listed| deleted_set.remaining_entry(listed));
         let mut done = Vec::new();
         if let Some(listed) = &listed {
             // `remove` deletes the tags before it changes the index, so their rows come first.
@@ -199,7 +199,7 @@ impl DeleteCall {
             done.extend(tags.map(|tag| self.row(place, &tag, "delete", Some(digest))));
             let index = Identifier::Tag(listed.index.clone());
             done.push(if self.is_dry {
-                taken.insert_entry(listed);
+                deleted_set.insert_entry(listed);
                 let is_last = listed.others.is_empty();
                 let verb = if is_last { "delete" } else { "change" };
                 self.row(place, &index, verb, None)
@@ -207,7 +207,7 @@ impl DeleteCall {
                 let members = std::slice::from_ref(&listed.selector);
                 let removed = oci_package::remove(content, &listed.index, members, &|_| {}).await;
                 let removed = removed.map_err(|error| error.at(at))?;
-                taken.insert_removed(&listed.index, &removed);
+                deleted_set.insert_removed(&listed.index, &removed);
                 match &removed.index {
                     Some(left) => self.row(place, &index, "change", Some(left.digest())),
                     None => self.row(place, &index, "delete", None),
@@ -222,7 +222,7 @@ impl DeleteCall {
             Identifier::Digest(digest) => content.delete_manifest(digest).await,
         };
         deleted.map_err(|error| error.at(at))?;
-        taken.insert(named.clone());
+        deleted_set.insert(named.clone());
         done.push(self.row(place, named, "delete", Some(digest)));
         Ok(done)
     }

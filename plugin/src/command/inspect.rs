@@ -57,7 +57,7 @@ impl PluginCommand for Inspect {
         vec![
             Example {
                 example: "oci inspect ghcr.io/acme/widgets",
-                description: "Show the newest release",
+                description: "Show the highest release",
                 result: None,
             },
             Example {
