@@ -318,14 +318,14 @@ pub struct BlobStream {
     check: Checked,
 }
 
-/// The first bytes of a blob, which are here already: what a fetch of it goes on from.
+/// First bytes of a blob that exist already. A fetch continues after them.
 #[derive(Debug, Clone)]
-pub struct Beginning {
+pub struct PartialBlob {
     hasher: Hasher,
     size: u64,
 }
 
-impl Beginning {
+impl PartialBlob {
     /// The first `size` bytes of a file, of what should become the content of this digest. The file is read through this
     /// handle, which stands behind those bytes afterwards; `path` names it in errors.
     ///
@@ -398,7 +398,7 @@ impl BlobStream {
     /// As [`BlobStream::new`].
     pub fn after(
         descriptor: &Descriptor,
-        beginning: Beginning,
+        beginning: PartialBlob,
         rest: BoxStream<'static, crate::Result<Bytes>>,
     ) -> crate::Result<Self> {
         let mut stream = Self::new(descriptor, rest)?;

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::StreamExt;
 
-use crate::blob::{Beginning, BlobStream};
+use crate::blob::{BlobStream, PartialBlob};
 use crate::digest::{Algorithm, Digest};
 use crate::environment::Environment;
 use crate::file::open_regular;
@@ -319,7 +319,7 @@ impl Source for Cached {
     async fn blob_after(
         &self,
         descriptor: &Descriptor,
-        beginning: Beginning,
+        beginning: PartialBlob,
     ) -> crate::Result<BlobStream> {
         self.source.blob_after(descriptor, beginning).await
     }

@@ -6,7 +6,7 @@
 //! What is about an artifact, such as a signature, comes along when it is asked for, and before the tag: whoever follows a
 //! tag finds it signed. Several tags are copied at the same time, and what they share moves once.
 
-mod borrowed;
+mod source_blob;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
@@ -25,7 +25,7 @@ use crate::manifest::{Descriptor, Manifest};
 use crate::reference::{Identifier, Tag};
 use crate::referrers;
 use crate::storage::{Delivery, Source, Target};
-use borrowed::Borrowed;
+use source_blob::SourceBlob;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -555,7 +555,7 @@ impl<'a> Copy<'a> {
         owner: &Identifier,
     ) -> Result<Vec<Digest>, Error> {
         let _leave = self.moving.acquire().await;
-        let content = Arc::new(Borrowed::new(self.source, descriptor));
+        let content = Arc::new(SourceBlob::new(self.source, descriptor));
         let blob = Blob::from_content(descriptor.clone(), Arc::clone(&content) as _)
             .with_origin(self.source.origin().cloned());
         let meter = Meter::default();

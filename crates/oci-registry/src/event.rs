@@ -1,7 +1,6 @@
-//! What a client does, told as it happens: for a front end that shows it, and for tests that count it.
+//! Events of a client and their observer.
 //!
-//! Owns the [`Step`]s and the [`Observer`] that hears of them. Nothing in a step is secret. Taking the steps is not done
-//! here: the two machines that have states, uploads and authorisation, stand in `registry/upload.rs` and in `transport`.
+//! Front ends show the events, and tests count them. An event contains no secrets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -18,31 +17,31 @@ const MAX_OMITTED: usize = 10;
 /// Longest name in [`OmittedNames`], in characters.
 const MAX_OMITTED_LENGTH: usize = 300;
 
-/// Something that a [`Client`](crate::Client) does.
+/// Event of a [`Client`](crate::Client).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// One request has left this process, and this is what came of it: each try and each hop of a redirect counts.
+    /// A request was sent, and was answered or failed. Each attempt and each redirect is one event.
     Request {
         /// `GET`, `PUT`, …
         method: String,
-        /// The URL as it may be shown: without user info, and with unknown parameters hidden.
+        /// The URL without user info, and with the values of unknown parameters removed.
         url: String,
-        /// The status of the answer; none when there was no answer.
+        /// The status of the response, if there was one.
         status: Option<u16>,
     },
-    /// A server has said what it wants people to know, for the first time (distribution-spec, "Warnings").
+    /// A server has sent a warning for the first time (distribution-spec, "Warnings").
     Warning {
-        /// The host that said it.
+        /// The host of the server.
         from: String,
-        /// What it said, without anything that a terminal would act on.
+        /// The warning, with control characters escaped.
         text: String,
     },
-    /// A server asks for something that cannot be meant, and it is not done; told once.
+    /// A server requires something invalid, which the client ignores. Sent once.
     Ignored {
-        /// The host that asks for it.
+        /// The host of the server.
         from: String,
-        /// What it asks for, without anything that a terminal would act on.
+        /// The requirement, with control characters escaped.
         what: String,
     },
     /// A list of tags or repositories has ended, and some of its names cannot be used. Sent once per list.
@@ -52,15 +51,11 @@ pub enum Step {
         /// The source of the credential and its defect. It contains no secrets.
         problem: String,
     },
-    /// An upload is in this state.
-    Upload(UploadState),
-    /// The authorisation of a request is in this state.
-    Auth(AuthState),
 }
 
 /// The names of one list that cannot be used: they are not valid, or no tag identifies their entry of a layout or archive.
 ///
-/// Its text names the first of them, without anything that a terminal would act on.
+/// Its text names the first of them, with control characters escaped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OmittedNames {
     place: String,
@@ -168,94 +163,19 @@ pub(crate) fn valid_names<T: Send + 'static>(
     valid.boxed()
 }
 
-/// What the upload of one blob is doing (distribution-spec, "Pushing blobs").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum UploadState {
-    /// Asks for the blob from another repository of the registry, or from wherever the registry knows it.
-    Mounting,
-    /// Opens a session.
-    Opening,
-    /// Sends everything with the request that closes the session.
-    SendingWhole,
-    /// Sends everything, or what is left of it, while its digest is computed.
-    Streaming,
-    /// Sends one chunk.
-    SendingChunk,
-    /// Asks a session that broke off how much it has.
-    Recovering,
-    /// Asks whether content is there, since its digest is known now or an answer was lost.
-    Confirming,
-    /// Closes a session whose content has been sent.
-    Closing,
-    /// Tells the registry that a session is over.
-    Cancelling,
-}
-
-impl UploadState {
-    /// All of them, in the order in which an upload may come by.
-    pub const ALL: [Self; 9] = [
-        Self::Mounting,
-        Self::Opening,
-        Self::SendingWhole,
-        Self::Streaming,
-        Self::SendingChunk,
-        Self::Recovering,
-        Self::Confirming,
-        Self::Closing,
-        Self::Cancelling,
-    ];
-}
-
-/// What the authorisation of one request is doing (distribution, "Token Authentication").
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum AuthState {
-    /// Sends as nobody, since nobody has asked.
-    Unasked,
-    /// Asks the registry's front page how it wants to be answered, since it turned a request away without saying.
-    AskingHow,
-    /// Looks for the credential that a challenge demands.
-    Looking,
-    /// Looks once more, since what was found before was refused.
-    LookingAgain,
-    /// Exchanges the credential, or none, for a token.
-    FetchingToken,
-    /// Sends with a user name and password.
-    SendingBasic,
-    /// Sends with a token.
-    SendingToken,
-    /// Gives up: there is no other answer to the challenge.
-    TurnedAway,
-}
-
-impl AuthState {
-    /// All of them, in the order in which a request may come by.
-    pub const ALL: [Self; 8] = [
-        Self::Unasked,
-        Self::AskingHow,
-        Self::Looking,
-        Self::LookingAgain,
-        Self::FetchingToken,
-        Self::SendingBasic,
-        Self::SendingToken,
-        Self::TurnedAway,
-    ];
-}
-
 type Tell = dyn Fn(&Step) + Send + Sync;
 
-/// Hears of every [`Step`], on whatever thread it is taken. Cheap to clone.
+/// Observer of every [`Step`], on any thread. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Observer(Option<Arc<Tell>>);
 
 impl Observer {
-    /// Tells this function, which should be quick.
+    /// Creates an observer that calls this function, which should return quickly.
     pub fn new(tell: impl Fn(&Step) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(tell)))
     }
 
-    /// Tells of a step; what it is, is found out only when somebody listens.
+    /// Reports an event, which is created only if there is an observer.
     pub(crate) fn tell(&self, step: impl FnOnce() -> Step) {
         if let Some(tell) = &self.0 {
             tell(&step());
@@ -268,7 +188,7 @@ impl fmt::Debug for Observer {
         f.write_str(if self.0.is_some() {
             "Observer"
         } else {
-            "Observer(nobody)"
+            "Observer(none)"
         })
     }
 }

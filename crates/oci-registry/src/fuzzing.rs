@@ -25,7 +25,7 @@ use crate::digest::Digest;
 use crate::error::Error;
 use crate::escape::{escape, is_active};
 use crate::exchange::class::Class;
-use crate::exchange::origin::{Met, Origin};
+use crate::exchange::origin::{Origin, Peer};
 use crate::exchange::retry;
 use crate::exchange::secrets::{self, Secrets};
 use crate::export::tree::{Limits, Tree};
@@ -274,18 +274,18 @@ pub fn link(data: &[u8]) {
     assert!(text.contains(&format!("<{target}>")));
     let again = page::next_in(&format!("<{target}>; rel=\"next\""));
     assert_eq!(again.as_ref(), Some(&target));
-    let met = Met {
+    let peer = Peer {
         url: "https://registry.example/v2/a/tags/list"
             .parse()
             .expect("a URL"),
         class: Class::Public,
         secrets: Secrets::default(),
     };
-    match met.resolve_same_origin(&target) {
-        Ok(url) => assert_eq!(Origin::of(&url), Origin::of(&met.url)),
+    match peer.resolve_same_origin(&target) {
+        Ok(url) => assert_eq!(Origin::of(&url), Origin::of(&peer.url)),
         Err(error) => refused(&error.into()),
     }
-    if let Ok(url) = met.resolve(&target) {
+    if let Ok(url) = peer.resolve(&target) {
         assert_eq!(url.scheme(), "https");
         assert!(Class::shown_by(&url).is_none_or(|class| class == Class::Public));
     }

@@ -82,6 +82,25 @@
 //! | `conformance` | tests that every target passes (feature `conformance`) |
 //! | `fuzzing` | properties of the parsers (feature `fuzzing`) |
 //!
+//! # Retries
+//!
+//! | failure | layer | attempts | delay |
+//! | --- | --- | --- | --- |
+//! | no connection, broken connection, idle timeout; 408, 429, 499, 500, 502, 503, 504, 522 | `exchange` | [`ClientOptions::attempts`] | back-off, or `Retry-After` if that is longer |
+//! | 401 of the registry | `transport` | 2 | none |
+//! | 401 or 403 for a read with the credential of a CI job | `transport` | 1 more, without the credential | none |
+//! | credential that the token server refuses | `transport` | 2, the second with the credential looked up again | none |
+//! | body of a blob that breaks off | `registry/download` | 6 without progress of 1 MiB, or of a byte per minute | back-off |
+//! | segment of a blob, for its request and its body | `registry/ranges` | 5 | back-off |
+//! | page of a list that breaks off | `registry/page` | 5 | back-off |
+//! | request of an upload session without a final answer | `registry/upload` | 5 without progress of 1 MiB | back-off |
+//! | 401 after a part of an upload was sent | `registry/upload` | 2 | none |
+//! | list of referrers that another client changes at the same time | `registry/referrers` | 10 | 0.5 s, then 1 s, plus back-off |
+//!
+//! The back-off is a random part of a span that starts at 250 ms and doubles up to 10 s. `exchange` sends the requests of
+//! an upload session once, because their effect is not known after a failure. A `Retry-After` of more than one minute is
+//! an error. After two consecutive idle timeouts an operation fails, whichever layer has sent the requests.
+//!
 //! # Guarantees
 //!
 //! * Content that is read has been verified against the requested digest.
@@ -134,9 +153,9 @@ pub use archive::Archive;
 pub use auth::chain::CredentialChain;
 #[cfg(feature = "keyring")]
 pub use auth::keyring::Keyring;
-pub use auth::store::{CredentialStore, Kept};
+pub use auth::store::{CredentialStore, StoredCredential};
 pub use auth::{Anonymous, Credential, CredentialProvider, CredentialRequest, Lookup, Secret};
-pub use blob::{Beginning, Blob, BlobStream, Content, Meter, OutputFile};
+pub use blob::{Blob, BlobStream, Content, Meter, OutputFile, PartialBlob};
 pub use bundle::{Bundle, Bundled, bundle};
 pub use cache::Cache;
 pub use copy::{CopyEvent, CopyOptions, copy, copy_all};
@@ -144,7 +163,7 @@ pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind, Failure, Hint, Optional, RegistryError, Result, Side};
 pub use escape::{escape, is_active};
-pub use event::{AuthState, Observer, OmittedNames, Step, UploadState};
+pub use event::{Observer, OmittedNames, Step};
 pub use exchange::Resolve;
 pub use export::{ExportOptions, export};
 pub use file::{open_input, open_regular, open_regular_with};
@@ -160,7 +179,7 @@ pub use reference::{
 };
 pub use referrers::DescriptorStream;
 pub use registry::{
-    Access, Client, ClientOptions, Pong, Registry, RegistryOptions, Repository, Traffic,
+    Access, Client, ClientOptions, PingResponse, Registry, RegistryOptions, Repository, Traffic,
 };
 pub use storage::{Delete, Delivery, OtherName, Source, TagStream, Target};
 pub use unpack::{Extract, FileName, UnpackOptions, unpack};

@@ -48,7 +48,7 @@ enum Error {
         served: MediaType,
     },
     #[snafu(display("refused the manifest {digest}: it is `{media_type}`, and has `{key}`"))]
-    Stranger {
+    ForeignKey {
         digest: Digest,
         media_type: MediaType,
         key: &'static str,
@@ -71,7 +71,7 @@ impl Failure for Error {
             Self::ParseManifest { .. } | Self::SchemaVersion { .. } => ErrorKind::Protocol,
             Self::Ambiguous { .. }
             | Self::MediaTypes { .. }
-            | Self::Stranger { .. }
+            | Self::ForeignKey { .. }
             | Self::Misspelt { .. } => ErrorKind::Mismatch,
             Self::Schema1 { .. } => ErrorKind::Unsupported,
             Self::TooLarge { .. } => ErrorKind::InvalidInput,
@@ -407,13 +407,13 @@ fn read(bytes: Bytes, digest: Digest, content_type: Option<&str>) -> Result<Mani
             Some(_) => MediaType::INDEX,
             None => MediaType::MANIFEST,
         });
-    let stranger = match (&shape.manifests, other) {
+    let foreign = match (&shape.manifests, other) {
         (Some(_), _) if media_type.is_manifest() && !media_type.is_index() => Some("manifests"),
         (_, Some(other)) if media_type.is_index() => Some(other),
         _ => None,
     };
-    if let Some(key) = stranger {
-        return StrangerSnafu {
+    if let Some(key) = foreign {
+        return ForeignKeySnafu {
             digest,
             media_type,
             key,

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use snafu::Snafu;
 
-use crate::blob::{Beginning, Blob, BlobStream, Meter};
+use crate::blob::{Blob, BlobStream, Meter, PartialBlob};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Result};
 use crate::manifest::{Descriptor, Manifest, MediaType};
@@ -93,7 +93,7 @@ pub trait Source: fmt::Debug + Send + Sync {
     async fn blob_after(
         &self,
         descriptor: &Descriptor,
-        beginning: Beginning,
+        beginning: PartialBlob,
     ) -> Result<BlobStream> {
         let rest = self.blob(descriptor).await?.skipping(beginning.size());
         BlobStream::after(descriptor, beginning, rest)

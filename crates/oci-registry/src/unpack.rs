@@ -17,7 +17,7 @@ use futures_util::stream::{StreamExt, TryStreamExt};
 use icu_normalizer::DecomposingNormalizerBorrowed as DecomposingNormalizer;
 use snafu::{IntoError, OptionExt, ResultExt, Snafu, ensure};
 
-use crate::blob::{Beginning, Meter};
+use crate::blob::{Meter, PartialBlob};
 use crate::error::{ErrorKind, Failure};
 use crate::escape::is_active;
 use crate::manifest::Descriptor;
@@ -473,7 +473,7 @@ async fn state(file: &Extract, parent: &Directory) -> crate::Result<State> {
         Some(Entry::File(found)) if found == *size => {
             let there = parent.open_file(name).context(WriteFileSnafu { path })?;
             let read = there.try_clone().context(WriteFileSnafu { path })?;
-            let found = Beginning::of_file(digest, read, path, *size).await;
+            let found = PartialBlob::of_file(digest, read, path, *size).await;
             if found.context(CompareSnafu { path })?.digest() != *digest {
                 return Ok(State::Other);
             }
@@ -528,7 +528,7 @@ async fn fetch_rest(
     } else {
         let begun = staged.file.try_clone().context(WriteFileSnafu { path })?;
         let digest = &file.descriptor.digest;
-        let beginning = Beginning::of_file(digest, begun, path, staged.size).await?;
+        let beginning = PartialBlob::of_file(digest, begun, path, staged.size).await?;
         source.blob_after(&file.descriptor, beginning).await?
     };
     let bytes = bytes.metered(meter);

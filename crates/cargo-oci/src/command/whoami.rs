@@ -65,7 +65,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         }
     }
     let pong = session.registry(name)?.ping().await?;
-    if used.is_none() && pong.is_stranger {
+    if used.is_none() && pong.needs_credential {
         let sources: Vec<_> = results
             .iter()
             .map(|result| result.source.as_str())

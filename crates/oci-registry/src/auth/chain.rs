@@ -26,7 +26,7 @@ use super::containers::ContainersFile;
 use super::docker::{AuthVariable, ConfigDirectory};
 use super::helper::Helpers;
 #[cfg(feature = "keyring")]
-use super::notes::Notes;
+use super::keyring_index::KeyringIndex;
 use super::{CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
 use crate::reference::RegistryName;
@@ -62,7 +62,7 @@ impl CredentialChain {
         places.push(Arc::new(ConfigDirectory::finch(environment, helpers)));
         #[cfg(feature = "keyring")]
         places.push(Arc::new(
-            super::keyring::Keyring::new(noted).noted_in(Notes::of_user(environment)),
+            super::keyring::Keyring::new(noted).noted_in(KeyringIndex::of_user(environment)),
         ));
         #[cfg(not(feature = "keyring"))]
         drop(noted);

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use snafu::{OptionExt, ResultExt, Snafu};
 
 use super::helper::{self, TOKEN_USER};
-use super::notes::Notes;
+use super::keyring_index::KeyringIndex;
 use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
@@ -70,7 +70,7 @@ enum Problem {
 #[derive(Debug, Clone)]
 pub struct Keyring {
     noted: BTreeSet<RegistryName>,
-    notes: Option<Notes>,
+    index: Option<KeyringIndex>,
     store: Arc<dyn Store>,
 }
 
@@ -86,14 +86,14 @@ impl Keyring {
     pub fn new(noted: impl IntoIterator<Item = RegistryName>) -> Self {
         Self {
             noted: noted.into_iter().collect(),
-            notes: None,
+            index: None,
             store: Arc::new(Native),
         }
     }
 
     /// The same keyring, which is also asked for the registries that these notes name by then.
-    pub(super) fn noted_in(mut self, notes: Notes) -> Self {
-        self.notes = Some(notes);
+    pub(super) fn noted_in(mut self, index: KeyringIndex) -> Self {
+        self.index = Some(index);
         self
     }
 
@@ -101,8 +101,8 @@ impl Keyring {
         if self.noted.contains(registry) {
             return Ok(true);
         }
-        match &self.notes {
-            Some(notes) => Ok(notes.read().await?.contains(registry)),
+        match &self.index {
+            Some(index) => Ok(index.read().await?.contains(registry)),
             None => Ok(false),
         }
     }
@@ -294,14 +294,14 @@ pub(super) mod tests {
     fn keyring(noted: &[&str], store: impl Store + 'static) -> Keyring {
         Keyring {
             noted: noted.iter().copied().map(name).collect(),
-            notes: None,
+            index: None,
             store: Arc::new(store),
         }
     }
 
     /// A keyring that is gone with the test.
-    pub(in crate::auth) fn passing(notes: Notes) -> Keyring {
-        keyring(&[], InMemory::default()).noted_in(notes)
+    pub(in crate::auth) fn passing(index: KeyringIndex) -> Keyring {
+        keyring(&[], InMemory::default()).noted_in(index)
     }
 
     async fn ask(keyring: &Keyring, registry: &str) -> crate::Result<Option<Credential>> {
@@ -337,7 +337,7 @@ pub(super) mod tests {
         let store = Arc::new(InMemory::default());
         let keyring = Keyring {
             noted: [name("a.b")].into(),
-            notes: None,
+            index: None,
             store: Arc::clone(&store) as Arc<dyn Store>,
         };
         for other in ["b", "a.b:443", "xa.b", "a.b.c"] {

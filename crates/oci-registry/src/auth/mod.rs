@@ -12,17 +12,17 @@ mod docker;
 #[cfg(feature = "ecr")]
 mod ecr;
 pub(crate) mod file;
+mod file_lock;
 pub(crate) mod helper;
 #[cfg(test)]
 mod home;
 #[cfg(feature = "keyring")]
 pub(crate) mod keyring;
 #[cfg(feature = "keyring")]
-mod notes;
+mod keyring_index;
 pub(crate) mod scope;
 pub(crate) mod store;
 pub(crate) mod token;
-mod turn;
 
 use std::fmt;
 

@@ -21,12 +21,12 @@ use serde_json::value::RawValue;
 use snafu::{OptionExt, ResultExt, Snafu};
 
 use super::file::{self, AuthFile, docker_key};
+use super::file_lock::FileLock;
 use super::helper::{Helpers, TOKEN_USER};
 #[cfg(feature = "keyring")]
 use super::keyring::{self, Keyring};
 #[cfg(feature = "keyring")]
-use super::notes::Notes;
-use super::turn::Turn;
+use super::keyring_index::KeyringIndex;
 use super::{Credential, Secret, docker};
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
@@ -38,9 +38,9 @@ const AUTHS: &str = "auths";
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("failed to keep a credential: there is no home directory"))]
-    Homeless,
+    NoHomeDirectory,
     #[snafu(display("failed to keep a registry token: it does not last"))]
-    Fleeting,
+    NotStorable,
     #[snafu(display("failed to write {place}"))]
     Write {
         place: String,
@@ -51,19 +51,19 @@ enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Homeless | Self::Fleeting => ErrorKind::InvalidInput,
+            Self::NoHomeDirectory | Self::NotStorable => ErrorKind::InvalidInput,
             Self::Write { .. } => ErrorKind::Io,
         }
     }
 }
 
-/// Where a credential is kept now.
+/// Place of a credential that was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Kept {
-    /// The place, in the words in which a search names it.
+pub struct StoredCredential {
+    /// The place, as [`Lookup`](crate::Lookup) names it.
     pub place: String,
-    /// Whether whoever reads the file reads the password.
+    /// Whether the place is a file with an unencrypted password.
     pub is_readable: bool,
 }
 
@@ -74,7 +74,7 @@ pub struct CredentialStore {
     #[cfg(feature = "keyring")]
     keyring: Keyring,
     #[cfg(feature = "keyring")]
-    notes: Notes,
+    index: KeyringIndex,
 }
 
 impl fmt::Debug for CredentialStore {
@@ -94,7 +94,7 @@ impl CredentialStore {
             #[cfg(feature = "keyring")]
             keyring: Keyring::new([]),
             #[cfg(feature = "keyring")]
-            notes: Notes::of_user(environment),
+            index: KeyringIndex::of_user(environment),
         }
     }
 
@@ -109,17 +109,17 @@ impl CredentialStore {
         &self,
         registry: &RegistryName,
         credential: &Credential,
-    ) -> crate::Result<Kept> {
+    ) -> crate::Result<StoredCredential> {
         let pair = match credential {
             Credential::Basic { username, password } => (username.as_str(), password),
             Credential::Identity(token) => (TOKEN_USER, token),
-            Credential::Registry(_) => return Err(Error::Fleeting.into()),
+            Credential::Registry(_) => return Err(Error::NotStorable.into()),
         };
-        let (path, place) = self.file.as_ref().context(HomelessSnafu)?;
+        let (path, place) = self.file.as_ref().context(NoHomeDirectorySnafu)?;
         let document = Document::read(path, place).await?;
         let key = docker_key(registry);
         if let Some(helper) = document.parsed.docker_helper(registry) {
-            let kept = Kept {
+            let kept = StoredCredential {
                 place: format!("credential helper `{helper}` of {place}"),
                 is_readable: false,
             };
@@ -136,12 +136,12 @@ impl CredentialStore {
             return Ok(kept);
         }
         #[cfg(feature = "keyring")]
-        if self.notes.can_be_kept() && self.keyring.store(registry, credential).await.is_ok() {
-            self.notes.add(registry).await?;
+        if self.index.has_file() && self.keyring.store(registry, credential).await.is_ok() {
+            self.index.add(registry).await?;
             // An older one in the file would be found before it.
             let remove = |document: &mut Document| document.remove(registry);
             Document::change(path, place, remove).await?;
-            return Ok(Kept {
+            return Ok(StoredCredential {
                 place: keyring::PLACE.to_owned(),
                 is_readable: false,
             });
@@ -152,7 +152,7 @@ impl CredentialStore {
             true
         };
         Document::change(path, place, put).await?;
-        Ok(Kept {
+        Ok(StoredCredential {
             place: place.clone(),
             is_readable: true,
         })
@@ -187,9 +187,9 @@ impl CredentialStore {
             }
         }
         #[cfg(feature = "keyring")]
-        if self.notes.read().await?.contains(registry) {
+        if self.index.read().await?.contains(registry) {
             self.keyring.erase(registry).await?;
-            self.notes.remove(registry).await?;
+            self.index.remove(registry).await?;
             places.push(keyring::PLACE.to_owned());
         }
         Ok(places)
@@ -278,7 +278,7 @@ impl Document {
         place: &str,
         change: impl FnOnce(&mut Self) -> bool,
     ) -> crate::Result<()> {
-        let _turn = Turn::wait(path).await?;
+        let _lock = FileLock::acquire(path).await?;
         let mut document = Self::read(path, place).await?;
         if change(&mut document) {
             document.write(path, place)?;
@@ -339,7 +339,7 @@ mod tests {
         // A test has no business in the keyring of whoever runs it.
         #[cfg(feature = "keyring")]
         {
-            store.notes = Notes::of_user(&Environment::default());
+            store.index = KeyringIndex::of_user(&Environment::default());
         }
         store.helpers = Arc::new(Helpers::new(home.environment()));
         store
@@ -488,10 +488,10 @@ esac"#;
     #[tokio::test]
     async fn a_keyring_has_it_alone_and_is_noted() {
         let home = Home::new().file(".docker/config.json", CONFIG);
-        let notes = Notes::of_user(&home.environment());
+        let index = KeyringIndex::of_user(&home.environment());
         let mut store = store(&home);
-        store.keyring = keyring::tests::passing(notes.clone());
-        store.notes = notes.clone();
+        store.keyring = keyring::tests::passing(index.clone());
+        store.index = index.clone();
         let registry = name("c.d");
         let credential = Credential::from_pair("carol", "secret");
         let kept = store.keep(&registry, &credential).await.unwrap();
@@ -505,11 +505,11 @@ esac"#;
             text.contains("\"auths\": {},"),
             "the older one is gone: {text}"
         );
-        assert!(notes.read().await.unwrap().contains(&registry));
+        assert!(index.read().await.unwrap().contains(&registry));
         let found = ask(&store.keyring, "c.d").await.unwrap();
         assert_eq!(pair(found).as_deref(), Some("carol:secret"));
         assert_eq!(store.forget(&registry).await.unwrap(), ["OS keyring"]);
-        assert!(notes.read().await.unwrap().is_empty());
+        assert!(index.read().await.unwrap().is_empty());
         assert!(
             ask(&store.keyring, "c.d")
                 .await

@@ -42,7 +42,7 @@ use error::{
     AskedToWaitSnafu, BuildClientSnafu, ConnectSnafu, ReadContentSnafu, RedirectLoopSnafu,
     RedirectNowhereSnafu, RedirectSnafu, RedirectWriteSnafu, RootCause, SendSnafu,
 };
-use origin::{Met, Origin};
+use origin::{Origin, Peer};
 use pace::IDLE;
 use proxy::Proxies;
 use request::Reach;
@@ -251,7 +251,7 @@ impl Exchange {
                     .news(&origin, &response.headers, &self.secrets)
             };
             for text in warnings {
-                let from = response.met.shown_host();
+                let from = response.peer.shown_host();
                 self.settings.observer.tell(|| Step::Warning { from, text });
             }
             let status = response.status;
@@ -273,9 +273,9 @@ impl Exchange {
                 return RedirectNowhereSnafu { url: shown }.fail();
             };
             let next = if request.reach == Reach::Anywhere {
-                response.met.resolve(location)
+                response.peer.resolve(location)
             } else {
-                response.met.resolve_same_origin(location)
+                response.peer.resolve_same_origin(location)
             };
             url = next.context(RedirectSnafu { url: shown })?;
         }
@@ -369,7 +369,7 @@ impl Exchange {
         Ok(Response {
             status: inner.status(),
             headers: inner.headers().clone(),
-            met: Met {
+            peer: Peer {
                 url: url.clone(),
                 class,
                 secrets: self.secrets.clone(),

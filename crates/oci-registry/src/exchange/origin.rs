@@ -58,7 +58,7 @@ impl Failure for Error {
     }
 }
 
-/// Scheme, host and port: what a credential belongs to.
+/// Scheme, host and port, which a credential belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Origin(String);
 
@@ -68,16 +68,16 @@ impl Origin {
     }
 }
 
-/// Where a server was met: at which URL, and how far inside its address was.
+/// Server that answered a request: the URL, and the class of its address.
 #[derive(Debug, Clone)]
-pub(crate) struct Met {
+pub(crate) struct Peer {
     pub(crate) url: Url,
     pub(crate) class: Class,
-    /// What must not be shown of what it says.
+    /// Values to redact in text from the server.
     pub(crate) secrets: Secrets,
 }
 
-impl Met {
+impl Peer {
     /// Where a text that this server sent leads: resolved against the URL it was met at, and allowed by the policy.
     pub(crate) fn resolve(&self, text: &str) -> Result<Url, Error> {
         self.check(self.join(text)?)
@@ -174,8 +174,8 @@ impl Met {
 mod tests {
     use super::*;
 
-    fn met(url: &str, class: Class) -> Met {
-        Met {
+    fn peer(url: &str, class: Class) -> Peer {
+        Peer {
             url: url.parse().unwrap(),
             class,
             secrets: Secrets::default(),
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_server_may_not_point_further_inside_than_it_is() {
-        let public = met("https://registry.example/v2/", Class::Public);
+        let public = peer("https://registry.example/v2/", Class::Public);
         for inner in [
             "https://127.0.0.1/",
             "https://169.254.169.254/",
@@ -216,11 +216,11 @@ mod tests {
             );
         }
         assert!(public.resolve("https://auth.example/token").is_ok());
-        let private = met("http://10.0.0.5:5000/", Class::Private);
+        let private = peer("http://10.0.0.5:5000/", Class::Private);
         assert!(private.resolve("http://10.9.9.9/x").is_ok());
         assert!(private.resolve("http://127.0.0.1/x").is_err());
         assert!(
-            met("http://127.0.0.1:5000/", Class::Loopback)
+            peer("http://127.0.0.1:5000/", Class::Loopback)
                 .resolve("http://127.0.0.1:5001/token")
                 .is_ok()
         );
@@ -246,7 +246,7 @@ mod tests {
             ("http://169.254.1.1:5000/", Class::LinkLocal),
             ("http://10.0.0.5:5000/", Class::Private),
         ] {
-            let server = met(own, class);
+            let server = peer(own, class);
             for url in NEVER_NAMED {
                 let refused = server.resolve(url);
                 assert!(matches!(refused, Err(Error::Inward { .. })), "{own} {url}");
@@ -258,7 +258,7 @@ mod tests {
 
     #[test]
     fn realm_of_loopback_registry_may_not_be_private_literal() {
-        let server = met("http://127.0.0.1:5000/", Class::Loopback);
+        let server = peer("http://127.0.0.1:5000/", Class::Loopback);
         for private in [
             "http://10.0.0.1/",
             "http://[fd00::1]/",
@@ -271,13 +271,13 @@ mod tests {
         for allowed in ["http://localhost:5001/token", "http://8.8.8.8/token"] {
             assert!(server.resolve_realm(allowed).is_ok(), "{allowed}");
         }
-        let private = met("http://10.0.0.5:5000/", Class::Private);
+        let private = peer("http://10.0.0.5:5000/", Class::Private);
         assert!(private.resolve_realm("http://10.9.9.9/token").is_ok());
     }
 
     #[test]
     fn what_is_no_plain_http_address_is_refused() {
-        let server = met("https://registry.example/v2/", Class::Public);
+        let server = peer("https://registry.example/v2/", Class::Public);
         assert!(matches!(
             server.resolve("http://registry.example/x"),
             Err(Error::Downgrade { .. })
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn relative_places_keep_their_query_byte_for_byte() {
-        let server = met(
+        let server = peer(
             "http://registry.example:5000/v2/a/blobs/uploads/",
             Class::Public,
         );
@@ -328,7 +328,7 @@ mod tests {
 
     #[test]
     fn a_place_without_a_scheme_is_on_the_server_itself() {
-        let server = met("https://registry.example:5000/v2/a/blobs/", Class::Public);
+        let server = peer("https://registry.example:5000/v2/a/blobs/", Class::Public);
         let resolve = |text: &str| server.resolve(text).unwrap().to_string();
         assert_eq!(
             resolve("registry.example:5000/upload/1?a=b"),
@@ -343,7 +343,7 @@ mod tests {
 
     #[test]
     fn secrets_stay_out_of_the_refusal() {
-        let server = met("https://registry.example/", Class::Public);
+        let server = peer("https://registry.example/", Class::Public);
         let error = server
             .resolve("http://user:hunter2@10.0.0.1/x?sig=canary")
             .unwrap_err()
@@ -356,7 +356,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_secret_is_left_where_a_bad_place_is_cut() {
-        let server = met("https://registry.example/", Class::Public);
+        let server = peer("https://registry.example/", Class::Public);
         server.secrets.note("canary?tail");
         server.secrets.note("canary#tail");
         for before in [0, 190] {
@@ -372,7 +372,7 @@ mod tests {
 
     #[test]
     fn a_host_that_repeats_a_secret_is_not_shown() {
-        let server = met("https://Canary-1.example/", Class::Public);
+        let server = peer("https://Canary-1.example/", Class::Public);
         assert_eq!(server.shown_host(), "canary-1.example");
         server.secrets.note("Canary-1");
         assert_eq!(server.shown_host(), "….example");

@@ -12,7 +12,7 @@ use snafu::IntoError;
 
 use super::display::ShownUrl;
 use super::error::{AnswerTooLargeSnafu, Error, IdleSnafu, ReadAnswerSnafu};
-use super::origin::{Met, Origin};
+use super::origin::{Origin, Peer};
 use super::pace::{IDLE, Receiving};
 use super::secrets::Secrets;
 use super::stalls::Stalls;
@@ -26,7 +26,7 @@ pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// Where the answer came from, after redirects.
-    pub(crate) met: Met,
+    pub(crate) peer: Peer,
     /// Where the request went first.
     pub(crate) asked: Origin,
     /// Whether someone else than the server that was asked chose where it came from, even if that is the same server.
@@ -43,7 +43,7 @@ impl fmt::Debug for Response {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Response")
             .field("status", &self.status)
-            .field("met", &self.shown())
+            .field("peer", &self.shown())
             .finish_non_exhaustive()
     }
 }
@@ -51,12 +51,12 @@ impl fmt::Debug for Response {
 impl Response {
     /// The URL the answer came from, as it may be shown.
     pub(crate) fn shown(&self) -> ShownUrl {
-        ShownUrl::new(&self.met.url, &self.met.secrets)
+        ShownUrl::new(&self.peer.url, &self.peer.secrets)
     }
 
     /// What has been sent and must not be shown, whoever repeats it.
     pub(crate) fn secrets(&self) -> Secrets {
-        self.met.secrets.clone()
+        self.peer.secrets.clone()
     }
 
     /// A header as text, absent when empty or no text.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::ranges::{self, Opened};
 use super::requests::RepositoryRequests;
 use super::response;
-use crate::blob::{Beginning, BlobStream};
+use crate::blob::{BlobStream, PartialBlob};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
 use crate::exchange::{self, Request, Response};
@@ -114,7 +114,7 @@ pub(super) async fn open_after(
     requests: &RepositoryRequests,
     connections: usize,
     descriptor: &Descriptor,
-    beginning: Beginning,
+    beginning: PartialBlob,
 ) -> crate::Result<BlobStream> {
     let mut download = Download::new(requests, connections, descriptor, beginning.size());
     download.open_segments().await?;

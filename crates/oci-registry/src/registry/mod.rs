@@ -20,6 +20,6 @@ mod upload;
 
 pub use catalog::Registry;
 pub use client::{Client, ClientOptions, RegistryOptions, Traffic};
-pub use ping::Pong;
+pub use ping::PingResponse;
 pub use repository::Repository;
 pub use requests::Access;

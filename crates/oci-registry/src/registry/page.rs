@@ -113,7 +113,7 @@ impl PageCursor {
     /// origin stays untrusted even if it leads back: a third party chose the URL.
     pub(super) fn follow_link(&mut self, page: &Response) -> crate::Result<()> {
         let link = next_link(&page.headers);
-        let next = link.map(|link| page.met.resolve_same_origin(&link));
+        let next = link.map(|link| page.peer.resolve_same_origin(&link));
         let next = next
             .transpose()
             .context(NextPageSnafu { url: page.shown() });

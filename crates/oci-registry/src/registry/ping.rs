@@ -1,4 +1,4 @@
-//! Whether a registry is there, and as whom it knows us (distribution-spec, "Determining Support").
+//! Availability of a registry and the credential that it accepts (distribution-spec, "Determining Support").
 
 use std::time::{Duration, Instant};
 
@@ -26,54 +26,55 @@ impl Failure for Reach {
     }
 }
 
-/// What a registry answered.
+/// Result of [`Registry::ping`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Pong {
-    /// Where the credential was found that the registry took; none where it demanded none, or there was none to show.
+pub struct PingResponse {
+    /// Source of the credential that the registry accepted. `None` if it required none, or none was found.
     pub credential_source: Option<String>,
-    /// Whether it demanded a credential and there was none to show.
-    pub is_stranger: bool,
-    /// How long the registry took to answer a request, over a connection that was there and with an authorisation that was
-    /// at hand.
+    /// Whether the registry required a credential and none was found.
+    pub needs_credential: bool,
+    /// Time from request to response, with a connection and a token that existed already.
     pub latency: Duration,
 }
 
 impl Registry {
-    /// Asks whether the registry is there and takes the credential that there is for it.
+    /// Checks that the registry is available and accepts the credential that was found for it.
     ///
-    /// A registry that demands a credential where there is none is there all the same.
+    /// A registry that requires a credential is available even if none was found.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unauthenticated`] and [`ErrorKind::Denied`] when it refuses the credential, [`ErrorKind::NotFound`]
-    /// and [`ErrorKind::Protocol`] when it is no registry.
-    pub async fn ping(&self) -> crate::Result<Pong> {
-        let asked = self.ask().await;
-        Ok(asked.with_context(|_| ReachSnafu {
+    /// [`ErrorKind::Unauthenticated`] and [`ErrorKind::Denied`] if the registry refuses the credential,
+    /// [`ErrorKind::NotFound`] and [`ErrorKind::Protocol`] if the server is no registry.
+    pub async fn ping(&self) -> crate::Result<PingResponse> {
+        let response = self.measure().await;
+        Ok(response.with_context(|_| ReachSnafu {
             registry: self.name().clone(),
         })?)
     }
 
-    async fn ask(&self) -> crate::Result<Pong> {
-        self.knock().await?;
-        // Now nothing has to be set up any more.
-        let asked = Instant::now();
-        self.knock().await?;
-        let latency = asked.elapsed();
-        let (credential_source, is_stranger) = match self.transport.account(&Scope::Known).await {
-            Account::Credential { place } => (Some(place), false),
-            Account::Unasked => (None, false),
-            Account::Anonymous { .. } => (None, true),
-        };
-        Ok(Pong {
+    async fn measure(&self) -> crate::Result<PingResponse> {
+        self.request_base().await?;
+        // The second request uses the connection and the token of the first.
+        let start = Instant::now();
+        self.request_base().await?;
+        let latency = start.elapsed();
+        let (credential_source, needs_credential) =
+            match self.transport.account(&Scope::Known).await {
+                Account::Credential { place } => (Some(place), false),
+                Account::Unasked => (None, false),
+                Account::Anonymous { .. } => (None, true),
+            };
+        Ok(PingResponse {
             credential_source,
-            is_stranger,
+            needs_credential,
             latency,
         })
     }
 
-    async fn knock(&self) -> crate::Result<()> {
+    /// Requests `/v2/`. Succeeds without a credential if the registry requires one and none was found.
+    async fn request_base(&self) -> crate::Result<()> {
         let request = Request::new(Method::GET, self.transport.url("/v2/"));
         let is_anonymous = async || {
             let account = self.transport.account(&Scope::Known).await;
@@ -87,7 +88,7 @@ impl Registry {
                 Ok(())
             }
             Ok(answer) => Err(response::refusal(self.transport.registry(), answer).await),
-            // Its token server has nothing for strangers.
+            // The token server issues no anonymous tokens.
             Err(error)
                 if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied)
                     && is_anonymous().await =>

@@ -12,7 +12,7 @@ use snafu::{IntoError, ResultExt, Snafu};
 use super::requests::{Access, RepositoryRequests};
 use super::upload::{self, Uploads};
 use super::{delete, download, referrers};
-use crate::blob::{Beginning, Blob, BlobStream, Meter};
+use crate::blob::{Blob, BlobStream, Meter, PartialBlob};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Optional};
 use crate::event::{self, Observer};
@@ -166,7 +166,7 @@ impl Source for Repository {
     async fn blob_after(
         &self,
         descriptor: &Descriptor,
-        beginning: Beginning,
+        beginning: PartialBlob,
     ) -> crate::Result<BlobStream> {
         let connections = self.connections_per_blob;
         download::open_after(&self.requests, connections, descriptor, beginning).await

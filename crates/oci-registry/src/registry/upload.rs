@@ -31,7 +31,6 @@ use super::requests::{RepositoryRequests, api_name};
 use crate::blob::file::Unhashed;
 use crate::blob::{Blob, Meter};
 use crate::error::ErrorKind;
-use crate::event::UploadState;
 use crate::exchange;
 use crate::manifest::MediaType;
 use crate::reference::RepositoryName;
@@ -203,7 +202,6 @@ impl Upload<'_> {
         if !matches!(request, UploadRequest::Whole | UploadRequest::Close) {
             return Ok(None);
         }
-        self.enter(UploadState::Confirming);
         let digest = self.blob_digest().await?;
         let found = self.requests.has_blob(&digest).await?;
         Ok(found.then_some((digest, Delivery::Uploaded)))

@@ -19,8 +19,8 @@ use crate::auth::scope::Scope;
 use crate::auth::token::{self, Token};
 use crate::auth::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure, Hint};
-use crate::event::{AuthState, Observer, Step};
-use crate::exchange::origin::{self, Met, Origin};
+use crate::event::{Observer, Step};
+use crate::exchange::origin::{self, Origin, Peer};
 use crate::exchange::secrets::Secrets;
 use crate::exchange::{self, Exchange, Request, Response};
 use crate::reference::RegistryName;
@@ -110,7 +110,7 @@ pub(crate) struct Transport {
     provider: Arc<dyn CredentialProvider>,
     state: Mutex<State>,
     /// What the front page demands, once it was asked.
-    front: OnceCell<Option<(Challenge, Met)>>,
+    front: OnceCell<Option<(Challenge, Peer)>>,
 }
 
 #[derive(Default)]
@@ -194,12 +194,8 @@ impl Transport {
             response.status == http::StatusCode::UNAUTHORIZED && is_ours && self.is_home(&response);
         let header = if is_turned_away {
             match self.challenge(&response).await? {
-                Some((challenge, met)) => {
-                    let header = self.answer(&challenge, &met, scope, used.as_ref()).await?;
-                    if header.is_none() {
-                        self.enter(AuthState::TurnedAway);
-                    }
-                    header
+                Some((challenge, peer)) => {
+                    self.answer(&challenge, &peer, scope, used.as_ref()).await?
                 }
                 None => None,
             }
@@ -235,27 +231,21 @@ impl Transport {
         request: &mut Request,
         header: Option<HeaderValue>,
     ) -> Result<Response, exchange::Error> {
-        self.enter(match &header {
-            None => AuthState::Unasked,
-            Some(header) if header.as_bytes().starts_with(b"Basic") => AuthState::SendingBasic,
-            Some(_) => AuthState::SendingToken,
-        });
         request.authorization = header.map(|header| (self.origin.clone(), header));
         self.exchange.send(request).await
     }
 
     /// The challenge in an answer, and where it was met. A registry that turned a request away without saying how it wants
     /// to be answered may say so at its front page; it is asked there once.
-    async fn challenge(&self, response: &Response) -> crate::Result<Option<(Challenge, Met)>> {
+    async fn challenge(&self, response: &Response) -> crate::Result<Option<(Challenge, Peer)>> {
         if let Some(challenge) = Challenge::pick(&response.headers) {
-            return Ok(Some((challenge, response.met.clone())));
+            return Ok(Some((challenge, response.peer.clone())));
         }
         let asked = self.front.get_or_try_init(|| async {
-            self.enter(AuthState::AskingHow);
             let front = Request::new(http::Method::GET, self.url("/v2/")).within_origin();
             let front = self.exchange.send(&front).await?;
             let challenge = Challenge::pick(&front.headers);
-            Ok::<_, crate::Error>(challenge.map(|challenge| (challenge, front.met)))
+            Ok::<_, crate::Error>(challenge.map(|challenge| (challenge, front.peer)))
         });
         Ok(asked.await?.clone())
     }
@@ -268,12 +258,8 @@ impl Transport {
     /// Whether an answer came from the registry itself, and nobody else chose which one.
     pub(crate) fn is_home(&self, response: &Response) -> bool {
         response.asked == self.origin
-            && Origin::of(&response.met.url) == self.origin
+            && Origin::of(&response.peer.url) == self.origin
             && !response.is_untrusted
-    }
-
-    fn enter(&self, state: AuthState) {
-        self.observer().tell(|| Step::Auth(state));
     }
 
     /// As whom requests of this scope are sent, as far as is known.
@@ -303,7 +289,7 @@ impl Transport {
     async fn answer(
         &self,
         challenge: &Challenge,
-        met: &Met,
+        peer: &Peer,
         scope: &Scope,
         refused: Option<&HeaderValue>,
     ) -> crate::Result<Option<HeaderValue>> {
@@ -327,7 +313,7 @@ impl Transport {
                 service,
                 scope: demanded,
             } => {
-                let realm = met.resolve_realm(realm).with_context(|_| RealmSnafu {
+                let realm = peer.resolve_realm(realm).with_context(|_| RealmSnafu {
                     registry: self.registry.clone(),
                 })?;
                 state.demand = Some(Demand::Bearer {
@@ -410,7 +396,6 @@ impl Transport {
     /// Looks for the credential of a scope, unless that has been done.
     async fn look(&self, state: &mut State, scope: &Scope) -> Result<(), Error> {
         if !state.lookups.contains_key(&scope.whose()) {
-            self.enter(AuthState::Looking);
             self.ask(state, scope, &scope.request(&self.registry))
                 .await?;
         }
@@ -419,7 +404,6 @@ impl Transport {
 
     /// Looks for another credential than the one that was refused; says whether there is one.
     async fn look_again(&self, state: &mut State, scope: &Scope) -> Result<bool, Error> {
-        self.enter(AuthState::LookingAgain);
         let refused = state.credential(scope).cloned();
         let request = scope.request(&self.registry).again();
         self.ask(state, scope, &request).await?;
@@ -490,7 +474,6 @@ impl Transport {
                         scopes.push(ours);
                     }
                 }
-                self.enter(AuthState::FetchingToken);
                 let fetched = token::fetch(
                     &self.exchange,
                     realm,

@@ -61,7 +61,6 @@ pub(crate) fn found(credential: Credential) -> Lookup {
 pub(crate) fn options(credentials: impl CredentialProvider + 'static) -> ClientOptions {
     let mut options = ClientOptions::new(Environment::default());
     options.credentials = Arc::new(credentials);
-    options.observer = observer();
     options
 }
 
@@ -116,30 +115,6 @@ pub(crate) fn select<T: Send + 'static>(
     let values = Arc::clone(&selected);
     let observer = Observer::new(move |step| values.lock().unwrap().extend(select(step)));
     (observer, selected)
-}
-
-/// Appends the states that a test reaches to the file that `REACHED_STATES` names. `tests/states` reads it.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the script passes the file name in the environment of the tests"
-)]
-pub(crate) fn observer() -> Observer {
-    let Ok(file) = std::env::var("REACHED_STATES") else {
-        return Observer::default();
-    };
-    let thread = std::thread::current();
-    let test = thread.name().unwrap_or_default().to_owned();
-    Observer::new(move |step| {
-        let state = match step {
-            Step::Upload(state) => format!("Upload {state:?}"),
-            Step::Auth(state) => format!("Auth {state:?}"),
-            _ => return,
-        };
-        let line = format!("{state}\t{test}\n");
-        let mut options = std::fs::OpenOptions::new();
-        let file = options.create(true).append(true).open(&file);
-        std::io::Write::write_all(&mut file.unwrap(), line.as_bytes()).unwrap();
-    })
 }
 
 /// Returns all text that an error can show, which must not contain [`CANARY`].

@@ -4,7 +4,6 @@ use http::{Method, StatusCode};
 
 use super::session::{BlobDigest, Upload, UploadSession};
 use crate::auth::scope::Scope;
-use crate::event::UploadState;
 use crate::exchange::Request;
 use crate::reference::RepositoryName;
 use crate::registry::requests::CONTENT_DIGEST;
@@ -27,7 +26,6 @@ impl Upload<'_> {
         if from.is_none() && !self.uploads.capabilities().mounts_without_source {
             return Ok(Mount::Refused);
         }
-        self.enter(UploadState::Mounting);
         let mut url = self.requests.url("blobs/uploads/");
         url.query_pairs_mut().append_pair("mount", digest.as_str());
         let request = |url| Request::new(Method::POST, url).once();

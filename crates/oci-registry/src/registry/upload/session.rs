@@ -14,7 +14,7 @@ use super::feed::Feed;
 use crate::blob::file::Unhashed;
 use crate::digest::Digest;
 use crate::error::ErrorKind;
-use crate::event::{Step, UploadState};
+use crate::event::Step;
 use crate::exchange::body::{Body, RequestBody as _};
 use crate::exchange::{self, Request, Response};
 use crate::registry::requests::RepositoryRequests;
@@ -101,7 +101,6 @@ pub(super) enum UploadRequest {
 impl Upload<'_> {
     /// Starts a session.
     pub(super) async fn start_session(&self) -> crate::Result<UploadSession> {
-        self.enter(UploadState::Opening);
         let request = Request::new(Method::POST, self.requests.url("blobs/uploads/"));
         let answer = self.requests.send(request).await?;
         if !matches!(
@@ -146,7 +145,6 @@ impl Upload<'_> {
 
     /// Sends the whole content with the request that closes the session ("POST then PUT").
     pub(super) async fn send_whole(&self, session: UploadSession) -> crate::Result<Outcome> {
-        self.enter(UploadState::SendingWhole);
         let digest = self.blob_digest().await?;
         let body = Body::Stream(Arc::new(self.feed.part(0, u64::MAX)));
         self.put(session, UploadRequest::Whole, digest, body).await
@@ -158,12 +156,9 @@ impl Upload<'_> {
         mut session: UploadSession,
         request: UploadRequest,
     ) -> crate::Result<Outcome> {
-        let length = if let UploadRequest::Chunk(size) = request {
-            self.enter(UploadState::SendingChunk);
-            size
-        } else {
-            self.enter(UploadState::Streaming);
-            u64::MAX
+        let length = match request {
+            UploadRequest::Chunk(size) => size,
+            _ => u64::MAX,
         };
         let part = self.feed.part(session.offset, length);
         let end = session.offset + part.length();
@@ -224,14 +219,10 @@ impl Upload<'_> {
     /// Closes a session whose content has been sent.
     pub(super) async fn close_session(&self, session: UploadSession) -> crate::Result<Outcome> {
         let digest = self.blob_digest().await?;
-        if let BlobDigest::Pending(_) = self.digest {
-            self.enter(UploadState::Confirming);
-            if self.requests.has_blob(&digest).await? {
-                self.cancel_session(&session.url).await;
-                return Ok(Outcome::Done((digest, Delivery::Existed)));
-            }
+        if matches!(self.digest, BlobDigest::Pending(_)) && self.requests.has_blob(&digest).await? {
+            self.cancel_session(&session.url).await;
+            return Ok(Outcome::Done((digest, Delivery::Existed)));
         }
-        self.enter(UploadState::Closing);
         self.put(session, UploadRequest::Close, digest, Body::Empty)
             .await
     }
@@ -296,7 +287,6 @@ impl Upload<'_> {
         &self,
         session: &mut UploadSession,
     ) -> crate::Result<Option<u64>> {
-        self.enter(UploadState::Recovering);
         let request = session.request(Method::GET);
         match self.requests.send(request).await {
             Ok(answer) => Ok(self.read_status(session, &answer)),
@@ -322,7 +312,6 @@ impl Upload<'_> {
 
     /// Cancels a session. Many registries do not support that, so a failure is ignored.
     pub(super) async fn cancel_session(&self, session: &Url) {
-        self.enter(UploadState::Cancelling);
         let open = {
             let mut all = self.uploads.open();
             let at = all.iter().position(|open| open.url == *session);
@@ -384,7 +373,7 @@ impl Upload<'_> {
             return;
         }
         let requested = response.secrets().escape(requested, 100);
-        let from = response.met.shown_host();
+        let from = response.peer.shown_host();
         let what = format!(
             "`{CHUNK_MIN_LENGTH}: {requested}`, which is no number of bytes up to {MAX_CHUNK_MIN_LENGTH}"
         );
@@ -401,17 +390,13 @@ impl Upload<'_> {
     pub(super) fn failed(&self, error: crate::Error) -> crate::Error {
         SendSnafu { what: &self.what }.into_error(error).into()
     }
-
-    pub(super) fn enter(&self, state: UploadState) {
-        self.requests.observer().tell(|| Step::Upload(state));
-    }
 }
 
 /// Returns the absolute `Location` of a response.
 fn location(answer: &Answer) -> Result<Option<Url>, Error> {
     let location = answer.response.header(header::LOCATION.as_str());
     location
-        .map(|location| answer.response.met.resolve(location))
+        .map(|location| answer.response.peer.resolve(location))
         .transpose()
         .context(LocationSnafu)
 }

@@ -235,13 +235,13 @@ async fn ping_reports_the_source_of_the_credential() {
     };
     let known = ping(Some("right")).await.unwrap();
     assert_eq!(known.credential_source.as_deref(), Some("a test"));
-    assert!(!known.is_stranger);
+    assert!(!known.needs_credential);
     assert!(known.latency > std::time::Duration::ZERO);
     // The challenge, the authenticated request, and the request whose latency is measured.
     assert_eq!(server.request_lines(), ["GET /v2/"; 3]);
     let anonymous = ping(None).await.unwrap();
     assert_eq!(anonymous.credential_source, None);
-    assert!(anonymous.is_stranger);
+    assert!(anonymous.needs_credential);
     let error = ping(Some(CANARY)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
     assert!(error.to_string().ends_with(&format!("`{name}`")), "{error}");

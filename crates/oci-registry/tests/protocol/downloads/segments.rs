@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
-use oci_registry::{Access, Beginning, Client, ErrorKind, Repository, Source};
+use oci_registry::{Access, Client, ErrorKind, PartialBlob, Repository, Source};
 use testkit::server::{Response, Server};
 
 use super::{MIB, wrong_ranges};
@@ -109,7 +109,7 @@ async fn beginning_of_a_blob_is_continued_over_several_connections() {
             }
         });
         let file = std::fs::File::open(&path).unwrap();
-        let beginning = Beginning::of_file(&descriptor.digest, file, &path, 3 << 20).await;
+        let beginning = PartialBlob::of_file(&descriptor.digest, file, &path, 3 << 20).await;
         let repository = repository(&server);
         let stream = repository.blob_after(&descriptor, beginning.unwrap()).await;
         let rest: Vec<Bytes> = stream.unwrap().try_collect().await.unwrap();

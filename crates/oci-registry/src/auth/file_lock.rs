@@ -1,7 +1,7 @@
-//! Whose turn it is to change a file of credentials.
+//! Advisory lock for updates of a credential file.
 //!
-//! Owns the lock that stands for such a file: a file of its own beside it, since the one that is changed is replaced, and
-//! its directory may be locked by whoever reads it.
+//! The lock is a file of its own beside the credential file: that file is replaced by each update, and any process that
+//! may read its directory may lock the directory.
 
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
@@ -13,18 +13,18 @@ use tokio::time::Instant;
 use super::file::{behind_links, own_directory};
 use crate::error::{ErrorKind, Failure, Hint};
 
-/// How long another process may take to change a file.
-const LONGEST_TURN: Duration = Duration::from_secs(5);
+/// Limit of the wait for another process.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How soon it is looked again whether it has.
-const TRY_AGAIN: Duration = Duration::from_millis(20);
+/// Interval between two attempts to lock.
+const INTERVAL: Duration = Duration::from_millis(20);
 
 #[derive(Debug, Snafu)]
 pub(super) enum Error {
     #[snafu(display(
         "failed to change `{}`: another process has been changing it for {} seconds",
         path.display(),
-        LONGEST_TURN.as_secs()
+        TIMEOUT.as_secs()
     ))]
     Busy { path: PathBuf, lock_path: PathBuf },
 }
@@ -46,21 +46,21 @@ impl Failure for Error {
     }
 }
 
-/// Keeps others out of a file while it is read and replaced: others of this program, since docker's own tools keep nobody
-/// out. Where there are no such locks, as on some network file systems, the last one to write wins as it does with docker.
+/// Exclusive lock for reading and replacing a credential file, released on drop. Docker's own tools do not use it. Without
+/// support for locks, as on some network file systems, the last writer wins, as with docker.
 #[derive(Debug)]
-pub(super) struct Turn {
+pub(super) struct FileLock {
     _lock: Option<std::fs::File>,
 }
 
-impl Turn {
-    /// Waits until nobody else is at the file, for as long as a change may take.
-    pub(super) async fn wait(path: &Path) -> Result<Self, Error> {
-        // What is wrong with the place is said by the writing.
+impl FileLock {
+    /// Waits for the lock of a file.
+    pub(super) async fn acquire(path: &Path) -> Result<Self, Error> {
+        // A directory that cannot hold the lock fails again when the file is written.
         let Ok((lock, lock_path)) = open_lock(path) else {
             return Ok(Self { _lock: None });
         };
-        let end = Instant::now() + LONGEST_TURN;
+        let end = Instant::now() + TIMEOUT;
         loop {
             match lock.try_lock() {
                 Ok(()) => return Ok(Self { _lock: Some(lock) }),
@@ -71,13 +71,13 @@ impl Turn {
                 let path = path.to_owned();
                 return BusySnafu { path, lock_path }.fail();
             }
-            tokio::time::sleep(TRY_AGAIN).await;
+            tokio::time::sleep(INTERVAL).await;
         }
     }
 }
 
-/// Opens the file whose lock stands for a file, for its owner only. It stays: one that is removed could be locked by one
-/// process while another one makes it anew.
+/// Opens the lock file, readable by its owner only. It is never deleted: one process could lock a deleted file while
+/// another one creates a new file.
 fn open_lock(path: &Path) -> std::io::Result<(std::fs::File, PathBuf)> {
     let path = behind_links(path)?;
     own_directory(&path)?;
@@ -101,17 +101,14 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn whoever_is_at_a_file_is_waited_for_and_not_without_end() {
+    async fn lock_waits_for_its_holder_up_to_the_timeout() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join(".docker/config.json");
-        let first = Turn::wait(&path).await.unwrap();
+        let first = FileLock::acquire(&path).await.unwrap();
         let begun = Instant::now();
-        let error = Turn::wait(&path).await.unwrap_err();
+        let error = FileLock::acquire(&path).await.unwrap_err();
         let waited = begun.elapsed();
-        assert!(
-            (LONGEST_TURN..LONGEST_TURN * 2).contains(&waited),
-            "{waited:?}"
-        );
+        assert!((TIMEOUT..TIMEOUT * 2).contains(&waited), "{waited:?}");
         let lock = home.path().join(".docker/.config.json.oci-lock");
         assert!(error.to_string().contains(&*path.to_string_lossy()));
         assert!(format!("{:?}", error.hints()).contains(&*lock.to_string_lossy()));
@@ -123,13 +120,13 @@ mod tests {
             assert_eq!(mode & 0o777, 0o600);
         }
         drop(first);
-        // Whoever may read the directory may lock it, and is in nobody's way.
+        // A lock of the directory by another process has no effect.
         #[cfg(unix)]
         let directory = std::fs::File::open(home.path().join(".docker")).unwrap();
         #[cfg(unix)]
         directory.lock().unwrap();
         let begun = Instant::now();
-        let _turn = Turn::wait(&path).await.unwrap();
+        let _lock = FileLock::acquire(&path).await.unwrap();
         assert!(begun.elapsed().is_zero());
         let held = std::fs::File::open(&lock).unwrap().try_lock();
         assert!(matches!(held, Err(TryLockError::WouldBlock)), "{held:?}");

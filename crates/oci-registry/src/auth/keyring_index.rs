@@ -1,6 +1,6 @@
-//! Which registries have an entry in the keyring: a small file, so that the keyring is not opened for the others.
+//! List of the registries with an entry in the keyring, so that the keyring is not opened for others.
 //!
-//! One registry a line. It holds nothing secret, and lies where the operating system's conventions have configuration.
+//! A file with one registry per line in the user's configuration directory. It contains no secrets.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use snafu::{ResultExt, Snafu};
 
 use super::file;
-use super::turn::Turn;
+use super::file_lock::FileLock;
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
@@ -26,14 +26,15 @@ impl Failure for Error {
     }
 }
 
-/// The notes of one user.
+/// Keyring index of one user.
 #[derive(Debug, Clone)]
-pub(super) struct Notes {
-    /// Absent where there is no place for them: then there are none.
+pub(super) struct KeyringIndex {
+    /// The file. `None` without a configuration directory.
     path: Option<PathBuf>,
 }
 
-impl Notes {
+impl KeyringIndex {
+    /// Returns the index of the user of this environment.
     pub(super) fn of_user(environment: &Environment) -> Self {
         let absolute = |name| {
             let path = environment.var(name).map(PathBuf::from);
@@ -52,12 +53,12 @@ impl Notes {
         }
     }
 
-    /// Whether there is a place for them.
-    pub(super) fn can_be_kept(&self) -> bool {
+    /// Whether the index has a file.
+    pub(super) fn has_file(&self) -> bool {
         self.path.is_some()
     }
 
-    /// All registries that are noted. A line that is none is passed over.
+    /// Reads the registries. Lines that are no registry name are ignored.
     pub(super) async fn read(&self) -> crate::Result<BTreeSet<RegistryName>> {
         let Some(path) = &self.path else {
             return Ok(BTreeSet::new());
@@ -67,21 +68,23 @@ impl Notes {
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
+    /// Adds a registry.
     pub(super) async fn add(&self, registry: &RegistryName) -> crate::Result<()> {
         self.change(|names| names.insert(registry.clone())).await
     }
 
+    /// Removes a registry.
     pub(super) async fn remove(&self, registry: &RegistryName) -> crate::Result<()> {
         self.change(|names| names.remove(registry)).await
     }
 
-    /// Changes them while no other process of this program does.
+    /// Changes the index under its lock.
     async fn change(
         &self,
         change: impl FnOnce(&mut BTreeSet<RegistryName>) -> bool,
     ) -> crate::Result<()> {
-        let _turn = match &self.path {
-            Some(path) => Some(Turn::wait(path).await?),
+        let _lock = match &self.path {
+            Some(path) => Some(FileLock::acquire(path).await?),
             None => None,
         };
         let mut names = self.read().await?;
@@ -106,18 +109,21 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_noted_is_read_by_whoever_comes_later() {
+    async fn keyring_index_returns_the_registries_that_were_added() {
         let home = Home::new();
-        let notes = Notes::of_user(&home.environment());
+        let index = KeyringIndex::of_user(&home.environment());
         let name = |text: &str| text.parse::<RegistryName>().unwrap();
-        assert!(notes.read().await.unwrap().is_empty());
-        notes.add(&name("c.d:5000")).await.unwrap();
-        notes.add(&name("a.b")).await.unwrap();
-        let read = Notes::of_user(&home.environment()).read().await.unwrap();
+        assert!(index.read().await.unwrap().is_empty());
+        index.add(&name("c.d:5000")).await.unwrap();
+        index.add(&name("a.b")).await.unwrap();
+        let read = KeyringIndex::of_user(&home.environment())
+            .read()
+            .await
+            .unwrap();
         assert_eq!(read, [name("a.b"), name("c.d:5000")].into());
-        notes.remove(&name("a.b")).await.unwrap();
-        assert_eq!(notes.read().await.unwrap(), [name("c.d:5000")].into());
-        let nowhere = Notes::of_user(&Environment::default());
-        assert!(!nowhere.can_be_kept() && nowhere.read().await.unwrap().is_empty());
+        index.remove(&name("a.b")).await.unwrap();
+        assert_eq!(index.read().await.unwrap(), [name("c.d:5000")].into());
+        let nowhere = KeyringIndex::of_user(&Environment::default());
+        assert!(!nowhere.has_file() && nowhere.read().await.unwrap().is_empty());
     }
 }

@@ -1,6 +1,7 @@
-//! Content that a target takes from a source.
+//! Content that a target reads from a source.
 //!
-//! The target reads it, and so a failure to get it comes out of the target. Here it is known again as the source's.
+//! The target reads the content, so the target returns the error if the source fails. [`SourceBlob`] detects that it is an
+//! error of the source.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,16 +12,16 @@ use crate::blob::{BlobStream, Content};
 use crate::manifest::Descriptor;
 use crate::storage::Source;
 
-/// A blob that is fetched from its source each time it is opened.
+/// Content of a blob at a source, fetched each time it is opened.
 #[derive(Debug)]
-pub(super) struct Borrowed {
+pub(super) struct SourceBlob {
     source: Arc<dyn Source>,
     descriptor: Descriptor,
-    /// What the source failed with since the blob was opened last.
+    /// Error of the source since the blob was last opened.
     failure: Arc<Mutex<Option<crate::Error>>>,
 }
 
-impl Borrowed {
+impl SourceBlob {
     pub(super) fn new(source: &Arc<dyn Source>, descriptor: &Descriptor) -> Self {
         Self {
             source: Arc::clone(source),
@@ -29,7 +30,7 @@ impl Borrowed {
         }
     }
 
-    /// What the source failed with, if that is why the target fails.
+    /// Returns the error of the source that has caused this error of the target, if there is one.
     pub(super) fn failure_behind(&self, error: &crate::Error) -> Option<crate::Error> {
         lock(&self.failure)
             .take()
@@ -37,7 +38,7 @@ impl Borrowed {
     }
 }
 
-impl Content for Borrowed {
+impl Content for SourceBlob {
     fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
         async move {
             let failure = Arc::clone(&self.failure);
