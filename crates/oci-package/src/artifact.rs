@@ -323,8 +323,8 @@ fn name_files<'a>(
     Ok(named)
 }
 
-/// Checks that additional annotations do not replace reserved ones. [`pack`] performs the same check; this function lets
-/// callers fail earlier.
+/// Checks that additional annotations do not replace reserved ones. [`pack`] performs the same check; this function
+/// lets callers fail earlier.
 ///
 /// # Errors
 ///
@@ -420,7 +420,7 @@ fn annotate(layer: &mut Blob, title: &FileName, file: &FileName, kind: FileKind,
 /// A file after reading: its layer and the C library that it requires.
 struct LoadedFile {
     layer: Blob,
-    /// How the blob was delivered, if it was uploaded while it was packed.
+    /// Delivery of the blob, if it was uploaded while it was packed.
     delivery: Option<Delivery>,
     libc: Option<Libc>,
     glibc: Option<GlibcVersion>,

@@ -253,7 +253,7 @@ struct IndexSearch<'a> {
     source: &'a dyn Source,
     name: String,
     wanted: &'a ManifestSelector,
-    /// Number of nested indexes so far.
+    /// Number of nested indexes that were requested.
     indexes: usize,
     /// Names of the entries that were seen, for the hint.
     offered: Vec<String>,
@@ -277,7 +277,7 @@ impl IndexSearch<'_> {
             });
             for entry in fitting.into_iter().chain(silent) {
                 if entry.media_type.is_index() {
-                    // Each attempt counts, including those that fail.
+                    // Requests that fail count towards the limit, too.
                     self.indexes += 1;
                     ensure!(
                         depth < MAX_DEPTH && self.indexes <= MAX_INDEXES,

@@ -167,8 +167,8 @@ impl PackageIndex {
         self.others.retain(|other| !digests.contains(&other.digest));
     }
 
-    /// Recomputes entries from their manifests, which `find` returns. Entries whose manifest `find` does not return are
-    /// unchanged.
+    /// Recomputes entries from their manifests. `find` returns the manifest of an entry. Entries for which it returns
+    /// `None` are unchanged.
     pub fn recompute<'a>(&mut self, find: impl Fn(&Descriptor) -> Option<&'a Manifest>) {
         for entry in self.entries.values_mut() {
             let recomputed = find(&entry.descriptor).and_then(IndexEntry::from_manifest);

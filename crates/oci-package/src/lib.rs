@@ -28,7 +28,9 @@
 //! # Example
 //!
 //! ```
-//! use oci_package::{Build, InputFile, FileKind, Machine, PackOptions, Package, PublishOptions, ReleaseTag, ManifestSelector};
+//! use oci_package::{
+//!     Build, FileKind, InputFile, Machine, ManifestSelector, PackOptions, Package, PublishOptions, ReleaseTag,
+//! };
 //! use oci_registry::Memory;
 //!
 //! # tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?.block_on(async {

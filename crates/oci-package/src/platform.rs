@@ -710,7 +710,7 @@ mod tests {
     }
 
     #[test]
-    fn triples_for_platform_are_most_portable_first() {
+    fn triples_for_platform_are_sorted_by_portability() {
         let triples = triples_for(&parse("linux/amd64").unwrap());
         assert_eq!(
             triples[..2],

@@ -115,7 +115,7 @@ impl ReleaseTag {
         })?)
     }
 
-    /// Returns the target triple of `tag` if it is the tag of a target of this version.
+    /// Returns the target triple in `tag`, if `tag` is that of a target of this version.
     pub fn target_of<'a>(&self, tag: &'a Tag) -> Option<&'a str> {
         match split(tag) {
             (version, Some(target)) if version == self.0.as_str() => Some(target),

@@ -141,9 +141,9 @@ pub struct AddOptions {
 
 /// Adds manifests to the index with a tag, and returns the index. The manifests must exist in the target.
 ///
-/// In the index of a package, and in a new index if all manifests are packages for one target, each manifest gets the
-/// tag of its target. In any other index, a manifest replaces the entry for the same platform or is appended. A
-/// manifest that is already in the index is not changed.
+/// In the index of a package, and in a new index if all manifests are packages for one target, each manifest gets an
+/// entry and the tag of its target. In any other index, a manifest replaces the entry for the same platform or is
+/// appended. A manifest that is already in the index is not changed.
 ///
 /// # Errors
 ///

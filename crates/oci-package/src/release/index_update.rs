@@ -29,7 +29,7 @@ use crate::target::PackageTarget;
 /// Maximum number of rounds.
 pub(super) const MAX_ROUNDS: usize = 10;
 
-/// State that a round read, and the index that it computed.
+/// Tags and index as read in one round, and the index to write.
 struct IndexState {
     /// The stored index.
     current: Option<Manifest>,
@@ -48,7 +48,7 @@ enum WriteAttempt {
     Written,
     /// The request may have failed or taken effect, or a listed manifest is missing. The next round reads the state
     /// again.
-    Unclear(crate::Error),
+    Unknown(crate::Error),
 }
 
 impl ReleaseWriter<'_> {
@@ -60,7 +60,7 @@ impl ReleaseWriter<'_> {
     ) -> crate::Result<Option<Manifest>> {
         let mut written = false;
         let mut is_contended = false;
-        let mut unclear = None;
+        let mut unknown_outcome = None;
         for round in 1..=MAX_ROUNDS {
             if round > 1 {
                 let tag = self.tag.index().clone();
@@ -70,52 +70,52 @@ impl ReleaseWriter<'_> {
                 });
             }
             let began = Instant::now();
-            let Some(view) = self.read_state(claim.as_mut()).await? else {
+            let Some(state) = self.read_state(claim.as_mut()).await? else {
                 return Ok(None);
             };
-            if let (1, None, Some(declared)) = (round, &view.current, &self.options.declared) {
+            if let (1, None, Some(declared)) = (round, &state.current, &self.options.declared) {
                 let own = claim.as_ref().map(|claim| claim.target);
                 let write_delay = write_delay(declared, own, began.elapsed());
                 if !write_delay.is_zero() {
                     tokio::time::sleep(write_delay).await;
                     if let Some(current) = self.read(self.tag.index()).await? {
-                        if current == view.wanted {
+                        if current == state.wanted {
                             return Ok(Some(current));
                         }
                         continue;
                     }
                 }
             }
-            if view.current.as_ref() == Some(&view.wanted) {
-                return Ok(Some(view.wanted));
+            if state.current.as_ref() == Some(&state.wanted) {
+                return Ok(Some(state.wanted));
             }
-            if written && view.is_of_another_release {
+            if written && state.is_of_another_release {
                 self.note(Note::TagOverwritten {
                     tag: self.tag.index().clone(),
                 });
                 return Ok(None);
             }
-            is_contended |= view.has_other_writers;
-            match self.write_index(&view).await? {
+            is_contended |= state.has_other_writers;
+            match self.write_index(&state).await? {
                 WriteAttempt::Written => {
-                    (written, unclear) = (true, None);
-                    (self.observer)(PublishEvent::Index(self.tag.index(), &view.wanted));
-                    if self.options.declared.is_some() && view.current.is_none() {
+                    (written, unknown_outcome) = (true, None);
+                    (self.observer)(PublishEvent::Index(self.tag.index(), &state.wanted));
+                    if self.options.declared.is_some() && state.current.is_none() {
                         // The index was written once with all declared targets, so no other writer adds an entry.
-                        return Ok(Some(view.wanted));
+                        return Ok(Some(state.wanted));
                     }
                     self.pause(round, is_contended).await;
-                    if self.is_unchanged(&view).await? {
-                        return Ok(Some(view.wanted));
+                    if self.is_unchanged(&state).await? {
+                        return Ok(Some(state.wanted));
                     }
                     is_contended = true;
                 }
-                WriteAttempt::Unclear(error) => {
-                    (is_contended, unclear) = (true, Some(error));
+                WriteAttempt::Unknown(error) => {
+                    (is_contended, unknown_outcome) = (true, Some(error));
                     self.pause(round, is_contended).await;
                 }
             }
-            self.last_index = Some(view.wanted.digest().clone());
+            self.last_index = Some(state.wanted.digest().clone());
         }
         let (name, tag) = (self.name(self.tag.index()), self.tag.index().clone());
         let exhausted = RoundsExhaustedSnafu {
@@ -123,7 +123,7 @@ impl ReleaseWriter<'_> {
             tag,
             rounds: MAX_ROUNDS,
         };
-        Err(unclear.unwrap_or_else(|| exhausted.build().into()))
+        Err(unknown_outcome.unwrap_or_else(|| exhausted.build().into()))
     }
 
     /// Returns the index that an update would write if the manifest had its tag.
@@ -135,7 +135,7 @@ impl ReleaseWriter<'_> {
         Ok(self
             .read_state(Some(&mut claim))
             .await?
-            .map(|view| view.wanted))
+            .map(|state| state.wanted))
     }
 
     /// Reads the tags of all targets, then the index.
@@ -299,25 +299,25 @@ impl ReleaseWriter<'_> {
     }
 
     /// Stores the index by its digest, then sets the tag.
-    async fn write_index(&mut self, view: &IndexState) -> crate::Result<WriteAttempt> {
+    async fn write_index(&mut self, state: &IndexState) -> crate::Result<WriteAttempt> {
         let tag = self.tag.index();
         let name = self.name(tag);
-        if let Err(error) = self.to.push_manifest(&view.wanted).await {
+        if let Err(error) = self.to.push_manifest(&state.wanted).await {
             let may_retry =
-                is_transient(error.kind()) || self.drop_missing_entries(&view.wanted).await?;
+                is_transient(error.kind()) || self.drop_missing_entries(&state.wanted).await?;
             let error = WriteIndexSnafu { name }.into_error(error).into();
             return if may_retry {
-                Ok(WriteAttempt::Unclear(error))
+                Ok(WriteAttempt::Unknown(error))
             } else {
                 Err(error)
             };
         }
-        let Err(error) = self.to.tag_once(&view.wanted, tag).await else {
+        let Err(error) = self.to.tag_once(&state.wanted, tag).await else {
             return Ok(WriteAttempt::Written);
         };
         Err(match error.kind() {
             kind if is_transient(kind) => {
-                return Ok(WriteAttempt::Unclear(
+                return Ok(WriteAttempt::Unknown(
                     WriteIndexSnafu { name }.into_error(error).into(),
                 ));
             }
@@ -325,7 +325,7 @@ impl ReleaseWriter<'_> {
             // Registries reject changes of an immutable tag with different errors. They do not reject a new tag for
             // this reason.
             ErrorKind::InvalidInput | ErrorKind::Unsupported | ErrorKind::Protocol
-                if view.current.is_some() =>
+                if state.current.is_some() =>
             {
                 IndexImmutableSnafu { name }.into_error(error).into()
             }
@@ -358,9 +358,9 @@ impl ReleaseWriter<'_> {
     }
 
     /// Whether all tags and the index still have the values that this round read or wrote.
-    async fn is_unchanged(&mut self, view: &IndexState) -> crate::Result<bool> {
+    async fn is_unchanged(&mut self, state: &IndexState) -> crate::Result<bool> {
         let mut tags = self.list().await?;
-        tags.extend(view.tags.keys().cloned());
+        tags.extend(state.tags.keys().cloned());
         let resolutions = tags.iter().map(async |tag| {
             let resolved = self.to.resolve(&tag.clone().into()).await.optional();
             let resolved = resolved.with_context(|_| LookUpSnafu {
@@ -371,7 +371,7 @@ impl ReleaseWriter<'_> {
         let resolved = concurrent::all(MAX_CONCURRENT_READS, resolutions.collect()).await?;
         let now: BTreeMap<_, _> = resolved.into_iter().flatten().collect();
         let current = self.read(self.tag.index()).await?;
-        Ok(now == view.tags && current.as_ref() == Some(&view.wanted))
+        Ok(now == state.tags && current.as_ref() == Some(&state.wanted))
     }
 
     /// Waits for concurrent writers to finish. The delay depends on the seed, so concurrent writers have different

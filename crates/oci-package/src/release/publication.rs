@@ -57,7 +57,7 @@ pub(super) struct TagDecision {
 
 /// Manifest that the tag of the target points to.
 enum StoredManifest {
-    Nothing,
+    Absent,
     /// The manifest that is published.
     Own,
     /// Another manifest. It was found by the tag or, if the tag is lost, in the index.
@@ -68,7 +68,8 @@ enum StoredManifest {
 }
 
 impl TargetPublication<'_> {
-    /// Reads the stored state and decides what to write. Sends read requests only.
+    /// Performs step 1 and the checks of step 2: reads the stored state and decides what to write. Sends read
+    /// requests only.
     ///
     /// If the stored manifest has the same files, it replaces `own`.
     pub(super) async fn decide(&mut self, own: &mut OwnManifest) -> crate::Result<TagDecision> {
@@ -84,14 +85,14 @@ impl TargetPublication<'_> {
             Some(stored) if stored.digest == *own.manifest.digest() => StoredManifest::Own,
             Some(_) => {
                 let read = writer.read(&self.tag).await?;
-                read.map_or(StoredManifest::Nothing, |manifest| StoredManifest::Other {
+                read.map_or(StoredManifest::Absent, |manifest| StoredManifest::Other {
                     manifest,
                     is_tagged: true,
                 })
             }
-            None => StoredManifest::Nothing,
+            None => StoredManifest::Absent,
         };
-        if let (StoredManifest::Nothing, Some(entry), true) =
+        if let (StoredManifest::Absent, Some(entry), true) =
             (&stored, &entry, writer.tag.is_released())
             && entry.digest != *own.manifest.digest()
         {
@@ -110,7 +111,7 @@ impl TargetPublication<'_> {
                 own.is_stored = true;
                 TagAction::Keep
             }
-            StoredManifest::Nothing => TagAction::Create,
+            StoredManifest::Absent => TagAction::Create,
             StoredManifest::Other { .. } if !writer.tag.is_released() => TagAction::Replace,
             StoredManifest::Other {
                 manifest,
