@@ -27,7 +27,7 @@ pub(crate) struct Lookup {
     wanted: Option<ManifestSelector>,
     /// Span of the flag `--target` or `--platform`.
     wanted_span: Option<Span>,
-    /// Engine that returns source code, for labels at a part of a reference.
+    /// Engine to request source code from, for labels at a part of a reference.
     engine: Option<EngineInterface>,
 }
 
@@ -119,7 +119,7 @@ impl Lookup {
         &self.base
     }
 
-    /// Separates the path of a location from the tag or digest. For locations that are read.
+    /// Separates the path of a location to read from its tag or digest.
     pub(crate) async fn locate(
         &self,
         operand: Operand<LocationText>,

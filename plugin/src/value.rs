@@ -462,7 +462,7 @@ fn entry(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
     }
 }
 
-/// Returns the content size of a manifest that its entry in an index states.
+/// Returns the size from the annotation of an index entry.
 fn stated_size(descriptor: &Descriptor) -> Option<u64> {
     descriptor.annotation(annotation::SIZE)?.parse().ok()
 }

@@ -182,7 +182,7 @@ fn config_of_a_target_is_a_record() {
 }
 
 #[test]
-fn config_without_json_is_printed_with_raw_only() {
+fn config_that_is_not_json_requires_raw() {
     let config = Digest::sha256(b"not json");
     let body = format!(
         r#"{{"schemaVersion":2,"config":{{"mediaType":"a/b","digest":"{config}","size":8}},"layers":[]}}"#

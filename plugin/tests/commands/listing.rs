@@ -139,7 +139,7 @@ fn missing_content_has_a_span_and_a_hint() {
         assert_eq!(label, under, "{source}");
         assert!(advice.contains(&help), "{source}: {advice}");
     }
-    // A name that is not in the source leads to the span of the whole argument.
+    // If the source does not contain the name literally, the label marks the whole argument.
     let (_, label, _) = refusal(
         &directory,
         &format!("let name = '{host}/a:1.9'; oci manifest $name"),

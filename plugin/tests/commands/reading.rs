@@ -89,7 +89,7 @@ fn examples_of_all_commands_parse() {
 }
 
 #[test]
-fn tags_of_several_pages_are_rows() {
+fn tags_of_several_pages_return_rows() {
     let registry = serve(|request| match request {
         "GET /v2/acme/widgets/tags/list?n=1000" => tags(r#""1.0.0","1.1.0""#).header(
             "Link",
@@ -264,7 +264,7 @@ fn input_without_a_reference_is_refused() {
 }
 
 #[test]
-fn catalog_of_a_registry_is_rows() {
+fn catalog_of_a_registry_returns_rows() {
     let registry = two_repositories();
     let host = registry.host();
     let rows = eval(&format!("oci catalog {host}")).unwrap();
