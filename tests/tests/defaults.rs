@@ -99,7 +99,8 @@ fn in_gitlab_one_line_is_enough() {
     let who = in_gitlab(home.cargo_oci(["whoami", host])).succeeds();
     assert_eq!(who.stdout, format!("{USER}\n"));
     assert!(
-        who.stderr.contains("Using carol of `CI_REGISTRY_PASSWORD`"),
+        who.stderr
+            .contains("Using carol from `CI_REGISTRY_PASSWORD`"),
         "{who}"
     );
     // What is proposed is what pushes.

@@ -27,7 +27,7 @@ fn keyring_keeps_a_login_until_logout() {
     assert_eq!(session.stdout, expected, "{session}");
     for line in [
         format!("to {host}, stored in: OS keyring"),
-        format!("Using {USER} of OS keyring"),
+        format!("Using {USER} from OS keyring"),
         format!("of {host}, deleted from: OS keyring"),
     ] {
         assert!(session.stderr.contains(&line), "{session}");

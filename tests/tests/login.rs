@@ -50,10 +50,10 @@ fn who_logs_in_may_push_until_logging_out() {
         let who = home.cargo_oci(["whoami", host]).succeeds();
         assert_eq!(who.stdout, format!("{USER}\n"));
         let lines: Vec<_> = who.stderr.lines().map(str::trim).collect();
-        let used = format!("Using {USER} of docker config `{}`", file.display());
+        let used = format!("Using {USER} from docker config `{}`", file.display());
         assert_eq!(
             lines[..2],
-            ["Nothing in `DOCKER_AUTH_CONFIG`", &used],
+            ["Searched `DOCKER_AUTH_CONFIG`: no credential", &used],
             "{who}"
         );
         assert!(

@@ -15,7 +15,7 @@ use crate::session::Session;
 /// Files with a common source.
 pub(crate) type FileGroup = (Arc<dyn Source>, Vec<PackageFile>);
 
-/// Replaces tar archives among the files by their contents.
+/// Replaces tar archives among the files with their contents.
 ///
 /// The archives are downloaded to temporary files in `directory`, which are deleted when the groups are dropped.
 pub(crate) async fn open(

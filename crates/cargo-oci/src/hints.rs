@@ -64,7 +64,7 @@ fn sentences(hint: &Hint) -> Vec<String> {
         }
         Hint::KeepArchives => "pass `--titles` to download the archives without unpacking them",
         Hint::SetRepository => {
-            "set `repository` in `[package.metadata.oci]`, or name the whole reference"
+            "set `repository` in `[package.metadata.oci]`, or pass the full reference"
         }
         Hint::SetNameTemplate { example: None } => {
             "set another `name-template` in `[package.metadata.oci]`"

@@ -298,9 +298,9 @@ impl<'a> Message<'a> {
                 used,
                 ..
             } => match username {
-                None => ("Nothing", format!("in {source}")),
-                Some(name) if *used => ("Using", format!("{name} of {source}")),
-                Some(name) => ("Not used", format!("{name} of {source}")),
+                None => ("Searched", format!("{source}: no credential")),
+                Some(name) if *used => ("Using", format!("{name} from {source}")),
+                Some(name) => ("Not used", format!("{name} from {source}")),
             },
             Self::Identity {
                 registry,

@@ -48,7 +48,7 @@ pub(crate) fn require_index_tag(location: &Location) -> Result<Tag, Error> {
         return Err(Error::usage(format!(
             "failed to edit `{location}`: an index is edited by its tag, not by its digest"
         ))
-        .help(format!("replace `{digest}` by a tag")));
+        .help(format!("replace `{digest}` with a tag")));
     }
     tag(location).ok_or_else(|| {
         Error::usage(format!("failed to edit `{location}`: missing tag")).help(format!(

@@ -64,7 +64,7 @@ impl Session {
                 reporter.note(format_args!("warning from `{from}`: {text}"));
             }
             Step::Ignored { from, what } => {
-                reporter.note(format_args!("ignored an instruction of `{from}`: {what}"));
+                reporter.note(format_args!("ignored a header of `{from}`: {what}"));
             }
             Step::OmittedNames(omitted) => {
                 // A command may list the same repository several times.

@@ -30,7 +30,13 @@ pub(crate) fn line(text: &str) -> io::Result<()> {
 
 /// Writes JSON to stdout, in one or more lines. Control characters and workflow commands are escaped as in JSON strings.
 pub(crate) fn json(text: &str) -> io::Result<()> {
-    bytes(format!("{}\n", guarded(&inert(text), "\\u005b")).as_bytes())
+    bytes(
+        format!(
+            "{}\n",
+            break_commands(&escape_active_characters(text), "\\u005b")
+        )
+        .as_bytes(),
+    )
 }
 
 /// Writes bytes to stdout, without any change.
@@ -68,11 +74,11 @@ pub(crate) fn workflow_command(name: &str, data: &str) -> io::Result<()> {
 
 /// Returns text that contains no workflow command, if a CI runner scans it.
 pub(crate) fn text(text: &str) -> Cow<'_, str> {
-    guarded(text, " [")
+    break_commands(text, " [")
 }
 
 /// Returns text without workflow commands, if a CI runner scans it. `bracket` replaces the `[` of a command.
-fn guarded<'t>(text: &'t str, bracket: &str) -> Cow<'t, str> {
+fn break_commands<'t>(text: &'t str, bracket: &str) -> Cow<'t, str> {
     if IN_WORKFLOW.load(Ordering::Relaxed) {
         without_commands(text, bracket).into()
     } else {
@@ -104,7 +110,7 @@ fn without_commands(text: &str, bracket: &str) -> String {
 }
 
 /// Escapes control and formatting characters in JSON, because a terminal would execute them.
-fn inert(text: &str) -> String {
+fn escape_active_characters(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     for character in text.chars() {
         if character != '\n' && oci_registry::is_active(character) {
@@ -130,7 +136,7 @@ mod tests {
     #[test]
     fn active_characters_are_escaped_in_json() {
         let text = "{\n  \"a\": \"x\u{9b}31m\u{202e}y\"\n}";
-        let shown = inert(text);
+        let shown = escape_active_characters(text);
         assert_eq!(shown, "{\n  \"a\": \"x\\u009b31m\\u202ey\"\n}");
         assert_eq!(read(&shown), read(text));
     }

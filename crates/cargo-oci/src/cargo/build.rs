@@ -310,7 +310,7 @@ mod tests {
         kill.unwrap().status.success()
     }
 
-    /// Replaces the cargo of an environment by a shell script.
+    /// Replaces the cargo of an environment with a shell script.
     #[cfg(unix)]
     fn replace_cargo(environment: &mut CargoEnvironment, scratch: &TestDirectory, script: &str) {
         use std::os::unix::fs::PermissionsExt;

@@ -145,7 +145,7 @@ impl Workspace {
         );
         let mut selected: Vec<bool> = vec![selection.is_whole_workspace(); self.members.len()];
         for specification in selection.packages() {
-            self.mark(&mut selected, specification, true)?
+            self.set_matching(&mut selected, specification, true)?
                 .context(UnknownPackageSnafu {
                     specification,
                     known: self.names(),
@@ -153,7 +153,7 @@ impl Workspace {
         }
         for specification in selection.excluded() {
             // An exclusion without a match is not an error, because cargo only warns about it.
-            let _ = self.mark(&mut selected, specification, false)?;
+            let _ = self.set_matching(&mut selected, specification, false)?;
         }
         if selection.packages().is_empty() && !selection.is_whole_workspace() {
             for (package, selected) in self.members.iter().zip(&mut selected) {
@@ -167,7 +167,7 @@ impl Workspace {
     }
 
     /// Sets the flag of the matching members. Returns `None` if no member matches.
-    fn mark(
+    fn set_matching(
         &self,
         selected: &mut [bool],
         specification: &str,

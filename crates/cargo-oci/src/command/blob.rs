@@ -73,7 +73,8 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     if output::is_terminal() {
         let advice = "write it to a file with `--output FILE`, or pipe it to another program";
         let not_text = || {
-            let name = format!("refusing to print `{reference}` to a terminal: not a text");
+            let name =
+                format!("refusing to print `{reference}` to a terminal: the content is not text");
             Error::usage(name).help(advice)
         };
         if found.size > MAX_TERMINAL_TEXT {

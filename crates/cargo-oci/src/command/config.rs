@@ -61,7 +61,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             ),
         )
         .help(format!(
-            "`cargo oci blob {}` downloads it unparsed",
+            "`cargo oci blob {}` downloads its bytes",
             reference.with(image.config.digest.clone())
         ))),
     }

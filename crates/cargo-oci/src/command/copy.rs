@@ -185,7 +185,7 @@ fn copy_targets(
             return Err(Error::usage(format!(
                 "failed to copy to `{target}`: a target cannot have a digest"
             ))
-            .help(format!("remove `@{digest}`, or replace it by a tag")));
+            .help(format!("remove `@{digest}`, or replace it with a tag")));
         }
         if flags.all_tags {
             naming::require_repository(target, "copy all tags")?;

@@ -158,7 +158,7 @@ fn check(location: &Location, is_blob: bool) -> Result<(), Error> {
     }
     if is_blob && let Identifier::Tag(tag) = named {
         let name = format!("failed to delete the blob `{location}`: missing digest");
-        return Err(Error::usage(name).help(format!("replace `{tag}` by a digest")));
+        return Err(Error::usage(name).help(format!("replace `{tag}` with a digest")));
     }
     Ok(())
 }

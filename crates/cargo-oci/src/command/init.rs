@@ -77,13 +77,13 @@ async fn registry(session: &Session, root: &Path) -> Option<Suggestion> {
         Some(url) => (url, "the project that CI runs for"),
         None => (cargo::origin(&session.cargo, root).await?, "the git remote"),
     };
-    let value = of_forge(&url)?;
+    let value = registry_of_forge(&url)?;
     let origin = format!("{origin}, `{}`", redacted(&url));
     Some(Suggestion { value, origin })
 }
 
 /// Returns the registry of a forge for the owner of a repository.
-fn of_forge(url: &str) -> Option<String> {
+fn registry_of_forge(url: &str) -> Option<String> {
     let (host, path) = host_and_path(url)?;
     let path = path.to_ascii_lowercase();
     let (owner, _) = path.split_once('/')?;
@@ -171,7 +171,7 @@ mod tests {
             ("https://git.example.com/acme/widgets", None),
             ("/srv/git/widgets", None),
         ] {
-            assert_eq!(of_forge(url).as_deref(), expected, "{url}");
+            assert_eq!(registry_of_forge(url).as_deref(), expected, "{url}");
         }
         assert_eq!(redacted("https://user:canary@a.b/c"), "https://a.b/c");
     }

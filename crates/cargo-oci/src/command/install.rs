@@ -200,7 +200,7 @@ fn check_name(program: &str, place: &Location) -> Result<(), Error> {
     Err(Error::new(
         ErrorKind::Unsupported,
         format!(
-            "refusing to install `{program}` of `{place}`: a program name must not start with `-`"
+            "refusing to install `{program}` from `{place}`: a program name must not start with `-`"
         ),
     )
     .help(format!("`cargo oci pull {place}` downloads its files")))

@@ -137,7 +137,7 @@ fn included(
         let patterns = patterns.join("`, `");
         return Err(Error::new(
             oci_registry::ErrorKind::NotFound,
-            format!("failed to pull `{patterns}` of `{name}`: no file matches"),
+            format!("failed to pull `{patterns}` from `{name}`: no file matches"),
         )
         .help(format!("its files are {}", known.join(", "))));
     }

@@ -121,7 +121,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let count = plural(conflicts.len(), "fact");
         return Err(Error::new(
             ErrorKind::Mismatch,
-            format!("tag, index, manifest and config of `{name}` contradict each other in {count}"),
+            format!("tag, index, manifest and config of `{name}` contradict each other ({count})"),
         )
         .help(format!(
             "`cargo oci inspect {name}` lists the conflicts of each target"

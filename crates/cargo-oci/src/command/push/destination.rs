@@ -77,7 +77,7 @@ pub(super) fn of(
     let (repository, tag_in_reference) = match arguments.reference {
         Some(reference) => (reference.whole_repository(), reference.identifier()),
         None => (
-            by_registry(session, root, package, settings, arguments.registry)?,
+            repository_of_registry(session, root, package, settings, arguments.registry)?,
             None,
         ),
     };
@@ -106,13 +106,13 @@ pub(super) fn of(
             .help("pass all tags with `--tag`"));
         }
         (Some(Identifier::Tag(tag)), []) => vec![ReleaseTag::new(tag)?],
-        (None, []) => by_settings(package, settings)?,
-        (None, tags) => parsed(tags)?,
+        (None, []) => tags_of_settings(package, settings)?,
+        (None, tags) => parse_tags(tags)?,
     };
     Ok(PushDestination { repository, tags })
 }
 
-fn parsed(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
+fn parse_tags(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
     let mut tags = Vec::new();
     for text in texts {
         let tag = ReleaseTag::parse(text)?;
@@ -124,10 +124,13 @@ fn parsed(texts: &[String]) -> Result<Vec<ReleaseTag>, Error> {
 }
 
 /// Returns the tags of the manifest, or the version if it sets none.
-fn by_settings(package: &Package, settings: &PackageSettings) -> Result<Vec<ReleaseTag>, Error> {
+fn tags_of_settings(
+    package: &Package,
+    settings: &PackageSettings,
+) -> Result<Vec<ReleaseTag>, Error> {
     match &settings.tags {
         // An empty list overrides the tags of the workspace, and selects the version.
-        Some(tags) if !tags.is_empty() => parsed(tags).map_err(|error| {
+        Some(tags) if !tags.is_empty() => parse_tags(tags).map_err(|error| {
             let place = settings.place("tags").unwrap_or_default();
             error.help(format!("it is set by {place}"))
         }),
@@ -135,7 +138,7 @@ fn by_settings(package: &Package, settings: &PackageSettings) -> Result<Vec<Rele
     }
 }
 
-fn by_registry(
+fn repository_of_registry(
     session: &Session,
     root: &Path,
     package: &Package,

@@ -184,7 +184,7 @@ pub(super) async fn given(
             .any(|earlier| earlier.name == file.name)
         {
             return Err(Error::usage(format!(
-                "failed to push the files: `--file` has the name `{}` twice",
+                "failed to push the files: more than one `--file` has the name `{}`",
                 file.name
             )));
         }

@@ -271,7 +271,7 @@ pub(super) fn note_shared_repositories(session: &Session, publications: &[&Publi
 }
 
 /// Returns the metadata of a package from its manifest.
-pub(super) fn facts(session: &Session, package: &Package) -> oci_package::Package {
+pub(super) fn package_metadata(session: &Session, package: &Package) -> oci_package::Package {
     let mut facts = oci_package::Package::new(package.name.as_str(), package.version.clone());
     facts.description.clone_from(&package.description);
     facts.license.clone_from(&package.license);

@@ -69,7 +69,7 @@ pub(super) async fn pack_and_publish(
             };
             let mut build = build(output, found, &provenance, flags, toolchain)?;
             build.cfg = targets::cfg(session, &flags.selection, &output.target)?;
-            let facts = super::publication::facts(session, publication.package);
+            let facts = super::publication::package_metadata(session, publication.package);
             let files = files(session, found, flags, &executables)?;
             let batch = session.reporter.batch("Uploading", None);
             for file in files.iter().filter(|_| options.send_ahead.is_some()) {
