@@ -4,6 +4,7 @@
 
 mod columns;
 mod documents;
+mod errors;
 mod listing;
 mod pulling;
 mod reading;

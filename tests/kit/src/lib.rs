@@ -8,6 +8,7 @@
 //! | [`server`] | [`server::Server`], a server whose responses a closure decides: HTTP/1.1 or HTTP/2, with or without TLS |
 //! | [`registry`] | [`registry::FakeRegistry`], one repository in memory behind such a server, with switches for quirks |
 //! | [`certificates`] | certificate authorities and the certificates that they sign |
+//! | [`failures`] | a registry whose repositories fail, each in one way |
 //! | [`loopback`] | single HTTP/1.1 requests and ports without a listener, for tests without a runtime |
 //! | [`proxy`] | [`proxy::Proxy`], an HTTP/1.1 proxy with an asynchronous handler |
 //! | [`recorder`] | [`recorder::Recorder`], a proxy that records the requests that pass through it |
@@ -19,6 +20,7 @@
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
 pub mod certificates;
+pub mod failures;
 pub mod loopback;
 pub mod proxy;
 pub mod recorder;

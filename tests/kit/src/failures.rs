@@ -1,0 +1,33 @@
+//! A registry whose repositories fail, each in one way.
+
+use crate::server::{Response, Server};
+
+/// Starts a registry whose response depends on the first component of the repository's name.
+///
+/// | name | response |
+/// | --- | --- |
+/// | `content` | 200 with the bytes `content` |
+/// | `other` | 200 with other bytes |
+/// | `html` | 200 with a page of HTML |
+/// | `unauthenticated` | 401 with a challenge for Basic authentication |
+/// | `denied` | 403 `DENIED` |
+/// | `limited` | 429 `TOOMANYREQUESTS`, to be retried in a day |
+/// | `unavailable` | 503 `UNAVAILABLE` |
+/// | others | 404 `NAME_UNKNOWN` |
+#[must_use]
+pub fn failing_registry() -> Server {
+    Server::start(|request, _| match request.path().split('/').nth(2) {
+        Some("content") => Response::new(200).body("content"),
+        Some("other") => Response::new(200).body("another"),
+        Some("html") => Response::new(200)
+            .header("Content-Type", "text/html")
+            .body("<html>"),
+        Some("unauthenticated") => Response::challenge("Basic realm=\"testkit\""),
+        Some("denied") => Response::error(403, "DENIED"),
+        Some("limited") => {
+            Response::error(429, "TOOMANYREQUESTS").header("Retry-After", 24 * 60 * 60)
+        }
+        Some("unavailable") => Response::error(503, "UNAVAILABLE"),
+        _ => Response::error(404, "NAME_UNKNOWN"),
+    })
+}
