@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(report.code.as_deref(), Some("oci::invalid_input"));
         assert_eq!(
             report.msg,
-            "failed to parse the reference `ghcr.io/acme/Widgets`: a repository name is lower case"
+            "failed to parse the reference `ghcr.io/acme/Widgets`: a repository name must be lower case"
         );
         assert_eq!(report.help.as_deref(), Some("write `ghcr.io/acme/widgets`"));
         assert_eq!(report.labels[0].span, Span::new(3, 9));

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use oci_package::{FileSource, PackageFile};
-use oci_registry::{Extract, Meter, Source, UnpackOptions, unpack};
+use oci_registry::{FileEntry, Meter, Source, UnpackOptions, unpack};
 
 use crate::message::{FileAction, Message};
 use crate::progress::Batch;
@@ -50,7 +50,7 @@ impl<'a> FileWriter<'a> {
         session: &'a Session,
         verb: &'static str,
         action: FileAction,
-        files: &[Extract],
+        files: &[FileEntry],
     ) -> Self {
         let bytes = files.iter().map(|file| file.descriptor.size).sum();
         Self {
@@ -69,16 +69,16 @@ impl<'a> FileWriter<'a> {
     pub(crate) async fn write(
         &self,
         source: &dyn Source,
-        files: &[Extract],
+        files: &[FileEntry],
         directory: &Path,
         replace: bool,
     ) -> oci_registry::Result<()> {
-        let started = |file: &Extract, meter: &Meter| {
+        let started = |file: &FileEntry, meter: &Meter| {
             let name = file.name.as_str();
             self.fetched().insert(name.to_owned());
             self.batch.start(name, name, file.descriptor.size, meter);
         };
-        let observer = |file: &Extract, path: &Path| {
+        let observer = |file: &FileEntry, path: &Path| {
             let (name, content) = (file.name.as_str(), &file.descriptor);
             let is_new = self.fetched().contains(name);
             let action = if is_new {

@@ -528,7 +528,7 @@ mod tests {
         let text = chain(&Error::from(reference).help("more"));
         assert_eq!(
             anstream::adapter::strip_str(&text).to_string(),
-            "error: failed to parse the reference `ghcr.io/Acme/x`: a repository name is lower case\n\n\
+            "error: failed to parse the reference `ghcr.io/Acme/x`: a repository name must be lower case\n\n\
              help: write `ghcr.io/acme/x`\nhelp: more\n"
         );
     }

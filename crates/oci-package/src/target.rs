@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use oci_registry::{
-    Descriptor, ErrorKind, Extract, Failure, FileName, ImageManifest, Manifest, Platform,
+    Descriptor, ErrorKind, Failure, FileEntry, FileName, ImageManifest, Manifest, Platform,
 };
 use semver::Version;
 use snafu::{ResultExt, Snafu};
@@ -120,7 +120,7 @@ pub struct PackageFile {
 impl PackageFile {
     /// Creates the entry for a file in an archive ([`FileKind::Archive`]). An archive states only the name of a file
     /// and whether it is executable.
-    pub fn from_archive(file: &Extract) -> Self {
+    pub fn from_archive(file: &FileEntry) -> Self {
         Self {
             name: file.name.clone(),
             title: None,
@@ -158,8 +158,8 @@ impl PackageFile {
     }
 
     /// Returns the name, mode and content to extract.
-    pub fn to_extract(&self) -> Extract {
-        Extract {
+    pub fn to_file_entry(&self) -> FileEntry {
+        FileEntry {
             descriptor: self.descriptor.clone(),
             name: self.name.clone(),
             executable: self.is_executable,
@@ -381,7 +381,7 @@ mod tests {
             ],
         );
         let files = files(&foreign).unwrap();
-        let files: Vec<_> = files.iter().map(PackageFile::to_extract).collect();
+        let files: Vec<_> = files.iter().map(PackageFile::to_file_entry).collect();
         let files: Vec<_> = files
             .iter()
             .map(|file| (file.name.as_str(), file.executable))

@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt};
 use oci_registry::{
-    Access, Annotations, Blob, Client, ClientOptions, CopyOptions, Environment, Extract, FileName,
-    LocationText, MediaType, Meter, Packed, Source, Tag, Target, UnpackOptions, copy, unpack,
+    Access, Annotations, Blob, Client, ClientOptions, CopyOptions, Environment, FileEntry,
+    FileName, LocationText, MediaType, Meter, Packed, Source, Tag, Target, UnpackOptions, copy,
+    unpack,
 };
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
@@ -98,7 +99,7 @@ async fn pull(client: &Client, from: &str, directory: &str) -> Outcome<()> {
             .annotation(TITLE)
             .ok_or("a layer without a title")?
             .parse()?;
-        files.push(Extract {
+        files.push(FileEntry {
             descriptor: layer,
             name,
             executable: false,

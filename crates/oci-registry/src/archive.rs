@@ -1,13 +1,14 @@
 //! Archives: a repository in one file (image-spec, `image-layout.md`; the format of `docker save`).
 //!
-//! An archive is read where it lies: its tar is gone through once for where everything is, and blobs are served from
-//! there, so that nothing is unpacked and memory stays small. Names in it are only looked up and never become paths; no
-//! link is followed; devices and names that are there twice are refused.
+//! An archive is read without unpacking it: one pass over the tar file finds the position of each entry, and blobs are
+//! read from there, so memory use stays small. Names in the archive are only looked up and never used as paths. Links
+//! are not followed. Devices and duplicate names are refused.
 //!
-//! What is pushed waits beside the file until a tag is set, or [`Archive::finish`]. Then the whole archive is written
-//! anew, flushed and moved to its place: entries sorted, owned by nobody, without times, so that the same content gives
-//! the same file. A docker archive is a layout too, and keeps manifests as they are; beside them lies the
-//! `manifest.json` that Docker reads. How the file is read and written is [`state`]'s.
+//! Pushed content is stored in temporary files until a tag is set, or until [`Archive::finish`]. Then the whole archive
+//! is written to a temporary file, flushed and renamed. Entries are sorted and have neither owners nor times, so the
+//! same content results in the same file. A docker archive is also a layout, which keeps manifests unchanged; in
+//! addition it contains the `manifest.json` that Docker reads. Reading and writing of the file are implemented in
+//! [`state`].
 
 mod docker;
 mod error;
@@ -26,8 +27,8 @@ use futures_util::StreamExt;
 use snafu::{OptionExt, ResultExt, ensure};
 
 use self::error::{
-    AmbiguousSnafu, Error, NoArchiveSnafu, NoBlobSnafu, NoManifestSnafu, NoNameSnafu, NoNamedSnafu,
-    NotAnImageSnafu, ReadSnafu, StrangeSnafu, UnclearSnafu, WriteSnafu, WrongDigestSnafu,
+    AmbiguousSnafu, Error, InvalidSnafu, NoArchiveSnafu, NoBlobSnafu, NoManifestSnafu, NoNameSnafu,
+    NoNamedSnafu, NotAnImageSnafu, ReadSnafu, UnclearSnafu, WriteSnafu, WrongDigestSnafu,
 };
 pub(crate) use self::index::{Section, Span};
 use self::state::State;
@@ -42,7 +43,7 @@ use crate::reference::{ArchiveFormat, Identifier, Location, Tag};
 use crate::referrers::{self, DescriptorStream, walk::Listed as _};
 use crate::storage::{Delivery, OtherName, Source, TagStream, Target};
 
-/// A repository in one file. Clones share it.
+/// Repository in one file. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Archive {
     inner: Arc<Inner>,
@@ -54,19 +55,20 @@ struct Inner {
     path: PathBuf,
     format: ArchiveFormat,
     state: Mutex<State>,
-    /// Whether tags wait for [`Archive::finish`] as well.
+    /// Whether tags are written only by [`Archive::finish`], too.
     waits: bool,
-    /// Held by whoever writes the file.
+    /// Lock for writing the file.
     writing: tokio::sync::Mutex<()>,
 }
 
 impl Archive {
-    /// Opens an archive that is there.
+    /// Opens an existing archive.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when there is no file; [`ErrorKind::Protocol`](crate::ErrorKind::Protocol) when it is no archive of this format, or
-    /// holds what it should not.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if the file does not exist;
+    /// [`ErrorKind::Protocol`](crate::ErrorKind::Protocol) if it is not an archive of this format or contains invalid
+    /// entries.
     pub async fn open(path: impl Into<PathBuf>, format: ArchiveFormat) -> crate::Result<Self> {
         let path = path.into();
         let state = {
@@ -78,11 +80,11 @@ impl Archive {
         Ok(Self::of(path, format, state))
     }
 
-    /// Opens an archive, or starts one: there is no file before something is tagged.
+    /// Opens an archive, or creates one. The file of a new archive does not exist before a tag is set.
     ///
     /// # Errors
     ///
-    /// As [`Archive::open`] for a file that is there.
+    /// As [`Archive::open`] for an existing file.
     pub async fn create(path: impl Into<PathBuf>, format: ArchiveFormat) -> crate::Result<Self> {
         let path = path.into();
         let state = {
@@ -92,8 +94,8 @@ impl Archive {
         Ok(Self::of(path, format, state.unwrap_or_else(State::empty)))
     }
 
-    /// The same archive, whose file is written by [`Archive::finish`] only, and not anew for each tag. Until then the file
-    /// is what it was; if it never comes to that, nothing was pushed.
+    /// Returns an archive whose file is written only by [`Archive::finish`] and not for each tag. Until then the file
+    /// is not changed, and without that call nothing is pushed.
     #[must_use]
     pub fn written_once(self) -> Self {
         let state = self.state().clone();
@@ -117,11 +119,11 @@ impl Archive {
         self
     }
 
-    /// The manifest with exactly this name, which may be a full one such as `localhost/acme/widgets:1.0.0`.
+    /// Finds the manifest with exactly this name, which may be a full one such as `localhost/acme/widgets:1.0.0`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) when no entry of the archive has this name.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if no entry of the archive has this name.
     pub(crate) fn find_name(&self, name: &str) -> crate::Result<Named> {
         let named = Named::find(&self.state().listing, name);
         Ok(named.with_context(|| NoNamedSnafu {
@@ -142,18 +144,18 @@ impl Archive {
         Self { inner, observer }
     }
 
-    /// The archive's file.
+    /// Returns the path of the file.
     pub fn path(&self) -> &Path {
         &self.inner.path
     }
 
-    /// Writes the file when something was pushed since, for an artifact that is to be found by its digest only. Setting a
-    /// tag does this too.
+    /// Writes the file if content was pushed since the last write. This is needed only for an artifact without a tag,
+    /// because setting a tag writes the file, too.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) when somebody else has changed the file; [`ErrorKind::Io`](crate::ErrorKind::Io) when it cannot be written. The
-    /// file is then what it was.
+    /// [`ErrorKind::Conflict`](crate::ErrorKind::Conflict) if another process has changed the file;
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if it cannot be written. In both cases the file is not changed.
     pub async fn finish(&self) -> crate::Result<()> {
         let _writing = self.inner.writing.lock().await;
         let state = self.state().clone();
@@ -176,7 +178,8 @@ impl Archive {
         stored.is_some_and(|stored| stored.size() == descriptor.size)
     }
 
-    /// Writes this state to the file, unless it is what is there. What is pushed meanwhile waits for the next time.
+    /// Writes this state to the file, unless the file has it. Content that is pushed meanwhile is included in the next
+    /// write.
     async fn write(&self, state: State) -> crate::Result<()> {
         let is_packed = |stored: &Stored| matches!(stored, Stored::Packed(..));
         let is_written = {
@@ -206,7 +209,7 @@ impl Archive {
         Ok(())
     }
 
-    /// The digest that an identifier means, and the media type it is listed with.
+    /// Returns the digest that an identifier refers to, and the media type of its entry.
     fn find(&self, identifier: &Identifier) -> Result<(Digest, Option<String>), Error> {
         let state = self.state();
         let digest = match (identifier, &self.inner.format) {
@@ -252,7 +255,7 @@ impl Archive {
 }
 
 impl Inner {
-    /// Lets a tag name a manifest; `is_whole` when all that it names is here.
+    /// Sets a tag on a manifest. `is_whole` states whether all its successors are in the archive.
     fn name(
         &self,
         state: &mut State,
@@ -283,7 +286,7 @@ impl Inner {
     }
 }
 
-/// Runs work on files beside the runtime's own threads.
+/// Runs blocking work on the thread pool for blocking tasks.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let done = tokio::task::spawn_blocking(work).await;
     done.expect("work on an archive does not panic")
@@ -301,7 +304,7 @@ impl Source for Archive {
         let problem = "a manifest in it is too large";
         ensure!(
             stored.size() <= limit,
-            StrangeSnafu {
+            InvalidSnafu {
                 path: path.clone(),
                 problem
             }
@@ -413,7 +416,7 @@ impl Source for Archive {
     }
 }
 
-/// The next piece of a blob.
+/// Reads the next chunk of a blob.
 fn piece(file: &File, span: Span) -> std::io::Result<Bytes> {
     let length = usize::try_from(span.size).unwrap_or(usize::MAX).min(PIECE);
     let mut piece = BytesMut::zeroed(length);
@@ -454,7 +457,7 @@ impl Target for Archive {
                 .insert(manifest.digest().clone(), stored);
         }
         if manifest.subject().is_some() {
-            // Whoever reads the file finds it from its listing only.
+            // A program that reads the file finds this manifest only if it is listed.
             self.list(manifest).await?;
         }
         Ok(())
@@ -480,7 +483,7 @@ impl Target for Archive {
             .into_iter()
             .all(|successor| self.has(successor));
         if self.inner.waits {
-            // In place: what is pushed meanwhile is not to be lost.
+            // Changes the state in place, so that content pushed meanwhile is not lost.
             let mut state = self.state();
             self.inner.name(&mut state, manifest, tag, is_whole)?;
             state.is_ahead = true;

@@ -1,7 +1,8 @@
 //! Blobs: content of any size, named by its digest (image-spec, `descriptor.md`, "Verification").
 //!
-//! Owns [`Blob`], which can be opened again, so that a retry is honest, and [`BlobStream`], which is bounded by the size
-//! that was promised and checks the digest as the bytes flow. [`OutputFile`] is where a user wants them.
+//! [`Blob`] can be opened more than once, so a retry sends the same content again. [`BlobStream`] yields at most as
+//! many bytes as its descriptor states and verifies the digest while they are read. [`OutputFile`] is a file that a
+//! user names as the destination.
 
 pub(crate) mod file;
 mod meter;
@@ -38,28 +39,24 @@ enum Error {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[snafu(display("failed to read `{}`: it changed meanwhile", path.display()))]
+    #[snafu(display("failed to read `{}`: the file changed while it was read", path.display()))]
     ChangedFile { path: PathBuf },
     #[snafu(display("failed to write `{}`", path.display()))]
     WriteFile {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[snafu(display("refused the content of {expected}: it has digest {actual}"))]
+    #[snafu(display("digest mismatch: expected {expected}, received {actual}"))]
     WrongDigest { expected: Digest, actual: Digest },
-    #[snafu(display(
-        "refused the content of {digest}: it ended after {actual} of {expected} bytes"
-    ))]
+    #[snafu(display("content of {digest} ended after {actual} of {expected} bytes"))]
     TooShort {
         digest: Digest,
         expected: u64,
         actual: u64,
     },
-    #[snafu(display("refused the content of {digest}: it goes on after its {expected} bytes"))]
+    #[snafu(display("content of {digest} is longer than {expected} bytes"))]
     TooLong { digest: Digest, expected: u64 },
-    #[snafu(display(
-        "refused the content of {digest}: its {size} bytes are more than the {limit} that this use allows"
-    ))]
+    #[snafu(display("content of {digest} has {size} bytes, which exceeds the limit of {limit}"))]
     OverLimit {
         digest: Digest,
         size: u64,
@@ -82,13 +79,13 @@ impl Failure for Error {
     }
 }
 
-/// Content that [`Blob`] can open as often as it must.
+/// Content of a [`Blob`] that can be opened any number of times.
 pub trait Content: fmt::Debug + Send + Sync {
     /// Opens the content from its first byte.
     fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>>;
 }
 
-/// Content and its descriptor: what is sent to a target. Cheap to clone.
+/// Descriptor and content of a blob. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Blob {
     descriptor: Descriptor,
@@ -97,7 +94,7 @@ pub struct Blob {
 }
 
 impl Blob {
-    /// A blob of bytes in memory.
+    /// Creates a blob from bytes in memory.
     pub fn from_bytes(media_type: MediaType, bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         let descriptor = Descriptor::new(media_type, Digest::sha256(&bytes), bytes.len() as u64);
@@ -112,16 +109,17 @@ impl Blob {
         }
     }
 
-    /// The empty JSON object, for where a blob must be and nothing is to be said (image-spec, `manifest.md`).
+    /// Returns the empty JSON object `{}`, for required descriptors without content (image-spec, `manifest.md`,
+    /// "Guidance for an Empty Descriptor").
     pub fn empty() -> Self {
         Self::from_bytes(MediaType::EMPTY, Bytes::from_static(b"{}"))
     }
 
-    /// A file, read once now for its digest and again whenever the blob is opened.
+    /// Creates a blob from a file. The file is read now to compute its digest, and again whenever the blob is opened.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`] when it cannot be read or is not a regular file.
+    /// [`ErrorKind::Io`] if the path cannot be read or is not a regular file.
     pub async fn from_file(media_type: MediaType, path: &Path) -> crate::Result<Self> {
         let (digest, size) = file::hash(path.to_owned()).await?;
         Ok(Self::of_file(
@@ -130,8 +128,9 @@ impl Blob {
         ))
     }
 
-    /// A small file, read once now: as the blob that [`Blob::from_file`] makes of it, and as one of the very bytes that were
-    /// hashed, to be sent now and not kept. Nothing when it is not small.
+    /// Reads a small file once and returns two blobs: one that opens the file again, as [`Blob::from_file`] does, and
+    /// one that holds the hashed bytes, to be sent immediately and then dropped. `None` if the file is too large for
+    /// that.
     pub(crate) async fn of_small_file(
         media_type: MediaType,
         path: &Path,
@@ -144,7 +143,7 @@ impl Blob {
         Ok(Some((named, held)))
     }
 
-    /// A file that is known to hold what the descriptor names.
+    /// Creates a blob from a file that contains the content of the descriptor.
     fn of_file(descriptor: Descriptor, path: PathBuf) -> Self {
         let content = Arc::new(File {
             descriptor: descriptor.clone(),
@@ -157,7 +156,7 @@ impl Blob {
         }
     }
 
-    /// Content from elsewhere, such as the source of a copy.
+    /// Creates a blob from other content, such as a blob of the source of a copy.
     pub fn from_content(descriptor: Descriptor, content: Arc<dyn Content>) -> Self {
         Self {
             descriptor,
@@ -166,33 +165,33 @@ impl Blob {
         }
     }
 
-    /// The same blob, known to be in this repository as well: a neighbour may take it from there.
+    /// Sets a repository that has the blob, too. A target on the same registry can mount it from there.
     #[must_use]
     pub fn with_origin(self, origin: Option<Reference>) -> Self {
         Self { origin, ..self }
     }
 
-    /// A repository that is known to have the blob.
+    /// Returns a repository that has the blob, if one is known.
     pub fn origin(&self) -> Option<&Reference> {
         self.origin.as_ref()
     }
 
-    /// What names the blob.
+    /// Returns the descriptor.
     pub fn descriptor(&self) -> &Descriptor {
         &self.descriptor
     }
 
-    /// The descriptor, for annotations to be added.
+    /// Returns the descriptor for modification, to add annotations.
     pub fn descriptor_mut(&mut self) -> &mut Descriptor {
         &mut self.descriptor
     }
 
-    /// The blob's digest.
+    /// Returns the digest.
     pub fn digest(&self) -> &Digest {
         &self.descriptor.digest
     }
 
-    /// The blob's size in bytes.
+    /// Returns the size in bytes.
     pub fn size(&self) -> u64 {
         self.descriptor.size
     }
@@ -201,7 +200,8 @@ impl Blob {
     ///
     /// # Errors
     ///
-    /// What opening the content fails with; the stream itself ends with [`ErrorKind::Mismatch`] when the content is no longer what its digest says.
+    /// Any error of opening the content. The stream itself ends with [`ErrorKind::Mismatch`] if the content no longer
+    /// matches the digest.
     pub async fn open(&self) -> crate::Result<BlobStream> {
         self.content.open().await
     }
@@ -217,7 +217,7 @@ impl Content for Memory {
     fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
         let bytes = self.bytes.clone();
         let pieces = futures_util::stream::once(async { Ok(bytes) });
-        // The digest was made of these very bytes, which nobody can change.
+        // The digest was computed from these bytes, which cannot change.
         let stream = BlobStream {
             inner: pieces.boxed(),
             digest: self.descriptor.digest.clone(),
@@ -240,7 +240,7 @@ impl Content for File {
     }
 }
 
-/// What a stream of bytes is checked against.
+/// State of the verification of a stream.
 struct Check {
     digest: Digest,
     size: u64,
@@ -279,7 +279,7 @@ impl Check {
     }
 }
 
-/// Whether content that was read to its end is what it should be.
+/// Compares size and digest of content that was read to its end with the expected ones.
 fn verdict(digest: &Digest, size: u64, actual: &Digest, seen: u64) -> Result<(), Error> {
     let digest = digest.clone();
     snafu::ensure!(
@@ -307,10 +307,11 @@ fn verdict(digest: &Digest, size: u64, actual: &Digest, seen: u64) -> Result<(),
     Ok(())
 }
 
-/// Bytes that are checked as they flow.
+/// Stream of a blob's bytes that is verified while it is read.
 ///
-/// Yields at most as many bytes as the descriptor promised. Ends with an error instead of an end when they were fewer or
-/// more, or are not what the digest names, so that nobody who reads to the end can miss it. Holds no more than one piece.
+/// The stream yields at most as many bytes as the descriptor states. If there are fewer or more bytes, or if their
+/// digest differs, the last item is an error, so every reader that reaches the end sees it. The stream buffers at most
+/// one chunk.
 pub struct BlobStream {
     inner: BoxStream<'static, crate::Result<Bytes>>,
     digest: Digest,
@@ -318,7 +319,7 @@ pub struct BlobStream {
     check: Checked,
 }
 
-/// First bytes of a blob that exist already. A fetch continues after them.
+/// First bytes of a blob that exist locally, from which a download resumes.
 #[derive(Debug, Clone)]
 pub struct PartialBlob {
     hasher: Hasher,
@@ -326,13 +327,13 @@ pub struct PartialBlob {
 }
 
 impl PartialBlob {
-    /// The first `size` bytes of a file, of what should become the content of this digest. The file is read through this
-    /// handle, which stands behind those bytes afterwards; `path` names it in errors.
+    /// Reads the first `size` bytes of a file that holds a part of the content of `digest`. The bytes are read through
+    /// `file`, whose position is behind them afterwards; `path` names the file in errors.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`] when the file cannot be read so far; [`ErrorKind::Unsupported`] when the digest's algorithm is
-    /// unknown.
+    /// [`ErrorKind::Io`] if the file cannot be read or has fewer bytes; [`ErrorKind::Unsupported`] if the algorithm of
+    /// the digest is unknown.
     pub async fn of_file(
         digest: &Digest,
         file: std::fs::File,
@@ -340,44 +341,44 @@ impl PartialBlob {
         size: u64,
     ) -> crate::Result<Self> {
         let hasher = digest.verifier()?;
-        let hasher = file::hash_beginning(hasher, file, path.to_owned(), size).await?;
+        let hasher = file::hash_prefix(hasher, file, path.to_owned(), size).await?;
         Ok(Self { hasher, size })
     }
 
-    /// The digest of these bytes, by the algorithm of the one that they were read for.
+    /// Returns the digest of these bytes, computed with the algorithm of the expected digest.
     pub fn digest(self) -> Digest {
         self.hasher.finish()
     }
 
-    /// How many bytes there are.
+    /// Returns the number of bytes.
     pub fn size(&self) -> u64 {
         self.size
     }
 }
 
-/// Who checks the bytes.
+/// Part of the code that verifies the bytes of a stream.
 enum Checked {
-    /// This stream.
+    /// The stream itself.
     Here(Box<Check>),
-    /// The thread that reads them from a file, and tells at the end.
+    /// The thread that reads the bytes from a file. It sends digest and size at the end.
     ByReader {
         seen: u64,
         outcome: oneshot::Receiver<(Digest, u64)>,
     },
-    /// Whoever took the check out, together with the bytes.
+    /// The caller that took the check out with [`BlobStream::take_check`].
     ByTaker,
-    /// Whoever made the digest of bytes in memory.
+    /// The constructor: the digest was computed from the bytes in memory.
     Before,
-    /// Nobody any more: the stream has ended.
+    /// Nothing: the stream has ended.
     Over,
 }
 
 impl BlobStream {
-    /// Checks `inner` against the descriptor as it flows.
+    /// Creates a stream that verifies `inner` against the descriptor.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] when the digest's algorithm is unknown.
+    /// [`ErrorKind::Unsupported`] if the algorithm of the digest is unknown.
     pub fn new(
         descriptor: &Descriptor,
         inner: BoxStream<'static, crate::Result<Bytes>>,
@@ -391,24 +392,24 @@ impl BlobStream {
         })
     }
 
-    /// Checks what follows the beginning of a blob, together with it, as it flows.
+    /// Creates a stream of the rest of a blob. It verifies the first bytes and the rest together.
     ///
     /// # Errors
     ///
     /// As [`BlobStream::new`].
     pub fn after(
         descriptor: &Descriptor,
-        beginning: PartialBlob,
+        partial: PartialBlob,
         rest: BoxStream<'static, crate::Result<Bytes>>,
     ) -> crate::Result<Self> {
         let mut stream = Self::new(descriptor, rest)?;
         if let Checked::Here(check) = &mut stream.check {
-            (check.hasher, check.seen) = (beginning.hasher, beginning.size);
+            (check.hasher, check.seen) = (partial.hasher, partial.size);
         }
         Ok(stream)
     }
 
-    /// The same stream, where failures to get its bytes become others. What is wrong with the bytes is still told as it is.
+    /// Maps errors of reading the bytes. Errors of the verification are not changed.
     pub(crate) fn map_failures(
         mut self,
         change: impl Fn(crate::Error) -> crate::Error + Send + 'static,
@@ -417,7 +418,7 @@ impl BlobStream {
         self
     }
 
-    /// What follows the first bytes of this stream.
+    /// Returns the stream without its first `count` bytes.
     pub(crate) fn skipping(mut self, mut count: u64) -> BoxStream<'static, crate::Result<Bytes>> {
         let pieces = futures_util::stream::poll_fn(move |context| {
             loop {
@@ -438,11 +439,11 @@ impl BlobStream {
         pieces.boxed()
     }
 
-    /// Reads a file that should hold what the descriptor names.
+    /// Opens a file that is expected to hold the content of the descriptor.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`] when it cannot be opened.
+    /// [`ErrorKind::Io`] if it cannot be opened.
     pub(crate) async fn from_file(descriptor: &Descriptor, path: &Path) -> crate::Result<Self> {
         file::stream(descriptor, path).await
     }
@@ -461,16 +462,16 @@ impl BlobStream {
         }
     }
 
-    /// How many bytes were promised in all.
+    /// Returns the size of the whole blob in bytes, as stated by the descriptor.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Reads all of it into memory.
+    /// Reads the stream to its end into memory.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Protocol`] when more than `limit` bytes are promised; otherwise what the stream ends with.
+    /// [`ErrorKind::Protocol`] if the descriptor states more than `limit` bytes; otherwise the error of the stream.
     pub async fn read_to_end(mut self, limit: usize) -> crate::Result<Bytes> {
         if self.size > limit as u64 {
             return Err(OverLimitSnafu {
@@ -488,17 +489,17 @@ impl BlobStream {
         Ok(bytes.freeze())
     }
 
-    /// Writes all of it into a file, which `path` names in errors. When this succeeds, the content is verified and on
-    /// the disk.
+    /// Writes the stream to its end into a file, which `path` names in errors. On success the content is verified and
+    /// flushed to the disk.
     ///
     /// # Errors
     ///
-    /// What the stream ends with; [`ErrorKind::Io`] when the file cannot be written. The file is not removed.
+    /// The error of the stream; [`ErrorKind::Io`] if the file cannot be written. The file is not removed.
     pub async fn write_to(self, file: std::fs::File, path: &Path) -> crate::Result<()> {
         file::write(self, file, path.to_owned(), true).await
     }
 
-    /// As [`BlobStream::write_to`], but the content need not be on the disk when this succeeds.
+    /// Writes the stream as [`BlobStream::write_to`] does, without flushing the file to the disk.
     pub(crate) async fn write_unsynced(
         self,
         file: std::fs::File,
@@ -507,11 +508,12 @@ impl BlobStream {
         file::write(self, file, path.to_owned(), false).await
     }
 
-    /// Takes the check out, for one who checks on another thread; the stream itself passes everything on from here.
+    /// Takes the check out of the stream, so that another thread can verify the bytes. The stream then yields
+    /// unverified bytes.
     fn take_check(&mut self) -> Taken {
         match std::mem::replace(&mut self.check, Checked::ByTaker) {
             Checked::Here(check) => Taken(Some(check)),
-            // It is checked already, and says so by how it ends.
+            // The check is done elsewhere, and the stream ends with an error if it fails.
             other => {
                 self.check = other;
                 Taken(None)
@@ -520,7 +522,7 @@ impl BlobStream {
     }
 }
 
-/// A check that was taken out of its stream; nothing when the stream goes on checking itself.
+/// Check that was taken out of its stream. `None` if the bytes of the stream are verified elsewhere.
 struct Taken(Option<Box<Check>>);
 
 impl Taken {
@@ -559,7 +561,7 @@ impl Stream for BlobStream {
 }
 
 impl Checked {
-    /// How many bytes were here before the stream.
+    /// Returns the number of bytes before the stream, for a download that was resumed.
     fn begun(&self) -> u64 {
         match self {
             Self::Here(check) => check.seen,
@@ -589,7 +591,7 @@ impl Checked {
     fn end(&mut self, digest: &Digest, size: u64) -> Result<(), Error> {
         match std::mem::replace(self, Self::Over) {
             Self::Here(check) => check.finish(),
-            // The reader tells before it lets go of the channel, so there is nothing to wait for.
+            // The reader sends the digest before it closes the channel of the bytes, so this does not have to wait.
             Self::ByReader { seen, mut outcome } => match outcome.try_recv() {
                 Ok((actual, read)) => verdict(digest, size, &actual, read),
                 Err(_) => TooShortSnafu {
@@ -617,11 +619,11 @@ impl fmt::Debug for BlobStream {
 mod tests {
     use super::*;
 
-    fn stream(promised: &[u8], pieces: &[&'static [u8]]) -> BlobStream {
+    fn stream(expected: &[u8], pieces: &[&'static [u8]]) -> BlobStream {
         let descriptor = Descriptor::new(
             MediaType::OCTET_STREAM,
-            Digest::sha256(promised),
-            promised.len() as u64,
+            Digest::sha256(expected),
+            expected.len() as u64,
         );
         let pieces: Vec<_> = pieces
             .iter()
@@ -638,7 +640,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn exact_bytes_pass_and_everything_else_ends_in_an_error() {
+    async fn stream_with_other_bytes_ends_with_mismatch() {
         assert_eq!(
             outcome(stream(b"abc", &[b"a", b"", b"bc"])).await.unwrap(),
             "abc"
@@ -654,18 +656,18 @@ mod tests {
             outcome(stream(b"abc", &[b"abc", b"d"]))
                 .await
                 .unwrap_err()
-                .contains("goes on after its 3 bytes")
+                .contains("is longer than 3 bytes")
         );
         assert!(
             outcome(stream(b"abc", &[b"abd"]))
                 .await
                 .unwrap_err()
-                .contains("it has digest sha256:")
+                .contains("received sha256:")
         );
     }
 
     #[tokio::test]
-    async fn what_is_written_at_once_is_checked_as_what_is_written_in_pieces() {
+    async fn write_to_file_with_other_bytes_fails_with_mismatch() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let write = async |stream: BlobStream| {
@@ -680,22 +682,22 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"abc");
         for (pieces, problem) in [
             (&[&b"a"[..]][..], "ended after 1 of 3 bytes"),
-            (&[b"ab", b"d"], "it has digest sha256:"),
-            (&[b"abc", b"d"], "goes on after its 3 bytes"),
+            (&[b"ab", b"d"], "received sha256:"),
+            (&[b"abc", b"d"], "is longer than 3 bytes"),
         ] {
             let error = write(stream(b"abc", pieces)).await.unwrap_err();
             assert!(error.contains(problem), "{error}");
         }
-        // What does not end is not waited for.
-        let promised = Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(b"abc"), 3);
+        // A stream without an end fails as soon as it is too long.
+        let descriptor = Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(b"abc"), 3);
         let endless = futures_util::stream::repeat_with(|| Ok(Bytes::from_static(b"abc")));
-        let endless = BlobStream::new(&promised, endless.boxed()).unwrap();
+        let endless = BlobStream::new(&descriptor, endless.boxed()).unwrap();
         let error = write(endless).await.unwrap_err();
-        assert!(error.contains("goes on after its 3 bytes"), "{error}");
+        assert!(error.contains("is longer than 3 bytes"), "{error}");
     }
 
     #[tokio::test]
-    async fn a_blob_opens_again_and_notices_a_changed_file() {
+    async fn file_blob_reopened_after_change_fails_with_mismatch() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         std::fs::write(&path, "one").unwrap();
@@ -712,12 +714,12 @@ mod tests {
             outcome(blob.open().await.unwrap())
                 .await
                 .unwrap_err()
-                .contains("goes on")
+                .contains("is longer than")
         );
     }
 
     #[tokio::test]
-    async fn what_is_promised_to_be_too_large_is_not_read() {
+    async fn blob_over_the_limit_or_directory_is_refused() {
         let error = stream(b"abc", &[b"abc"]).read_to_end(2).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol);
         let directory = tempfile::tempdir().unwrap();

@@ -1,9 +1,9 @@
-//! Several files as one tar stream, and back: for consumers that need a directory with its modes.
+//! Bundles: several files as one tar stream, for consumers that need a directory with its modes.
 //!
-//! The stream is the same on every machine: names in order, directories before what is in them, no clock, no owner, and
-//! of modes only whether a file is a program. It is never written to a disk here to be sent: a blob that is opened
-//! again reads the files again. A stream that is fetched, which other clients may have compressed, is verified as a whole
-//! before it is read. Then each file in it is a blob of its own, for [`unpack`](crate::unpack).
+//! The stream of the same files is the same on every machine: names are sorted, directories come before their content,
+//! times and owners are fixed, and of the modes only the executable bit is kept. The stream is not stored on disk for a
+//! push; opening the blob reads the files again. A fetched stream, which other clients may have compressed, is verified
+//! as a whole before it is read. Each file in it is then a blob for [`unpack`](crate::unpack).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufReader, Read, Write};
@@ -28,15 +28,15 @@ use crate::reference::Identifier;
 use crate::storage::{Source, TagStream};
 use crate::tarball::compression::{Compression, decompressed, max_decompressed};
 use crate::tarball::{self, Entry, Kind, Reader, Seekable, Writer};
-use crate::unpack::{Extract, FileName};
+use crate::unpack::{FileEntry, FileName};
 
-/// How many bytes are handed over at once.
-const PIECE: usize = 256 << 10;
+/// Size of a chunk in bytes.
+const CHUNK_SIZE: usize = 256 << 10;
 
-/// How many pieces may wait.
-const WAITING: usize = 4;
+/// Capacity of the channel, in chunks.
+const CHANNEL_CAPACITY: usize = 4;
 
-/// Bundles of more files than this are refused.
+/// Maximum number of files in a bundle.
 const MAX_FILES: usize = 100_000;
 
 #[derive(Debug, Snafu)]
@@ -48,7 +48,7 @@ enum Error {
         name: FileName,
         source: tarball::Error,
     },
-    #[snafu(display("failed to end the bundle"))]
+    #[snafu(display("failed to finish the bundle"))]
     End { source: tarball::Error },
     #[snafu(display("failed to write `{}`", path.display()))]
     WriteFile { path: PathBuf, source: io::Error },
@@ -62,16 +62,18 @@ enum Error {
         digest: Digest,
         source: tarball::Error,
     },
-    #[snafu(display("refused the bundle {digest}: `{name}` is neither a file nor a directory"))]
+    #[snafu(display("invalid bundle {digest}: `{name}` is neither a file nor a directory"))]
     NotAFile { digest: Digest, name: String },
-    #[snafu(display("refused the bundle {digest}: it has a name that is not safe to write"))]
+    #[snafu(display("invalid bundle {digest}: it contains an unsafe file name"))]
     UnsafeName {
         digest: Digest,
         source: crate::Error,
     },
-    #[snafu(display("refused the bundle {digest}: it has more than {MAX_FILES} files"))]
+    #[snafu(display("failed to read the bundle {digest}: it has more than {MAX_FILES} files"))]
     TooMany { digest: Digest },
-    #[snafu(display("refused the bundle {digest}: it has more than {limit} bytes decompressed"))]
+    #[snafu(display(
+        "failed to read the bundle {digest}: it has more than {limit} bytes decompressed"
+    ))]
     TooLarge { digest: Digest, limit: u64 },
     #[snafu(display("failed to find `{wanted}` in the bundle"))]
     Absent { wanted: String },
@@ -93,28 +95,29 @@ impl Failure for Error {
     }
 }
 
-/// One file to bundle.
+/// File to add to a bundle.
 #[derive(Debug, Clone)]
 pub struct Bundled {
-    /// Its name in the bundle.
+    /// Name in the bundle.
     pub name: FileName,
-    /// Where it is on this machine.
+    /// Path on this machine.
     pub path: PathBuf,
-    /// Whether it is a program.
+    /// Whether the file is executable.
     pub executable: bool,
 }
 
-/// Files as one blob, a tar stream. They are read once now, for its digest, and again whenever it is opened.
+/// Creates a blob that is a tar stream of these files. They are read now to compute the digest, and again whenever the
+/// blob is opened.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Io`] when a file cannot be read.
+/// [`ErrorKind::Io`] if a file cannot be read.
 pub async fn bundle(media_type: MediaType, mut files: Vec<Bundled>) -> crate::Result<Blob> {
     files.sort_by(|a, b| a.name.cmp(&b.name));
     let files: Arc<[Bundled]> = files.into();
     let read = Arc::clone(&files);
     let (digest, size) = blocking(move || {
-        let mut hashing = Hashing {
+        let mut hashing = HashingWriter {
             hasher: Algorithm::Sha256.hasher(),
             size: 0,
         };
@@ -136,7 +139,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
         .expect("work on a bundle does not panic")
 }
 
-/// Writes the files, in their order, as a tar stream.
+/// Writes the files as a tar stream, in the given order.
 fn write(files: &[Bundled], out: &mut dyn Write) -> Result<(), Error> {
     let mut tar = Writer::new(out);
     let mut made = BTreeSet::new();
@@ -171,12 +174,12 @@ fn write(files: &[Bundled], out: &mut dyn Write) -> Result<(), Error> {
     Ok(())
 }
 
-struct Hashing {
+struct HashingWriter {
     hasher: Hasher,
     size: u64,
 }
 
-impl Write for Hashing {
+impl Write for HashingWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.hasher.update(bytes);
         self.size += bytes.len() as u64;
@@ -190,17 +193,17 @@ impl Write for Hashing {
 
 type Pieces = mpsc::Sender<Result<Bytes, Error>>;
 
-/// Hands over what is written, piece by piece.
-struct Handing<'a> {
+/// Writer that sends chunks through a channel.
+struct ChunkSender<'a> {
     pieces: &'a Pieces,
     held: Vec<u8>,
 }
 
-impl Write for Handing<'_> {
+impl Write for ChunkSender<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let count = bytes.len().min(PIECE - self.held.len());
+        let count = bytes.len().min(CHUNK_SIZE - self.held.len());
         self.held.extend_from_slice(&bytes[..count]);
-        if self.held.len() == PIECE {
+        if self.held.len() == CHUNK_SIZE {
             self.flush()?;
         }
         Ok(count)
@@ -216,14 +219,14 @@ impl Write for Handing<'_> {
     }
 }
 
-/// Runs what hands over pieces, and gives them as they come.
+/// Runs blocking work that sends chunks, and returns them as a stream.
 fn pieces(
     work: impl FnOnce(&Pieces) -> Result<(), Error> + Send + 'static,
 ) -> stream::BoxStream<'static, crate::Result<Bytes>> {
-    let (pieces, received) = mpsc::channel(WAITING);
+    let (pieces, received) = mpsc::channel(CHANNEL_CAPACITY);
     tokio::task::spawn_blocking(move || {
         if let Err(error) = work(&pieces) {
-            // Who has gone needs no reason.
+            // If the receiver is gone, the error is not needed.
             let _ = pieces.blocking_send(Err(error));
         }
     });
@@ -246,7 +249,7 @@ impl Content for Tar {
         async move {
             let pieces = pieces(move |pieces| {
                 let held = Vec::new();
-                write(&files, &mut Handing { pieces, held })
+                write(&files, &mut ChunkSender { pieces, held })
             });
             BlobStream::new(&self.descriptor, pieces)
         }
@@ -254,25 +257,25 @@ impl Content for Tar {
     }
 }
 
-/// A bundle that was fetched: its files, each a blob of this source. It holds no manifest and no tag.
+/// Fetched bundle. Each of its files is a blob of this source; it has neither manifests nor tags.
 #[derive(Debug)]
 pub struct Bundle {
     file: Arc<NamedTempFile>,
     digest: Digest,
-    files: Vec<Extract>,
-    /// Where the content of each file begins.
-    places: BTreeMap<Digest, u64>,
+    files: Vec<FileEntry>,
+    /// Offset of the content of each file in the tar stream.
+    offsets: BTreeMap<Digest, u64>,
 }
 
 impl Bundle {
-    /// Fetches a bundle into a file of this directory, which is created if it is missing, and reads the names in it. The
-    /// file is deleted with this value. A compressed bundle (gzip, zstd, xz or bzip2, whatever its media type says) is
-    /// decompressed, to at most 512 MiB or 20 times its size.
+    /// Fetches a bundle into a temporary file in this directory, which is created if it is missing, and reads its file
+    /// names. The temporary file is deleted when this value is dropped. A compressed bundle (gzip, zstd, xz or bzip2,
+    /// regardless of its media type) is decompressed, to at most 512 MiB or 20 times its size, whichever is larger.
     ///
     /// # Errors
     ///
-    /// What the source fails with; [`ErrorKind::Mismatch`] if it is no tar stream, is too large when it is decompressed, or
-    /// holds anything but files and directories with names that are safe to write.
+    /// Any error of the source; [`ErrorKind::Mismatch`] if the bundle is not a tar stream, is too large when
+    /// decompressed, or contains anything but files and directories with safe names.
     pub async fn fetch(
         source: &dyn Source,
         descriptor: &Descriptor,
@@ -297,8 +300,8 @@ impl Bundle {
         Ok(blocking(read).await?)
     }
 
-    /// The files, in the order of the stream.
-    pub fn files(&self) -> &[Extract] {
+    /// Returns the files in the order of the stream.
+    pub fn files(&self) -> &[FileEntry] {
         &self.files
     }
 
@@ -310,12 +313,12 @@ impl Bundle {
             file: Arc::new(file),
             digest,
             files: Vec::new(),
-            places: BTreeMap::new(),
+            offsets: BTreeMap::new(),
         };
         let failed = || ReadBundleSnafu {
             digest: bundle.digest.clone(),
         };
-        let (mut files, mut places) = (Vec::new(), BTreeMap::new());
+        let (mut files, mut offsets) = (Vec::new(), BTreeMap::new());
         while let Some(entry) = reader.next().with_context(|_| failed())? {
             let name = String::from_utf8_lossy(&entry.path).into_owned();
             let digest = bundle.digest.clone();
@@ -329,22 +332,22 @@ impl Bundle {
                 .trim_start_matches("./")
                 .parse()
                 .context(UnsafeNameSnafu { digest })?;
-            let place = reader.position();
-            let mut hashing = Hashing {
+            let offset = reader.position();
+            let mut hashing = HashingWriter {
                 hasher: Algorithm::Sha256.hasher(),
                 size: 0,
             };
             io::copy(&mut (&mut reader).take(entry.size), &mut hashing)
                 .map_err(|error| failed().into_error(tarball::Error::Read { source: error }))?;
             let content = hashing.hasher.finish();
-            places.insert(content.clone(), place);
-            files.push(Extract {
+            offsets.insert(content.clone(), offset);
+            files.push(FileEntry {
                 descriptor: Descriptor::new(MediaType::OCTET_STREAM, content, entry.size),
                 name,
                 executable: entry.mode & 0o111 != 0,
             });
         }
-        (bundle.files, bundle.places) = (files, places);
+        (bundle.files, bundle.offsets) = (files, offsets);
         Ok(bundle)
     }
 }
@@ -354,7 +357,8 @@ fn temporary(directory: &Path) -> io::Result<NamedTempFile> {
     builder.prefix(".partial-").tempfile_in(directory)
 }
 
-/// Returns a file as it is, or decompressed into another file of the directory, to at most `limit` bytes.
+/// Returns the file, decompressed into another file of the directory if necessary. The result has at most `limit`
+/// bytes.
 fn plain(
     file: NamedTempFile,
     directory: &Path,
@@ -369,7 +373,7 @@ fn plain(
     }
     let mut content = decompressed(&compressed).context(ReadFileSnafu { path })?;
     let mut target = temporary(directory).context(WriteFileSnafu { path: directory })?;
-    let (mut buffer, mut written) = (vec![0; PIECE], 0);
+    let (mut buffer, mut written) = (vec![0; CHUNK_SIZE], 0);
     loop {
         let count = match content.read(&mut buffer) {
             Ok(0) => return Ok(target),
@@ -404,22 +408,22 @@ impl Source for Bundle {
     }
 
     async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
-        let place = self.places.get(&descriptor.digest).copied();
-        let place = place.context(AbsentSnafu {
+        let offset = self.offsets.get(&descriptor.digest).copied();
+        let offset = offset.context(AbsentSnafu {
             wanted: descriptor.digest.to_string(),
         })?;
         let (file, span) = (
             Arc::clone(&self.file),
             Span {
-                start: place,
+                start: offset,
                 size: descriptor.size,
             },
         );
         let pieces = pieces(move |pieces| {
             let held = Vec::new();
-            let mut handing = Handing { pieces, held };
-            let copied = io::copy(&mut Section::new(file.as_file(), span), &mut handing);
-            let read = copied.and_then(|_| handing.flush());
+            let mut sender = ChunkSender { pieces, held };
+            let copied = io::copy(&mut Section::new(file.as_file(), span), &mut sender);
+            let read = copied.and_then(|_| sender.flush());
             read.with_context(|_| ReadFileSnafu { path: file.path() })
         });
         BlobStream::new(descriptor, pieces)
@@ -458,7 +462,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_come_back_as_they_went() {
+    async fn unpacked_bundle_has_the_same_files() {
         let home = tempfile::tempdir().unwrap();
         let large = vec![7; 700 << 10];
         let files = vec![
@@ -471,7 +475,7 @@ mod tests {
         backwards.reverse();
         let same = bundle(tar(), backwards).await.unwrap();
         assert_eq!(blob.descriptor(), same.descriptor());
-        // A promise to those who bundled before, as every digest is.
+        // The digest must not change between versions, so that bundling the same files again gives the same digest.
         assert_eq!(
             blob.digest().as_str(),
             "sha256:534600a57ccc7f4198b193274a822ab2f84b86a49ebacdd55c1ecfcdc657ca76"
@@ -491,7 +495,7 @@ mod tests {
         assert_eq!(std::fs::read(out.join("widgets")).unwrap(), large);
         assert_eq!(std::fs::read(out.join("docs/a/use.md")).unwrap(), b"use");
         let entries = std::fs::read_dir(&out).unwrap().count();
-        assert_eq!(entries, 3, "the stream itself is gone");
+        assert_eq!(entries, 3, "the temporary file is deleted");
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt as _;
@@ -517,11 +521,11 @@ mod tests {
             let meter = Meter::default();
             let fetched = Bundle::fetch(&memory, blob.descriptor(), &out, &meter);
             let fetched = fetched.await.unwrap();
-            let [extract] = fetched.files() else {
+            let [entry] = fetched.files() else {
                 panic!("one file in {compression:?}")
             };
-            assert_eq!(extract.name.as_str(), "docs/use.md");
-            let content = fetched.blob(&extract.descriptor).await.unwrap();
+            assert_eq!(entry.name.as_str(), "docs/use.md");
+            let content = fetched.blob(&entry.descriptor).await.unwrap();
             assert_eq!(content.read_to_end(10).await.unwrap(), b"use"[..]);
         }
         assert_eq!(std::fs::read_dir(&out).unwrap().count(), 0);
@@ -547,7 +551,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_leads_elsewhere_or_is_no_file_is_refused() {
+    async fn bundle_with_unsafe_name_or_link_is_refused() {
         let home = tempfile::tempdir().unwrap();
         for (kind, name) in [
             (Kind::Symlink, "a"),
@@ -578,7 +582,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_changed_is_not_sent_as_what_it_was() {
+    async fn push_of_bundle_with_changed_file_fails_with_mismatch() {
         let home = tempfile::tempdir().unwrap();
         let files = vec![file(home.path(), "a", b"one", false)];
         let blob = bundle(tar(), files).await.unwrap();

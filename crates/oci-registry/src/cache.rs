@@ -1,11 +1,10 @@
-//! Manifests and image configs that were read before, by digest, on this machine's disk.
+//! Cache of manifests and image configs by digest, on the local disk.
 //!
-//! Owns [`Cache`], which stands before a [`Source`]. What has a digest never changes, so an entry is never out of date;
-//! and its bytes are verified each time they are read, so it need not be trusted. Nothing that goes wrong here is an
-//! error for anybody: what cannot be read is fetched, and what cannot be written is fetched again next time.
+//! A [`Cache`] wraps a [`Source`]. Content with a digest never changes, so an entry is never out of date. Its bytes are
+//! verified on each read, so the cache need not be trusted. A failure of the cache is never an error: an entry that
+//! cannot be read is fetched, and one that cannot be written is fetched again next time.
 //!
-//! A tag is always asked for at the source. An entry that a tag or an index of the source names is given out without
-//! asking for it again.
+//! A tag is always resolved at the source. A manifest or config whose digest is cached is returned without a request.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -27,16 +26,16 @@ use crate::reference::{Identifier, Reference};
 use crate::referrers::DescriptorStream;
 use crate::storage::{OtherName, Source, TagStream};
 
-/// How much is kept, in bytes.
+/// Maximum size of the cache in bytes.
 const LIMIT: u64 = 64 << 20;
 
-/// The largest image config that is kept, in bytes.
+/// Largest image config that is cached, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
 
 /// Prefix of the names of files that are being written.
 const UNFINISHED: &str = ".unfinished-";
 
-/// Small documents that have been read before. Clones share what they know.
+/// Cache of small documents. Clones share the cache.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -54,17 +53,18 @@ pub struct Cache(Arc<Directory>);
 struct Directory {
     path: PathBuf,
     limit: u64,
-    /// How many bytes may be written before the next look at how many there are.
+    /// Bytes that may be written before the size of the cache is computed again.
     room: AtomicU64,
 }
 
 impl Cache {
-    /// The cache in this directory, which is made when there is something to keep.
+    /// Creates a cache in this directory, which is created with the first entry.
     pub fn at(directory: impl Into<PathBuf>) -> Self {
         Self::with_limit(directory, LIMIT)
     }
 
-    /// The cache of whoever asks, where the operating system's conventions have it; none without a home directory.
+    /// Returns the cache of the user in the directory that the operating system's conventions specify; `None` without a
+    /// home directory.
     pub fn of_user(environment: &Environment) -> Option<Self> {
         let absolute = |name| {
             let path = environment.var(name).map(PathBuf::from);
@@ -81,7 +81,7 @@ impl Cache {
         Some(Self::at(base?.join("oci-registry").join("documents")))
     }
 
-    /// A source that knows what this cache knows, and lets it learn.
+    /// Wraps a source, so that its documents are read from this cache and written to it.
     pub fn over(&self, source: Arc<dyn Source>) -> Arc<dyn Source> {
         Arc::new(Cached {
             source,
@@ -98,7 +98,7 @@ impl Cache {
         }))
     }
 
-    /// The bytes of this digest, verified, if they are kept.
+    /// Returns the verified bytes of this digest if they are cached.
     async fn read(&self, digest: &Digest, limit: u64) -> Option<Bytes> {
         let (directory, digest) = (Arc::clone(&self.0), digest.clone());
         let read = tokio::task::spawn_blocking(move || directory.read(&digest, limit));
@@ -108,7 +108,7 @@ impl Cache {
     async fn write(&self, digest: &Digest, bytes: Bytes) {
         let (directory, digest) = (Arc::clone(&self.0), digest.clone());
         let written = tokio::task::spawn_blocking(move || directory.write(&digest, &bytes));
-        // Fetched again next time.
+        // A write that failed means that the document is fetched again next time.
         let _ = written.await;
     }
 
@@ -120,10 +120,10 @@ impl Cache {
 
     async fn keep(&self, manifest: &Manifest) {
         let bytes = manifest.bytes().clone();
-        // Some documents are what they are only by the name that they were served under.
-        let says_itself = Manifest::parse(bytes.clone(), None)
+        // The media type of some manifests is known only from their `Content-Type`, which the cache does not store.
+        let is_self_describing = Manifest::parse(bytes.clone(), None)
             .is_ok_and(|read| read.media_type() == manifest.media_type());
-        if says_itself {
+        if is_self_describing {
             self.write(manifest.digest(), bytes).await;
         }
     }
@@ -149,7 +149,7 @@ impl Directory {
         if hasher.finish() == *digest {
             return Some(bytes.into());
         }
-        // A damaged entry.
+        // The entry is damaged.
         let _ = fs::remove_file(&path);
         None
     }
@@ -165,7 +165,7 @@ impl Directory {
             return None;
         }
         self.make_room(bytes.len() as u64);
-        // Renamed when it is complete, because several processes may write one entry. Temporary files have mode 0600.
+        // Renamed when complete, because several processes may write the same entry. Temporary files have mode 0600.
         let temporary = tempfile::Builder::new()
             .prefix(UNFINISHED)
             .tempfile_in(directory);
@@ -175,7 +175,8 @@ impl Directory {
         Some(())
     }
 
-    /// Removes the oldest entries when there is too much. What is here is counted from time to time only.
+    /// Removes the oldest entries if the cache would exceed its limit. The size of the cache is computed only when the
+    /// remaining room is used up.
     fn make_room(&self, wanted: u64) {
         let took = |room: u64| room.checked_sub(wanted);
         let taken = self
@@ -188,7 +189,7 @@ impl Directory {
         let mut kept: u64 = entries.iter().map(|entry| entry.size).sum();
         if kept.saturating_add(wanted) > self.limit {
             entries.sort_by_key(|entry| entry.written);
-            // Half of it, so that the next time is far.
+            // Down to half of the limit, so that the next eviction is not needed soon.
             for entry in entries {
                 if kept <= self.limit / 2 {
                     break;
@@ -203,14 +204,14 @@ impl Directory {
     }
 }
 
-/// A file that the cache wrote: an entry, or an unfinished one that a killed process left.
+/// File that the cache wrote: an entry, or a temporary file that a killed process left.
 struct Entry {
     path: PathBuf,
     size: u64,
     written: std::time::SystemTime,
 }
 
-/// Lists the files that the cache wrote. Links, and files with names that the cache does not use, are left out.
+/// Lists the files that the cache wrote. Links and files with other names are skipped.
 fn entries(path: &Path) -> Vec<Entry> {
     let files = Algorithm::ALL.into_iter().flat_map(|algorithm| {
         let directory = Some(path.join(algorithm.as_str())).filter(|path| is_real_directory(path));
@@ -219,7 +220,7 @@ fn entries(path: &Path) -> Vec<Entry> {
         files.filter(move |file| is_own_name(algorithm, &file.file_name()))
     });
     let entries = files.filter_map(|file| {
-        // That of a link itself, where it is one.
+        // The metadata of a link, not of its target.
         let metadata = file.metadata().ok().filter(fs::Metadata::is_file)?;
         Some(Entry {
             path: file.path(),
@@ -230,7 +231,7 @@ fn entries(path: &Path) -> Vec<Entry> {
     entries.collect()
 }
 
-/// Whether the cache gives files this name, in the directory of this algorithm.
+/// Whether the cache uses this file name in the directory of this algorithm.
 fn is_own_name(algorithm: Algorithm, file: &OsStr) -> bool {
     let is_digest = |name: &str| {
         let digest = format!("{}:{name}", algorithm.as_str());
@@ -253,18 +254,18 @@ fn make_private(directory: &Path) -> Option<()> {
     builder.create(directory).ok()
 }
 
-/// A source behind a cache.
+/// Source with a cache.
 #[derive(Debug)]
 struct Cached {
     source: Arc<dyn Source>,
     cache: Cache,
-    /// Whether what the last tag named was known. Then it is cheaper to ask first what the next one names, and otherwise
-    /// it is a request in vain.
+    /// Whether the manifest of the last tag was cached. If so, the next tag is resolved before its manifest is fetched,
+    /// because that request is cheaper. Otherwise it would be an additional request.
     expects_known: AtomicBool,
 }
 
 impl Cached {
-    /// What a tag names, if that is known.
+    /// Returns the manifest of a tag if it is cached.
     async fn known(&self, tag: &Identifier) -> crate::Result<Option<Manifest>> {
         let named = self.source.resolve(tag).await?;
         let known = self.cache.manifest(&named.digest).await;
@@ -319,9 +320,9 @@ impl Source for Cached {
     async fn blob_after(
         &self,
         descriptor: &Descriptor,
-        beginning: PartialBlob,
+        partial: PartialBlob,
     ) -> crate::Result<BlobStream> {
-        self.source.blob_after(descriptor, beginning).await
+        self.source.blob_after(descriptor, partial).await
     }
 
     async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {
@@ -359,7 +360,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_kept_comes_back_and_what_is_damaged_does_not() {
+    async fn damaged_entry_is_not_returned_and_is_removed() {
         let home = tempfile::tempdir().unwrap();
         let cache = Cache::at(home.path().join("deep/down"));
         let (digest, bytes) = content(1);
@@ -377,10 +378,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn there_is_never_much_more_than_the_limit() {
+    async fn cache_size_stays_near_the_limit() {
         let home = tempfile::tempdir().unwrap();
         for at in 0..50 {
-            // Another process each time, and one for a while.
+            // A new value each time, as if each iteration were a process of its own.
             let cache = Cache::with_limit(home.path(), 1000);
             let (digest, bytes) = content(at);
             cache.write(&digest, bytes.clone()).await;
@@ -460,7 +461,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cache_that_cannot_be_is_no_error() {
+    async fn cache_in_an_impossible_directory_returns_nothing() {
         let home = tempfile::tempdir().unwrap();
         let file = home.path().join("file");
         fs::write(&file, "in the way").unwrap();
@@ -473,7 +474,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn users_have_theirs_where_the_system_has_it() {
+    fn cache_of_user_follows_xdg_cache_home() {
         let user = |cache: &str, home: Option<&str>| {
             let variables = [("XDG_CACHE_HOME".to_owned(), cache.to_owned())];
             let environment = Environment::new(variables, home.map(Into::into), "/".into());

@@ -1,10 +1,9 @@
-//! The laws that every [`Target`] obeys, as code (feature `conformance`).
+//! Conformance tests for implementations of [`Target`] and [`Delete`](crate::Delete) (feature `conformance`).
 //!
-//! Another place for content is a file that implements [`Target`] and passes [`run`]. Owns what is the same for all
-//! places: a registry, a directory, an archive and plain memory are held to one list. Where places may rightly differ, a
-//! place declares what it does in [`Capabilities`], and is held to that. Does not own what is particular to one place,
-//! such as who may write to a directory at the same time; that is tested where the place is. A place that lets go of
-//! content passes [`run_deletions`] as well.
+//! A new kind of target implements [`Target`] and passes [`run`]; one that deletes content passes [`run_deletions`] as
+//! well. All kinds, such as a registry, a directory, an archive and plain memory, are checked against the same
+//! requirements. Where targets may differ, a target declares its behavior in [`Capabilities`] and is checked against
+//! that. Behavior that is specific to one kind, such as concurrent writers of a directory, is tested in its own module.
 //!
 //! ```
 //! # async fn check() -> oci_registry::Result<()> {
@@ -13,17 +12,17 @@
 //!
 //! let fresh = async || Ok(Arc::new(Memory::new()) as Arc<dyn Target>);
 //! let report = conformance::run(conformance::Capabilities::default(), fresh).await?;
-//! println!("{} laws hold", report.laws.len());
+//! println!("{} requirements met", report.requirements.len());
 //! # Ok(())
 //! # }
 //! ```
 
-/// The laws of a kind of place, by the sentences that say them.
-macro_rules! laws {
-    ($place:ident: $($sentence:literal => $law:path,)+) => {
-        type Law = for<'a> fn(&'a $place) -> BoxFuture<'a, Verdict>;
+/// Defines the requirements on a kind of target, each with a sentence that names it.
+macro_rules! requirements {
+    ($fixture:ident: $($sentence:literal => $requirement:path,)+) => {
+        type Requirement = for<'a> fn(&'a $fixture) -> BoxFuture<'a, CheckResult>;
 
-        const LAWS: &[(&str, Law)] = &[$(($sentence, |place| Box::pin($law(place)))),+];
+        const REQUIREMENTS: &[(&str, Requirement)] = &[$(($sentence, |fixture| Box::pin($requirement(fixture)))),+];
     };
 }
 
@@ -43,42 +42,45 @@ use futures_util::stream::TryStreamExt;
 use snafu::{ResultExt, Snafu, ensure};
 
 pub use self::delete::run_deletions;
-use self::sample::{Sample, Script, Scripted, named};
+use self::sample::{Sample, Script, ScriptedContent, by_tag};
 use crate::blob::Blob;
 use crate::error::{ErrorKind, Failure, Optional};
 use crate::manifest::{Descriptor, Manifest};
 use crate::reference::{Identifier, Tag};
 use crate::storage::{Delivery, Target};
 
-/// More than a whole blob of these laws, small or large.
+/// Larger than any blob of the tests.
 const LIMIT: usize = 16 << 20;
 
-/// How many writers race.
+/// Number of concurrent writers.
 const WRITERS: usize = 16;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to make a fresh target for the law `{law}`"))]
+    #[snafu(display("failed to create a target for the requirement `{requirement}`"))]
     Make {
-        law: &'static str,
+        requirement: &'static str,
         source: crate::Error,
     },
-    #[snafu(display("the target breaks the law `{law}`"))]
-    Law { law: &'static str, source: Breach },
+    #[snafu(display("the target violates the requirement `{requirement}`"))]
+    Violated {
+        requirement: &'static str,
+        source: Violation,
+    },
 }
 
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Make { source, .. } => source.kind(),
-            Self::Law { .. } => ErrorKind::Protocol,
+            Self::Violated { .. } => ErrorKind::Protocol,
         }
     }
 }
 
-/// How a law is broken.
+/// Violation of a requirement.
 #[derive(Debug, Snafu)]
-enum Breach {
+enum Violation {
     #[snafu(display("failed to {step}"))]
     Step {
         step: &'static str,
@@ -86,43 +88,43 @@ enum Breach {
     },
     #[snafu(display("expected {expected}"))]
     Outcome { expected: &'static str },
-    #[snafu(display("expected {step} to fail as {expected:?}"))]
+    #[snafu(display("expected {step} to fail with {expected:?}"))]
     OtherKind {
         step: &'static str,
         expected: ErrorKind,
         source: crate::Error,
     },
-    #[snafu(display("expected {step} to fail as {expected:?}, and it succeeded"))]
+    #[snafu(display("expected {step} to fail with {expected:?}, but it succeeded"))]
     NoFailure {
         step: &'static str,
         expected: ErrorKind,
     },
 }
 
-type Verdict<T = ()> = Result<T, Breach>;
+type CheckResult<T = ()> = Result<T, Violation>;
 
-/// What a place does where places may differ. The default is the strictest place, which takes everything it should.
+/// Behavior in which targets may differ. The default is the strictest target, which accepts all valid content.
 #[derive(Debug, Clone, Copy)]
 #[expect(
     clippy::struct_excessive_bools,
-    reason = "each is a question of its own, answered yes or no"
+    reason = "the capabilities are independent of each other"
 )]
 pub struct Capabilities {
-    /// Whether a manifest is refused while something that it names is missing; else it is taken.
+    /// Whether a manifest is refused if content that it refers to is missing. Otherwise it is accepted.
     pub refuses_incomplete: bool,
-    /// Whether a tag on a manifest that is not here is refused; else it brings the manifest along.
+    /// Whether a tag on a missing manifest is refused. Otherwise setting the tag pushes the manifest.
     pub refuses_tag_on_absent: bool,
-    /// Whether content may be named by sha512; else it is refused.
+    /// Whether content may have a sha512 digest. Otherwise it is refused.
     pub sha512: bool,
-    /// Whether a tag may name an index; else that is refused.
+    /// Whether a tag may refer to an index. Otherwise it is refused.
     pub indexes: bool,
-    /// Whether a tag may name an artifact that is no image; else that is refused.
+    /// Whether a tag may refer to an artifact that is not an image. Otherwise it is refused.
     pub artifacts: bool,
-    /// Whether a tag can be deleted; else that is [`ErrorKind::Unsupported`], as it is below.
+    /// Whether tags can be deleted. Otherwise that fails with [`ErrorKind::Unsupported`].
     pub deletes_tags: bool,
-    /// Whether a manifest can be deleted.
+    /// Whether manifests can be deleted. Otherwise that fails with [`ErrorKind::Unsupported`].
     pub deletes_manifests: bool,
-    /// Whether a blob can be deleted.
+    /// Whether blobs can be deleted. Otherwise that fails with [`ErrorKind::Unsupported`].
     pub deletes_blobs: bool,
 }
 
@@ -141,131 +143,133 @@ impl Default for Capabilities {
     }
 }
 
-/// What was found out about a place that broke no law.
+/// Result for a target that meets all requirements.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Report {
-    /// The laws that hold, as sentences.
-    pub laws: Vec<&'static str>,
+    /// Sentences of the requirements that were checked.
+    pub requirements: Vec<&'static str>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} laws hold", self.laws.len())
+        write!(f, "{} requirements met", self.requirements.len())
     }
 }
 
-/// Holds a kind of place to all laws, each in a fresh and empty place of its own. Fresh is what says so: the repositories
-/// of one registry may share content behind its back, so no two laws refuse what another one pushes.
+/// Checks all requirements, each with a fresh and empty target from `make`. Repositories of one registry may share
+/// content, so a blob that one requirement expects to be refused is never pushed by another.
 ///
 /// # Errors
 ///
-/// The first law that is broken, by name, and how. [`ErrorKind::Protocol`], or what `make` fails with.
+/// The first violated requirement and the reason. The kind is [`ErrorKind::Protocol`], or that of an error of `make`.
 pub async fn run(
     capabilities: Capabilities,
     make: impl AsyncFn() -> crate::Result<Arc<dyn Target>>,
 ) -> crate::Result<Report> {
-    let mut laws = Vec::new();
-    for (law, holds) in LAWS.iter().copied() {
-        let target = make().await.context(MakeSnafu { law })?;
-        let place = Place {
+    let mut requirements = Vec::new();
+    for (requirement, holds) in REQUIREMENTS.iter().copied() {
+        let target = make().await.context(MakeSnafu { requirement })?;
+        let fixture = Fixture {
             target,
             capabilities,
         };
-        holds(&place).await.context(LawSnafu { law })?;
-        laws.push(law);
+        holds(&fixture)
+            .await
+            .context(ViolatedSnafu { requirement })?;
+        requirements.push(requirement);
     }
-    Ok(Report { laws })
+    Ok(Report { requirements })
 }
 
-/// A fresh target and what it says of itself.
-struct Place {
+/// Fresh target and its declared capabilities.
+struct Fixture {
     target: Arc<dyn Target>,
     capabilities: Capabilities,
 }
 
-laws! {
-    Place:
-    "an empty place says that nothing is there" => blob::empty_place,
+requirements! {
+    Fixture:
+    "an empty target has no content" => blob::empty_target,
     "a pushed blob reads back exactly" => blob::blob_reads_back,
-    "a blob without bytes is a blob" => blob::empty_blob,
-    "a large blob streams in and out" => blob::large_blob,
-    "a blob named by sha512 is kept under that name, or refused" => blob::sha512_blob,
-    "a pushed file is the blob that it says" => blob::pushed_file,
-    "pushing a blob that is there opens nothing and changes nothing" => blob::blob_again,
-    "writers of one blob do not hinder each other" => blob::blob_race,
-    "content with another digest is refused and leaves nothing" => blob::wrong_digest,
-    "content that is too short is refused and leaves nothing" => blob::too_short,
-    "content that goes on is refused and leaves nothing" => blob::too_long,
-    "content that breaks off fails as its source failed and leaves nothing" => blob::broken_off,
-    "content that cannot be verified is neither taken nor given" => blob::unverifiable,
-    "a blob is not given under another size" => blob::other_size,
+    "an empty blob is stored like any other" => blob::empty_blob,
+    "a large blob is streamed in both directions" => blob::large_blob,
+    "a blob with a sha512 digest is stored under it, or refused" => blob::sha512_blob,
+    "a pushed file becomes the returned blob" => blob::pushed_file,
+    "pushing an existing blob does not read it" => blob::blob_again,
+    "concurrent pushes of one blob succeed" => blob::blob_race,
+    "content with a wrong digest is refused and not stored" => blob::wrong_digest,
+    "content that is too short is refused and not stored" => blob::too_short,
+    "content that is too long is refused and not stored" => blob::too_long,
+    "content that fails midway fails with the kind of its error and is not stored" => blob::failing_content,
+    "content that cannot be verified is neither stored nor returned" => blob::unverifiable,
+    "reading a blob with a wrong size fails" => blob::other_size,
     "a manifest is found by its digest" => manifest::manifest_by_digest,
     "a manifest is found by its tag" => manifest::manifest_by_tag,
-    "a manifest's bytes stay as they are" => manifest::exact_bytes,
-    "a manifest that does not say what it is stays as it is" => manifest::silent_manifest,
-    "docker's manifests are kept as they are" => manifest::docker_manifest,
+    "the bytes of a manifest are not changed" => manifest::exact_bytes,
+    "a manifest without a media type is not changed" => manifest::manifest_without_media_type,
+    "Docker manifests are not changed" => manifest::docker_manifest,
     "pushing a manifest again changes nothing" => manifest::manifest_again,
-    "manifests share what they have in common" => manifest::shared_content,
-    "a manifest about an absent subject is taken" => manifest::absent_subject,
-    "an artifact is kept, or no tag names it" => manifest::artifact,
-    "a manifest whose content is missing is refused, or taken, as declared" => manifest::incomplete,
-    "a tag moves and leaves the old manifest" => tag::tag_moves,
-    "a tag is set again without harm" => tag::tag_again,
-    "a tag that is set once is set" => tag::tag_once,
-    "a manifest has as many tags as it is given" => tag::many_tags,
-    "a tag never names what is not there" => tag::tag_on_absent,
+    "manifests can share blobs" => manifest::shared_content,
+    "a manifest with a missing subject is accepted" => manifest::absent_subject,
+    "an artifact is stored, and can be tagged unless excluded" => manifest::artifact,
+    "a manifest with missing content is refused or accepted, as declared" => manifest::incomplete,
+    "a moved tag keeps the old manifest" => tag::tag_moves,
+    "setting a tag again changes nothing" => tag::tag_again,
+    "a tag can be set with a single attempt" => tag::tag_once,
+    "a manifest can have several tags" => tag::many_tags,
+    "a tag never refers to a missing manifest" => tag::tag_on_absent,
     "tags are listed, each once" => tag::tags_listed,
-    "writers of different tags lose none" => tag::tag_race,
-    "an index finds its manifests, or no tag names it" => manifest::index,
-    "an index within an index is an index" => manifest::nested_index,
-    "an index whose manifest is missing is refused, or taken, as declared" => manifest::incomplete_index,
-    "a copy to it is the original" => graph::copy_to,
-    "a copy to it again sends nothing" => graph::copy_again,
-    "a copy from it is the original" => graph::copy_from,
-    "what is read is named as a person would" => graph::described,
+    "concurrent writers of different tags lose no tag" => tag::tag_race,
+    "an index is stored, and can be tagged unless excluded" => manifest::index,
+    "an index can contain an index" => manifest::nested_index,
+    "an index with a missing manifest is refused or accepted, as declared" => manifest::incomplete_index,
+    "a copy to the target equals the original" => graph::copy_to,
+    "a second copy to the target sends nothing" => graph::copy_again,
+    "a copy from the target equals the original" => graph::copy_from,
+    "descriptions contain the identifier" => graph::described,
 }
 
-impl Place {
-    async fn push_blob(&self, blob: &Blob) -> Verdict<Delivery> {
+impl Fixture {
+    async fn push_blob(&self, blob: &Blob) -> CheckResult<Delivery> {
         let pushed = self.target.push_blob(blob).await;
         pushed.context(StepSnafu {
             step: "push a blob",
         })
     }
 
-    async fn push(&self, sample: &Sample) -> Verdict {
+    async fn push(&self, sample: &Sample) -> CheckResult {
         for blob in &sample.blobs {
             self.push_blob(blob).await?;
         }
         self.push_manifest(&sample.manifest).await
     }
 
-    async fn push_manifest(&self, manifest: &Manifest) -> Verdict {
+    async fn push_manifest(&self, manifest: &Manifest) -> CheckResult {
         let pushed = self.target.push_manifest(manifest).await;
         pushed.context(StepSnafu {
             step: "push a manifest",
         })
     }
 
-    async fn tag(&self, manifest: &Manifest, tag: &Tag) -> Verdict {
+    async fn tag(&self, manifest: &Manifest, tag: &Tag) -> CheckResult {
         let tagged = self.target.tag(manifest, tag).await;
         tagged.context(StepSnafu {
             step: "tag a manifest",
         })
     }
 
-    async fn manifest(&self, identifier: &Identifier) -> Verdict<Manifest> {
+    async fn manifest(&self, identifier: &Identifier) -> CheckResult<Manifest> {
         let found = self.target.manifest(identifier).await;
         found.context(StepSnafu {
             step: "fetch a manifest",
         })
     }
 
-    async fn exists(&self, descriptor: &Descriptor) -> Verdict<bool> {
+    async fn exists(&self, descriptor: &Descriptor) -> CheckResult<bool> {
         let exists = self.target.exists(descriptor).await;
         exists.context(StepSnafu {
-            step: "ask whether content is there",
+            step: "check that content exists",
         })
     }
 
@@ -273,77 +277,66 @@ impl Place {
         self.target.blob(descriptor).await?.read_to_end(LIMIT).await
     }
 
-    async fn expect_blob(&self, descriptor: &Descriptor, content: &[u8]) -> Verdict {
+    async fn expect_blob(&self, descriptor: &Descriptor, content: &[u8]) -> CheckResult {
         let read = self.read(descriptor).await;
         let read = read.context(StepSnafu {
             step: "read a blob back",
         })?;
-        expect(
-            read == content,
-            "a blob's bytes to be those that were pushed",
-        )?;
+        expect(read == content, "the bytes of a blob to be the pushed ones")?;
         let exists = self.exists(descriptor).await?;
-        expect(exists, "a blob that reads to exist")
+        expect(exists, "a blob that can be read to exist")
     }
 
-    /// The very manifest, by this name, in all that can be asked about it.
-    async fn expect_manifest(&self, identifier: &Identifier, expected: &Manifest) -> Verdict {
+    /// Checks that the target returns this manifest for the identifier in all operations.
+    async fn expect_manifest(&self, identifier: &Identifier, expected: &Manifest) -> CheckResult {
         let found = self.manifest(identifier).await?;
         expect(
             found.bytes() == expected.bytes(),
-            "a manifest's bytes to be those that were pushed",
+            "the bytes of a manifest to be the pushed ones",
         )?;
         expect(
             found.digest() == expected.digest(),
-            "a manifest's digest to be what it was pushed with",
+            "the digest of a manifest to be the pushed one",
         )?;
         expect(
             found.media_type() == expected.media_type(),
-            "a manifest's media type to be what it was pushed as",
+            "the media type of a manifest to be the pushed one",
         )?;
         let resolved = self.target.resolve(identifier).await;
         let resolved = resolved.context(StepSnafu {
             step: "resolve a manifest",
         })?;
         let descriptor = expected.descriptor();
-        let told = (&resolved.digest, resolved.size, &resolved.media_type);
-        let wanted = (&descriptor.digest, descriptor.size, &descriptor.media_type);
+        let actual = (&resolved.digest, resolved.size, &resolved.media_type);
+        let expected_fields = (&descriptor.digest, descriptor.size, &descriptor.media_type);
         expect(
-            told == wanted,
-            "resolving to tell digest, size and media type of the manifest",
+            actual == expected_fields,
+            "resolving to return digest, size and media type of the manifest",
         )?;
         let exists = self.exists(&descriptor).await?;
-        expect(exists, "a manifest that is found to exist")
+        expect(exists, "a manifest that can be fetched to exist")
     }
 
-    async fn expect_no_blob(&self, descriptor: &Descriptor) -> Verdict {
+    async fn expect_no_blob(&self, descriptor: &Descriptor) -> CheckResult {
         let exists = self.exists(descriptor).await?;
-        expect(!exists, "a blob that is not there not to exist")?;
+        expect(!exists, "a missing blob not to exist")?;
         let read = self.read(descriptor).await;
-        fails(
-            read,
-            ErrorKind::NotFound,
-            "reading a blob that is not there",
-        )
+        fails(read, ErrorKind::NotFound, "reading a missing blob")
     }
 
-    async fn expect_no_manifest(&self, identifier: &Identifier) -> Verdict {
+    async fn expect_no_manifest(&self, identifier: &Identifier) -> CheckResult {
         let found = self.target.manifest(identifier).await;
-        fails(
-            found,
-            ErrorKind::NotFound,
-            "fetching a manifest that is not there",
-        )?;
+        fails(found, ErrorKind::NotFound, "fetching a missing manifest")?;
         let resolved = self.target.resolve(identifier).await;
         fails(
             resolved,
             ErrorKind::NotFound,
-            "resolving a manifest that is not there",
+            "resolving a missing manifest",
         )
     }
 
-    /// The tags, in byte order. A registry may say that an empty repository is none.
-    async fn tags(&self) -> Verdict<Vec<Tag>> {
+    /// Returns the tags in byte order. A registry may report an empty repository as missing.
+    async fn tags(&self) -> CheckResult<Vec<Tag>> {
         let tags: crate::Result<Vec<Tag>> = self.target.tags().try_collect().await;
         let tags = tags.optional().context(StepSnafu { step: "list tags" })?;
         let mut tags = tags.unwrap_or_default();
@@ -351,28 +344,33 @@ impl Place {
         Ok(tags)
     }
 
-    /// What is refused leaves no trace, and the right content is welcome afterwards.
+    /// Checks that the push of the scripted content is refused and stores nothing, and that the right content is
+    /// accepted afterwards.
     async fn expect_refused(
         &self,
         content: &'static str,
         script: Script,
         kind: ErrorKind,
-    ) -> Verdict {
+    ) -> CheckResult {
         let right = sample::blob(content);
-        let wrong = Scripted::blob(right.descriptor().clone(), script);
+        let wrong = ScriptedContent::blob(right.descriptor().clone(), script);
         let pushed = self.target.push_blob(&wrong).await;
-        fails(pushed, kind, "pushing what is not the promised content")?;
+        fails(
+            pushed,
+            kind,
+            "pushing content that does not match its descriptor",
+        )?;
         self.expect_no_blob(right.descriptor()).await?;
         self.push_blob(&right).await?;
         self.expect_blob(right.descriptor(), content.as_bytes())
             .await
     }
 
-    /// A tag that is refused names nothing, neither this nor anything else.
-    async fn expect_tag_refused(&self, manifest: &Manifest, tag: &Tag) -> Verdict {
+    /// Checks that setting the tag is refused and that the tag does not exist afterwards.
+    async fn expect_tag_refused(&self, manifest: &Manifest, tag: &Tag) -> CheckResult {
         let tagged = self.target.tag(manifest, tag).await;
-        expect(tagged.is_err(), "a tag to be refused, as was declared")?;
-        self.expect_no_manifest(&named(tag)).await?;
+        expect(tagged.is_err(), "a tag to be refused, as declared")?;
+        self.expect_no_manifest(&by_tag(tag)).await?;
         expect(
             !self.tags().await?.contains(tag),
             "a refused tag not to be listed",
@@ -380,12 +378,12 @@ impl Place {
     }
 }
 
-fn expect(holds: bool, expected: &'static str) -> Verdict {
+fn expect(holds: bool, expected: &'static str) -> CheckResult {
     ensure!(holds, OutcomeSnafu { expected });
     Ok(())
 }
 
-fn fails<T>(outcome: crate::Result<T>, expected: ErrorKind, step: &'static str) -> Verdict {
+fn fails<T>(outcome: crate::Result<T>, expected: ErrorKind, step: &'static str) -> CheckResult {
     match outcome {
         Ok(_) => NoFailureSnafu { step, expected }.fail(),
         Err(error) if error.kind() == expected => Ok(()),
@@ -408,15 +406,15 @@ mod tests {
     use crate::storage::Source;
 
     #[tokio::test]
-    async fn memory_obeys_all_laws() {
+    async fn memory_meets_all_requirements() {
         let make = async || Ok(Arc::new(Memory::new()) as Arc<dyn Target>);
         let report = run(Capabilities::default(), make).await.unwrap();
         println!("memory: {report}");
-        assert_eq!(report.laws.len(), LAWS.len());
+        assert_eq!(report.requirements.len(), REQUIREMENTS.len());
     }
 
     #[tokio::test]
-    async fn a_layout_obeys_all_laws() {
+    async fn layout_meets_all_requirements() {
         let home = tempfile::tempdir().unwrap();
         let count = std::sync::atomic::AtomicUsize::new(0);
         let make = async || {
@@ -430,7 +428,7 @@ mod tests {
         };
         let report = run(capabilities, make).await.unwrap();
         println!("layout: {report}");
-        assert_eq!(report.laws.len(), LAWS.len());
+        assert_eq!(report.requirements.len(), REQUIREMENTS.len());
     }
 
     async fn archive(format: ArchiveFormat, capabilities: Capabilities) -> Report {
@@ -442,12 +440,12 @@ mod tests {
             Ok(Arc::new(Archive::create(path, format.clone()).await?) as Arc<dyn Target>)
         };
         let report = run(capabilities, make).await.unwrap();
-        assert_eq!(report.laws.len(), LAWS.len());
+        assert_eq!(report.requirements.len(), REQUIREMENTS.len());
         report
     }
 
     #[tokio::test]
-    async fn an_archive_of_a_layout_obeys_all_laws() {
+    async fn oci_archive_meets_all_requirements() {
         let capabilities = Capabilities {
             refuses_incomplete: false,
             ..Capabilities::default()
@@ -459,7 +457,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_docker_archive_obeys_all_laws() {
+    async fn docker_archive_meets_all_requirements() {
         let capabilities = Capabilities {
             refuses_incomplete: false,
             indexes: false,
@@ -471,14 +469,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn laws_have_names_of_their_own() {
-        let names: BTreeSet<_> = LAWS.iter().map(|(law, _)| law).collect();
-        assert_eq!(names.len(), LAWS.len());
+    async fn requirements_have_distinct_names() {
+        let names: BTreeSet<_> = REQUIREMENTS
+            .iter()
+            .map(|(requirement, _)| requirement)
+            .collect();
+        assert_eq!(names.len(), REQUIREMENTS.len());
     }
 
-    /// A place that is wrong in one way.
+    /// Target with a defect.
     #[derive(Debug, Default)]
-    struct Broken {
+    struct FaultyTarget {
         memory: Memory,
         flaw: Flaw,
     }
@@ -486,17 +487,17 @@ mod tests {
     #[derive(Debug, Default, Clone, Copy, PartialEq)]
     enum Flaw {
         #[default]
-        TagsLinger,
-        BlobsReadBackwards,
-        AbsentIsAnError,
-        PushesBlindly,
+        TagsDoNotMove,
+        BlobsReadReversed,
+        AbsentFailsAsNetwork,
+        PushReadsExisting,
     }
 
     #[async_trait::async_trait]
-    impl Source for Broken {
+    impl Source for FaultyTarget {
         async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
             let found = self.memory.manifest(identifier).await;
-            if self.flaw == Flaw::AbsentIsAnError {
+            if self.flaw == Flaw::AbsentFailsAsNetwork {
                 return found.map_err(|error| crate::Error::new(ErrorKind::Network, error));
             }
             found
@@ -504,7 +505,7 @@ mod tests {
 
         async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
             let stream = self.memory.blob(descriptor).await?;
-            if self.flaw == Flaw::BlobsReadBackwards {
+            if self.flaw == Flaw::BlobsReadReversed {
                 let mut bytes = stream.read_to_end(LIMIT).await?.to_vec();
                 bytes.reverse();
                 let pieces = futures_util::stream::once(async { Ok(bytes.into()) });
@@ -523,13 +524,13 @@ mod tests {
     }
 
     #[async_trait::async_trait]
-    impl Target for Broken {
+    impl Target for FaultyTarget {
         async fn exists(&self, descriptor: &Descriptor) -> crate::Result<bool> {
             self.memory.exists(descriptor).await
         }
 
         async fn push_blob(&self, blob: &Blob) -> crate::Result<Delivery> {
-            if self.flaw == Flaw::PushesBlindly {
+            if self.flaw == Flaw::PushReadsExisting {
                 blob.open().await?.read_to_end(LIMIT).await?;
             }
             self.memory.push_blob(blob).await
@@ -545,7 +546,7 @@ mod tests {
                 .tags()
                 .any(async |held| held.is_ok_and(|held| held == *tag))
                 .await;
-            if self.flaw == Flaw::TagsLinger && is_there {
+            if self.flaw == Flaw::TagsDoNotMove && is_there {
                 return Ok(());
             }
             self.memory.tag(manifest, tag).await
@@ -553,27 +554,24 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_flaw_breaks_the_law_that_forbids_it() {
-        for (flaw, law) in [
-            (Flaw::TagsLinger, "a tag moves and leaves the old manifest"),
-            (Flaw::BlobsReadBackwards, "a pushed blob reads back exactly"),
+    async fn target_with_a_defect_violates_its_requirement() {
+        for (flaw, requirement) in [
+            (Flaw::TagsDoNotMove, "a moved tag keeps the old manifest"),
+            (Flaw::BlobsReadReversed, "a pushed blob reads back exactly"),
+            (Flaw::AbsentFailsAsNetwork, "an empty target has no content"),
             (
-                Flaw::AbsentIsAnError,
-                "an empty place says that nothing is there",
-            ),
-            (
-                Flaw::PushesBlindly,
-                "pushing a blob that is there opens nothing and changes nothing",
+                Flaw::PushReadsExisting,
+                "pushing an existing blob does not read it",
             ),
         ] {
             let make = async || {
                 let memory = Memory::new();
-                Ok(Arc::new(Broken { memory, flaw }) as Arc<dyn Target>)
+                Ok(Arc::new(FaultyTarget { memory, flaw }) as Arc<dyn Target>)
             };
             let error = run(Capabilities::default(), make).await.unwrap_err();
             assert_eq!(
                 error.to_string(),
-                format!("the target breaks the law `{law}`")
+                format!("the target violates the requirement `{requirement}`")
             );
             assert!(std::error::Error::source(&error).is_some());
         }

@@ -1,10 +1,12 @@
-//! Copying an artifact from a source to a target: push, pull, mirror and backup at once.
+//! Copies of artifacts from a source to a target. Push, pull, mirror and backup are all copies.
 //!
-//! Goes through the graph from its root: what is at the target already is not looked into, blobs go before the manifests
-//! that name them, and a tag last, so that nothing at the target ever names what is not there. Bytes are never altered.
+//! [`copy`] traverses the graph from its root and skips content that exists at the target. It pushes blobs before the
+//! manifests that refer to them, and tags last, so no manifest or tag at the target ever refers to missing content.
+//! Bytes are never altered.
 //!
-//! What is about an artifact, such as a signature, comes along when it is asked for, and before the tag: whoever follows a
-//! tag finds it signed. Several tags are copied at the same time, and what they share moves once.
+//! Referrers of an artifact, such as signatures, are copied on request. They are copied before the tag is set, so a
+//! client that resolves the tag finds the signature. Several tags are copied concurrently, and content that they share
+//! is transferred once.
 
 mod source_blob;
 
@@ -33,18 +35,18 @@ enum Error {
     Read { place: String, source: crate::Error },
     #[snafu(display("failed to list the tags to copy"))]
     ListTags { source: crate::Error },
-    #[snafu(display("failed to list what is about `{place}`"))]
+    #[snafu(display("failed to list the referrers of `{place}`"))]
     ListReferrers { place: String, source: crate::Error },
     #[snafu(display("failed to write `{place}`"))]
     Write { place: String, source: crate::Error },
     #[snafu(display(
-        "refused to copy `{place}`: its indexes are nested more than {MAX_DEPTH} deep"
+        "failed to copy `{place}`: its indexes are nested more than {MAX_DEPTH} levels deep"
     ))]
     TooDeep { place: String },
-    #[snafu(display("refused to copy `{place}`: it has {excess}"))]
+    #[snafu(display("failed to copy `{place}`: it has {excess}"))]
     TooMany { place: String, excess: Excess },
     #[snafu(display(
-        "refused `{place}`: its size is {actual}, and it was announced with {expected}"
+        "failed to copy `{place}`: its size is {actual} bytes, its descriptor states {expected}"
     ))]
     WrongSize {
         place: String,
@@ -82,37 +84,37 @@ impl Failure for Error {
     }
 }
 
-/// Something that a copy has done.
+/// Progress of a copy.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum CopyEvent {
-    /// A blob is about to be brought to the target; the meter tells how far it has come. A blob that turns out to be
-    /// there, or next door, moves no byte.
+    /// The transfer of a blob starts; the meter counts its bytes. It stays at zero if the blob exists at the target or
+    /// is mounted.
     BlobStarted(Descriptor, Meter),
-    /// A blob is at the target.
+    /// The target has the blob.
     Blob(Descriptor, Delivery),
-    /// A blob that may not be passed on is not at the source, and was left out
+    /// A blob that may not be distributed is missing at the source and was skipped
     /// ([`MediaType::is_nondistributable`](crate::MediaType::is_nondistributable)).
     Skipped(Descriptor),
-    /// A manifest is at the target, under its digest.
+    /// The target has the manifest, under its digest.
     Manifest(Descriptor),
-    /// A tag of the target names the manifest; the last is the digest of what it named before, if it was there.
+    /// The tag of the target refers to the manifest. The last field is the digest of its previous manifest, if it had
+    /// one.
     Tag(Tag, Descriptor, Option<Digest>),
-    /// A tag of the source was left aside: it keeps a list of referrers, which the target keeps itself.
-    LeftAside(Tag),
+    /// A tag of the source was skipped: it holds a list of referrers, which the target maintains itself.
+    SkippedTag(Tag),
 }
 
-/// How to copy.
+/// Options of [`copy`] and [`copy_all`].
 pub struct CopyOptions<'a> {
-    /// The tags that name the root at the target when everything is there; of a whole repository, the tags that are copied,
-    /// all of them when none is given.
+    /// For [`copy`], the tags to set on the root after everything is copied. For [`copy_all`], the tags to copy; if
+    /// empty, all tags.
     pub tags: Vec<Tag>,
-    /// Whether what is about the artifact comes along: the manifests whose subject is one of its own, and what is about
-    /// those.
+    /// Whether to copy referrers: manifests whose subject belongs to the artifact, and the referrers of those.
     pub referrers: bool,
-    /// How many blobs move at the same time, at least 1.
+    /// Maximum number of blobs that are transferred at the same time, at least 1.
     pub concurrency: usize,
-    /// Told of each thing done.
+    /// Callback for each event.
     pub observer: &'a (dyn Fn(CopyEvent) + Send + Sync),
 }
 
@@ -137,13 +139,14 @@ impl fmt::Debug for CopyOptions<'_> {
     }
 }
 
-/// Copies the artifact that `root` names, with everything it needs, and returns its manifest. Layers that may not be passed
-/// on are copied where the source has them, and left out where it does not; other places that they name are not asked.
+/// Copies the artifact that `root` refers to, with everything that it needs, and returns its manifest. Layers that may
+/// not be distributed are copied if the source has them and skipped otherwise; the URLs of their descriptors are not
+/// used.
 ///
 /// # Errors
 ///
-/// What either end fails with; [`crate::Error::side`] tells which end it was. [`ErrorKind::Unsupported`] when referrers
-/// are to come along and the source cannot tell them.
+/// Any error of the source or the target; [`crate::Error::side`] returns which of them failed.
+/// [`ErrorKind::Unsupported`] if referrers are requested and the source cannot list them.
 pub async fn copy(
     source: &Arc<dyn Source>,
     root: &Identifier,
@@ -157,13 +160,14 @@ pub async fn copy(
     Ok(manifest)
 }
 
-/// Copies the tags of a whole repository, with everything they name, and returns what each of them names.
+/// Copies the tags of a repository with everything they refer to, and returns the tags with their manifests.
 ///
-/// A tag that is gone since it was listed is left out. So is one that keeps a list of referrers: the target keeps its own.
+/// Skips a tag that was deleted after it was listed, and a tag that holds a list of referrers, because the target
+/// maintains its own list.
 ///
 /// # Errors
 ///
-/// As [`copy`]. What was copied until then stays, and copying again goes on from there.
+/// As [`copy`]. After an error the copied content stays at the target, and another copy continues from there.
 pub async fn copy_all(
     source: &Arc<dyn Source>,
     target: &dyn Target,
@@ -175,13 +179,13 @@ pub async fn copy_all(
         let mut listed = source.tags();
         while let Some(tag) = listed.try_next().await.context(ListTagsSnafu)? {
             if referrers::is_fallback_tag(&tag) && copy.is_referrers_list(&tag).await? {
-                (options.observer)(CopyEvent::LeftAside(tag));
+                (options.observer)(CopyEvent::SkippedTag(tag));
             } else {
                 tags.push(tag);
             }
         }
     }
-    // A list, because a lazy iterator over borrowed things would make the whole not `Send`.
+    // A list, because a lazy iterator over borrowed values would make the future not `Send`.
     let work: Vec<_> = tags.iter().map(|tag| copy.tag(tag)).collect();
     let copied = stream::iter(work).buffered(options.concurrency.max(1));
     let copied: Vec<_> = copied.try_collect().await?;
@@ -194,37 +198,39 @@ pub async fn copy_all(
         .collect())
 }
 
-/// Something that is done once, and the manifests that were come by.
+/// Work that is done once, with the digests of the manifests that it found.
 type Once = Arc<OnceCell<Vec<Digest>>>;
 
-/// One copy: what is shared by all that is copied in it.
+/// State that all tasks of one copy share.
 struct Copy<'a> {
     source: &'a Arc<dyn Source>,
     target: &'a dyn Target,
     options: &'a CopyOptions<'a>,
-    /// Leave to move a blob.
+    /// Permits for transfers of blobs.
     moving: Semaphore,
-    /// Indexes are written when no other manifest is: some registries do not find a manifest while it is written again.
+    /// Lock that keeps the push of an index apart from pushes of other manifests, because some registries do not find a
+    /// manifest while it is pushed again.
     writing: RwLock<()>,
-    /// What was begun, manifests and blobs apart, so that nothing moves twice; whoever comes second waits for the first.
+    /// Transfers that were started, by digest and whether it is a manifest. A second request for the same content waits
+    /// for the first.
     begun: Mutex<HashMap<(Digest, bool), Once>>,
-    /// Whether blobs that may be absent are at the source. Whoever else names one may not do without it.
+    /// Whether the source has a blob that may be absent. Another descriptor of the same blob may require it.
     present: Mutex<HashMap<Digest, Arc<OnceCell<bool>>>>,
-    /// The manifests whose referrers were begun; whoever comes second waits here, too.
+    /// Subjects whose referrers were requested. A second request for the same subject waits for the first.
     asked: Mutex<HashMap<Digest, Once>>,
 }
 
-/// What is known of one artifact, or of a part of it, while it is copied.
+/// State of the copy of one artifact or of a part of it.
 #[derive(Default)]
 struct Graph {
-    /// Its manifests, as they are come by.
+    /// Manifests that were found so far.
     manifests: Mutex<Vec<Digest>>,
-    /// How large the whole may still be.
+    /// Remaining budget of the whole artifact.
     budget: Arc<Budget>,
 }
 
 impl Graph {
-    /// A part of it, whose manifests are noted apart.
+    /// Creates the state of a part, which has its own list of manifests and shares the budget.
     fn part(&self) -> Self {
         Self {
             manifests: Mutex::default(),
@@ -268,7 +274,7 @@ impl<'a> Copy<'a> {
         })
     }
 
-    /// Whether a tag of the form of a fallback tag names a list of referrers, and not an artifact.
+    /// Whether a tag in the form of a fallback tag refers to a list of referrers and not to an artifact.
     async fn is_referrers_list(&self, tag: &Tag) -> Result<bool, Error> {
         let named = Identifier::Tag(tag.clone());
         let read = self.source.manifest(&named).await.optional();
@@ -284,7 +290,7 @@ impl<'a> Copy<'a> {
         }
     }
 
-    /// Leave to write a manifest, for as long as it is kept.
+    /// Waits until the manifest may be pushed, and returns the guard to hold meanwhile.
     async fn turn(
         &self,
         manifest: &Manifest,
@@ -300,7 +306,7 @@ impl<'a> Copy<'a> {
         finished.with_context(|_| self.written(root))
     }
 
-    /// Copies what a listed tag names; nothing if it is gone.
+    /// Copies the manifest of a listed tag. Returns `None` if the tag no longer exists.
     async fn tag(&self, tag: &Tag) -> Result<Option<Manifest>, Error> {
         let named = Identifier::Tag(tag.clone());
         let read = self.source.manifest(&named).await;
@@ -318,9 +324,9 @@ impl<'a> Copy<'a> {
         Ok(read)
     }
 
-    /// Copies an artifact, what is about it if that is wanted, and lets the tags name it.
+    /// Copies an artifact, its referrers if requested, and sets the tags.
     async fn root(&self, manifest: &Manifest, tags: &[Tag]) -> Result<(), Error> {
-        // What has its tag is whole, so a tag that names the root already settles everything with one question.
+        // A tag is set last, so an artifact with this tag is complete at the target and needs no further check.
         let mut wanting = Vec::new();
         for tag in tags {
             let named = Identifier::Tag(tag.clone());
@@ -354,7 +360,7 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Copies what is about the manifests of a graph, and what is about that.
+    /// Copies the referrers of all manifests of a graph, and the referrers of those.
     async fn referrers(&self, graph: &Graph) -> Result<(), Error> {
         let mut subjects: VecDeque<Digest> = lock(&graph.manifests).drain(..).collect();
         let (mut count, mut seen) = (subjects.len(), HashSet::new());
@@ -377,7 +383,7 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Copies what is about one manifest, and says which manifests that is made of.
+    /// Copies the referrers of one manifest, and returns the digests of all manifests in them.
     async fn about(&self, subject: &Digest, graph: &Graph) -> Result<Vec<Digest>, Error> {
         let place = || self.source.describe(&subject.clone().into());
         let listed = self.source.referrers(subject, None);
@@ -389,7 +395,7 @@ impl<'a> Copy<'a> {
         for entry in listed {
             let about = Identifier::Digest(entry.digest);
             let read = self.source.manifest(&about).await.optional();
-            // A list may name what was deleted since.
+            // The list may contain manifests that were deleted.
             if let Some(manifest) = read.with_context(|_| ReadSnafu { place: place() })? {
                 self.manifest(manifest, 0, false, &graph).await?;
             }
@@ -397,13 +403,14 @@ impl<'a> Copy<'a> {
         Ok(graph.into_manifests())
     }
 
-    /// What is done once for this content, whoever asks for it.
+    /// Returns the shared state of the transfer of this content.
     fn once(&self, digest: &Digest, is_manifest: bool) -> Once {
         let mut begun = lock(&self.begun);
         Arc::clone(begun.entry((digest.clone(), is_manifest)).or_default())
     }
 
-    /// Copies a manifest and all that it names, unless it is there. What is whole at the target is only looked through.
+    /// Copies a manifest and its successors unless they exist. If the target has all of it, the graph is only traversed
+    /// to find its manifests.
     fn manifest<'b>(
         &'b self,
         manifest: Manifest,
@@ -436,7 +443,7 @@ impl<'a> Copy<'a> {
         .boxed()
     }
 
-    /// Brings a manifest and all that it names, and says which manifests are below it.
+    /// Pushes the successors of a manifest and then the manifest, and returns the digests of the manifests below it.
     async fn bring(
         &self,
         manifest: &Manifest,
@@ -454,7 +461,7 @@ impl<'a> Copy<'a> {
         };
         if is_whole {
             if manifest.subject().is_some() {
-                // An earlier copy may have ended before its subject was told of it.
+                // An earlier copy may have ended before it updated the list of referrers of the subject.
                 let _turn = self.turn(manifest).await;
                 let pushed = self.target.push_manifest(manifest).await;
                 pushed.with_context(|_| written())?;
@@ -467,7 +474,7 @@ impl<'a> Copy<'a> {
             let place = self.source.describe(&identifier);
             return TooManySnafu { place, excess }.fail();
         }
-        // What an index names is a manifest and what a manifest names is a blob, whatever their media types say.
+        // Entries of an index are manifests and those of a manifest are blobs, regardless of their media types.
         let (children, blobs) = match manifest.as_index() {
             Some(_) => (manifest.successors(), Vec::new()),
             None => (Vec::new(), manifest.successors()),
@@ -528,7 +535,7 @@ impl<'a> Copy<'a> {
         Ok(())
     }
 
-    /// Whether a blob that may be absent is at the source; told once when it is not.
+    /// Whether the source has a blob that may be absent. Reports a missing one once.
     async fn is_present(&self, descriptor: &Descriptor) -> Result<bool, Error> {
         let once = Arc::clone(
             lock(&self.present)

@@ -1,7 +1,7 @@
-//! Digests: the names of content (image-spec, `descriptor.md`, "Digests").
+//! Digests, which identify content (image-spec, `descriptor.md`, "Digests").
 //!
-//! Owns the parsed [`Digest`], the [`Algorithm`]s and the [`Hasher`] that computes them. A digest that was not parsed
-//! here can become neither part of a URL nor of a path.
+//! Provides the parsed [`Digest`], the [`Algorithm`]s and the [`Hasher`] that computes digests. Only a parsed digest
+//! can become a part of a URL or of a path.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,7 +12,7 @@ use snafu::{Snafu, ensure};
 
 use crate::error::{ErrorKind, Failure};
 
-/// Longest digest accepted, in bytes: far above sha512's 135, far below what could hurt.
+/// Largest length of a digest in bytes. A sha512 digest has 135.
 const MAX_LENGTH: usize = 256;
 
 #[derive(Debug, Snafu)]
@@ -29,9 +29,7 @@ enum Error {
         algorithm: &'static str,
         expected: usize,
     },
-    #[snafu(display(
-        "failed to verify `{digest}`: its algorithm is not one this program can compute"
-    ))]
+    #[snafu(display("failed to verify `{digest}`: the algorithm is not supported"))]
     UnknownAlgorithm { digest: Digest },
 }
 
@@ -44,21 +42,21 @@ impl Failure for Error {
     }
 }
 
-/// An algorithm this program can compute, and so verify.
+/// Digest algorithm that this crate can compute and therefore verify.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Algorithm {
-    /// SHA-256, the one every registry knows.
+    /// SHA-256, which every registry supports.
     #[default]
     Sha256,
-    /// SHA-512, optional for registries.
+    /// SHA-512, whose support is optional for registries.
     Sha512,
 }
 
 impl Algorithm {
     pub(crate) const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
 
-    /// The algorithm's registered name.
+    /// Returns the registered name of the algorithm.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Sha256 => "sha256",
@@ -66,7 +64,7 @@ impl Algorithm {
         }
     }
 
-    /// How many hexadecimal digits a digest of this algorithm has.
+    /// Returns the number of hexadecimal digits of a digest.
     fn encoded_length(self) -> usize {
         match self {
             Self::Sha256 => 64,
@@ -74,7 +72,7 @@ impl Algorithm {
         }
     }
 
-    /// A hasher of this algorithm that has seen no bytes yet.
+    /// Creates a hasher.
     pub fn hasher(self) -> Hasher {
         Hasher(match self {
             Self::Sha256 => State::Sha256(sha2::Sha256::new()),
@@ -82,7 +80,7 @@ impl Algorithm {
         })
     }
 
-    /// The digest of these bytes.
+    /// Returns the digest of these bytes.
     pub fn digest(self, bytes: &[u8]) -> Digest {
         let mut hasher = self.hasher();
         hasher.update(bytes);
@@ -96,7 +94,7 @@ impl fmt::Display for Algorithm {
     }
 }
 
-/// Computes a digest from bytes that arrive piece by piece.
+/// Incremental computation of a digest.
 #[derive(Clone)]
 pub struct Hasher(State);
 
@@ -107,7 +105,7 @@ enum State {
 }
 
 impl Hasher {
-    /// Takes the next bytes.
+    /// Adds the next bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         match &mut self.0 {
             State::Sha256(state) => state.update(bytes),
@@ -115,7 +113,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all bytes taken.
+    /// Returns the digest of all bytes.
     pub fn finish(self) -> Digest {
         match self.0 {
             State::Sha256(state) => Digest::of(Algorithm::Sha256, &state.finalize()),
@@ -134,10 +132,10 @@ impl fmt::Debug for Hasher {
     }
 }
 
-/// The name of some content: an algorithm and the encoded output of it, `sha256:9f86…`.
+/// Identifier of content: an algorithm and the encoded hash, `sha256:9f86…`.
 ///
-/// A digest of an unknown algorithm parses when it fits the grammar, because indexes may list such content; it has no
-/// [`Digest::algorithm`], and content that it names is refused rather than consumed unverified.
+/// A digest of an unknown algorithm parses if it matches the grammar, because indexes may list such content. Its
+/// [`Digest::algorithm`] is `None`, and its content is refused because it cannot be verified.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest {
     text: Box<str>,
@@ -161,38 +159,38 @@ impl Digest {
         }
     }
 
-    /// The SHA-256 digest of these bytes.
+    /// Returns the SHA-256 digest of these bytes.
     pub fn sha256(bytes: &[u8]) -> Self {
         Algorithm::Sha256.digest(bytes)
     }
 
-    /// The whole digest as text.
+    /// Returns the whole digest as text.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// The name of the algorithm as text, known or not.
+    /// Returns the name of the algorithm, even of an unknown one.
     pub fn algorithm_name(&self) -> &str {
         &self.text[..self.colon]
     }
 
-    /// The part after the colon.
+    /// Returns the part after the colon.
     pub fn encoded(&self) -> &str {
         &self.text[self.colon + 1..]
     }
 
-    /// The algorithm, when it is one that can be computed here.
+    /// Returns the algorithm; `None` if it is unknown.
     pub fn algorithm(&self) -> Option<Algorithm> {
         Algorithm::ALL
             .into_iter()
             .find(|algorithm| algorithm.as_str() == self.algorithm_name())
     }
 
-    /// A hasher that can check content against this digest.
+    /// Creates a hasher to verify content against this digest.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unsupported`] when the algorithm is unknown: content is never consumed unverified.
+    /// [`ErrorKind::Unsupported`] if the algorithm is unknown.
     pub fn verifier(&self) -> crate::Result<Hasher> {
         match self.algorithm() {
             Some(algorithm) => Ok(algorithm.hasher()),
@@ -290,7 +288,7 @@ mod tests {
     const EMPTY: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn known_answers() {
+    fn digests_match_test_vectors() {
         assert_eq!(Digest::sha256(b"").as_str(), EMPTY);
         assert_eq!(
             Algorithm::Sha512.digest(b"abc").encoded(),
@@ -299,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_hash_like_the_whole() {
+    fn digest_of_chunks_equals_digest_of_the_whole() {
         let mut hasher = Algorithm::Sha256.hasher();
         hasher.update(b"a");
         hasher.update(b"bc");
@@ -307,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_algorithms_are_carried_but_not_verified() {
+    fn digest_of_unknown_algorithm_parses_but_has_no_verifier() {
         let digest: Digest = "blake3:abcDEF_-=".parse().unwrap();
         assert_eq!(digest.algorithm(), None);
         assert_eq!(
@@ -317,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_digest_is_refused() {
+    fn invalid_digests_fail_to_parse() {
         let upper = EMPTY.to_uppercase();
         let long = format!("x:{}", "a".repeat(300));
         for text in [

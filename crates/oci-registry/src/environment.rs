@@ -1,13 +1,13 @@
-//! The process's surroundings, as an argument.
+//! Process environment, passed as an argument.
 //!
-//! A front end may live as long as a shell does, across changes of directory and variables, so nothing in this crate asks
-//! the process itself: variables, home and working directory arrive here.
+//! A front end such as a shell plugin may outlive changes of the working directory and of variables. Therefore this
+//! crate does not read the process environment; the caller passes variables, home and working directory.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Variables, home directory and working directory of whoever asks.
+/// Environment variables, home directory and working directory of the caller.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
@@ -16,7 +16,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// An environment of these variables, as seen from this directory.
+    /// Creates an environment.
     pub fn new(
         variables: impl IntoIterator<Item = (String, String)>,
         home: Option<PathBuf>,
@@ -29,7 +29,7 @@ impl Environment {
         }
     }
 
-    /// The value of a variable that is set and not empty.
+    /// Returns the value of a variable that is set and not empty.
     pub fn var(&self, name: &str) -> Option<&str> {
         self.variables
             .get(name)
@@ -37,29 +37,29 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// All variables, for a program that is run on behalf of whoever asks.
+    /// Returns all variables, for programs that are run on behalf of the caller.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (&String, &String)> {
         self.variables.iter()
     }
 
-    /// The home directory, where there is one.
+    /// Returns the home directory, if there is one.
     pub fn home(&self) -> Option<&Path> {
         self.home.as_deref()
     }
 
-    /// The working directory.
+    /// Returns the working directory.
     pub fn current_dir(&self) -> &Path {
         &self.current_dir
     }
 
-    /// What a path means from the working directory.
+    /// Resolves a path relative to the working directory.
     pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
         self.current_dir.join(path)
     }
 }
 
 impl fmt::Debug for Environment {
-    /// Names only: values may be secrets.
+    /// Prints the names of variables only, because values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment")
             .field("variables", &self.variables.keys())

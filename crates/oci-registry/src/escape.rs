@@ -1,9 +1,10 @@
-//! A stranger's words, made safe to show.
+//! Escaping of untrusted text.
 //!
-//! What a registry sends can hold characters that a terminal obeys, and any number of them. Its texts pass here before
-//! they enter a message, and front ends pass them here before they print them.
+//! Text of a registry may be of any length and contain control characters that a terminal executes. It is escaped
+//! before it becomes a part of an error message, and front ends escape it before they print it.
 
-/// A stranger's text on one line, trimmed: control and direction-changing characters escaped, cut after `limit` characters.
+/// Returns untrusted text as one trimmed line. Control characters and characters that change the text direction are
+/// escaped, and the text is cut after `limit` characters.
 pub fn escape(text: &str, limit: usize) -> String {
     let mut shown = String::new();
     let mut characters = text.trim().chars();
@@ -21,7 +22,7 @@ pub fn escape(text: &str, limit: usize) -> String {
     shown
 }
 
-/// Whether a terminal could act on the character instead of showing it.
+/// Whether a terminal could interpret the character instead of printing it.
 pub fn is_active(character: char) -> bool {
     character.is_control()
         || matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}' | '\u{61c}')
@@ -32,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_terminal_is_told_nothing() {
+    fn escape_replaces_control_characters_and_cuts() {
         assert_eq!(
             escape("a\x1b[31mb\u{202e}c\r\nd", 100),
             "a\\u{1b}[31mb\\u{202e}c d"

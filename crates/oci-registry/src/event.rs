@@ -1,6 +1,7 @@
-//! Events of a client and their observer.
+//! Events of a client, for front ends that show its progress and for tests that count its requests.
 //!
-//! Front ends show the events, and tests count them. An event contains no secrets.
+//! A client reports [`Step`]s to an [`Observer`]. Steps contain no secrets. The two state machines whose states are
+//! reported, uploads and authorization, are in `registry/upload.rs` and in `transport`.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,51 +12,51 @@ use crate::digest::Digest;
 use crate::error::Result;
 use crate::escape::escape;
 
-/// Number of names that [`OmittedNames`] holds at most.
+/// Maximum number of names that [`OmittedNames`] holds.
 const MAX_OMITTED: usize = 10;
 
-/// Longest name in [`OmittedNames`], in characters.
+/// Longest name in [`OmittedNames`] in characters.
 const MAX_OMITTED_LENGTH: usize = 300;
 
 /// Event of a [`Client`](crate::Client).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Step {
-    /// A request was sent, and was answered or failed. Each attempt and each redirect is one event.
+    /// A request was sent and has a result. Each retry and each hop of a redirect counts.
     Request {
-        /// `GET`, `PUT`, …
+        /// HTTP method: `GET`, `PUT`, …
         method: String,
-        /// The URL without user info, and with the values of unknown parameters removed.
+        /// URL without user information, and with the values of unknown parameters hidden.
         url: String,
-        /// The status of the response, if there was one.
+        /// Status of the response; `None` if there was no response.
         status: Option<u16>,
     },
-    /// A server has sent a warning for the first time (distribution-spec, "Warnings").
+    /// A server sent a warning for the first time (distribution-spec, "Warnings").
     Warning {
-        /// The host of the server.
+        /// Host that sent the warning.
         from: String,
-        /// The warning, with control characters escaped.
+        /// Text of the warning, without characters that a terminal would interpret.
         text: String,
     },
-    /// A server requires something invalid, which the client ignores. Sent once.
+    /// The client ignored an unreasonable value that a server requested. Sent once.
     Ignored {
-        /// The host of the server.
+        /// Host that requested it.
         from: String,
-        /// The requirement, with control characters escaped.
+        /// Description of the value, without characters that a terminal would interpret.
         what: String,
     },
     /// A list of tags or repositories has ended, and some of its names cannot be used. Sent once per list.
     OmittedNames(OmittedNames),
-    /// A credential that was found cannot be used, or was refused, and the client continues without it; sent once.
+    /// A credential was found but cannot be used or was rejected, and the client continues without it. Sent once.
     Credential {
-        /// The source of the credential and its defect. It contains no secrets.
+        /// Source of the credential and its defect. It contains no secrets.
         problem: String,
     },
 }
 
-/// The names of one list that cannot be used: they are not valid, or no tag identifies their entry of a layout or archive.
+/// Names of one list that cannot be used: they are invalid, or no tag identifies their entry of a layout or archive.
 ///
-/// Its text names the first of them, with control characters escaped.
+/// Its text contains the first names, without characters that a terminal would interpret.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OmittedNames {
     place: String,
@@ -64,7 +65,7 @@ pub struct OmittedNames {
 }
 
 impl OmittedNames {
-    /// No names yet, of this registry, repository, layout or archive.
+    /// Creates an empty list for this registry, repository, layout or archive.
     pub(crate) fn of(place: String) -> Self {
         Self {
             place,
@@ -73,12 +74,12 @@ impl OmittedNames {
         }
     }
 
-    /// The registry, repository, layout or archive that lists them.
+    /// Returns the registry, repository, layout or archive that contains the names.
     pub fn place(&self) -> &str {
         &self.place
     }
 
-    /// Number of such names.
+    /// Returns the number of names.
     pub fn count(&self) -> usize {
         self.count
     }
@@ -91,7 +92,7 @@ impl OmittedNames {
         }
     }
 
-    /// Reports the names, if there are any.
+    /// Reports the names if there are any.
     pub(crate) fn report(self, observer: &Observer) {
         if self.count > 0 {
             observer.tell(|| Step::OmittedNames(self));
@@ -111,7 +112,7 @@ impl fmt::Display for OmittedNames {
         } else {
             ("names", "are")
         };
-        // Those of layouts and archives have digests, and can be used in full.
+        // Names of layouts and archives have digests and can be used in full.
         let what = match first.first() {
             Some((_, Some(_))) => "no tag of a single manifest",
             _ => "not valid and left out",
@@ -131,7 +132,7 @@ impl fmt::Display for OmittedNames {
     }
 }
 
-/// Parses the names of a list. Names that are not valid are left out, and reported when the list ends.
+/// Parses the names of a list. Invalid names are skipped and reported at the end of the list.
 pub(crate) fn valid_names<T: Send + 'static>(
     names: impl Stream<Item = Result<String>> + Send + 'static,
     place: String,
@@ -165,17 +166,17 @@ pub(crate) fn valid_names<T: Send + 'static>(
 
 type Tell = dyn Fn(&Step) + Send + Sync;
 
-/// Observer of every [`Step`], on any thread. Cheap to clone.
+/// Receiver of every [`Step`], called on the thread where it occurs. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Observer(Option<Arc<Tell>>);
 
 impl Observer {
-    /// Creates an observer that calls this function, which should return quickly.
+    /// Creates an observer that calls this function, which should be fast.
     pub fn new(tell: impl Fn(&Step) + Send + Sync + 'static) -> Self {
         Self(Some(Arc::new(tell)))
     }
 
-    /// Reports an event, which is created only if there is an observer.
+    /// Reports a step. The step is computed only if there is a receiver.
     pub(crate) fn tell(&self, step: impl FnOnce() -> Step) {
         if let Some(tell) = &self.0 {
             tell(&step());

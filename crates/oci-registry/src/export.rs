@@ -1,11 +1,11 @@
-//! The root filesystem of an image, flattened into one tar stream (image-spec, `layer.md`).
+//! Export of the root filesystem of an image as one tar stream (image-spec, `layer.md`).
 //!
-//! Layers are fetched to the disk and verified before anything in them is looked at, read once for the tree that they
-//! make, and then again for the content that is left of it. Memory holds the tree, never content; what is compressed,
-//! named or linked without bound is refused before the first byte is written.
+//! All layers are fetched to the disk and verified before they are read. They are read once to build the merged tree
+//! and a second time to write the content that remains in it. Only the tree is held in memory. Images that exceed a
+//! limit on entries, names, links or decompressed size are refused before the first byte is written.
 //!
-//! The stream begins with the directories, sorted; the rest follows in the order of the layers. Owners, modes, times and
-//! extended attributes are the image's. The same image gives the same bytes.
+//! The stream starts with the directories, sorted by path. All other entries follow in the order of the layers. Owners,
+//! modes, times and extended attributes are those of the image. The same image always results in the same bytes.
 
 pub(crate) mod tree;
 
@@ -28,13 +28,13 @@ use crate::storage::Source;
 use crate::tarball::compression::{decompressed, max_decompressed};
 use crate::tarball::{self, Entry, Kind, Reader, Streamed, Writer};
 
-/// How much is handed to the writer at once.
-const PIECE: usize = 256 << 10;
+/// Size of a chunk that is passed to the writer, in bytes.
+const CHUNK_SIZE: usize = 256 << 10;
 
-/// How many pieces may wait for the writer.
-const WAITING: usize = 4;
+/// Capacity of the channel to the writer, in chunks.
+const CHANNEL_CAPACITY: usize = 4;
 
-/// How many layers are fetched at the same time.
+/// Number of layers that are fetched at the same time.
 const CONCURRENCY: usize = 4;
 
 #[derive(Debug, Snafu)]
@@ -42,7 +42,7 @@ enum Error {
     #[snafu(display("failed to export {digest}: it is not the manifest of an image"))]
     NotAnImage { digest: Digest },
     #[snafu(display(
-        "failed to export the layer {digest}: `{media_type}` is no layer of a filesystem"
+        "failed to export the layer {digest}: `{media_type}` is not the media type of a filesystem layer"
     ))]
     NotALayer {
         digest: Digest,
@@ -53,7 +53,7 @@ enum Error {
         digest: Digest,
         source: crate::Error,
     },
-    #[snafu(display("failed to keep a layer in a temporary file"))]
+    #[snafu(display("failed to store a layer in a temporary file"))]
     Keep { source: io::Error },
     #[snafu(display("failed to read the layer {digest}"))]
     ReadLayer {
@@ -63,12 +63,12 @@ enum Error {
     #[snafu(display("failed to apply the layer {digest}"))]
     Apply { digest: Digest, source: tree::Error },
     #[snafu(display(
-        "refused the layer {digest}: the image has more than {limit} bytes when it is decompressed"
+        "failed to read the layer {digest}: the decompressed image exceeds the limit of {limit} bytes"
     ))]
     TooLarge { digest: Digest, limit: u64 },
     #[snafu(display("failed to write the root filesystem"))]
     WriteStream { source: io::Error },
-    #[snafu(display("gave up: nobody reads any more"))]
+    #[snafu(display("the reader of the root filesystem closed the stream"))]
     Abandoned,
 }
 
@@ -78,7 +78,7 @@ impl Failure for Error {
             Self::NotAnImage { .. } => ErrorKind::InvalidInput,
             Self::NotALayer { .. } => ErrorKind::Unsupported,
             Self::Fetch { source, .. } => source.kind(),
-            // The file is our own and was verified: what cannot be read is in the layer.
+            // The temporary file was verified, so an error is in the content of the layer.
             Self::ReadLayer { .. } | Self::Apply { .. } | Self::TooLarge { .. } => {
                 ErrorKind::Protocol
             }
@@ -96,15 +96,14 @@ impl Failure for Error {
     }
 }
 
-/// How to export.
+/// Options of [`export`].
 #[derive(Debug, Clone)]
 pub struct ExportOptions {
-    /// Most entries that all layers may have together, and the root filesystem as well; 1,000,000.
+    /// Maximum number of entries in all layers together and in the root filesystem. Default: 1,000,000.
     pub max_entries: usize,
-    /// Most bytes that the layers may have when they are decompressed. By default 20 for each compressed byte, and always
-    /// 512 MiB.
+    /// Maximum decompressed size of all layers in bytes. Default: 20 times the compressed size, at least 512 MiB.
     pub max_decompressed: Option<u64>,
-    /// Where layers are kept while they are read; by default where the system keeps temporary files.
+    /// Directory for temporary copies of the layers. Default: the temporary directory of the system.
     pub scratch: Option<PathBuf>,
 }
 
@@ -122,9 +121,9 @@ impl Default for ExportOptions {
 ///
 /// # Errors
 ///
-/// [`ErrorKind::InvalidInput`] when the manifest is no image's, [`ErrorKind::Unsupported`] when it is of other content
-/// than files, [`ErrorKind::Protocol`] for layers that are malformed, lead out of their root or exceed a limit. Until all
-/// layers were found good, nothing is written.
+/// [`ErrorKind::InvalidInput`] if the manifest is not that of an image, [`ErrorKind::Unsupported`] if its layers are
+/// not filesystem layers, [`ErrorKind::Protocol`] for layers that are malformed, leave their root or exceed a limit.
+/// Nothing is written before all layers are checked.
 pub async fn export(
     source: &dyn Source,
     manifest: &Manifest,
@@ -145,7 +144,7 @@ pub async fn export(
         .map(|layer| fetch(source, layer, &options))
         .buffered(CONCURRENCY);
     let layers: Vec<_> = layers.try_collect().await?;
-    let (pieces, mut received) = mpsc::channel(WAITING);
+    let (pieces, mut received) = mpsc::channel(CHANNEL_CAPACITY);
     let work = tokio::task::spawn_blocking(move || flatten(&layers, &options, pieces));
     let mut written = Ok(());
     while let Some(piece) = received.recv().await {
@@ -166,7 +165,7 @@ async fn finished<T>(work: tokio::task::JoinHandle<T>) -> T {
     work.await.expect("flattening layers does not panic")
 }
 
-/// A layer on the disk, verified.
+/// Verified layer in a temporary file.
 struct Layer {
     digest: Digest,
     size: u64,
@@ -198,7 +197,7 @@ async fn fetch(
     })
 }
 
-/// Reads all layers, and writes what is left of them.
+/// Reads all layers and writes the merged filesystem.
 fn flatten(
     layers: &[Layer],
     options: &ExportOptions,
@@ -227,7 +226,7 @@ fn flatten(
         buffer: BytesMut::new(),
         pieces,
     });
-    // Whoever reads has ended, and says why.
+    // The writer fails only if the receiver is gone, and the receiver reports the cause.
     let write = |result: Result<(), tarball::Error>| result.ok().context(AbandonedSnafu);
     for entry in directories {
         write(writer.entry(&entry, &mut io::empty()))?;
@@ -256,7 +255,7 @@ fn flatten(
     write(writer.finish().map(drop))
 }
 
-/// Writes a file, a link or a device under all of its names.
+/// Writes a file, link or device under all of its paths.
 fn put(
     writer: &mut Writer<Pieces>,
     entry: &Entry,
@@ -273,7 +272,8 @@ fn put(
     writer.entry(&under(first), content)?;
     for name in others {
         let mut again = under(name);
-        // Only a file's names are one by a link that every program understands; a second link to the same is as good.
+        // Not every program understands hard links to anything but files; a second symbolic link or device is
+        // equivalent.
         if entry.kind == Kind::File {
             again.kind = Kind::HardLink;
             again.link.clone_from(first);
@@ -286,7 +286,7 @@ fn put(
 }
 
 impl Layer {
-    /// Goes through the entries; each has its place, the number of its layer and its own.
+    /// Visits the entries of the layer with their positions: the number of the layer and of the entry in it.
     fn walk(
         &self,
         number: usize,
@@ -324,12 +324,12 @@ impl Layer {
     }
 }
 
-/// Reads no more than is allowed.
+/// Reader that fails when a shared limit is exceeded.
 struct Bounded<'a, R> {
     inner: R,
-    /// What is left for all that share it.
+    /// Remaining bytes for all readers that share the limit.
     rest: &'a Cell<u64>,
-    /// Whether there was more.
+    /// Whether the limit was exceeded.
     is_over: &'a Cell<bool>,
 }
 
@@ -338,14 +338,14 @@ impl<R: Read> Read for Bounded<'_, R> {
         let count = self.inner.read(buffer)?;
         let Some(rest) = self.rest.get().checked_sub(count as u64) else {
             self.is_over.set(true);
-            return Err(io::Error::other("there is more than is allowed"));
+            return Err(io::Error::other("the size limit was exceeded"));
         };
         self.rest.set(rest);
         Ok(count)
     }
 }
 
-/// A stream whose pieces are taken on another thread.
+/// Writer that sends chunks to another thread.
 struct Pieces {
     buffer: BytesMut,
     pieces: mpsc::Sender<Bytes>,
@@ -354,7 +354,7 @@ struct Pieces {
 impl Write for Pieces {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.buffer.extend_from_slice(bytes);
-        if self.buffer.len() >= PIECE {
+        if self.buffer.len() >= CHUNK_SIZE {
             self.flush()?;
         }
         Ok(bytes.len())

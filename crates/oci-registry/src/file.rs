@@ -1,24 +1,24 @@
-//! Opening of files that are read.
+//! Opening of files for reading.
 //!
-//! Opening a FIFO waits until another process opens it for writing, and a device may never reach an end. Every file that
-//! this project reads is therefore opened here: the type is checked after the file is open, so it cannot change between
-//! the check and the first read.
+//! Opening a FIFO blocks until another process opens it for writing, and a device may never reach its end. Therefore
+//! every file that this project reads is opened here. The type is checked after the file is open, so it cannot change
+//! between the check and the first read.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// Opens a regular file for reading, without waiting.
+/// Opens a regular file for reading, without blocking.
 ///
 /// # Errors
 ///
-/// What opening a file fails with; [`io::ErrorKind::IsADirectory`] for a directory and [`io::ErrorKind::InvalidInput`] for
-/// a FIFO, a socket or a device.
+/// Any error of opening the file; [`io::ErrorKind::IsADirectory`] for a directory and [`io::ErrorKind::InvalidInput`]
+/// for a FIFO, a socket or a device.
 pub fn open_regular(path: &Path) -> io::Result<File> {
     open_regular_with(OpenOptions::new().read(true), path)
 }
 
-/// Opens a regular file with these options, without waiting. Custom flags among the options are replaced.
+/// Opens a regular file with these options, without blocking. Custom flags in the options are overwritten.
 ///
 /// # Errors
 ///
@@ -32,9 +32,9 @@ pub fn open_regular_with(options: &mut OpenOptions, path: &Path) -> io::Result<F
     }
 }
 
-/// Opens a file that the user names as input, such as a configuration file: a regular file, a character device such as
-/// `/dev/null`, or a descriptor that the process inherited, such as `/dev/stdin` or the `/dev/fd/63` of a shell's process
-/// substitution. Reading a device or an inherited pipe may wait.
+/// Opens a file that the user names as input, such as a configuration file. Besides regular files it accepts character
+/// devices such as `/dev/null`, and descriptors that the process inherited, such as `/dev/stdin` or the `/dev/fd/63` of
+/// a process substitution in a shell. Reads from a device or an inherited pipe may block.
 ///
 /// # Errors
 ///
@@ -84,7 +84,7 @@ fn open_nonblocking(
     Ok((file, kind))
 }
 
-/// Whether a path names a descriptor that the process inherited. A pipe behind it has its writer already.
+/// Whether a path names a descriptor that the process inherited. Opening such a pipe does not block.
 fn is_inherited(path: &Path) -> bool {
     cfg!(unix)
         && (path == Path::new("/dev/stdin")
@@ -130,14 +130,14 @@ mod tests {
     use crate::manifest::MediaType;
     use crate::reference::ArchiveFormat;
 
-    /// Makes a FIFO that no process has open.
+    /// Creates a FIFO that no process has open.
     fn fifo(path: &Path) {
         let made = std::process::Command::new("mkfifo").arg(path).status();
         assert!(made.unwrap().success());
     }
 
     #[test]
-    fn regular_file_is_opened_by_both() {
+    fn both_functions_open_a_regular_file() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("file");
         std::fs::write(&path, "content").unwrap();
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn fifo_is_refused_by_both() {
+    fn both_functions_refuse_a_fifo() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("fifo");
         fifo(&path);
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn directory_is_refused_by_both() {
+    fn both_functions_refuse_a_directory() {
         for open in [open_regular, open_input] {
             let error = open(Path::new("/")).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::IsADirectory);
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn null_device_is_an_empty_input_and_no_regular_file() {
+    fn null_device_opens_only_as_input() {
         let path = Path::new("/dev/null");
         let mut bytes = Vec::new();
         open_input(path).unwrap().read_to_end(&mut bytes).unwrap();

@@ -1,27 +1,27 @@
-//! How large the graph of one artifact may be.
+//! Limits on the size of the graph of one artifact.
 //!
-//! A graph is as large as its registry says, and whoever goes through it holds what is still to be done. So it is counted
-//! when it is announced, before any of it is asked for: a few small documents cannot make a reader fetch or hold a
-//! thousand times as much.
+//! The size of a graph is chosen by its author, and a traversal holds all pending descriptors in memory.
+//! Therefore descriptors are counted when their manifest is read, before they are fetched: a few small documents cannot
+//! make the client fetch or hold a thousand times as much.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::manifest::Manifest;
 
-/// Indexes within indexes deeper than this are refused.
+/// Maximum depth of nested indexes.
 pub(crate) const MAX_DEPTH: usize = 4;
 
-/// Graphs of more manifests than this are refused.
+/// Maximum number of manifests in a graph.
 pub(crate) const MAX_MANIFESTS: usize = 10_000;
 
-/// Graphs of more blobs than this are refused, each counted for each manifest that names it.
+/// Maximum number of blobs in a graph. A blob counts once for each manifest that refers to it.
 const MAX_BLOBS: u64 = 200_000;
 
-/// Graphs whose manifests have more bytes together are refused.
+/// Maximum total size of the manifests in a graph, in bytes.
 const MAX_BYTES: u64 = 128 << 20;
 
-/// What a graph has announced so far.
+/// Size of the part of a graph that is known so far.
 #[derive(Debug, Default)]
 pub(crate) struct Budget {
     manifests: AtomicU64,
@@ -29,7 +29,7 @@ pub(crate) struct Budget {
     bytes: AtomicU64,
 }
 
-/// What a graph has too much of.
+/// Limit that a graph exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Excess {
     Manifests,
@@ -48,7 +48,7 @@ impl fmt::Display for Excess {
 }
 
 impl Budget {
-    /// Counts what a manifest names.
+    /// Counts the successors of a manifest.
     pub(crate) fn announce(&self, manifest: &Manifest) -> Result<(), Excess> {
         let successors = manifest.successors();
         let count = successors.len() as u64;
@@ -63,7 +63,7 @@ impl Budget {
         let bytes = successors
             .iter()
             .fold(0_u64, |sum, entry| sum.saturating_add(entry.size));
-        // The root is a manifest, too.
+        // The root is a manifest, too, and is not a successor.
         if !take(&self.manifests, count, MAX_MANIFESTS as u64 - 1) {
             return Err(Excess::Manifests);
         }

@@ -1,9 +1,10 @@
-//! An OCI image layout: a repository in a directory (image-spec, `image-layout.md`).
+//! OCI image layout: a repository in a directory (image-spec, `image-layout.md`).
 //!
-//! Whatever has its final name is whole: content is written beside it, verified, flushed and renamed. Several processes
-//! may write to one layout: `index.json` is read and replaced under a lock on `oci-layout`. Files of others are left alone.
+//! A file under its final name is complete: content is written to a temporary file, verified, flushed and renamed.
+//! Several processes may write to one layout: `index.json` is read and replaced under a lock on `oci-layout`. Files of
+//! other programs are not changed.
 //!
-//! A manifest about another one is listed in `index.json` without a tag, so that whoever starts there finds it.
+//! A referrer is listed in `index.json` without a tag, so that a search that starts there finds it.
 
 mod delete;
 mod listing;
@@ -32,24 +33,24 @@ use crate::referrers::{self, DescriptorStream};
 use crate::storage::{Delivery, OtherName, Source, TagStream, Target};
 pub(crate) use listing::{Listed, Listing};
 pub(crate) use names::{REF_NAME, tag_of};
-/// The version of the layout that is read and written.
+/// Version of the layout format that is read and written.
 pub(crate) const VERSION: &str = "1.0.0";
 
-/// Largest `index.json` read, in bytes.
+/// Largest `index.json` that is read, in bytes.
 pub(crate) const MAX_INDEX: u64 = 64 << 20;
 
-/// How deep below a directory layouts are looked for: deeper than names of repositories are nested.
+/// Maximum depth at which layouts are searched below a directory. Names of repositories are nested less deeply.
 const MAX_DEPTH: usize = 16;
 
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("failed to open the layout `{}`: there is no `oci-layout` in it", directory.display()))]
     NoLayout { directory: PathBuf },
-    #[snafu(display("failed to find layouts in `{}`: it is not there", directory.display()))]
+    #[snafu(display("failed to find layouts in `{}`: it does not exist", directory.display()))]
     NoDirectory { directory: PathBuf },
-    #[snafu(display("refused to make a layout in `{}`: `{}` and perhaps more is there", directory.display(), found.escape_debug()))]
+    #[snafu(display("failed to create a layout in `{}`: it contains `{}`", directory.display(), found.escape_debug()))]
     Occupied { directory: PathBuf, found: String },
-    #[snafu(display("failed to make the layout `{}`", directory.display()))]
+    #[snafu(display("failed to create the layout `{}`", directory.display()))]
     Make {
         directory: PathBuf,
         source: std::io::Error,
@@ -68,7 +69,7 @@ enum Error {
         path: PathBuf,
         source: serde_json::Error,
     },
-    #[snafu(display("failed to open the layout `{}`: its version is `{}`, and this program knows `{VERSION}`", directory.display(), version.escape_debug()))]
+    #[snafu(display("failed to open the layout `{}`: its version is `{}`, expected `{VERSION}`", directory.display(), version.escape_debug()))]
     OtherVersion { directory: PathBuf, version: String },
     #[snafu(display("failed to write `{}`", path.display()))]
     Write {
@@ -100,9 +101,9 @@ enum Error {
     },
     #[snafu(display("failed to find the blob {digest} in the layout `{}`", directory.display()))]
     NoBlob { directory: PathBuf, digest: Digest },
-    #[snafu(display("refused to delete {digest} in the layout `{}` as a blob: it is a manifest there", directory.display()))]
+    #[snafu(display("failed to delete the blob {digest} in the layout `{}`: it is a manifest", directory.display()))]
     AManifest { directory: PathBuf, digest: Digest },
-    #[snafu(display("refused `{}`: its content has digest {actual}", path.display()))]
+    #[snafu(display("failed to read `{}`: its content has the digest {actual}", path.display()))]
     WrongDigest { path: PathBuf, actual: Digest },
 }
 
@@ -150,7 +151,8 @@ impl Failure for Error {
     }
 }
 
-/// Which layouts are in a directory that is none itself: packages are pushed into one each.
+/// Returns a hint with the layouts in a directory that is not a layout itself. `push` creates one layout for each
+/// package.
 fn layouts_below(directory: &Path) -> Vec<Hint> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let layouts = entries
@@ -168,7 +170,7 @@ fn layouts_below(directory: &Path) -> Vec<Hint> {
     }
 }
 
-/// Advice to write one of several names in full, with the first five of them.
+/// Returns advice to write a name in full, with the first five of the possible names.
 pub(crate) fn full_names(scheme: &str, path: &Path, names: &[String]) -> String {
     let names = names.iter().take(5);
     let names = names.map(|name| format!("`{scheme}:{}:{}`", path.display(), name.escape_debug()));
@@ -178,7 +180,7 @@ pub(crate) fn full_names(scheme: &str, path: &Path, names: &[String]) -> String 
     )
 }
 
-/// A repository in a directory. Clones share what they have read of its listing.
+/// Repository in a directory. Clones share the parsed index.
 #[derive(Debug, Clone)]
 pub struct Layout {
     directory: PathBuf,
@@ -186,14 +188,14 @@ pub struct Layout {
     known: Arc<tokio::sync::Mutex<Option<Known>>>,
 }
 
-/// The listing as it was read, and the file that it was read from.
+/// Parsed index, and the version of the file that it was read from.
 #[derive(Debug)]
 struct Known {
     version: Version,
     listing: Arc<Listing>,
 }
 
-/// Identifies one version of a file: its length, the time of its last change and, where there is one, its number.
+/// Identification of one version of a file: its length, its modification time and, on Unix, its inode number.
 #[derive(Debug, PartialEq)]
 struct Version(u64, Option<std::time::SystemTime>, Option<u64>);
 
@@ -207,7 +209,7 @@ impl Version {
     }
 }
 
-/// The `oci-layout` file.
+/// Content of the `oci-layout` file.
 #[derive(Serialize, Deserialize)]
 pub(crate) struct Marker {
     #[serde(rename = "imageLayoutVersion")]
@@ -215,11 +217,11 @@ pub(crate) struct Marker {
 }
 
 impl Layout {
-    /// Opens a layout that is there.
+    /// Opens an existing layout.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when the directory is no layout.
+    /// [`ErrorKind::NotFound`] if the directory is not a layout.
     pub async fn open(directory: impl Into<PathBuf>) -> crate::Result<Self> {
         let layout = Self::at(directory.into());
         let path = layout.marker();
@@ -239,11 +241,12 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Opens a layout, and makes it first when it is not there, in a directory that is new or empty.
+    /// Opens a layout. If it does not exist, creates it in a new or empty directory.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when there are other things; [`ErrorKind::Io`] when it cannot be made.
+    /// [`ErrorKind::InvalidInput`] if the directory contains anything else; [`ErrorKind::Io`] if the layout cannot be
+    /// created.
     pub async fn create(directory: impl Into<PathBuf>) -> crate::Result<Self> {
         let directory = directory.into();
         let layout = Self::at(directory.clone());
@@ -261,7 +264,7 @@ impl Layout {
             let marker = Marker {
                 version: VERSION.to_owned(),
             };
-            // The marker is never replaced: it may be what another process holds its lock on.
+            // The marker is never replaced, because another process may hold a lock on it.
             create_once(&layout.marker(), &json(&marker))?;
         }
         let layout = Self::open(directory).await?;
@@ -269,12 +272,12 @@ impl Layout {
         Ok(layout)
     }
 
-    /// The layouts below a directory, as `push` makes one for each package: sorted, and without those that are within
-    /// another one. Links are not followed.
+    /// Finds the layouts below a directory, sorted by path. Layouts within another layout are not included, and links
+    /// are not followed.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when the directory is not there; [`ErrorKind::Io`] when one cannot be read.
+    /// [`ErrorKind::NotFound`] if the directory does not exist; [`ErrorKind::Io`] if a directory cannot be read.
     pub async fn below(directory: impl Into<PathBuf>) -> crate::Result<Vec<Self>> {
         let directory = directory.into();
         let search = tokio::task::spawn_blocking(move || {
@@ -307,11 +310,11 @@ impl Layout {
         self
     }
 
-    /// The manifest with exactly this name, which may be a full one such as `localhost/acme/widgets:1.0.0`.
+    /// Finds the manifest with exactly this name, which may be a full one such as `localhost/acme/widgets:1.0.0`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when no entry of the layout has this name.
+    /// [`ErrorKind::NotFound`] if no entry of the layout has this name.
     pub(crate) async fn find_name(&self, name: &str) -> crate::Result<Named> {
         let listing = self.read_listing().await?;
         let named = Named::find(&listing, name);
@@ -321,7 +324,7 @@ impl Layout {
         })?)
     }
 
-    /// The layout's directory.
+    /// Returns the directory of the layout.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
@@ -341,11 +344,11 @@ impl Layout {
             .join(digest.encoded())
     }
 
-    /// The listing, parsed once for each version of its file.
+    /// Returns the index, which is parsed once for each version of its file.
     async fn read_listing(&self) -> Result<Arc<Listing>, Error> {
         let path = self.listing();
         let mut known = self.known.lock().await;
-        // Before the content: of a file that is replaced in between, at worst the older version is noted.
+        // Read before the content: if the file is replaced in between, the older version is stored.
         let version = tokio::fs::metadata(&path).await.ok();
         let version = version.map(|file| Version::of(&file));
         if let Some(known) = &*known
@@ -369,7 +372,7 @@ impl Layout {
         }
     }
 
-    /// Changes `index.json` while no other process does.
+    /// Changes `index.json` while it is locked against other processes.
     async fn update(&self, change: impl FnOnce(&mut Listing) -> bool + Send) -> crate::Result<()> {
         let path = self.marker();
         let lock = {
@@ -423,7 +426,7 @@ impl Layout {
         Ok(found.with_context(absent)?)
     }
 
-    /// Reads and verifies a manifest that may be absent, listed as this media type where it is listed.
+    /// Reads and verifies a manifest that may be missing. `media_type` is that of its entry, if it is listed.
     async fn read_manifest(
         &self,
         digest: &Digest,
@@ -441,7 +444,7 @@ impl Layout {
         Ok(Some(manifest.known_as(digest.clone())))
     }
 
-    /// Whether the whole blob is there. What has its final name is whole, so its size tells.
+    /// Whether the blob exists. A file under its final name is complete, so only its size is compared.
     async fn has(&self, descriptor: &Descriptor) -> Result<bool, Error> {
         let path = self.blob_path(&descriptor.digest);
         match tokio::fs::metadata(&path).await {
@@ -451,7 +454,7 @@ impl Layout {
         }
     }
 
-    /// Writes a blob beside its final name and moves it there when it is whole.
+    /// Writes a blob to a temporary file and moves it to its final name when it is complete.
     async fn store(&self, blob: &Blob) -> crate::Result<()> {
         let path = self.blob_path(blob.digest());
         let directory = path.parent().unwrap_or(&self.directory);
@@ -468,10 +471,10 @@ impl Layout {
     }
 }
 
-/// What a full name in a layout or archive stands for.
+/// Entry that a full name in a layout or archive identifies.
 #[derive(Debug)]
 pub(crate) struct Named {
-    /// The tag that the name ends with.
+    /// Tag at the end of the name.
     pub(crate) tag: Option<Tag>,
     /// Whether the tag alone identifies the manifest.
     pub(crate) is_tagged: bool,
@@ -491,7 +494,7 @@ impl Named {
     }
 }
 
-/// Looks for layouts in a directory; whether it is there.
+/// Searches a directory for layouts, and returns whether the directory exists.
 fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<bool, Error> {
     let failed = |source| Error::Read {
         path: directory.to_owned(),
@@ -516,7 +519,7 @@ fn search(directory: &Path, depth: usize, found: &mut Vec<PathBuf>) -> Result<bo
     Ok(true)
 }
 
-/// Refuses to make a layout among other things. What an interrupted attempt left is none of them.
+/// Refuses to create a layout in a directory with other files. Files of an interrupted attempt are ignored.
 async fn refuse_occupied(directory: &Path) -> Result<(), Error> {
     let mut entries = match tokio::fs::read_dir(directory).await {
         Ok(entries) => entries,
@@ -548,25 +551,25 @@ async fn refuse_occupied(directory: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// A file beside its final name, for [`persist`].
+/// Creates a temporary file beside its final name, for [`persist`].
 pub(crate) fn new_temporary(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".partial-");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
-        // What the user's mask allows, as for any other file; a temporary file is private otherwise.
+        // The mode that the umask allows, as for any other file. Without this, a temporary file is private.
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
     builder.tempfile_in(directory)
 }
 
-/// Gives a finished file its final name, and lets the directory remember it.
+/// Moves a finished file to its final name and flushes the directory.
 pub(crate) fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> std::io::Result<()> {
     temporary.persist(path).map_err(|error| error.error)?;
     #[cfg(unix)]
     if let Some(directory) = path.parent() {
-        // The parent of a bare name is the working directory.
+        // The parent of a bare file name is the working directory.
         let directory = if directory.as_os_str().is_empty() {
             Path::new(".")
         } else {
@@ -588,7 +591,7 @@ fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     persist(temporary, path).context(WriteSnafu { path })
 }
 
-/// Writes a file unless it is there: of two processes, one writes it and the other finds it.
+/// Creates a file unless it exists. If two processes create it, one of them finds that of the other.
 fn create_once(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let mut temporary =
         new_temporary(path.parent().unwrap_or(Path::new("."))).context(WriteSnafu { path })?;
@@ -609,7 +612,7 @@ pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("strings, numbers and maps with text keys always serialise")
 }
 
-/// Reads a file that may be absent.
+/// Reads a file; `None` if it does not exist.
 async fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
     let file = match open_regular(path) {
         Ok(file) => tokio::fs::File::from_std(file),
@@ -790,7 +793,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_pushed_is_found_again() {
+    async fn pushed_artifacts_are_found_by_tag_and_digest() {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::create(directory.path().join("new/layout"))
             .await
@@ -832,14 +835,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn listing_is_parsed_once_for_each_version_of_its_file() {
+    async fn index_is_parsed_once_for_each_version() {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::create(directory.path()).await.unwrap();
         push(&layout, "one", "1").await;
         assert_eq!(tags(&layout).await, ["1"]);
         let listing = directory.path().join("index.json");
         let written = std::fs::read(&listing).unwrap();
-        // A file that cannot be parsed and that looks unchanged is not read again.
+        // A file that cannot be parsed and whose version is unchanged is not read again.
         let modified = std::fs::metadata(&listing).unwrap().modified().unwrap();
         std::fs::write(&listing, vec![b'x'; written.len()]).unwrap();
         let file = File::options().write(true).open(&listing).unwrap();
@@ -847,7 +850,7 @@ mod tests {
         assert_eq!(tags(&layout).await, ["1"]);
         let one: Identifier = "1".parse::<Tag>().unwrap().into();
         assert!(layout.manifest(&one).await.is_ok());
-        // Another process replaces it.
+        // As if another process replaces it.
         std::fs::write(&listing, written).unwrap();
         let other = Layout::open(directory.path()).await.unwrap();
         push(&other, "two", "2").await;
@@ -855,7 +858,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn layouts_are_found_below_a_directory() {
+    async fn layouts_below_a_directory_are_found() {
         let directory = tempfile::tempdir().unwrap();
         let at = |name: &str| directory.path().join(name);
         for name in ["widgets", "acme/tools", "acme/tools/within"] {
@@ -877,7 +880,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_copied_without_a_tag_is_listed() {
+    async fn manifest_copied_without_a_tag_is_listed() {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::create(directory.path()).await.unwrap();
         let layers = vec![Blob::from_bytes(MediaType::OCTET_STREAM, "one")];
@@ -899,7 +902,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_layout_is_not_found() {
+    async fn open_of_other_directories_fails_with_its_kind() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(
             Layout::open(directory.path()).await.unwrap_err().kind(),
@@ -922,7 +925,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn entries_of_others_are_kept() {
+    async fn entries_of_other_programs_are_kept() {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::create(directory.path()).await.unwrap();
         let theirs = format!(
@@ -939,7 +942,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn corruption_is_noticed() {
+    async fn corrupt_content_fails_with_mismatch() {
         let directory = tempfile::tempdir().unwrap();
         let layout = Layout::create(directory.path()).await.unwrap();
         let manifest = push(&layout, "one", "1").await;
@@ -958,7 +961,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn many_writers_lose_no_tag() {
+    async fn concurrent_writers_lose_no_tag() {
         let directory = tempfile::tempdir().unwrap();
         let writers = (0..16).map(|at| {
             let directory = directory.path().to_owned();

@@ -17,7 +17,7 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use oci_registry::{Blob, CopyOptions, Extract, Identifier, Layout, MediaType, Packed, Source, copy, unpack};
+//! use oci_registry::{Blob, CopyOptions, FileEntry, Identifier, Layout, MediaType, Packed, Source, copy, unpack};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -37,7 +37,7 @@
 //! // Pull it by its tag.
 //! let manifest = layout.manifest(&Identifier::Tag("1.0".parse()?)).await?;
 //! let layer = manifest.as_image().expect("an artifact").layers[0].clone();
-//! let file = Extract { descriptor: layer, name: "copy.txt".parse()?, executable: false };
+//! let file = FileEntry { descriptor: layer, name: "copy.txt".parse()?, executable: false };
 //! unpack(&layout, &[file], &home.path().join("out"), Default::default()).await?;
 //! assert_eq!(std::fs::read_to_string(home.path().join("out/copy.txt"))?, "hello");
 //! # Ok(())
@@ -182,5 +182,5 @@ pub use registry::{
     Access, Client, ClientOptions, PingResponse, Registry, RegistryOptions, Repository, Traffic,
 };
 pub use storage::{Delete, Delivery, OtherName, Source, TagStream, Target};
-pub use unpack::{Extract, FileName, UnpackOptions, unpack};
+pub use unpack::{FileEntry, FileName, UnpackOptions, unpack};
 pub use verify::{Verified, VerifyEvent, VerifyOptions, verify};

@@ -1,8 +1,8 @@
-//! Manifests: the documents that name content (image-spec, `manifest.md`, `image-index.md`).
+//! Manifests: documents that refer to other content by descriptors (image-spec, `manifest.md`, `image-index.md`).
 //!
-//! Owns [`Manifest`], exact bytes first and a parsed view second, and the structs of that view. What they name content by
-//! is [`descriptor`]'s and [`media_type`]'s. A manifest is never serialised again: what was received is what is passed on.
-//! What is built here is serialised once, keys in the order of the structs, annotations sorted.
+//! [`Manifest`] holds the exact bytes and a parsed view of them. A manifest that was received is never serialized
+//! again; its bytes are passed on unchanged. A new manifest is serialized once, with its keys in the order of the
+//! struct fields and its annotations sorted.
 
 mod descriptor;
 mod media_type;
@@ -25,42 +25,45 @@ use crate::error::{ErrorKind, Failure, Hint};
 /// Largest manifest that is read, in bytes.
 pub(crate) const MAX_READ: usize = 8 << 20;
 
-/// Largest manifest that is written, in bytes: what every registry must take (distribution-spec, "Pushing manifests").
+/// Largest manifest that is written, in bytes: the size that every registry must accept (distribution-spec, "Pushing
+/// Manifests").
 pub(crate) const MAX_WRITE: usize = 4 << 20;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to read the manifest {digest} as JSON"))]
+    #[snafu(display("failed to parse the manifest {digest} as JSON"))]
     ParseManifest {
         digest: Digest,
         source: serde_json::Error,
     },
     #[snafu(display(
-        "refused the manifest {digest}: it has both `manifests` and `{other}`, so that clients disagree on what it is"
+        "invalid manifest {digest}: it has both `manifests` and `{other}`, so clients disagree on its type"
     ))]
     Ambiguous { digest: Digest, other: &'static str },
     #[snafu(display(
-        "refused the manifest {digest}: it calls itself `{document}`, and was served as `{served}`"
+        "invalid manifest {digest}: its `mediaType` is `{document}`, but its `Content-Type` is `{served}`"
     ))]
     MediaTypes {
         digest: Digest,
         document: MediaType,
         served: MediaType,
     },
-    #[snafu(display("refused the manifest {digest}: it is `{media_type}`, and has `{key}`"))]
-    ForeignKey {
+    #[snafu(display(
+        "invalid manifest {digest}: its media type is `{media_type}`, but it has the key `{key}`"
+    ))]
+    UnexpectedKey {
         digest: Digest,
         media_type: MediaType,
         key: &'static str,
     },
-    #[snafu(display("refused the manifest {digest}: some clients take its `{key}` for another key", key = key.escape_debug()))]
+    #[snafu(display("invalid manifest {digest}: clients that ignore case read its key `{key}` as another one", key = key.escape_debug()))]
     Misspelt { digest: Digest, key: String },
-    #[snafu(display("refused the manifest {digest}: it is of the retired schema 1"))]
+    #[snafu(display("unsupported manifest {digest}: schema 1 is obsolete"))]
     Schema1 { digest: Digest },
-    #[snafu(display("refused the manifest {digest}: `schemaVersion` is {version}, not 2"))]
+    #[snafu(display("unsupported manifest {digest}: `schemaVersion` is {version}, expected 2"))]
     SchemaVersion { digest: Digest, version: u64 },
     #[snafu(display(
-        "failed to write the manifest: it has {size} bytes, and registries take {MAX_WRITE}"
+        "failed to write the manifest: its size of {size} bytes exceeds the limit of {MAX_WRITE}"
     ))]
     TooLarge { size: usize },
 }
@@ -71,7 +74,7 @@ impl Failure for Error {
             Self::ParseManifest { .. } | Self::SchemaVersion { .. } => ErrorKind::Protocol,
             Self::Ambiguous { .. }
             | Self::MediaTypes { .. }
-            | Self::ForeignKey { .. }
+            | Self::UnexpectedKey { .. }
             | Self::Misspelt { .. } => ErrorKind::Mismatch,
             Self::Schema1 { .. } => ErrorKind::Unsupported,
             Self::TooLarge { .. } => ErrorKind::InvalidInput,
@@ -86,31 +89,31 @@ impl Failure for Error {
     }
 }
 
-/// A manifest of one artifact: a config and layers (image-spec, `manifest.md`).
+/// Manifest of one artifact: a config and layers (image-spec, `manifest.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageManifest {
     /// Always 2.
     #[serde(rename = "schemaVersion")]
     schema_version: u64,
-    /// What the document calls itself.
+    /// Media type of the document, as stated in it.
     #[serde(rename = "mediaType", default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<MediaType>,
-    /// What kind of artifact this is; absent for images.
+    /// Type of the artifact; absent for images.
     #[serde(
         rename = "artifactType",
         default,
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_type: Option<MediaType>,
-    /// The configuration.
+    /// Descriptor of the configuration.
     pub config: Descriptor,
-    /// The content, in order.
+    /// Descriptors of the layers, in order.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub layers: Vec<Descriptor>,
-    /// The manifest that this one is about.
+    /// Descriptor of the manifest that this one refers to (`subject`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
-    /// What is said about the artifact.
+    /// Annotations of the artifact.
     #[serde(
         default,
         deserialize_with = "null_is_empty",
@@ -120,7 +123,7 @@ pub struct ImageManifest {
 }
 
 impl ImageManifest {
-    /// A manifest of this artifact type with this config, and nothing else yet.
+    /// Creates a manifest with this artifact type and config, and without layers.
     pub fn new(artifact_type: MediaType, config: Descriptor) -> Self {
         Self {
             schema_version: 2,
@@ -134,29 +137,29 @@ impl ImageManifest {
     }
 }
 
-/// A list of manifests, one for each platform for example (image-spec, `image-index.md`).
+/// List of manifests, for example one for each platform (image-spec, `image-index.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Index {
     /// Always 2.
     #[serde(rename = "schemaVersion")]
     schema_version: u64,
-    /// What the document calls itself.
+    /// Media type of the document, as stated in it.
     #[serde(rename = "mediaType", default, skip_serializing_if = "Option::is_none")]
     pub media_type: Option<MediaType>,
-    /// What kind of artifact the whole is.
+    /// Type of the artifact that the index represents.
     #[serde(
         rename = "artifactType",
         default,
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_type: Option<MediaType>,
-    /// The manifests, the most portable first.
+    /// Descriptors of the manifests, the most portable first.
     #[serde(default, deserialize_with = "null_is_empty")]
     pub manifests: Vec<Descriptor>,
-    /// The manifest that this one is about.
+    /// Descriptor of the manifest that this index refers to (`subject`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<Descriptor>,
-    /// What is said about the whole.
+    /// Annotations of the index.
     #[serde(
         default,
         deserialize_with = "null_is_empty",
@@ -166,7 +169,7 @@ pub struct Index {
 }
 
 impl Index {
-    /// An index of these manifests.
+    /// Creates an index of these manifests.
     pub fn new(artifact_type: Option<MediaType>, manifests: Vec<Descriptor>) -> Self {
         Self {
             schema_version: 2,
@@ -179,20 +182,20 @@ impl Index {
     }
 }
 
-/// What a manifest's bytes say.
+/// Parsed content of a manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 #[expect(clippy::large_enum_variant, reason = "kept behind an `Arc`")]
 pub enum Document {
-    /// One artifact.
+    /// Manifest of one artifact.
     Image(ImageManifest),
-    /// A list of manifests.
+    /// Index of manifests.
     Index(Index),
-    /// A document of a kind unknown here: it can be copied, not read.
+    /// Document of an unknown type. It can be copied, but not interpreted.
     Unknown,
 }
 
-/// A manifest or index: its exact bytes, what they are called, and what they say.
+/// Manifest or index: exact bytes, media type, digest and parsed content.
 #[derive(Clone)]
 pub struct Manifest {
     bytes: Bytes,
@@ -202,63 +205,63 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Reads a manifest that was served as `content_type`, when the server said.
+    /// Parses a manifest that was served with this `Content-Type`, if there was one.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Mismatch`] for documents that two clients could read in two ways: `manifests` beside `layers` or
-    /// `config`, or a `mediaType` other than the one it was served as. [`ErrorKind::Protocol`] for what is no manifest,
-    /// [`ErrorKind::Unsupported`] for schema 1.
+    /// [`ErrorKind::Mismatch`] for documents that two clients could interpret differently: `manifests` together with
+    /// `layers` or `config`, or a `mediaType` that differs from the `Content-Type`. [`ErrorKind::Protocol`] for a
+    /// document that is not a manifest, [`ErrorKind::Unsupported`] for schema 1.
     pub fn parse(bytes: Bytes, content_type: Option<&str>) -> crate::Result<Self> {
         let digest = Digest::sha256(&bytes);
         Ok(read(bytes, digest, content_type)?)
     }
 
-    /// The same manifest, known by this digest of another algorithm. The caller has verified it.
+    /// Sets the digest to one of another algorithm. The caller has verified it.
     pub(crate) fn known_as(mut self, digest: Digest) -> Self {
         self.digest = digest;
         self
     }
 
-    /// Writes the manifest of an artifact.
+    /// Serializes the manifest of an artifact.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when it exceeds 4 MiB.
+    /// [`ErrorKind::InvalidInput`] if it exceeds 4 MiB.
     pub fn from_image(image: ImageManifest) -> crate::Result<Self> {
         Ok(write(Document::Image(image))?)
     }
 
-    /// Writes an index.
+    /// Serializes an index.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when it exceeds 4 MiB.
+    /// [`ErrorKind::InvalidInput`] if it exceeds 4 MiB.
     pub fn from_index(index: Index) -> crate::Result<Self> {
         Ok(write(Document::Index(index))?)
     }
 
-    /// The exact bytes.
+    /// Returns the exact bytes.
     pub fn bytes(&self) -> &Bytes {
         &self.bytes
     }
 
-    /// The media type to serve it as.
+    /// Returns the media type to serve it as.
     pub fn media_type(&self) -> &MediaType {
         &self.media_type
     }
 
-    /// The digest of the bytes.
+    /// Returns the digest of the bytes.
     pub fn digest(&self) -> &Digest {
         &self.digest
     }
 
-    /// What the bytes say.
+    /// Returns the parsed content.
     pub fn document(&self) -> &Document {
         &self.document
     }
 
-    /// The artifact's manifest, when it is one.
+    /// Returns the manifest of an artifact; `None` for an index or an unknown document.
     pub fn as_image(&self) -> Option<&ImageManifest> {
         match &*self.document {
             Document::Image(image) => Some(image),
@@ -266,7 +269,7 @@ impl Manifest {
         }
     }
 
-    /// The index, when it is one.
+    /// Returns the index; `None` for any other document.
     pub fn as_index(&self) -> Option<&Index> {
         match &*self.document {
             Document::Index(index) => Some(index),
@@ -274,7 +277,7 @@ impl Manifest {
         }
     }
 
-    /// What is said about the whole; empty for an unknown document.
+    /// Returns the annotations of the document; none for an unknown document.
     pub fn annotations(&self) -> &Annotations {
         static NONE: Annotations = Annotations::new();
         match &*self.document {
@@ -284,7 +287,7 @@ impl Manifest {
         }
     }
 
-    /// What kind of artifact this is: `artifactType`, else for a manifest its config's media type.
+    /// Returns the artifact type: `artifactType`, or else the media type of the config of a manifest.
     pub fn artifact_type(&self) -> Option<&MediaType> {
         match &*self.document {
             Document::Image(image) => image
@@ -296,7 +299,7 @@ impl Manifest {
         }
     }
 
-    /// The manifest that this one is about.
+    /// Returns the descriptor in the `subject` field.
     pub fn subject(&self) -> Option<&Descriptor> {
         match &*self.document {
             Document::Image(image) => image.subject.as_ref(),
@@ -305,9 +308,10 @@ impl Manifest {
         }
     }
 
-    /// Everything that must be at the target before this manifest: config and layers, or the manifests of an index.
+    /// Returns the descriptors of all content that a target must have before this manifest: config and layers, or the
+    /// manifests of an index.
     ///
-    /// The subject is not among them: it may be missing (distribution-spec, "Pushing Manifests with Subject").
+    /// The subject is not among them, because it may be missing (distribution-spec, "Pushing Manifests with Subject").
     pub fn successors(&self) -> Vec<&Descriptor> {
         match &*self.document {
             Document::Image(image) => std::iter::once(&image.config)
@@ -318,7 +322,7 @@ impl Manifest {
         }
     }
 
-    /// What names this manifest from elsewhere. Platform and annotations are the caller's to add.
+    /// Returns the descriptor of this manifest, without platform and annotations.
     pub fn descriptor(&self) -> Descriptor {
         let mut descriptor = Descriptor::new(
             self.media_type.clone(),
@@ -352,7 +356,7 @@ impl fmt::Debug for Manifest {
     }
 }
 
-/// The fields that decide how a document is to be read.
+/// Fields that determine how the document is parsed.
 #[derive(Deserialize)]
 struct Shape {
     #[serde(rename = "schemaVersion", default)]
@@ -407,13 +411,13 @@ fn read(bytes: Bytes, digest: Digest, content_type: Option<&str>) -> Result<Mani
             Some(_) => MediaType::INDEX,
             None => MediaType::MANIFEST,
         });
-    let foreign = match (&shape.manifests, other) {
+    let unexpected = match (&shape.manifests, other) {
         (Some(_), _) if media_type.is_manifest() && !media_type.is_index() => Some("manifests"),
         (_, Some(other)) if media_type.is_index() => Some(other),
         _ => None,
     };
-    if let Some(key) = foreign {
-        return ForeignKeySnafu {
+    if let Some(key) = unexpected {
+        return UnexpectedKeySnafu {
             digest,
             media_type,
             key,
@@ -444,8 +448,8 @@ fn read(bytes: Bytes, digest: Digest, content_type: Option<&str>) -> Result<Mani
     })
 }
 
-/// A key that differs only in its letters' case from one that decides how the document is read: some clients' JSON readers
-/// do not tell them apart.
+/// Returns a key that equals a known key except for the case of its letters, because the JSON parsers of some clients
+/// (Go) ignore case.
 fn misspelt(bytes: &[u8]) -> Option<String> {
     const KEYS: [&str; 6] = [
         "schemaVersion",
@@ -467,7 +471,7 @@ fn misspelt(bytes: &[u8]) -> Option<String> {
     keys.into_keys().find(is_misspelt)
 }
 
-/// Whether a served type says nothing: storage behind a registry often answers so.
+/// Whether a `Content-Type` carries no information. The storage behind a registry often sends such a type.
 fn is_vague(media_type: &MediaType) -> bool {
     matches!(
         media_type.as_str(),
@@ -476,7 +480,7 @@ fn is_vague(media_type: &MediaType) -> bool {
 }
 
 fn write(document: Document) -> Result<Manifest, Error> {
-    // A document that does not say what it is may be taken for what it must be.
+    // A document without a media type gets the one that matches its content.
     let (bytes, media_type, own) = match &document {
         Document::Image(image) => (
             serde_json::to_vec(image),
@@ -522,7 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_stay_exact_and_unknown_fields_are_tolerated() {
+    fn parse_keeps_exact_bytes_and_ignores_unknown_fields() {
         let text = format!(
             r#"{{ "schemaVersion":2, "future": [1], "config":{}, "layers":null }}"#,
             config()
@@ -539,7 +543,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_clients_could_read_in_two_ways_is_refused() {
+    fn parse_of_ambiguous_document_fails_with_mismatch() {
         let both = format!(
             r#"{{"schemaVersion":2,"manifests":[],"layers":[],"config":{}}}"#,
             config()
@@ -563,7 +567,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_is_what_its_type_says() {
+    fn parse_of_document_with_another_type_fails() {
         let image = format!(r#"{{"schemaVersion":2,"config":{},"layers":[]}}"#, config());
         for served in [MediaType::INDEX, MediaType::DOCKER_LIST] {
             assert_eq!(
@@ -591,7 +595,7 @@ mod tests {
     }
 
     #[test]
-    fn schema_1_and_no_json_are_told_apart() {
+    fn parse_of_schema_1_and_of_no_json_differ_in_kind() {
         assert_eq!(
             parse(r#"{"schemaVersion":1,"fsLayers":[]}"#, None)
                 .unwrap_err()
@@ -611,7 +615,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_kinds_can_be_carried() {
+    fn parse_of_unknown_media_type_succeeds() {
         let manifest = parse(
             r#"{"schemaVersion":2,"mediaType":"application/x"}"#,
             Some("application/x"),
@@ -622,7 +626,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_descriptors_are_refused() {
+    fn parse_of_invalid_descriptors_fails() {
         for (digest, size) in [
             (DIGEST, "-1"),
             (DIGEST, "9223372036854775808"),
@@ -643,7 +647,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn written_manifest_parses_to_the_same_value() {
         let config = Descriptor::new(MediaType::EMPTY, DIGEST.parse().unwrap(), 2);
         let mut image = ImageManifest::new("application/x".into(), config);
         image.annotations.insert("b".into(), "2".into());
@@ -659,10 +663,10 @@ mod tests {
     }
 
     #[test]
-    fn an_index_that_does_not_say_so_is_written_as_one() {
-        let silent = parse(r#"{"schemaVersion":2,"manifests":[]}"#, None).unwrap();
-        let written = Manifest::from_index(silent.as_index().unwrap().clone()).unwrap();
+    fn index_without_media_type_is_written_as_an_index() {
+        let untyped = parse(r#"{"schemaVersion":2,"manifests":[]}"#, None).unwrap();
+        let written = Manifest::from_index(untyped.as_index().unwrap().clone()).unwrap();
         assert_eq!(written.media_type(), &MediaType::INDEX);
-        assert_eq!(written, silent);
+        assert_eq!(written, untyped);
     }
 }

@@ -1,6 +1,7 @@
-//! A repository in memory: the strictest target, for tests and for artifacts on their way.
+//! Repository in memory: the strictest target, for tests and for artifacts that are assembled.
 //!
-//! It refuses what a registry might let pass: a manifest whose successors are missing, a tag on what is not there.
+//! It rejects requests that some registries accept: a manifest whose successors are missing, and a tag on a missing
+//! manifest.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,7 +19,7 @@ use crate::reference::{Identifier, Tag};
 use crate::referrers::{self, DescriptorStream};
 use crate::storage::{Delete, Delivery, Source, TagStream, Target};
 
-/// Largest blob kept in memory, in bytes.
+/// Largest blob in bytes.
 const MAX_BLOB: usize = 1 << 30;
 
 #[derive(Debug, Snafu)]
@@ -27,7 +28,9 @@ enum Error {
     NoManifest { identifier: Identifier },
     #[snafu(display("failed to find the blob {digest} in memory"))]
     NoBlob { digest: Digest },
-    #[snafu(display("refused the manifest {digest}: {missing}, which it names, is not here"))]
+    #[snafu(display(
+        "failed to push the manifest {digest}: it refers to {missing}, which is missing"
+    ))]
     MissingSuccessor { digest: Digest, missing: Digest },
 }
 
@@ -40,7 +43,7 @@ impl Failure for Error {
     }
 }
 
-/// A repository in memory. Clones share their content.
+/// Repository in memory. Clones share their content.
 #[derive(Debug, Clone, Default)]
 pub struct Memory(Arc<Mutex<State>>);
 
@@ -62,7 +65,7 @@ impl State {
 }
 
 impl Memory {
-    /// An empty repository.
+    /// Creates an empty repository.
     pub fn new() -> Self {
         Self::default()
     }

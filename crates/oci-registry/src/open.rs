@@ -1,7 +1,7 @@
-//! Locations, opened.
+//! Opening of locations.
 //!
-//! Owns the separation of path and name in a [`LocationText`], which depends on what exists on disk, and the choice of the
-//! implementation for each kind of place.
+//! Separates path and name in a [`LocationText`], which depends on the files that exist, and chooses the implementation
+//! for each kind of location.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::storage::{Delete, Source, Target};
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display(
-        "failed to write `{}` to `{place}`: a layout or archive is written under a plain tag",
+        "failed to write `{}` to `{place}`: the name in a layout or archive must be a plain tag",
         name.escape_debug()
     ))]
     NotATag { name: String, place: Location },
@@ -43,7 +43,7 @@ impl Failure for Error {
     }
 }
 
-/// A place and the name in it, separated.
+/// Location and name, separated.
 struct Parts<'a> {
     place: Location,
     written: &'a PathAndName,
@@ -51,7 +51,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// The location, if its name is a plain tag or absent; else the name.
+    /// Returns the location if its name is a plain tag or absent, or else the name.
     fn plain(&self) -> std::result::Result<Location, &str> {
         let tag = match self.name.map(|name| name.parse::<Tag>().map_err(|_| name)) {
             Some(Err(name)) => return Err(name),
@@ -64,12 +64,12 @@ impl Parts<'_> {
 }
 
 impl LocationText {
-    /// Separates path and name, with relative paths resolved against `base`. A name in full is replaced by the tag that
-    /// identifies the same manifest, or by the digest.
+    /// Separates path and name, and resolves a relative path against `base`. A full name is replaced by the tag that
+    /// identifies the same manifest, or by its digest.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when a name in full is not there; what opening the layout or archive fails with.
+    /// [`ErrorKind::NotFound`] if a full name does not exist; any error of opening the layout or archive.
     pub async fn locate(&self, base: &Path) -> Result<Location> {
         let parts = match self.parts(base) {
             Ok(parts) => parts,
@@ -105,11 +105,12 @@ impl LocationText {
         Ok(place.clone().identified(tag, digest))
     }
 
-    /// As [`LocationText::locate`], for a place that is written to: there a name is a plain tag.
+    /// Separates path and name as [`LocationText::locate`] does, for a location to write to. Its name must be a plain
+    /// tag.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] for another name.
+    /// [`ErrorKind::InvalidInput`] for any other name.
     pub fn locate_target(&self, base: &Path) -> Result<Location> {
         let parts = match self.parts(base) {
             Ok(parts) => parts,
@@ -121,7 +122,7 @@ impl LocationText {
         })
     }
 
-    /// Separates path and name; the location itself where nothing is to be separated.
+    /// Separates path and name. Returns the location as the error if it is complete.
     fn parts(&self, base: &Path) -> std::result::Result<Parts<'_>, Location> {
         let is_layout = |path: &Path| base.join(path).join("oci-layout").is_file();
         let is_file = |path: &Path| base.join(path).is_file();
@@ -149,7 +150,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] when there is no such layout or archive, and what opening it fails with.
+    /// [`ErrorKind::NotFound`] if the layout or archive does not exist; any error of opening it.
     pub async fn open_source(&self, location: &Location, base: &Path) -> Result<Arc<dyn Source>> {
         Ok(match location {
             Location::Registry(reference) => Arc::new(self.repository(reference, Access::Pull)?),
@@ -163,7 +164,7 @@ impl Client {
         })
     }
 
-    /// Opens a location for writing. A layout that does not exist is created; an archive is when it is written.
+    /// Opens a location for writing. Creates a layout that does not exist. An archive is created when it is written.
     ///
     /// # Errors
     ///
@@ -181,7 +182,8 @@ impl Client {
         })
     }
 
-    /// As [`Client::open_target`], but an archive is written when [`Target::finish`] is called, and only then.
+    /// Opens a location as [`Client::open_target`] does, but an archive is written only when [`Target::finish`] is
+    /// called.
     ///
     /// # Errors
     ///
@@ -200,7 +202,7 @@ impl Client {
         }
     }
 
-    /// Opens a location for writing that must exist.
+    /// Opens an existing location for writing.
     ///
     /// # Errors
     ///
@@ -218,7 +220,7 @@ impl Client {
         })
     }
 
-    /// Opens a location for deleting; `None` for an archive, from which nothing can be deleted.
+    /// Opens a location for deletion; `None` for an archive, which does not support deletion.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! An artifact made of blobs at hand: files in, a [`Source`] with one manifest out.
+//! Artifacts that are packed from local blobs. The result is a [`Source`] with one manifest.
 //!
-//! Owns the graph of the artifact. Does not own what the parts mean: names, media types and annotations are the caller's.
+//! This module builds the graph of the artifact. Names, media types and annotations are chosen by the caller.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl Failure for Error {
     }
 }
 
-/// An artifact that exists as blobs at hand and the manifest that names them.
+/// Artifact that consists of local blobs and the manifest that refers to them.
 #[derive(Debug, Clone)]
 pub struct Packed {
     manifest: Manifest,
@@ -40,12 +40,12 @@ pub struct Packed {
 }
 
 impl Packed {
-    /// Packs an artifact. Each layer's descriptor is written as the blob carries it, annotations included; an artifact
-    /// without layers gets the empty one (image-spec, `manifest.md`, "Guidelines for Artifact Usage").
+    /// Packs an artifact. The descriptor of each layer is taken from its blob, including annotations. An artifact
+    /// without layers gets the empty blob as its layer (image-spec, `manifest.md`, "Guidelines for Artifact Usage").
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when the manifest would be larger than registries take.
+    /// [`ErrorKind::InvalidInput`] if the manifest exceeds the size that registries accept.
     pub fn new(
         artifact_type: MediaType,
         config: Blob,
@@ -69,7 +69,7 @@ impl Packed {
         })
     }
 
-    /// The same artifact, as one about this manifest.
+    /// Sets the subject of the artifact.
     ///
     /// # Errors
     ///
@@ -85,12 +85,12 @@ impl Packed {
         })
     }
 
-    /// The artifact's manifest.
+    /// Returns the manifest.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// The config and the layers, each content once.
+    /// Returns the config and the layers, each blob once.
     pub fn blobs(&self) -> impl Iterator<Item = &Blob> {
         self.blobs.values()
     }

@@ -1,8 +1,8 @@
-//! Names: which registry, which repository, which tag or digest (distribution-spec, "Pulling manifests").
+//! References to repositories and their content (distribution-spec, "Pulling Manifests").
 //!
-//! Owns [`Reference`], whose parts are [`name`]'s; docker's short forms of it are [`docker`]'s, and [`location`] names
-//! layout directories and archives as well. Parsing is pure, strict, and says which bytes are to blame. It opens nothing,
-//! guesses no registry and adds no `latest`.
+//! Provides [`Reference`] and its parts ([`name`]), the short forms of docker ([`docker`]), and locations that may also
+//! be layout directories and archives ([`location`]). Parsing is strict, and its errors have the span of the offending
+//! bytes. It accesses neither files nor the network, does not guess a registry and does not add the tag `latest`.
 
 mod docker;
 mod location;
@@ -17,12 +17,12 @@ pub(crate) use location::{Form, PathAndName};
 use name::{MAX_NAME, Problem, failure};
 pub use name::{RegistryName, RepositoryName, Tag};
 
-/// The part of a reference that picks one manifest of a repository.
+/// Tag or digest of a manifest in a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Identifier {
-    /// By a name that may move.
+    /// Tag, which may be moved to another manifest.
     Tag(Tag),
-    /// By content.
+    /// Digest of the manifest.
     Digest(Digest),
 }
 
@@ -47,7 +47,7 @@ impl From<Digest> for Identifier {
     }
 }
 
-/// A full name: registry, repository, and possibly a tag, a digest or both.
+/// Full reference: registry, repository, and optionally a tag, a digest or both.
 ///
 /// ```
 /// use oci_registry::Reference;
@@ -58,7 +58,7 @@ impl From<Digest> for Identifier {
 /// # Ok::<(), oci_registry::Error>(())
 /// ```
 ///
-/// Parsing is strict: the registry must be written out, and is recognised as every client does, by a `.`, a `:` or the
+/// Parsing is strict: the registry must be written out. It is recognized as other clients do, by a `.`, a `:` or the
 /// name `localhost`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Reference {
@@ -69,11 +69,11 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// The name of a whole repository.
+    /// Creates the reference of a whole repository.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when the two names together exceed 255 characters.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if both names together exceed 255 characters.
     pub fn new(registry: RegistryName, repository: RepositoryName) -> crate::Result<Self> {
         check_length(&registry, &repository).map_err(|problem| {
             let text = format!("{registry}/{repository}");
@@ -87,21 +87,23 @@ impl Reference {
         })
     }
 
-    /// Reads a name in the short forms that docker takes: `alpine` is `docker.io/library/alpine:latest`.
+    /// Parses a reference in the short forms that docker accepts: `alpine` is `docker.io/library/alpine:latest`.
     ///
-    /// These are the rules of its reference library (distribution/reference, `normalize.go`):
+    /// The rules are those of docker's reference library (distribution/reference, `normalize.go`):
     ///
-    /// * What stands before the first `/` is a registry when it has a `.`, a `:` or an upper-case letter, or is
-    ///   `localhost`; else the registry is `docker.io`. A text without `/` has none, so that `localhost:5000` is a tag.
-    /// * `index.docker.io` is `docker.io`, and there a name of one part is below `library/`.
+    /// * The part before the first `/` is a registry if it contains a `.`, a `:` or an upper-case letter, or is
+    ///   `localhost`. Otherwise the registry is `docker.io`. A text without `/` has no registry, so `localhost:5000`
+    ///   has the tag `5000`.
+    /// * `index.docker.io` is the same as `docker.io`. On this registry a name without `/` is in the namespace
+    ///   `library/`.
     /// * Without tag and digest the tag is `latest`.
-    /// * 64 hexadecimal digits are the id of an image and no name.
+    /// * 64 hexadecimal digits are the ID of an image and not a valid name.
     ///
-    /// One thing is stricter: a registry that an upper-case letter alone tells apart is refused, since letters are
-    /// lower-cased here and it would print as a repository of `docker.io`.
+    /// One rule is stricter: a registry that is recognized only by an upper-case letter is refused. Letters are
+    /// converted to lower case here, so it would be printed as a repository of `docker.io`.
     ///
-    /// [`Reference::from_str`] takes none of this. It is for texts that were written for docker, such as an image's name
-    /// in a Dockerfile.
+    /// [`Reference::from_str`] accepts no short forms. Use this function for texts that were written for docker, such
+    /// as the name of an image in a Dockerfile.
     ///
     /// ```
     /// use oci_registry::Reference;
@@ -114,7 +116,8 @@ impl Reference {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), with the guilty bytes of the text as it was given.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), with the span of the offending bytes in the given
+    /// text.
     pub fn from_docker(text: &str) -> crate::Result<Self> {
         docker::parse(text).map_err(|(problem, help)| {
             let general = || {
@@ -125,33 +128,33 @@ impl Reference {
         })
     }
 
-    /// The registry.
+    /// Returns the registry.
     pub fn registry(&self) -> &RegistryName {
         &self.registry
     }
 
-    /// The repository within the registry.
+    /// Returns the repository within the registry.
     pub fn repository(&self) -> &RepositoryName {
         &self.repository
     }
 
-    /// The tag, when one is given.
+    /// Returns the tag, if there is one.
     pub fn tag(&self) -> Option<&Tag> {
         self.tag.as_ref()
     }
 
-    /// The digest, when one is given.
+    /// Returns the digest, if there is one.
     pub fn digest(&self) -> Option<&Digest> {
         self.digest.as_ref()
     }
 
-    /// What picks the manifest: the digest, else the tag, else nothing.
+    /// Returns the digest, or else the tag, or else `None`.
     pub fn identifier(&self) -> Option<Identifier> {
         let digest = self.digest.clone().map(Identifier::Digest);
         digest.or_else(|| self.tag.clone().map(Identifier::Tag))
     }
 
-    /// The same repository with this identifier instead of its own.
+    /// Returns a reference to the same repository with this identifier.
     #[must_use]
     pub fn with(&self, identifier: impl Into<Identifier>) -> Self {
         let (tag, digest) = match identifier.into() {
@@ -165,7 +168,7 @@ impl Reference {
         }
     }
 
-    /// The same repository without tag and digest.
+    /// Returns a reference to the same repository without tag and digest.
     #[must_use]
     pub fn whole_repository(&self) -> Self {
         Self {
@@ -191,7 +194,7 @@ impl FromStr for Reference {
     }
 }
 
-/// The problem of a text that is no reference, and what was probably meant.
+/// Problem of a text that is not a reference, with a suggestion.
 type Malformed = (Problem, Option<String>);
 
 fn parse(text: &str) -> Result<Reference, Malformed> {
@@ -210,7 +213,7 @@ fn parse(text: &str) -> Result<Reference, Malformed> {
             let span = name.len() + 1..text.len();
             let parsed = digest
                 .parse()
-                .map_err(|_| (("what follows `@` is not a digest", span), None))?;
+                .map_err(|_| (("the part after `@` is not a digest", span), None))?;
             (name, Some(parsed))
         }
         None => (text, None),
@@ -262,13 +265,13 @@ fn parse(text: &str) -> Result<Reference, Malformed> {
 fn check_length(registry: &RegistryName, repository: &RepositoryName) -> Result<(), Problem> {
     let length = registry.as_str().len() + 1 + repository.as_str().len();
     if length > MAX_NAME {
-        let problem = "registry and repository have more than 255 characters together";
+        let problem = "registry and repository together have more than 255 characters";
         return Err((problem, MAX_NAME..length));
     }
     Ok(())
 }
 
-/// Whether the first part of a name is a registry's, by what only a host name has.
+/// Whether the first component of a name is a registry, because it contains characters that only a host name has.
 fn is_registry(first: &str) -> bool {
     first.contains(['.', ':']) || first.eq_ignore_ascii_case("localhost")
 }
@@ -311,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn full_references_print_as_they_were_written() {
+    fn reference_prints_as_it_was_parsed() {
         for text in [
             "ghcr.io/acme/widgets",
             "ghcr.io/acme/widgets:1.2.3",
@@ -330,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_is_lower_cased() {
+    fn registry_is_converted_to_lower_case() {
         assert_eq!(
             "GHCR.io/x".parse::<Reference>().unwrap().to_string(),
             "ghcr.io/x"
@@ -338,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn the_digest_identifies_before_the_tag() {
+    fn identifier_of_tag_and_digest_is_the_digest() {
         let reference: Reference = format!("ghcr.io/a:1@{DIGEST}").parse().unwrap();
         assert!(matches!(
             reference.identifier(),
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_point_at_the_guilty_bytes() {
+    fn parse_errors_have_the_span_of_the_bad_bytes() {
         assert_eq!(span_of("ghcr.io/Acme/x").0, 8..9);
         assert_eq!(span_of("ghcr.io/acme//x").0, 13..13);
         assert_eq!(span_of("ghcr.io/acme/x:bad tag").0, 18..19);
@@ -360,7 +363,7 @@ mod tests {
     }
 
     #[test]
-    fn hostile_names_are_refused() {
+    fn invalid_references_are_refused() {
         let long = format!("ghcr.io/{}", "a".repeat(256));
         let long_tag = format!("ghcr.io/a:{}", "a".repeat(129));
         for text in [
@@ -401,7 +404,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn parsing_never_panics_and_spans_fit(text in "\\PC*") {
+        fn span_of_arbitrary_text_is_within_the_text(text in "\\PC*") {
             if let Err(error) = text.parse::<Reference>() {
                 let span = error.span().unwrap();
                 prop_assert!(span.start <= span.end && span.end <= text.len());
@@ -410,7 +413,7 @@ mod tests {
         }
 
         #[test]
-        fn near_references_never_panic(text in "[a-cA-C.:/@_\\-\\[\\]0-9é]{0,40}") {
+        fn text_like_a_reference_parses_or_has_a_span(text in "[a-cA-C.:/@_\\-\\[\\]0-9é]{0,40}") {
             match text.parse::<Reference>() {
                 Ok(reference) => prop_assert_eq!(reference.to_string().parse::<Reference>().unwrap(), reference),
                 Err(error) => {

@@ -1,8 +1,9 @@
-//! Manifests about manifests: signatures, lists of contents, attestations (distribution-spec, "Listing Referrers").
+//! Referrers: manifests with a `subject`, such as signatures, SBOMs and attestations (distribution-spec, "Listing
+//! Referrers").
 //!
-//! Owns what a list of referrers says about each of them, and the name of the tag that keeps such a list where a
-//! registry keeps none itself ("Referrers Tag Schema"); and the search in places that keep no list. Does not own where a
-//! registry finds them.
+//! Provides the entries of a list of referrers, the tag under which clients store the list on a registry without the
+//! referrers API ("Referrers Tag Schema"), and the search for referrers in layouts and archives. The requests to
+//! registries are elsewhere.
 
 pub(crate) mod walk;
 
@@ -13,16 +14,16 @@ use crate::error::Result;
 use crate::manifest::{Descriptor, Document, Manifest, MediaType};
 use crate::reference::Tag;
 
-/// Descriptors as they are found, in the order of the place they come from.
+/// Stream of descriptors, in the order of their source.
 pub type DescriptorStream = BoxStream<'static, Result<Descriptor>>;
 
-/// More referrers than any manifest has.
+/// Maximum number of referrers of one manifest.
 pub(crate) const MAX_REFERRERS: usize = 10_000;
 
-/// Longest name of an algorithm and longest encoded part in a fallback tag, in bytes.
+/// Largest algorithm name and largest encoded part in a fallback tag, in bytes.
 const MAX_TAG_PARTS: (usize, usize) = (32, 64);
 
-/// What a list of referrers says about this one: beside its name, what kind of artifact it is and all of its annotations.
+/// Returns the entry of a manifest in a list of referrers: its descriptor with artifact type and all annotations.
 pub(crate) fn entry(manifest: &Manifest) -> Descriptor {
     let mut entry = manifest.descriptor();
     entry.artifact_type = manifest.artifact_type().cloned();
@@ -30,12 +31,12 @@ pub(crate) fn entry(manifest: &Manifest) -> Descriptor {
     entry
 }
 
-/// Whether an entry is of the artifact type that is asked for, if one is.
+/// Whether an entry has the requested artifact type, if one is requested.
 pub(crate) fn is_wanted(entry: &Descriptor, artifact_type: Option<&MediaType>) -> bool {
     artifact_type.is_none_or(|wanted| entry.artifact_type.as_ref() == Some(wanted))
 }
 
-/// The entry of this manifest in the list of `subject`'s referrers, if it is one of the type asked for.
+/// Returns the entry of a manifest in the list of referrers of `subject`, if it is one of the requested type.
 pub(crate) fn entry_if(
     manifest: &Manifest,
     subject: &Digest,
@@ -47,7 +48,7 @@ pub(crate) fn entry_if(
     Some(entry(manifest)).filter(|entry| is_about && is_wanted(entry, artifact_type))
 }
 
-/// The tag under which clients keep the list of referrers of a manifest.
+/// Returns the tag under which clients store the list of referrers of a manifest.
 pub(crate) fn fallback_tag(subject: &Digest) -> Tag {
     let (algorithm, encoded) = MAX_TAG_PARTS;
     let part = |text: &str, longest: usize| -> String {
@@ -62,10 +63,10 @@ pub(crate) fn fallback_tag(subject: &Digest) -> Tag {
     let encoded = part(subject.encoded(), encoded);
     format!("{algorithm}-{encoded}")
         .parse()
-        .expect("a digest begins with a letter or digit, and what a tag cannot have was replaced")
+        .expect("a digest starts with a letter or digit, and characters that a tag must not have were replaced")
 }
 
-/// Whether a tag has the form of those that keep lists of referrers.
+/// Whether a tag has the form of a fallback tag.
 pub(crate) fn is_fallback_tag(tag: &Tag) -> bool {
     let (_, longest) = MAX_TAG_PARTS;
     let encoded = ["sha256-", "sha512-"]
@@ -75,17 +76,17 @@ pub(crate) fn is_fallback_tag(tag: &Tag) -> bool {
     encoded.is_some_and(|encoded| encoded.len() == longest && encoded.bytes().all(is_hex))
 }
 
-/// The entries of the list of referrers that this manifest, found under the fallback tag of `subject`, is.
+/// Returns the entries if this manifest, which was found under the fallback tag of `subject`, is a list of referrers.
 ///
-/// `None` for other content: the subject itself, which a registry may serve under the fallback tag of its digest, and an
-/// index with entries that cannot be referrers.
+/// Returns `None` for other content: for the subject itself, which a registry may serve under the fallback tag of its
+/// digest, and for an index with entries that cannot be referrers.
 pub(crate) fn listed<'m>(manifest: &'m Manifest, subject: &Digest) -> Option<&'m [Descriptor]> {
     let entries = list_entries(manifest, &fallback_tag(subject))?;
     let is_itself = is_same(manifest, subject);
     (!is_itself && entries.iter().all(|entry| entry.digest != *subject)).then_some(entries)
 }
 
-/// Whether a manifest is the list of referrers that its tag, which has the form of a fallback tag, promises.
+/// Whether a manifest is a list of referrers that fits its tag, which has the form of a fallback tag.
 pub(crate) fn is_list_under(manifest: &Manifest, tag: &Tag) -> bool {
     list_entries(manifest, tag).is_some()
 }
@@ -94,13 +95,13 @@ fn list_entries<'m>(manifest: &'m Manifest, tag: &Tag) -> Option<&'m [Descriptor
     let Document::Index(index) = manifest.document() else {
         return None;
     };
-    // An entry with a platform is one of the manifests of a multi-platform image.
+    // An entry with a platform belongs to a multi-platform image.
     let can_refer = |entry: &Descriptor| entry.media_type.is_manifest() && entry.platform.is_none();
     let is_list = fallback_tag(manifest.digest()) != *tag && index.manifests.iter().all(can_refer);
     is_list.then_some(&index.manifests)
 }
 
-/// Whether a digest, of whichever algorithm, is that of this manifest.
+/// Whether a digest of any algorithm is that of this manifest.
 pub(crate) fn is_same(manifest: &Manifest, digest: &Digest) -> bool {
     let computed = || Some(digest.algorithm()?.digest(manifest.bytes()));
     digest == manifest.digest() || computed().as_ref() == Some(digest)
@@ -113,7 +114,7 @@ mod tests {
     use crate::manifest::{ImageManifest, Index, Platform};
 
     #[test]
-    fn fallback_tags_are_tags_whatever_the_digest() {
+    fn fallback_tag_of_any_digest_is_valid() {
         let sha256 = Digest::sha256(b"");
         assert_eq!(
             fallback_tag(&sha256).as_str(),
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn tags_of_lists_are_known_by_their_form() {
+    fn fallback_tags_are_recognized_by_their_form() {
         for digest in [Digest::sha256(b""), Algorithm::Sha512.digest(b"")] {
             assert!(is_fallback_tag(&fallback_tag(&digest)), "{digest}");
         }
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_has_the_type_and_the_annotations() {
+    fn entry_has_artifact_type_and_annotations() {
         let subject = Descriptor::new(MediaType::MANIFEST, Digest::sha256(b"subject"), 7);
         let config = Descriptor::new("application/config".into(), Digest::sha256(b"{}"), 2);
         let mut image = ImageManifest::new("a/b".into(), config);

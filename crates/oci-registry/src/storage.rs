@@ -1,4 +1,4 @@
-//! Traits of places for content, which all operations are written against.
+//! Traits of content storage, which all operations use.
 //!
 //! A [`Source`] can be read, a [`Target`] can be read and written. A repository of a registry, a layout directory, an
 //! archive and memory are both; an artifact packed from files is a source. Push, pull, mirror and backup are one copy from
@@ -20,7 +20,9 @@ use crate::reference::{Identifier, Reference, Tag};
 use crate::referrers::DescriptorStream;
 
 #[derive(Debug, Snafu)]
-#[snafu(display("failed to list what refers to `{subject}`: this place keeps no account of it"))]
+#[snafu(display(
+    "failed to list the referrers of `{subject}`: listing referrers is not supported"
+))]
 struct NoReferrers {
     subject: String,
 }
@@ -32,7 +34,9 @@ impl Failure for NoReferrers {
 }
 
 #[derive(Debug, Snafu)]
-#[snafu(display("failed to find out the size of the blob `{blob}`: this place does not tell"))]
+#[snafu(display(
+    "failed to determine the size of the blob `{blob}`: not supported without its descriptor"
+))]
 struct NoSize {
     blob: String,
 }
@@ -43,32 +47,34 @@ impl Failure for NoSize {
     }
 }
 
-/// Tags as they are found, in the order of the place they come from.
+/// Stream of tags, in the order of their source.
 pub type TagStream = BoxStream<'static, Result<Tag>>;
 
-/// A name in a layout or archive that no tag stands for: it is no tag, and does not end with a tag of its own.
+/// Name in a layout or archive that is not available as a tag, because it neither is a valid tag nor ends with a unique
+/// one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct OtherName {
-    /// The name as it is written there.
+    /// Name as it is written.
     pub name: String,
-    /// The digest of the manifest.
+    /// Digest of the manifest.
     pub digest: Digest,
 }
 
-/// A place that artifacts can be read from.
+/// Storage that artifacts can be read from.
 ///
-/// Everything read is verified: a manifest by the digest it was asked for, a blob as it flows.
+/// Everything that is read is verified: a manifest against the requested digest, a blob while it is read.
 #[async_trait]
 pub trait Source: fmt::Debug + Send + Sync {
-    /// Fetches the manifest that `identifier` names.
+    /// Fetches a manifest.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) only when the place said that it is not there.
+    /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) only if the storage reported that it does not exist.
     async fn manifest(&self, identifier: &Identifier) -> Result<Manifest>;
 
-    /// Finds what `identifier` names, without its content where the place can tell that cheaper. Annotations and platform are not known here.
+    /// Returns the descriptor of a manifest, without fetching the manifest if there is a cheaper request. The
+    /// descriptor has no annotations and no platform.
     ///
     /// # Errors
     ///
@@ -81,11 +87,11 @@ pub trait Source: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// As [`Source::manifest`]; the stream ends with an error when the bytes are not what the descriptor says.
+    /// As [`Source::manifest`]; the stream ends with an error if the bytes do not match the descriptor.
     async fn blob(&self, descriptor: &Descriptor) -> Result<BlobStream>;
 
-    /// Opens what follows the beginning of a blob. The stream ends with an error unless both together are what the
-    /// descriptor says.
+    /// Opens the rest of a blob after its first bytes. The stream ends with an error unless both together match the
+    /// descriptor.
     ///
     /// # Errors
     ///
@@ -93,32 +99,34 @@ pub trait Source: fmt::Debug + Send + Sync {
     async fn blob_after(
         &self,
         descriptor: &Descriptor,
-        beginning: PartialBlob,
+        partial: PartialBlob,
     ) -> Result<BlobStream> {
-        let rest = self.blob(descriptor).await?.skipping(beginning.size());
-        BlobStream::after(descriptor, beginning, rest)
+        let rest = self.blob(descriptor).await?.skipping(partial.size());
+        BlobStream::after(descriptor, partial, rest)
     }
 
-    /// Finds a blob of which nothing is known but its digest: how large it is. Its media type is not known here.
+    /// Returns the descriptor of a blob of which only the digest is known. Its media type is
+    /// `application/octet-stream`.
     ///
     /// # Errors
     ///
-    /// As [`Source::manifest`]; [`ErrorKind::Unsupported`] where the size cannot be told, which is the answer of a place
-    /// that does not implement it.
+    /// As [`Source::manifest`]; [`ErrorKind::Unsupported`] if the size cannot be determined, which is the default
+    /// implementation.
     async fn find_blob(&self, digest: &Digest) -> Result<Descriptor> {
         let blob = self.describe(&digest.clone().into());
         Err(NoSize { blob }.into())
     }
 
-    /// The repository of a registry that this is, when it is one: neighbours may take blobs from it.
+    /// Returns the repository, if this is a repository of a registry. Other repositories of that registry can mount
+    /// blobs from it.
     fn origin(&self) -> Option<&Reference> {
         None
     }
 
-    /// Lists the tags, asking for more only as the stream is polled. Names that are not valid tags are left out.
+    /// Lists the tags. Pages are requested as the stream is polled. Names that are not valid tags are skipped.
     fn tags(&self) -> TagStream;
 
-    /// Lists the names that no tag stands for, each with its digest. Only layouts and archives have such names.
+    /// Lists the names that are not available as tags, with their digests. Only layouts and archives have such names.
     ///
     /// # Errors
     ///
@@ -127,51 +135,51 @@ pub trait Source: fmt::Debug + Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Lists the manifests whose subject this digest is, of one artifact type or of all of them; the subject itself need
-    /// not be here. Each descriptor has the artifact type and the annotations of its manifest.
+    /// Lists the manifests with this subject, of one artifact type or of all. The subject need not exist. Each
+    /// descriptor has the artifact type and the annotations of its manifest.
     ///
-    /// Ends with [`ErrorKind::Unsupported`] where this cannot be told, which is the answer of a place that does not
-    /// implement it.
+    /// Ends with [`ErrorKind::Unsupported`] if referrers cannot be listed, which is the default implementation.
     fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {
         let _ = artifact_type;
         let subject = self.describe(&subject.clone().into());
         stream::iter([Err(NoReferrers { subject }.into())]).boxed()
     }
 
-    /// How a person would write this place, with this identifier in it.
+    /// Returns the location with this identifier, in the form that users write.
     fn describe(&self, identifier: &Identifier) -> String;
 }
 
-/// How a blob came to be at a target.
+/// Way in which a blob was stored in a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Delivery {
-    /// Its bytes were sent.
+    /// The content was uploaded.
     Uploaded,
-    /// The registry took it from another of its repositories.
+    /// The registry mounted the blob from another of its repositories.
     Mounted,
-    /// It was there already.
+    /// The target had the blob already.
     Existed,
 }
 
-/// A place that artifacts can be written to.
+/// Storage that artifacts can be written to.
 ///
-/// What is written is whole or not there at all. Pushing what is already there succeeds and changes nothing.
+/// Writes are atomic: content is either complete or does not exist. Pushing existing content succeeds and changes
+/// nothing.
 #[async_trait]
 pub trait Target: Source {
-    /// Whether this content is there: a manifest if the media type is one's, else a blob.
+    /// Whether the content exists: a manifest if the media type is that of a manifest, or else a blob.
     ///
     /// # Errors
     ///
-    /// Anything but a clear yes or no is an error: "cannot tell" is never "no".
+    /// Any response that does not clearly state whether the content exists is an error.
     async fn exists(&self, descriptor: &Descriptor) -> Result<bool>;
 
-    /// Brings a blob here, unless it is here.
+    /// Pushes a blob unless it exists.
     async fn push_blob(&self, blob: &Blob) -> Result<Delivery>;
 
-    /// Brings a file here whose digest is not known yet, and returns it as the blob that it is.
+    /// Pushes a file whose digest is not known, and returns the resulting blob.
     ///
-    /// A target may send large files while it computes the digest, instead of reading them twice. The meter sees the
-    /// bytes on their way.
+    /// A target may upload a large file while it computes the digest, instead of reading it twice. The meter counts the
+    /// bytes.
     async fn push_file(
         &self,
         media_type: MediaType,
@@ -183,46 +191,49 @@ pub trait Target: Source {
         Ok((blob, delivery))
     }
 
-    /// Brings a manifest here, by its digest and under no tag.
+    /// Pushes a manifest under its digest, without a tag.
     ///
     /// # Errors
     ///
-    /// A target may refuse a manifest whose successors are not there.
+    /// A target may refuse a manifest whose successors are missing.
     async fn push_manifest(&self, manifest: &Manifest) -> Result<()>;
 
-    /// Lets a tag name this manifest, which must be here. Asked again when the answer is lost.
+    /// Sets a tag on a manifest, which must exist. The request is repeated if its response is lost.
     async fn tag(&self, manifest: &Manifest, tag: &Tag) -> Result<()>;
 
-    /// As [`Target::tag`], but asked once: for a tag that others move too, where a second try could undo what someone
-    /// else did in between. After a failure the tag may or may not have moved.
+    /// Sets a tag as [`Target::tag`] does, but sends the request only once. This is for a tag that other clients move,
+    /// too: a second request could revert a change of another client. After an error the tag may or may not have been
+    /// set.
     async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
         self.tag(manifest, tag).await
     }
 
-    /// Lists a manifest that is here and gets no tag, where a place lists what it holds. Elsewhere its digest is enough.
+    /// Adds a manifest without a tag to the list of manifests, if the storage has such a list. Other storage does
+    /// nothing.
     async fn list(&self, manifest: &Manifest) -> Result<()> {
         let _ = manifest;
         Ok(())
     }
 
-    /// Makes what was pushed without a tag last. For places that write everything at once; to all others it means nothing.
+    /// Finishes writes of content without a tag. Storage that writes everything at once implements it; other storage
+    /// does nothing.
     async fn finish(&self) -> Result<()> {
         Ok(())
     }
 }
 
-/// A place that content can be taken away from.
+/// Storage that content can be deleted from.
 ///
-/// What is not there is [`ErrorKind::NotFound`], a place that deletes nothing [`ErrorKind::Unsupported`]. What others are
-/// told about, such as a list of referrers, is brought up to date.
+/// Deleting missing content fails with [`ErrorKind::NotFound`], and an unsupported deletion with
+/// [`ErrorKind::Unsupported`]. Lists of referrers are updated.
 #[async_trait]
 pub trait Delete: Target {
-    /// Takes a tag away, and nothing else: the manifest that it named stays, under its digest and its other tags.
+    /// Deletes a tag. The manifest stays, under its digest and its other tags.
     async fn delete_tag(&self, tag: &Tag) -> Result<()>;
 
-    /// Takes a manifest away, and with it every tag that names it. What it names itself stays.
+    /// Deletes a manifest and all tags that refer to it. Its successors stay.
     async fn delete_manifest(&self, digest: &Digest) -> Result<()>;
 
-    /// Takes a blob away, whether or not a manifest names it.
+    /// Deletes a blob, even if a manifest refers to it.
     async fn delete_blob(&self, digest: &Digest) -> Result<()>;
 }

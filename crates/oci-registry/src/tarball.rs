@@ -1,8 +1,9 @@
-//! Tar streams: read strictly, written the same each time (POSIX.1-2001 `pax`, and GNU's long names).
+//! Reader and writer for tar streams (POSIX.1-2001 `pax`, and the long names of GNU tar).
 //!
-//! Owns how bytes become entries and back. What two programs could read in two ways is refused rather than decided:
-//! sizes that contradict each other, names given twice, content where no content belongs, sparse files. Nothing is
-//! allocated from a declared size. Does not own what entries mean, and opens no file: a name is just bytes here.
+//! The writer is deterministic. The reader is strict: it refuses streams that two programs could interpret differently,
+//! such as contradicting sizes, names that are stated twice, content of entries that cannot have any, and sparse files.
+//! It never allocates memory according to a declared size. This module opens no files and does not interpret names; a
+//! name is a sequence of bytes.
 
 pub(crate) mod compression;
 
@@ -13,22 +14,22 @@ use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
 use crate::error::{ErrorKind, Failure};
 
-/// The unit of tar.
+/// Size of a block in bytes.
 const BLOCK: usize = 512;
 
-/// Numbers from here on are refused, wherever they stand.
-const LARGEST: u64 = 1 << 62;
+/// Smallest number that is refused in any field.
+const NUMBER_LIMIT: u64 = 1 << 62;
 
-/// Largest extended header or long name read, in bytes.
+/// Largest extended header or long name in bytes.
 const MAX_EXTENDED: u64 = 1 << 20;
 
-/// Longest name, in bytes.
+/// Largest name in bytes.
 const MAX_PATH: usize = 4096;
 
-/// First size that the twelve octal digits of a header cannot say.
+/// Smallest size that does not fit into the eleven octal digits of a header field.
 const OCTAL_SIZE: u64 = 1 << 33;
 
-/// First owner that the eight octal digits of a header cannot say.
+/// Smallest user or group ID that does not fit into the seven octal digits of a header field.
 const OCTAL_OWNER: u64 = 1 << 21;
 
 #[derive(Debug, Snafu)]
@@ -37,14 +38,14 @@ pub(crate) enum Error {
     Read { source: io::Error },
     #[snafu(display("failed to write the tar stream"))]
     Write { source: io::Error },
-    #[snafu(display("refused the tar stream: it ends within an entry, at byte {at}"))]
+    #[snafu(display("invalid tar stream: it ends within an entry, at byte {at}"))]
     Truncated { at: u64 },
-    #[snafu(display("refused the tar stream: there is no header at byte {at}"))]
+    #[snafu(display("invalid tar stream: there is no valid header at byte {at}"))]
     NoHeader { at: u64 },
-    #[snafu(display("refused the tar stream: {problem}, at byte {at}"))]
-    Strange { problem: &'static str, at: u64 },
-    #[snafu(display("refused the tar entry `{}`: {problem}", path.escape_ascii()))]
-    StrangeEntry {
+    #[snafu(display("invalid tar stream: {problem}, at byte {at}"))]
+    Malformed { problem: &'static str, at: u64 },
+    #[snafu(display("invalid tar entry `{}`: {problem}", path.escape_ascii()))]
+    InvalidEntry {
         path: Vec<u8>,
         problem: &'static str,
     },
@@ -59,7 +60,7 @@ impl Failure for Error {
     }
 }
 
-/// What an entry is.
+/// Type of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     File,
@@ -71,20 +72,20 @@ pub(crate) enum Kind {
     Fifo,
 }
 
-/// What a tar stream says about one file, before its content.
+/// Metadata of an entry, which precedes its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// The name as it was written.
+    /// Name as written in the stream.
     pub(crate) path: Vec<u8>,
     pub(crate) kind: Kind,
-    /// What a link leads to.
+    /// Target of a link.
     pub(crate) link: Vec<u8>,
-    /// How many bytes of content follow; nothing but a file has any.
+    /// Size of the content in bytes. Only a file has content.
     pub(crate) size: u64,
     pub(crate) mode: u32,
     pub(crate) uid: u64,
     pub(crate) gid: u64,
-    /// Seconds since 1970.
+    /// Modification time in seconds since 1970.
     pub(crate) mtime: u64,
     /// Major and minor number of a device.
     pub(crate) device: (u32, u32),
@@ -93,7 +94,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// A plain file of nobody in particular.
+    /// Creates the entry of a file with default metadata.
     pub(crate) fn file(path: &str, size: u64) -> Self {
         Self {
             path: path.into(),
@@ -110,13 +111,13 @@ impl Entry {
     }
 }
 
-/// A stream of which parts can be passed over.
+/// Stream that can skip bytes.
 pub(crate) trait Skip: Read {
-    /// Passes over this many bytes. Where that costs nothing, it may end behind the end.
+    /// Skips this many bytes. A seekable stream may skip past its end without an error.
     fn skip(&mut self, count: u64) -> io::Result<()>;
 }
 
-/// A file, where passing over costs nothing.
+/// File, which skips by seeking.
 pub(crate) struct Seekable<F>(pub(crate) io::BufReader<F>);
 
 impl<F: Read> Read for Seekable<F> {
@@ -132,7 +133,7 @@ impl<F: Read + Seek> Skip for Seekable<F> {
     }
 }
 
-/// A stream that can only be read.
+/// Stream that can only be read, and skips by reading.
 pub(crate) struct Streamed<R>(pub(crate) R);
 
 impl<R: Read> Read for Streamed<R> {
@@ -151,17 +152,17 @@ impl<R: Read> Skip for Streamed<R> {
     }
 }
 
-/// Reads entries one after the other; the content of the last one can be read in between.
+/// Reader of entries. The content of an entry can be read before the next entry.
 pub(crate) struct Reader<R> {
     inner: R,
-    /// Where in the stream the next byte is.
+    /// Offset of the next byte in the stream.
     position: u64,
-    /// Content of the last entry that was not read.
+    /// Bytes of the content of the last entry that were not read.
     unread: u64,
     padding: u64,
 }
 
-/// What extended headers say about the entry that follows them.
+/// Fields of extended headers, for the next entry.
 #[derive(Default)]
 struct Extended {
     path: Option<Vec<u8>>,
@@ -183,68 +184,69 @@ impl<R: Skip> Reader<R> {
         }
     }
 
-    /// Where in the stream the content of the last entry begins, as long as none of it was read.
+    /// Returns the offset of the content of the last entry, as long as none of it was read.
     pub(crate) fn position(&self) -> u64 {
         self.position
     }
 
-    /// The next entry; nothing at the end of the archive.
+    /// Returns the next entry; `None` at the end of the archive.
     pub(crate) fn next(&mut self) -> Result<Option<Entry>, Error> {
         let mut extended = Extended::default();
         let (mut has_pax, mut has_any) = (false, false);
         loop {
             let at = self.position + self.unread + self.padding;
             let Some(header) = self.header()? else {
-                let strange = StrangeSnafu {
-                    problem: "an extended header describes nothing",
+                let malformed = MalformedSnafu {
+                    problem: "an extended header has no entry",
                     at,
                 };
-                ensure!(!has_any, strange);
+                ensure!(!has_any, malformed);
                 return Ok(None);
             };
-            let strange = |problem| StrangeSnafu { problem, at };
+            let malformed = |problem| MalformedSnafu { problem, at };
             let size = header
                 .entry_size()
                 .ok()
-                .filter(|size| *size < LARGEST)
-                .context(strange("a size is no number"))?;
+                .filter(|size| *size < NUMBER_LIMIT)
+                .context(malformed("a size is not a number"))?;
             let kind = header.as_old().linkflag[0];
             let is_old = header.as_ustar().is_none() && header.as_gnu().is_none();
             ensure!(
                 !(is_old && b"xgLK".contains(&kind)),
-                strange("an extended header is in a format that has none")
+                malformed("an extended header is in a format without extended headers")
             );
             match kind {
                 b'x' => {
-                    ensure!(!has_pax, strange("two extended headers describe one entry"));
+                    ensure!(
+                        !has_pax,
+                        malformed("two extended headers describe one entry")
+                    );
                     has_pax = true;
                     let records = self.extension(size, at)?;
                     parse_pax(&records, &mut extended)
-                        .map_err(|problem| strange(problem).build())?;
+                        .map_err(|problem| malformed(problem).build())?;
                 }
                 b'g' => {
-                    // To some programs the name before it is its own.
+                    // Some programs apply the preceding extended header to this header.
                     ensure!(
                         !has_any,
-                        strange("a header for all entries stands between one and its name")
+                        malformed("a global header is between an entry and its extended header")
                     );
                     let records = self.extension(size, at)?;
                     let mut global = Extended::default();
-                    parse_pax(&records, &mut global).map_err(|problem| strange(problem).build())?;
+                    parse_pax(&records, &mut global)
+                        .map_err(|problem| malformed(problem).build())?;
                     let is_harmless =
                         global.path.is_none() && global.link.is_none() && global.size.is_none();
-                    ensure!(
-                        is_harmless,
-                        strange("a name or size is given for all entries")
-                    );
+                    ensure!(is_harmless, malformed("a global header has a name or size"));
                     continue;
                 }
                 b'L' | b'K' => {
                     let mut name = self.extension(size, at)?;
                     let end = name.iter().position(|byte| *byte == 0);
                     let rest = name.split_off(end.unwrap_or(name.len()));
-                    // Programs end the name at its first zero, or at its last byte.
-                    ensure!(rest.len() <= 1, strange("a name has a zero in it"));
+                    // Programs disagree on whether the name ends at its first zero or at its last byte.
+                    ensure!(rest.len() <= 1, malformed("a name contains a zero byte"));
                     let slot = if kind == b'L' {
                         &mut extended.path
                     } else {
@@ -252,7 +254,7 @@ impl<R: Skip> Reader<R> {
                     };
                     ensure!(
                         slot.replace(name).is_none(),
-                        strange("a name is given twice")
+                        malformed("a name is stated twice")
                     );
                 }
                 _ => {
@@ -266,7 +268,8 @@ impl<R: Skip> Reader<R> {
         }
     }
 
-    /// The next header that is not all zeros, checked by its checksum.
+    /// Reads the next header and verifies its checksum. Returns `None` for a block of zeros or at the end of the
+    /// stream.
     fn header(&mut self) -> Result<Option<tar::Header>, Error> {
         let rest = self.unread + self.padding;
         self.inner.skip(rest).context(ReadSnafu)?;
@@ -285,7 +288,7 @@ impl<R: Skip> Reader<R> {
             }
         }
         self.position += filled as u64;
-        // Some writers leave out the two blocks of zeros at the end.
+        // Some writers omit the two blocks of zeros at the end.
         if filled == 0 || (filled == BLOCK && block.iter().all(|byte| *byte == 0)) {
             return Ok(None);
         }
@@ -299,10 +302,10 @@ impl<R: Skip> Reader<R> {
         Ok(Some(header))
     }
 
-    /// The content of an extended header.
+    /// Reads the content of an extended header.
     fn extension(&mut self, size: u64, at: u64) -> Result<Vec<u8>, Error> {
         let problem = "an extended header is too long";
-        ensure!(size <= MAX_EXTENDED, StrangeSnafu { problem, at });
+        ensure!(size <= MAX_EXTENDED, MalformedSnafu { problem, at });
         (self.unread, self.padding) = (size, padding(size));
         let mut bytes = Vec::new();
         self.read_to_end(&mut bytes).context(ReadSnafu)?;
@@ -318,7 +321,7 @@ impl<R: Read> Read for Reader<R> {
             .len()
             .min(usize::try_from(self.unread).unwrap_or(usize::MAX));
         if wanted == 0 {
-            // To some decoders an empty read is the end.
+            // Some readers return no bytes only at their end.
             return Ok(0);
         }
         let count = self.inner.read(&mut buffer[..wanted])?;
@@ -340,7 +343,7 @@ fn entry(header: &tar::Header, size: u64, extended: Extended, at: u64) -> Result
         .path
         .unwrap_or_else(|| header.path_bytes().into_owned());
     let kind = match header.as_old().linkflag[0] {
-        // The oldest writers say that a directory is one by the end of its name only.
+        // Writers of the oldest format mark a directory only by the slash at the end of its name.
         0 if path.ends_with(b"/") => Some(Kind::Directory),
         b'0' | b'7' | 0 => Some(Kind::File),
         b'1' => Some(Kind::HardLink),
@@ -356,45 +359,48 @@ fn entry(header: &tar::Header, size: u64, extended: Extended, at: u64) -> Result
         .link
         .or_else(|| header.link_name_bytes().map(std::borrow::Cow::into_owned));
     let link = link.unwrap_or_default();
-    let strange = |problem| StrangeEntrySnafu {
+    let malformed = |problem| InvalidEntrySnafu {
         path: path[..path.len().min(MAX_PATH)].to_vec(),
         problem,
     };
     ensure!(
         is_name(&path) && is_name(&link),
-        strange("its name is too long, or has a zero in it")
+        malformed("its name is too long or contains a zero byte")
     );
     ensure!(
         !path.is_empty(),
-        StrangeSnafu {
+        MalformedSnafu {
             problem: "an entry has no name",
             at
         }
     );
     let kind =
-        kind.with_context(|| strange("it is neither a file nor a directory, link or device"))?;
+        kind.with_context(|| malformed("it is neither a file nor a directory, link or device"))?;
     let is_link = matches!(kind, Kind::Symlink | Kind::HardLink);
     ensure!(
         !is_link || !link.is_empty(),
-        strange("it is a link to nothing")
+        malformed("it is a link without a target")
     );
     let size = match extended.size {
-        Some(told) => {
+        Some(stated) => {
             ensure!(
-                told == size || told >= OCTAL_SIZE,
-                strange("two sizes are given for it")
+                stated == size || stated >= OCTAL_SIZE,
+                malformed("it has two sizes")
             );
-            told
+            stated
         }
         None => size,
     };
     ensure!(
         kind == Kind::File || size == 0,
-        strange("it has content, and is no file")
+        malformed("it has content but is not a file")
     );
     let owner = |number: Option<u64>| {
         let number = number.unwrap_or_default();
-        ensure!(number < LARGEST, strange("its owner is beyond all numbers"));
+        ensure!(
+            number < NUMBER_LIMIT,
+            malformed("the number of its owner is too large")
+        );
         Ok(number)
     };
     let number = |value: Option<u32>| value.unwrap_or_default();
@@ -409,15 +415,15 @@ fn entry(header: &tar::Header, size: u64, extended: Extended, at: u64) -> Result
         mode: header
             .mode()
             .ok()
-            .with_context(|| strange("its mode is no number"))?
+            .with_context(|| malformed("its mode is not a number"))?
             & 0o7777,
         uid: owner(extended.uid.or(header.uid().ok()))?,
         gid: owner(extended.gid.or(header.gid().ok()))?,
-        // A moment before 1970 looks like one beyond all time.
+        // GNU tar writes a time before 1970 in a form that is parsed as a very large number.
         mtime: extended
             .mtime
             .or(header.mtime().ok())
-            .filter(|seconds| *seconds < LARGEST)
+            .filter(|seconds| *seconds < NUMBER_LIMIT)
             .unwrap_or_default(),
         device,
         attributes: extended.attributes,
@@ -425,10 +431,10 @@ fn entry(header: &tar::Header, size: u64, extended: Extended, at: u64) -> Result
     })
 }
 
-/// Reads the records of an extended header: `LENGTH KEY=VALUE\n`.
+/// Parses the records of an extended header: `LENGTH KEY=VALUE\n`.
 fn parse_pax(mut bytes: &[u8], extended: &mut Extended) -> Result<(), &'static str> {
     const MALFORMED: &str = "an extended header is malformed";
-    const TWICE: &str = "an extended header says something twice";
+    const TWICE: &str = "an extended header has a key twice";
     while !bytes.is_empty() {
         let space = bytes
             .iter()
@@ -456,7 +462,7 @@ fn parse_pax(mut bytes: &[u8], extended: &mut Extended) -> Result<(), &'static s
             b"gid" => once(extended.gid.replace(number()?).is_none())?,
             b"mtime" => {
                 let whole = value.split(|byte| *byte == b'.').next().unwrap_or_default();
-                // Moments before 1970 are as good as 1970.
+                // A time before 1970 is read as 1970.
                 let seconds = if whole.starts_with(b"-") {
                     0
                 } else {
@@ -479,10 +485,10 @@ fn parse_pax(mut bytes: &[u8], extended: &mut Extended) -> Result<(), &'static s
 fn decimal(digits: &[u8]) -> Option<u64> {
     let is_plain = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
     let digits = std::str::from_utf8(digits).ok().filter(|_| is_plain)?;
-    digits.parse().ok().filter(|number| *number < LARGEST)
+    digits.parse().ok().filter(|number| *number < NUMBER_LIMIT)
 }
 
-/// Writes entries one after the other.
+/// Writer of entries.
 pub(crate) struct Writer<W> {
     inner: W,
 }
@@ -492,7 +498,7 @@ impl<W: Write> Writer<W> {
         Self { inner }
     }
 
-    /// Writes an entry and its content, which must be as long as the entry says.
+    /// Writes an entry and its content, whose size must be the one in the entry.
     pub(crate) fn entry(&mut self, entry: &Entry, content: &mut dyn Read) -> Result<(), Error> {
         let extension = extension_of(entry);
         if !extension.is_empty() {
@@ -508,7 +514,7 @@ impl<W: Write> Writer<W> {
         self.content(content, entry.size)
     }
 
-    /// Ends the archive.
+    /// Writes the end of the archive.
     pub(crate) fn finish(mut self) -> Result<W, Error> {
         self.inner.write_all(&[0; 2 * BLOCK]).context(WriteSnafu)?;
         self.inner.flush().context(WriteSnafu)?;
@@ -543,7 +549,7 @@ impl<W: Write> Writer<W> {
     }
 }
 
-/// Puts as much of a name as fits into a field; whether all of it does.
+/// Copies a name into a field and truncates it if necessary. Returns whether all of it fits.
 fn put(field: &mut [u8; 100], name: &[u8]) -> bool {
     let length = name.len().min(field.len());
     field[..length].copy_from_slice(&name[..length]);
@@ -553,7 +559,7 @@ fn put(field: &mut [u8; 100], name: &[u8]) -> bool {
 fn header_of(entry: &Entry) -> tar::Header {
     let mut header = tar::Header::new_ustar();
     let old = header.as_old_mut();
-    // What does not fit stands in the extended header.
+    // The extended header has names that do not fit.
     let _ = put(&mut old.name, &entry.path);
     let _ = put(&mut old.linkname, &entry.link);
     old.linkflag = [match entry.kind {
@@ -578,11 +584,11 @@ fn header_of(entry: &Entry) -> tar::Header {
     header
 }
 
-/// What the header of an entry has no room for.
+/// Returns the extended header with the fields that do not fit into the header of an entry.
 fn extension_of(entry: &Entry) -> Vec<u8> {
     let mut records = Vec::new();
     let mut record = |key: &[u8], value: &[u8]| {
-        // The length counts its own digits.
+        // The length includes its own digits.
         let rest = key.len() + value.len() + 3;
         let mut length = rest + 1;
         while length != rest + length.to_string().len() {
@@ -677,13 +683,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_reads_back() {
+    fn written_entries_read_back() {
         let entries = rich();
         assert_eq!(read(&write(&entries)).unwrap(), entries);
     }
 
     #[test]
-    fn others_read_what_is_written() {
+    fn tar_crate_reads_written_entries() {
         let entries = rich();
         let bytes = write(&entries);
         let mut archive = tar::Archive::new(&bytes[..]);
@@ -712,7 +718,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_write_is_read() {
+    fn gnu_long_names_and_links_are_read() {
         let mut builder = tar::Builder::new(Vec::new());
         let long = "d/".repeat(120) + "file";
         for (path, content) in [("short", "one"), (long.as_str(), "two")] {
@@ -740,7 +746,7 @@ mod tests {
         assert_eq!(found[2].0.link, "t/".repeat(80).into_bytes());
     }
 
-    /// A header with this type, name and size, and what follows it.
+    /// Creates an entry with this type, name and size in its header, followed by its content.
     fn raw(kind: u8, name: &str, size: u64, content: &[u8]) -> Vec<u8> {
         let mut header = tar::Header::new_ustar();
         assert!(put(&mut header.as_old_mut().name, name.as_bytes()));
@@ -757,7 +763,7 @@ mod tests {
         bytes
     }
 
-    /// The same without the mark of any newer format.
+    /// Removes the magic of newer formats from the header.
     fn old(mut bytes: Vec<u8>) -> Vec<u8> {
         bytes[257..265].fill(0);
         let mut header = tar::Header::new_old();
@@ -772,7 +778,7 @@ mod tests {
     }
 
     #[test]
-    fn what_can_be_read_in_two_ways_is_refused() {
+    fn ambiguous_streams_are_refused() {
         let smuggled = raw(b'0', "smuggled", 0, b"");
         let long = format!("{} comment={}\n", 1_100_000, "x".repeat(1_100_000 - 17));
         for (why, parts) in [
@@ -817,9 +823,9 @@ mod tests {
                 "names for all",
                 vec![raw(b'g', "g", 10, b"10 path=b\n"), raw(b'0', "a", 0, b"")],
             ),
-            ("an owner beyond all numbers", vec![owned_by(u64::MAX)]),
+            ("an owner that is too large", vec![owned_by(u64::MAX)]),
             (
-                "a header for all in between",
+                "a global header in between",
                 vec![
                     raw(b'L', "l", 2, b"b\0"),
                     raw(b'g', "g", 12, b"12 comment=\n"),
@@ -847,7 +853,10 @@ mod tests {
                 "a long name in an old header",
                 vec![old(raw(b'L', "l", 2, b"b\0")), raw(b'0', "a", 0, b"")],
             ),
-            ("nothing described", vec![pax("10 path=b\n")]),
+            (
+                "an extended header without an entry",
+                vec![pax("10 path=b\n")],
+            ),
             (
                 "a header too long",
                 vec![pax(&long), raw(b'0', "a", 0, b"")],
@@ -858,7 +867,7 @@ mod tests {
         }
     }
 
-    /// An entry whose owner is written as GNU writes large numbers.
+    /// Creates an entry whose owner is written in the base-256 format of GNU tar.
     fn owned_by(uid: u64) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.as_old_mut().linkflag = [b'0'];
@@ -871,7 +880,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_streams_are_refused() {
+    fn truncated_or_damaged_streams_are_refused() {
         let whole = write(&rich());
         let mut flipped = whole.clone();
         flipped[0] ^= 1;
@@ -886,7 +895,7 @@ mod tests {
     }
 
     #[test]
-    fn content_that_ends_early_is_not_padded() {
+    fn write_of_content_that_ends_early_fails() {
         let mut writer = Writer::new(Vec::new());
         let error = writer
             .entry(&Entry::file("a", 4), &mut &b"abc"[..])
@@ -896,7 +905,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reading_never_panics(mut bytes in proptest::collection::vec(any::<u8>(), 0..2048), fix: bool) {
+        fn reader_with_arbitrary_bytes_does_not_panic(mut bytes in proptest::collection::vec(any::<u8>(), 0..2048), fix: bool) {
             if fix && bytes.len() >= BLOCK {
                 let mut header = tar::Header::new_old();
                 header.as_mut_bytes().copy_from_slice(&bytes[..BLOCK]);
@@ -907,12 +916,12 @@ mod tests {
         }
 
         #[test]
-        fn extended_headers_never_panic(text in "[0-9]{0,3} ?(path|size|x)?=?[a-z0-9\\n]{0,9}\\n?") {
+        fn pax_parser_with_arbitrary_text_does_not_panic(text in "[0-9]{0,3} ?(path|size|x)?=?[a-z0-9\\n]{0,9}\\n?") {
             let _ = parse_pax(text.as_bytes(), &mut Extended::default());
         }
 
         #[test]
-        fn any_name_survives(path in "[^\\x00]{1,300}", link in "[^\\x00]{1,300}") {
+        fn written_names_read_back(path in "[^\\x00]{1,300}", link in "[^\\x00]{1,300}") {
             prop_assume!(path.len() <= MAX_PATH && link.len() <= MAX_PATH);
             let entry = Entry { kind: Kind::Symlink, link: link.into(), ..Entry::file(&path, 0) };
             let entries = vec![(entry, Vec::new())];

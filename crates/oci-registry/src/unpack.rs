@@ -25,47 +25,47 @@ use crate::storage::Source;
 use directory::{Directory, Entry, Missing, Parents};
 use staging::{Fetched, Staged, Staging};
 
-/// Longest part of a name, in bytes, that file systems take.
+/// Largest component of a name in bytes that file systems accept.
 const MAX_COMPONENT: usize = 255;
 
-/// Longest name, in bytes.
+/// Largest name in bytes.
 const MAX_NAME: usize = 1024;
 
-/// Most parts that a name has: a file lies in fewer directories than this.
+/// Maximum number of components of a name, including the file name.
 const MAX_PARTS: usize = 32;
 
-/// Most directories that one set of files needs.
+/// Maximum number of directories that one set of files needs.
 const MAX_DIRECTORIES: usize = 32_768;
 
-/// Up to this number of files each one is flushed by itself. Above it the file system is flushed once, where it can be:
-/// flushing a file takes about a millisecond.
-const FLUSHED_SINGLY: usize = 64;
+/// Maximum number of files that are flushed one by one, which takes about a millisecond each. For more files, the whole
+/// file system is flushed once where the system supports it.
+const MAX_SINGLE_FLUSHES: usize = 64;
 
-/// Names from which git, cargo and rustup read which programs to run.
-const PLANTED: [&str; 4] = [".git", ".cargo", "rust-toolchain", "rust-toolchain.toml"];
+/// Names of configuration files and directories that make git, cargo or rustup run other programs.
+const COMMAND_FILES: [&str; 4] = [".git", ".cargo", "rust-toolchain", "rust-toolchain.toml"];
 
-/// Names that mean devices on Windows, with any extension.
+/// Names of devices on Windows, which are reserved with any extension.
 const DEVICES: [&str; 6] = ["con", "prn", "aux", "nul", "conin$", "conout$"];
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("refused the file name `{}`: {problem}", name.escape_debug()))]
+    #[snafu(display("invalid file name `{}`: {problem}", name.escape_debug()))]
     UnsafeName { name: String, problem: &'static str },
     #[snafu(display(
-        "refused to write both `{first}` and `{second}`: they are one file on some machines"
+        "failed to write `{first}` and `{second}`: some file systems treat them as the same file"
     ))]
     Clash { first: FileName, second: FileName },
     #[snafu(display(
-        "refused to write the files: they need more than {MAX_DIRECTORIES} directories"
+        "failed to write the files: they need more than {MAX_DIRECTORIES} directories"
     ))]
     TooManyDirectories,
-    #[snafu(display("refused to write below `{}`: it is not a directory", path.display()))]
+    #[snafu(display("failed to write below `{}`: it is not a directory", path.display()))]
     NotADirectory { path: PathBuf },
-    #[snafu(display("refused to replace `{}`: it is there with other content", path.display()))]
+    #[snafu(display("failed to write `{}`: it exists with different content", path.display()))]
     Occupied { path: PathBuf },
-    #[snafu(display("refused to replace `{}`: it is not a regular file", path.display()))]
+    #[snafu(display("failed to write `{}`: it exists and is not a regular file", path.display()))]
     NotAFile { path: PathBuf },
-    #[snafu(display("failed to make the directory `{}`", path.display()))]
+    #[snafu(display("failed to create the directory `{}`", path.display()))]
     MakeDirectory {
         path: PathBuf,
         source: std::io::Error,
@@ -80,7 +80,7 @@ enum Error {
         name: FileName,
         source: crate::Error,
     },
-    #[snafu(display("failed to compare `{}` with what would replace it", path.display()))]
+    #[snafu(display("failed to compare `{}` with the published file", path.display()))]
     Compare { path: PathBuf, source: crate::Error },
 }
 
@@ -100,28 +100,28 @@ impl Failure for Error {
     }
 }
 
-/// A relative name of a file, made of parts that are plain names on every system: `demo`, `examples/demo`.
+/// Relative file name whose components are valid and safe on every system: `demo`, `examples/demo`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FileName(String);
 
 impl FileName {
-    /// The name, its parts separated by `/`.
+    /// Returns the name, with components separated by `/`.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Refuses names that cannot be in one directory together on every file system: two that are the same, one that would
-    /// be a directory of another, or names that need more than 32,768 directories.
+    /// Checks that the files can be in one directory on every file system. Fails for two equal names, for a name that
+    /// is a directory of another, and for names that need more than 32,768 directories.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Mismatch`], which names both files of a clash.
+    /// [`ErrorKind::Mismatch`]; the message states both names of a clash.
     pub fn check_together<'a>(names: impl IntoIterator<Item = &'a Self>) -> crate::Result<()> {
         Ok(check_clashes(names)?)
     }
 
-    /// What the name is on systems that tell neither upper from lower case, nor a letter with its accent from the two of
-    /// them, and pass over what is not seen: names that are the same here may be one file.
+    /// Returns the name in a form for comparison: without case, with decomposed accents and without invisible
+    /// characters. Some file systems treat names with the same form as the same file.
     pub fn folded(&self) -> String {
         fold(&self.0)
     }
@@ -132,7 +132,7 @@ impl FileName {
             .fold(directory.to_owned(), |path, part| path.join(part))
     }
 
-    /// The name of the directory, empty at the top, and that of the file in it.
+    /// Splits the name into the directory, which may be empty, and the name of the file in it.
     fn split(&self) -> (&str, &str) {
         self.0.rsplit_once('/').unwrap_or(("", &self.0))
     }
@@ -140,17 +140,16 @@ impl FileName {
 
 fn fold(name: &str) -> String {
     let decomposed = DecomposingNormalizer::new_nfd();
-    // Some letters have several small forms, so the way leads by their capital.
+    // Some letters have several lower-case forms, such as the two of sigma. Their upper-case form is the same.
     let capitals = decomposed.normalize(name).to_uppercase();
     let folded = capitals.to_lowercase();
-    let seen = folded
-        .chars()
-        .filter(|character| !is_passed_over(*character));
+    let seen = folded.chars().filter(|character| !is_ignorable(*character));
     decomposed.normalize_iter(seen).collect()
 }
 
-/// Whether a character is nothing to file systems that compare by what is seen (Unicode, "`Default_Ignorable_Code_Point`").
-fn is_passed_over(character: char) -> bool {
+/// Whether file systems that compare names by their visible characters ignore this one (Unicode,
+/// "`Default_Ignorable_Code_Point`").
+fn is_ignorable(character: char) -> bool {
     matches!(
         character,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -179,7 +178,7 @@ impl FromStr for FileName {
     }
 }
 
-/// Why a part of a name is not a plain name everywhere.
+/// Returns the reason why a component is not a valid file name on every system.
 fn problem_of(part: &str) -> Option<&'static str> {
     let folded = fold(part);
     let stem = part
@@ -198,36 +197,36 @@ fn problem_of(part: &str) -> Option<&'static str> {
         })
     };
     if part.is_empty() {
-        Some("a part of it is empty")
+        Some("it has an empty component")
     } else if part == "." || part == ".." {
-        Some("it leads elsewhere")
+        Some("it contains `.` or `..`")
     } else if part.len() > MAX_COMPONENT {
-        Some("a part of it is too long")
+        Some("a component is too long")
     } else if part.contains(is_active) {
-        Some("it holds characters that a terminal acts on")
+        Some("it contains control characters")
     } else if part.contains(['\\', ':', '*', '?', '"', '<', '>', '|']) {
-        Some("it holds characters that are no part of names on some systems")
+        Some("it contains characters that some systems do not allow")
     } else if part.ends_with(['.', ' ']) || part.starts_with(' ') {
-        Some("it starts or ends with what some systems drop")
-    } else if PLANTED.contains(&folded.as_str()) {
-        Some("programs take commands from what is in there")
+        Some("it starts or ends with a character that some systems remove")
+    } else if COMMAND_FILES.contains(&folded.as_str()) {
+        Some("programs run commands from this file or directory")
     } else if is_staging(&folded) {
-        Some("it is where files are kept while they are fetched")
+        Some("it is reserved for partial downloads")
     } else if is_short_name(part) {
-        Some("it may be another name of something else on some systems")
+        Some("it may be the short name of another file on Windows")
     } else if DEVICES.contains(&stem.as_str()) || is_port("com") || is_port("lpt") {
-        Some("it is the name of a device on some systems")
+        Some("it is the name of a device on Windows")
     } else {
         None
     }
 }
 
-/// Whether a name, folded, is one of those that this module uses itself.
+/// Whether this module uses a name, in its folded form, for files that are being fetched.
 fn is_staging(folded: &str) -> bool {
-    folded == staging::KEPT || folded.starts_with(staging::OWN)
+    folded == staging::PARTIAL_DIRECTORY || folded.starts_with(staging::TEMPORARY_PREFIX)
 }
 
-/// Whether a name has the form that Windows gives long names in its old file systems: `GIT~1`, `CARGO~1.TOM`.
+/// Whether a name has the form of a short name on Windows: `GIT~1`, `CARGO~1.TOM`.
 fn is_short_name(part: &str) -> bool {
     let stem = part.split('.').next().unwrap_or_default();
     let number = stem.rsplit_once('~').map(|(_, number)| number);
@@ -243,27 +242,27 @@ impl fmt::Display for FileName {
     }
 }
 
-/// One file to write.
+/// File to write.
 #[derive(Debug, Clone)]
-pub struct Extract {
-    /// The layer that is the file.
+pub struct FileEntry {
+    /// Descriptor of the layer with the content of the file.
     pub descriptor: Descriptor,
-    /// The name below the directory.
+    /// Name relative to the directory.
     pub name: FileName,
-    /// Whether the file is a program.
+    /// Whether the file is executable.
     pub executable: bool,
 }
 
-/// How to unpack.
+/// Options of [`unpack`].
 pub struct UnpackOptions<'a> {
-    /// Whether files that are there with other content are replaced.
+    /// Whether existing files with different content are replaced.
     pub replace: bool,
-    /// How many files are fetched at the same time, at least 1.
+    /// Maximum number of files that are fetched at the same time, at least 1.
     pub concurrency: usize,
-    /// Told of each file that is about to be fetched, with how far it has come.
-    pub started: &'a (dyn Fn(&Extract, &Meter) + Send + Sync),
-    /// Told of each file that is in its place.
-    pub observer: &'a (dyn Fn(&Extract, &Path) + Send + Sync),
+    /// Callback for each file before it is fetched, with the meter of its progress.
+    pub started: &'a (dyn Fn(&FileEntry, &Meter) + Send + Sync),
+    /// Callback for each file that has its final name, with its path.
+    pub observer: &'a (dyn Fn(&FileEntry, &Path) + Send + Sync),
 }
 
 impl Default for UnpackOptions<'_> {
@@ -286,17 +285,18 @@ impl fmt::Debug for UnpackOptions<'_> {
     }
 }
 
-/// Writes files of a source into a directory, which is made when it is not there. A file that is there with the very
-/// content already is not fetched. Of a large file whose fetch ends early the beginning is kept in the directory
-/// `.oci-partial`, and gone on with the next time.
+/// Writes files of a source into a directory, which is created if it is missing. A file that exists with the same
+/// content is not fetched. If the fetch of a large file is interrupted, the part that was fetched is kept in the
+/// directory `.oci-partial`, and the next call continues from there.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Conflict`] when a file is there with other content and `replace` is off: found before anything is fetched.
-/// [`ErrorKind::Mismatch`] for names that clash, and for content that is not what its digest says; then no file has its final name yet.
+/// [`ErrorKind::Conflict`] if a file exists with different content and `replace` is not set; this is checked before
+/// anything is fetched. [`ErrorKind::Mismatch`] for names that clash and for content that does not match its digest; in
+/// both cases no file has its final name yet.
 pub async fn unpack(
     source: &dyn Source,
-    files: &[Extract],
+    files: &[FileEntry],
     directory: &Path,
     options: UnpackOptions<'_>,
 ) -> crate::Result<()> {
@@ -310,7 +310,7 @@ pub async fn unpack(
         return Ok(());
     }
     let staging = Staging::within(&root);
-    let flushes_together = Directory::CAN_FLUSH && wanted.len() > FLUSHED_SINGLY;
+    let flushes_together = Directory::CAN_FLUSH && wanted.len() > MAX_SINGLE_FLUSHES;
     let fetched = fetch_all(source, &wanted, &staging, &options, !flushes_together).await?;
     if flushes_together {
         let flushed = flush(&root).await;
@@ -318,7 +318,8 @@ pub async fn unpack(
     }
     let mut changed = BTreeSet::new();
     let placed = place(fetched, &wanted, &root, &options, &mut changed);
-    // The files are on the disk. This lets their names survive a loss of power, where the file system supports it.
+    // The content of the files is flushed. This makes their names survive a loss of power, if the file system supports
+    // it.
     if flushes_together {
         let _ = flush(&root).await;
     } else {
@@ -334,12 +335,12 @@ async fn flush(directory: &Directory) -> std::io::Result<()> {
     flushed.expect("flushing does not panic")
 }
 
-/// The files that are not there with the same content.
+/// Returns the files that do not exist with the same content.
 async fn missing<'a>(
-    files: &'a [Extract],
+    files: &'a [FileEntry],
     root: &Directory,
     options: &UnpackOptions<'_>,
-) -> crate::Result<Vec<&'a Extract>> {
+) -> crate::Result<Vec<&'a FileEntry>> {
     let mut parents = Parents::new(root, Missing::Leave);
     let mut wanted = Vec::new();
     for file in files {
@@ -362,7 +363,7 @@ async fn missing<'a>(
 /// Fetches files, and returns them in the same order.
 async fn fetch_all(
     source: &dyn Source,
-    wanted: &[&Extract],
+    wanted: &[&FileEntry],
     staging: &Staging,
     options: &UnpackOptions<'_>,
     syncs: bool,
@@ -382,10 +383,10 @@ async fn fetch_all(
     Ok(fetched.into_iter().map(|(_, fetched)| fetched).collect())
 }
 
-/// Gives fetched files their final names, and adds the names of the directories that were changed.
+/// Moves fetched files to their final names, and adds the names of the changed directories to `changed`.
 fn place<'a>(
     fetched: Vec<Fetched>,
-    wanted: &[&'a Extract],
+    wanted: &[&'a FileEntry],
     root: &Directory,
     options: &UnpackOptions<'_>,
     changed: &mut BTreeSet<&'a str>,
@@ -419,7 +420,7 @@ fn sync(directories: &BTreeSet<&str>, root: &Directory) {
     }
 }
 
-/// Refuses names that are one on some systems, and a file where another needs a directory.
+/// Refuses names that are the same on some systems, and a file whose name is also a directory of another.
 fn check_clashes<'a>(files: impl IntoIterator<Item = &'a FileName>) -> Result<(), Error> {
     let mut names: BTreeMap<String, &FileName> = BTreeMap::new();
     for name in files {
@@ -435,7 +436,7 @@ fn check_clashes<'a>(files: impl IntoIterator<Item = &'a FileName>) -> Result<()
     for (folded, name) in &names {
         let parents = folded.rmatch_indices('/').map(|(at, _)| &folded[..at]);
         for parent in parents {
-            // The directories above a known one are known as well.
+            // The parents of a known directory are known, too.
             if !directories.insert(parent) {
                 break;
             }
@@ -461,8 +462,9 @@ enum State {
     Other,
 }
 
-/// Compares a file with what its directory has under its name. The same file is made runnable, if it is a program.
-async fn state(file: &Extract, parent: &Directory) -> crate::Result<State> {
+/// Compares a file with the existing one of its name. An existing file with the same content is made executable if
+/// required.
+async fn state(file: &FileEntry, parent: &Directory) -> crate::Result<State> {
     let (_, name) = file.name.split();
     let path = &*parent.path().join(name);
     let Descriptor { digest, size, .. } = &file.descriptor;
@@ -486,11 +488,11 @@ async fn state(file: &Extract, parent: &Directory) -> crate::Result<State> {
     }
 }
 
-/// Fetches one file to its place, verified. Content that may consist of parts fetched at different times, and is wrong, is
-/// fetched once more as a whole.
+/// Fetches and verifies one file in the staging directory. If a file that includes an earlier partial fetch fails the
+/// verification, all of it is fetched again.
 async fn fetch(
     source: &dyn Source,
-    file: &Extract,
+    file: &FileEntry,
     meter: Meter,
     mut staged: Staged,
     syncs: bool,
@@ -501,7 +503,7 @@ async fn fetch(
         staged.restart()?;
         fetched = fetch_rest(source, file, &meter, &staged, syncs).await;
         if is_wrong(&fetched) {
-            // Nothing of it is worth keeping.
+            // None of the content can be used by a later call.
             staged.remove();
         }
     }
@@ -512,10 +514,10 @@ async fn fetch(
     Ok(staged.finish())
 }
 
-/// Fetches the part of a file that is not there.
+/// Fetches the missing part of a file.
 async fn fetch_rest(
     source: &dyn Source,
-    file: &Extract,
+    file: &FileEntry,
     meter: &Meter,
     staged: &Staged,
     syncs: bool,
@@ -528,8 +530,8 @@ async fn fetch_rest(
     } else {
         let begun = staged.file.try_clone().context(WriteFileSnafu { path })?;
         let digest = &file.descriptor.digest;
-        let beginning = PartialBlob::of_file(digest, begun, path, staged.size).await?;
-        source.blob_after(&file.descriptor, beginning).await?
+        let partial = PartialBlob::of_file(digest, begun, path, staged.size).await?;
+        source.blob_after(&file.descriptor, partial).await?
     };
     let bytes = bytes.metered(meter);
     if syncs {
@@ -539,7 +541,7 @@ async fn fetch_rest(
     }
 }
 
-/// The mode of a program: those who may read it may run it, whatever the registry says.
+/// Adds the permission to execute for all who may read the file.
 #[cfg(unix)]
 fn runnable(mode: u32) -> u32 {
     mode | ((mode & 0o444) >> 2)
@@ -570,20 +572,20 @@ mod tests {
     use crate::memory::Memory;
     use crate::storage::Target;
 
-    async fn artifact(files: &[(&str, &'static str)]) -> (Memory, Vec<Extract>) {
+    async fn artifact(files: &[(&str, &'static str)]) -> (Memory, Vec<FileEntry>) {
         let memory = Memory::new();
-        let mut extracts = Vec::new();
+        let mut entries = Vec::new();
         for (name, content) in files {
             let blob = Blob::from_bytes(MediaType::OCTET_STREAM, *content);
             memory.push_blob(&blob).await.unwrap();
             let name = name.parse().unwrap();
-            extracts.push(Extract {
+            entries.push(FileEntry {
                 descriptor: blob.descriptor().clone(),
                 name,
                 executable: *content == "run",
             });
         }
-        (memory, extracts)
+        (memory, entries)
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -596,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_lead_elsewhere_or_mean_something_are_refused() {
+    fn unsafe_file_names_are_refused() {
         let long = "a".repeat(256);
         let deep = format!("{}x", "a/".repeat(MAX_PARTS));
         for name in [
@@ -661,12 +663,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn files_arrive_whole_and_runnable() {
+    async fn unpack_writes_files_and_skips_existing_ones() {
         let home = tempfile::tempdir().unwrap();
         let directory = home.path().join("new/out");
         let (memory, files) = artifact(&[("demo", "run"), ("examples/x", "data")]).await;
         let started = std::sync::Mutex::new(Vec::new());
-        let note = |file: &Extract, meter: &Meter| {
+        let note = |file: &FileEntry, meter: &Meter| {
             let mut started = started.lock().unwrap();
             started.push((file.name.to_string(), meter.clone()));
         };
@@ -685,7 +687,7 @@ mod tests {
         assert_eq!(
             started,
             [("demo", 3), ("examples/x", 4)],
-            "what is there is not fetched"
+            "existing files are not fetched"
         );
         assert_eq!(
             std::fs::read_to_string(directory.join("examples/x")).unwrap(),
@@ -708,7 +710,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn no_file_stays_open_until_the_last_is_fetched() {
+    async fn unpack_closes_fetched_files() {
         let home = tempfile::tempdir().unwrap();
         let names: Vec<_> = (0..40).map(|number| format!("{number}")).collect();
         let all: Vec<_> = names.iter().map(|name| (name.as_str(), "data")).collect();
@@ -728,13 +730,13 @@ mod tests {
         };
         unpack(&memory, &files, home.path(), options).await.unwrap();
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), files.len());
-        // Those that are being fetched, each under at most three handles, and none beside them.
+        // The files that are being fetched, each with at most three handles.
         let most = most.into_inner();
         assert!(most <= 6, "{most} were open at once");
     }
 
     #[tokio::test]
-    async fn nothing_is_replaced_unless_asked() {
+    async fn unpack_replaces_files_only_if_requested() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("b"), "mine").unwrap();
         let (memory, files) = artifact(&[("a", "1"), ("b", "2")]).await;
@@ -752,13 +754,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_missing_file_leaves_nothing_behind() {
+    async fn unpack_with_a_missing_blob_leaves_no_file() {
         let home = tempfile::tempdir().unwrap();
         let (memory, mut files) = artifact(&[("a", "1")]).await;
         let absent = Blob::from_bytes(MediaType::OCTET_STREAM, "absent")
             .descriptor()
             .clone();
-        files.push(Extract {
+        files.push(FileEntry {
             descriptor: absent,
             name: "b".parse().unwrap(),
             executable: false,
@@ -771,14 +773,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clashes_are_refused() {
+    async fn names_of_the_same_file_are_refused() {
         let home = tempfile::tempdir().unwrap();
         for clash in [
             ["a", "a"],
             ["a", "A"],
             ["a/b", "a"],
             ["A", "a/b"],
-            // With the accent in the letter and behind it.
+            // The accented letter, and the letter with a combining accent.
             ["caf\u{e9}", "cafe\u{301}"],
             ["CAF\u{c9}/x", "cafe\u{301}"],
             ["\u{1e69}", "s\u{307}\u{323}"],
@@ -798,7 +800,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn links_are_not_followed() {
+    async fn unpack_does_not_follow_links() {
         let (home, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         std::os::unix::fs::symlink(elsewhere.path(), home.path().join("link")).unwrap();
         std::os::unix::fs::symlink(elsewhere.path().join("x"), home.path().join("file")).unwrap();
@@ -823,7 +825,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_directories_are_refused_before_one_is_made() {
+    fn names_with_too_many_directories_are_refused() {
         let name = |number: usize| format!("{number}/{}x", "a/".repeat(30)).parse().unwrap();
         let names: Vec<FileName> = (0..=MAX_DIRECTORIES / 31).map(name).collect();
         let error = check_clashes(&names).unwrap_err();
@@ -832,9 +834,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn many_files_arrive_with_one_flush() {
+    async fn many_files_are_unpacked_with_one_flush() {
         let home = tempfile::tempdir().unwrap();
-        let names: Vec<_> = (0..=FLUSHED_SINGLY)
+        let names: Vec<_> = (0..=MAX_SINGLE_FLUSHES)
             .map(|number| format!("{}/{number}", number % 3))
             .collect();
         let all: Vec<_> = names.iter().map(|name| (name.as_str(), "data")).collect();
@@ -914,7 +916,7 @@ mod tests {
                     replace: true,
                     ..UnpackOptions::default()
                 };
-                // Refused where the directory is the link at the time.
+                // Fails if the directory is the link at this moment.
                 let _ = runtime.block_on(unpack(&memory, &files, home.path(), options));
                 escaped |= elsewhere.path().join("x").exists();
                 for place in [&directory, &link] {
@@ -928,7 +930,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_that_parses_stays_inside(name in "[a-c./\\\\: ]{0,12}") {
+        fn parsed_name_stays_inside_the_directory(name in "[a-c./\\\\: ]{0,12}") {
             if let Ok(name) = name.parse::<FileName>() {
                 let path = name.path_in(Path::new("/base"));
                 prop_assert!(path.starts_with("/base") && path != Path::new("/base"));

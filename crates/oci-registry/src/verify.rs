@@ -1,7 +1,8 @@
-//! Checking that everything an artifact is made of is there, and is what its names say.
+//! Verification that an artifact is complete and that its content matches its digests.
 //!
-//! Goes through the graph from its root, as a copy does, and reads every byte; what is wrong is told, and the rest is
-//! checked all the same. A network that fails is a failure of the check, and says nothing about the content.
+//! [`verify`] traverses the graph from its root, as a copy does, and reads every byte. It reports each wrong manifest
+//! or blob and continues with the others. A network failure ends the verification, because it says nothing about the
+//! content.
 
 use std::collections::{HashSet, VecDeque};
 use std::fmt;
@@ -22,26 +23,26 @@ use crate::storage::Source;
 enum Error {
     #[snafu(display("failed to verify `{place}`"))]
     Read { place: String, source: crate::Error },
-    #[snafu(display("{wrong} of the {count} documents and blobs of `{place}` {}", if *wrong == 1 { "is not what it should be" } else { "are not what they should be" }))]
+    #[snafu(display("{wrong} of {count} manifests and blobs of `{place}` {} missing or wrong", if *wrong == 1 { "is" } else { "are" }))]
     Wrong {
         place: String,
         wrong: usize,
         count: usize,
     },
     #[snafu(display(
-        "refused to verify `{place}`: its indexes are nested more than {MAX_DEPTH} deep"
+        "failed to verify `{place}`: its indexes are nested more than {MAX_DEPTH} levels deep"
     ))]
     TooDeep { place: String },
-    #[snafu(display("refused to verify `{place}`: it has {excess}"))]
+    #[snafu(display("failed to verify `{place}`: it has {excess}"))]
     TooMany { place: String, excess: Excess },
-    #[snafu(display("its size is {actual}, and it was announced with {expected}"))]
+    #[snafu(display("size mismatch: expected {expected} bytes, received {actual}"))]
     WrongSize { expected: u64, actual: u64 },
-    #[snafu(display("it is `{actual}`, and was announced as `{expected}`"))]
+    #[snafu(display("media type mismatch: expected `{expected}`, received `{actual}`"))]
     WrongType {
         expected: MediaType,
         actual: MediaType,
     },
-    #[snafu(display("what its descriptor holds in place of it is other content"))]
+    #[snafu(display("the `data` field of the descriptor does not match its digest"))]
     WrongData,
 }
 
@@ -58,24 +59,24 @@ impl Failure for Error {
     }
 }
 
-/// What was found out about one piece of an artifact.
+/// Result of the verification of one manifest or blob.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum VerifyEvent<'a> {
-    /// It is what its descriptor says.
+    /// The content matches its descriptor.
     Good(&'a Descriptor),
-    /// It is not there, and need not be: it is a layer that may not be passed on
+    /// The content is missing and is not required: it is a layer that may not be distributed
     /// ([`MediaType::is_nondistributable`]).
     Skipped(&'a Descriptor),
-    /// It is not there, or is something else.
+    /// The content is missing or does not match its descriptor.
     Wrong(&'a Descriptor, &'a crate::Error),
 }
 
-/// How to verify.
+/// Options of [`verify`].
 pub struct VerifyOptions<'a> {
-    /// How many pieces are read at the same time, at least 1.
+    /// Maximum number of manifests and blobs that are read at the same time, at least 1.
     pub concurrency: usize,
-    /// Told of each piece.
+    /// Callback for the result of each manifest and blob.
     pub observer: &'a (dyn Fn(VerifyEvent<'_>) + Send + Sync),
 }
 
@@ -96,29 +97,29 @@ impl fmt::Debug for VerifyOptions<'_> {
     }
 }
 
-/// What was verified.
+/// Summary of a verified artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Verified {
-    /// The manifest at the root.
+    /// Manifest at the root.
     pub manifest: Manifest,
-    /// How many manifests there are, the root among them.
+    /// Number of manifests, including the root.
     pub manifests: usize,
-    /// How many blobs there are.
+    /// Number of blobs.
     pub blobs: usize,
-    /// How many layers are not there and need not be. They are counted nowhere else.
+    /// Number of missing layers that are not required. The other fields do not count them.
     pub skipped: usize,
-    /// The bytes of all of them.
+    /// Total size of all manifests and blobs in bytes.
     pub size: u64,
 }
 
-/// Reads everything that an artifact is made of, and checks it against the descriptors that name it: digest, size, and of
-/// manifests the media type.
+/// Reads all manifests and blobs of an artifact and compares each with the descriptors that refer to it: digest, size
+/// and, for manifests, the media type.
 ///
 /// # Errors
 ///
-/// [`ErrorKind::Mismatch`] when any piece is wrong or missing; the observer was told of each. Otherwise what the source
-/// fails with.
+/// [`ErrorKind::Mismatch`] if any content is wrong or missing; the observer has received each. Otherwise the error of
+/// the source.
 pub async fn verify(
     source: &dyn Source,
     root: &Identifier,
@@ -189,13 +190,13 @@ pub async fn verify(
     Ok(verified)
 }
 
-/// What a descriptor says of the content that it names.
+/// Statements of a descriptor about its content.
 #[derive(PartialEq, Eq, Hash)]
 struct Claim {
     digest: Digest,
     size: u64,
     may_be_absent: bool,
-    /// Of a manifest, its media type and the content that stands in the descriptor.
+    /// Media type and `data` field of the descriptor of a manifest; `None` for a blob.
     of_manifest: Option<(MediaType, String)>,
 }
 
@@ -212,12 +213,12 @@ fn claim(descriptor: &Descriptor, is_manifest: bool) -> Claim {
     }
 }
 
-/// Whether an artifact is whole without it, as far as this descriptor says.
+/// Whether the artifact is complete without this content, according to the descriptor.
 fn may_be_absent(descriptor: &Descriptor, is_manifest: bool) -> bool {
     !is_manifest && descriptor.media_type.is_nondistributable()
 }
 
-/// Whether a failure is one of the content, and not one of the way to it.
+/// Whether a failure concerns the content and not the connection.
 fn is_about_content(kind: ErrorKind) -> bool {
     matches!(
         kind,
@@ -225,19 +226,21 @@ fn is_about_content(kind: ErrorKind) -> bool {
     )
 }
 
-/// A piece of an artifact.
+/// Manifest or blob of an artifact.
 struct Piece {
     descriptor: Descriptor,
-    /// How many indexes lead to it, when it is a manifest.
+    /// Number of indexes on the path to it; `None` for a blob.
     depth: Option<usize>,
 }
 
-/// What is still to be looked at: manifests before blobs, so that what is too large is refused before much of it is read,
-/// and deep ones first, so that no more than a way from the root to a leaf is held.
+/// Queue of content to verify. Manifests come before blobs, so a graph that is too large is detected before many blobs
+/// are read. Deep manifests come first, so the queue holds no more than the entries on one path from the root to a
+/// leaf.
 struct Ahead {
     manifests: Vec<Piece>,
     blobs: VecDeque<Piece>,
-    /// A manifest and a blob of one digest are two things, and what two descriptors say of one thing are two claims.
+    /// Claims that were added to the queue. A manifest and a blob with the same digest, or two differing descriptors of
+    /// the same content, are two claims.
     seen: HashSet<Claim>,
     budget: Budget,
 }
@@ -252,8 +255,8 @@ impl Ahead {
         }
     }
 
-    /// Adds what a manifest names. What an index names is a manifest and what a manifest names is a blob, whatever their
-    /// media types say.
+    /// Adds the successors of a manifest. Entries of an index are verified as manifests, and those of a manifest as
+    /// blobs, regardless of their media types.
     fn add(
         &mut self,
         manifest: &Manifest,
@@ -288,7 +291,7 @@ impl Ahead {
     }
 }
 
-/// Looks at a piece, and returns its manifest if it is a good one.
+/// Verifies one manifest or blob, and returns the manifest if it is correct.
 async fn check(source: &dyn Source, piece: Piece) -> (Piece, crate::Result<Option<Manifest>>) {
     let outcome = if piece.depth.is_some() {
         manifest(source, &piece.descriptor).await.map(Some)
@@ -317,12 +320,12 @@ async fn manifest(source: &dyn Source, descriptor: &Descriptor) -> crate::Result
 
 async fn blob(source: &dyn Source, descriptor: &Descriptor) -> crate::Result<()> {
     let mut content = source.blob(descriptor).await?;
-    // A stream checks itself: what it ends with is the verdict.
+    // The stream verifies itself and ends with an error on a mismatch.
     while content.try_next().await?.is_some() {}
     check_data(descriptor)
 }
 
-/// Content that stands in the descriptor itself is what the descriptor names.
+/// Verifies the `data` field of a descriptor against its digest (image-spec, `descriptor.md`, "Embedded Content").
 fn check_data(descriptor: &Descriptor) -> crate::Result<()> {
     if let Some(data) = &descriptor.data {
         let held = STANDARD.decode(data).map(|bytes| {
@@ -348,7 +351,7 @@ mod tests {
     use crate::pack::Packed;
     use crate::storage::Target;
 
-    /// An index of two artifacts of a layer each, in a layout.
+    /// Creates a layout with an index of two artifacts, which have one layer each.
     async fn layout(directory: &Path) -> (Layout, Manifest) {
         let layout = Layout::create(directory).await.unwrap();
         let mut entries = Vec::new();
@@ -367,7 +370,7 @@ mod tests {
         (layout, index)
     }
 
-    /// What is found out, and what is said to be wrong.
+    /// Verifies a layout, and returns the result and the digests that were reported as wrong.
     async fn outcome(layout: &Layout, root: &Manifest) -> (crate::Result<Verified>, Vec<Digest>) {
         let wrong = Mutex::new(Vec::new());
         let observer = |event: VerifyEvent<'_>| {
@@ -391,7 +394,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_piece_is_counted_once() {
+    async fn verify_counts_shared_blobs_once() {
         let directory = tempfile::tempdir().unwrap();
         let (layout, index) = layout(directory.path()).await;
         let (verified, wrong) = outcome(&layout, &index).await;
@@ -404,7 +407,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_that_is_wrong_is_told() {
+    async fn verify_reports_every_wrong_manifest_and_blob() {
         let directory = tempfile::tempdir().unwrap();
         let (layout, index) = layout(directory.path()).await;
         let (one, two) = (Digest::sha256(b"one"), Digest::sha256(b"two"));
@@ -416,7 +419,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .starts_with("2 of the 6 documents and blobs of"),
+                .starts_with("2 of 6 manifests and blobs of"),
             "{error}"
         );
         assert_eq!(wrong, [one, two]);
@@ -427,7 +430,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_descriptors_say_counts_as_well() {
+    async fn verify_with_wrong_descriptor_fields_fails() {
         let directory = tempfile::tempdir().unwrap();
         let (layout, index) = layout(directory.path()).await;
         let entry = index.as_index().unwrap().manifests[0].clone();
@@ -456,7 +459,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_a_blob_here_and_a_manifest_there_is_looked_at_as_both() {
+    async fn content_that_is_blob_and_manifest_is_verified_as_both() {
         let home = tempfile::tempdir().unwrap();
         let (layout, index) = layout(home.path()).await;
         let broken = index.as_index().unwrap().manifests[1].clone();
@@ -464,12 +467,12 @@ mod tests {
             .manifest(&broken.digest.clone().into())
             .await
             .unwrap();
-        // A manifest whose layer is the other manifest, byte for byte.
-        let disguise = Blob::from_bytes(MediaType::OCTET_STREAM, inner.bytes().clone());
+        // The layer of this manifest has the same bytes as the other manifest.
+        let same_bytes = Blob::from_bytes(MediaType::OCTET_STREAM, inner.bytes().clone());
         let packed = Packed::new(
             "a/b".into(),
             Blob::empty(),
-            vec![disguise],
+            vec![same_bytes],
             Annotations::new(),
         )
         .unwrap();
@@ -483,11 +486,11 @@ mod tests {
         std::fs::remove_file(path).unwrap();
         let verified = verify(&layout, &root, VerifyOptions::default()).await;
         assert_eq!(verified.unwrap_err().kind(), ErrorKind::Mismatch);
-        // And one entry that lies about what another one tells rightly.
+        // Of two entries for the same manifest, the second has a wrong size.
         let good = index.as_index().unwrap().manifests[0].clone();
-        let mut lie = good.clone();
-        lie.size += 1;
-        let root = Manifest::from_index(Index::new(None, vec![good, lie])).unwrap();
+        let mut wrong_size = good.clone();
+        wrong_size.size += 1;
+        let root = Manifest::from_index(Index::new(None, vec![good, wrong_size])).unwrap();
         layout.push_manifest(&root).await.unwrap();
         let root = root.digest().clone().into();
         let verified = verify(&layout, &root, VerifyOptions::default()).await;
@@ -495,7 +498,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_may_be_absent_here_and_not_there_is_missing() {
+    async fn absent_layer_fails_if_any_descriptor_requires_it() {
         let home = tempfile::tempdir().unwrap();
         let layout = Layout::create(home.path()).await.unwrap();
         let foreign = "application/vnd.oci.image.layer.nondistributable.v1.tar";

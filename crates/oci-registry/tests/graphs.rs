@@ -156,7 +156,7 @@ async fn indexes_nested_too_deeply_are_refused() {
         ..Endless::default()
     };
     for (error, reads) in refusals(deep).await {
-        assert!(error.ends_with("nested more than 4 deep"), "{error}");
+        assert!(error.ends_with("nested more than 4 levels deep"), "{error}");
         assert!(reads <= 6, "{reads}");
     }
     let broad = || Endless {
@@ -165,7 +165,8 @@ async fn indexes_nested_too_deeply_are_refused() {
         ..Endless::default()
     };
     for (error, reads) in refusals(broad).await {
-        assert!(error.starts_with("refused to"), "{error}");
+        let is_refused = error.contains("levels deep") || error.contains("it has more than");
+        assert!(is_refused, "{error}");
         assert!(reads <= 200, "{reads}");
     }
 }

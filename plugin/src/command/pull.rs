@@ -12,7 +12,7 @@ use nu_protocol::{
     record,
 };
 use oci_package::{FileSource, PackageFile};
-use oci_registry::{ErrorKind, Extract, FileName, LocationText, UnpackOptions, unpack};
+use oci_registry::{ErrorKind, FileEntry, FileName, LocationText, UnpackOptions, unpack};
 
 use crate::OciPlugin;
 use crate::completion::{ArgumentKind, completes};
@@ -211,13 +211,13 @@ impl PullCall {
     /// Writes the files of one group and returns a row for each.
     async fn write(&self, group: FileSource, at: Span) -> Result<Vec<Value>, LabeledError> {
         let FileSource { source, files } = group;
-        let extract = |file: &PackageFile| Extract {
+        let file_entry = |file: &PackageFile| FileEntry {
             name: self.name(file).clone(),
-            ..file.to_extract()
+            ..file.to_file_entry()
         };
-        let extracts: Vec<_> = files.iter().map(extract).collect();
+        let file_entries: Vec<_> = files.iter().map(file_entry).collect();
         let paths = Mutex::new(BTreeMap::new());
-        let observer = |placed: &Extract, path: &Path| {
+        let observer = |placed: &FileEntry, path: &Path| {
             let mut paths = paths.lock().unwrap_or_else(PoisonError::into_inner);
             paths.insert(placed.name.clone(), path.to_owned());
         };
@@ -227,7 +227,7 @@ impl PullCall {
             observer: &observer,
             ..UnpackOptions::default()
         };
-        let done = unpack(&*source, &extracts, &self.directory, options).await;
+        let done = unpack(&*source, &file_entries, &self.directory, options).await;
         done.map_err(|error| {
             let is_occupied = error.kind() == ErrorKind::Conflict;
             let error = error.at(at);
@@ -240,13 +240,13 @@ impl PullCall {
             }
         })?;
         let paths = paths.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let rows = std::iter::zip(&files, &extracts).map(|(file, extract)| {
-            let path = paths.get(&extract.name).cloned().unwrap_or_default();
+        let rows = std::iter::zip(&files, &file_entries).map(|(file, file_entry)| {
+            let path = paths.get(&file_entry.name).cloned().unwrap_or_default();
             let row = record! {
                 "path" => Value::string(path.to_string_lossy(), self.span),
                 "kind" => Value::string(file.kind.to_string(), self.span),
-                "size" => value::size(Some(extract.descriptor.size), self.span),
-                "digest" => value::text(Some(&extract.descriptor.digest), self.span),
+                "size" => value::size(Some(file_entry.descriptor.size), self.span),
+                "digest" => value::text(Some(&file_entry.descriptor.digest), self.span),
             };
             Value::record(row, self.span)
         });

@@ -373,7 +373,7 @@ impl<'a> CopyReporter<'a> {
                 let reason = "non-distributable layer that the source does not have";
                 reporter.status("Skipped", format_args!("{}: {reason}", blob.digest));
             }
-            CopyEvent::LeftAside(tag) => self.tally().skipped.push(tag),
+            CopyEvent::SkippedTag(tag) => self.tally().skipped.push(tag),
             _ => {}
         }
     }

@@ -10,7 +10,7 @@ use clap::Args;
 use futures_util::TryStreamExt;
 use oci_package::{FileKind, PackageFile, PackageTarget, annotation, is_package_name, tag};
 use oci_registry::{
-    ErrorKind, Extract, Identifier, Location, LocationText, Manifest, Source, Tag, escape,
+    ErrorKind, FileEntry, Identifier, Location, LocationText, Manifest, Source, Tag, escape,
 };
 use semver::{Comparator, Op, Version, VersionReq};
 
@@ -296,13 +296,13 @@ async fn write_programs(
     record: &InstallRecord,
     force: bool,
 ) -> Result<bool, Error> {
-    let extract = |file: &PackageFile| Extract {
+    let file_entry = |file: &PackageFile| FileEntry {
         executable: true,
-        ..file.to_extract()
+        ..file.to_file_entry()
     };
-    let files: Vec<_> = programs.iter().map(extract).collect();
+    let files: Vec<_> = programs.iter().map(file_entry).collect();
     let writer = FileWriter::new(session, "Installing", FileAction::Installed, &files);
-    let is_own = |file: &Extract| force || installed.is_own(file.name.as_str(), record);
+    let is_own = |file: &FileEntry| force || installed.is_own(file.name.as_str(), record);
     let (own, new): (Vec<_>, Vec<_>) = files.into_iter().partition(is_own);
     // Files that must not exist come first: if one exists, the command fails before any change.
     for (files, replace) in [(new, false), (own, true)] {

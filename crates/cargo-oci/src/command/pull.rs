@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use glob::Pattern;
 use oci_package::PackageFile;
-use oci_registry::{Extract, Location, LocationText, Source};
+use oci_registry::{FileEntry, Location, LocationText, Source};
 
 use super::find::{self, Selector};
 use crate::contents::{self, FileGroup, FileWriter};
@@ -94,15 +94,15 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     };
     let groups = included(groups, &flags, &name)?;
     for (source, files) in groups {
-        let extract = |file: PackageFile| {
+        let file_entry = |file: PackageFile| {
             let titled = file.title.filter(|_| flags.titles);
-            Extract {
+            FileEntry {
                 name: titled.unwrap_or(file.name),
                 descriptor: file.descriptor,
                 executable: file.is_executable,
             }
         };
-        let files: Vec<_> = files.into_iter().map(extract).collect();
+        let files: Vec<_> = files.into_iter().map(file_entry).collect();
         write(session, &*source, &files, &directory, flags.force).await?;
     }
     session.finished(&name, manifest.digest(), index.as_ref())
@@ -148,7 +148,7 @@ fn included(
 async fn write(
     session: &Session,
     source: &dyn Source,
-    files: &[Extract],
+    files: &[FileEntry],
     directory: &Path,
     replace: bool,
 ) -> Result<(), Error> {

@@ -1,8 +1,8 @@
 //! The `manifest.json` of `docker save`, which names the images of an archive.
 //!
-//! Older archives hold configs and layers under any names and no manifest at all. One is made for each image, from the
-//! content as it lies there: a compressed layer stays compressed. Where the archive is a layout too, the manifest that
-//! lists the very config and layers is the image's.
+//! Older archives contain configs and layers under arbitrary names and no manifests. For each image a manifest is created
+//! from the content as it is; a compressed layer stays compressed. If the archive is also a layout, the image has the
+//! manifest of the layout with the same config and layers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use snafu::{OptionExt, ResultExt};
 
-use super::error::{Error, ParseSnafu, ReadSnafu, StrangeEntrySnafu};
+use super::error::{Error, InvalidEntrySnafu, ParseSnafu, ReadSnafu};
 use super::index::{Section, Span, Spans};
 use super::stored::{PIECE, Stored, blob_name, digest_of};
 use crate::digest::{Algorithm, Digest};
@@ -24,13 +24,13 @@ use crate::manifest::{
 use crate::reference::{ImageName, Tag};
 use crate::tarball::compression::Compression;
 
-/// The annotation under which containerd looks for an image's full name.
+/// Annotation from which containerd reads the full name of an image.
 const IMAGE_NAME: &str = "io.containerd.image.name";
 
-/// The name of the document.
+/// Name of the document.
 const MANIFEST_JSON: &str = "manifest.json";
 
-/// One image, as Docker writes it.
+/// Entry of an image in the document.
 #[derive(Serialize, Deserialize)]
 struct Saved {
     #[serde(rename = "Config")]
@@ -41,7 +41,7 @@ struct Saved {
     layers: Vec<String>,
 }
 
-/// The images of an archive by the digest of their manifest.
+/// Images of an archive by the digest of their manifest.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Images(BTreeMap<Digest, Image>);
 
@@ -49,18 +49,18 @@ pub(super) struct Images(BTreeMap<Digest, Image>);
 struct Image {
     config: Digest,
     layers: Vec<Digest>,
-    /// `NAME:TAG`, as written.
+    /// Names in the form `NAME:TAG`, as written.
     names: BTreeSet<String>,
 }
 
-/// The two parts of `NAME:TAG`; what is neither cannot be asked for.
+/// Splits `NAME:TAG`. `None` for any other text, which cannot be used as a reference.
 fn split(name: &str) -> Option<(ImageName, Tag)> {
     let (name, tag) = name.rsplit_once(':')?;
     Some((name.parse().ok()?, tag.parse().ok()?))
 }
 
 impl Images {
-    /// The images with their names and tags, those of one name or of all.
+    /// Returns the tags of the images with this name, or of all images, with the digest of their manifest.
     fn named<'a>(&'a self, name: Option<&ImageName>) -> impl Iterator<Item = (Tag, &'a Digest)> {
         let wanted = name.map(ImageName::full);
         let names = self.0.iter().flat_map(|(digest, image)| {
@@ -74,7 +74,7 @@ impl Images {
         })
     }
 
-    /// The image with this tag; an error when there are several.
+    /// Returns the image with this tag, or an error if there are several.
     pub(super) fn find(&self, name: Option<&ImageName>, tag: &Tag) -> Result<Option<Digest>, ()> {
         let found = self.named(name).filter(|(found, _)| found == tag);
         let found: BTreeSet<_> = found.map(|(_, digest)| digest.clone()).collect();
@@ -85,13 +85,13 @@ impl Images {
         }
     }
 
-    /// All tags, each once.
+    /// Returns all tags, each once.
     pub(super) fn tags(&self, name: Option<&ImageName>) -> Vec<Tag> {
         let tags: BTreeSet<_> = self.named(name).map(|(tag, _)| tag).collect();
         tags.into_iter().collect()
     }
 
-    /// The names that are not `NAME:TAG`, each with the digest of its image.
+    /// Returns the names that are not `NAME:TAG`, each with the digest of its image.
     pub(super) fn invalid_names(&self) -> impl Iterator<Item = (&str, &Digest)> {
         let names = self.0.iter().flat_map(|(digest, image)| {
             let names = image.names.iter();
@@ -100,7 +100,7 @@ impl Images {
         names.filter(|(name, _)| split(name).is_none())
     }
 
-    /// Gives an image a name, which another may have to give up; whether it is one that Docker can load.
+    /// Gives an image a name, which is removed from any other image. Returns whether Docker can load the image.
     pub(super) fn put(&mut self, manifest: &Manifest, name: &ImageName, tag: &Tag) -> bool {
         let Some(image) = manifest.as_image().filter(|image| is_loadable(image)) else {
             return false;
@@ -129,7 +129,7 @@ impl Images {
         true
     }
 
-    /// Lists the images in the layout that the archive is as well. Entries of others stay.
+    /// Lists the images in the layout of the archive. Entries of other programs stay.
     pub(super) fn list_in(&self, listing: &mut Listing, latest: &Manifest) {
         let is_ours = |listed: &Listed| {
             listed.annotations.contains_key(IMAGE_NAME) || self.0.contains_key(&listed.digest)
@@ -172,7 +172,7 @@ impl Images {
         *listing.entries_mut() = entries;
     }
 
-    /// The document that Docker reads.
+    /// Returns the document that Docker reads.
     pub(super) fn to_json(&self) -> Vec<u8> {
         let saved = self.0.values().map(|image| Saved {
             config: blob_name(&image.config),
@@ -183,7 +183,7 @@ impl Images {
     }
 }
 
-/// Whether this is an image of layers that Docker unpacks.
+/// Whether this is an image whose layers Docker can unpack.
 fn is_loadable(image: &ImageManifest) -> bool {
     image.config.media_type.is_image_config()
         && image.layers.iter().all(|layer| layer.media_type.is_layer())
@@ -290,22 +290,23 @@ fn known(
     Ok(known)
 }
 
-/// The files of an archive, by the names that images give them.
+/// Files of an archive, by the names that images use for them.
 struct Saves<'a> {
     file: &'a File,
     spans: &'a Spans,
     path: &'a Path,
-    /// What was computed already: images share layers.
+    /// Computed digests. Images share layers, so a digest is computed once.
     digests: BTreeMap<String, Digest>,
 }
 
 impl Saves<'_> {
-    /// What a file is. A name that is a digest is believed: whoever reads the content will see.
+    /// Returns the digest and the position of a file. A name that is a digest is not verified here, because every read
+    /// verifies the content.
     fn digest(&mut self, name: &str) -> Result<(Digest, Span), Error> {
         let path = self.path;
-        let problem = "is named by an image, and no file is there";
+        let problem = "is missing, but an image refers to it";
         let span = self.spans.get(name.strip_prefix("./").unwrap_or(name));
-        let span = *span.with_context(|| StrangeEntrySnafu {
+        let span = *span.with_context(|| InvalidEntrySnafu {
             path,
             name,
             problem,
@@ -334,7 +335,7 @@ impl Saves<'_> {
         Ok((digest, span))
     }
 
-    /// A manifest for content that has none.
+    /// Creates a manifest for content without one.
     fn manifest(
         &self,
         config: &(Digest, Span),
@@ -358,7 +359,7 @@ impl Saves<'_> {
         let problem = "lists more layers than a manifest can";
         let name = MANIFEST_JSON;
         let manifest = Manifest::from_image(image).ok();
-        manifest.with_context(|| StrangeEntrySnafu {
+        manifest.with_context(|| InvalidEntrySnafu {
             path,
             name,
             problem,

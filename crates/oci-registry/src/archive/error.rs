@@ -1,4 +1,4 @@
-//! What can be wrong with an archive, and what to do about it.
+//! Errors of archives and their hints.
 
 use std::path::PathBuf;
 
@@ -25,13 +25,13 @@ pub(super) enum Error {
         path: PathBuf,
         source: tarball::Error,
     },
-    #[snafu(display("refused the archive `{}`: {problem}", path.display()))]
-    Strange {
+    #[snafu(display("invalid archive `{}`: {problem}", path.display()))]
+    Invalid {
         path: PathBuf,
         problem: &'static str,
     },
-    #[snafu(display("refused the archive `{}`: the entry `{}` {problem}", path.display(), name.escape_debug()))]
-    StrangeEntry {
+    #[snafu(display("invalid archive `{}`: the entry `{}` {problem}", path.display(), name.escape_debug()))]
+    InvalidEntry {
         path: PathBuf,
         name: String,
         problem: &'static str,
@@ -54,7 +54,7 @@ pub(super) enum Error {
         path: PathBuf,
         source: tarball::Error,
     },
-    #[snafu(display("refused to replace the archive `{}`: somebody else has changed it", path.display()))]
+    #[snafu(display("failed to write the archive `{}`: another process has changed it", path.display()))]
     Changed { path: PathBuf },
     #[snafu(display("failed to find the manifest `{identifier}` in the archive `{}`", path.display()))]
     NoManifest {
@@ -71,17 +71,17 @@ pub(super) enum Error {
     },
     #[snafu(display("failed to find the blob {digest} in the archive `{}`", path.display()))]
     NoBlob { path: PathBuf, digest: Digest },
-    #[snafu(display("refused a manifest of the archive `{}`: it should have digest {expected}, and has {actual}", path.display()))]
+    #[snafu(display("digest mismatch of a manifest in the archive `{}`: expected {expected}, received {actual}", path.display()))]
     WrongDigest {
         path: PathBuf,
         expected: Digest,
         actual: Digest,
     },
-    #[snafu(display("failed to choose between the images with the tag `{tag}` in the archive `{}`", path.display()))]
+    #[snafu(display("failed to find the tag `{tag}` in the archive `{}`: several images have it", path.display()))]
     Ambiguous { path: PathBuf, tag: Tag },
-    #[snafu(display("failed to tag `{tag}` in the archive `{}`: its images have names, and none is given", path.display()))]
+    #[snafu(display("failed to tag `{tag}` in the archive `{}`: the name of the image is missing", path.display()))]
     NoName { path: PathBuf, tag: Tag },
-    #[snafu(display("refused to tag {digest} in the archive `{}`: docker archives hold images, and this is none", path.display()))]
+    #[snafu(display("failed to tag {digest} in the archive `{}`: a docker archive contains images only", path.display()))]
     NotAnImage { path: PathBuf, digest: Digest },
 }
 
@@ -93,7 +93,7 @@ impl Failure for Error {
             | Self::NoNamed { .. }
             | Self::Unclear { .. }
             | Self::NoBlob { .. } => ErrorKind::NotFound,
-            Self::Strange { .. } | Self::StrangeEntry { .. } | Self::Parse { .. } => {
+            Self::Invalid { .. } | Self::InvalidEntry { .. } | Self::Parse { .. } => {
                 ErrorKind::Protocol
             }
             Self::Compressed { .. } => ErrorKind::Unsupported,

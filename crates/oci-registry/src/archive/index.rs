@@ -1,4 +1,4 @@
-//! Where everything is in a tar file, found in one pass over its headers.
+//! Index of a tar file: the positions of its entries, found in one pass over the headers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -8,20 +8,20 @@ use std::path::Path;
 use snafu::{ResultExt, ensure};
 
 use super::error::{
-    CompressedSnafu, Error, ReadSnafu, ReadTarSnafu, StrangeEntrySnafu, StrangeSnafu,
+    CompressedSnafu, Error, InvalidEntrySnafu, InvalidSnafu, ReadSnafu, ReadTarSnafu,
 };
 use crate::layout;
 use crate::reference::ArchiveFormat;
 use crate::tarball::compression::Compression;
 use crate::tarball::{Kind, Reader, Seekable};
 
-/// Archives of more entries than this are refused.
+/// Maximum number of entries in an archive.
 const MAX_ENTRIES: usize = 1_000_000;
 
-/// Archives whose names have more bytes than this together are refused.
+/// Maximum total size of the names in an archive, in bytes.
 const MAX_NAMES: usize = 64 << 20;
 
-/// Where the content of an entry is.
+/// Position of the content of an entry in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) start: u64,
@@ -29,7 +29,7 @@ pub(crate) struct Span {
 }
 
 impl Span {
-    /// What is left behind the first bytes.
+    /// Returns the rest after the first `count` bytes.
     pub(super) fn after(self, count: u64) -> Self {
         Self {
             start: self.start + count,
@@ -38,7 +38,7 @@ impl Span {
     }
 }
 
-/// The content of an entry. Several can be read from one file at once.
+/// Reader of the content of an entry. Several sections of one file can be read at the same time.
 pub(crate) struct Section<'a> {
     file: &'a File,
     rest: Span,
@@ -71,13 +71,13 @@ fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     std::os::windows::fs::FileExt::seek_read(file, buffer, offset)
 }
 
-/// Where the files of an archive are, by their names without a leading `./`.
+/// Positions of the files of an archive, by name without a leading `./`.
 pub(super) type Spans = BTreeMap<String, Span>;
 
 /// Finds every file of an archive.
 ///
-/// The archives of `docker save` and of those who imitate it are full of links, for programs that have not been written
-/// for years. They are passed over there, and never followed: what is named by an image has to be a file.
+/// The archives of `docker save` and of compatible tools contain many links, for programs that are no longer in use. Links
+/// in docker archives are skipped and never followed: an entry that an image refers to must be a file.
 pub(super) fn read(mut file: &File, path: &Path, format: &ArchiveFormat) -> Result<Spans, Error> {
     let length = file.metadata().context(ReadSnafu { path })?.len();
     file.rewind().context(ReadSnafu { path })?;
@@ -94,16 +94,16 @@ pub(super) fn read(mut file: &File, path: &Path, format: &ArchiveFormat) -> Resu
         let problem = "it has too many entries";
         ensure!(
             entries <= MAX_ENTRIES && names <= MAX_NAMES,
-            StrangeSnafu { path, problem }
+            InvalidSnafu { path, problem }
         );
         let name = String::from_utf8_lossy(&entry.path);
-        let strange = |problem| StrangeEntrySnafu {
+        let invalid = |problem| InvalidEntrySnafu {
             path,
             name: name.as_ref(),
             problem,
         };
         let leads_out = name.starts_with('/') || name.split('/').any(|part| part == "..");
-        ensure!(!leads_out, strange("leads elsewhere"));
+        ensure!(!leads_out, invalid("is an absolute path or contains `..`"));
         if entry.kind == Kind::Directory {
             continue;
         }
@@ -112,13 +112,13 @@ pub(super) fn read(mut file: &File, path: &Path, format: &ArchiveFormat) -> Resu
             plain = rest;
         }
         let is_new = !spans.contains_key(plain) && !links.contains(plain);
-        ensure!(is_new, strange("is there twice"));
+        ensure!(is_new, invalid("occurs twice"));
         match entry.kind {
             Kind::Symlink | Kind::HardLink if has_links => {
                 links.insert(plain.to_owned());
                 continue;
             }
-            kind => ensure!(kind == Kind::File, strange("is a link or device")),
+            kind => ensure!(kind == Kind::File, invalid("is a link or device")),
         }
         let span = Span {
             start: reader.position(),
@@ -126,13 +126,13 @@ pub(super) fn read(mut file: &File, path: &Path, format: &ArchiveFormat) -> Resu
         };
         let end = span.start.checked_add(span.size);
         let is_whole = end.is_some_and(|end| end <= length);
-        ensure!(is_whole, strange("is cut off"));
+        ensure!(is_whole, invalid("is truncated"));
         spans.insert(plain.to_owned(), span);
     }
     Ok(spans)
 }
 
-/// Reads a small file of the archive, when it is there.
+/// Reads a small file of the archive; `None` if it does not exist.
 pub(super) fn document(
     file: &File,
     spans: &Spans,
@@ -145,7 +145,7 @@ pub(super) fn document(
     let problem = "is too large";
     ensure!(
         span.size <= layout::MAX_INDEX,
-        StrangeEntrySnafu {
+        InvalidEntrySnafu {
             path,
             name,
             problem

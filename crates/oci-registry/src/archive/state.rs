@@ -13,7 +13,7 @@ use snafu::{OptionExt, ResultExt, ensure};
 
 use super::docker::{self, Images};
 use super::error::{
-    ChangedSnafu, Error, ParseSnafu, ReadSnafu, StrangeSnafu, WriteSnafu, WriteTarSnafu,
+    ChangedSnafu, Error, InvalidSnafu, ParseSnafu, ReadSnafu, WriteSnafu, WriteTarSnafu,
 };
 use super::index::{self, Spans};
 use super::stored::{PIECE, Stored, blob_name, digest_of};
@@ -64,7 +64,7 @@ impl State {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) if is_of_other_type(&error) => {
                 let problem = "it is not a regular file";
-                return StrangeSnafu { path, problem }.fail();
+                return InvalidSnafu { path, problem }.fail();
             }
             Err(source) => {
                 return Err(Error::Read {
@@ -90,18 +90,18 @@ impl State {
             ArchiveFormat::Oci => {
                 let name = "oci-layout";
                 let problem = "there is no `oci-layout` in it";
-                let bytes = document(name)?.context(StrangeSnafu { path, problem })?;
+                let bytes = document(name)?.context(InvalidSnafu { path, problem })?;
                 let marker: Marker =
                     serde_json::from_slice(&bytes).context(ParseSnafu { path, name })?;
                 let problem = "it is a layout of another version";
                 ensure!(
                     marker.version == layout::VERSION,
-                    StrangeSnafu { path, problem }
+                    InvalidSnafu { path, problem }
                 );
             }
             ArchiveFormat::Docker(_) => {
                 let problem = "there is no `manifest.json` in it";
-                let bytes = document("manifest.json")?.context(StrangeSnafu { path, problem })?;
+                let bytes = document("manifest.json")?.context(InvalidSnafu { path, problem })?;
                 let State {
                     stored, listing, ..
                 } = &mut state;

@@ -50,7 +50,7 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_tagged_is_found_by_whoever_opens_the_file() {
+async fn tagged_artifact_is_found_after_reopening() {
     for format in [ArchiveFormat::Oci, docker("acme/widgets")] {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("new/archive.tar");
@@ -76,14 +76,14 @@ async fn what_is_tagged_is_found_by_whoever_opens_the_file() {
 }
 
 #[tokio::test]
-async fn the_same_content_gives_the_same_file() {
+async fn same_content_results_in_the_same_file() {
     for format in [ArchiveFormat::Oci, docker("widgets")] {
         let home = tempfile::tempdir().unwrap();
         let mut files = Vec::new();
         for order in [["1", "2"], ["2", "1"]] {
             let path = home.path().join(order.concat());
             for tag in order {
-                // Each in a run of its own.
+                // As if each write were a process of its own.
                 let archive = Archive::create(&path, format.clone()).await.unwrap();
                 push(&archive, if tag == "1" { "one" } else { "two" }, tag).await;
             }
@@ -109,7 +109,7 @@ async fn the_same_content_gives_the_same_file() {
 }
 
 #[tokio::test]
-async fn a_docker_archive_is_a_layout_and_has_names() {
+async fn docker_archive_is_a_layout_and_has_names() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let archive = Archive::create(&path, docker("widgets")).await.unwrap();
@@ -158,7 +158,7 @@ async fn a_docker_archive_is_a_layout_and_has_names() {
 }
 
 #[tokio::test]
-async fn docker_archives_take_only_named_images() {
+async fn docker_archive_accepts_only_named_images() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let archive = Archive::create(&path, docker("widgets")).await.unwrap();
@@ -181,7 +181,7 @@ async fn docker_archives_take_only_named_images() {
 }
 
 #[tokio::test]
-async fn a_copy_without_a_tag_is_written_too() {
+async fn copy_without_a_tag_is_written() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let memory = Memory::new();
@@ -207,7 +207,7 @@ async fn a_copy_without_a_tag_is_written_too() {
 }
 
 #[tokio::test]
-async fn what_others_wrote_meanwhile_is_not_lost() {
+async fn concurrent_change_of_the_file_is_a_conflict() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let archives = [
@@ -228,7 +228,7 @@ async fn what_others_wrote_meanwhile_is_not_lost() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_open_outlives_the_next_version() {
+async fn open_stream_survives_a_new_version_of_the_file() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let archive = Archive::create(&path, ArchiveFormat::Oci).await.unwrap();
@@ -249,7 +249,7 @@ async fn a_stream_that_is_open_outlives_the_next_version() {
     );
 }
 
-/// A tar of these entries, written by somebody else.
+/// Creates a tar file of these entries with the tar crate.
 fn tar_of(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for (name, content) in entries {
@@ -274,7 +274,7 @@ async fn open(
 }
 
 #[tokio::test]
-async fn images_saved_the_old_way_get_a_manifest() {
+async fn images_without_a_manifest_get_one() {
     let [(_, gzip), _, (_, xz), (_, bzip2)] = compressed(b"a tar");
     let config = br#"{"architecture":"amd64","os":"linux"}"#;
     let saved = br#"[{"Config":"c.json","RepoTags":["widgets:1","localhost:5000/w:2","odd"],"Layers":["a/layer.tar","b/layer.tar","a/layer.tar","xz","bzip2"]},{"Config":"c.json","RepoTags":null,"Layers":["b/layer.tar"]}]"#;
@@ -315,7 +315,7 @@ async fn images_saved_the_old_way_get_a_manifest() {
         ErrorKind::NotFound
     );
 
-    // What is written into it keeps all that was there, under the same digests.
+    // Existing content keeps its digests when an image is added.
     let archive = Archive::create(file.path(), only("widgets")).await.unwrap();
     push(&archive, "new", "3").await;
     let again = Archive::open(file.path(), ArchiveFormat::Docker(None))
@@ -326,7 +326,7 @@ async fn images_saved_the_old_way_get_a_manifest() {
 }
 
 #[tokio::test]
-async fn what_an_archive_should_not_hold_is_refused() {
+async fn invalid_archives_are_refused() {
     let marker = (
         &b"oci-layout"[..],
         &br#"{"imageLayoutVersion":"1.0.0"}"#[..],
@@ -409,7 +409,7 @@ async fn what_an_archive_should_not_hold_is_refused() {
 }
 
 #[tokio::test]
-async fn links_of_docker_archives_are_left_alone() {
+async fn links_in_docker_archives_are_skipped() {
     let mut header = tar::Header::new_ustar();
     header.set_path("x").unwrap();
     header.set_mode(0o777);
@@ -431,7 +431,9 @@ async fn links_of_docker_archives_are_left_alone() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
     assert!(
-        error.to_string().contains("`x` is named by an image"),
+        error
+            .to_string()
+            .contains("`x` is missing, but an image refers to it"),
         "{error}"
     );
     let entries = [
@@ -445,7 +447,7 @@ async fn links_of_docker_archives_are_left_alone() {
 }
 
 #[tokio::test]
-async fn corruption_is_noticed() {
+async fn corrupt_content_fails_with_mismatch() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("a.tar");
     let archive = Archive::create(&path, ArchiveFormat::Oci).await.unwrap();
@@ -476,7 +478,7 @@ async fn corruption_is_noticed() {
 }
 
 #[tokio::test]
-async fn what_is_about_an_image_is_found_by_whoever_opens_the_file() {
+async fn referrer_is_found_after_reopening() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("archive.tar");
     let archive = Archive::create(&path, ArchiveFormat::Oci).await.unwrap();
@@ -497,7 +499,7 @@ async fn what_is_about_an_image_is_found_by_whoever_opens_the_file() {
     assert_eq!(listed(Some("a/list".into())).await.len(), 1);
     assert!(listed(Some("a/other".into())).await.is_empty());
 
-    // What was stored before it was listed is listed as well.
+    // A referrer that was stored without an entry is listed, too.
     let before = std::fs::read(&path).unwrap();
     let again = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
     again.push_manifest(&about).await.unwrap();
@@ -506,7 +508,7 @@ async fn what_is_about_an_image_is_found_by_whoever_opens_the_file() {
 }
 
 #[tokio::test]
-async fn a_blob_is_found_by_its_digest_alone() {
+async fn blob_is_found_by_its_digest() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("archive.tar");
     let archive = Archive::create(&path, ArchiveFormat::Oci).await.unwrap();
@@ -521,7 +523,7 @@ async fn a_blob_is_found_by_its_digest_alone() {
 }
 
 #[tokio::test]
-async fn many_tags_are_written_at_once() {
+async fn many_tags_are_written_once() {
     for format in [ArchiveFormat::Oci, docker("acme/widgets")] {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("archive.tar");
@@ -535,7 +537,7 @@ async fn many_tags_are_written_at_once() {
         let opened = Archive::open(&path, format.clone()).await.unwrap();
         assert_eq!(tags(&opened).await, ["1", "2"]);
         assert_eq!(opened.manifest(&named("2")).await.unwrap(), two);
-        // A tag alone is something to be written, too.
+        // A new tag without new content is written, too.
         let opened = opened.written_once();
         opened.tag(&two, &"3".parse().unwrap()).await.unwrap();
         opened.finish().await.unwrap();
@@ -550,15 +552,15 @@ async fn docker_archive_reports_names_without_a_tag() {
     let path = home.path().join("image.tar");
     let archive = Archive::create(&path, docker("acme/f")).await.unwrap();
     let image = push(&archive, "one", "1").await;
-    // Of the same length, so that the tar stays whole.
+    // The replacement has the same length, so the tar file stays valid.
     let (from, to) = (br#"["acme/f:1"]"#, br#"["<n>:<n>x"]"#);
     let mut bytes = std::fs::read(&path).unwrap();
     let at = bytes.windows(from.len()).position(|window| window == from);
     bytes[at.unwrap()..][..from.len()].copy_from_slice(to);
     std::fs::write(&path, bytes).unwrap();
     let reports = Arc::new(Mutex::new(Vec::new()));
-    let told = Arc::clone(&reports);
-    let observer = Observer::new(move |step| told.lock().unwrap().push(step.clone()));
+    let seen = Arc::clone(&reports);
+    let observer = Observer::new(move |step| seen.lock().unwrap().push(step.clone()));
     let archive = Archive::open(&path, ArchiveFormat::Docker(None)).await;
     let archive = archive.unwrap().observed_by(observer);
     assert!(tags(&archive).await.is_empty());

@@ -1,7 +1,7 @@
-//! Files as the source and the destination of blobs, on a thread beside the runtime's own.
+//! Files as the source and the destination of blobs.
 //!
-//! Reading, hashing and writing a file are work, not waiting. They are done in one blocking task for a whole file, and
-//! handed over in pieces through a short channel, so that they overlap with the network and memory stays small.
+//! Reading, hashing and writing block the thread. One blocking task does them for a whole file and exchanges chunks
+//! through a channel of small capacity, so they overlap with the network and memory use stays small.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -21,14 +21,14 @@ use crate::digest::{Algorithm, Digest, Hasher};
 use crate::file::open_regular;
 use crate::manifest::{Descriptor, MediaType};
 
-/// How many bytes are read at once: large enough that a system call costs nothing beside the hash.
-pub(crate) const PIECE: usize = 256 << 10;
+/// Size of a read in bytes: large enough that the cost of the system call is negligible compared with hashing.
+pub(crate) const CHUNK_SIZE: usize = 256 << 10;
 
-/// Content of so many bytes is held in memory rather than handed over in pieces.
-pub(super) const HELD: u64 = 1 << 20;
+/// Largest content in bytes that is held in memory instead of being passed through a channel.
+pub(super) const IN_MEMORY_MAX: u64 = 1 << 20;
 
-/// How many pieces may wait between the two threads.
-const WAITING: usize = 4;
+/// Capacity of the channel between the two threads, in chunks.
+const CHANNEL_CAPACITY: usize = 4;
 
 /// Opens a regular file and returns its size.
 pub(super) fn open(path: &Path) -> Result<(File, u64), Error> {
@@ -37,14 +37,14 @@ pub(super) fn open(path: &Path) -> Result<(File, u64), Error> {
     Ok((file, size))
 }
 
-/// Runs work that does not wait for the runtime.
+/// Runs blocking work on the thread pool for blocking tasks.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(work)
         .await
         .expect("work on a file does not panic")
 }
 
-/// Reads a file to its end for its digest and size.
+/// Computes digest and size of a file.
 pub(super) async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
     blocking(move || {
         let (mut hasher, mut size) = (Algorithm::Sha256.hasher(), 0);
@@ -58,25 +58,26 @@ pub(super) async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
     .await
 }
 
-/// Reads a whole file, unless it has more than [`HELD`] bytes.
+/// Reads a whole file. Returns `None` if it has more than [`IN_MEMORY_MAX`] bytes.
 pub(super) async fn read_small(path: PathBuf) -> Result<Option<Vec<u8>>, Error> {
     blocking(move || {
         let (file, size) = open(&path)?;
-        if size > HELD {
+        if size > IN_MEMORY_MAX {
             return Ok(None);
         }
         let room = usize::try_from(size).unwrap_or_default().saturating_add(1);
         let mut bytes = Vec::with_capacity(room);
-        file.take(HELD + 1)
+        file.take(IN_MEMORY_MAX + 1)
             .read_to_end(&mut bytes)
             .context(ReadFileSnafu { path: &path })?;
-        Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= HELD))
+        Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= IN_MEMORY_MAX))
     })
     .await
 }
 
-/// Lets a hasher see the first `size` bytes of a file, through this handle: the file may be locked for all others.
-pub(super) async fn hash_beginning(
+/// Hashes the first `size` bytes of a file. Uses the given handle, because the file may be locked against other
+/// handles.
+pub(super) async fn hash_prefix(
     mut hasher: Hasher,
     mut file: File,
     path: PathBuf,
@@ -96,7 +97,7 @@ pub(super) async fn hash_beginning(
 }
 
 fn each_piece(mut reader: impl Read, path: &Path, mut see: impl FnMut(&[u8])) -> Result<(), Error> {
-    let mut buffer = vec![0; PIECE];
+    let mut buffer = vec![0; CHUNK_SIZE];
     loop {
         match reader.read(&mut buffer).context(ReadFileSnafu { path })? {
             0 => return Ok(()),
@@ -105,23 +106,23 @@ fn each_piece(mut reader: impl Read, path: &Path, mut see: impl FnMut(&[u8])) ->
     }
 }
 
-/// The bytes of a file, and what they turned out to be when the last of them has been read.
+/// Bytes of a file, followed by their digest and size.
 pub(super) struct Reading {
     pub(super) pieces: BoxStream<'static, crate::Result<Bytes>>,
-    /// Digest and size; gone when the file could not be read to its end or nobody read so far.
+    /// Digest and size. The sender is dropped without a value if the file could not be read or was not read to its end.
     pub(super) outcome: oneshot::Receiver<(Digest, u64)>,
 }
 
-/// Reads a file and hashes it on the way. At most one byte beyond `limit` is read.
+/// Reads a file and hashes it at the same time. At most one byte after `limit` is read.
 pub(super) async fn read(path: PathBuf, hasher: Hasher, limit: u64) -> Result<Reading, Error> {
-    let (pieces, received) = mpsc::channel::<Result<Bytes, Error>>(WAITING);
+    let (pieces, received) = mpsc::channel::<Result<Bytes, Error>>(CHANNEL_CAPACITY);
     let (done, outcome) = oneshot::channel();
     let (file, path) = blocking(move || open(&path).map(|(file, _)| (file, path))).await?;
     tokio::task::spawn_blocking(move || {
         let mut file = file.take(limit.saturating_add(1));
         let (mut hasher, mut size) = (hasher, 0);
         loop {
-            let mut piece = BytesMut::zeroed(PIECE);
+            let mut piece = BytesMut::zeroed(CHUNK_SIZE);
             match file.read(&mut piece).context(ReadFileSnafu { path: &path }) {
                 Ok(0) => break,
                 Ok(count) => {
@@ -150,18 +151,19 @@ pub(super) async fn read(path: PathBuf, hasher: Hasher, limit: u64) -> Result<Re
     })
 }
 
-/// Writes a stream to its end into a file. The content is verified when this returns, and on the disk if `syncs` is set.
+/// Writes a stream to its end into a file. On success the content is verified, and flushed to the disk if `syncs` is
+/// set.
 pub(super) async fn write(
     mut stream: BlobStream,
     mut file: File,
     path: PathBuf,
     syncs: bool,
 ) -> crate::Result<()> {
-    if stream.size() <= HELD {
+    if stream.size() <= IN_MEMORY_MAX {
         return write_small(stream, file, path, syncs).await;
     }
     let check = stream.take_check();
-    let (pieces, mut received) = mpsc::channel::<Bytes>(WAITING);
+    let (pieces, mut received) = mpsc::channel::<Bytes>(CHANNEL_CAPACITY);
     let writer = tokio::task::spawn_blocking(move || -> Result<_, crate::Error> {
         let mut check = check;
         while let Some(piece) = received.blocking_recv() {
@@ -173,7 +175,7 @@ pub(super) async fn write(
     });
     let read = async {
         while let Some(piece) = stream.next().await {
-            // A writer that has ended says why below.
+            // If the writer has ended, its error is reported below.
             if pieces.send(piece?).await.is_err() {
                 break;
             }
@@ -183,7 +185,7 @@ pub(super) async fn write(
     };
     let read = read.await;
     let written = writer.await.expect("writing a file does not panic");
-    // Why the content ended early matters more than that it did.
+    // An error of the stream is the cause of an incomplete file, so it is reported first.
     read?;
     let (check, file, path) = written?;
     blocking(move || {
@@ -196,8 +198,8 @@ pub(super) async fn write(
     .await
 }
 
-/// As [`write`], for so few bytes that they are waited for before anything is done: handing over each piece would take
-/// longer than all that.
+/// Writes a small stream as [`write`] does, but collects all bytes before the blocking task starts: passing each chunk
+/// through a channel would take longer than writing it.
 async fn write_small(
     mut stream: BlobStream,
     mut file: File,
@@ -210,7 +212,7 @@ async fn write_small(
         let piece = piece?;
         held += piece.len() as u64;
         pieces.push(piece);
-        // No more is held than was promised; that it is too much is told below.
+        // Memory use is bounded by the stated size. The check below reports the excess.
         if held > size {
             break;
         }
@@ -237,7 +239,7 @@ async fn write_small(
     .await
 }
 
-/// A file whose digest is not known yet, and is found while it is sent.
+/// File whose digest is computed while it is sent.
 #[derive(Debug)]
 pub(crate) struct Unhashed {
     path: PathBuf,
@@ -246,7 +248,7 @@ pub(crate) struct Unhashed {
     outcome: Mutex<Outcome>,
 }
 
-/// What the last reading of a file came to: its digest and size.
+/// Digest and size of the last read of a file.
 #[derive(Debug, Default)]
 enum Outcome {
     #[default]
@@ -256,7 +258,7 @@ enum Outcome {
 }
 
 impl Unhashed {
-    /// A regular file as it is now.
+    /// Opens a regular file and stores its current size.
     pub(crate) async fn new(path: &Path, meter: &Meter) -> crate::Result<Self> {
         let path = path.to_owned();
         let (size, path) = blocking(move || open(&path).map(|(_, size)| (size, path))).await?;
@@ -268,18 +270,18 @@ impl Unhashed {
         })
     }
 
-    /// How many bytes will be sent.
+    /// Returns the number of bytes to send.
     pub(crate) fn size(&self) -> u64 {
         self.size
     }
 
-    /// Opens the file from its first byte. Ends with an error when it grows meanwhile.
+    /// Opens the file from its first byte. The stream ends with an error if the size of the file changes meanwhile.
     pub(crate) async fn open(&self) -> crate::Result<BoxStream<'static, crate::Result<Bytes>>> {
         let Reading { pieces, outcome } =
             read(self.path.clone(), Algorithm::Sha256.hasher(), self.size).await?;
         *self.outcome() = Outcome::Reading(outcome);
         let (path, size, mut seen) = (self.path.clone(), self.size, 0);
-        // An end that comes too early is told from one that comes when it should.
+        // Distinguishes an early end from the expected one.
         let ended = stream::once(async { Ok(Bytes::new()) });
         let pieces = pieces.map_ok(Some).chain(ended.map_ok(|_: Bytes| None));
         let bounded = pieces.map(move |piece: crate::Result<Option<Bytes>>| {
@@ -297,11 +299,11 @@ impl Unhashed {
         Ok(self.meter.watch(bounded.boxed()))
     }
 
-    /// The digest of what was sent last.
+    /// Returns the digest of the bytes that were sent last.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) when the file was not read to its end, or has changed its size.
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the file was not read to its end, or if its size changed.
     pub(crate) async fn digest(&self) -> crate::Result<Digest> {
         let outcome = std::mem::take(&mut *self.outcome());
         let read = match outcome {
@@ -322,7 +324,7 @@ impl Unhashed {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The file as a blob of this digest.
+    /// Returns the file as a blob with this digest.
     pub(crate) fn to_blob(&self, media_type: MediaType, digest: Digest) -> Blob {
         Blob::of_file(
             Descriptor::new(media_type, digest, self.size),
@@ -331,7 +333,7 @@ impl Unhashed {
     }
 }
 
-/// Reads what a descriptor names from a file.
+/// Opens a file as the verified content of a descriptor.
 pub(super) async fn stream(descriptor: &Descriptor, path: &Path) -> crate::Result<BlobStream> {
     let hasher = descriptor.digest.verifier()?;
     let Reading { pieces, outcome } = read(path.to_owned(), hasher, descriptor.size).await?;

@@ -1,7 +1,7 @@
-//! How far a transfer has come, for whoever wants to show it.
+//! Progress of a transfer.
 //!
-//! A meter is a number that two sides share: whoever moves the bytes advances it, whoever draws looks at it when it is
-//! time to draw. So nothing is called and nothing waits for each piece, and nobody holds what has passed.
+//! A [`Meter`] is a counter that two sides share: the transfer advances it, and a progress display reads it when it
+//! draws. The transfer calls no code of the display and never waits for it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,7 +14,8 @@ use futures_util::stream::{BoxStream, Stream, StreamExt};
 
 use super::{Blob, BlobStream, Content};
 
-/// How many bytes of one content have passed. Clones are one meter; a content that is begun anew starts at nothing again.
+/// Counter of the transferred bytes of one blob. Clones share the counter. It starts again at zero when the content is
+/// opened again.
 ///
 /// ```
 /// # use oci_registry::{Blob, Meter};
@@ -31,12 +32,12 @@ use super::{Blob, BlobStream, Content};
 pub struct Meter(Arc<AtomicU64>);
 
 impl Meter {
-    /// How many bytes have passed since the content was last begun.
+    /// Returns the number of bytes that were transferred since the content was last opened.
     pub fn passed(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 
-    /// Lets this meter see the pieces of a content that begins now.
+    /// Counts the bytes of newly opened content with this meter.
     pub(crate) fn watch<E: Send + 'static>(
         &self,
         pieces: BoxStream<'static, Result<Bytes, E>>,
@@ -44,7 +45,7 @@ impl Meter {
         self.watch_after(0, pieces)
     }
 
-    /// Lets this meter see the pieces of a content that goes on now, after so many bytes.
+    /// Counts the bytes of content that continues after the first `passed` bytes.
     fn watch_after<E: Send + 'static>(
         &self,
         passed: u64,
@@ -76,7 +77,7 @@ impl<E> Stream for Watched<E> {
 }
 
 impl Blob {
-    /// The same blob, whose bytes this meter sees whenever it is opened: wherever it is pushed to.
+    /// Counts the bytes of this blob with the meter whenever the blob is opened.
     #[must_use]
     pub fn metered(mut self, meter: &Meter) -> Self {
         self.content = Arc::new(Metered {
@@ -100,7 +101,7 @@ impl Content for Metered {
 }
 
 impl BlobStream {
-    /// The same stream, whose bytes this meter sees.
+    /// Counts the bytes of this stream with the meter.
     #[must_use]
     pub fn metered(mut self, meter: &Meter) -> Self {
         self.inner = meter.watch_after(self.check.begun(), self.inner);
@@ -116,7 +117,7 @@ mod tests {
     use crate::storage::{Delivery, Target};
 
     #[tokio::test]
-    async fn a_meter_sees_every_byte_and_starts_anew_with_the_content() {
+    async fn meter_of_reopened_blob_starts_at_zero() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("large");
         std::fs::write(&path, vec![7; 600 << 10]).unwrap();

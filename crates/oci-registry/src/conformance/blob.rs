@@ -1,4 +1,4 @@
-//! The laws of blobs.
+//! Requirements on blobs.
 
 use std::io::{Seek, Write};
 
@@ -6,55 +6,57 @@ use futures_util::future::try_join_all;
 use futures_util::stream::StreamExt;
 use snafu::ResultExt;
 
-use super::sample::{Sample, Script, Scripted, blob, large, large_pieces, named, numbered, tag};
-use super::{Breach, Place, StepSnafu, Verdict, WRITERS, expect, fails};
+use super::sample::{
+    Sample, Script, ScriptedContent, blob, by_digest, by_tag, large, large_pieces, tag,
+};
+use super::{CheckResult, Fixture, StepSnafu, Violation, WRITERS, expect, fails};
 use crate::blob::Meter;
 use crate::digest::{Algorithm, Digest};
 use crate::error::ErrorKind;
 use crate::manifest::{Descriptor, MediaType};
 use crate::storage::Delivery;
 
-pub(super) async fn empty_place(place: &Place) -> Verdict {
-    expect(place.tags().await?.is_empty(), "no tags")?;
+pub(super) async fn empty_target(fixture: &Fixture) -> CheckResult {
+    expect(fixture.tags().await?.is_empty(), "no tags")?;
     let absent = Sample::image("absent");
-    place.expect_no_blob(absent.blobs[0].descriptor()).await?;
-    place
-        .expect_no_manifest(&numbered(&absent.manifest))
+    fixture.expect_no_blob(absent.blobs[0].descriptor()).await?;
+    fixture
+        .expect_no_manifest(&by_digest(&absent.manifest))
         .await?;
-    place.expect_no_manifest(&named(&tag("absent"))).await?;
-    let exists = place.exists(&absent.manifest.descriptor()).await?;
-    expect(!exists, "a manifest that is not there not to exist")
+    fixture.expect_no_manifest(&by_tag(&tag("absent"))).await?;
+    let exists = fixture.exists(&absent.manifest.descriptor()).await?;
+    expect(!exists, "a missing manifest not to exist")
 }
 
-pub(super) async fn blob_reads_back(place: &Place) -> Verdict {
+pub(super) async fn blob_reads_back(fixture: &Fixture) -> CheckResult {
     let blob = blob("some content\0\r\n\u{fc}");
-    let delivery = place.push_blob(&blob).await?;
+    let delivery = fixture.push_blob(&blob).await?;
     expect(
         delivery == Delivery::Uploaded,
         "the first push of a blob to upload it",
     )?;
     for _ in 0..2 {
-        place
+        fixture
             .expect_blob(blob.descriptor(), "some content\0\r\n\u{fc}".as_bytes())
             .await?;
     }
     Ok(())
 }
 
-pub(super) async fn empty_blob(place: &Place) -> Verdict {
+pub(super) async fn empty_blob(fixture: &Fixture) -> CheckResult {
     let blob = blob("");
-    place.push_blob(&blob).await?;
-    place.expect_blob(blob.descriptor(), b"").await?;
+    fixture.push_blob(&blob).await?;
+    fixture.expect_blob(blob.descriptor(), b"").await?;
     expect(
-        place.push_blob(&blob).await? == Delivery::Existed,
-        "a blob without bytes to exist",
+        fixture.push_blob(&blob).await? == Delivery::Existed,
+        "an empty blob to exist",
     )
 }
 
-pub(super) async fn large_blob(place: &Place) -> Verdict {
+pub(super) async fn large_blob(fixture: &Fixture) -> CheckResult {
     let blob = large();
-    place.push_blob(&blob).await?;
-    let opened = place.target.blob(blob.descriptor()).await;
+    fixture.push_blob(&blob).await?;
+    let opened = fixture.target.blob(blob.descriptor()).await;
     let mut stream = opened.context(StepSnafu {
         step: "open the large blob",
     })?;
@@ -64,7 +66,7 @@ pub(super) async fn large_blob(place: &Place) -> Verdict {
             step: "read the large blob",
         })?;
         let same = piece.iter().all(|byte| expected.next() == Some(*byte));
-        expect(same, "the large blob's bytes to be those that were pushed")?;
+        expect(same, "the bytes of the large blob to be the pushed ones")?;
     }
     expect(
         expected.next().is_none(),
@@ -72,35 +74,37 @@ pub(super) async fn large_blob(place: &Place) -> Verdict {
     )
 }
 
-pub(super) async fn sha512_blob(place: &Place) -> Verdict {
+pub(super) async fn sha512_blob(fixture: &Fixture) -> CheckResult {
     let content = "content with a long name";
     let digest = Algorithm::Sha512.digest(content.as_bytes());
-    let promised = Descriptor::new(MediaType::OCTET_STREAM, digest, content.len() as u64);
-    let blob = Scripted::blob(promised.clone(), Script::Other(content));
-    if place.capabilities.sha512 {
-        place.push_blob(&blob).await?;
-        place.expect_blob(&promised, content.as_bytes()).await?;
-        let delivery = place.push_blob(&blob).await?;
+    let descriptor = Descriptor::new(MediaType::OCTET_STREAM, digest, content.len() as u64);
+    let blob = ScriptedContent::blob(descriptor.clone(), Script::Other(content));
+    if fixture.capabilities.sha512 {
+        fixture.push_blob(&blob).await?;
+        fixture.expect_blob(&descriptor, content.as_bytes()).await?;
+        let delivery = fixture.push_blob(&blob).await?;
         return expect(
             delivery == Delivery::Existed,
-            "a blob to exist under the name it was pushed with",
+            "a blob to exist under the digest that it was pushed with",
         );
     }
-    let refused = place.target.push_blob(&blob).await.is_err();
+    let refused = fixture.target.push_blob(&blob).await.is_err();
     expect(
         refused,
-        "a blob named by sha512 to be refused, as was declared",
+        "a blob with a sha512 digest to be refused, as declared",
     )
 }
 
-pub(super) async fn pushed_file(place: &Place) -> Verdict {
-    let mut file = tempfile::NamedTempFile::new().map_err(own)?;
+pub(super) async fn pushed_file(fixture: &Fixture) -> CheckResult {
+    let mut file = tempfile::NamedTempFile::new().map_err(temporary_file_error)?;
     for content in [b"a small file".to_vec(), vec![7; 5 << 20]] {
-        file.as_file_mut().set_len(0).map_err(own)?;
-        file.rewind().map_err(own)?;
-        file.write_all(&content).map_err(own)?;
+        file.as_file_mut()
+            .set_len(0)
+            .map_err(temporary_file_error)?;
+        file.rewind().map_err(temporary_file_error)?;
+        file.write_all(&content).map_err(temporary_file_error)?;
         for expected in [Delivery::Uploaded, Delivery::Existed] {
-            let pushed = place
+            let pushed = fixture
                 .target
                 .push_file("text/plain".into(), file.path(), &Meter::default())
                 .await;
@@ -112,50 +116,50 @@ pub(super) async fn pushed_file(place: &Place) -> Verdict {
                 *blob.digest() == Digest::sha256(&content) && blob.size() == content.len() as u64;
             expect(
                 is_named,
-                "a pushed file to be named by its own digest and size",
+                "a pushed file to have the digest and size of its content",
             )?;
-            place.expect_blob(blob.descriptor(), &content).await?;
+            fixture.expect_blob(blob.descriptor(), &content).await?;
         }
     }
     Ok(())
 }
 
-/// A failure of the laws' own files.
-fn own(error: std::io::Error) -> Breach {
-    Breach::Step {
+/// Converts an error of the test's own temporary file.
+fn temporary_file_error(error: std::io::Error) -> Violation {
+    Violation::Step {
         step: "write a file to push",
         source: crate::Error::new(ErrorKind::Io, error),
     }
 }
 
-pub(super) async fn blob_again(place: &Place) -> Verdict {
+pub(super) async fn blob_again(fixture: &Fixture) -> CheckResult {
     let blob = blob("once");
-    place.push_blob(&blob).await?;
-    let closed = Scripted::blob(blob.descriptor().clone(), Script::Closed);
-    let delivery = place.push_blob(&closed).await?;
+    fixture.push_blob(&blob).await?;
+    let closed = ScriptedContent::blob(blob.descriptor().clone(), Script::MustNotOpen);
+    let delivery = fixture.push_blob(&closed).await?;
     expect(
         delivery == Delivery::Existed,
-        "a blob that is there to have existed",
+        "an existing blob to be reported as existing",
     )?;
-    place.expect_blob(blob.descriptor(), b"once").await
+    fixture.expect_blob(blob.descriptor(), b"once").await
 }
 
-pub(super) async fn blob_race(place: &Place) -> Verdict {
+pub(super) async fn blob_race(fixture: &Fixture) -> CheckResult {
     let blob = blob("wanted by many");
-    try_join_all((0..WRITERS).map(|_| place.push_blob(&blob))).await?;
-    place
+    try_join_all((0..WRITERS).map(|_| fixture.push_blob(&blob))).await?;
+    fixture
         .expect_blob(blob.descriptor(), b"wanted by many")
         .await
 }
 
-pub(super) async fn wrong_digest(place: &Place) -> Verdict {
-    place
+pub(super) async fn wrong_digest(fixture: &Fixture) -> CheckResult {
+    fixture
         .expect_refused("right", Script::Other("wrong"), ErrorKind::Mismatch)
         .await
 }
 
-pub(super) async fn too_short(place: &Place) -> Verdict {
-    place
+pub(super) async fn too_short(fixture: &Fixture) -> CheckResult {
+    fixture
         .expect_refused(
             "short of the end",
             Script::Other("short"),
@@ -164,46 +168,46 @@ pub(super) async fn too_short(place: &Place) -> Verdict {
         .await
 }
 
-pub(super) async fn too_long(place: &Place) -> Verdict {
-    place
+pub(super) async fn too_long(fixture: &Fixture) -> CheckResult {
+    fixture
         .expect_refused("on", Script::Other("on and on"), ErrorKind::Mismatch)
         .await
 }
 
-pub(super) async fn broken_off(place: &Place) -> Verdict {
-    place
-        .expect_refused("broken off", Script::BreaksOff("broken"), ErrorKind::Io)
+pub(super) async fn failing_content(fixture: &Fixture) -> CheckResult {
+    fixture
+        .expect_refused("broken off", Script::FailsAfter("broken"), ErrorKind::Io)
         .await
 }
 
-pub(super) async fn unverifiable(place: &Place) -> Verdict {
+pub(super) async fn unverifiable(fixture: &Fixture) -> CheckResult {
     let digest = "blake3:af1349b9f5f9a1a6a0404dea36dcc949";
     let digest = digest.parse().expect("the digest fits the grammar");
-    let promised = Descriptor::new(MediaType::OCTET_STREAM, digest, 5);
-    let blob = Scripted::blob(promised.clone(), Script::Other("bytes"));
+    let descriptor = Descriptor::new(MediaType::OCTET_STREAM, digest, 5);
+    let blob = ScriptedContent::blob(descriptor.clone(), Script::Other("bytes"));
     expect(
-        place.target.push_blob(&blob).await.is_err(),
-        "unverifiable content not to be taken",
+        fixture.target.push_blob(&blob).await.is_err(),
+        "the push of an unverifiable blob to fail",
     )?;
     expect(
-        place.read(&promised).await.is_err(),
-        "unverifiable content not to be given",
+        fixture.read(&descriptor).await.is_err(),
+        "the read of an unverifiable blob to fail",
     )
 }
 
-pub(super) async fn other_size(place: &Place) -> Verdict {
+pub(super) async fn other_size(fixture: &Fixture) -> CheckResult {
     let blob = blob("nine bytes");
-    place.push_blob(&blob).await?;
+    fixture.push_blob(&blob).await?;
     let other = |size| Descriptor::new(MediaType::OCTET_STREAM, blob.digest().clone(), size);
     fails(
-        place.read(&other(3)).await,
+        fixture.read(&other(3)).await,
         ErrorKind::Mismatch,
         "reading a blob under a smaller size",
     )?;
-    // Content that ends early may be a connection that did.
-    let larger = place.read(&other(30)).await;
-    let is_told =
+    // A target may report content that ends early as a lost connection.
+    let larger = fixture.read(&other(30)).await;
+    let is_reported =
         larger.is_err_and(|error| matches!(error.kind(), ErrorKind::Mismatch | ErrorKind::Network));
-    expect(is_told, "a blob not to be given under a larger size")?;
-    place.expect_blob(blob.descriptor(), b"nine bytes").await
+    expect(is_reported, "the read of a blob with a larger size to fail")?;
+    fixture.expect_blob(blob.descriptor(), b"nine bytes").await
 }

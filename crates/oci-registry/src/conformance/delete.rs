@@ -1,4 +1,4 @@
-//! The laws of places that let go ([`Delete`]).
+//! Requirements on targets that delete ([`Delete`]).
 
 use std::sync::Arc;
 
@@ -6,16 +6,18 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::TryStreamExt;
 use snafu::ResultExt;
 
-use super::sample::{Sample, blob, index_of, named, numbered, tag};
-use super::{Capabilities, LawSnafu, MakeSnafu, Place, Report, StepSnafu, Verdict, expect, fails};
+use super::sample::{Sample, blob, by_digest, by_tag, index_of, tag};
+use super::{
+    Capabilities, CheckResult, Fixture, MakeSnafu, Report, StepSnafu, ViolatedSnafu, expect, fails,
+};
 use crate::blob::Blob;
 use crate::digest::Digest;
 use crate::error::ErrorKind;
 use crate::manifest::{ImageManifest, Manifest, MediaType};
 use crate::storage::{Delete, Delivery};
 
-/// Holds a kind of place to the laws of taking content away, each in a fresh and empty place of its own, as [`super::run`]
-/// holds it to those of bringing it. What a place declares that it does not delete must be refused and stay.
+/// Checks all requirements on deleting content, each with a fresh and empty target, as [`super::run`] checks those on
+/// pushing it. An operation that the capabilities exclude must fail as unsupported and must not delete anything.
 ///
 /// # Errors
 ///
@@ -24,321 +26,329 @@ pub async fn run_deletions(
     capabilities: Capabilities,
     make: impl AsyncFn() -> crate::Result<Arc<dyn Delete>>,
 ) -> crate::Result<Report> {
-    let mut laws = Vec::new();
-    for (law, holds) in LAWS.iter().copied() {
-        let target = make().await.context(MakeSnafu { law })?;
-        let place = Letting {
-            place: Place {
+    let mut requirements = Vec::new();
+    for (requirement, holds) in REQUIREMENTS.iter().copied() {
+        let target = make().await.context(MakeSnafu { requirement })?;
+        let fixture = DeleteFixture {
+            fixture: Fixture {
                 target: Arc::clone(&target) as _,
                 capabilities,
             },
             target,
         };
-        holds(&place).await.context(LawSnafu { law })?;
-        laws.push(law);
+        holds(&fixture)
+            .await
+            .context(ViolatedSnafu { requirement })?;
+        requirements.push(requirement);
     }
-    Ok(Report { laws })
+    Ok(Report { requirements })
 }
 
-/// A fresh target that lets go.
-struct Letting {
-    place: Place,
+/// Fresh target that deletes.
+struct DeleteFixture {
+    fixture: Fixture,
     target: Arc<dyn Delete>,
 }
 
-laws! {
-    Letting:
-    "a tag that is deleted leaves its siblings and the manifest" => tag_alone,
-    "the last tag of a manifest leaves it" => last_tag,
-    "a tag that was deleted can name something else" => tag_after,
-    "a manifest that is deleted takes its tags along, and nothing else" => manifest_with_tags,
+requirements! {
+    DeleteFixture:
+    "deleting a tag keeps the manifest and its other tags" => tag_alone,
+    "deleting the last tag keeps the manifest" => last_tag,
+    "a deleted tag can be set on another manifest" => tag_reused,
+    "deleting a manifest deletes its tags and nothing else" => manifest_with_tags,
     "a manifest without a tag can be deleted" => untagged_manifest,
-    "an index that is deleted leaves its manifests" => index_alone,
-    "what is about a manifest is no longer told of when it is deleted" => referrer,
-    "a blob that is deleted is gone, and no other" => blob_alone,
-    "what was deleted can be brought again" => brought_again,
-    "deleting what is not there is not found" => absent,
+    "deleting an index keeps its manifests" => index_alone,
+    "a deleted referrer is no longer listed" => referrer,
+    "deleting a blob keeps the other blobs" => blob_alone,
+    "deleted content can be pushed again" => pushed_again,
+    "deleting missing content fails as not found" => absent,
 }
 
-impl Letting {
-    /// Takes a tag away. Where that is not to be had, it is refused as declared, and `false`.
-    async fn delete_tag(&self, name: &'static str) -> Verdict<bool> {
+impl DeleteFixture {
+    /// Deletes a tag and returns `true`. If the target does not delete tags, checks that it refuses and returns
+    /// `false`.
+    async fn delete_tag(&self, name: &'static str) -> CheckResult<bool> {
         let deleted = self.target.delete_tag(&tag(name)).await;
-        if self.place.capabilities.deletes_tags {
+        if self.fixture.capabilities.deletes_tags {
             deleted.context(StepSnafu {
                 step: "delete a tag",
             })?;
-            self.place.expect_no_manifest(&named(&tag(name))).await?;
+            self.fixture.expect_no_manifest(&by_tag(&tag(name))).await?;
             return Ok(true);
         }
         fails(deleted, ErrorKind::Unsupported, "deleting a tag")?;
-        let still = self.place.manifest(&named(&tag(name))).await?;
-        let exists = self.place.exists(&still.descriptor()).await?;
-        expect(exists, "a tag that was not deleted to name what it named")?;
+        let still = self.fixture.manifest(&by_tag(&tag(name))).await?;
+        let exists = self.fixture.exists(&still.descriptor()).await?;
+        expect(exists, "a tag that was not deleted to keep its manifest")?;
         Ok(false)
     }
 
-    async fn delete_manifest(&self, manifest: &Manifest) -> Verdict<bool> {
+    async fn delete_manifest(&self, manifest: &Manifest) -> CheckResult<bool> {
         let deleted = self.target.delete_manifest(manifest.digest()).await;
-        if self.place.capabilities.deletes_manifests {
+        if self.fixture.capabilities.deletes_manifests {
             deleted.context(StepSnafu {
                 step: "delete a manifest",
             })?;
-            self.place.expect_no_manifest(&numbered(manifest)).await?;
-            let exists = self.place.exists(&manifest.descriptor()).await?;
+            self.fixture
+                .expect_no_manifest(&by_digest(manifest))
+                .await?;
+            let exists = self.fixture.exists(&manifest.descriptor()).await?;
             expect(!exists, "a deleted manifest not to exist")?;
             return Ok(true);
         }
         fails(deleted, ErrorKind::Unsupported, "deleting a manifest")?;
-        self.place
-            .expect_manifest(&numbered(manifest), manifest)
+        self.fixture
+            .expect_manifest(&by_digest(manifest), manifest)
             .await?;
         Ok(false)
     }
 
-    async fn delete_blob(&self, blob: &Blob) -> Verdict<bool> {
+    async fn delete_blob(&self, blob: &Blob) -> CheckResult<bool> {
         let deleted = self.target.delete_blob(blob.digest()).await;
-        if self.place.capabilities.deletes_blobs {
+        if self.fixture.capabilities.deletes_blobs {
             deleted.context(StepSnafu {
                 step: "delete a blob",
             })?;
-            self.place.expect_no_blob(blob.descriptor()).await?;
+            self.fixture.expect_no_blob(blob.descriptor()).await?;
             return Ok(true);
         }
         fails(deleted, ErrorKind::Unsupported, "deleting a blob")?;
-        let exists = self.place.exists(blob.descriptor()).await?;
+        let exists = self.fixture.exists(blob.descriptor()).await?;
         expect(exists, "a blob that was not deleted to exist")?;
         Ok(false)
     }
 
-    /// The digests of what is about a manifest, sorted.
-    async fn referrers(&self, subject: &Manifest) -> Verdict<Vec<Digest>> {
+    /// Returns the digests of the referrers of a manifest, sorted.
+    async fn referrers(&self, subject: &Manifest) -> CheckResult<Vec<Digest>> {
         let listed = self.target.referrers(subject.digest(), None);
         let listed: crate::Result<Vec<_>> = listed.map_ok(|entry| entry.digest).try_collect().await;
         let mut listed = listed.context(StepSnafu {
-            step: "list what is about a manifest",
+            step: "list the referrers of a manifest",
         })?;
         listed.sort();
         Ok(listed)
     }
 }
 
-async fn tag_alone(letting: &Letting) -> Verdict {
-    let (place, sample) = (&letting.place, Sample::image("one"));
-    place.push(&sample).await?;
+async fn tag_alone(deletion: &DeleteFixture) -> CheckResult {
+    let (fixture, sample) = (&deletion.fixture, Sample::image("one"));
+    fixture.push(&sample).await?;
     for name in ["1", "1.0", "latest"] {
-        place.tag(&sample.manifest, &tag(name)).await?;
+        fixture.tag(&sample.manifest, &tag(name)).await?;
     }
-    if letting.delete_tag("1.0").await? {
+    if deletion.delete_tag("1.0").await? {
         expect(
-            place.tags().await? == [tag("1"), tag("latest")],
-            "a deleted tag, and no other, not to be listed",
+            fixture.tags().await? == [tag("1"), tag("latest")],
+            "only the deleted tag to be missing from the list",
         )?;
     }
     for name in [tag("1"), tag("latest")] {
-        place
-            .expect_manifest(&named(&name), &sample.manifest)
+        fixture
+            .expect_manifest(&by_tag(&name), &sample.manifest)
             .await?;
     }
-    place
-        .expect_manifest(&numbered(&sample.manifest), &sample.manifest)
+    fixture
+        .expect_manifest(&by_digest(&sample.manifest), &sample.manifest)
         .await
 }
 
-async fn last_tag(letting: &Letting) -> Verdict {
-    let (place, sample) = (&letting.place, Sample::image("one"));
-    place.push(&sample).await?;
-    place.tag(&sample.manifest, &tag("1")).await?;
-    if letting.delete_tag("1").await? {
-        let is_empty = place.tags().await?.is_empty();
-        expect(is_empty, "no tag to be left when the only one is deleted")?;
+async fn last_tag(deletion: &DeleteFixture) -> CheckResult {
+    let (fixture, sample) = (&deletion.fixture, Sample::image("one"));
+    fixture.push(&sample).await?;
+    fixture.tag(&sample.manifest, &tag("1")).await?;
+    if deletion.delete_tag("1").await? {
+        let is_empty = fixture.tags().await?.is_empty();
+        expect(
+            is_empty,
+            "no tag to be listed after the only one was deleted",
+        )?;
     }
-    place
-        .expect_manifest(&numbered(&sample.manifest), &sample.manifest)
+    fixture
+        .expect_manifest(&by_digest(&sample.manifest), &sample.manifest)
         .await?;
     for blob in &sample.blobs {
-        let exists = place.exists(blob.descriptor()).await?;
-        expect(exists, "what a manifest names to stay with it")?;
+        let exists = fixture.exists(blob.descriptor()).await?;
+        expect(exists, "the blobs of a manifest to stay")?;
     }
     Ok(())
 }
 
-async fn tag_after(letting: &Letting) -> Verdict {
-    let place = &letting.place;
+async fn tag_reused(deletion: &DeleteFixture) -> CheckResult {
+    let fixture = &deletion.fixture;
     let (one, two) = (Sample::image("one"), Sample::image("two"));
-    place.push(&one).await?;
-    place.push(&two).await?;
-    place.tag(&one.manifest, &tag("1")).await?;
-    letting.delete_tag("1").await?;
-    place.tag(&two.manifest, &tag("1")).await?;
-    place
-        .expect_manifest(&named(&tag("1")), &two.manifest)
+    fixture.push(&one).await?;
+    fixture.push(&two).await?;
+    fixture.tag(&one.manifest, &tag("1")).await?;
+    deletion.delete_tag("1").await?;
+    fixture.tag(&two.manifest, &tag("1")).await?;
+    fixture
+        .expect_manifest(&by_tag(&tag("1")), &two.manifest)
         .await?;
-    place
-        .expect_manifest(&numbered(&one.manifest), &one.manifest)
+    fixture
+        .expect_manifest(&by_digest(&one.manifest), &one.manifest)
         .await
 }
 
-async fn manifest_with_tags(letting: &Letting) -> Verdict {
-    let place = &letting.place;
+async fn manifest_with_tags(deletion: &DeleteFixture) -> CheckResult {
+    let fixture = &deletion.fixture;
     let (one, two) = (Sample::image("one"), Sample::image("two"));
     for sample in [&one, &two] {
-        place.push(sample).await?;
+        fixture.push(sample).await?;
     }
     for name in ["1", "1.0"] {
-        place.tag(&one.manifest, &tag(name)).await?;
+        fixture.tag(&one.manifest, &tag(name)).await?;
     }
-    place.tag(&two.manifest, &tag("2")).await?;
-    if letting.delete_manifest(&one.manifest).await? {
+    fixture.tag(&two.manifest, &tag("2")).await?;
+    if deletion.delete_manifest(&one.manifest).await? {
         for name in ["1", "1.0"] {
-            place.expect_no_manifest(&named(&tag(name))).await?;
+            fixture.expect_no_manifest(&by_tag(&tag(name))).await?;
         }
         expect(
-            place.tags().await? == [tag("2")],
-            "the tags of a deleted manifest, and no others, not to be listed",
+            fixture.tags().await? == [tag("2")],
+            "only the tags of the deleted manifest to be missing from the list",
         )?;
         for blob in &one.blobs {
-            let exists = place.exists(blob.descriptor()).await?;
-            expect(exists, "what a deleted manifest named to stay")?;
+            let exists = fixture.exists(blob.descriptor()).await?;
+            expect(exists, "the blobs of a deleted manifest to stay")?;
         }
     }
-    place
-        .expect_manifest(&named(&tag("2")), &two.manifest)
+    fixture
+        .expect_manifest(&by_tag(&tag("2")), &two.manifest)
         .await
 }
 
-async fn untagged_manifest(letting: &Letting) -> Verdict {
+async fn untagged_manifest(deletion: &DeleteFixture) -> CheckResult {
     let sample = Sample::image("one");
-    letting.place.push(&sample).await?;
-    letting.delete_manifest(&sample.manifest).await?;
+    deletion.fixture.push(&sample).await?;
+    deletion.delete_manifest(&sample.manifest).await?;
     Ok(())
 }
 
-async fn index_alone(letting: &Letting) -> Verdict {
-    let place = &letting.place;
+async fn index_alone(deletion: &DeleteFixture) -> CheckResult {
+    let fixture = &deletion.fixture;
     let (one, two) = (Sample::image("one"), Sample::image("two"));
     for sample in [&one, &two] {
-        place.push(sample).await?;
+        fixture.push(sample).await?;
     }
     let index = index_of(&[&one.manifest, &two.manifest]);
-    place.push_manifest(&index).await?;
-    place.tag(&index, &tag("1")).await?;
-    place.tag(&one.manifest, &tag("one")).await?;
-    if letting.delete_manifest(&index).await? {
-        place.expect_no_manifest(&named(&tag("1"))).await?;
+    fixture.push_manifest(&index).await?;
+    fixture.tag(&index, &tag("1")).await?;
+    fixture.tag(&one.manifest, &tag("one")).await?;
+    if deletion.delete_manifest(&index).await? {
+        fixture.expect_no_manifest(&by_tag(&tag("1"))).await?;
     }
     for sample in [&one, &two] {
-        place
-            .expect_manifest(&numbered(&sample.manifest), &sample.manifest)
+        fixture
+            .expect_manifest(&by_digest(&sample.manifest), &sample.manifest)
             .await?;
     }
-    place
-        .expect_manifest(&named(&tag("one")), &one.manifest)
+    fixture
+        .expect_manifest(&by_tag(&tag("one")), &one.manifest)
         .await
 }
 
-/// A note about a manifest.
-fn about(subject: &Manifest, kind: &'static str) -> (Blob, Manifest) {
+/// Creates a referrer of a manifest.
+fn referrer_of(subject: &Manifest, kind: &'static str) -> (Blob, Manifest) {
     let config = Blob::empty();
     let mut note = ImageManifest::new(MediaType::new_static(kind), config.descriptor().clone());
     note.subject = Some(subject.descriptor());
-    let note = Manifest::from_image(note).expect("the manifests of the laws are small");
+    let note = Manifest::from_image(note).expect("the manifests of the tests are small");
     (config, note)
 }
 
-async fn referrer(letting: &Letting) -> Verdict {
-    let (place, sample) = (&letting.place, Sample::image("one"));
-    place.push(&sample).await?;
+async fn referrer(deletion: &DeleteFixture) -> CheckResult {
+    let (fixture, sample) = (&deletion.fixture, Sample::image("one"));
+    fixture.push(&sample).await?;
     let mut notes = Vec::new();
     for kind in ["application/vnd.acme.note", "application/vnd.acme.other"] {
-        let (config, note) = about(&sample.manifest, kind);
-        place.push_blob(&config).await?;
-        place.push_manifest(&note).await?;
+        let (config, note) = referrer_of(&sample.manifest, kind);
+        fixture.push_blob(&config).await?;
+        fixture.push_manifest(&note).await?;
         notes.push(note);
     }
     notes.sort_by_key(|note| note.digest().clone());
     let listed = |notes: &[Manifest]| -> Vec<Digest> {
         notes.iter().map(|note| note.digest().clone()).collect()
     };
-    let told = "what is about a manifest to be told, and nothing that is not there";
+    let expected = "exactly the existing referrers to be listed";
     expect(
-        letting.referrers(&sample.manifest).await? == listed(&notes),
-        told,
+        deletion.referrers(&sample.manifest).await? == listed(&notes),
+        expected,
     )?;
     while let Some(note) = notes.pop() {
-        if !letting.delete_manifest(&note).await? {
+        if !deletion.delete_manifest(&note).await? {
             break;
         }
-        let left = letting.referrers(&sample.manifest).await?;
-        expect(left == listed(&notes), told)?;
+        let left = deletion.referrers(&sample.manifest).await?;
+        expect(left == listed(&notes), expected)?;
     }
-    place
-        .expect_manifest(&numbered(&sample.manifest), &sample.manifest)
+    fixture
+        .expect_manifest(&by_digest(&sample.manifest), &sample.manifest)
         .await
 }
 
-async fn blob_alone(letting: &Letting) -> Verdict {
-    let place = &letting.place;
+async fn blob_alone(deletion: &DeleteFixture) -> CheckResult {
+    let fixture = &deletion.fixture;
     let (one, two) = (blob("one"), blob("two"));
     for blob in [&one, &two] {
-        place.push_blob(blob).await?;
+        fixture.push_blob(blob).await?;
     }
-    letting.delete_blob(&one).await?;
-    place.expect_blob(two.descriptor(), b"two").await
+    deletion.delete_blob(&one).await?;
+    fixture.expect_blob(two.descriptor(), b"two").await
 }
 
-async fn brought_again(letting: &Letting) -> Verdict {
-    let (place, sample) = (&letting.place, Sample::image("one"));
-    place.push(&sample).await?;
-    place.tag(&sample.manifest, &tag("1")).await?;
-    let is_gone = letting.delete_manifest(&sample.manifest).await?;
+async fn pushed_again(deletion: &DeleteFixture) -> CheckResult {
+    let (fixture, sample) = (&deletion.fixture, Sample::image("one"));
+    fixture.push(&sample).await?;
+    fixture.tag(&sample.manifest, &tag("1")).await?;
+    let is_gone = deletion.delete_manifest(&sample.manifest).await?;
     for blob in sample.blobs.iter().filter(|_| is_gone) {
-        if letting.delete_blob(blob).await? {
-            let delivery = place.push_blob(blob).await?;
+        if deletion.delete_blob(blob).await? {
+            let delivery = fixture.push_blob(blob).await?;
             expect(
                 delivery != Delivery::Existed,
-                "a blob that was deleted to be brought again",
+                "a deleted blob to be uploaded again",
             )?;
         }
     }
-    place.push(&sample).await?;
-    place.tag(&sample.manifest, &tag("1")).await?;
-    place
-        .expect_manifest(&named(&tag("1")), &sample.manifest)
+    fixture.push(&sample).await?;
+    fixture.tag(&sample.manifest, &tag("1")).await?;
+    fixture
+        .expect_manifest(&by_tag(&tag("1")), &sample.manifest)
         .await?;
     let layer = &sample.blobs[1];
-    place
+    fixture
         .expect_blob(layer.descriptor(), b"the layer of one")
         .await
 }
 
-async fn absent(letting: &Letting) -> Verdict {
-    // Repositories may share content behind their backs, so this is what no other law brings.
-    let (place, sample) = (&letting.place, Sample::image("never brought"));
+async fn absent(deletion: &DeleteFixture) -> CheckResult {
+    // Repositories of one registry may share content, so this content is not pushed by any other requirement.
+    let (fixture, sample) = (&deletion.fixture, Sample::image("never pushed"));
     let other = Sample::image("other");
-    // A registry may say of an empty repository that it is none; that is "not found" as well.
+    // A registry may report an empty repository as missing. That is "not found", too.
     for is_empty in [true, false] {
         if !is_empty {
-            place.push(&other).await?;
-            place.tag(&other.manifest, &tag("other")).await?;
+            fixture.push(&other).await?;
+            fixture.tag(&other.manifest, &tag("other")).await?;
         }
-        let deleted = letting.target.delete_tag(&tag("1")).await;
+        let deleted = deletion.target.delete_tag(&tag("1")).await;
         fails(deleted, ErrorKind::NotFound, "deleting an absent tag")?;
-        let deleted = letting.target.delete_manifest(sample.manifest.digest());
+        let deleted = deletion.target.delete_manifest(sample.manifest.digest());
         let deleted = deleted.await;
         fails(deleted, ErrorKind::NotFound, "deleting an absent manifest")?;
-        let deleted = letting.target.delete_blob(sample.blobs[1].digest()).await;
+        let deleted = deletion.target.delete_blob(sample.blobs[1].digest()).await;
         fails(deleted, ErrorKind::NotFound, "deleting an absent blob")?;
     }
-    place
-        .expect_manifest(&named(&tag("other")), &other.manifest)
+    fixture
+        .expect_manifest(&by_tag(&tag("other")), &other.manifest)
         .await?;
-    if letting.delete_tag("other").await? {
-        let again = letting.target.delete_tag(&tag("other")).await;
+    if deletion.delete_tag("other").await? {
+        let again = deletion.target.delete_tag(&tag("other")).await;
         fails(again, ErrorKind::NotFound, "deleting a tag again")?;
     }
-    if letting.delete_manifest(&other.manifest).await? {
-        let again = letting.target.delete_manifest(other.manifest.digest());
+    if deletion.delete_manifest(&other.manifest).await? {
+        let again = deletion.target.delete_manifest(other.manifest.digest());
         fails(
             again.await,
             ErrorKind::NotFound,
@@ -363,15 +373,15 @@ mod tests {
     use crate::storage::{Source, TagStream, Target};
 
     #[tokio::test]
-    async fn memory_lets_go_as_it_should() {
+    async fn memory_meets_requirements_of_delete() {
         let make = async || Ok(Arc::new(Memory::new()) as Arc<dyn Delete>);
         let report = run_deletions(Capabilities::default(), make).await.unwrap();
-        println!("memory, letting go: {report}");
-        assert_eq!(report.laws.len(), LAWS.len());
+        println!("memory, deletion: {report}");
+        assert_eq!(report.requirements.len(), REQUIREMENTS.len());
     }
 
     #[tokio::test]
-    async fn a_layout_lets_go_as_it_should() {
+    async fn layout_meets_requirements_of_delete() {
         let home = tempfile::tempdir().unwrap();
         let count = std::sync::atomic::AtomicUsize::new(0);
         let make = async || {
@@ -380,12 +390,12 @@ mod tests {
             Ok(Arc::new(layout) as Arc<dyn Delete>)
         };
         let report = run_deletions(Capabilities::default(), make).await.unwrap();
-        println!("layout, letting go: {report}");
+        println!("layout, deletion: {report}");
     }
 
-    /// A place that lets go in a wrong way.
+    /// Target with a defect in its deletion.
     #[derive(Debug)]
-    struct Wrong {
+    struct FaultyDelete {
         memory: Memory,
         flaw: Flaw,
     }
@@ -393,16 +403,16 @@ mod tests {
     #[derive(Debug, Clone, Copy, PartialEq)]
     enum Flaw {
         None,
-        TakesTheManifest,
-        KeepsTheTags,
-        AbsentIsFine,
-        KeepsAccounts,
-        TakesAllBlobs,
-        Refuses,
+        DeletesManifestOfTag,
+        KeepsTaggedManifests,
+        AcceptsAbsent,
+        ListsDeletedReferrers,
+        DeletesBlobsOfManifest,
+        RefusesAll,
     }
 
     #[async_trait]
-    impl Source for Wrong {
+    impl Source for FaultyDelete {
         async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
             self.memory.manifest(identifier).await
         }
@@ -416,11 +426,11 @@ mod tests {
         }
 
         fn referrers(&self, subject: &Digest, kind: Option<&MediaType>) -> DescriptorStream {
-            if self.flaw == Flaw::KeepsAccounts {
-                let note = about(&Sample::image("one").manifest, "application/vnd.acme.note");
-                let told = self.memory.referrers(subject, kind);
+            if self.flaw == Flaw::ListsDeletedReferrers {
+                let note = referrer_of(&Sample::image("one").manifest, "application/vnd.acme.note");
+                let listed = self.memory.referrers(subject, kind);
                 let gone = futures_util::stream::iter([Ok(note.1.descriptor())]);
-                return told.chain(gone).boxed();
+                return listed.chain(gone).boxed();
             }
             self.memory.referrers(subject, kind)
         }
@@ -431,7 +441,7 @@ mod tests {
     }
 
     #[async_trait]
-    impl Target for Wrong {
+    impl Target for FaultyDelete {
         async fn exists(&self, descriptor: &Descriptor) -> crate::Result<bool> {
             self.memory.exists(descriptor).await
         }
@@ -449,17 +459,17 @@ mod tests {
         }
     }
 
-    impl Wrong {
-        fn refuses(&self) -> crate::Result<()> {
-            let refusal = std::io::Error::other("nothing is deleted here");
-            if self.flaw == Flaw::Refuses {
+    impl FaultyDelete {
+        fn refuse(&self) -> crate::Result<()> {
+            let refusal = std::io::Error::other("deletion is not supported");
+            if self.flaw == Flaw::RefusesAll {
                 return Err(crate::Error::new(ErrorKind::Unsupported, refusal));
             }
             Ok(())
         }
 
-        fn forgiving(&self, deleted: crate::Result<()>) -> crate::Result<()> {
-            if self.flaw == Flaw::AbsentIsFine {
+        fn accept_absent(&self, deleted: crate::Result<()>) -> crate::Result<()> {
+            if self.flaw == Flaw::AcceptsAbsent {
                 return Ok(());
             }
             deleted
@@ -467,30 +477,30 @@ mod tests {
     }
 
     #[async_trait]
-    impl Delete for Wrong {
+    impl Delete for FaultyDelete {
         async fn delete_tag(&self, tag: &Tag) -> crate::Result<()> {
-            let held = self.resolve(&named(tag)).await;
-            if let (Flaw::TakesTheManifest, Ok(held)) = (self.flaw, &held) {
+            let held = self.resolve(&by_tag(tag)).await;
+            if let (Flaw::DeletesManifestOfTag, Ok(held)) = (self.flaw, &held) {
                 return self.memory.delete_manifest(&held.digest).await;
             }
-            self.forgiving(held.map(drop))?;
-            self.refuses()?;
-            self.forgiving(self.memory.delete_tag(tag).await)
+            self.accept_absent(held.map(drop))?;
+            self.refuse()?;
+            self.accept_absent(self.memory.delete_tag(tag).await)
         }
 
         async fn delete_manifest(&self, digest: &Digest) -> crate::Result<()> {
             let manifest = self.manifest(&digest.clone().into()).await;
             let manifest = match manifest {
                 Ok(manifest) => manifest,
-                Err(error) => return self.forgiving(Err(error)),
+                Err(error) => return self.accept_absent(Err(error)),
             };
-            self.refuses()?;
-            if self.flaw == Flaw::KeepsTheTags
+            self.refuse()?;
+            if self.flaw == Flaw::KeepsTaggedManifests
                 && !self.memory.tags().collect::<Vec<_>>().await.is_empty()
             {
                 return Ok(());
             }
-            if self.flaw == Flaw::TakesAllBlobs {
+            if self.flaw == Flaw::DeletesBlobsOfManifest {
                 for successor in manifest.successors() {
                     let _ = self.memory.delete_blob(&successor.digest).await;
                 }
@@ -499,54 +509,54 @@ mod tests {
         }
 
         async fn delete_blob(&self, digest: &Digest) -> crate::Result<()> {
-            if self.flaw == Flaw::Refuses
+            if self.flaw == Flaw::RefusesAll
                 && self
                     .memory
                     .blob(&Descriptor::new(MediaType::OCTET_STREAM, digest.clone(), 3))
                     .await
                     .is_ok()
             {
-                return self.refuses();
+                return self.refuse();
             }
-            self.forgiving(self.memory.delete_blob(digest).await)
+            self.accept_absent(self.memory.delete_blob(digest).await)
         }
     }
 
     #[tokio::test]
-    async fn each_flaw_breaks_the_law_that_forbids_it() {
-        let hold = async |flaw, capabilities| {
+    async fn delete_with_a_defect_violates_its_requirement() {
+        let check = async |flaw, capabilities| {
             let make = async || {
                 let memory = Memory::new();
-                Ok(Arc::new(Wrong { memory, flaw }) as Arc<dyn Delete>)
+                Ok(Arc::new(FaultyDelete { memory, flaw }) as Arc<dyn Delete>)
             };
             run_deletions(capabilities, make).await
         };
         let all = Capabilities::default();
-        assert!(hold(Flaw::None, all).await.is_ok());
-        for (flaw, law) in [
-            (Flaw::TakesTheManifest, LAWS[0].0),
-            (Flaw::KeepsTheTags, LAWS[3].0),
-            (Flaw::TakesAllBlobs, LAWS[3].0),
-            (Flaw::KeepsAccounts, LAWS[6].0),
-            (Flaw::AbsentIsFine, LAWS[9].0),
-            (Flaw::Refuses, LAWS[0].0),
+        assert!(check(Flaw::None, all).await.is_ok());
+        for (flaw, requirement) in [
+            (Flaw::DeletesManifestOfTag, REQUIREMENTS[0].0),
+            (Flaw::KeepsTaggedManifests, REQUIREMENTS[3].0),
+            (Flaw::DeletesBlobsOfManifest, REQUIREMENTS[3].0),
+            (Flaw::ListsDeletedReferrers, REQUIREMENTS[6].0),
+            (Flaw::AcceptsAbsent, REQUIREMENTS[9].0),
+            (Flaw::RefusesAll, REQUIREMENTS[0].0),
         ] {
-            let error = hold(flaw, all).await.unwrap_err();
+            let error = check(flaw, all).await.unwrap_err();
             assert_eq!(
                 error.to_string(),
-                format!("the target breaks the law `{law}`"),
+                format!("the target violates the requirement `{requirement}`"),
                 "{flaw:?}"
             );
         }
-        // What is declared not to be had must be refused.
+        // A target must refuse an operation that its capabilities exclude.
         let none = Capabilities {
             deletes_tags: false,
             deletes_manifests: false,
             deletes_blobs: false,
             ..all
         };
-        let report = hold(Flaw::Refuses, none).await.unwrap();
-        assert_eq!(report.laws.len(), LAWS.len());
-        assert!(hold(Flaw::None, none).await.is_err());
+        let report = check(Flaw::RefusesAll, none).await.unwrap();
+        assert_eq!(report.requirements.len(), REQUIREMENTS.len());
+        assert!(check(Flaw::None, none).await.is_err());
     }
 }

@@ -1,21 +1,21 @@
-//! The laws of copies, to a place and from it.
+//! Requirements on copies to and from a target.
 
 use std::sync::{Arc, Mutex};
 
 use futures_util::future::BoxFuture;
 use snafu::ResultExt;
 
-use super::sample::{Sample, named, nested, numbered, tag};
-use super::{Capabilities, LIMIT, Place, StepSnafu, Verdict, expect};
+use super::sample::{Sample, by_digest, by_tag, nested, tag};
+use super::{Capabilities, CheckResult, Fixture, LIMIT, StepSnafu, expect};
 use crate::copy::{CopyEvent, CopyOptions, copy};
 use crate::manifest::Manifest;
 use crate::memory::Memory;
 use crate::reference::{Identifier, Tag};
 use crate::storage::Source;
 
-/// A graph in memory, and what names its root.
-async fn original(place: &Place) -> Verdict<(Memory, Manifest)> {
-    let memory = Place {
+/// Creates a graph in memory and returns it with its root.
+async fn original(fixture: &Fixture) -> CheckResult<(Memory, Manifest)> {
+    let memory = Fixture {
         target: Arc::new(Memory::new()),
         capabilities: Capabilities::default(),
     };
@@ -26,13 +26,13 @@ async fn original(place: &Place) -> Verdict<(Memory, Manifest)> {
     }
     memory.push_manifest(&inner).await?;
     memory.push_manifest(&outer).await?;
-    let root = if place.capabilities.indexes {
+    let root = if fixture.capabilities.indexes {
         outer
     } else {
         samples[0].manifest.clone()
     };
     let source: Arc<dyn Source> = memory.target;
-    let made = copy(&source, &numbered(&root), &copied, CopyOptions::default()).await;
+    let made = copy(&source, &by_digest(&root), &copied, CopyOptions::default()).await;
     made.context(StepSnafu {
         step: "copy within memory",
     })?;
@@ -46,19 +46,19 @@ fn options(tag: &Tag) -> CopyOptions<'static> {
     }
 }
 
-async fn copied_to(place: &Place, tag: &Tag) -> Verdict<(Arc<dyn Source>, Manifest)> {
-    let (memory, root) = original(place).await?;
+async fn copied_to(fixture: &Fixture, tag: &Tag) -> CheckResult<(Arc<dyn Source>, Manifest)> {
+    let (memory, root) = original(fixture).await?;
     let source: Arc<dyn Source> = Arc::new(memory);
-    let copied = copy(&source, &numbered(&root), &*place.target, options(tag)).await;
+    let copied = copy(&source, &by_digest(&root), &*fixture.target, options(tag)).await;
     let copied = copied.context(StepSnafu { step: "copy to it" })?;
     expect(
         copied.digest() == root.digest(),
-        "a copy to have the original's digest",
+        "a copy to have the digest of the original",
     )?;
     Ok((source, root))
 }
 
-/// Everything below `root` is the same at both ends.
+/// Whether everything below `root` is the same in both sources.
 fn same<'a>(
     one: &'a dyn Source,
     two: &'a dyn Source,
@@ -84,61 +84,61 @@ fn same<'a>(
     })
 }
 
-async fn expect_same(one: &dyn Source, two: &dyn Source, root: &Identifier) -> Verdict {
+async fn expect_same(one: &dyn Source, two: &dyn Source, root: &Identifier) -> CheckResult {
     let compared = same(one, two, root).await;
     let is_same = compared.context(StepSnafu {
         step: "compare a copy with the original",
     })?;
-    expect(is_same, "a copy to be the original, byte for byte")
+    expect(is_same, "a copy to be equal to the original, byte for byte")
 }
 
-pub(super) async fn copy_to(place: &Place) -> Verdict {
+pub(super) async fn copy_to(fixture: &Fixture) -> CheckResult {
     let tag = tag("copied");
-    let (source, root) = copied_to(place, &tag).await?;
-    place.expect_manifest(&named(&tag), &root).await?;
-    expect_same(&*source, &*place.target, &numbered(&root)).await
+    let (source, root) = copied_to(fixture, &tag).await?;
+    fixture.expect_manifest(&by_tag(&tag), &root).await?;
+    expect_same(&*source, &*fixture.target, &by_digest(&root)).await
 }
 
-pub(super) async fn copy_again(place: &Place) -> Verdict {
+pub(super) async fn copy_again(fixture: &Fixture) -> CheckResult {
     let tag = tag("copied");
-    let (source, root) = copied_to(place, &tag).await?;
+    let (source, root) = copied_to(fixture, &tag).await?;
     let sent = Mutex::new(0);
     let observer = |event: CopyEvent| {
         if !matches!(event, CopyEvent::Tag(..)) {
-            *sent.lock().expect("nobody panics while counting") += 1;
+            *sent.lock().expect("the observer does not panic") += 1;
         }
     };
     let again = CopyOptions {
         observer: &observer,
         ..options(&tag)
     };
-    let copied = copy(&source, &numbered(&root), &*place.target, again).await;
+    let copied = copy(&source, &by_digest(&root), &*fixture.target, again).await;
     copied.context(StepSnafu {
         step: "copy to it again",
     })?;
-    let sent = *sent.lock().expect("nobody panics while counting");
-    expect(sent == 0, "nothing to be sent that is there")
+    let sent = *sent.lock().expect("the observer does not panic");
+    expect(sent == 0, "a second copy to send nothing")
 }
 
-pub(super) async fn copy_from(place: &Place) -> Verdict {
+pub(super) async fn copy_from(fixture: &Fixture) -> CheckResult {
     let tag = tag("copied");
-    let (original, root) = copied_to(place, &tag).await?;
+    let (original, root) = copied_to(fixture, &tag).await?;
     let back = Memory::new();
-    let source: Arc<dyn Source> = place.target.clone();
-    let copied = copy(&source, &named(&tag), &back, options(&tag)).await;
+    let source: Arc<dyn Source> = fixture.target.clone();
+    let copied = copy(&source, &by_tag(&tag), &back, options(&tag)).await;
     copied.context(StepSnafu {
         step: "copy from it",
     })?;
-    expect_same(&*original, &back, &numbered(&root)).await
+    expect_same(&*original, &back, &by_digest(&root)).await
 }
 
-pub(super) async fn described(place: &Place) -> Verdict {
+pub(super) async fn described(fixture: &Fixture) -> CheckResult {
     let (sample, tag) = (Sample::image("one"), tag("1.2.3"));
-    for identifier in [named(&tag), numbered(&sample.manifest)] {
-        let description = place.target.describe(&identifier);
+    for identifier in [by_tag(&tag), by_digest(&sample.manifest)] {
+        let description = fixture.target.describe(&identifier);
         expect(
             description.contains(&identifier.to_string()),
-            "a description to hold the identifier",
+            "a description to contain the identifier",
         )?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! What goes in: images, artifacts, indexes, and content that is not what it should be.
+//! Test data: images, artifacts, indexes, and blobs whose content does not match their descriptor.
 
 use std::sync::Arc;
 
@@ -14,18 +14,18 @@ use crate::manifest::{
 };
 use crate::reference::{Identifier, Tag};
 
-/// Size of the large blob: more than any buffer on the way, and no multiple of one.
+/// Size of the large blob: more than any buffer, and not a multiple of one.
 const LARGE: u64 = (8 << 20) + 12_345;
 
 pub(super) fn tag(text: &'static str) -> Tag {
-    text.parse().expect("the tags of the laws are tags")
+    text.parse().expect("the tags of the tests are valid")
 }
 
-pub(super) fn named(tag: &Tag) -> Identifier {
+pub(super) fn by_tag(tag: &Tag) -> Identifier {
     Identifier::Tag(tag.clone())
 }
 
-pub(super) fn numbered(manifest: &Manifest) -> Identifier {
+pub(super) fn by_digest(manifest: &Manifest) -> Identifier {
     Identifier::Digest(manifest.digest().clone())
 }
 
@@ -33,7 +33,7 @@ pub(super) fn blob(content: &'static str) -> Blob {
     Blob::from_bytes("application/vnd.oci.image.layer.v1.tar".into(), content)
 }
 
-/// An image: what a place takes that takes nothing else. Its config and its layer differ with `name`.
+/// Image whose config and layer differ with `name`. Every target accepts images, even if it accepts nothing else.
 pub(super) struct Sample {
     pub(super) blobs: Vec<Blob>,
     pub(super) manifest: Manifest,
@@ -71,15 +71,16 @@ impl Sample {
         image.annotations = Annotations::from([("a.key".into(), "a \u{fc} value".into())]);
         Self {
             blobs: std::iter::once(config).chain(layers).collect(),
-            manifest: Manifest::from_image(image).expect("the manifests of the laws are small"),
+            manifest: Manifest::from_image(image).expect("the manifests of the tests are small"),
         }
     }
 
-    /// The same content under a manifest that somebody else wrote.
+    /// Creates an image with a manifest in another serialization.
     pub(super) fn written(name: &str, write: impl Fn(&Descriptor, &Descriptor) -> String) -> Self {
         let Self { blobs, .. } = Self::image(name);
         let text = write(blobs[0].descriptor(), blobs[1].descriptor());
-        let manifest = Manifest::parse(text.into(), None).expect("the manifests of the laws parse");
+        let manifest =
+            Manifest::parse(text.into(), None).expect("the manifests of the tests parse");
         Self { blobs, manifest }
     }
 }
@@ -98,35 +99,35 @@ pub(super) fn index_of(manifests: &[&Manifest]) -> Manifest {
             }),
             ..manifest.descriptor()
         });
-    Manifest::from_index(Index::new(None, entries.collect())).expect("an index of few manifests")
+    Manifest::from_index(Index::new(None, entries.collect())).expect("the index is small")
 }
 
-/// Content that is not what it should be, or that must not be asked for.
+/// Content that does not match its descriptor, or that must not be opened.
 #[derive(Debug)]
-pub(super) struct Scripted {
-    promised: Descriptor,
+pub(super) struct ScriptedContent {
+    descriptor: Descriptor,
     script: Script,
 }
 
 #[derive(Debug)]
 pub(super) enum Script {
-    /// Gives these bytes, whatever was promised.
+    /// Yields these bytes, regardless of the descriptor.
     Other(&'static str),
-    /// Gives these bytes and then fails.
-    BreaksOff(&'static str),
+    /// Yields these bytes and then fails.
+    FailsAfter(&'static str),
     /// Must not be opened.
-    Closed,
-    /// Gives what was promised, in pieces that are made as they are asked for.
+    MustNotOpen,
+    /// Yields the content of the large blob in chunks that are generated on demand.
     Large,
 }
 
-impl Scripted {
-    pub(super) fn blob(promised: Descriptor, script: Script) -> Blob {
+impl ScriptedContent {
+    pub(super) fn blob(descriptor: Descriptor, script: Script) -> Blob {
         let content = Self {
-            promised: promised.clone(),
+            descriptor: descriptor.clone(),
             script,
         };
-        Blob::from_content(promised, Arc::new(content))
+        Blob::from_content(descriptor, Arc::new(content))
     }
 }
 
@@ -134,29 +135,29 @@ pub(super) fn failure(kind: ErrorKind, message: &'static str) -> crate::Error {
     crate::Error::new(kind, std::io::Error::other(message))
 }
 
-impl Content for Scripted {
+impl Content for ScriptedContent {
     fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
         Box::pin(async move {
             let pieces = match self.script {
                 Script::Other(bytes) => vec![Ok(Bytes::from_static(bytes.as_bytes()))],
-                Script::BreaksOff(bytes) => vec![
+                Script::FailsAfter(bytes) => vec![
                     Ok(Bytes::from_static(bytes.as_bytes())),
                     Err(failure(ErrorKind::Io, "the source broke off")),
                 ],
-                Script::Closed => {
+                Script::MustNotOpen => {
                     return Err(failure(ErrorKind::Io, "this content must not be opened"));
                 }
                 Script::Large => {
                     let pieces = futures_util::stream::iter(large_pieces().map(Ok));
-                    return BlobStream::new(&self.promised, pieces.boxed());
+                    return BlobStream::new(&self.descriptor, pieces.boxed());
                 }
             };
-            BlobStream::new(&self.promised, futures_util::stream::iter(pieces).boxed())
+            BlobStream::new(&self.descriptor, futures_util::stream::iter(pieces).boxed())
         })
     }
 }
 
-/// The large blob, a piece at a time; no two pieces are alike.
+/// Generates the large blob in chunks, of which no two are equal.
 pub(super) fn large_pieces() -> impl Iterator<Item = Bytes> {
     const PIECE: u64 = 65_537;
     (0..LARGE.div_ceil(PIECE)).map(|at| {
@@ -172,11 +173,11 @@ pub(super) fn large_pieces() -> impl Iterator<Item = Bytes> {
 pub(super) fn large() -> Blob {
     let mut hasher = Algorithm::Sha256.hasher();
     large_pieces().for_each(|piece| hasher.update(&piece));
-    let promised = Descriptor::new(MediaType::OCTET_STREAM, hasher.finish(), LARGE);
-    Scripted::blob(promised, Script::Large)
+    let descriptor = Descriptor::new(MediaType::OCTET_STREAM, hasher.finish(), LARGE);
+    ScriptedContent::blob(descriptor, Script::Large)
 }
 
-/// Two images and their index, and an index of that index.
+/// Returns two images and their index, and an index of that index.
 pub(super) fn nested() -> ((Vec<Sample>, Manifest), Manifest) {
     let samples = vec![Sample::image("one"), Sample::image("two")];
     let inner = index_of(&[&samples[0].manifest, &samples[1].manifest]);

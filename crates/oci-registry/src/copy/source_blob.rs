@@ -1,7 +1,7 @@
-//! Content that a target reads from a source.
+//! Blob whose content is read from the source of a copy.
 //!
-//! The target reads the content, so the target returns the error if the source fails. [`SourceBlob`] detects that it is an
-//! error of the source.
+//! The target reads this content, so an error of the source is returned by the target. This module detects such an
+//! error and attributes it to the source.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -12,7 +12,7 @@ use crate::blob::{BlobStream, Content};
 use crate::manifest::Descriptor;
 use crate::storage::Source;
 
-/// Content of a blob at a source, fetched each time it is opened.
+/// Blob that is fetched from its source each time it is opened.
 #[derive(Debug)]
 pub(super) struct SourceBlob {
     source: Arc<dyn Source>,
@@ -30,7 +30,7 @@ impl SourceBlob {
         }
     }
 
-    /// Returns the error of the source that has caused this error of the target, if there is one.
+    /// Returns the error of the source if it caused this error of the target.
     pub(super) fn failure_behind(&self, error: &crate::Error) -> Option<crate::Error> {
         lock(&self.failure)
             .take()
@@ -61,7 +61,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Stands for a failure of the source on its way through the target: of the same kind, and known again.
+/// Replacement for an error of the source that passes through the target. It has the same kind and carries a [`Mark`].
 #[derive(Debug, Snafu)]
 #[snafu(display("{words}"))]
 struct Relayed {
@@ -69,7 +69,7 @@ struct Relayed {
     source: Mark,
 }
 
-/// Where a failure comes from.
+/// Marker in the cause chain of an error of the source.
 #[derive(Debug, Snafu)]
 #[snafu(display("the source failed"))]
 struct Mark;

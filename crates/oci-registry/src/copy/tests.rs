@@ -1,4 +1,4 @@
-//! Copies between places in memory.
+//! Copies between repositories in memory.
 
 use std::sync::Mutex;
 
@@ -29,7 +29,7 @@ async fn index_of_two() -> (Memory, Manifest) {
 }
 
 #[tokio::test]
-async fn a_graph_arrives_whole_and_once() {
+async fn copy_transfers_each_blob_once_and_again_nothing() {
     let (from, index) = index_of_two().await;
     let from: Arc<dyn Source> = Arc::new(from);
     let to = Memory::new();
@@ -62,7 +62,7 @@ async fn a_graph_arrives_whole_and_once() {
     assert_eq!(
         count(|event| matches!(event, CopyEvent::Blob(..))),
         3,
-        "what two manifests share moves once"
+        "a blob of two manifests is transferred once"
     );
     assert_eq!(count(|event| matches!(event, CopyEvent::Manifest(_))), 3);
     let passed = events
@@ -82,7 +82,7 @@ async fn a_graph_arrives_whole_and_once() {
 }
 
 #[tokio::test]
-async fn failures_name_the_end_that_failed() {
+async fn copy_of_an_absent_tag_reports_the_source() {
     let (from, index) = index_of_two().await;
     let from: Arc<dyn Source> = Arc::new(from);
     let absent = Identifier::Tag("absent".parse().unwrap());
@@ -93,14 +93,14 @@ async fn failures_name_the_end_that_failed() {
         (error.kind(), error.side()),
         (ErrorKind::NotFound, Some(Side::Source))
     );
-    let lonely = Memory::new();
+    let empty = Memory::new();
     let entry = Descriptor::new(MediaType::MANIFEST, Digest::sha256(b"x"), 1);
     let broken = Manifest::from_index(Index::new(None, vec![entry])).unwrap();
-    assert!(lonely.push_manifest(&broken).await.is_err());
+    assert!(empty.push_manifest(&broken).await.is_err());
     assert_eq!(index.successors().len(), 2);
 }
 
-/// An artifact of nothing, about this manifest.
+/// Pushes an artifact without content that has this manifest as its subject.
 async fn attach(memory: &Memory, subject: &Manifest, artifact_type: &str) -> Manifest {
     let blob = Blob::empty();
     memory.push_blob(&blob).await.unwrap();
@@ -111,7 +111,7 @@ async fn attach(memory: &Memory, subject: &Manifest, artifact_type: &str) -> Man
 }
 
 #[tokio::test]
-async fn what_is_about_an_artifact_comes_along_if_it_is_wanted() {
+async fn copy_with_referrers_includes_nested_referrers() {
     let (from, index) = index_of_two().await;
     let part = Identifier::Digest(index.as_index().unwrap().manifests[0].digest.clone());
     let part = from.manifest(&part).await.unwrap();
@@ -130,7 +130,7 @@ async fn what_is_about_an_artifact_comes_along_if_it_is_wanted() {
     let is_there = async |manifest: &Manifest| to.exists(&manifest.descriptor()).await.unwrap();
     copy(&from, &root, &to, options(false)).await.unwrap();
     assert!(!is_there(&list).await && !is_there(&signature).await);
-    // The tag is there by now, and settles nothing about what is about it.
+    // The tag exists by now. The referrers are copied all the same.
     copy(&from, &root, &to, options(true)).await.unwrap();
     for manifest in [&list, &signature, &countersignature] {
         assert!(is_there(manifest).await);
@@ -141,7 +141,7 @@ async fn what_is_about_an_artifact_comes_along_if_it_is_wanted() {
 }
 
 #[tokio::test]
-async fn all_tags_are_copied_but_those_that_keep_lists() {
+async fn copy_all_skips_fallback_tags_of_referrers() {
     let (from, index) = index_of_two().await;
     let part = Identifier::Digest(index.as_index().unwrap().manifests[0].digest.clone());
     let part = from.manifest(&part).await.unwrap();
@@ -166,10 +166,14 @@ async fn all_tags_are_copied_but_those_that_keep_lists() {
     let tags: Vec<_> = to.tags().try_collect().await.unwrap();
     assert_eq!(tags, ["1".parse().unwrap(), "2".parse::<Tag>().unwrap()]);
     let seen = events.lock().unwrap().clone();
-    assert!(matches!(&seen[0], CopyEvent::LeftAside(tag) if *tag == list));
+    assert!(matches!(&seen[0], CopyEvent::SkippedTag(tag) if *tag == list));
     let manifests = seen.iter();
     let manifests = manifests.filter(|event| matches!(event, CopyEvent::Manifest(_)));
-    assert_eq!(manifests.count(), 3, "what two tags share moves once");
+    assert_eq!(
+        manifests.count(),
+        3,
+        "a manifest of two tags is copied once"
+    );
 
     let absent = vec!["absent".parse().unwrap()];
     let error = copy_all(&from, &to, options(absent)).await.unwrap_err();
@@ -179,12 +183,12 @@ async fn all_tags_are_copied_but_those_that_keep_lists() {
     );
 }
 
-/// A place that cannot tell what is about anything, after a while.
+/// Source that fails to list referrers after some time.
 #[derive(Debug)]
-struct Unsure(Memory);
+struct FailingReferrers(Memory);
 
 #[async_trait::async_trait]
-impl Source for Unsure {
+impl Source for FailingReferrers {
     async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
         self.0.manifest(identifier).await
     }
@@ -202,8 +206,8 @@ impl Source for Unsure {
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
-            let unsure = std::io::Error::other("unsure");
-            Err(crate::Error::new(ErrorKind::Network, unsure))
+            let failure = std::io::Error::other("no referrers");
+            Err(crate::Error::new(ErrorKind::Network, failure))
         };
         stream::once(late).boxed()
     }
@@ -214,7 +218,7 @@ impl Source for Unsure {
 }
 
 #[tokio::test]
-async fn artifact_under_fallback_tag_is_copied_as_any_other() {
+async fn copy_all_includes_artifact_under_fallback_tag() {
     let (from, index) = index_of_two().await;
     let tag = referrers::fallback_tag(index.digest());
     from.tag(&index, &tag).await.unwrap();
@@ -227,10 +231,10 @@ async fn artifact_under_fallback_tag_is_copied_as_any_other() {
 }
 
 #[tokio::test]
-async fn no_tag_goes_before_what_is_about_it_whatever_other_tag_was_first() {
+async fn copy_all_sets_no_tag_before_its_referrers() {
     let (from, index) = index_of_two().await;
     from.tag(&index, &"latest".parse().unwrap()).await.unwrap();
-    let from: Arc<dyn Source> = Arc::new(Unsure(from));
+    let from: Arc<dyn Source> = Arc::new(FailingReferrers(from));
     let to = Memory::new();
     let options = CopyOptions {
         referrers: true,
@@ -243,7 +247,7 @@ async fn no_tag_goes_before_what_is_about_it_whatever_other_tag_was_first() {
 }
 
 #[tokio::test]
-async fn what_may_be_absent_here_and_not_there_is_wanted() {
+async fn copy_of_absent_layer_fails_if_another_requires_it() {
     let home = tempfile::tempdir().unwrap();
     let source = Layout::create(home.path()).await.unwrap();
     let names = [

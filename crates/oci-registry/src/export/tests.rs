@@ -13,7 +13,7 @@ use crate::tarball::compression::tests::compressed;
 
 const LAYER: MediaType = MediaType::new_static("application/vnd.oci.image.layer.v1.tar");
 
-/// An entry of a layer, in short.
+/// Entry of a layer.
 #[derive(Debug, Clone)]
 enum Op {
     File(String, &'static str, u32),
@@ -50,7 +50,7 @@ fn opaque(path: &str) -> Op {
     Opaque(path.into())
 }
 
-/// `d/x` is hidden by `d/.wh.x`.
+/// Returns the name of the whiteout of a path: `d/.wh.x` hides `d/x`.
 fn whiteout_name(path: &str) -> String {
     match path.rsplit_once('/') {
         Some((directory, name)) => format!("{directory}/.wh.{name}"),
@@ -58,7 +58,7 @@ fn whiteout_name(path: &str) -> String {
     }
 }
 
-/// The layer as others would write it.
+/// Builds a layer with the tar crate, as other tools do.
 fn tar_of(ops: &[Op]) -> Vec<u8> {
     let mut builder = tar::Builder::new(Vec::new());
     for op in ops {
@@ -121,7 +121,7 @@ async fn exported(layers: Vec<Vec<u8>>, options: ExportOptions) -> crate::Result
     let bytes = bytes.into_inner();
     assert!(
         outcome.is_ok() || bytes.is_empty(),
-        "nothing is written of what is refused"
+        "nothing is written of a refused image"
     );
     outcome.map(|()| bytes)
 }
@@ -131,7 +131,7 @@ async fn flat(layers: &[&[Op]]) -> crate::Result<Vec<u8>> {
     exported(layers, ExportOptions::default()).await
 }
 
-/// What a stream holds: each name in its order, with what it is.
+/// Lists the entries of a stream in order, each with its type, target or content.
 fn listing(bytes: &[u8]) -> Vec<String> {
     let mut archive = tar::Archive::new(bytes);
     let entries = archive.entries().unwrap().map(|entry| {
@@ -157,7 +157,7 @@ async fn listed(layers: &[&[Op]]) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn upper_layers_replace_join_and_hide() {
+async fn upper_layers_replace_join_and_hide_lower_ones() {
     let found = listed(&[
         &[
             directory("etc"),
@@ -190,7 +190,7 @@ async fn upper_layers_replace_join_and_hide() {
 }
 
 #[tokio::test]
-async fn whiteouts_hide_nothing_of_their_own_layer_wherever_they_stand() {
+async fn whiteouts_hide_no_entry_of_their_own_layer() {
     let lower = [file("d/old", "1"), file("d/sub/old", "1"), file("f", "1")];
     for upper in [
         [
@@ -225,7 +225,7 @@ async fn whiteouts_hide_nothing_of_their_own_layer_wherever_they_stand() {
 }
 
 #[tokio::test]
-async fn a_hard_link_keeps_what_its_name_was_given() {
+async fn hard_link_keeps_content_of_a_replaced_target() {
     let found = listed(&[
         &[
             file("a", "old"),
@@ -240,7 +240,7 @@ async fn a_hard_link_keeps_what_its_name_was_given() {
 }
 
 #[tokio::test]
-async fn files_and_directories_and_links_change_places() {
+async fn entries_of_other_types_replace_lower_ones() {
     let found = listed(&[
         &[
             file("a/b", "1"),
@@ -273,7 +273,7 @@ async fn files_and_directories_and_links_change_places() {
 }
 
 #[tokio::test]
-async fn names_stay_below_the_root() {
+async fn symbolic_links_stay_below_the_root() {
     let lower = [
         symlink("up", "../../.."),
         symlink("abs", "/etc"),
@@ -302,7 +302,7 @@ async fn names_stay_below_the_root() {
 }
 
 #[tokio::test]
-async fn what_is_told_of_files_stays() {
+async fn export_keeps_metadata_and_attributes() {
     let mut entry = Entry::file("bin/ping", 4);
     entry.mode = 0o4755;
     (entry.uid, entry.gid, entry.mtime) = (1000, 1 << 30, 1_700_000_000);
@@ -334,7 +334,7 @@ async fn what_is_told_of_files_stays() {
 }
 
 #[tokio::test]
-async fn compressed_layers_give_the_same_bytes() {
+async fn compressed_layers_export_to_the_same_bytes() {
     let large = "content".repeat(30_000).leak();
     let layer = tar_of(&[directory("d"), file("d/f", large)]);
     let options = ExportOptions::default();
@@ -348,7 +348,7 @@ async fn compressed_layers_give_the_same_bytes() {
 }
 
 #[tokio::test]
-async fn what_is_no_image_is_told() {
+async fn export_of_other_content_fails_with_its_kind() {
     let (memory, manifest) = image(vec![Vec::new()]).await;
     let index = Manifest::from_index(Index::new(None, vec![manifest.descriptor()])).unwrap();
     let kind = |outcome: crate::Result<()>| outcome.unwrap_err().kind();
@@ -372,14 +372,20 @@ fn io_sink() -> Cursor<Vec<u8>> {
 }
 
 #[tokio::test]
-async fn hostile_layers_are_refused() {
+async fn malformed_layers_are_refused() {
     let deep = "d/".repeat(1500) + "f";
     for (why, layers) in [
         ("out of the root", vec![vec![raw("../x")]]),
-        ("out of it on the way", vec![vec![raw("a/../../x")]]),
-        ("a link to nothing", vec![vec![hard_link("a", "absent")]]),
         (
-            "a link to what goes",
+            "out of the root in the middle of a path",
+            vec![vec![raw("a/../../x")]],
+        ),
+        (
+            "a link to a missing file",
+            vec![vec![hard_link("a", "absent")]],
+        ),
+        (
+            "a link to itself",
             vec![vec![file("a", ""), hard_link("a", "a")]],
         ),
         (
@@ -387,7 +393,7 @@ async fn hostile_layers_are_refused() {
             vec![vec![directory("d"), hard_link("a", "d")]],
         ),
         (
-            "a link out of it",
+            "a link out of the root",
             vec![vec![raw("x"), hard_link("a", "../x")]],
         ),
         (
@@ -398,10 +404,13 @@ async fn hostile_layers_are_refused() {
             "links in a circle",
             vec![vec![symlink("a", "b"), symlink("b", "a"), file("a/x", "")]],
         ),
-        ("hides nothing", vec![vec![raw("d/.wh.")]]),
-        ("hides what it is in", vec![vec![raw("d/.wh..")]]),
-        ("hides the parent", vec![vec![raw("d/.wh...")]]),
-        ("the root is no file", vec![vec![raw("./")]]),
+        ("a whiteout without a name", vec![vec![raw("d/.wh.")]]),
+        (
+            "a whiteout of its own directory",
+            vec![vec![raw("d/.wh..")]],
+        ),
+        ("a whiteout of the parent", vec![vec![raw("d/.wh...")]]),
+        ("the root is a file", vec![vec![raw("./")]]),
         ("too deep", vec![vec![file(&deep, "")]]),
     ] {
         let layers = layers.iter().map(|layer| tar_as_written(layer)).collect();
@@ -430,12 +439,12 @@ async fn hostile_layers_are_refused() {
     }
 }
 
-/// A file of any name.
+/// Creates a file with any name.
 fn raw(name: &str) -> Op {
     file(name, "")
 }
 
-/// As `tar_of`, of files whose names its writer would refuse.
+/// As `tar_of`, for names that the tar crate refuses to write.
 fn tar_as_written(ops: &[Op]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new());
     for op in ops {
@@ -462,7 +471,7 @@ fn tar_as_written(ops: &[Op]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn limits_hold_before_anything_is_written() {
+async fn images_over_a_limit_are_refused_before_any_output() {
     let names: Vec<_> = (0..100).map(|at| file(&format!("f{at}"), "x")).collect();
     let of = |max_entries| ExportOptions {
         max_entries,
@@ -471,7 +480,7 @@ async fn limits_hold_before_anything_is_written() {
     assert!(exported(vec![tar_of(&names)], of(100)).await.is_ok());
     let error = exported(vec![tar_of(&names)], of(99)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Protocol);
-    // Hidden entries count as well, and so do directories that only stand on the way.
+    // Whiteouts and directories that exist only as parents count, too.
     let hidden: Vec<_> = (0..100).map(|at| whiteout(&format!("f{at}"))).collect();
     assert!(
         exported(vec![tar_of(&names), tar_of(&hidden)], of(199))
@@ -498,10 +507,10 @@ async fn limits_hold_before_anything_is_written() {
         let error = error.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Protocol);
         assert!(
-            error.to_string().contains("more than 2097151 bytes"),
+            error.to_string().contains("the limit of 2097151 bytes"),
             "{error}"
         );
-        // Together, over all layers.
+        // The limit applies to all layers together.
         let both = vec![bomb.clone(), bomb.clone()];
         assert!(exported(vec![bomb], of(3 << 20)).await.is_ok());
         assert!(exported(both, of(3 << 20)).await.is_err());
@@ -509,7 +518,7 @@ async fn limits_hold_before_anything_is_written() {
 }
 
 #[tokio::test]
-async fn a_writer_that_fails_says_so_and_leaves_no_file() {
+async fn failing_writer_ends_the_export_and_leaves_no_file() {
     #[derive(Debug)]
     struct Full;
     impl AsyncWrite for Full {
@@ -545,20 +554,20 @@ async fn a_writer_that_fails_says_so_and_leaves_no_file() {
     assert_eq!(std::fs::read_dir(scratch.path()).unwrap().count(), 0);
 }
 
-/// The same by a real filesystem: each layer unpacked over the last, as a container runtime does.
+/// Reference implementation on a real filesystem: unpacks each layer over the last, as a container runtime does.
 #[cfg(unix)]
 mod reference {
     use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
     use super::*;
 
-    /// The real directory that a name is in; what is missing is made, where it is wanted.
+    /// Resolves the parent directory of a name. Creates missing directories if `make` is set.
     fn parent(root: &Path, name: &str, make: bool) -> io::Result<Option<PathBuf>> {
         let mut at = root.to_owned();
         let parts: Vec<_> = name.split('/').collect();
         for part in &parts[..parts.len() - 1] {
             at.push(part);
-            // A link to what is missing is followed to where that would be.
+            // A link to a missing directory is followed.
             let mut end = at.clone();
             while let Ok(target) = std::fs::read_link(&end) {
                 if std::fs::metadata(&end).is_ok() {
@@ -597,7 +606,7 @@ mod reference {
     fn apply(root: &Path, op: &Op) -> io::Result<()> {
         let last = |name: &str| name.rsplit('/').next().unwrap().to_owned();
         let place = |name: &str| -> io::Result<PathBuf> {
-            let parent = parent(root, name, true)?.expect("it was made");
+            let parent = parent(root, name, true)?.expect("it was created");
             Ok(parent.join(last(name)))
         };
         match op {
@@ -646,7 +655,7 @@ mod reference {
         layers.iter().flatten().try_for_each(|op| apply(root, op))
     }
 
-    /// All that is below a directory: what it is, and which names are one file.
+    /// Describes everything below a directory: its type and content, and which names are hard links of one file.
     pub(super) fn look(root: &Path) -> BTreeMap<String, String> {
         let mut found = BTreeMap::new();
         let mut first = BTreeMap::new();
@@ -713,7 +722,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn a_real_filesystem_agrees(layers in proptest::collection::vec(layer(), 1..4)) {
+    fn export_matches_layers_unpacked_to_a_filesystem(layers in proptest::collection::vec(layer(), 1..4)) {
         let home = tempfile::tempdir().unwrap();
         let (expected, actual) = (home.path().join("expected"), home.path().join("actual"));
         std::fs::create_dir(&expected).unwrap();

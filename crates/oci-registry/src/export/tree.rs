@@ -1,8 +1,9 @@
-//! The tree that layers make, one on top of the other.
+//! Merged tree of the layers of an image.
 //!
-//! Owns what a layer does to those below: what it replaces, joins, and whites out. A whiteout hides what lower layers
-//! hold, and nothing of its own layer, wherever it stands in it. Names are resolved as a kernel would within the root:
-//! links on the way to a name are followed and never lead out. There is no content here, only where it is.
+//! Implements the effect of a layer on the layers below it: entries replace or join lower ones, and whiteouts hide
+//! them. A whiteout hides entries of lower layers only, regardless of its position in its own layer. Paths are resolved
+//! as a kernel does within the root: symbolic links in a path are followed and never leave the root. The tree holds no
+//! content, only the position of each entry in its layer.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
@@ -12,85 +13,85 @@ use snafu::Snafu;
 
 use crate::tarball::{Entry, Kind};
 
-/// What precedes the name of what is hidden.
-const WHITEOUT: &[u8] = b".wh.";
+/// Prefix of the name of a whiteout, before the name that it hides (image-spec, `layer.md`, "Whiteouts").
+const WHITEOUT_PREFIX: &[u8] = b".wh.";
 
-/// The whiteout of all that lower layers have in a directory.
-const OPAQUE: &[u8] = b".wh..wh..opq";
+/// Name of the opaque whiteout, which hides the content of a directory in lower layers.
+const OPAQUE_WHITEOUT: &[u8] = b".wh..wh..opq";
 
-/// Most bytes of names, links and attributes that are remembered.
-const MAX_WORDS: usize = 256 << 20;
+/// Maximum total size of the names, link targets and attributes in the tree, in bytes.
+const MAX_METADATA_BYTES: usize = 256 << 20;
 
-/// Most parts of a name, and of the links on its way, that are looked at.
-const MAX_STEPS: usize = 8192;
+/// Maximum number of path components that are resolved for one name, including those of links.
+const MAX_COMPONENTS: usize = 8192;
 
-/// Most links on the way to a name.
+/// Maximum number of symbolic links that are followed for one name.
 const MAX_LINKS: usize = 255;
 
-/// How often each entry may be looked at for whiteouts, on average.
-const MAX_LOOKS: usize = 100;
+/// Maximum number of visits for whiteouts, on average for each allowed entry.
+const MAX_VISITS_PER_ENTRY: usize = 100;
 
 #[derive(Debug, Snafu)]
-#[snafu(display("refused the entry `{}`: {problem}", path.escape_ascii()))]
+#[snafu(display("invalid entry `{}`: {problem}", path.escape_ascii()))]
 pub(crate) struct Error {
     path: Vec<u8>,
     problem: &'static str,
 }
 
-/// How large the tree may become.
+/// Limits on the size of the tree.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limits {
     entries: usize,
-    words: usize,
+    metadata_bytes: usize,
 }
 
 impl Limits {
     pub(crate) fn new(entries: usize) -> Self {
         Self {
             entries,
-            words: MAX_WORDS,
+            metadata_bytes: MAX_METADATA_BYTES,
         }
     }
 }
 
-/// Where an entry is: its layer, and its number there.
-pub(crate) type Place = (usize, usize);
+/// Position of an entry: its layer, and its number in that layer.
+pub(crate) type Position = (usize, usize);
 
-/// What a name stands for.
+/// Node of the tree.
 #[derive(Debug)]
 struct Node {
-    /// The layer that has it last.
+    /// Last layer that has this node.
     layer: usize,
-    what: What,
+    kind: NodeKind,
 }
 
 #[derive(Debug)]
-enum What {
-    /// Its own entry is told by the layer that has it; a directory that is only on the way to others has none.
+enum NodeKind {
+    /// Directory, with the entry of the last layer that has one. A directory that exists only as a parent has none.
     Directory(Option<Box<Entry>>),
-    /// What several names may share.
+    /// Any other inode, which several names may share.
     Other(Rc<Inode>),
 }
 
 #[derive(Debug)]
 struct Inode {
-    place: Place,
+    position: Position,
     kind: Kind,
     link: Vec<u8>,
 }
 
-/// The tree so far.
+/// Tree of the layers that were applied so far.
 #[derive(Debug)]
 pub(crate) struct Tree {
     limits: Limits,
-    /// By names without dots and doubled slashes; a directory stands before what is in it. The root is the empty name.
+    /// Nodes by normalized path, so a directory comes before its content. The path of the root is empty.
     nodes: BTreeMap<Vec<u8>, Node>,
     layer: usize,
-    /// What the current layer hides.
+    /// Paths that the current layer hides.
     hidden: BTreeSet<Vec<u8>>,
     entries: usize,
-    words: usize,
-    looks: usize,
+    metadata_bytes: usize,
+    visits: usize,
 }
 
 impl Tree {
@@ -101,47 +102,56 @@ impl Tree {
             layer: 0,
             hidden: BTreeSet::new(),
             entries: 0,
-            words: 0,
-            looks: 0,
+            metadata_bytes: 0,
+            visits: 0,
         }
     }
 
-    /// What comes now is of the next layer.
+    /// Starts the next layer.
     pub(crate) fn next_layer(&mut self) {
         self.layer += 1;
         self.hidden.clear();
     }
 
-    /// Does what an entry of the current layer does.
-    pub(crate) fn apply(&mut self, place: Place, entry: Entry) -> Result<(), Error> {
+    /// Applies an entry of the current layer.
+    pub(crate) fn apply(&mut self, position: Position, entry: Entry) -> Result<(), Error> {
         let name = entry.path.clone();
-        self.put(place, entry).map_err(|problem| Error {
+        self.put(position, entry).map_err(|problem| Error {
             path: name,
             problem,
         })
     }
 
-    fn put(&mut self, place: Place, mut entry: Entry) -> Result<(), &'static str> {
+    fn put(&mut self, position: Position, mut entry: Entry) -> Result<(), &'static str> {
         self.entries += 1;
-        require(self.entries <= self.limits.entries, "there are too many")?;
+        require(
+            self.entries <= self.limits.entries,
+            "there are too many entries",
+        )?;
         let mut parts = parts(&entry.path)?;
         let Some(last) = parts.pop() else {
-            require(entry.kind == Kind::Directory, "the root is a directory")?;
+            require(
+                entry.kind == Kind::Directory,
+                "the root must be a directory",
+            )?;
             return self.put_directory(Vec::new(), Some(Box::new(entry)));
         };
         let last = last.to_vec();
-        if last == OPAQUE {
+        if last == OPAQUE_WHITEOUT {
             return match self.resolve(&parts)? {
                 Some(directory) => self.hide(directory, true),
                 None => Ok(()),
             };
         }
-        if let Some(hidden) = last.strip_prefix(WHITEOUT) {
-            // Others keep their own accounts under such names.
-            if hidden.starts_with(WHITEOUT) {
+        if let Some(hidden) = last.strip_prefix(WHITEOUT_PREFIX) {
+            // Some storage drivers use these names for their own metadata.
+            if hidden.starts_with(WHITEOUT_PREFIX) {
                 return Ok(());
             }
-            require(!matches!(hidden, b"" | b"." | b".."), "it hides nothing")?;
+            require(
+                !matches!(hidden, b"" | b"." | b".."),
+                "the whiteout names no file",
+            )?;
             return match self.resolve(&parts)? {
                 Some(directory) => self.hide(join(&directory, hidden), false),
                 None => Ok(()),
@@ -159,7 +169,7 @@ impl Tree {
             self.linked(&entry.link)?
         } else {
             Rc::new(Inode {
-                place,
+                position,
                 kind: entry.kind,
                 link: if entry.kind == Kind::Symlink {
                     entry.link
@@ -168,22 +178,22 @@ impl Tree {
                 },
             })
         };
-        self.insert(path, What::Other(inode))
+        self.insert(path, NodeKind::Other(inode))
     }
 
-    /// What a hard link leads to, which must be there.
+    /// Returns the inode that a hard link refers to.
     fn linked(&self, link: &[u8]) -> Result<Rc<Inode>, &'static str> {
-        const NOTHING: &str = "it is a link to nothing";
+        const NOTHING: &str = "the target of the link does not exist";
         let mut parts = parts(link)?;
         let last = parts.pop().ok_or(NOTHING)?;
         let directory = self.resolve(&parts)?.ok_or(NOTHING)?;
         match self
             .nodes
             .get(&join(&directory, last))
-            .map(|node| &node.what)
+            .map(|node| &node.kind)
         {
-            Some(What::Other(inode)) => Ok(Rc::clone(inode)),
-            Some(What::Directory(_)) => Err("it is a hard link to a directory"),
+            Some(NodeKind::Other(inode)) => Ok(Rc::clone(inode)),
+            Some(NodeKind::Directory(_)) => Err("it is a hard link to a directory"),
             None => Err(NOTHING),
         }
     }
@@ -194,57 +204,63 @@ impl Tree {
         entry: Option<Box<Entry>>,
     ) -> Result<(), &'static str> {
         if let Some(node) = self.nodes.get_mut(&path)
-            && let What::Directory(held) = &mut node.what
+            && let NodeKind::Directory(held) = &mut node.kind
         {
             if let Some(entry) = entry {
-                self.words -= held.as_ref().map_or(0, |held| words(held));
-                self.words += words(&entry);
+                self.metadata_bytes -= held.as_ref().map_or(0, |held| metadata_size(held));
+                self.metadata_bytes += metadata_size(&entry);
                 *held = Some(entry);
                 node.layer = self.layer;
             }
-            return require(self.words <= self.limits.words, "there are too many words");
+            return require(
+                self.metadata_bytes <= self.limits.metadata_bytes,
+                "names and attributes are too large",
+            );
         }
         self.remove(&path);
-        self.insert(path, What::Directory(entry))
+        self.insert(path, NodeKind::Directory(entry))
     }
 
-    fn insert(&mut self, path: Vec<u8>, what: What) -> Result<(), &'static str> {
+    fn insert(&mut self, path: Vec<u8>, kind: NodeKind) -> Result<(), &'static str> {
         let node = Node {
             layer: self.layer,
-            what,
+            kind,
         };
-        self.words += weight(&path, &node);
+        self.metadata_bytes += weight(&path, &node);
         let previous = self.nodes.insert(path, node);
-        debug_assert!(previous.is_none(), "what was there was removed");
+        debug_assert!(previous.is_none(), "the previous node was removed");
         require(
             self.nodes.len() <= self.limits.entries,
-            "there are too many",
+            "there are too many entries",
         )?;
-        require(self.words <= self.limits.words, "there are too many words")
+        require(
+            self.metadata_bytes <= self.limits.metadata_bytes,
+            "names and attributes are too large",
+        )
     }
 
-    /// Takes away what a name stands for, with all that is in it.
+    /// Removes a node and everything below it.
     fn remove(&mut self, path: &[u8]) {
         if let Some(node) = self.nodes.remove(path) {
-            self.words -= weight(path, &node);
-            if let What::Directory(_) = node.what {
+            self.metadata_bytes -= weight(path, &node);
+            if let NodeKind::Directory(_) = node.kind {
                 for name in self.below(path) {
                     if let Some(node) = self.nodes.remove(&name) {
-                        self.words -= weight(&name, &node);
+                        self.metadata_bytes -= weight(&name, &node);
                     }
                 }
             }
         }
     }
 
-    /// The names below a directory.
+    /// Returns the paths below a directory.
     fn below(&self, directory: &[u8]) -> Vec<Vec<u8>> {
         let names = self.nodes.range(range(directory));
         names.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Hides what lower layers have under a name, or only what they have in it. What the current layer has stays, and the
-    /// directories on the way to it.
+    /// Hides a path and everything below it in lower layers, or only what is below it if `is_opaque` is set. Nodes of
+    /// the current layer and their parent directories stay.
     fn hide(&mut self, path: Vec<u8>, is_opaque: bool) -> Result<(), &'static str> {
         let is_hidden = ancestors(&path).any(|ancestor| self.hidden.contains(ancestor));
         if is_hidden || (is_opaque && self.hidden.contains(&path)) {
@@ -252,11 +268,11 @@ impl Tree {
         }
         let mut needed = BTreeSet::new();
         let below = self.below(&path);
-        self.looks += below.len() + 1;
-        let looks = self.limits.entries.saturating_mul(MAX_LOOKS);
-        require(self.looks <= looks, "there are too many whiteouts")?;
+        self.visits += below.len() + 1;
+        let visits = self.limits.entries.saturating_mul(MAX_VISITS_PER_ENTRY);
+        require(self.visits <= visits, "there are too many whiteouts")?;
         let own = (!is_opaque).then(|| path.clone());
-        // What is in a directory stands behind it.
+        // Reverse order: the content of a directory comes after the directory.
         for name in below.into_iter().rev().chain(own) {
             let Some(node) = self.nodes.get(&name) else {
                 continue;
@@ -266,30 +282,30 @@ impl Tree {
                     needed.insert(parent.to_vec());
                 }
             } else if let Some(node) = self.nodes.remove(&name) {
-                self.words -= weight(&name, &node);
+                self.metadata_bytes -= weight(&name, &node);
             }
         }
         self.hidden.insert(path);
         Ok(())
     }
 
-    /// What directory a name means, when it is there.
+    /// Resolves a path to a directory; `None` if it does not exist.
     fn resolve(&self, parts: &[&[u8]]) -> Result<Option<Vec<u8>>, &'static str> {
         let parts = parts.iter().map(|part| part.to_vec()).collect();
-        let mut walk = Walk::new(parts);
+        let mut walk = PathWalk::new(parts);
         Ok(match walk.step(self)? {
-            Step::Arrived => Some(walk.at),
-            Step::Missing(_) => None,
+            Resolution::Arrived => Some(walk.at),
+            Resolution::Missing(_) => None,
         })
     }
 
-    /// What directory a name means; what is missing on the way is made.
+    /// Resolves a path to a directory and creates missing directories.
     fn make(&mut self, parts: &[Vec<u8>]) -> Result<Vec<u8>, &'static str> {
-        let mut walk = Walk::new(parts.to_vec());
+        let mut walk = PathWalk::new(parts.to_vec());
         loop {
             match walk.step(self)? {
-                Step::Arrived => return Ok(walk.at),
-                Step::Missing(path) => {
+                Resolution::Arrived => return Ok(walk.at),
+                Resolution::Missing(path) => {
                     self.put_directory(path.clone(), None)?;
                     walk.at = path;
                 }
@@ -297,27 +313,27 @@ impl Tree {
         }
     }
 
-    /// The directories, ready to be written, and the names of everything else by where its content is.
-    pub(crate) fn into_parts(self) -> (Vec<Entry>, BTreeMap<Place, Vec<Vec<u8>>>) {
+    /// Returns the entries of all directories, and the paths of everything else by the position of its content.
+    pub(crate) fn into_parts(self) -> (Vec<Entry>, BTreeMap<Position, Vec<Vec<u8>>>) {
         let mut directories = Vec::new();
         let mut others = BTreeMap::<_, Vec<_>>::new();
         for (path, node) in self.nodes {
-            match node.what {
-                What::Directory(entry) => {
-                    let mut entry = entry.map_or_else(on_the_way, |entry| *entry);
+            match node.kind {
+                NodeKind::Directory(entry) => {
+                    let mut entry = entry.map_or_else(implicit_directory, |entry| *entry);
                     entry.path = if path.is_empty() { b".".to_vec() } else { path };
                     entry.path.push(b'/');
                     directories.push(entry);
                 }
-                What::Other(inode) => others.entry(inode.place).or_default().push(path),
+                NodeKind::Other(inode) => others.entry(inode.position).or_default().push(path),
             }
         }
         (directories, others)
     }
 }
 
-/// A directory that no layer tells about.
-fn on_the_way() -> Entry {
+/// Entry of a directory that no layer contains.
+fn implicit_directory() -> Entry {
     Entry {
         kind: Kind::Directory,
         mode: 0o755,
@@ -325,22 +341,22 @@ fn on_the_way() -> Entry {
     }
 }
 
-/// A way through the tree.
-struct Walk {
+/// Resolution of a path.
+struct PathWalk {
     at: Vec<u8>,
-    /// The parts still to go, the next one last.
+    /// Remaining components, the next one last.
     rest: Vec<Vec<u8>>,
     steps: usize,
     links: usize,
 }
 
-enum Step {
+enum Resolution {
     Arrived,
-    /// There is nothing under this name, and the way goes on below it.
+    /// Nothing exists at this path. The resolution can continue below it.
     Missing(Vec<u8>),
 }
 
-impl Walk {
+impl PathWalk {
     fn new(mut parts: Vec<Vec<u8>>) -> Self {
         parts.reverse();
         Self {
@@ -351,25 +367,28 @@ impl Walk {
         }
     }
 
-    /// Goes on to the end, or to the next name that is missing.
-    fn step(&mut self, tree: &Tree) -> Result<Step, &'static str> {
+    /// Resolves up to the end, or up to the next missing component.
+    fn step(&mut self, tree: &Tree) -> Result<Resolution, &'static str> {
         while let Some(part) = self.rest.pop() {
             self.steps += 1;
-            require(self.steps <= MAX_STEPS, "the way to it is too long")?;
+            require(
+                self.steps <= MAX_COMPONENTS,
+                "its path has too many components",
+            )?;
             if part == b".." {
                 let parent = ancestors(&self.at).last().unwrap_or_default().len();
                 self.at.truncate(parent);
                 continue;
             }
             let path = join(&self.at, &part);
-            match tree.nodes.get(&path).map(|node| &node.what) {
-                None => return Ok(Step::Missing(path)),
-                Some(What::Directory(_)) => self.at = path,
-                Some(What::Other(inode)) if inode.kind == Kind::Symlink => {
+            match tree.nodes.get(&path).map(|node| &node.kind) {
+                None => return Ok(Resolution::Missing(path)),
+                Some(NodeKind::Directory(_)) => self.at = path,
+                Some(NodeKind::Other(inode)) if inode.kind == Kind::Symlink => {
                     self.links += 1;
                     require(
                         self.links <= MAX_LINKS,
-                        "there are too many links on the way to it",
+                        "its path leads through too many links",
                     )?;
                     if inode.link.starts_with(b"/") {
                         self.at.clear();
@@ -378,10 +397,10 @@ impl Walk {
                     let parts = parts.filter(|part| !matches!(*part, b"" | b"."));
                     self.rest.extend(parts.map(<[u8]>::to_vec));
                 }
-                Some(What::Other(_)) => return Err("it is below what is no directory"),
+                Some(NodeKind::Other(_)) => return Err("its parent is not a directory"),
             }
         }
-        Ok(Step::Arrived)
+        Ok(Resolution::Arrived)
     }
 }
 
@@ -389,11 +408,11 @@ fn require(holds: bool, problem: &'static str) -> Result<(), &'static str> {
     if holds { Ok(()) } else { Err(problem) }
 }
 
-/// The parts of a name; a leading slash means the root, where names begin anyway.
+/// Splits a path into its components. A leading slash has no effect, because all paths start at the root.
 fn parts(name: &[u8]) -> Result<Vec<&[u8]>, &'static str> {
     let parts = name.split(|byte| *byte == b'/');
     let parts: Vec<_> = parts.filter(|part| !matches!(*part, b"" | b".")).collect();
-    require(!parts.contains(&&b".."[..]), "it leads elsewhere")?;
+    require(!parts.contains(&&b".."[..]), "its path contains `..`")?;
     Ok(parts)
 }
 
@@ -404,14 +423,14 @@ fn join(directory: &[u8], name: &[u8]) -> Vec<u8> {
     [directory, b"/", name].concat()
 }
 
-/// The directories that a name is in, from the outermost; the root is in none, and everything else is in the root.
+/// Returns the parent directories of a path, starting with the root. The root itself has none.
 fn ancestors(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let root = (!path.is_empty()).then_some(&path[..0]);
     let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
     root.into_iter().chain(slashes.map(|(at, _)| &path[..at]))
 }
 
-/// Where the names below a directory are.
+/// Returns the range of the paths below a directory.
 fn range(directory: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     if directory.is_empty() {
         return (Bound::Excluded(Vec::new()), Bound::Unbounded);
@@ -420,8 +439,8 @@ fn range(directory: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
     (end(b'/'), end(b'/' + 1))
 }
 
-/// What remembering an entry costs, in bytes.
-fn words(entry: &Entry) -> usize {
+/// Returns the size of the link target and attributes of an entry in bytes.
+fn metadata_size(entry: &Entry) -> usize {
     let attributes = entry.attributes.iter();
     attributes
         .map(|(name, value)| name.len() + value.len())
@@ -430,9 +449,9 @@ fn words(entry: &Entry) -> usize {
 }
 
 fn weight(path: &[u8], node: &Node) -> usize {
-    let own = match &node.what {
-        What::Directory(entry) => entry.as_ref().map_or(0, |entry| words(entry)),
-        What::Other(inode) => inode.link.len(),
+    let own = match &node.kind {
+        NodeKind::Directory(entry) => entry.as_ref().map_or(0, |entry| metadata_size(entry)),
+        NodeKind::Other(inode) => inode.link.len(),
     };
     path.len() + own
 }

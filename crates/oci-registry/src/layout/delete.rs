@@ -1,4 +1,5 @@
-//! Taking content away from a layout: first from `index.json`, then its file, so that nothing listed is missing.
+//! Deletion from a layout. Content is removed from `index.json` before its file is deleted, so no listed content is
+//! missing.
 
 use std::collections::HashSet;
 
@@ -11,7 +12,7 @@ use crate::reference::Tag;
 use crate::storage::Delete;
 
 impl Listing {
-    /// Removes a manifest and all its tags.
+    /// Removes a manifest and all its tags from the index.
     fn forget(&mut self, digest: &Digest) -> bool {
         let before = self.entries().len();
         self.entries_mut().retain(|listed| listed.digest != *digest);
@@ -20,7 +21,7 @@ impl Listing {
 }
 
 impl Layout {
-    /// Whether `index.json`, or an index that it leads to, lists this as a manifest. What is missing leads to nothing.
+    /// Whether a manifest with this digest is reachable from `index.json` through indexes. Missing indexes are skipped.
     async fn leads_to(&self, digest: &Digest) -> crate::Result<bool> {
         let listing = self.read_listing().await?;
         let listed = listing.entries().iter().cloned();
@@ -41,7 +42,7 @@ impl Layout {
         Ok(false)
     }
 
-    /// Removes the file of some content; whether it was there.
+    /// Deletes the file of some content, and returns whether it existed.
     async fn remove(&self, digest: &Digest) -> Result<bool, Error> {
         let path = self.blob_path(digest);
         match tokio::fs::remove_file(&path).await {
@@ -92,7 +93,7 @@ impl Delete for Layout {
     }
 
     async fn delete_blob(&self, digest: &Digest) -> crate::Result<()> {
-        // Manifests have files as blobs have, and are none to be taken away as a blob.
+        // Manifests are stored as files like blobs, but must not be deleted as a blob.
         let is_manifest = self.leads_to(digest).await?;
         let (directory, digest) = (self.directory.clone(), digest.clone());
         ensure!(!is_manifest, AManifestSnafu { directory, digest });
@@ -112,7 +113,7 @@ mod tests {
     use crate::storage::{Source, Target};
 
     #[tokio::test]
-    async fn a_manifest_that_an_index_lists_is_no_blob_to_delete() {
+    async fn delete_blob_of_a_listed_manifest_fails() {
         let home = tempfile::tempdir().unwrap();
         let layout = Layout::create(home.path()).await.unwrap();
         let layer = Blob::from_bytes(MediaType::OCTET_STREAM, "content");

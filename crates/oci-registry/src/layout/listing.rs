@@ -1,7 +1,7 @@
-//! The `index.json` of a layout (image-spec, `image-layout.md`).
+//! `index.json` of a layout (image-spec, `image-layout.md`).
 //!
-//! Others write there too, and may say more than is known here. What is not changed is kept as it was written, to the
-//! byte: members of the document, entries, and the members of an entry whose tag is taken away.
+//! Other programs write to this file, too, and may use fields that are unknown here. Unchanged parts are kept byte for
+//! byte: members of the document, entries, and the members of an entry whose tag is removed.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -18,19 +18,19 @@ use crate::digest::Digest;
 use crate::manifest::{Annotations, Descriptor, MediaType};
 use crate::reference::Tag;
 
-/// The member that holds the entries.
+/// Member that holds the entries.
 const MANIFESTS: &str = "manifests";
 
-/// The members of an entry that say no more than what is there.
+/// Members of an entry without additional information.
 const PLAIN: [&str; 4] = ["mediaType", "digest", "size", "artifactType"];
 
-/// The `index.json` file.
+/// Parsed `index.json`.
 #[derive(Debug, Clone)]
 pub(crate) struct Listing {
-    /// All members, in their order; what stands for the entries among them is not looked at.
+    /// All members in their order. The value of the member with the entries is not used.
     members: Members,
     manifests: Vec<Listed>,
-    /// Made when a name is looked up, and dropped with every change.
+    /// Index of the names, created on the first lookup and dropped with every change.
     names: OnceLock<Names>,
 }
 
@@ -51,7 +51,7 @@ impl Listing {
         }
     }
 
-    /// The entries, in the order in which they are written.
+    /// Returns the entries in the order in which they are written.
     pub(crate) fn entries(&self) -> &[Listed] {
         &self.manifests
     }
@@ -60,33 +60,33 @@ impl Listing {
         self.manifests
     }
 
-    /// The entries, to be changed.
+    /// Returns the entries for modification.
     pub(crate) fn entries_mut(&mut self) -> &mut Vec<Listed> {
         self.names.take();
         &mut self.manifests
     }
 
-    /// The names of the entries.
+    /// Returns the names of the entries.
     pub(crate) fn names(&self) -> &Names {
         self.names.get_or_init(|| Names::of(&self.manifests))
     }
 
-    /// The entry that a tag identifies.
+    /// Returns the entry that a tag identifies.
     pub(crate) fn find(&self, tag: &Tag) -> Option<&Listed> {
         self.at(self.names().tagged(tag))
     }
 
-    /// The entry with exactly this name.
+    /// Returns the entry with exactly this name.
     pub(crate) fn find_name(&self, name: &str) -> Option<&Listed> {
         self.at(self.names().named(name))
     }
 
-    /// An entry with this digest.
+    /// Returns the first entry with this digest.
     pub(crate) fn find_digest(&self, digest: &Digest) -> Option<&Listed> {
         self.at(self.names().with_digest(digest))
     }
 
-    /// The full names that end with a tag.
+    /// Returns the full names that end with a tag.
     pub(crate) fn full_names(&self, tag: &Tag) -> Vec<String> {
         let entries = self.names().with_tag(tag).iter();
         let names = entries.filter_map(|at| self.manifests[*at].annotation(REF_NAME));
@@ -97,8 +97,8 @@ impl Listing {
         self.manifests.get(position?)
     }
 
-    /// Gives a manifest a tag. An entry of it without a tag, and with nothing else to say, gives way; other tags of it
-    /// stay, and so do full names that end with the tag.
+    /// Sets a tag on a manifest. Replaces an entry of the manifest that has neither a tag nor additional information.
+    /// Its other tags stay, and so do full names that end with the tag.
     pub(crate) fn put(&mut self, mut descriptor: Descriptor, tag: &Tag) -> bool {
         let mut entries = self.manifests.iter();
         let is_there = |listed: &Listed| {
@@ -117,7 +117,7 @@ impl Listing {
         true
     }
 
-    /// Lists a manifest without a tag, unless it is listed.
+    /// Adds a manifest without a tag, unless it is listed.
     pub(crate) fn add(&mut self, entry: impl Into<Listed>) -> bool {
         let entry = entry.into();
         let is_listed = self.lists(&entry);
@@ -127,7 +127,7 @@ impl Listing {
         !is_listed
     }
 
-    /// Takes a tag from the manifest that it names, which stays listed: it is still there under its digest.
+    /// Removes a tag. Its manifest stays listed, because it still exists under its digest.
     pub(crate) fn untag(&mut self, tag: &Tag) -> bool {
         let Some(at) = self.names().tagged(tag) else {
             return false;
@@ -145,8 +145,8 @@ impl Listing {
             .any(|listed| listed.digest == descriptor.digest)
     }
 
-    /// Inserts an entry where it belongs among sorted ones, so that the same content gives the same file in whatever order
-    /// it is written. No other entry is moved: the order of other programs may have a meaning.
+    /// Inserts an entry at its sorted position, so that the same content results in the same file regardless of the
+    /// order of writes. No other entry is moved, because the order of other programs may have a meaning.
     fn insert(&mut self, entry: Listed) {
         let own = entry.sort_key();
         let at = self
@@ -189,16 +189,16 @@ impl Serialize for Listing {
     }
 }
 
-/// An entry: what it says, and how it was written.
+/// Entry: its descriptor and its original text.
 #[derive(Debug, Clone)]
 pub(crate) struct Listed {
     descriptor: Descriptor,
-    /// Absent for an entry that was made here.
+    /// Original text; `None` for a new entry.
     written: Option<Box<RawValue>>,
 }
 
 impl Listed {
-    /// Whether it says no more than what is there.
+    /// Whether the entry has no additional information, such as annotations.
     fn is_plain(&self) -> bool {
         match &self.written {
             None => self.descriptor.annotations.is_empty() && self.descriptor.platform.is_none(),
@@ -218,7 +218,7 @@ impl Listed {
 
     fn without_tag(mut self) -> Self {
         self.descriptor.annotations.remove(REF_NAME);
-        // What cannot be edited, such as an annotation that is there twice, is written anew.
+        // An entry that cannot be edited, such as one with a duplicate annotation, is serialized again.
         self.written = self.written.take().and_then(|written| untagged(&written));
         self
     }
@@ -228,7 +228,7 @@ impl Listed {
     }
 }
 
-/// An entry as it was written, without its tag.
+/// Returns the text of an entry without its tag.
 fn untagged(written: &RawValue) -> Option<Box<RawValue>> {
     let mut members: Members = serde_json::from_str(written.get()).ok()?;
     let mut annotations: Members = serde_json::from_str(members.get("annotations")?.get()).ok()?;
@@ -259,7 +259,7 @@ impl Deref for Listed {
 }
 
 impl PartialEq for Listed {
-    /// Whether both say the same, however they say it.
+    /// Whether the descriptors are equal, regardless of their text.
     fn eq(&self, other: &Self) -> bool {
         self.descriptor == other.descriptor
     }
@@ -285,7 +285,7 @@ impl Serialize for Listed {
     }
 }
 
-/// The members of a JSON object, each once, in their order and as they were written.
+/// Members of a JSON object in their order, with their original text and unique keys.
 #[derive(Debug, Clone, Default)]
 struct Members(Vec<(String, Box<RawValue>)>);
 
@@ -322,10 +322,10 @@ impl<'de> Deserialize<'de> for Members {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Members, A::Error> {
                 let (mut members, mut keys) = (Members::default(), HashSet::new());
                 while let Some(key) = map.next_key::<String>()? {
-                    // Of two members of one name, programs take this one or that.
+                    // Programs disagree on which of two members with the same key is valid.
                     if !keys.insert(key.clone()) {
                         let key = key.escape_debug();
-                        return Err(A::Error::custom(format_args!("`{key}` is there twice")));
+                        return Err(A::Error::custom(format_args!("duplicate key `{key}`")));
                     }
                     members.0.push((key, map.next_value()?));
                 }
@@ -359,7 +359,7 @@ mod tests {
         )
     }
 
-    /// An entry that says more than is known here, in a way of its own.
+    /// Creates the text of an entry with members and white space that this crate does not write.
     fn theirs(content: &str, more: &str) -> String {
         let digest = Digest::sha256(content.as_bytes());
         format!(
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_wrote_is_kept_as_they_wrote_it() {
+    fn text_of_other_programs_is_kept() {
         let tagged = r#","annotations":{"y":"1","org.opencontainers.image.ref.name":"v"}"#;
         let (second, first) = (theirs("b", tagged), theirs("a", ""));
         let text = format!(
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_leaves_an_entry_and_nothing_else_does() {
+    fn untag_removes_only_the_tag() {
         for (more, left) in [
             (
                 r#","annotations":{"y":"1","org.opencontainers.image.ref.name":"v"},"z":null"#,
@@ -421,7 +421,7 @@ mod tests {
             );
             let plain = |text: &str| text.replace(' ', "");
             assert_eq!(plain(&written(&listing)), plain(&expected));
-            // It has more to say than an entry of ours, and so stays beside one.
+            // The entry has additional information and therefore stays beside a new entry.
             assert!(!listing.add(ours("a")));
             assert!(listing.put(ours("a"), &tag("w")));
             assert_eq!(listing.manifests.len(), 2);
@@ -429,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tag_that_is_given_twice_leaves_too() {
+    fn untag_removes_a_duplicate_annotation() {
         let twice = r#","annotations":{"k":"v","org.opencontainers.image.ref.name":"u","org.opencontainers.image.ref.name":"v"}"#;
         let mut listing = read(&format!(
             r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
@@ -443,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn our_own_entries_give_way_and_are_sorted() {
+    fn own_entries_are_replaced_and_sorted() {
         let mut forwards = Listing::empty();
         let mut backwards = Listing::empty();
         let tags = ["1", "2", "latest"];
@@ -452,7 +452,7 @@ mod tests {
         }
         for name in tags.into_iter().rev() {
             assert!(backwards.add(ours(name)));
-            // As read back from a file.
+            // Entries that were read from a file.
             backwards = read(&written(&backwards));
             backwards.put(ours(name), &tag(name));
         }
@@ -463,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_listing_is_refused() {
+    fn invalid_index_is_refused() {
         for text in [
             "[]",
             "{}",

@@ -1,8 +1,8 @@
-//! The names in the listing of a layout, and the entry that each identifies.
+//! Names in the index of a layout, and the entries that they identify.
 //!
 //! A name (annotation `org.opencontainers.image.ref.name`) is a tag, or a full name that may end with one: skopeo and
-//! podman write `localhost/acme/widgets:1.0.0`. A tag identifies the entry with this very name, else the only entry whose
-//! full name ends with it.
+//! podman write `localhost/acme/widgets:1.0.0`. A tag identifies the entry with exactly this name, or else the only
+//! entry whose full name ends with it.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -13,18 +13,18 @@ use crate::manifest::Descriptor;
 use crate::reference::Tag;
 use crate::storage::OtherName;
 
-/// Annotation of an entry with its name.
+/// Annotation with the name of an entry.
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
-/// Names of a listing, each with the position of its entry.
+/// Names in an index, each with the position of its entry.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Names {
     full: HashMap<Box<str>, usize>,
     by_tag: HashMap<Tag, Vec<usize>>,
     by_digest: HashMap<Digest, usize>,
-    /// The tags that identify an entry, in the order of the entries.
+    /// Tags that identify an entry, in the order of the entries.
     tags: Vec<Tag>,
-    /// The names that no tag stands for.
+    /// Names that are not available as tags.
     others: Vec<OtherName>,
 }
 
@@ -60,12 +60,12 @@ impl Names {
         names
     }
 
-    /// The position of the entry with exactly this name.
+    /// Returns the position of the entry with exactly this name.
     pub(super) fn named(&self, name: &str) -> Option<usize> {
         self.full.get(name).copied()
     }
 
-    /// The position of the entry that a tag identifies.
+    /// Returns the position of the entry that a tag identifies.
     pub(super) fn tagged(&self, tag: &Tag) -> Option<usize> {
         self.named(tag.as_str())
             .or_else(|| match self.with_tag(tag) {
@@ -74,27 +74,27 @@ impl Names {
             })
     }
 
-    /// The positions of all entries whose name ends with a tag.
+    /// Returns the positions of all entries whose name ends with a tag.
     pub(super) fn with_tag(&self, tag: &Tag) -> &[usize] {
         self.by_tag.get(tag).map_or(&[], Vec::as_slice)
     }
 
-    /// The position of the first entry with this digest.
+    /// Returns the position of the first entry with this digest.
     pub(super) fn with_digest(&self, digest: &Digest) -> Option<usize> {
         self.by_digest.get(digest).copied()
     }
 
-    /// The tags that identify an entry, in the order of the entries.
+    /// Returns the tags that identify an entry, in the order of the entries.
     pub(crate) fn tags(&self) -> &[Tag] {
         &self.tags
     }
 
-    /// The names that no tag stands for.
+    /// Returns the names that are not available as tags.
     pub(crate) fn others(&self) -> &[OtherName] {
         &self.others
     }
 
-    /// Reports the names that no tag stands for.
+    /// Reports the names that are not available as tags.
     pub(crate) fn report_others(&self, place: String, observer: &Observer) {
         let mut omitted = OmittedNames::of(place);
         for OtherName { name, digest } in &self.others {
@@ -104,7 +104,7 @@ impl Names {
     }
 }
 
-/// The tag that a name is, or ends with.
+/// Returns the tag that a name is, or ends with.
 pub(crate) fn tag_of(name: &str) -> Option<Tag> {
     if let Ok(tag) = name.parse() {
         return Some(tag);

@@ -1,4 +1,4 @@
-//! Descriptors: what names content, by kind, digest and size (image-spec, `descriptor.md`), and for which platform it is.
+//! Descriptors: references to content by media type, digest and size (image-spec, `descriptor.md`), and platforms.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,26 +8,26 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::media_type::MediaType;
 use crate::digest::Digest;
 
-/// Annotations: plain texts by key, sorted.
+/// Annotations: text values by key, sorted.
 pub type Annotations = BTreeMap<String, String>;
 
-/// What some content needs to run, in Go's names (image-spec, `image-index.md`).
+/// Platform that the content runs on, in the names that Go uses (image-spec, `image-index.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Platform {
-    /// `amd64`, `arm64`, …
+    /// CPU architecture: `amd64`, `arm64`, …
     #[serde(default)]
     pub architecture: String,
-    /// `linux`, `darwin`, …
+    /// Operating system: `linux`, `darwin`, …
     #[serde(default)]
     pub os: String,
-    /// The version of the operating system, for those that care.
+    /// Version of the operating system, if the content requires one.
     #[serde(
         rename = "os.version",
         default,
         skip_serializing_if = "Option::is_none"
     )]
     pub os_version: Option<String>,
-    /// What the operating system must offer, such as `libc.glibc`.
+    /// Required features of the operating system, such as `libc.glibc`.
     #[serde(
         rename = "os.features",
         default,
@@ -35,13 +35,13 @@ pub struct Platform {
         skip_serializing_if = "Vec::is_empty"
     )]
     pub os_features: Vec<String>,
-    /// `v7` and the like, for arm.
+    /// Variant of the CPU, such as `v7` for arm.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub variant: Option<String>,
 }
 
 impl fmt::Display for Platform {
-    /// `os/architecture[/variant]`.
+    /// Formats the platform as `os/architecture[/variant]`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.os, self.architecture)?;
         match &self.variant {
@@ -51,48 +51,48 @@ impl fmt::Display for Platform {
     }
 }
 
-/// Names content by kind, digest and size, and says a little about it (image-spec, `descriptor.md`).
+/// Reference to content by media type, digest and size (image-spec, `descriptor.md`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Descriptor {
-    /// What kind of content it is.
+    /// Media type of the content.
     #[serde(rename = "mediaType")]
     pub media_type: MediaType,
-    /// The content's digest.
+    /// Digest of the content.
     pub digest: Digest,
-    /// The content's size in bytes.
+    /// Size of the content in bytes.
     #[serde(deserialize_with = "size")]
     pub size: u64,
-    /// Other places of the content. Never followed.
+    /// Other URLs of the content. They are never requested.
     #[serde(
         default,
         deserialize_with = "null_is_empty",
         skip_serializing_if = "Vec::is_empty"
     )]
     pub urls: Vec<String>,
-    /// What kind of artifact a manifest is.
+    /// Artifact type of the manifest that the descriptor refers to.
     #[serde(
         rename = "artifactType",
         default,
         skip_serializing_if = "Option::is_none"
     )]
     pub artifact_type: Option<MediaType>,
-    /// What the content needs to run.
+    /// Platform that the content runs on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<Platform>,
-    /// What else is said about it.
+    /// Annotations of the content.
     #[serde(
         default,
         deserialize_with = "null_is_empty",
         skip_serializing_if = "Annotations::is_empty"
     )]
     pub annotations: Annotations,
-    /// The content itself in base64, for small content.
+    /// Content encoded in base64, for small content.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data: Option<String>,
 }
 
 impl Descriptor {
-    /// A descriptor that says no more than it must.
+    /// Creates a descriptor with the required fields only.
     pub fn new(media_type: MediaType, digest: Digest, size: u64) -> Self {
         Self {
             media_type,
@@ -106,23 +106,23 @@ impl Descriptor {
         }
     }
 
-    /// The annotation under this key.
+    /// Returns the annotation with this key.
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(String::as_str)
     }
 }
 
-/// Some registries and writers send `null` for an empty list or map.
+/// Deserializes `null` as an empty list or map, because some registries and tools write it.
 pub(crate) fn null_is_empty<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Option::deserialize(deserializer).map(Option::unwrap_or_default)
 }
 
-/// A size is an `int64` that is not negative.
+/// Deserializes a size, which is an `int64` that is not negative.
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     let size = i64::deserialize(deserializer)?;
-    u64::try_from(size).map_err(|_| serde::de::Error::custom("a size is not negative"))
+    u64::try_from(size).map_err(|_| serde::de::Error::custom("a size must not be negative"))
 }
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn platforms_use_the_dotted_keys() {
+    fn platform_serializes_with_dotted_keys() {
         let platform: Platform = serde_json::from_str(
             r#"{"architecture":"arm","os":"linux","os.features":["libc.musl"],"variant":"v7"}"#,
         )
@@ -147,7 +147,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn platforms_read_back(
+        fn serialized_platform_parses_to_the_same_value(
             words in proptest::array::uniform2("\\PC{0,8}"),
             more in proptest::array::uniform2(proptest::option::of("\\PC{0,8}")),
             os_features in proptest::collection::vec("\\PC{0,8}", 0..3),

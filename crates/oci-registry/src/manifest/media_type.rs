@@ -1,4 +1,4 @@
-//! Media types: what kind some content is, by names that this crate knows and by any other.
+//! Media types: the known ones and any other.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,33 +7,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::escape::escape;
 
-/// The kind of some content, an open set: `application/vnd.oci.image.manifest.v1+json`.
+/// Media type of content, an open set: `application/vnd.oci.image.manifest.v1+json`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MediaType(Cow<'static, str>);
 
 impl MediaType {
-    /// An OCI image manifest, which is also the manifest of any other artifact.
+    /// OCI image manifest, which is also used for any other artifact.
     pub const MANIFEST: Self = Self::new_static("application/vnd.oci.image.manifest.v1+json");
-    /// An OCI index.
+    /// OCI image index.
     pub const INDEX: Self = Self::new_static("application/vnd.oci.image.index.v1+json");
-    /// Docker's image manifest, schema 2.
+    /// Docker image manifest, schema 2.
     pub const DOCKER_MANIFEST: Self =
         Self::new_static("application/vnd.docker.distribution.manifest.v2+json");
-    /// Docker's manifest list.
+    /// Docker manifest list.
     pub const DOCKER_LIST: Self =
         Self::new_static("application/vnd.docker.distribution.manifest.list.v2+json");
-    /// An OCI image's configuration.
+    /// OCI image configuration.
     pub const IMAGE_CONFIG: Self = Self::new_static("application/vnd.oci.image.config.v1+json");
-    /// Docker's image configuration.
+    /// Docker image configuration.
     pub const DOCKER_IMAGE_CONFIG: Self =
         Self::new_static("application/vnd.docker.container.image.v1+json");
-    /// The empty JSON object, where something has to be and nothing is to be said.
+    /// Empty JSON object, for required descriptors without content.
     pub const EMPTY: Self = Self::new_static("application/vnd.oci.empty.v1+json");
-    /// Bytes of no known kind.
+    /// Bytes of an unknown type.
     pub const OCTET_STREAM: Self = Self::new_static("application/octet-stream");
 
-    /// The media types of all documents that name further content.
+    /// Media types of all manifests and indexes.
     pub const MANIFESTS: [Self; 4] = [
         Self::MANIFEST,
         Self::INDEX,
@@ -41,17 +41,17 @@ impl MediaType {
         Self::DOCKER_LIST,
     ];
 
-    /// A media type known when the program is compiled.
+    /// Creates a media type from a constant.
     pub const fn new_static(text: &'static str) -> Self {
         Self(Cow::Borrowed(text))
     }
 
-    /// The media type as text.
+    /// Returns the media type as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether content of this type is a manifest or index, to be fetched and sent as such.
+    /// Whether content of this type is a manifest or index, which is fetched and pushed as such.
     pub fn is_manifest(&self) -> bool {
         Self::MANIFESTS.contains(self)
     }
@@ -61,7 +61,7 @@ impl MediaType {
         *self == Self::INDEX || *self == Self::DOCKER_LIST
     }
 
-    /// Whether content of this type is an image's configuration, OCI's or Docker's.
+    /// Whether content of this type is the configuration of an OCI or Docker image.
     pub fn is_image_config(&self) -> bool {
         *self == Self::IMAGE_CONFIG || *self == Self::DOCKER_IMAGE_CONFIG
     }
@@ -72,7 +72,7 @@ impl MediaType {
             ("application/vnd.oci.image.layer.", "v1.tar"),
             ("application/vnd.docker.image.rootfs.", "diff.tar"),
         ];
-        // The image specification names gzip and zstd only; other builders write the other two.
+        // The image specification lists gzip and zstd only; other tools write xz and bzip2.
         let is_compression = |suffix: &str| {
             let name = suffix.strip_prefix(['+', '.']);
             name.is_some_and(|name| matches!(name, "gzip" | "zstd" | "xz" | "bzip2"))
@@ -87,8 +87,8 @@ impl MediaType {
         })
     }
 
-    /// Whether content of this type may be kept from places that would pass it on, and is often only where its licence
-    /// lets it be (image-spec, `layer.md`, "Non-Distributable Layers").
+    /// Whether content of this type may not be distributed by registries, so that registries and copies often lack it
+    /// (image-spec, `layer.md`, "Non-Distributable Layers").
     pub fn is_nondistributable(&self) -> bool {
         [
             "application/vnd.oci.image.layer.nondistributable.",
@@ -98,7 +98,7 @@ impl MediaType {
         .any(|prefix| self.0.starts_with(prefix))
     }
 
-    /// The media type of a `Content-Type` header, its parameters ignored.
+    /// Returns the media type of a `Content-Type` header, without its parameters.
     pub fn from_content_type(header: &str) -> Self {
         header
             .split(';')
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn layers_of_every_compression_are_layers() {
+    fn media_types_of_compressed_layers_are_layers() {
         for layer in [
             "application/vnd.oci.image.layer.v1.tar",
             "application/vnd.oci.image.layer.v1.tar+zstd",
@@ -164,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_content_type_is_a_media_type_without_its_parameters(header in "\\PC*", parameter in "[a-z]{1,5}=[a-z\"]{0,5}") {
+        fn content_type_is_parsed_without_its_parameters(header in "\\PC*", parameter in "[a-z]{1,5}=[a-z\"]{0,5}") {
             let media_type = MediaType::from_content_type(&header);
             let text = media_type.as_str();
             prop_assert!(!text.contains(';') && text == text.trim() && text == text.to_ascii_lowercase());

@@ -1,14 +1,14 @@
-//! Docker's short forms of names, as its reference library reads them (distribution/reference, `normalize.go`).
+//! Short forms of references as docker parses them (distribution/reference, `normalize.go`).
 //!
-//! Owns what docker leaves out of a name, and where the guilty bytes are in the text as it was given.
+//! This module adds the parts that the short form omits, and maps spans of errors back to the given text.
 
 use super::name::{RegistryName, Tag};
 use super::{Malformed, Reference, is_registry};
 
-/// Docker's own registry, which its short forms leave out, and where that was before.
+/// Current and former name of Docker Hub, which short forms omit.
 const HUB: [&str; 2] = ["docker.io", "index.docker.io"];
 
-/// The name that docker makes of a text.
+/// Parses a short form.
 pub(super) fn parse(text: &str) -> Result<Reference, Malformed> {
     if text.len() == 64
         && text
@@ -38,13 +38,13 @@ pub(super) fn parse(text: &str) -> Result<Reference, Malformed> {
     };
     let mut reference =
         super::parse(&format!("{before}{rest}")).map_err(|((problem, span), help)| {
-            // Where that is in what was given; what was added is nobody's fault.
+            // Maps the span to the given text. Bytes that were added are not part of it.
             let given = text.len() - rest.len();
-            let place = |at: usize| match at.checked_sub(before.len()) {
+            let map = |at: usize| match at.checked_sub(before.len()) {
                 Some(at) => given + at,
                 None => at.min(given),
             };
-            ((problem, place(span.start)..place(span.end)), help)
+            ((problem, map(span.start)..map(span.end)), help)
         })?;
     if reference.tag.is_none() && reference.digest.is_none() {
         reference.tag = Some(Tag::latest());
@@ -60,7 +60,7 @@ mod tests {
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 
     #[test]
-    fn docker_s_short_forms_are_docker_s() {
+    fn docker_short_forms_expand_as_in_docker() {
         let at = |name: &str| format!("{name}@{DIGEST}");
         let hex = "0123456789abcdef".repeat(4);
         for (text, expected) in [
@@ -78,7 +78,7 @@ mod tests {
             ("localhost/x", "localhost/x:latest"),
             ("localhost:5000/x", "localhost:5000/x:latest"),
             ("[::1]:5000/x", "[::1]:5000/x:latest"),
-            // Without a slash there is no registry.
+            // A text without a slash has no registry.
             ("localhost", "docker.io/library/localhost:latest"),
             ("localhost:5000", "docker.io/library/localhost:5000"),
             ("a.b", "docker.io/library/a.b:latest"),
@@ -114,7 +114,7 @@ mod tests {
                 "{text}"
             );
         }
-        // The strict form has none of it.
+        // The strict parser refuses short forms.
         for text in ["alpine", "acme/widgets", "alpine:3"] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }

@@ -1,8 +1,8 @@
 //! Locations of artifacts: a repository of a registry, a layout directory or an archive.
 //!
-//! Owns the forms `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE`, and the names of images within the last.
-//! Parsing opens nothing. Which part of `oci:DIR:NAME` is the directory depends on what exists on disk, so the parsed
-//! [`LocationText`] keeps it in one piece until it is located.
+//! Parses the forms `oci:DIR`, `oci-archive:FILE` and `docker-archive:FILE`, and the names of images in docker
+//! archives. Parsing opens no files. The directory in `oci:DIR:NAME` depends on the files that exist, so
+//! [`LocationText`] keeps path and name together until it is located.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,14 +12,14 @@ use super::name::{Problem, RegistryName, RepositoryName, Tag, failure, no_help, 
 use super::{Identifier, Reference, is_registry};
 use crate::digest::Digest;
 
-/// The name of an image in a docker archive, without its tag: `widgets`, `acme/widgets`, `ghcr.io/acme/widgets`.
+/// Name of an image in a docker archive, without its tag: `widgets`, `acme/widgets`, `ghcr.io/acme/widgets`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImageName(Box<str>);
 
 text_newtype!(ImageName, "image name", check_image_name, no_help);
 
 impl ImageName {
-    /// The name as docker knows it, however short it is written: two that are one to docker are one here.
+    /// Returns the name in docker's full form. Two names that docker treats as the same have the same full form.
     pub(crate) fn full(&self) -> String {
         let known = Reference::from_docker(&self.0);
         known.map_or_else(
@@ -42,46 +42,47 @@ fn check_image_name(text: &str) -> Result<String, Problem> {
     }
 }
 
-/// What kind of archive a file is.
+/// Format of an archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ArchiveFormat {
-    /// A tar of an OCI image layout.
+    /// Tar file of an OCI image layout.
     Oci,
-    /// What `docker save` writes: images with names. Tags are those of this name; of all names, when none is given.
+    /// Archive of `docker save`, which contains named images. With a name, tags are those of this image; otherwise
+    /// those of all images.
     Docker(Option<ImageName>),
 }
 
-/// The location of artifacts: a repository of a registry, an OCI image layout directory, or an archive.
+/// Location of artifacts: a repository of a registry, an OCI image layout directory, or an archive.
 ///
-/// A location as it is written is a [`LocationText`].
+/// The text form is [`LocationText`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// A repository of a registry.
+    /// Repository of a registry.
     Registry(Reference),
-    /// An OCI image layout directory.
+    /// OCI image layout directory.
     Layout {
-        /// The directory as it was written.
+        /// Directory as it was written.
         directory: PathBuf,
-        /// The tag, when one is given.
+        /// Tag, if there is one.
         tag: Option<Tag>,
-        /// The digest, when one is given.
+        /// Digest, if there is one.
         digest: Option<Digest>,
     },
-    /// An archive.
+    /// Archive.
     Archive {
-        /// The file as it was written.
+        /// File as it was written.
         file: PathBuf,
-        /// The kind of archive.
+        /// Format of the archive.
         format: ArchiveFormat,
-        /// The tag, when one is given.
+        /// Tag, if there is one.
         tag: Option<Tag>,
-        /// The digest, when one is given.
+        /// Digest, if there is one.
         digest: Option<Digest>,
     },
 }
 
 impl Location {
-    /// A whole layout.
+    /// Creates the location of a whole layout.
     pub fn layout(directory: impl Into<PathBuf>) -> Self {
         Self::Layout {
             directory: directory.into(),
@@ -90,7 +91,7 @@ impl Location {
         }
     }
 
-    /// A whole archive.
+    /// Creates the location of a whole archive.
     pub fn archive(file: impl Into<PathBuf>, format: ArchiveFormat) -> Self {
         Self::Archive {
             file: file.into(),
@@ -100,7 +101,7 @@ impl Location {
         }
     }
 
-    /// The tag, when one is given.
+    /// Returns the tag, if there is one.
     pub fn tag(&self) -> Option<&Tag> {
         match self {
             Self::Registry(reference) => reference.tag(),
@@ -108,7 +109,7 @@ impl Location {
         }
     }
 
-    /// The digest, when one is given.
+    /// Returns the digest, if there is one.
     pub fn digest(&self) -> Option<&Digest> {
         match self {
             Self::Registry(reference) => reference.digest(),
@@ -116,13 +117,13 @@ impl Location {
         }
     }
 
-    /// The part that identifies the manifest: the digest, else the tag, else nothing.
+    /// Returns the digest, or else the tag, or else `None`.
     pub fn identifier(&self) -> Option<Identifier> {
         let digest = self.digest().cloned().map(Identifier::Digest);
         digest.or_else(|| self.tag().cloned().map(Identifier::Tag))
     }
 
-    /// The same place with this identifier instead of its own.
+    /// Returns the same location with this identifier.
     #[must_use]
     pub fn with(&self, identifier: impl Into<Identifier>) -> Self {
         match (self, identifier.into()) {
@@ -132,7 +133,7 @@ impl Location {
         }
     }
 
-    /// The same place without tag and digest.
+    /// Returns the same location without tag and digest.
     #[must_use]
     pub fn whole_repository(&self) -> Self {
         match self {
@@ -141,7 +142,7 @@ impl Location {
         }
     }
 
-    /// A layout or archive with this tag and digest.
+    /// Returns a layout or archive with this tag and digest.
     pub(crate) fn identified(mut self, new_tag: Option<Tag>, new_digest: Option<Digest>) -> Self {
         if let Self::Layout { tag, digest, .. } | Self::Archive { tag, digest, .. } = &mut self {
             (*tag, *digest) = (new_tag, new_digest);
@@ -149,7 +150,7 @@ impl Location {
         self
     }
 
-    /// The same place, with a relative path of a layout or archive resolved against `base`.
+    /// Resolves a relative path of a layout or archive against `base`.
     #[must_use]
     pub fn relative_to(mut self, base: &Path) -> Self {
         if let Self::Layout {
@@ -163,30 +164,31 @@ impl Location {
     }
 }
 
-/// A location as it is written.
+/// Text form of a location.
 ///
-/// * A repository of a registry is a [`Reference`].
-/// * A layout is `oci:DIR`, a tar of one `oci-archive:FILE`; each may be followed by `:NAME`, `@DIGEST` or both. DIR is the
-///   shortest part, up to a colon or the end, that is an existing layout, else the part before the last colon; FILE is
-///   found in the same way. NAME is the name of an entry in full, or its tag.
-/// * The archives of `docker save` are `docker-archive:FILE`, `docker-archive:FILE:NAME`, `docker-archive:FILE:NAME:TAG`,
-///   or `docker-archive:FILE::TAG` where there is but one name; each of them may end with `@DIGEST` in place of its tag.
+/// * A repository of a registry is written as a [`Reference`].
+/// * A layout is `oci:DIR`, and a tar file of a layout is `oci-archive:FILE`. Each may be followed by `:NAME`,
+///   `@DIGEST` or both. DIR is the shortest part, up to a colon or the end, that is an existing layout, or else the
+///   part before the last colon. FILE is determined in the same way. NAME is the full name of an entry, or its tag.
+/// * An archive of `docker save` is `docker-archive:FILE`, `docker-archive:FILE:NAME`, `docker-archive:FILE:NAME:TAG`,
+///   or `docker-archive:FILE::TAG` if all its images have the same name. Each form may end with `@DIGEST` instead of a
+///   tag.
 ///
-/// Parsing looks at the text only. [`LocationText::locate`] separates path and name.
+/// Parsing considers the text only. [`LocationText::locate`] separates path and name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocationText(pub(crate) Form);
 
-/// The form of a location.
+/// Parsed form of a location.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Form {
-    /// One that is complete.
+    /// Complete location.
     Located(Location),
     Layout(PathAndName),
-    /// A tar of a layout.
+    /// Tar file of a layout.
     Archive(PathAndName),
 }
 
-/// A path and a name that are not separated yet.
+/// Path and name that are not separated yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct PathAndName {
     text: Box<str>,
@@ -203,11 +205,11 @@ impl PathAndName {
         Ok(Self { text, digest })
     }
 
-    /// The path and the name. The path is the shortest part, up to a colon or the end, that exists; else the part before
-    /// the last colon.
+    /// Separates path and name. The path is the shortest part, up to a colon or the end, that exists; or else the part
+    /// before the last colon.
     pub(crate) fn split(&self, exists: impl Fn(&Path) -> bool) -> (&Path, Option<&str>) {
         let text = &*self.text;
-        // The colon of a drive is part of a path.
+        // The colon after a drive letter belongs to the path.
         let is_drive = matches!(
             text.as_bytes(),
             [b'a'..=b'z' | b'A'..=b'Z', b':', b'\\' | b'/', ..]
@@ -224,7 +226,7 @@ impl PathAndName {
 }
 
 impl LocationText {
-    /// The registry, when it is a repository of one.
+    /// Returns the registry, if the location is a repository of a registry.
     pub fn registry(&self) -> Option<&RegistryName> {
         match &self.0 {
             Form::Located(Location::Registry(reference)) => Some(reference.registry()),
@@ -254,7 +256,7 @@ impl fmt::Display for LocationText {
     }
 }
 
-/// The schemes of locations that are not in a registry.
+/// Schemes of locations that are not in a registry.
 const SCHEMES: [&str; 3] = ["oci", "oci-archive", "docker-archive"];
 
 impl FromStr for LocationText {
@@ -266,7 +268,7 @@ impl FromStr for LocationText {
             let span = at..at + character.len_utf8();
             return Err(failure("location", text, (problem, span), None));
         }
-        // As lists of what is installed and CI write the name of something in a registry.
+        // Helm, Flux and other tools write a reference as `oci://REGISTRY/REPOSITORY`.
         if let Some(rest) = text.strip_prefix("oci://")
             && rest.split('/').next().is_some_and(is_registry)
         {
@@ -303,10 +305,11 @@ impl FromStr for LocationText {
                 .map_err(whole);
         }
         let reference: Reference = text.parse()?;
-        // Printed, in lower case, it would be read as another place.
+        // Printed in lower case, the reference would be parsed as another location.
         let host = reference.registry().host();
         if reference.registry().port().is_some() && SCHEMES.contains(&host) {
-            let problem = "this is no registry: layouts and archives are written in lower case";
+            let problem =
+                "this is not a registry: the schemes of layouts and archives are lower case";
             let help = format!("write `{host}:{}`", &text[host.len() + 1..]);
             return Err(failure(
                 "location",
@@ -328,7 +331,8 @@ fn split_digest(text: &str) -> (&str, Option<Digest>) {
     (text, None)
 }
 
-/// The location `FILE:NAME:TAG` and its shorter forms, split at the first colon that only a name and a tag follow.
+/// Parses `FILE:NAME:TAG` and its shorter forms. The file ends at the first colon after which only a name and a tag
+/// follow.
 fn docker_archive(text: &str) -> Result<Location, &'static str> {
     let (text, digest) = split_digest(text);
     let at = |file: &str, name, tag| {
@@ -351,9 +355,9 @@ fn docker_archive(text: &str) -> Result<Location, &'static str> {
                 name => name.parse().ok().map(Some),
             };
             match name {
-                // An archive has one name for an image: the digest could contradict the tag.
+                // An image in such an archive is identified by one name, so the digest could contradict the tag.
                 Some(_) if digest.is_some() => {
-                    return Err("there are a tag and a digest: give one");
+                    return Err("a tag and a digest exclude each other");
                 }
                 Some(name) => return at(file, name, Some(tag)),
                 None => {}
@@ -415,7 +419,7 @@ mod tests {
         }
     }
 
-    /// The path and the name of `oci:TEXT` where these paths are layouts.
+    /// Splits `oci:TEXT`, with these paths as the existing layouts.
     fn split<'t>(text: &'t LocationText, layouts: &[&str]) -> (&'t str, Option<&'t str>) {
         let Form::Layout(written) = &text.0 else {
             unreachable!("not a layout");
@@ -466,10 +470,10 @@ mod tests {
 
     #[test]
     fn scheme_in_upper_case_is_refused() {
-        for shouted in ["OCI:443/x", "Oci-Archive:1/b:1", "docker-ARCHIVE:5/x"] {
-            let error = shouted.parse::<LocationText>().expect_err(shouted);
-            assert_eq!(error.span(), Some(0..shouted.find(':').unwrap()));
-            let rest = &shouted[shouted.find(':').unwrap()..];
+        for upper_case in ["OCI:443/x", "Oci-Archive:1/b:1", "docker-ARCHIVE:5/x"] {
+            let error = upper_case.parse::<LocationText>().expect_err(upper_case);
+            assert_eq!(error.span(), Some(0..upper_case.find(':').unwrap()));
+            let rest = &upper_case[upper_case.find(':').unwrap()..];
             assert!(format!("{:?}", error.hints()).contains(rest));
         }
         assert!("oci:".parse::<LocationText>().is_err());
@@ -477,7 +481,7 @@ mod tests {
     }
 
     #[test]
-    fn archives_split_at_what_can_be_a_name() {
+    fn docker_archive_splits_before_image_name() {
         let tar = |text: &str| match text.parse::<LocationText>().expect(text).0 {
             Form::Located(location) => {
                 let identifier = location.identifier().map(|i| i.to_string());
@@ -565,7 +569,7 @@ mod tests {
     }
 
     #[test]
-    fn location_with_other_identifier_is_the_same_place() {
+    fn location_with_other_identifier_keeps_its_path() {
         let digest: Digest = DIGEST.parse().unwrap();
         let tag: Tag = "1".parse().unwrap();
         let both = Location::layout("a").identified(Some(tag.clone()), Some(digest.clone()));
@@ -580,14 +584,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn locations_of_files_print_as_they_were_written(text in "(oci|oci-archive|docker-archive):[a-c./:@]{1,20}") {
+        fn location_of_file_prints_as_it_was_parsed(text in "(oci|oci-archive|docker-archive):[a-c./:@]{1,20}") {
             if let Ok(location) = text.parse::<LocationText>() {
                 prop_assert_eq!(location.to_string(), text);
             }
         }
 
         #[test]
-        fn parsing_never_panics(text in "\\PC*") {
+        fn parser_of_arbitrary_text_does_not_panic(text in "\\PC*") {
             let _ = text.parse::<LocationText>();
         }
     }

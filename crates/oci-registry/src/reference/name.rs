@@ -1,6 +1,6 @@
-//! The parts of names, each with its grammar: registries, repositories and tags (distribution-spec, "Pulling manifests").
+//! Names of registries, repositories and tags, each with its grammar (distribution-spec, "Pulling Manifests").
 //!
-//! Owns what is refused in a part and which of its bytes are to blame, and the error that says so for all names.
+//! A parse error states the problem and the span of the offending bytes.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,13 +11,13 @@ use snafu::Snafu;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Hint};
 
-/// Longest registry and repository name together, in bytes, that registries and clients agree on.
+/// Longest registry and repository name together, in bytes, that other clients accept.
 pub(super) const MAX_NAME: usize = 255;
 
-/// Longest tag, in bytes.
+/// Longest tag in bytes.
 const MAX_TAG: usize = 128;
 
-/// What a malformed name is wrong about, and where.
+/// Error of a malformed name, with the problem and its position.
 #[derive(Debug, Snafu)]
 #[snafu(display("failed to parse the {what} `{}`: {problem}", text.escape_debug()))]
 struct ParseName {
@@ -42,7 +42,7 @@ impl Failure for ParseName {
     }
 }
 
-/// A problem within a part of a name: what, and which bytes of the part.
+/// Problem in a part of a name: description and span of the offending bytes.
 pub(super) type Problem = (&'static str, Range<usize>);
 
 pub(super) fn failure(
@@ -51,7 +51,7 @@ pub(super) fn failure(
     (problem, span): Problem,
     help: Option<String>,
 ) -> crate::Error {
-    // A hostile server's name can be megabytes; what is shown is bounded, and cut between characters.
+    // A server may send a name of megabytes, so the text is cut at a character boundary.
     let text = text.chars().take(MAX_NAME + MAX_TAG).collect();
     ParseName {
         what,
@@ -63,21 +63,21 @@ pub(super) fn failure(
     .into()
 }
 
-/// The bytes after the first `limit`, from the next whole character on.
+/// Returns the range of the bytes after the first `limit`, starting at a character boundary.
 fn beyond(text: &str, limit: usize) -> Range<usize> {
     text.ceil_char_boundary(limit)..text.len()
 }
 
-/// A name that is a text of some form, with its parsing and printing.
+/// Implements parsing and printing for a name.
 macro_rules! text_newtype {
     ($name:ident, $what:literal, $check:path, $help:path) => {
         impl $name {
-            /// The name that a text is, or what is wrong with the text.
+            /// Checks a text and returns the name, or the problem.
             pub(super) fn check(text: &str) -> Result<Self, Problem> {
                 $check(text).map(|name| Self(name.into()))
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -105,19 +105,20 @@ macro_rules! text_newtype {
     };
 }
 
-/// The host, and port if one is given, of a registry: `ghcr.io`, `127.0.0.1:5000`, `[::1]:5000`. Letters are lower-cased.
+/// Host of a registry with an optional port: `ghcr.io`, `127.0.0.1:5000`, `[::1]:5000`. Letters are converted to lower
+/// case.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegistryName(Box<str>);
 
 text_newtype!(RegistryName, "registry", check_registry, registry_help);
 
 impl RegistryName {
-    /// The host without its port; an IPv6 address keeps its brackets.
+    /// Returns the host without its port. An IPv6 address keeps its brackets.
     pub fn host(&self) -> &str {
         self.split().0
     }
 
-    /// The port, when one is given.
+    /// Returns the port, if there is one.
     pub fn port(&self) -> Option<u16> {
         self.split().1.and_then(|port| port.parse().ok())
     }
@@ -126,7 +127,7 @@ impl RegistryName {
         split_port(&self.0)
     }
 
-    /// Whether the host is this machine by its very name: `localhost`, `*.localhost`, `127.0.0.0/8` or `[::1]`.
+    /// Whether the host is literally a loopback address or name: `localhost`, `*.localhost`, `127.0.0.0/8` or `[::1]`.
     pub fn is_loopback(&self) -> bool {
         let host = self.host();
         if let Some(address) = host
@@ -148,7 +149,7 @@ pub(super) fn no_help(_: &str) -> Option<String> {
     None
 }
 
-/// What was probably meant by a text that is more than a registry.
+/// Suggests the registry in a text that contains more, such as a URL.
 #[expect(clippy::unnecessary_wraps, reason = "one of several of this form")]
 fn registry_help(text: &str) -> Option<String> {
     let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
@@ -182,10 +183,10 @@ fn check_registry(text: &str) -> Result<String, Problem> {
     if let Some(port) = port {
         let span = host.len() + 1..text.len();
         if port.is_empty() || !port.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(("a port is a number", span));
+            return Err(("a port must be a number", span));
         }
         if !matches!(port.parse::<u16>(), Ok(1..)) {
-            return Err(("a port is between 1 and 65535", span));
+            return Err(("a port must be between 1 and 65535", span));
         }
     }
     if let Some(open) = host.strip_prefix('[') {
@@ -202,7 +203,7 @@ fn check_registry(text: &str) -> Result<String, Problem> {
     for label in host.split('.') {
         let span = start..start + label.len();
         if label.is_empty() {
-            return Err(("a host name has no empty parts", span));
+            return Err(("a host name must not have empty parts", span));
         }
         if let Some(at) = label.find(|c: char| !c.is_ascii_alphanumeric() && c != '-') {
             return Err((
@@ -211,24 +212,21 @@ fn check_registry(text: &str) -> Result<String, Problem> {
             ));
         }
         if label.starts_with('-') || label.ends_with('-') {
-            return Err((
-                "a part of a host name neither starts nor ends with `-`",
-                span,
-            ));
+            return Err(("a part of a host name must not start or end with `-`", span));
         }
         start = span.end + 1;
     }
-    // In a URL it is an address whatever it looks like: `127.1` and `0x7f000001` would be this machine.
+    // URL parsers read such a host as an IPv4 address: `127.1` and `0x7f000001` would be this machine.
     if ends_in_number(host) && host.parse::<std::net::Ipv4Addr>().is_err() {
         return Err((
-            "a host whose last part is a number is an IPv4 address of four numbers",
+            "a host whose last part is a number must be an IPv4 address of four numbers",
             0..host.len(),
         ));
     }
     Ok(text.to_ascii_lowercase())
 }
 
-/// Whether URLs take a host for an IPv4 address (URL Standard, "ends in a number checker").
+/// Whether URL parsers read a host as an IPv4 address (URL Standard, "ends in a number checker").
 fn ends_in_number(host: &str) -> bool {
     let last = host.rsplit('.').next().unwrap_or(host);
     let hex = last.strip_prefix("0x").or(last.strip_prefix("0X"));
@@ -236,7 +234,7 @@ fn ends_in_number(host: &str) -> bool {
         || hex.is_some_and(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// The name of a repository within its registry: `acme/widgets`.
+/// Name of a repository within its registry: `acme/widgets`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RepositoryName(Box<str>);
 
@@ -258,17 +256,17 @@ fn check_repository(text: &str) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
-/// One path component: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
+/// Checks one path component: `[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*`.
 fn check_component(text: &str) -> Result<(), Problem> {
     let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     let bytes = text.as_bytes();
     if bytes.is_empty() {
-        return Err(("a repository name has no empty parts", 0..0));
+        return Err(("a repository name must not have empty parts", 0..0));
     }
     let mut at = 0;
     while at < bytes.len() {
         if bytes[at].is_ascii_uppercase() {
-            return Err(("a repository name is lower case", at..at + 1));
+            return Err(("a repository name must be lower case", at..at + 1));
         }
         if is_plain(bytes[at]) {
             at += 1;
@@ -279,7 +277,7 @@ fn check_component(text: &str) -> Result<(), Problem> {
                 .iter()
                 .position(|byte| is_plain(*byte))
                 .unwrap_or(bytes.len() - at);
-        // What is shown as guilty must not end within a character.
+        // A span must not end within a character.
         let end = text.ceil_char_boundary(end);
         let separator = &text[at..end];
         let is_separator =
@@ -292,7 +290,7 @@ fn check_component(text: &str) -> Result<(), Problem> {
         }
         if at == 0 || end == bytes.len() {
             return Err((
-                "a part of a repository name starts and ends with a letter or digit",
+                "a part of a repository name must start and end with a letter or digit",
                 at..end,
             ));
         }
@@ -301,20 +299,20 @@ fn check_component(text: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A tag: up to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`.
+/// Tag: up to 128 letters, digits, `_`, `.` and `-`, not starting with `.` or `-`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Box<str>);
 
 text_newtype!(Tag, "tag", check_tag, tag_help);
 
 impl Tag {
-    /// The tag that docker means where none is given.
+    /// Returns `latest`, docker's default tag.
     pub(super) fn latest() -> Self {
         Self("latest".into())
     }
 }
 
-/// What was probably meant by a text that is no tag.
+/// Suggests a correction for a text that is not a tag.
 #[expect(clippy::unnecessary_wraps, reason = "one of several of this form")]
 fn tag_help(text: &str) -> Option<String> {
     Some(if text.parse::<Digest>().is_ok() {
@@ -341,7 +339,7 @@ fn check_tag(text: &str) -> Result<String, Problem> {
         ));
     }
     if text.starts_with(['.', '-']) {
-        return Err(("a tag starts with a letter, a digit or `_`", 0..1));
+        return Err(("a tag must start with a letter, a digit or `_`", 0..1));
     }
     Ok(text.to_owned())
 }

@@ -1,7 +1,7 @@
-//! What is about a manifest in a place that keeps no lists of it: a layout, an archive.
+//! Search for referrers in layouts and archives, which do not have the referrers API.
 //!
-//! Referrers are found on a walk through all that the place lists. What others made is read as well, whether they list
-//! referrers there themselves or under a fallback tag.
+//! The search visits all manifests that are reachable from the listed ones. It also finds referrers of other tools,
+//! whether these tools list them directly or under a fallback tag.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -13,13 +13,13 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Result};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 
-/// More manifests than any such place has.
+/// Maximum number of manifests in a layout or archive.
 const MAX_MANIFESTS: usize = 100_000;
 
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display(
-        "gave up on the referrers of {subject} in `{place}`: it has more than {MAX_MANIFESTS} manifests"
+        "failed to list the referrers of {subject} in `{place}`: it has more than {MAX_MANIFESTS} manifests"
     ))]
     TooMany { subject: Digest, place: String },
 }
@@ -30,29 +30,29 @@ impl Failure for Error {
     }
 }
 
-/// A place that knows where everything in it begins.
+/// Storage that lists the roots of its content.
 pub(crate) trait Listed: Send + Sync + 'static {
-    /// The manifests that lead to all others.
+    /// Returns the manifests from which all others are reachable.
     fn roots(&self) -> impl Future<Output = Result<Vec<Descriptor>>> + Send;
 
-    /// Reads a manifest that may be missing, although it is listed.
+    /// Reads a listed manifest; `None` if it is missing.
     fn read(&self, listed: &Descriptor) -> impl Future<Output = Result<Option<Manifest>>> + Send;
 
-    /// How a person would write the place.
+    /// Returns the location in the form that users write.
     fn name(&self) -> String;
 }
 
-/// A walk through the manifests of a place.
+/// Traversal of the manifests of a layout or archive.
 struct Walk<P> {
     place: P,
     subject: Digest,
     artifact_type: Option<MediaType>,
-    /// What is still to be read; `None` before the place was asked what it lists.
+    /// Queue of manifests to read; `None` before the roots are requested.
     next: Option<VecDeque<Descriptor>>,
     seen: HashSet<Digest>,
 }
 
-/// Streams the entries of what is about `subject`.
+/// Streams the referrers of `subject`.
 pub(crate) fn list(
     place: impl Listed,
     subject: Digest,
@@ -73,7 +73,7 @@ pub(crate) fn list(
 }
 
 impl<P: Listed> Walk<P> {
-    /// Goes on to the next manifest about the subject.
+    /// Continues to the next referrer of the subject.
     async fn find(&mut self) -> Result<Option<Descriptor>> {
         if self.next.is_none() {
             self.next = Some(self.place.roots().await?.into());

@@ -109,19 +109,19 @@ pub(super) async fn open(
     BlobStream::new(descriptor, download.into_stream())
 }
 
-/// Opens what follows the beginning of a blob. Nothing is asked for when nothing follows.
+/// Opens the rest of a blob after its first bytes. Sends no request if nothing is missing.
 pub(super) async fn open_after(
     requests: &RepositoryRequests,
     connections: usize,
     descriptor: &Descriptor,
-    beginning: PartialBlob,
+    partial: PartialBlob,
 ) -> crate::Result<BlobStream> {
-    let mut download = Download::new(requests, connections, descriptor, beginning.size());
+    let mut download = Download::new(requests, connections, descriptor, partial.size());
     download.open_segments().await?;
     if !download.is_answered && download.offset < download.size {
         download.resume().await?;
     }
-    BlobStream::after(descriptor, beginning, download.into_stream())
+    BlobStream::after(descriptor, partial, download.into_stream())
 }
 
 /// A tag of the content that also holds for its parts.
@@ -217,7 +217,7 @@ impl Download {
     /// Continues with the body of this response.
     fn begin(&mut self, response: Response) {
         (self.is_answered, self.is_segmented) = (true, false);
-        // Another process may have fetched the beginning of the blob.
+        // Another process may have fetched the first bytes of the blob.
         self.etag = self.etag.take().or_else(|| strong_etag(&response));
         self.body = response.into_stream().map_err(Into::into).boxed();
     }

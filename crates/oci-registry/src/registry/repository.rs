@@ -166,10 +166,10 @@ impl Source for Repository {
     async fn blob_after(
         &self,
         descriptor: &Descriptor,
-        beginning: PartialBlob,
+        partial: PartialBlob,
     ) -> crate::Result<BlobStream> {
         let connections = self.connections_per_blob;
-        download::open_after(&self.requests, connections, descriptor, beginning).await
+        download::open_after(&self.requests, connections, descriptor, partial).await
     }
 
     async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {

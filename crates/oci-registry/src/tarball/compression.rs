@@ -8,25 +8,25 @@ use std::io::{self, BufReader, Read, Seek};
 
 use lzma_rust2::XzReader;
 
-/// Number of bytes that distinguish the formats.
+/// Number of bytes that are needed to detect the format.
 const MAGIC: u64 = 10;
 
 /// Size of one read from the disk, in bytes.
-const PIECE: usize = 256 << 10;
+const READ_SIZE: usize = 256 << 10;
 
-/// Decompressed bytes that are always allowed.
+/// Decompressed size in bytes that is always allowed.
 const MIN_DECOMPRESSED: u64 = 512 << 20;
 
-/// Decompressed bytes that are allowed for each compressed byte.
+/// Maximum ratio of the decompressed to the compressed size, above [`MIN_DECOMPRESSED`].
 const MAX_RATIO: u64 = 20;
 
-/// Binary logarithm of the largest window of zstd, in bytes: the default limit of the `zstd` program, 128 MiB.
+/// Binary logarithm of the largest zstd window in bytes: 128 MiB, the default limit of the `zstd` program.
 const MAX_WINDOW: u32 = 27;
 
-/// Memory limit of xz, in KiB: the same 128 MiB. The largest preset of the `xz` program takes 65 MiB.
+/// Memory limit for xz in KiB: 128 MiB. The largest preset of the `xz` program needs 65 MiB.
 const MAX_XZ_MEMORY: u32 = 128 << 10;
 
-/// Compression format of a stream. The blocks of bzip2 have at most 900 kB, so it needs no memory limit.
+/// Compression format. bzip2 needs no memory limit, because its blocks have at most 900 kB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Compression {
     Gzip,
@@ -36,7 +36,7 @@ pub(crate) enum Compression {
 }
 
 impl Compression {
-    /// Recognises the format of a stream that starts here; `None` if it is not compressed.
+    /// Detects the format of a stream from its first bytes; `None` if it is not compressed.
     pub(crate) fn of(stream: impl Read) -> io::Result<Option<Self>> {
         let mut magic = Vec::new();
         stream.take(MAGIC).read_to_end(&mut magic)?;
@@ -45,7 +45,8 @@ impl Compression {
             // A frame, or a skippable frame (RFC 8878, sections 3.1.1 and 3.1.2).
             [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Some(Self::Zstd),
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some(Self::Xz),
-            // With the mark of a block or of the end, because a tar stream can begin with a file name `BZh…`.
+            // Includes the marker of a block or of the end of the stream, because a tar stream can start with a file
+            // name `BZh…`.
             [
                 b'B',
                 b'Z',
@@ -74,7 +75,7 @@ impl Compression {
         })
     }
 
-    /// Name of the format in media types of layers.
+    /// Returns the name of the format as used in media types of layers.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -85,7 +86,7 @@ impl Compression {
     }
 }
 
-/// Largest decompressed size that is accepted for a compressed size, in bytes.
+/// Returns the largest decompressed size that is accepted for a compressed size, in bytes.
 pub(crate) fn max_decompressed(compressed: u64) -> u64 {
     compressed.saturating_mul(MAX_RATIO).max(MIN_DECOMPRESSED)
 }
@@ -95,7 +96,7 @@ pub(crate) fn decompressed(mut file: &File) -> io::Result<Box<dyn Read + '_>> {
     file.rewind()?;
     let compression = Compression::of(file)?;
     file.rewind()?;
-    let file = BufReader::with_capacity(PIECE, file);
+    let file = BufReader::with_capacity(READ_SIZE, file);
     Ok(match compression {
         None => Box::new(file),
         Some(Compression::Gzip) => Box::new(flate2::bufread::MultiGzDecoder::new(file)),
@@ -107,8 +108,8 @@ pub(crate) fn decompressed(mut file: &File) -> io::Result<Box<dyn Read + '_>> {
         Some(Compression::Xz) => {
             let is_concatenated = true;
             let decoder = XzReader::new_mem_limit(file, is_concatenated, MAX_XZ_MEMORY);
-            // It decodes in steps as small as the reads.
-            Box::new(BufReader::with_capacity(PIECE, decoder))
+            // The decoder decodes as little as is read, so the reads must be large.
+            Box::new(BufReader::with_capacity(READ_SIZE, decoder))
         }
         Some(Compression::Bzip2) => Box::new(bzip2::bufread::MultiBzDecoder::new(file)),
     })
@@ -155,7 +156,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn every_format_is_recognised_and_decompressed() {
+    fn every_format_is_detected_and_decompressed() {
         let content: Vec<u8> = (0..50_000u32)
             .flat_map(|at| (at / 7).to_le_bytes())
             .collect();
@@ -239,7 +240,7 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn damaged_content_is_not_accepted(at in any::<prop::sample::Index>(), byte: u8) {
+        fn damaged_content_is_detected_by_checksum(at in any::<prop::sample::Index>(), byte: u8) {
             let content = b"content, content, content";
             // The checksum of zstd is optional.
             let checked = compressed(content).into_iter();

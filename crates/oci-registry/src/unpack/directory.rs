@@ -1,7 +1,7 @@
 //! Directories that files are written into.
 //!
-//! On Unix a directory is a handle: names in it are resolved relative to the handle and no symbolic link is followed. A
-//! directory that another process replaces with a link therefore does not redirect a write. Elsewhere a directory is a
+//! On Unix a directory is a handle: names in it are resolved relative to the handle, and no symbolic link is followed.
+//! If another process replaces the directory with a link, writes are not redirected. On other systems a directory is a
 //! path that is checked before each use.
 
 #[cfg(not(unix))]
@@ -20,10 +20,10 @@ pub(super) use self::portable::Directory;
 #[cfg(unix)]
 pub(super) use self::unix::Directory;
 
-/// What a name in a directory stands for.
+/// Type of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
-    /// A regular file of this size in bytes.
+    /// Regular file of this size in bytes.
     File(u64),
     Directory,
     Link,
@@ -31,14 +31,15 @@ pub(super) enum Entry {
     Other,
 }
 
-/// Whether a directory that does not exist is created.
+/// Handling of directories that do not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Missing {
     Create,
     Leave,
 }
 
-/// Opens the parent directories of files. The last one stays open: files of one directory usually follow each other.
+/// Opens the parent directories of files. The last one stays open, because files of one directory usually follow each
+/// other.
 #[derive(Debug)]
 pub(super) struct Parents<'a> {
     root: &'a Directory,
@@ -55,12 +56,12 @@ impl<'a> Parents<'a> {
         }
     }
 
-    /// Opens the directory that holds a file; `None` when it does not exist and is not to be created.
+    /// Opens the parent directory of a file; `None` if it does not exist and must not be created.
     pub(super) fn open(&mut self, name: &FileName) -> Result<Option<Directory>, Error> {
         self.open_directory(name.split().0)
     }
 
-    /// Opens the directory of this name, which is empty at the top.
+    /// Opens a directory by its name, which is empty for the root.
     pub(super) fn open_directory(&mut self, parent: &str) -> Result<Option<Directory>, Error> {
         if let Some((last, directory)) = &self.last
             && last == parent

@@ -1,9 +1,9 @@
-//! Places of files while they are fetched: beside their final places, and not under their final names.
+//! Staging of files that are being fetched: beside their final location, under temporary names.
 //!
-//! A large file whose fetch ends early is kept in the directory [`KEPT`] under its digest, and the next fetch of it
-//! continues there. The content of a kept file is not trusted: it is hashed and verified with the rest. It is used only if
-//! no other user could have written it, and by one process at a time. All other files are in a directory that is removed
-//! when the value is dropped.
+//! If the fetch of a large file is interrupted, the file is kept in the directory [`PARTIAL_DIRECTORY`] under its digest, and the
+//! next fetch continues it. The content of a kept file is not trusted: it is hashed and verified together with the
+//! rest. It is used only if no other user could have written it, and by one process at a time. All other files are in a
+//! directory that is removed when the value is dropped.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom};
@@ -17,51 +17,52 @@ use super::{Error, MakeDirectorySnafu, WriteFileSnafu};
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
 
-/// The directory, within the one that is written to, that keeps partial files.
-pub(super) const KEPT: &str = ".oci-partial";
+/// Directory for partial files, in the directory that is written to.
+pub(super) const PARTIAL_DIRECTORY: &str = ".oci-partial";
 
-/// Prefix of the names of directories that are removed at the end of the call.
-pub(super) const OWN: &str = ".partial-";
+/// Prefix of directories that are removed at the end of the call.
+pub(super) const TEMPORARY_PREFIX: &str = ".partial-";
 
-/// Smallest file that is kept, in bytes. To fetch a smaller one anew takes no longer.
+/// Smallest file that is kept, in bytes. Fetching a smaller one again takes no longer than continuing it.
 const KEEP_FROM: u64 = 2 << 20;
 
-/// The places of the files of one call.
+/// Staging area of one call.
 #[derive(Debug)]
 pub(super) struct Staging {
     directory: Directory,
-    /// Created when it is needed.
-    own: OnceLock<Own>,
+    /// Directory of this call, created when it is needed.
+    own: OnceLock<TemporaryDirectory>,
 }
 
-/// A directory of this call.
+/// Temporary directory of one call.
 #[derive(Debug)]
-struct Own {
+struct TemporaryDirectory {
     directory: Directory,
-    /// Mode bits of a new file: what the user's mask and the directory's defaults allow.
+    /// Mode bits of a new file, as determined by the umask and the default permissions of the directory.
     mode: u32,
     _removed_on_drop: tempfile::TempDir,
 }
 
-/// A file that is being fetched.
+/// File that is being fetched.
 #[derive(Debug)]
 pub(super) struct Staged {
     directory: Directory,
     name: String,
     pub(super) file: File,
-    /// How many bytes there are already. A kept file is locked as long as this value, or a clone of the file, lives.
+    /// Number of bytes that were fetched earlier. A kept file is locked until this value and all clones of the file are
+    /// dropped.
     pub(super) size: u64,
     pub(super) is_kept: bool,
     /// Mode bits of a new file.
     mode: u32,
 }
 
-/// A file that is fetched and has no final name yet.
+/// File that is fetched and does not have its final name yet.
 #[derive(Debug)]
 pub(super) struct Fetched {
     directory: Directory,
     name: String,
-    /// The lock of a kept file. Other files are closed, because a process may not have many files open.
+    /// Lock of a kept file. Other files are closed, because the number of open files is limited.
     _lock: Option<File>,
 }
 
@@ -73,24 +74,25 @@ impl Staging {
         }
     }
 
-    fn own(&self) -> Result<&Own, Error> {
+    fn own(&self) -> Result<&TemporaryDirectory, Error> {
         if let Some(own) = self.own.get() {
             return Ok(own);
         }
         let path = self.directory.path();
-        let own = Own::create(&self.directory).context(MakeDirectorySnafu { path })?;
-        // Another file may have created one meanwhile; that one is used.
+        let own =
+            TemporaryDirectory::create(&self.directory).context(MakeDirectorySnafu { path })?;
+        // Another task may have created one meanwhile; that one is used.
         Ok(self.own.get_or_init(|| own))
     }
 
-    /// Opens the place of a file, which is the `number`th of this call.
+    /// Opens the staging file of the file with this number in the call.
     pub(super) fn open(&self, descriptor: &Descriptor, number: usize) -> Result<Staged, Error> {
         if descriptor.size >= KEEP_FROM
             && let Some(staged) = self.open_kept(descriptor)
         {
             return Ok(staged);
         }
-        let Own {
+        let TemporaryDirectory {
             directory, mode, ..
         } = self.own()?;
         let name = number.to_string();
@@ -108,9 +110,9 @@ impl Staging {
         })
     }
 
-    /// Opens the kept file of a blob; `None` if it is not to be trusted or another process has it.
+    /// Opens the kept file of a blob; `None` if it is not trustworthy or another process uses it.
     fn open_kept(&self, descriptor: &Descriptor) -> Option<Staged> {
-        let directory = self.directory.private_child(KEPT)?;
+        let directory = self.directory.private_child(PARTIAL_DIRECTORY)?;
         let mode = mode_of_new_file(&directory).ok()?;
         let name = file_name(&descriptor.digest);
         let mut file = directory.lock_file(&name)?;
@@ -131,14 +133,14 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        self.directory.remove_child(KEPT);
+        self.directory.remove_child(PARTIAL_DIRECTORY);
     }
 }
 
-impl Own {
+impl TemporaryDirectory {
     fn create(parent: &Directory) -> std::io::Result<Self> {
         let created = tempfile::Builder::new()
-            .prefix(OWN)
+            .prefix(TEMPORARY_PREFIX)
             .tempdir_in(parent.path())?;
         let name = created.path().file_name().unwrap_or_default();
         let directory = parent.child(&name.to_string_lossy())?;
@@ -151,7 +153,8 @@ impl Own {
     }
 }
 
-/// Creates a file to see its mode, and removes it. The name has the process in it, because processes share [`KEPT`].
+/// Creates a file to determine its mode, and removes it. The name contains the process ID, because processes share
+/// [`PARTIAL_DIRECTORY`].
 #[cfg(unix)]
 fn mode_of_new_file(directory: &Directory) -> std::io::Result<u32> {
     let name = format!("mode-{}", std::process::id());
@@ -166,12 +169,12 @@ fn mode_of_new_file(_: &Directory) -> std::io::Result<u32> {
 }
 
 impl Staged {
-    /// Where it is, for messages.
+    /// Returns the path, for messages.
     pub(super) fn path(&self) -> PathBuf {
         self.directory.path().join(&self.name)
     }
 
-    /// Gives the file its mode, whatever a kept one had.
+    /// Sets the mode of the file; a kept file may have another one.
     #[cfg(unix)]
     pub(super) fn set_mode(&self, executable: bool) -> Result<(), Error> {
         use std::os::unix::fs::PermissionsExt as _;
@@ -194,7 +197,7 @@ impl Staged {
         Ok(())
     }
 
-    /// Ends writing.
+    /// Finishes writing.
     pub(super) fn finish(self) -> Fetched {
         Fetched {
             directory: self.directory,
@@ -203,7 +206,7 @@ impl Staged {
         }
     }
 
-    /// Discards what is there.
+    /// Discards the content.
     pub(super) fn restart(&mut self) -> Result<(), Error> {
         let emptied = self.file.set_len(0).and_then(|()| self.file.rewind());
         self.size = 0;
@@ -217,7 +220,7 @@ impl Staged {
 }
 
 impl Fetched {
-    /// Moves the file to its final name; removes it if that fails.
+    /// Moves the file to its final name, or removes it if that fails.
     pub(super) fn place(
         self,
         directory: &Directory,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
 
 use crate::blob::Blob;
-use crate::blob::file::{PIECE, Unhashed};
+use crate::blob::file::{CHUNK_SIZE, Unhashed};
 use crate::exchange::body::RequestBody;
 
 /// Content of an upload. Its digest is verified or computed before its last byte is sent.
@@ -120,8 +120,8 @@ impl Position {
                 None => return Ok(None),
             }
         }
-        // Content in memory arrives as one piece, all of which would count as sent with its first byte.
-        let limit = usize::try_from(limit).unwrap_or(PIECE).min(PIECE);
+        // Content in memory arrives as one chunk, all of which would count as sent with its first byte.
+        let limit = usize::try_from(limit).unwrap_or(CHUNK_SIZE).min(CHUNK_SIZE);
         let piece = self.held.split_to(limit.min(self.held.len()));
         self.at += piece.len() as u64;
         Ok(Some(piece))
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn parts_in_order_read_the_content_once() {
+    async fn parts_in_order_open_the_content_once() {
         let (ten, feed) = Ten::feed(b"0123456789");
         assert_eq!(read(&feed, 0, 4).await.unwrap(), "0123");
         assert_eq!(read(&feed, 4, 4).await.unwrap(), "4567");

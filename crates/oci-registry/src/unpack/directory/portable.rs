@@ -1,4 +1,4 @@
-//! Directories as paths, where there are no functions for handles.
+//! Directories as paths, for systems without functions for directory handles.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::Entry;
 
-/// A directory, by its path.
+/// Directory, identified by its path.
 #[derive(Debug, Clone)]
 pub(in crate::unpack) struct Directory(PathBuf);
 
@@ -14,7 +14,7 @@ impl Directory {
     /// Whether [`Directory::flush`] exists on this system.
     pub(in crate::unpack) const CAN_FLUSH: bool = false;
 
-    /// The directory at a path that the user names, in which links are followed.
+    /// Opens the directory at a path that the user names. Links in this path are followed.
     pub(in crate::unpack) fn open(path: &Path) -> io::Result<Self> {
         Ok(Self(path.to_owned()))
     }
@@ -23,11 +23,11 @@ impl Directory {
         &self.0
     }
 
-    /// Returns a directory in this one.
+    /// Opens a directory in this one.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::NotADirectory`] for a link, whatever it leads to.
+    /// [`io::ErrorKind::NotADirectory`] for a link, regardless of its target.
     pub(in crate::unpack) fn child(&self, name: &str) -> io::Result<Self> {
         match self.entry(name)? {
             Some(Entry::Directory) => Ok(Self(self.0.join(name))),
@@ -40,18 +40,18 @@ impl Directory {
         std::fs::create_dir(self.0.join(name))
     }
 
-    /// Returns a directory in this one; creates it where it is absent.
+    /// Opens a directory in this one and creates it if it is missing.
     pub(in crate::unpack) fn private_child(&self, name: &str) -> Option<Self> {
         let _ = self.create_child(name);
         self.child(name).ok()
     }
 
-    /// Removes a directory in this one, if it is empty.
+    /// Removes a directory in this one if it is empty.
     pub(in crate::unpack) fn remove_child(&self, name: &str) {
         let _ = std::fs::remove_dir(self.0.join(name));
     }
 
-    /// Returns what a name stands for, if anything.
+    /// Returns the type of an entry; `None` if it does not exist.
     pub(in crate::unpack) fn entry(&self, name: &str) -> io::Result<Option<Entry>> {
         let metadata = match std::fs::symlink_metadata(self.0.join(name)) {
             Ok(metadata) => metadata,
@@ -74,19 +74,19 @@ impl Directory {
         crate::file::open_regular(&self.0.join(name))
     }
 
-    /// Creates a file that does not exist, for reading and writing.
+    /// Creates a file that must not exist, for reading and writing.
     pub(in crate::unpack) fn create_file(&self, name: &str) -> io::Result<File> {
         File::create_new(self.0.join(name))
     }
 
-    /// Opens a file for reading and writing, locked for other processes. Creates it where it is absent.
+    /// Opens a file for reading and writing, locked against other processes. Creates it if it is missing.
     pub(in crate::unpack) fn lock_file(&self, name: &str) -> Option<File> {
         let path = self.0.join(name);
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);
         let file = options.open(&path).ok()?;
         file.try_lock().ok()?;
-        // The process that held the lock before may have moved the file away.
+        // The previous holder of the lock may have moved the file away.
         let is_file = matches!(self.entry(name), Ok(Some(Entry::File(_))));
         is_file.then_some(file)
     }
@@ -95,7 +95,7 @@ impl Directory {
         let _ = std::fs::remove_file(self.0.join(name));
     }
 
-    /// Moves a file into another directory. Where there is an entry of that name, it is replaced or the move fails with
+    /// Moves a file into another directory. If an entry of that name exists, it is replaced, or the move fails with
     /// [`io::ErrorKind::AlreadyExists`].
     pub(in crate::unpack) fn move_file(
         &self,
@@ -114,7 +114,7 @@ impl Directory {
         moved.map_err(|error| error.error)
     }
 
-    /// Does nothing: the system offers no such call for directories.
+    /// Does nothing, because the system has no such call for directories.
     pub(in crate::unpack) fn sync(&self) {}
 
     /// Does nothing on this system.

@@ -15,13 +15,13 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::CLOEXEC);
 
-/// An open directory. Clones share the handle.
+/// Open directory. Clones share the handle.
 #[derive(Debug, Clone)]
 pub(in crate::unpack) struct Directory(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    /// Where it was opened, for messages.
+    /// Path at which it was opened, for messages.
     path: PathBuf,
     handle: File,
 }
@@ -31,7 +31,7 @@ impl Directory {
     pub(in crate::unpack) const CAN_FLUSH: bool =
         cfg!(any(target_os = "linux", target_os = "android"));
 
-    /// Opens the directory at a path that the user names, in which links are followed.
+    /// Opens the directory at a path that the user names. Links in this path are followed.
     pub(in crate::unpack) fn open(path: &Path) -> io::Result<Self> {
         let handle = rustix::fs::open(path, DIRECTORY, Mode::empty())?;
         Ok(Self::of(path.to_owned(), handle.into()))
@@ -49,7 +49,7 @@ impl Directory {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::NotADirectory`] for a link, whatever it leads to.
+    /// [`io::ErrorKind::NotADirectory`] for a link, regardless of its target.
     pub(in crate::unpack) fn child(&self, name: &str) -> io::Result<Self> {
         let flags = DIRECTORY | OFlags::NOFOLLOW;
         let opened = rustix::fs::openat(&self.0.handle, name, flags, Mode::empty());
@@ -66,7 +66,7 @@ impl Directory {
         Ok(rustix::fs::mkdirat(&self.0.handle, name, mode)?)
     }
 
-    /// Opens a directory in this one that no other user may write to; creates it where it is absent.
+    /// Opens a directory in this one that only its owner may write to, and creates it if it is missing.
     pub(in crate::unpack) fn private_child(&self, name: &str) -> Option<Self> {
         let mode = Mode::from_raw_mode(0o700);
         match rustix::fs::mkdirat(&self.0.handle, name, mode) {
@@ -79,12 +79,12 @@ impl Directory {
         is_private.then_some(child)
     }
 
-    /// Removes a directory in this one, if it is empty.
+    /// Removes a directory in this one if it is empty.
     pub(in crate::unpack) fn remove_child(&self, name: &str) {
         let _ = rustix::fs::unlinkat(&self.0.handle, name, AtFlags::REMOVEDIR);
     }
 
-    /// Returns what a name stands for, if anything.
+    /// Returns the type of an entry; `None` if it does not exist.
     pub(in crate::unpack) fn entry(&self, name: &str) -> io::Result<Option<Entry>> {
         let stat = match rustix::fs::statat(&self.0.handle, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => stat,
@@ -99,24 +99,24 @@ impl Directory {
         }))
     }
 
-    /// Opens a file for reading, without waiting.
+    /// Opens a file for reading without blocking.
     pub(in crate::unpack) fn open_file(&self, name: &str) -> io::Result<File> {
         self.openat(name, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)
     }
 
-    /// Creates a file that does not exist, for reading and writing.
+    /// Creates a file that must not exist, for reading and writing.
     pub(in crate::unpack) fn create_file(&self, name: &str) -> io::Result<File> {
         self.openat(name, OFlags::RDWR | OFlags::CREATE | OFlags::EXCL)
     }
 
-    /// Opens a file of this user that has no other name, for reading and writing, locked for other processes. Creates it
-    /// where it is absent.
+    /// Opens a file of this user that has no other hard link, for reading and writing, locked against other processes.
+    /// Creates it if it is missing.
     pub(in crate::unpack) fn lock_file(&self, name: &str) -> Option<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NONBLOCK;
         let file = self.openat(name, flags).ok()?;
         file.try_lock().ok()?;
         let opened = file.metadata().ok()?;
-        // The process that held the lock before may have moved the file away.
+        // The previous holder of the lock may have moved the file away.
         let there = rustix::fs::statat(&self.0.handle, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
         let there = rustix::fs::fstat(&file)
             .is_ok_and(|opened| (opened.st_dev, opened.st_ino) == (there.st_dev, there.st_ino));
@@ -134,7 +134,7 @@ impl Directory {
         let _ = rustix::fs::unlinkat(&self.0.handle, name, AtFlags::empty());
     }
 
-    /// Moves a file into another directory. Where there is an entry of that name, it is replaced or the move fails with
+    /// Moves a file into another directory. If an entry of that name exists, it is replaced, or the move fails with
     /// [`io::ErrorKind::AlreadyExists`].
     pub(in crate::unpack) fn move_file(
         &self,
@@ -161,8 +161,8 @@ impl Directory {
         Ok(())
     }
 
-    /// Lets new names in the directory survive a loss of power, where the file system supports it. The content of files
-    /// is not included.
+    /// Flushes the directory, so that new names in it survive a loss of power if the file system supports it. The
+    /// content of files is not included.
     pub(in crate::unpack) fn sync(&self) {
         let _ = self.0.handle.sync_all();
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use oci_registry::{
-    Algorithm, Descriptor, Digest, ErrorKind, Extract, MediaType, UnpackOptions, unpack,
+    Algorithm, Descriptor, Digest, ErrorKind, FileEntry, MediaType, UnpackOptions, unpack,
 };
 use testkit::server::{Request, Response, Server};
 
@@ -11,8 +11,8 @@ use super::{MIB, content};
 use crate::support::{descriptor, reader};
 
 /// The content as a file that is not executable.
-fn file() -> Extract {
-    Extract {
+fn file() -> FileEntry {
+    FileEntry {
         descriptor: descriptor(&content()),
         name: "file".parse().unwrap(),
         executable: false,
@@ -142,7 +142,7 @@ async fn mode_of_a_partial_file_is_not_kept() {
         std::fs::write(&partial, content()).unwrap();
         std::fs::set_permissions(&partial, std::fs::Permissions::from_mode(0o7777)).unwrap();
         let server = registry();
-        let file = Extract {
+        let file = FileEntry {
             executable,
             ..file()
         };
@@ -240,7 +240,7 @@ async fn pulled_file_is_recognised_by_a_sha512_digest() {
     let home = tempfile::tempdir().unwrap();
     let server = Server::start(|_, _| Response::new(200).body("content"));
     let digest = Algorithm::Sha512.digest(b"content");
-    let files = [Extract {
+    let files = [FileEntry {
         descriptor: Descriptor::new(MediaType::OCTET_STREAM, digest, 7),
         ..file()
     }];
