@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use oci_registry::{Cache, Client, Delete, Identifier, Location, Result, Source, Target};
+use oci_registry::{Cache, Client, Delete, Identifier, Location, Mode, Result, Source, Target};
 
 /// A repository, layout or archive that was opened for reading, writing or deleting. Cheap to clone.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl<S: ?Sized> Place<S> {
 }
 
 impl Place {
-    /// Opens a location for reading, with a relative path resolved against `base`.
+    /// Opens a location for reading. A relative path is resolved against `base`.
     pub(crate) async fn open(client: &Client, location: &Location, base: &Path) -> Result<Self> {
         let location = absolute(location, base);
         let content = client.open_source(&location, base).await?;
@@ -64,21 +64,22 @@ impl Place {
 }
 
 impl Place<dyn Target> {
-    /// Opens a location for writing. A directory is created when it does not exist.
-    pub(crate) async fn open_to_write(
+    /// Opens a location as a target.
+    pub(crate) async fn open_target(
         client: &Client,
         location: &Location,
         base: &Path,
+        mode: Mode,
     ) -> Result<Self> {
         let location = absolute(location, base);
-        let content = client.open_target(&location, base).await?;
+        let content = client.open_target(&location, base, mode).await?;
         Ok(Self::new(content, &location))
     }
 }
 
 impl Place<dyn Delete> {
-    /// Opens a location for deleting; `None` for an archive, from which nothing can be deleted.
-    pub(crate) async fn open_to_delete(
+    /// Opens a location for deletion. Returns `None` for an archive, which does not support deletion.
+    pub(crate) async fn open_deletable(
         client: &Client,
         location: &Location,
         base: &Path,

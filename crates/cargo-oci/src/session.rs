@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_registry::{
     Client, ClientOptions, CredentialProvider, Delete, Digest, Environment, Location, LocationText,
-    Memory, Observer, Optional, RegistryName, Source, Step, Target,
+    Mode, Observer, RegistryName, Source, Step, Target,
 };
 
 use crate::cargo;
@@ -136,41 +136,14 @@ impl Session {
         Ok(self.client.open_source(location, base).await?)
     }
 
-    /// Opens a location for a dry run. A directory that does not exist is treated as empty, and is not created.
-    pub(crate) async fn prospective_target(
+    /// Opens a location as a target.
+    pub(crate) async fn target(
         &self,
         location: &Location,
-    ) -> Result<Arc<dyn Target>, Error> {
-        match location {
-            // Opening a registry or an archive writes nothing.
-            Location::Registry(_) | Location::Archive { .. } => self.target(location).await,
-            Location::Layout { .. } => {
-                let base = self.environment.current_dir();
-                let layout = self.client.open_existing(location, base).await.optional()?;
-                Ok(layout.unwrap_or_else(|| Arc::new(Memory::new())))
-            }
-        }
-    }
-
-    /// Opens a location to write to. A directory is created if it does not exist.
-    pub(crate) async fn target(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
-        let base = self.environment.current_dir();
-        Ok(self.client.open_target(location, base).await?)
-    }
-
-    /// Opens a location to copy to: as [`Session::target`], but an archive is written once, after all content was copied.
-    pub(crate) async fn copy_target(&self, location: &Location) -> Result<Arc<dyn Target>, Error> {
-        let base = self.environment.current_dir();
-        Ok(self.client.open_gathering(location, base).await?)
-    }
-
-    /// Opens a location to change, which must exist.
-    pub(crate) async fn existing_target(
-        &self,
-        location: &Location,
+        mode: Mode,
     ) -> Result<Arc<dyn Target>, Error> {
         let base = self.environment.current_dir();
-        Ok(self.client.open_existing(location, base).await?)
+        Ok(self.client.open_target(location, base, mode).await?)
     }
 
     /// Opens a location to delete from.

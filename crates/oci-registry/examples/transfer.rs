@@ -1,5 +1,5 @@
-//! Moves artifacts between files, layouts and registries, and says what it cost: a small program of the whole library,
-//! and what `benches/reach` measures.
+//! Transfers artifacts between files, layouts and registries, and prints the number of requests and the peak memory.
+//! `benches/reach` measures this program.
 //!
 //! ```console
 //! $ cargo run --release --example transfer -- push 127.0.0.1:5000/demo:1 FILE…
@@ -14,14 +14,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt};
 use oci_registry::{
-    Access, Annotations, Blob, Client, ClientOptions, CopyOptions, Environment, FileEntry,
-    FileName, LocationText, MediaType, Meter, Packed, Source, Tag, Target, UnpackOptions, copy,
-    unpack,
+    Access, Annotations, Blob, Client, ClientOptions, CopyOptions, Environment, FileEntry, FileName,
+    LocationText, MediaType, Meter, Mode, Packed, Source, Tag, Target, UnpackOptions, copy, unpack,
 };
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;
 
-/// How many files are sent at the same time.
+/// Number of files that are uploaded at the same time.
 const CONCURRENCY: usize = 4;
 
 const TITLE: &str = "org.opencontainers.image.title";
@@ -39,7 +38,10 @@ async fn main() -> Outcome<()> {
         _ => return Err("usage: transfer push REFERENCE FILE… | pull REFERENCE DIRECTORY | copy FROM TO | tags REPOSITORY".into()),
     }
     let traffic = client.traffic();
-    #[expect(clippy::print_stderr, reason = "what it cost, beside the data")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "statistics are printed beside the data"
+    )]
     {
         eprintln!(
             "{{\"requests\":{},\"peak_kib\":{}}}",
@@ -136,7 +138,7 @@ async fn tags(client: &Client, of: &str) -> Outcome<()> {
             Ok(())
         })
         .await?;
-    #[expect(clippy::print_stdout, reason = "the answer")]
+    #[expect(clippy::print_stdout, reason = "the number of tags is the output")]
     {
         println!("{}", count.into_inner());
     }
@@ -149,11 +151,11 @@ async fn open(client: &Client, text: &str) -> Outcome<(Arc<dyn Target>, Tag)> {
     let Some(tag) = location.tag().cloned() else {
         return Err("name a tag".into());
     };
-    let target = client.open_target(&location, here).await?;
+    let target = client.open_target(&location, here, Mode::Write).await?;
     Ok((target, tag))
 }
 
-/// The most memory this process has had at once, where the system tells.
+/// Returns the peak resident memory of this process in KiB, if the system reports it.
 fn peak_kib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status

@@ -172,6 +172,7 @@ pub use manifest::{
     Annotations, Descriptor, Document, ImageManifest, Index, Manifest, MediaType, Platform,
 };
 pub use memory::Memory;
+pub use open::Mode;
 pub use pack::Packed;
 pub use reference::{
     ArchiveFormat, Identifier, ImageName, Location, LocationText, Reference, RegistryName,

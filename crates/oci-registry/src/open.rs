@@ -1,7 +1,4 @@
-//! Opening of locations.
-//!
-//! Separates path and name in a [`LocationText`], which depends on the files that exist, and chooses the implementation
-//! for each kind of location.
+//! Opening of locations, and the separation of path and name in a [`LocationText`], which depends on the existing files.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -9,8 +6,9 @@ use std::sync::Arc;
 use snafu::Snafu;
 
 use crate::archive::Archive;
-use crate::error::{ErrorKind, Failure, Hint, Result};
+use crate::error::{ErrorKind, Failure, Hint, Optional, Result};
 use crate::layout::{Layout, Named, tag_of};
+use crate::memory::Memory;
 use crate::reference::{ArchiveFormat, Form, Location, LocationText, PathAndName, Tag};
 use crate::registry::{Access, Client};
 use crate::storage::{Delete, Source, Target};
@@ -43,7 +41,7 @@ impl Failure for Error {
     }
 }
 
-/// Location and name, separated.
+/// Layout or archive, and the name of an entry in it.
 struct Parts<'a> {
     place: Location,
     written: &'a PathAndName,
@@ -51,7 +49,7 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    /// Returns the location if its name is a plain tag or absent, or else the name.
+    /// Returns the location if its name is a plain tag or absent, else the name.
     fn plain(&self) -> std::result::Result<Location, &str> {
         let tag = match self.name.map(|name| name.parse::<Tag>().map_err(|_| name)) {
             Some(Err(name)) => return Err(name),
@@ -64,12 +62,13 @@ impl Parts<'_> {
 }
 
 impl LocationText {
-    /// Separates path and name, and resolves a relative path against `base`. A full name is replaced by the tag that
-    /// identifies the same manifest, or by its digest.
+    /// Separates path and name, with relative paths resolved against `base`. A full name is replaced by the tag that
+    /// identifies the same manifest, or by the digest.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] if a full name does not exist; any error of opening the layout or archive.
+    /// [`ErrorKind::NotFound`] if the layout or archive has no entry with this full name, and the errors of
+    /// [`Layout::open`] and [`Archive::open`].
     pub async fn locate(&self, base: &Path) -> Result<Location> {
         let parts = match self.parts(base) {
             Ok(parts) => parts,
@@ -105,12 +104,11 @@ impl LocationText {
         Ok(place.clone().identified(tag, digest))
     }
 
-    /// Separates path and name as [`LocationText::locate`] does, for a location to write to. Its name must be a plain
-    /// tag.
+    /// Separates path and name as [`LocationText::locate`] does, for a target: a name in it is a plain tag.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] for any other name.
+    /// [`ErrorKind::InvalidInput`] if the name is not a tag.
     pub fn locate_target(&self, base: &Path) -> Result<Location> {
         let parts = match self.parts(base) {
             Ok(parts) => parts,
@@ -122,7 +120,7 @@ impl LocationText {
         })
     }
 
-    /// Separates path and name. Returns the location as the error if it is complete.
+    /// Separates path and name. Fails with the location itself if it has no path.
     fn parts(&self, base: &Path) -> std::result::Result<Parts<'_>, Location> {
         let is_layout = |path: &Path| base.join(path).join("oci-layout").is_file();
         let is_file = |path: &Path| base.join(path).is_file();
@@ -145,12 +143,27 @@ impl LocationText {
     }
 }
 
+/// Purpose for which [`Client::open_target`] opens a location.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Mode {
+    /// Write. A layout that does not exist is created; an archive is written whenever a tag is set.
+    Write,
+    /// Write all content at once. As [`Mode::Write`], but an archive is written by [`Target::finish`] only.
+    WriteOnce,
+    /// Change content. The layout or archive must exist.
+    Existing,
+    /// Compare with content that would be written. A layout that does not exist counts as empty and is not created.
+    Plan,
+}
+
 impl Client {
     /// Opens a location for reading. Relative paths are resolved against `base`.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::NotFound`] if the layout or archive does not exist; any error of opening it.
+    /// [`ErrorKind::NotFound`] if the layout or archive does not exist, and the errors of [`Layout::open`] and
+    /// [`Archive::open`].
     pub async fn open_source(&self, location: &Location, base: &Path) -> Result<Arc<dyn Source>> {
         Ok(match location {
             Location::Registry(reference) => Arc::new(self.repository(reference, Access::Pull)?),
@@ -158,69 +171,42 @@ impl Client {
                 Arc::new(self.open_layout(base.join(directory)).await?)
             }
             Location::Archive { file, format, .. } => {
-                let archive = Archive::open(base.join(file), format.clone()).await?;
-                Arc::new(archive.observed_by(self.list_observer().clone()))
+                Arc::new(self.open_archive(base.join(file), format).await?)
             }
         })
     }
 
-    /// Opens a location for writing. Creates a layout that does not exist. An archive is created when it is written.
+    /// Opens a location as a target. Relative paths are resolved against `base`.
     ///
     /// # Errors
     ///
-    /// As [`Layout::create`] and [`Archive::create`].
-    pub async fn open_target(&self, location: &Location, base: &Path) -> Result<Arc<dyn Target>> {
-        Ok(match location {
-            Location::Registry(reference) => Arc::new(self.repository(reference, Access::Push)?),
-            Location::Layout { directory, .. } => {
-                let layout = Layout::create(base.join(directory)).await?;
-                Arc::new(layout.observed_by(self.list_observer().clone()))
-            }
-            Location::Archive { file, format, .. } => {
-                Arc::new(self.create_archive(base.join(file), format).await?)
-            }
-        })
-    }
-
-    /// Opens a location as [`Client::open_target`] does, but an archive is written only when [`Target::finish`] is
-    /// called.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::open_target`].
-    pub async fn open_gathering(
+    /// As [`Client::open_source`] with [`Mode::Existing`], else as [`Layout::create`] and [`Archive::create`].
+    pub async fn open_target(
         &self,
         location: &Location,
         base: &Path,
+        mode: Mode,
     ) -> Result<Arc<dyn Target>> {
         match location {
-            Location::Archive { file, format, .. } => {
-                let archive = self.create_archive(base.join(file), format).await?;
-                Ok(Arc::new(archive.written_once()))
+            Location::Registry(reference) => {
+                Ok(Arc::new(self.repository(reference, Access::Push)?))
             }
-            _ => self.open_target(location, base).await,
+            Location::Layout { directory, .. } => {
+                self.open_layout_target(base.join(directory), mode).await
+            }
+            Location::Archive { file, format, .. } => {
+                let file = base.join(file);
+                let archive = match mode {
+                    Mode::Write | Mode::Plan => self.create_archive(file, format).await?,
+                    Mode::WriteOnce => self.create_archive(file, format).await?.written_once(),
+                    Mode::Existing => self.open_archive(file, format).await?,
+                };
+                Ok(Arc::new(archive))
+            }
         }
     }
 
-    /// Opens an existing location for writing.
-    ///
-    /// # Errors
-    ///
-    /// As [`Client::open_source`].
-    pub async fn open_existing(&self, location: &Location, base: &Path) -> Result<Arc<dyn Target>> {
-        Ok(match location {
-            Location::Registry(reference) => Arc::new(self.repository(reference, Access::Push)?),
-            Location::Layout { directory, .. } => {
-                Arc::new(self.open_layout(base.join(directory)).await?)
-            }
-            Location::Archive { file, format, .. } => {
-                let archive = Archive::open(base.join(file), format.clone()).await?;
-                Arc::new(archive.observed_by(self.list_observer().clone()))
-            }
-        })
-    }
-
-    /// Opens a location for deletion; `None` for an archive, which does not support deletion.
+    /// Opens a location for deletion. Returns `None` for an archive, which does not support deletion.
     ///
     /// # Errors
     ///
@@ -241,9 +227,29 @@ impl Client {
         })
     }
 
+    async fn open_layout_target(&self, directory: PathBuf, mode: Mode) -> Result<Arc<dyn Target>> {
+        let layout = match mode {
+            Mode::Write | Mode::WriteOnce => {
+                let layout = Layout::create(directory).await?;
+                layout.observed_by(self.list_observer().clone())
+            }
+            Mode::Existing => self.open_layout(directory).await?,
+            Mode::Plan => match self.open_layout(directory).await.optional()? {
+                Some(layout) => layout,
+                None => return Ok(Arc::new(Memory::new())),
+            },
+        };
+        Ok(Arc::new(layout))
+    }
+
     async fn open_layout(&self, directory: PathBuf) -> Result<Layout> {
         let layout = Layout::open(directory).await?;
         Ok(layout.observed_by(self.list_observer().clone()))
+    }
+
+    async fn open_archive(&self, file: PathBuf, format: &ArchiveFormat) -> Result<Archive> {
+        let archive = Archive::open(file, format.clone()).await?;
+        Ok(archive.observed_by(self.list_observer().clone()))
     }
 
     async fn create_archive(&self, file: PathBuf, format: &ArchiveFormat) -> Result<Archive> {

@@ -12,8 +12,8 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
 use oci_registry::{
-    CopyEvent, CopyOptions, Digest, Identifier, Location, LocationText, Manifest, Optional, Side,
-    Tag, Target, copy, copy_all,
+    CopyEvent, CopyOptions, Digest, Identifier, Location, LocationText, Manifest, Mode, Optional,
+    Side, Tag, Target, copy, copy_all,
 };
 use tokio::sync::mpsc;
 
@@ -411,7 +411,8 @@ impl CopyCall {
     }
 
     async fn open(&self, location: &Location) -> Result<Place<dyn Target>, LabeledError> {
-        let place = Place::open_to_write(self.lookup.client(), location, self.lookup.base());
+        let (client, base) = (self.lookup.client(), self.lookup.base());
+        let place = Place::open_target(client, location, base, Mode::Write);
         place.await.map_err(|error| error.at(self.target.span))
     }
 

@@ -138,7 +138,7 @@ impl DeleteCall {
                 report::invalid(message, "has both a tag and a digest", at).with_help(advice)
             );
         }
-        let place = Place::open_to_delete(self.lookup.client(), &operand.name, self.lookup.base());
+        let place = Place::open_deletable(self.lookup.client(), &operand.name, self.lookup.base());
         let place = place
             .await
             .map_err(|error| self.lookup.missing(&error, Part::Place, &operand))?;

@@ -7,7 +7,7 @@ use nu_plugin::{EngineInterface, EvaluatedCall, PluginCommand};
 use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
-use oci_registry::{LocationText, Manifest, Optional, Target};
+use oci_registry::{LocationText, Manifest, Mode, Optional, Target};
 
 use crate::OciPlugin;
 use crate::completion::{ArgumentKind, completes};
@@ -135,7 +135,7 @@ impl TagCall {
             None
         } else {
             let (client, base) = (self.lookup.client(), self.lookup.base());
-            let target = Place::open_to_write(client, &operand.name, base).await;
+            let target = Place::open_target(client, &operand.name, base, Mode::Existing).await;
             Some(target.map_err(|error| error.at(operand.span))?)
         };
         let work = Arc::new((self, place, target, manifest));

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use clap::Args;
 use oci_package::{annotation, media};
 use oci_registry::{
-    Annotations, Blob, CopyOptions, Descriptor, FileName, LocationText, MediaType, Packed, Source,
+    Annotations, Blob, CopyOptions, Descriptor, FileName, LocationText, MediaType, Mode, Packed,
+    Source,
 };
 
 use super::copy::CopyReporter;
@@ -122,7 +123,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         annotations.insert(annotation::TITLE.to_owned(), name.to_string());
         layers.push(blob);
     }
-    let place = session.existing_target(&reference).await?;
+    let place = session.target(&reference, Mode::Existing).await?;
     let wanted = flags.selector.wanted();
     let subject = find::manifest(&*place, &reference, &root, wanted.as_ref()).await?;
     let descriptor = Descriptor::new(

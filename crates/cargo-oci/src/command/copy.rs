@@ -6,7 +6,7 @@ use clap::Args;
 use oci_package::{PackageTarget, ReleaseTag};
 use oci_registry::{
     ArchiveFormat, CopyEvent, CopyOptions, Delivery, Identifier, Location, LocationText, Manifest,
-    Side, Source, Tag, Target,
+    Mode, Side, Source, Tag, Target,
 };
 
 use super::find::{self, Selector};
@@ -104,7 +104,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             ))
             .help("select an image with `--platform`"));
         }
-        let target = session.copy_target(&place).await?;
+        let target = session.target(&place, Mode::WriteOnce).await?;
         let mut reporter = CopyReporter::new(session, &place, &asked, &tags);
         let observer = |event| reporter.event(event);
         let options = CopyOptions {
@@ -135,7 +135,7 @@ async fn copy_all(
     from: &Location,
     place: &Location,
 ) -> Result<(), Error> {
-    let target: Arc<dyn Target> = session.copy_target(place).await?;
+    let target: Arc<dyn Target> = session.target(place, Mode::WriteOnce).await?;
     let mut reporter = CopyReporter::new(session, place, from, &[]);
     let observer = |event| reporter.event(event);
     let options = CopyOptions {

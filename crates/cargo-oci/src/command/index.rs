@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use oci_package::{AddOptions, EntrySelector, PublishEvent, ReleaseTag, annotation};
-use oci_registry::{CopyOptions, Descriptor, Digest, Location, LocationText, Manifest, Tag};
+use oci_registry::{CopyOptions, Descriptor, Digest, Location, LocationText, Manifest, Mode, Tag};
 
 use super::copy::CopyReporter;
 use super::{find, missing};
@@ -145,7 +145,7 @@ async fn add(session: &Session, flags: Add) -> Result<(), Error> {
         }
         locations.push(location);
     }
-    let target = session.target(&place).await?;
+    let target = session.target(&place, Mode::Write).await?;
     let mut manifests: Vec<Manifest> = Vec::new();
     for location in locations {
         let source = session.source(&location).await?;
@@ -225,7 +225,7 @@ async fn assemble(session: &Session, flags: Assemble) -> Result<(), Error> {
     let place = session.locate(&flags.index).await?;
     let tag: Tag = naming::require_index_tag(&place)?;
     let release = ReleaseTag::new(tag)?;
-    let target = session.existing_target(&place).await?;
+    let target = session.target(&place, Mode::Existing).await?;
     let observer = |event: PublishEvent<'_>| report_event(session, &place, &event);
     let index = oci_package::assemble(&*target, &release, &observer).await;
     let index = match index {

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use cargo_metadata::PackageId;
 use clap::Args;
 use oci_package::{FileKind, StoredTags};
-use oci_registry::{Location, LocationText, Target};
+use oci_registry::{Location, LocationText, Mode, Target};
 
 use crate::cargo::{self, BuildTool, Selection, Toolchain, Workspace};
 use crate::message::FormatFlag;
@@ -249,7 +249,7 @@ async fn open_repositories(
             continue;
         };
         let target_tags = destination.target_tags(targets.iter().map(String::as_str))?;
-        let target = session.target(&destination.repository).await?;
+        let target = session.target(&destination.repository, Mode::Write).await?;
         let stored = StoredTags::read(&*target, &destination.index_tags(), &target_tags).await?;
         let repository = OpenRepository { target, stored };
         repositories.insert(publication.package.id.clone(), repository);

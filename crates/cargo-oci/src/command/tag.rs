@@ -1,7 +1,7 @@
 //! `cargo oci tag`: add tags to an artifact.
 
 use clap::Args;
-use oci_registry::{Identifier, LocationText, Optional, Tag};
+use oci_registry::{Identifier, LocationText, Mode, Optional, Tag};
 
 use crate::message::{FormatFlag, Message};
 use crate::naming;
@@ -47,7 +47,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         ))
         .help("choose another tag"));
     }
-    let place = session.existing_target(&reference).await?;
+    let place = session.target(&reference, Mode::Existing).await?;
     let manifest = super::find::manifest(&*place, &reference, &named, None).await?;
     let digest = manifest.digest();
     for tag in flags.tags {

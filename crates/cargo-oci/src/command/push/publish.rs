@@ -8,7 +8,7 @@ use oci_package::{
     Artifact, Build, FileKind, FloatingTagUpdate, InputFile, PackOptions, PublishEvent,
     PublishOptions, Revision, StoredTags,
 };
-use oci_registry::{Descriptor, Identifier, Location, Manifest, Target};
+use oci_registry::{Descriptor, Identifier, Location, Manifest, Mode, Target};
 
 use super::destination::PushDestination;
 use super::github::{self, PublishedTarget};
@@ -115,7 +115,7 @@ async fn print_plans(
                 options.stored = repository.take_stored(publication, artifact)?;
                 Arc::clone(&repository.target)
             }
-            None => session.prospective_target(repository).await?,
+            None => session.target(repository, Mode::Plan).await?,
         };
         let (plan, conflict) = plan::of(&*place, publication, artifact, &options).await?;
         plans.push(plan);
@@ -136,12 +136,12 @@ async fn publish_each(
 ) -> Result<(), Error> {
     for (publication, artifact) in artifacts {
         let mut options = options(session, publication, flags);
-        let place = match repositories.get_mut(&publication.package.id) {
-            Some(repository) => {
-                options.stored = repository.take_stored(publication, artifact)?;
-                Arc::clone(&repository.target)
-            }
-            None => session.target(&publication.destination.repository).await?,
+        let place = if let Some(repository) = repositories.get_mut(&publication.package.id) {
+            options.stored = repository.take_stored(publication, artifact)?;
+            Arc::clone(&repository.target)
+        } else {
+            let repository = &publication.destination.repository;
+            session.target(repository, Mode::Write).await?
         };
         publish(session, &*place, publication, artifact, &options, published).await?;
     }
