@@ -41,6 +41,14 @@ fn text_of(hint: &Hint) -> Option<String> {
         }
         Hint::UseTls => "the server requires TLS on this port: pass `--plain-http=false`",
         Hint::KeepArchives => "pass `--titles` to download the archives without unpacking them",
+        Hint::CheckRepository { registry, .. } => {
+            return Some(format!(
+                "check the name; `oci catalog {registry}` lists the repositories, if the registry supports it\na private repository may require a login; `oci ping {registry}` shows which credential is used"
+            ));
+        }
+        Hint::ListTags { location } => {
+            return Some(format!("run `oci tags {location}` to list the tags"));
+        }
         // Hints of `cargo oci push`. The plugin does not publish packages.
         Hint::OverwriteVersion
         | Hint::OverwriteTag

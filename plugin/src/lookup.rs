@@ -1,15 +1,16 @@
 //! Resolution of an operand to a manifest.
 //!
 //! The place is opened, a repository without tag and digest resolves to its highest release, and `--target` or
-//! `--platform` select a manifest from an index. `oci_package::find` decides which manifest matches a target.
+//! `--platform` select a manifest from an index. `oci-package` decides which one matches.
 
 use std::path::{Path, PathBuf};
 
-use futures_util::TryStreamExt;
 use nu_plugin::{EngineInterface, EvaluatedCall};
 use nu_protocol::{LabeledError, Signature, Span, Spanned, SyntaxShape};
-use oci_package::{Machine, ManifestOrigin, ManifestSelector, platform, tag};
-use oci_registry::{Client, Error, ErrorKind, Identifier, Location, LocationText, Manifest, Tag};
+use oci_package::{ManifestOrigin, ManifestSelector, platform};
+use oci_registry::{
+    Client, Error, ErrorKind, Identifier, Location, LocationText, Manifest, Source,
+};
 
 use crate::input::Operand;
 use crate::missing::{self, Part};
@@ -19,12 +20,16 @@ use crate::report::{self, ToLabeledError};
 /// Target triple that this program was built for.
 const BUILT_FOR: &str = env!("BUILT_FOR");
 
+/// Root directory of this machine.
+const ROOT: &str = "/";
+
 /// Resolves the operands of a call to manifests.
 #[derive(Debug)]
 pub(crate) struct Lookup {
     client: Client,
     base: PathBuf,
-    wanted: Option<ManifestSelector>,
+    /// Candidates in an index, best first. Empty if an index is returned as it is.
+    wanted: Vec<ManifestSelector>,
     /// Span of the flag `--target` or `--platform`.
     wanted_span: Option<Span>,
     /// Engine to request source code from, for labels at a part of a reference.
@@ -57,7 +62,7 @@ impl Lookup {
         Self {
             client,
             base: base.to_owned(),
-            wanted: None,
+            wanted: Vec::new(),
             wanted_span: None,
             engine: None,
         }
@@ -90,17 +95,16 @@ impl Lookup {
     pub(crate) fn with_selection(mut self, call: &EvaluatedCall) -> Result<Self, LabeledError> {
         if let Some(wanted) = wanted(call)? {
             self.wanted_span = Some(wanted.span);
-            self.wanted = Some(wanted.item);
+            self.wanted = vec![wanted.item];
         }
         Ok(self)
     }
 
     /// Selects the manifest for this machine from an index, unless the flags select another one.
     pub(crate) fn for_machine(mut self) -> Self {
-        self.wanted = self.wanted.or_else(|| {
-            let machines = Machine::detect(Path::new("/"), BUILT_FOR);
-            machines.into_iter().next().map(ManifestSelector::Machine)
-        });
+        if self.wanted.is_empty() {
+            self.wanted = ManifestSelector::for_machine(Path::new(ROOT), BUILT_FOR);
+        }
         self
     }
 
@@ -111,7 +115,7 @@ impl Lookup {
 
     /// Whether a manifest is selected from an index.
     pub(crate) fn has_selection(&self) -> bool {
-        self.wanted.is_some()
+        !self.wanted.is_empty()
     }
 
     /// Returns the directory that relative paths are resolved against.
@@ -148,52 +152,38 @@ impl Lookup {
         missing::report(error, part, operand, self.engine.as_ref())
     }
 
+    /// Converts an error about a manifest, with hints about the existing tags.
+    pub(crate) async fn missing_manifest(
+        &self,
+        source: &dyn Source,
+        error: Error,
+        operand: &Operand<Location>,
+    ) -> LabeledError {
+        let error = oci_package::explain(source, &operand.name, error).await;
+        self.missing(&error, Part::Manifest, operand)
+    }
+
     /// Resolves an operand to its manifest.
     pub(crate) async fn find(&self, operand: &Operand<Location>) -> Result<Found, LabeledError> {
         let place = self.place(operand).await?;
-        let identifier = match operand.name.identifier() {
-            Some(identifier) => identifier,
-            None => self.highest_release(&place, operand).await?,
-        };
-        let source = &**place.content();
-        let (manifest, index) = if let Some(wanted) = &self.wanted {
-            let found = oci_package::find_listed(source, &identifier, wanted).await;
-            found.map_err(|error| match self.wanted_span {
-                // The index exists, but has no matching manifest.
-                Some(wanted) if is_plain_not_found(&error) => {
-                    error.labelled("not in the index", wanted)
-                }
-                _ => self.missing(&error, Part::Manifest, operand),
-            })?
-        } else {
-            let found = source.manifest(&identifier).await;
-            let found = found.map_err(|error| self.missing(&error, Part::Manifest, operand))?;
-            (found, None)
-        };
+        let (source, location) = (&**place.content(), &operand.name);
+        let identifier = oci_package::resolve_identifier(source, location, None).await;
+        let identifier = identifier.map_err(|error| self.missing(&error, Part::Place, operand))?;
+        let found =
+            oci_package::resolve_manifest(source, location, &identifier, &self.wanted).await;
+        let (manifest, index) = found.map_err(|error| match self.wanted_span {
+            // The index exists, but has no matching manifest.
+            Some(wanted) if is_plain_not_found(&error) => {
+                error.labelled("not in the index", wanted)
+            }
+            _ => self.missing(&error, Part::Manifest, operand),
+        })?;
         Ok(Found {
             place,
             identifier,
             manifest,
             index,
         })
-    }
-
-    async fn highest_release(
-        &self,
-        place: &Place,
-        operand: &Operand<Location>,
-    ) -> Result<Identifier, LabeledError> {
-        let tags: Result<Vec<Tag>, _> = place.content().tags().try_collect().await;
-        let tags = tags.map_err(|error| self.missing(&error, Part::Place, operand))?;
-        match tag::highest(&tags) {
-            Some((tag, _)) => Ok(tag.clone().into()),
-            None => Err(report::not_found(
-                format!("failed to find a release in `{}`", place.name()),
-                "has no tag that is a version",
-                operand.span,
-            )
-            .with_help("append a tag or a digest; `oci tags` lists the tags")),
-        }
     }
 }
 
@@ -209,7 +199,7 @@ fn wanted(call: &EvaluatedCall) -> Result<Option<Spanned<ManifestSelector>>, Lab
     match (target, platform) {
         (None, None) => Ok(None),
         (Some(target), None) => Ok(Some(Spanned {
-            item: ManifestSelector::Target(platform::target_name(&target.item, BUILT_FOR)),
+            item: ManifestSelector::from_target(&target.item, Path::new(ROOT), BUILT_FOR),
             span: target.span,
         })),
         (None, Some(platform)) => {

@@ -1,7 +1,7 @@
 //! Errors for content that was not found.
 //!
-//! The label marks the missing part of the reference, if the source code contains the reference literally. The help names
-//! a command that lists what exists. `report` converts all other errors.
+//! The label marks the missing part of the reference, if the source code contains the reference literally. `report`
+//! converts all other errors.
 
 use std::ops::Range;
 
@@ -39,13 +39,12 @@ pub(crate) fn report(
     let find = |text: &str| range(part, &operand.name, text);
     let at = engine.and_then(|engine| input::part_of(engine, operand.span, find));
     let report = error.at(at.unwrap_or(operand.span));
-    let mut help = hints::of(error);
-    help.extend(advice(part, &operand.name));
-    if help.is_empty() {
-        report
-    } else {
-        report.with_help(help.join("\n"))
+    if part != Part::Blob {
+        return report;
     }
+    let mut help = hints::of(error);
+    help.push("`oci manifest` lists the blobs of a manifest with their references".into());
+    report.with_help(help.join("\n"))
 }
 
 /// Returns the range of the part in the written text, or `None` if the text is another name.
@@ -77,32 +76,6 @@ fn range(part: Part, name: &Location, text: &str) -> Option<Range<usize>> {
             (start < end).then_some(start..end)
         }
     }
-}
-
-fn advice(part: Part, name: &Location) -> Vec<String> {
-    let place = name.whole_repository();
-    match (part, name) {
-        (Part::Manifest, _) => vec![format!("run `oci tags {place}` to list the tags")],
-        (Part::Blob, _) => {
-            vec!["`oci manifest` lists the blobs of a manifest with their references".into()]
-        }
-        (Part::Place, Location::Registry(reference)) => repository_advice(reference),
-        // `oci-registry` provides the hint for layouts.
-        (Part::Place, Location::Layout { .. }) => Vec::new(),
-        (Part::Place, Location::Archive { .. }) => vec!["check the path".into()],
-    }
-}
-
-fn repository_advice(reference: &Reference) -> Vec<String> {
-    let registry = reference.registry();
-    vec![
-        format!(
-            "check the name; `oci catalog {registry}` lists the repositories, if the registry supports it"
-        ),
-        format!(
-            "a private repository may require a login; `oci ping {registry}` shows which credential is used"
-        ),
-    ]
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What is said of names that are not there: what is there instead.
+//! Hints of errors about missing content.
 
 use e2e::program::Home;
 use e2e::recorder::Recorder;
@@ -25,7 +25,7 @@ fn reading(verb: &str, reference: &str) -> Vec<String> {
 }
 
 #[test]
-fn a_repository_that_is_not_there_is_to_be_looked_for_in_the_catalog() {
+fn missing_repository_suggests_the_catalog() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let host = registry.host();
@@ -63,7 +63,7 @@ fn a_repository_that_is_not_there_is_to_be_looked_for_in_the_catalog() {
 }
 
 #[test]
-fn a_tag_that_was_meant_is_named_and_costs_one_request_where_something_failed() {
+fn missing_tag_suggests_similar_tag_with_one_request() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -82,13 +82,13 @@ fn a_tag_that_was_meant_is_named_and_costs_one_request_where_something_failed() 
             .filter(|request| request.path.contains("/tags/list"));
         assert_eq!(lists.count(), 1, "{verb}");
     }
-    // Nothing near, nothing guessed.
+    // No tag is similar.
     let far = home.cargo_oci(["manifest", &format!("{place}:nightly")]);
     let far = far.fails_with(4);
     assert!(!far.stderr.contains("similar"), "{far}");
     assert!(far.stderr.contains(&look), "{far}");
 
-    // A target that is not there is answered by those that are, without a further question.
+    // The error about a missing target lists the others without a further request.
     let _ = recorder.take();
     let pull = ["pull", &format!("{place}:1.2.3"), "--target", "x-y-z"];
     let other = home.cargo_oci(pull).fails_with(4);
@@ -104,7 +104,7 @@ fn a_tag_that_was_meant_is_named_and_costs_one_request_where_something_failed() 
 }
 
 #[test]
-fn in_a_layout_it_is_the_same() {
+fn missing_tag_of_layout_suggests_similar_tag() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");
     let refused = home.cargo_oci(["pull", "oci:out/widgets:1.2.4"]);

@@ -63,6 +63,17 @@ fn sentences(hint: &Hint) -> Vec<String> {
             )];
         }
         Hint::KeepArchives => "pass `--titles` to download the archives without unpacking them",
+        Hint::CheckRepository {
+            registry,
+            repository,
+        } => {
+            return vec![format!(
+                "check the name `{repository}`: `cargo oci catalog {registry}` lists the repositories, if the registry supports it"
+            )];
+        }
+        Hint::ListTags { location } => {
+            return vec![format!("`cargo oci tags {location}` lists the tags")];
+        }
         Hint::SetRepository => {
             "set `repository` in `[package.metadata.oci]`, or pass the full reference"
         }

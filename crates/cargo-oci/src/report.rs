@@ -80,11 +80,6 @@ impl Error {
         }
     }
 
-    /// Whether the requested content does not exist.
-    pub(crate) fn is_not_found(&self) -> bool {
-        self.kind == name(ErrorKind::NotFound)
-    }
-
     /// Whether the error has hints.
     pub(crate) fn has_help(&self) -> bool {
         !self.help.is_empty()

@@ -76,7 +76,8 @@
 //! | Tags and repository names | [`ReleaseTag`], [`tag`], [`repository_name`] |
 //! | Publishing, with concurrent writers | [`publish`], [`plan`], [`assemble`], [`update_floating_tags`] |
 //! | Editing an index | [`add`], [`remove`]; [`find_entry`] locates an entry, [`DeletedSet`] tracks implied deletions |
-//! | Selecting a manifest for a machine | [`choose`], [`find`] |
+//! | Selecting a manifest for a machine | [`choose`], [`find`]; [`resolve_identifier`], [`resolve_manifest`] for a location |
+//! | Hints about missing content | [`explain`], [`explain_repository`]; [`nearest`] finds a similar name |
 //! | Platforms and C libraries | [`platform`], [`Libc`], [`Elf`] |
 //!
 //! This crate starts no process, prints nothing, and reads neither environment variables nor the clock. It reports
@@ -99,10 +100,12 @@ mod inspection;
 mod kind;
 pub mod media;
 mod name;
+mod nearest;
 mod package;
 pub mod platform;
 mod referrer_tree;
 mod release;
+mod resolve;
 mod summary;
 pub mod tag;
 mod target;
@@ -119,6 +122,7 @@ pub use index::{IndexEntry, PackageIndex};
 pub use inspection::{InspectedFile, InspectedTarget, Inspection, inspect};
 pub use kind::{FileKind, UnknownFileKind};
 pub use name::{NameTemplate, is_package_name, repository_name};
+pub use nearest::nearest;
 pub use oci_registry::{Error, Result};
 pub use package::{Build, InputFile, Package, Revision};
 pub use platform::{GlibcVersion, Libc, TargetCfg};
@@ -129,6 +133,7 @@ pub use release::{
     RemovedEntries, StoredTags, TagAction, add, assemble, find_entry, plan, plan_removal, publish,
     remove, update_floating_tags,
 };
+pub use resolve::{explain, explain_repository, resolve_identifier, resolve_manifest};
 pub use summary::Summary;
 pub use tag::ReleaseTag;
 pub use target::{Difference, PackageFile, PackageTarget, differences, files};

@@ -110,6 +110,18 @@ pub enum Hint {
     KeepArchives,
     /// The package needs a repository.
     SetRepository,
+    /// The repository does not exist: its name may be misspelled, or a login may be necessary.
+    CheckRepository {
+        /// Registry that reported it missing.
+        registry: String,
+        /// Name of the repository.
+        repository: String,
+    },
+    /// A list of the tags shows the existing content.
+    ListTags {
+        /// Repository, layout or archive without tag and digest.
+        location: String,
+    },
     /// The template for file names has to be changed.
     SetNameTemplate {
         /// Template that solves the problem, if one is known.
@@ -210,6 +222,13 @@ impl Error {
         self.0.span()
     }
 
+    /// Returns the same error with further advice.
+    #[must_use]
+    pub fn with_hints(self, hints: impl IntoIterator<Item = Hint>) -> Self {
+        let hints = hints.into_iter().collect();
+        AdvisedError { error: self, hints }.into()
+    }
+
     /// Returns the nearest cause that is an error of the libraries.
     fn cause(&self) -> Option<&Self> {
         let mut causes = std::iter::successors(self.0.source(), |error| (*error).source());
@@ -263,6 +282,49 @@ impl StdError for ExternalError {
 impl Failure for ExternalError {
     fn kind(&self) -> ErrorKind {
         self.kind
+    }
+}
+
+/// Error to which a caller added advice.
+#[derive(Debug)]
+struct AdvisedError {
+    error: Error,
+    hints: Vec<Hint>,
+}
+
+impl fmt::Display for AdvisedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl StdError for AdvisedError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.error.source()
+    }
+}
+
+impl Failure for AdvisedError {
+    fn kind(&self) -> ErrorKind {
+        self.error.kind()
+    }
+
+    fn hints(&self) -> Vec<Hint> {
+        // Without the hints of the cause, which is also the cause of this error.
+        let own = self.error.0.hints().into_iter();
+        own.chain(self.hints.iter().cloned()).collect()
+    }
+
+    fn registry_errors(&self) -> &[RegistryError] {
+        self.error.registry_errors()
+    }
+
+    fn side(&self) -> Option<Side> {
+        self.error.side()
+    }
+
+    fn span(&self) -> Option<Range<usize>> {
+        self.error.span()
     }
 }
 

@@ -174,15 +174,18 @@ impl DeleteCall {
         let held = Source::resolve(content, named).await;
         let held = match (held, named) {
             (Err(error), Identifier::Digest(digest)) if error.kind() == ErrorKind::NotFound => {
-                let done = self.delete_blob(place, digest).await;
-                let done =
-                    done.map_err(|error| self.lookup.missing(&error, Part::Manifest, operand));
-                let done = vec![done?];
+                let deleted = match self.delete_blob(place, digest).await {
+                    Ok(deleted) => deleted,
+                    Err(error) => {
+                        return Err(self.lookup.missing_manifest(content, error, operand).await);
+                    }
+                };
                 deleted_set.insert(named.clone());
-                return Ok(done);
+                return Ok(vec![deleted]);
             }
-            (held, _) => {
-                held.map_err(|error| self.lookup.missing(&error, Part::Manifest, operand))?
+            (Ok(held), _) => held,
+            (Err(error), _) => {
+                return Err(self.lookup.missing_manifest(content, error, operand).await);
             }
         };
         let digest = &held.digest;

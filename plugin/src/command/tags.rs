@@ -161,6 +161,7 @@ impl TagsCall {
         };
         let tags_call = Arc::clone(&self);
         let failed = move |error: oci_registry::Error| {
+            let error = oci_package::explain_repository(&operand.name, error);
             tags_call.lookup.missing(&error, Part::Place, &operand)
         };
         // The names of a layout that are not valid tags follow the tags.

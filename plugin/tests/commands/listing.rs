@@ -63,7 +63,10 @@ fn refusal(directory: &Directory, source: &str) -> (String, String, String) {
 
 #[test]
 fn missing_content_has_a_span_and_a_hint() {
-    let registry = serve(|_| Response::error(404, "NAME_UNKNOWN"));
+    let registry = serve(|request| match request {
+        "GET /v2/a/tags/list?n=1000" => tags(r#""1.8""#),
+        _ => Response::error(404, "NAME_UNKNOWN"),
+    });
     let (host, directory) = (registry.host(), Directory::new("missing"));
     directory.layout("widgets", release);
     let empty = oci_registry::Digest::sha256(b"");
@@ -92,6 +95,11 @@ fn missing_content_has_a_span_and_a_hint() {
             format!("oci manifest {host}/a:1.9"),
             "1.9",
             format!("oci tags {host}/a"),
+        ),
+        (
+            format!("oci manifest {host}/a:1.9"),
+            "1.9",
+            format!("a tag with a similar name exists: `{host}/a:1.8`"),
         ),
         (
             format!("oci delete {host}/a:1.9"),

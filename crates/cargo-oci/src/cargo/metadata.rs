@@ -5,9 +5,10 @@
 use std::path::PathBuf;
 
 use cargo_metadata::{Metadata, Package, PackageId};
+use oci_package::nearest;
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
-use super::{CargoEnvironment, ErrorClass, PartError, nearest, process, selection::Selection};
+use super::{CargoEnvironment, ErrorClass, PartError, process, selection::Selection};
 
 #[derive(Debug, Snafu)]
 enum Error {

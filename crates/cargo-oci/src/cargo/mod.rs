@@ -28,7 +28,6 @@ mod git;
 mod installed;
 mod messages;
 mod metadata;
-mod nearest;
 mod process;
 mod selection;
 mod settings;
@@ -50,7 +49,6 @@ pub(crate) use git::{
 pub(crate) use installed::{InstallRecord, InstalledPackages, cargo_home, install_root, source_of};
 pub(crate) use messages::replay;
 pub(crate) use metadata::Workspace;
-pub(crate) use nearest::nearest;
 pub(crate) use selection::Selection;
 pub(crate) use settings::{PackageSettings, declared_target};
 pub(crate) use toolchain::Toolchain;

@@ -9,12 +9,12 @@ use std::{
 };
 
 use cargo_metadata::Package;
-use oci_package::FileKind;
 use oci_package::platform::{HOST_TUPLE, target_name};
+use oci_package::{FileKind, nearest};
 use serde_json::{Map, Value};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
-use super::{ErrorClass, PartError, Workspace, nearest};
+use super::{ErrorClass, PartError, Workspace};
 
 /// All keys, in the order in which messages list them.
 const KEYS: [&str; 11] = [

@@ -6,11 +6,10 @@ use clap::Args;
 use oci_package::{PackageTarget, ReleaseTag};
 use oci_registry::{
     ArchiveFormat, CopyEvent, CopyOptions, Delivery, Identifier, Location, LocationText, Manifest,
-    Mode, Side, Source, Tag, Target,
+    Mode, Source, Tag, Target,
 };
 
 use super::find::{self, Selector};
-use super::missing;
 use crate::figures::{Size, plural};
 use crate::message::{FormatFlag, ManifestAction, Message};
 use crate::naming;
@@ -117,7 +116,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let manifest = match copied {
             Ok(manifest) => manifest,
             Err(error) => {
-                return Err(missing::explain_source(&*source, &from, error).await);
+                return Err(oci_package::explain(&*source, &from, error).await.into());
             }
         };
         reporter.end();
@@ -145,10 +144,7 @@ async fn copy_all(
         ..CopyOptions::default()
     };
     let copied = oci_registry::copy_all(source, &*target, options).await;
-    let copied = copied.map_err(|error| match error.side() {
-        Some(Side::Target) => error.into(),
-        _ => missing::repository(error.into(), from),
-    })?;
+    let copied = copied.map_err(|error| oci_package::explain_repository(from, error))?;
     let skipped = reporter.end();
     if !skipped.is_empty() && !flags.referrers {
         let count = plural(skipped.len(), "tag");

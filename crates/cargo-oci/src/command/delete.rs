@@ -9,7 +9,6 @@ use oci_registry::{
     Delete, Descriptor, Digest, Identifier, Location, LocationText, Optional, Source, Tag,
 };
 
-use super::missing;
 use crate::message::{DeleteAction, FormatFlag, Message};
 use crate::naming;
 use crate::options::location;
@@ -208,7 +207,7 @@ async fn resolve(
 ) -> Result<Descriptor, Error> {
     match place.resolve(named).await {
         Ok(held) => Ok(held),
-        Err(error) => Err(missing::explain(place, location, error.into()).await),
+        Err(error) => Err(oci_package::explain(place, location, error).await.into()),
     }
 }
 

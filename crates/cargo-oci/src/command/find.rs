@@ -1,19 +1,18 @@
-//! Selection of a manifest: by tag or highest release, and for a target, a platform or this machine.
+//! Selection of the manifest that a command reads, by its flags or for this machine.
 
 use std::path::Path;
 
 use clap::Args;
-use futures_util::TryStreamExt;
-use oci_package::platform::{HOST_TUPLE, target_name};
-use oci_package::{Machine, ManifestOrigin, ManifestSelector, tag};
-use oci_registry::{Digest, ErrorKind, Identifier, Location, Manifest, Platform, Source, Tag};
-use semver::Version;
+use oci_package::{ManifestOrigin, ManifestSelector};
+use oci_registry::{Digest, Identifier, Location, Manifest, Platform, Source};
 
-use super::missing;
 use crate::report::Error;
 
 /// Target triple that this program was built for.
 const BUILT_FOR: &str = env!("BUILT_FOR");
+
+/// Root directory of this machine.
+const ROOT: &str = "/";
 
 /// Flags that select a manifest of an index.
 #[derive(Debug, Args)]
@@ -32,7 +31,7 @@ fn platform(text: &str) -> Result<Platform, String> {
 }
 
 impl Selector {
-    /// Returns the target or platform of the flags, if any.
+    /// Returns the target or platform of the flags, if one is given.
     pub(crate) fn wanted(&self) -> Option<ManifestSelector> {
         let target = self.target.as_deref().map(target);
         target.or_else(|| self.platform.clone().map(ManifestSelector::Platform))
@@ -41,57 +40,40 @@ impl Selector {
 
 /// Parses the value of `--target`, in the syntax of `cargo oci push`.
 pub(crate) fn target(text: &str) -> ManifestSelector {
-    let host = if text == HOST_TUPLE {
-        machines().remove(0).target
-    } else {
-        BUILT_FOR.to_owned()
-    };
-    ManifestSelector::Target(target_name(text, &host))
+    ManifestSelector::from_target(text, Path::new(ROOT), BUILT_FOR)
 }
 
-/// Finds the requested manifest, or the best one for this machine, and checks that tag, index, manifest and config agree.
-/// Also returns the digest of the index that the manifest was selected from, if any.
+/// Finds the wanted manifest, by default the best for this machine, and checks that its documents agree. Also returns the
+/// digest of the index, if the manifest was selected in one.
 pub(crate) async fn for_use(
     source: &dyn Source,
     location: &Location,
     root: &Identifier,
-    requested: Option<ManifestSelector>,
+    wanted: Option<ManifestSelector>,
 ) -> Result<(Manifest, Option<Digest>), Error> {
-    let candidates = if let Some(requested) = requested {
-        vec![requested]
-    } else {
-        machines()
-            .into_iter()
-            .map(ManifestSelector::Machine)
-            .collect()
+    let candidates = match wanted {
+        Some(wanted) => vec![wanted],
+        None => ManifestSelector::for_machine(Path::new(ROOT), BUILT_FOR),
     };
-    let mut first_error = None;
-    for wanted in &candidates {
-        match oci_package::find_listed(source, root, wanted).await {
-            Ok((found, index)) => {
-                let listing = ManifestOrigin::new(location, root).with_index(index.as_ref());
-                oci_package::check(source, listing, &found).await?;
-                return Ok((found, index.map(|index| index.digest().clone())));
-            }
-            Err(error) => {
-                let error = Error::from(error);
-                if !error.is_not_found() {
-                    return Err(error);
-                }
-                first_error = first_error.or(Some(error));
-            }
-        }
-    }
-    let error = first_error.expect("at least one candidate");
-    Err(missing::explain(source, location, error).await)
+    let found = oci_package::resolve_manifest(source, location, root, &candidates).await;
+    let (manifest, index) = found?;
+    let origin = ManifestOrigin::new(location, root).with_index(index.as_ref());
+    oci_package::check(source, origin, &manifest).await?;
+    Ok((manifest, index.map(|index| index.digest().clone())))
 }
 
-/// Returns the kinds of machine that this one is compatible with, the best first. Never empty.
-fn machines() -> Vec<Machine> {
-    Machine::detect(Path::new("/"), BUILT_FOR)
+/// Finds the manifest that a location identifies, or the wanted one in an index. Also returns that index.
+pub(crate) async fn listed(
+    source: &dyn Source,
+    location: &Location,
+    root: &Identifier,
+    wanted: Option<&ManifestSelector>,
+) -> Result<(Manifest, Option<Manifest>), Error> {
+    let candidates = wanted.map_or(&[][..], std::slice::from_ref);
+    Ok(oci_package::resolve_manifest(source, location, root, candidates).await?)
 }
 
-/// Finds a manifest.
+/// Finds a manifest as [`listed`] does, without its index.
 pub(crate) async fn manifest(
     source: &dyn Source,
     location: &Location,
@@ -102,73 +84,7 @@ pub(crate) async fn manifest(
     Ok(found)
 }
 
-/// Finds a manifest, and the index that it was selected from.
-pub(crate) async fn listed(
-    source: &dyn Source,
-    location: &Location,
-    root: &Identifier,
-    wanted: Option<&ManifestSelector>,
-) -> Result<(Manifest, Option<Manifest>), Error> {
-    match fetch(source, root, wanted).await {
-        Err(error) => Err(missing::explain(source, location, error).await),
-        found => found,
-    }
-}
-
-async fn fetch(
-    source: &dyn Source,
-    root: &Identifier,
-    wanted: Option<&ManifestSelector>,
-) -> Result<(Manifest, Option<Manifest>), Error> {
-    Ok(match wanted {
-        Some(wanted) => oci_package::find_listed(source, root, wanted).await?,
-        None => (source.manifest(root).await?, None),
-    })
-}
-
-/// Returns the tag or digest of a location. The default is the highest release, or the only tag of an archive.
+/// Returns the identifier of a location, or the tag of its highest release.
 pub(crate) async fn root(source: &dyn Source, location: &Location) -> Result<Identifier, Error> {
-    if let Some(identifier) = location.identifier() {
-        return Ok(identifier);
-    }
-    let tags: oci_registry::Result<Vec<Tag>> = source.tags().try_collect().await;
-    let tags = tags.map_err(|error| missing::repository(error.into(), location))?;
-    if let (Location::Archive { .. }, [only]) = (location, &tags[..]) {
-        return Ok(only.clone().into());
-    }
-    if let Some((tag, _)) = tag::highest(&tags) {
-        return Ok(tag.clone().into());
-    }
-    let help = match (incomplete(&tags, location, |_| true), &tags[..]) {
-        (Some(help), _) => help,
-        (None, []) => missing::without_tags(source, location).await,
-        (None, [only]) => format!("pass a tag: the only one, `{only}`, is not a version"),
-        (None, _) => format!(
-            "pass a tag: none of its {} tags is a version; `cargo oci tags {location}` lists them",
-            tags.len()
-        ),
-    };
-    let message = format!("failed to find a release in `{location}`");
-    Err(Error::new(ErrorKind::NotFound, message).help(help))
-}
-
-/// Returns the hint for a repository in which no allowed version has an index: the highest version with some targets, and
-/// how to select it.
-pub(super) fn incomplete(
-    tags: &[Tag],
-    location: &Location,
-    is_allowed: impl Fn(&Version) -> bool,
-) -> Option<String> {
-    let releases = tags.iter().filter_map(|tag| match tag::split(tag) {
-        (version, Some(_)) => version.parse::<Tag>().ok(),
-        (_, None) => None,
-    });
-    let releases: Vec<_> = releases
-        .filter(|tag| tag::version(tag).is_some_and(|version| is_allowed(&version)))
-        .collect();
-    let (release, _) = tag::highest(&releases)?;
-    let place = location.with(release.clone());
-    Some(format!(
-        "`{release}` is not complete, because other targets are missing: use `{place}` to get the available ones"
-    ))
+    Ok(oci_package::resolve_identifier(source, location, None).await?)
 }

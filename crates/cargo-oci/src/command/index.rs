@@ -5,7 +5,7 @@ use oci_package::{AddOptions, EntrySelector, PublishEvent, ReleaseTag, annotatio
 use oci_registry::{CopyOptions, Descriptor, Digest, Location, LocationText, Manifest, Mode, Tag};
 
 use super::copy::CopyReporter;
-use super::{find, missing};
+use super::find;
 use crate::message::{DeleteAction, FormatFlag, Message, MessageFormat, TagUpdate};
 use crate::naming;
 use crate::options::{ArgumentError, location};
@@ -164,7 +164,11 @@ async fn add(session: &Session, flags: Add) -> Result<(), Error> {
         let copied = oci_registry::copy(&source, &root, &*target, options).await;
         manifests.push(match copied {
             Ok(copied) => copied,
-            Err(error) => return Err(missing::explain_source(&*source, &location, error).await),
+            Err(error) => {
+                return Err(oci_package::explain(&*source, &location, error)
+                    .await
+                    .into());
+            }
         });
         reporter.end();
     }
@@ -184,7 +188,7 @@ async fn remove(session: &Session, flags: Remove) -> Result<(), Error> {
     let removed = oci_package::remove(&*content, &tag, &flags.members, &observer).await;
     let removed = match removed {
         Ok(removed) => removed,
-        Err(error) => return Err(missing::explain(&*content, &place, error.into()).await),
+        Err(error) => return Err(oci_package::explain(&*content, &place, error).await.into()),
     };
     for tag in &removed.tags {
         let (_, target) = oci_package::tag::split(tag);
@@ -230,7 +234,7 @@ async fn assemble(session: &Session, flags: Assemble) -> Result<(), Error> {
     let index = oci_package::assemble(&*target, &release, &observer).await;
     let index = match index {
         Ok(index) => index,
-        Err(error) => return Err(missing::explain(&*target, &place, error.into()).await),
+        Err(error) => return Err(oci_package::explain(&*target, &place, error).await.into()),
     };
     finished(session, &place, &index)
 }

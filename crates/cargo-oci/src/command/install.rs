@@ -7,14 +7,13 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use futures_util::TryStreamExt;
 use oci_package::{FileKind, PackageFile, PackageTarget, annotation, is_package_name, tag};
 use oci_registry::{
-    ErrorKind, FileEntry, Identifier, Location, LocationText, Manifest, Source, Tag, escape,
+    ErrorKind, FileEntry, Identifier, Location, LocationText, Manifest, Source, escape,
 };
 use semver::{Comparator, Op, Version, VersionReq};
 
-use super::{find, missing};
+use super::find;
 use crate::cargo::{self, InstallRecord, InstalledPackages};
 use crate::contents::{self, FileGroup, FileWriter};
 use crate::message::{FileAction, FormatFlag};
@@ -152,22 +151,7 @@ async fn release(
         ))
         .help("remove one of them"));
     }
-    let tags: oci_registry::Result<Vec<Tag>> = source.tags().try_collect().await;
-    let tags = tags.map_err(|error| missing::repository(error.into(), repository))?;
-    let allowed = tags
-        .iter()
-        .filter(|tag| tag::version(tag).is_some_and(|version| requirement.matches(&version)));
-    match tag::highest(allowed) {
-        Some((tag, _)) => Ok(tag.clone().into()),
-        None => Err(Error::new(
-            ErrorKind::NotFound,
-            format!("failed to find a release that matches `{requirement}` in `{repository}`"),
-        )
-        .help(
-            find::incomplete(&tags, repository, |version| requirement.matches(version))
-                .unwrap_or_else(|| format!("`cargo oci tags {repository}` lists the tags")),
-        )),
-    }
+    Ok(oci_package::resolve_identifier(source, repository, Some(requirement)).await?)
 }
 
 /// Returns the programs among the files of an artifact.

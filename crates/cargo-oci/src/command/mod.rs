@@ -17,7 +17,6 @@ mod login;
 mod logout;
 mod man;
 mod manifest;
-mod missing;
 mod pull;
 mod push;
 mod referrers;
@@ -30,7 +29,6 @@ mod whoami;
 use clap::Subcommand;
 
 use crate::message::MessageFormat;
-use crate::naming;
 use crate::report::Error;
 use crate::session::Session;
 

@@ -5,7 +5,6 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use oci_package::{Concurrency, Details, TagDetailsFetcher};
 use oci_registry::{Cache, LocationText, OtherName, Source, Tag, escape};
 
-use super::missing;
 use crate::figures::Size;
 use crate::filter::{self, Filter};
 use crate::finding::Finding;
@@ -68,7 +67,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         others.retain(|other| filter.passes(&other.name));
         Ok::<_, Error>(others)
     };
-    let explain = |error: oci_registry::Error| missing::repository(error.into(), place);
+    let explain = |error| Error::from(oci_package::explain_repository(place, error));
     let tags = source.tags();
     let mut tags = tags.try_filter(|tag| std::future::ready(filter.passes(tag.as_str())));
     if !flags.long && !flags.semver {

@@ -11,7 +11,6 @@ use oci_registry::{
 };
 
 use super::find::{self, Selector};
-use super::missing;
 use crate::figures::{Size, plural};
 use crate::finding::Finding;
 use crate::message::FormatFlag;
@@ -68,13 +67,12 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let source = session.source(&reference).await?;
     let named = find::root(&*source, &reference).await?;
     let wanted = flags.selector.wanted();
-    let (root, index) = match &wanted {
-        Some(_) => {
-            let wanted = wanted.as_ref();
-            let (chosen, index) = find::listed(&*source, &reference, &named, wanted).await?;
-            (Identifier::Digest(chosen.digest().clone()), index)
-        }
-        None => (named.clone(), None),
+    let (root, index) = if wanted.is_some() {
+        let wanted = wanted.as_ref();
+        let (chosen, index) = find::listed(&*source, &reference, &named, wanted).await?;
+        (Identifier::Digest(chosen.digest().clone()), index)
+    } else {
+        (named.clone(), None)
     };
     let reporter = session.reporter;
     let name = |piece: &Descriptor| {
@@ -108,7 +106,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let verified = oci_registry::verify(&*source, &root, options).await;
     let verified = match verified {
         Ok(verified) => verified,
-        Err(error) => return Err(missing::explain_source(&*source, &reference, error).await),
+        Err(error) => {
+            let error = oci_package::explain(&*source, &reference, error).await;
+            return Err(error.into());
+        }
     };
     let digest = verified.manifest.digest();
     let listing = ManifestOrigin::new(&reference, &named).with_index(index.as_ref());

@@ -1,14 +1,12 @@
-//! Suggestion of a known word for a misspelled one.
+//! Suggestions of similar names.
 
-/// Returns the known word with the smallest edit distance to an unknown word.
-///
-/// The distance is at most a third of the length, as in cargo and rustc. Of words with the same distance, the first is
-/// returned.
-pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
+/// Returns the known name that is most similar to an unknown one, if at most a third of its characters differ. The first
+/// of equally similar names wins.
+pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (name.chars().count() / 3).max(1);
     known
         .into_iter()
-        .map(|candidate| (strsim::damerau_levenshtein(word, candidate), candidate))
+        .map(|candidate| (strsim::damerau_levenshtein(name, candidate), candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
@@ -19,7 +17,7 @@ mod tests {
     use super::nearest;
 
     #[test]
-    fn misspelled_word_is_found_and_other_word_is_not() {
+    fn nearest_suggests_only_similar_names() {
         let known = ["registry", "repository", "targets", "tags"];
         assert_eq!(nearest("registery", known), Some("registry"));
         assert_eq!(nearest("target", known), Some("targets"));

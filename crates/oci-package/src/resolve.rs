@@ -1,0 +1,355 @@
+//! Resolution of locations: the named tag or digest, else the highest release; then the manifest in an index.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, TryStreamExt as _};
+use oci_registry::{
+    Error, ErrorKind, Failure, Hint, Identifier, Location, Manifest, Side, Source, Tag, escape,
+};
+use semver::{Version, VersionReq};
+use snafu::Snafu;
+
+use crate::choose::{Machine, ManifestSelector, find_listed};
+use crate::nearest::nearest;
+use crate::platform::{HOST_TUPLE, target_name};
+use crate::tag;
+
+/// Maximum time that a failed operation spends on the search for similar tags.
+const SUGGESTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Maximum number of tags among which similar ones are searched.
+const MAX_TAGS: usize = 10_000;
+
+/// Maximum number of characters of a name in a hint.
+const MAX_NAME: usize = 300;
+
+#[derive(Debug, Snafu)]
+enum ResolveError {
+    #[snafu(display("failed to find a release in `{location}`"))]
+    NoRelease { location: Location, advice: Hint },
+    #[snafu(display("failed to find a release that matches `{requirement}` in `{location}`"))]
+    NoMatchingRelease {
+        location: Location,
+        requirement: VersionReq,
+        advice: Hint,
+    },
+}
+
+impl Failure for ResolveError {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::NotFound
+    }
+
+    fn hints(&self) -> Vec<Hint> {
+        match self {
+            Self::NoRelease { advice, .. } | Self::NoMatchingRelease { advice, .. } => {
+                vec![advice.clone()]
+            }
+        }
+    }
+}
+
+impl ManifestSelector {
+    /// Returns the candidates for this machine, best first: at least one. `root` is the root directory of the machine, and
+    /// `built_for` the target triple that the client was compiled for.
+    ///
+    /// Blocks while it reads.
+    pub fn for_machine(root: &Path, built_for: &str) -> Vec<Self> {
+        let machines = Machine::detect(root, built_for);
+        machines.into_iter().map(Self::Machine).collect()
+    }
+
+    /// Returns the target that a user named in one of the forms of [`target_name`]. `root` and `built_for` are those of
+    /// [`ManifestSelector::for_machine`], and give [`HOST_TUPLE`] its meaning.
+    pub fn from_target(text: &str, root: &Path, built_for: &str) -> Self {
+        let host = if text == HOST_TUPLE {
+            Machine::detect(root, built_for).swap_remove(0).target
+        } else {
+            built_for.to_owned()
+        };
+        Self::Target(target_name(text, &host))
+    }
+}
+
+/// Returns the tag or digest of a location, else the tag of its highest release that meets `requirement`. An archive with a
+/// single tag needs no release.
+///
+/// # Errors
+///
+/// [`ErrorKind::NotFound`] if the location has no such release, and the errors of [`Source::tags`].
+pub async fn resolve_identifier(
+    source: &dyn Source,
+    location: &Location,
+    requirement: Option<&VersionReq>,
+) -> crate::Result<Identifier> {
+    if let Some(identifier) = location.identifier() {
+        return Ok(identifier);
+    }
+    let tags: crate::Result<Vec<Tag>> = source.tags().try_collect().await;
+    let tags = tags.map_err(|error| explain_repository(location, error))?;
+    if let (Location::Archive { .. }, None, [only]) = (location, requirement, &tags[..]) {
+        return Ok(only.clone().into());
+    }
+    let is_allowed =
+        |version: &Version| requirement.is_none_or(|requirement| requirement.matches(version));
+    let allowed = tags
+        .iter()
+        .filter(|tag| tag::version(tag).is_some_and(|version| is_allowed(&version)));
+    if let Some((tag, _)) = tag::highest(allowed) {
+        return Ok(tag.clone().into());
+    }
+    let location = location.clone();
+    let incomplete = incomplete_release(&tags, &location, is_allowed);
+    let error = match requirement {
+        Some(requirement) => ResolveError::NoMatchingRelease {
+            advice: incomplete.unwrap_or_else(|| list_tags(&location)),
+            requirement: requirement.clone(),
+            location,
+        },
+        None => ResolveError::NoRelease {
+            advice: match incomplete {
+                Some(advice) => advice,
+                None => without_release(source, &location, &tags).await,
+            },
+            location,
+        },
+    };
+    Err(error.into())
+}
+
+/// Fetches the manifest that `identifier` names at a location. If `wanted` is not empty, selects in an index the first of
+/// the candidates that it has. Also returns that index.
+///
+/// # Errors
+///
+/// As [`find_listed`] for the first candidate. If the manifest does not exist, the error has hints about what does.
+pub async fn resolve_manifest(
+    source: &dyn Source,
+    location: &Location,
+    identifier: &Identifier,
+    wanted: &[ManifestSelector],
+) -> crate::Result<(Manifest, Option<Manifest>)> {
+    let Some((first, others)) = wanted.split_first() else {
+        let found = source.manifest(identifier).await;
+        return match found {
+            Ok(manifest) => Ok((manifest, None)),
+            Err(error) => Err(explain(source, location, error).await),
+        };
+    };
+    let error = match find_listed(source, identifier, first).await {
+        Err(error) if error.kind() == ErrorKind::NotFound => error,
+        found => return found,
+    };
+    for candidate in others {
+        match find_listed(source, identifier, candidate).await {
+            Err(other) if other.kind() == ErrorKind::NotFound => {}
+            found => return found,
+        }
+    }
+    Err(explain(source, location, error).await)
+}
+
+/// Adds hints to an error about missing content of a source: a similar tag, and how to list the existing content. Returns
+/// every other error as it is, as well as one that has hints.
+///
+/// Sends one request for tags, with a timeout of two seconds.
+pub async fn explain(source: &dyn Source, location: &Location, error: Error) -> Error {
+    if !is_about_source(&error) || !error.hints().is_empty() {
+        return error;
+    }
+    let place = location.whole_repository();
+    let tags = source.tags().take(MAX_TAGS).try_collect::<Vec<Tag>>();
+    let tags = match tokio::time::timeout(SUGGESTION_TIMEOUT, tags).await {
+        Ok(Ok(tags)) => tags,
+        Ok(Err(absent)) if absent.kind() == ErrorKind::NotFound => {
+            return explain_repository(location, error);
+        }
+        Ok(Err(_)) | Err(_) => return error.with_hints([list_tags(&place)]),
+    };
+    if tags.is_empty() {
+        let advice = without_tags(source, &place).await;
+        return error.with_hints([advice]);
+    }
+    let known = tags.iter().map(Tag::as_str);
+    let similar = location
+        .tag()
+        .and_then(|tag| nearest(tag.as_str(), known))
+        .and_then(|similar| similar.parse::<Tag>().ok());
+    let similar = similar.map(|similar| {
+        let reference = place.with(similar);
+        Hint::from(format!("a tag with a similar name exists: `{reference}`"))
+    });
+    error.with_hints(similar.into_iter().chain([list_tags(&place)]))
+}
+
+/// Adds the hint to check the name of a repository to an error about a missing one. Returns every other error as it is.
+pub fn explain_repository(location: &Location, error: Error) -> Error {
+    match location {
+        Location::Registry(reference) if is_about_source(&error) => {
+            error.with_hints([Hint::CheckRepository {
+                registry: reference.registry().to_string(),
+                repository: reference.repository().to_string(),
+            }])
+        }
+        _ => error,
+    }
+}
+
+/// Whether content of the source does not exist. An error of a copy may be about its target.
+fn is_about_source(error: &Error) -> bool {
+    error.kind() == ErrorKind::NotFound && error.side() != Some(Side::Target)
+}
+
+fn list_tags(location: &Location) -> Hint {
+    Hint::ListTags {
+        location: location.whole_repository().to_string(),
+    }
+}
+
+/// Advice for a location without a release.
+async fn without_release(source: &dyn Source, location: &Location, tags: &[Tag]) -> Hint {
+    match tags {
+        [] => without_tags(source, location).await,
+        [only] => format!("pass a tag: the only one, `{only}`, is not a version").into(),
+        _ => list_tags(location),
+    }
+}
+
+/// Advice for a location without tags. An entry of a layout or archive may have another name.
+async fn without_tags(source: &dyn Source, location: &Location) -> Hint {
+    let others = source.other_names().await.unwrap_or_default();
+    let advice = match others.first() {
+        Some(other) => {
+            let name = escape(&other.name, MAX_NAME);
+            format!("use the full name of an entry, such as `{location}:{name}`")
+        }
+        None => format!("`{location}` is empty"),
+    };
+    advice.into()
+}
+
+/// Advice about the highest allowed version that has manifests of single targets but no index yet.
+fn incomplete_release(
+    tags: &[Tag],
+    location: &Location,
+    is_allowed: impl Fn(&Version) -> bool,
+) -> Option<Hint> {
+    let releases = tags.iter().filter_map(|tag| match tag::split(tag) {
+        (version, Some(_)) => version.parse::<Tag>().ok(),
+        (_, None) => None,
+    });
+    let releases: Vec<_> = releases
+        .filter(|tag| tag::version(tag).is_some_and(|version| is_allowed(&version)))
+        .collect();
+    let (release, _) = tag::highest(&releases)?;
+    let reference = location.with(release.clone());
+    let advice = format!(
+        "`{release}` is not complete, because other targets are missing: use `{reference}` to get the available ones"
+    );
+    Some(advice.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_registry::{Annotations, Blob, Memory, Packed, Target as _};
+
+    use super::*;
+
+    const MUSL: &str = "x86_64-unknown-linux-musl";
+
+    /// Creates a repository with an artifact under these tags.
+    async fn repository(tags: &[&str]) -> Memory {
+        let (memory, config) = (Memory::new(), Blob::empty());
+        let packed = Packed::new(
+            "application/vnd.example".into(),
+            config.clone(),
+            vec![config.clone()],
+            Annotations::new(),
+        );
+        let packed = packed.unwrap();
+        memory.push_blob(&config).await.unwrap();
+        memory.push_manifest(packed.manifest()).await.unwrap();
+        for tag in tags {
+            let tag = tag.parse().unwrap();
+            memory.tag(packed.manifest(), &tag).await.unwrap();
+        }
+        memory
+    }
+
+    fn location(text: &str) -> Location {
+        Location::Registry(text.parse().unwrap())
+    }
+
+    async fn resolve(tags: &[&str], requirement: Option<&str>) -> Result<String, Vec<Hint>> {
+        let requirement = requirement.map(|text| text.parse::<VersionReq>().unwrap());
+        let (source, location) = (repository(tags).await, location("a.b/c"));
+        let resolved = resolve_identifier(&source, &location, requirement.as_ref()).await;
+        resolved
+            .map(|identifier| identifier.to_string())
+            .map_err(|error| {
+                assert_eq!(error.kind(), ErrorKind::NotFound);
+                error.hints()
+            })
+    }
+
+    fn advice(text: &str) -> Result<String, Vec<Hint>> {
+        Err(vec![Hint::from(text.to_owned())])
+    }
+
+    #[tokio::test]
+    async fn identifier_of_repository_is_its_highest_release() {
+        let tags = ["1.2.0", "1.10.0", "2.0.0-rc.1", "latest", "1.11.0__x"];
+        assert_eq!(resolve(&tags, None).await, Ok("1.10.0".into()));
+        assert_eq!(resolve(&tags, Some("<1.10")).await, Ok("1.2.0".into()));
+        let list = Hint::ListTags {
+            location: "a.b/c".into(),
+        };
+        assert_eq!(resolve(&tags, Some("3")).await, Err(vec![list.clone()]));
+        assert_eq!(resolve(&["a", "b"], None).await, Err(vec![list]));
+    }
+
+    #[tokio::test]
+    async fn identifier_without_release_has_a_hint() {
+        let only = "pass a tag: the only one, `latest`, is not a version";
+        assert_eq!(resolve(&["latest"], None).await, advice(only));
+        let empty = "`a.b/c` is empty";
+        assert_eq!(resolve(&[], None).await, advice(empty));
+        let incomplete = "`1.2.0` is not complete, because other targets are missing: use `a.b/c:1.2.0` to get the available ones";
+        let tags = [format!("1.2.0__{MUSL}")];
+        let tags = [tags[0].as_str(), "latest"];
+        assert_eq!(resolve(&tags, None).await, advice(incomplete));
+        assert_eq!(resolve(&tags, Some("1")).await, advice(incomplete));
+    }
+
+    #[tokio::test]
+    async fn missing_manifest_suggests_similar_tag() {
+        let (source, place) = (repository(&["1.2.3", "latest"]).await, "a.b/c");
+        let list = Hint::ListTags {
+            location: place.into(),
+        };
+        let hints = async |tag: &str| {
+            let location = location(&format!("{place}:{tag}"));
+            let identifier = location.identifier().unwrap();
+            let found = resolve_manifest(&source, &location, &identifier, &[]).await;
+            found.unwrap_err().hints()
+        };
+        let similar = Hint::from("a tag with a similar name exists: `a.b/c:1.2.3`");
+        assert_eq!(hints("1.2.4").await, [similar, list.clone()]);
+        assert_eq!(hints("nightly").await, [list]);
+    }
+
+    #[test]
+    fn missing_repository_suggests_to_check_its_name() {
+        let error = |kind| Error::new(kind, std::fmt::Error);
+        let hint = Hint::CheckRepository {
+            registry: "a.b".into(),
+            repository: "c".into(),
+        };
+        let explained = |kind| explain_repository(&location("a.b/c"), error(kind)).hints();
+        assert_eq!(explained(ErrorKind::NotFound), [hint]);
+        assert!(explained(ErrorKind::Network).is_empty());
+        let layout = explain_repository(&Location::layout("a"), error(ErrorKind::NotFound));
+        assert!(layout.hints().is_empty());
+    }
+}
