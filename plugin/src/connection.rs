@@ -96,6 +96,8 @@ impl ShellContext {
             self.variables.get(home).map(PathBuf::from),
             self.current_dir.clone(),
         )
+        // The credentials that `cargo oci login` stored are used by the plugin.
+        .with_application("cargo-oci")
     }
 
     fn options(&self) -> ClientOptions {

@@ -72,6 +72,7 @@ fn environment() -> Result<(Environment, cargo::CargoEnvironment), Error> {
     let directory = std::env::current_dir()?;
     let cargo = cargo::CargoEnvironment::new(directory.clone(), std::env::vars_os());
     let environment = Environment::new(variables, std::env::home_dir(), directory);
+    let environment = environment.with_application("cargo-oci");
     Ok((environment, cargo))
 }
 

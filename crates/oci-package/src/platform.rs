@@ -18,7 +18,9 @@ use crate::annotation;
 enum Error {
     #[snafu(display("failed to determine the platform of the target `{}`", triple.escape_debug()))]
     UnknownTarget { triple: String },
-    #[snafu(display("failed to parse the output of `rustc --print cfg`: `{key}` is missing"))]
+    #[snafu(display(
+        "failed to parse the configuration that rustc printed for a target: `{key}` is missing"
+    ))]
     IncompleteCfg { key: &'static str },
     #[snafu(display("failed to parse a target specification"))]
     ParseSpecification { source: serde_json::Error },
@@ -35,7 +37,9 @@ impl Failure for Error {
 
     fn hints(&self) -> Vec<Hint> {
         let advice = match self {
-            Self::UnknownTarget { .. } => "`rustc --print target-list` lists the known targets",
+            Self::UnknownTarget { .. } => {
+                "the page \"Platform Support\" of the rustc book lists the known targets"
+            }
             Self::ParsePlatform { .. } => "for example `linux/amd64` or `linux/arm/v7`",
             Self::ParseSpecification { .. } | Self::IncompleteSpecification { .. } => {
                 "see the rustc documentation on custom targets"

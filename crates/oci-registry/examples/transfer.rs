@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt};
 use oci_registry::{
-    Access, Annotations, Blob, Client, ClientOptions, CopyOptions, Environment, FileEntry, FileName,
-    LocationText, MediaType, Meter, Mode, Packed, Source, Tag, Target, UnpackOptions, copy, unpack,
+    Access, Annotations, Blob, Client, ClientOptions, CopyOptions, Environment, FileEntry,
+    FileName, LocationText, MediaType, Meter, Mode, Packed, Source, Tag, Target, UnpackOptions,
+    copy, unpack,
 };
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error>>;

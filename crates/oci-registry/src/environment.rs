@@ -1,18 +1,19 @@
-//! Process environment, passed as an argument.
+//! Process environment as an argument: variables, home, working directory, and the name of the application.
 //!
-//! A front end such as a shell plugin may outlive changes of the working directory and of variables. Therefore this
-//! crate does not read the process environment; the caller passes variables, home and working directory.
+//! A front end may run as long as a shell, while its variables and its working directory change. So no operation of this
+//! crate reads the environment of the process.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Environment variables, home directory and working directory of the caller.
+/// Variables, home directory and working directory of a caller.
 #[derive(Clone, Default)]
 pub struct Environment {
     variables: BTreeMap<String, String>,
     home: Option<PathBuf>,
     current_dir: PathBuf,
+    application: Option<String>,
 }
 
 impl Environment {
@@ -26,7 +27,23 @@ impl Environment {
             variables: variables.into_iter().collect(),
             home,
             current_dir,
+            application: None,
         }
+    }
+
+    /// Sets the name of the application: the service of its keyring entries, and its session name at AWS. The default is
+    /// the name of this crate.
+    #[must_use]
+    pub fn with_application(mut self, name: impl Into<String>) -> Self {
+        self.application = Some(name.into());
+        self
+    }
+
+    /// Returns the name of the application.
+    pub fn application(&self) -> &str {
+        self.application
+            .as_deref()
+            .unwrap_or(env!("CARGO_PKG_NAME"))
     }
 
     /// Returns the value of a variable that is set and not empty.
@@ -37,7 +54,7 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
-    /// Returns all variables, for programs that are run on behalf of the caller.
+    /// Returns all variables, for programs that are run for the caller.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (&String, &String)> {
         self.variables.iter()
     }
@@ -52,19 +69,20 @@ impl Environment {
         &self.current_dir
     }
 
-    /// Resolves a path relative to the working directory.
+    /// Resolves a relative path against the working directory.
     pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
         self.current_dir.join(path)
     }
 }
 
 impl fmt::Debug for Environment {
-    /// Prints the names of variables only, because values may be secrets.
+    /// Prints the names of the variables only, because values may be secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Environment")
             .field("variables", &self.variables.keys())
             .field("home", &self.home)
             .field("current_dir", &self.current_dir)
+            .field("application", &self.application)
             .finish()
     }
 }

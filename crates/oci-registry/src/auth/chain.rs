@@ -62,7 +62,8 @@ impl CredentialChain {
         places.push(Arc::new(ConfigDirectory::finch(environment, helpers)));
         #[cfg(feature = "keyring")]
         places.push(Arc::new(
-            super::keyring::Keyring::new(noted).noted_in(KeyringIndex::of_user(environment)),
+            super::keyring::Keyring::new(environment.application(), noted)
+                .noted_in(KeyringIndex::of_user(environment)),
         ));
         #[cfg(not(feature = "keyring"))]
         drop(noted);

@@ -303,7 +303,7 @@ impl Ecr {
                 web_identity_token_file: self.environment.resolve(token),
                 role_arn: role.to_owned(),
                 session_name: var("AWS_ROLE_SESSION_NAME")
-                    .unwrap_or("cargo-oci")
+                    .unwrap_or(self.environment.application())
                     .to_owned(),
             };
             let identity = WebIdentityTokenCredentialsProvider::builder()

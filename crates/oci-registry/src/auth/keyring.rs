@@ -1,6 +1,6 @@
 //! The keyring of the operating system, for credentials that this program has put there itself.
 //!
-//! Owns one entry per registry: service `cargo-oci`, the registry as the user, and as the secret the document that
+//! Owns one entry per registry: the application as the service, the registry as the user, and as the secret the document that
 //! credential helpers print too. Entries of other programs are their helpers' affair. A keyring may ask a person to unlock
 //! it and may hang, so it is opened only for registries of which the caller knows that there is an entry, on a thread of
 //! its own, and not for ever. It is the one store that is reached through the process instead of the
@@ -18,9 +18,6 @@ use super::keyring_index::KeyringIndex;
 use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
-
-/// The service that entries belong to.
-const SERVICE: &str = "cargo-oci";
 
 /// How long a keyring may take: it may ask a person to unlock it.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -82,12 +79,14 @@ trait Store: std::fmt::Debug + Send + Sync {
 }
 
 impl Keyring {
-    /// The keyring, which is asked for these registries' credentials only.
-    pub fn new(noted: impl IntoIterator<Item = RegistryName>) -> Self {
+    /// Creates a provider that reads the entries of `service` for these registries only.
+    pub fn new(service: impl Into<String>, noted: impl IntoIterator<Item = RegistryName>) -> Self {
         Self {
             noted: noted.into_iter().collect(),
             index: None,
-            store: Arc::new(Native),
+            store: Arc::new(Native {
+                service: service.into(),
+            }),
         }
     }
 
@@ -189,19 +188,21 @@ impl CredentialProvider for Keyring {
     }
 }
 
-/// What the operating system offers.
+/// Keyring of the operating system.
 #[derive(Debug)]
-struct Native;
+struct Native {
+    service: String,
+}
 
 impl Native {
-    fn entry(user: &str) -> Result<keyring::Entry, Problem> {
-        keyring::Entry::new(SERVICE, user).map_err(|error| Problem::of(&error))
+    fn entry(&self, user: &str) -> Result<keyring::Entry, Problem> {
+        keyring::Entry::new(&self.service, user).map_err(|error| Problem::of(&error))
     }
 }
 
 impl Store for Native {
     fn read(&self, user: &str) -> Result<Option<String>, Problem> {
-        match Self::entry(user)?.get_password() {
+        match self.entry(user)?.get_password() {
             Ok(secret) => Ok(Some(secret)),
             Err(keyring::Error::NoEntry) => Ok(None),
             Err(error) => Err(Problem::of(&error)),
@@ -209,12 +210,12 @@ impl Store for Native {
     }
 
     fn write(&self, user: &str, secret: &str) -> Result<(), Problem> {
-        let written = Self::entry(user)?.set_password(secret);
+        let written = self.entry(user)?.set_password(secret);
         written.map_err(|error| Problem::of(&error))
     }
 
     fn remove(&self, user: &str) -> Result<(), Problem> {
-        match Self::entry(user)?.delete_credential() {
+        match self.entry(user)?.delete_credential() {
             Ok(()) | Err(keyring::Error::NoEntry) => Ok(()),
             Err(error) => Err(Problem::of(&error)),
         }

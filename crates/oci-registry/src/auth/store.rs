@@ -92,7 +92,7 @@ impl CredentialStore {
             file: docker::file(environment),
             helpers: Arc::new(Helpers::new(environment.clone())),
             #[cfg(feature = "keyring")]
-            keyring: Keyring::new([]),
+            keyring: Keyring::new(environment.application(), []),
             #[cfg(feature = "keyring")]
             index: KeyringIndex::of_user(environment),
         }
