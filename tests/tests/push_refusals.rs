@@ -119,6 +119,18 @@ fn packages_with_one_repository_and_tag_are_refused() {
         assert!(!sources.is_touched(), "something was built: {refused}");
         nothing_was_sent(&sources, &refused);
     }
+    // Two spellings of one layout directory.
+    for (package, layout) in [("client", "oci:out"), ("server", "oci:./x/../out")] {
+        let metadata = format!("[package.metadata.oci]\nregistry = \"{layout}\"\n");
+        sources.append(&format!("{package}/Cargo.toml"), &metadata);
+    }
+    let refused = home
+        .cargo_oci(["push", "--workspace", "--tag=nightly"])
+        .within(sources.path())
+        .fails_with(2)
+        .at_once();
+    assert!(refused.stderr.contains("both would be"), "{refused}");
+    nothing_was_sent(&sources, &refused);
     // Which packages have files is known after the build only where programs are named.
     let both = ["--workspace", "--bin=one", "--bin=two", "--tag=nightly"];
     let refused = push(&home, &sources, &both).fails_with(2);

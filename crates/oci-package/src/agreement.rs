@@ -104,6 +104,11 @@ pub enum Conflict {
         /// Digests of the manifests, in the order of the index.
         manifests: [Digest; 2],
     },
+    /// The config of a package does not parse, so its facts are unknown.
+    InvalidConfig {
+        /// Message of the parser.
+        reason: String,
+    },
 }
 
 /// Value of a fact in one document.
@@ -128,6 +133,13 @@ impl fmt::Display for Conflict {
                 write!(
                     f,
                     "the index has two entries for `{target}`, {one} and {other}"
+                )
+            }
+            Self::InvalidConfig { reason } => {
+                write!(
+                    f,
+                    "the config does not parse: {}",
+                    escape(reason, MAX_VALUE)
                 )
             }
         }
@@ -210,7 +222,11 @@ pub(crate) async fn of_manifest(
     let Some(package) = PackageTarget::read(manifest) else {
         return Ok(Vec::new());
     };
-    let config = config(source, manifest).await?;
+    let (config, invalid) = match config(source, manifest).await? {
+        Some(Ok(config)) => (Some(config), None),
+        Some(Err(reason)) => (None, Some(Conflict::InvalidConfig { reason })),
+        None => (None, None),
+    };
     let index = origin
         .index
         .filter(|index| PackageIndex::read(index).is_some());
@@ -231,7 +247,8 @@ pub(crate) async fn of_manifest(
         .chain(config.as_ref().map(Facts::of_config))
         .collect();
     let duplicate = duplicate(entries, &package.target);
-    Ok(duplicate.into_iter().chain(disagreements(&facts)).collect())
+    let conflicts = duplicate.into_iter().chain(invalid);
+    Ok(conflicts.chain(disagreements(&facts)).collect())
 }
 
 /// Returns the first two entries that list different manifests for a target.
@@ -364,8 +381,12 @@ fn shown(platform: Platform) -> String {
     platform::normalize(platform).to_string()
 }
 
-/// Reads the config of a package. Returns `None` if it is missing or has another media type.
-async fn config(source: &dyn Source, manifest: &Manifest) -> crate::Result<Option<PackageConfig>> {
+/// Reads the config of a package. Returns `None` if it is missing or has another media type, and the message
+/// of the parser if it does not parse.
+async fn config(
+    source: &dyn Source,
+    manifest: &Manifest,
+) -> crate::Result<Option<Result<PackageConfig, String>>> {
     let config = manifest.as_image().map(|image| &image.config);
     let Some(config) = config.filter(|config| config.media_type == media::CONFIG) else {
         return Ok(None);
@@ -378,7 +399,8 @@ async fn config(source: &dyn Source, manifest: &Manifest) -> crate::Result<Optio
         return Ok(None);
     };
     let bytes = blob.read_to_end(config::MAX_SIZE).await;
-    Ok(PackageConfig::parse(&bytes.with_context(|_| context())?).ok())
+    let config = serde_json::from_slice(&bytes.with_context(|_| context())?);
+    Ok(Some(config.map_err(|error| error.to_string())))
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
-//! Opening of files for reading.
+//! Opening of files that are read, or that another program named for output.
 //!
-//! Opening a FIFO blocks until another process opens it for writing, and a device may never reach its end. Therefore
-//! every file that this project reads is opened here. The type is checked after the file is open, so it cannot change
-//! between the check and the first read.
+//! Opening a FIFO waits until another process opens its other end, and a device may never reach an end. Every such file is
+//! therefore opened here: the type is checked after the file is open, so it cannot change between the check and the first
+//! access.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -40,7 +40,21 @@ pub fn open_regular_with(options: &mut OpenOptions, path: &Path) -> io::Result<F
 ///
 /// As [`open_regular`], but not for character devices and inherited descriptors.
 pub fn open_input(path: &Path) -> io::Result<File> {
-    let (file, kind) = open_nonblocking(OpenOptions::new().read(true), path)?;
+    open_named(OpenOptions::new().read(true), path)
+}
+
+/// Opens a file to append output to it, and creates it if it does not exist. Accepts the same types of files as
+/// [`open_input`].
+///
+/// # Errors
+///
+/// As [`open_input`].
+pub fn open_output(path: &Path) -> io::Result<File> {
+    open_named(OpenOptions::new().append(true).create(true), path)
+}
+
+fn open_named(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    let (file, kind) = open_nonblocking(options, path)?;
     if kind.is_file() {
         Ok(file)
     } else if is_character_device(kind) || (!kind.is_dir() && is_inherited(path)) {
@@ -156,6 +170,36 @@ mod tests {
             let error = open(&path).unwrap_err();
             assert_eq!(error.to_string(), "not a regular file");
         }
+    }
+
+    #[test]
+    fn output_to_a_fifo_without_reader_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("fifo");
+        fifo(&path);
+        let error = open_output(&path).unwrap_err();
+        assert_eq!(
+            error.raw_os_error(),
+            Some(rustix::io::Errno::NXIO.raw_os_error())
+        );
+    }
+
+    #[test]
+    fn output_file_is_created_and_appended_to() {
+        use std::io::Write as _;
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        for line in ["one\n", "two\n"] {
+            open_output(&path)
+                .unwrap()
+                .write_all(line.as_bytes())
+                .unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\n");
+        open_output(Path::new("/dev/null"))
+            .unwrap()
+            .write_all(b"x")
+            .unwrap();
     }
 
     #[test]

@@ -166,7 +166,7 @@ pub use escape::{escape, is_active};
 pub use event::{Observer, OmittedNames, Step};
 pub use exchange::Resolve;
 pub use export::{ExportOptions, export};
-pub use file::{open_input, open_regular, open_regular_with};
+pub use file::{open_input, open_output, open_regular, open_regular_with};
 pub use layout::Layout;
 pub use manifest::{
     Annotations, Descriptor, Document, ImageManifest, Index, Manifest, MediaType, Platform,

@@ -75,16 +75,22 @@ fn fill(registry: &Registry) {
 
 /// A release of a package for all targets.
 fn put_package(registry: &Registry, repository: &str, tag: &str) {
-    let config = json!({"name": "widgets", "rustc": "1.95.0"})
-        .to_string()
-        .into_bytes();
-    put_blob(registry, repository, &config);
     put_blob(registry, repository, b"MIT");
     let mut entries = Vec::new();
     for (target, platform) in TARGETS
         .into_iter()
         .chain([(e2e::sources::host_triple(), "linux/amd64")])
     {
+        let config = json!({
+            "name": "widgets",
+            "version": "1.2.3",
+            "purl": "pkg:cargo/widgets@1.2.3",
+            "profile": "release",
+            "target": target,
+            "rustc": "1.95.0",
+        });
+        let config = config.to_string().into_bytes();
+        put_blob(registry, repository, &config);
         let program = format!("the program for {target}").into_bytes();
         put_blob(registry, repository, &program);
         let layer = |name: &str, kind: &str, content: &[u8]| {

@@ -26,6 +26,12 @@ pub(super) enum Error {
     },
     #[snafu(display("failed to read the messages of cargo: they are UTF-16"))]
     Encoding,
+    #[snafu(display("cargo reported no file for the {kind} target `{target}` of `{package}`"))]
+    WithoutFile {
+        kind: String,
+        target: String,
+        package: String,
+    },
     #[snafu(display("the messages of cargo end before the end of the build"))]
     Incomplete,
     #[snafu(display(
@@ -41,6 +47,7 @@ impl PartError for Error {
             Self::Read { .. } => ErrorClass::Io,
             Self::Parse { .. }
             | Self::Encoding
+            | Self::WithoutFile { .. }
             | Self::Incomplete
             | Self::NotOnThisMachine { .. } => ErrorClass::Usage,
         }
@@ -54,6 +61,10 @@ impl PartError for Error {
             }
             Self::Encoding => {
                 "save them as UTF-8, in PowerShell with `| Out-File -Encoding utf8 FILE`".to_owned()
+            }
+            Self::WithoutFile { .. } => {
+                "two targets may write the same file: give them different names, and build again"
+                    .to_owned()
             }
             Self::Incomplete => {
                 "save the complete stdout of `cargo build --message-format json-render-diagnostics`"
@@ -89,6 +100,8 @@ pub(super) struct MessageReader<'a> {
     found: CollectedFiles,
     /// First file of a requested kind that is not below the target directory.
     outside: Option<PathBuf>,
+    /// First target of a selected package for which cargo reported no file.
+    without_file: Option<Error>,
 }
 
 impl<'a> MessageReader<'a> {
@@ -99,6 +112,7 @@ impl<'a> MessageReader<'a> {
             container: None,
             found: CollectedFiles::default(),
             outside: None,
+            without_file: None,
         }
     }
 
@@ -136,7 +150,11 @@ impl<'a> MessageReader<'a> {
     }
 
     fn collect(&mut self, artifact: &Artifact) {
-        let package = self.member(artifact).map(|package| &package.id);
+        let member = self.member(artifact);
+        if let Some(package) = member.filter(|_| artifact.filenames.is_empty()) {
+            self.record_without_file(package, artifact);
+        }
+        let package = member.map(|package| &package.id);
         for reported in &artifact.filenames {
             let path = self.locate(reported.as_std_path());
             let Some((triple, name)) = self.layout.locate(&path) else {
@@ -178,6 +196,28 @@ impl<'a> MessageReader<'a> {
         })
     }
 
+    /// Records a target of a selected package for which cargo reported no file. Cargo leaves a file out of its message if
+    /// it does not exist at that moment, for example because the linker of another target is replacing it.
+    fn record_without_file(&mut self, package: &Package, artifact: &Artifact) {
+        if !self.request.wanted.contains_key(&package.id) {
+            return;
+        }
+        self.without_file.get_or_insert_with(|| {
+            let kinds: Vec<_> = artifact
+                .target
+                .kind
+                .iter()
+                .map(ToString::to_string)
+                .collect();
+            WithoutFileSnafu {
+                kind: kinds.join("+"),
+                target: &artifact.target.name,
+                package: package.name.as_str(),
+            }
+            .build()
+        });
+    }
+
     fn record_outside(&mut self, path: &Path, reported: &Path, artifact: &Artifact) {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let kind = kind_of(&name, &artifact.target);
@@ -191,6 +231,9 @@ impl<'a> MessageReader<'a> {
     }
 
     pub(super) fn into_outputs(self) -> Result<Vec<BuildOutput>, super::Error> {
+        if let Some(error) = self.without_file {
+            return Err(error.into());
+        }
         let outputs = self.found.into_outputs(self.request.workspace)?;
         let outside = self.outside.filter(|path| !path.exists());
         if let (true, Some(path)) = (outputs.is_empty(), outside) {
@@ -342,6 +385,16 @@ mod tests {
                 "  cdylib libshapes.so /home/me/ws/target/release/libshapes.so",
                 "  debuginfo libshapes.so.dwp /home/me/ws/target/release/libshapes.so.dwp",
             ]
+        );
+    }
+
+    #[tokio::test]
+    async fn target_without_file_is_refused() {
+        let stream = [&artifact(2, &["cdylib"], &["cdylib"], &[]), END].concat();
+        let error = read(&stream, "--workspace").await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "cargo reported no file for the cdylib target `x` of `shapes`"
         );
     }
 

@@ -79,7 +79,13 @@ impl Attachment {
 
     fn name(&self) -> Result<FileName, Error> {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
-        Ok(name.parse()?)
+        name.parse().map_err(|error: oci_registry::Error| {
+            Error::usage(format!(
+                "failed to attach `{}`: {error}",
+                self.path.display()
+            ))
+            .help("rename the file")
+        })
     }
 
     /// Returns the given media type, or the one of a document format that the file name indicates.

@@ -165,6 +165,9 @@ pub(super) fn annotation(text: &str) -> Result<(String, String), &'static str> {
         .split_once('=')
         .filter(|(key, _)| !key.is_empty())
         .ok_or("expected KEY=VALUE")?;
+    if key.contains(char::is_control) {
+        return Err("the key contains a control character");
+    }
     Ok((key.to_owned(), value.to_owned()))
 }
 
@@ -197,7 +200,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             let built = publications
                 .iter()
                 .filter(|publication| publication.has_files());
-            publication::check_destinations(&built.collect::<Vec<_>>())?;
+            publication::check_destinations(session, &built.collect::<Vec<_>>())?;
         }
         let repositories = open_repositories(session, &publications, &targets).await?;
         (
@@ -214,7 +217,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         .iter()
         .filter(|publication| publication.is_among(&outputs))
         .collect();
-    publication::check_destinations(&pushed)?;
+    publication::check_destinations(session, &pushed)?;
     publication::note_shared_repositories(session, &pushed);
     let crates = extra::crates(session, &workspace, &pushed, &flags).await?;
     extra::add(&mut outputs, &[extra, crates]);

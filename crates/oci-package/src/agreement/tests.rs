@@ -151,6 +151,31 @@ async fn conflicts_of_config_and_manifest_are_found() {
 }
 
 #[tokio::test]
+async fn config_that_does_not_parse_is_a_conflict() {
+    for bytes in [&b"{}"[..], b"text", br#"{"name":"a","name":"b"}"#] {
+        let memory = Memory::new();
+        let stored = StoredPackage::new();
+        let config = Blob::from_bytes(media::CONFIG, bytes.to_vec());
+        memory.push_blob(&config).await.unwrap();
+        let mut image = ImageManifest::new(media::PACKAGE_TARGET, config.descriptor().clone());
+        let annotations = stored.annotations.into_iter();
+        image.annotations = annotations
+            .map(|(key, value)| (key.to_owned(), value.to_owned()))
+            .collect();
+        let manifest = Manifest::from_image(image).unwrap();
+        memory.push_manifest(&manifest).await.unwrap();
+        let found = conflicts(&memory, ManifestOrigin::default(), &manifest)
+            .await
+            .unwrap();
+        let [(_, conflict)] = &found[..] else {
+            panic!("{found:?}");
+        };
+        let text = conflict.to_string();
+        assert!(text.starts_with("the config does not parse: "), "{text}");
+    }
+}
+
+#[tokio::test]
 async fn conflicts_of_tag_and_manifest_are_found() {
     let memory = Memory::new();
     let manifest = StoredPackage::new().push(&memory).await;

@@ -5,7 +5,7 @@
 //! [`LocationText`] keeps path and name together until it is located.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use super::name::{Problem, RegistryName, RepositoryName, Tag, failure, no_help, text_newtype};
@@ -50,6 +50,47 @@ pub enum ArchiveFormat {
     /// Archive of `docker save`, which contains named images. With a name, tags are those of this image; otherwise
     /// those of all images.
     Docker(Option<ImageName>),
+}
+
+/// Registry and repository, with one name for Docker Hub and its official images.
+fn canonical_name(reference: &Reference) -> (&str, String) {
+    let (registry, name) = (
+        reference.registry().as_str(),
+        reference.repository().as_str(),
+    );
+    if !matches!(
+        registry,
+        "docker.io" | "index.docker.io" | "registry-1.docker.io"
+    ) {
+        return (registry, name.to_owned());
+    }
+    let is_official = !name.contains('/');
+    let name = if is_official {
+        format!("library/{name}")
+    } else {
+        name.to_owned()
+    };
+    ("docker.io", name)
+}
+
+/// Absolute path without `.` and `..`. The part of it that exists has no symbolic links.
+fn resolve(base: &Path, path: &Path) -> PathBuf {
+    let mut resolved = PathBuf::new();
+    for component in base.join(path).components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                resolved.pop();
+            }
+            _ => {
+                resolved.push(component);
+                if let Ok(canonical) = resolved.canonicalize() {
+                    resolved = canonical;
+                }
+            }
+        }
+    }
+    resolved
 }
 
 /// Location of artifacts: a repository of a registry, an OCI image layout directory, or an archive.
@@ -133,7 +174,34 @@ impl Location {
         }
     }
 
-    /// Returns the same location without tag and digest.
+    /// Whether both are the same repository, layout or archive. Tags and digests are not compared.
+    ///
+    /// Docker Hub has several names. Relative paths start at `base`; a path that exists is compared without its symbolic
+    /// links.
+    pub fn is_same_place(&self, other: &Self, base: &Path) -> bool {
+        match (self, other) {
+            (Self::Registry(one), Self::Registry(other)) => {
+                canonical_name(one) == canonical_name(other)
+            }
+            (
+                Self::Layout { directory, .. },
+                Self::Layout {
+                    directory: other, ..
+                },
+            ) => resolve(base, directory) == resolve(base, other),
+            (
+                Self::Archive { file, format, .. },
+                Self::Archive {
+                    file: other,
+                    format: other_format,
+                    ..
+                },
+            ) => format == other_format && resolve(base, file) == resolve(base, other),
+            _ => false,
+        }
+    }
+
+    /// The same place without tag and digest.
     #[must_use]
     pub fn whole_repository(&self) -> Self {
         match self {
@@ -403,6 +471,37 @@ mod tests {
     use super::*;
 
     const DIGEST: &str = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+
+    #[test]
+    fn same_place_ignores_spelling_of_paths_and_docker_hub() {
+        let base = tempfile::tempdir().unwrap();
+        std::fs::create_dir(base.path().join("real")).unwrap();
+        let is_same = |one: &Location, other: &Location| one.is_same_place(other, base.path());
+        let layout = |path: &str| Location::layout(path);
+        let repository = |text: &str| Location::Registry(text.parse().unwrap());
+        let absolute = Location::layout(base.path().join("absent"));
+        let archive = Location::archive("absent", ArchiveFormat::Oci);
+        assert!(is_same(&layout("absent"), &layout("./real/../absent")));
+        assert!(is_same(&layout("absent"), &absolute));
+        assert!(!is_same(&layout("absent"), &layout("real")));
+        assert!(!is_same(&layout("absent"), &archive));
+        for (one, other, expected) in [
+            ("docker.io/acme/a:1", "index.docker.io/acme/a:2", true),
+            ("docker.io/a:1", "docker.io/library/a:1", true),
+            ("ghcr.io/a:1", "ghcr.io/library/a:1", false),
+        ] {
+            assert_eq!(
+                is_same(&repository(one), &repository(other)),
+                expected,
+                "{one}"
+            );
+        }
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("real", base.path().join("link")).unwrap();
+            assert!(is_same(&layout("link/new"), &layout("real/new")));
+        }
+    }
 
     #[test]
     fn location_with_a_control_character_is_refused() {

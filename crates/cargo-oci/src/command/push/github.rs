@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use oci_registry::{Digest, Environment, Location, Tag};
+use oci_registry::{Digest, Environment, Location, Tag, open_output};
 
 use crate::figures::Size;
 use crate::report::Error;
@@ -59,11 +59,8 @@ fn append(environment: &Environment, variable: &str, text: &str) -> Result<(), E
         return Ok(());
     };
     let path: PathBuf = environment.resolve(path);
-    let file = std::fs::OpenOptions::new()
-        .append(true)
-        .create(true)
-        .open(&path);
-    file.and_then(|mut file| file.write_all(text.as_bytes()))
+    open_output(&path)
+        .and_then(|mut file| file.write_all(text.as_bytes()))
         .map_err(|error| {
             let path = path.display();
             Error::new(

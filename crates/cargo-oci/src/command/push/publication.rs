@@ -233,13 +233,18 @@ pub(super) fn check_targets(
 }
 
 /// Checks that no two packages have the same repository and tag, because one would replace the other.
-pub(super) fn check_destinations(publications: &[&Publication<'_>]) -> Result<(), Error> {
+pub(super) fn check_destinations(
+    session: &Session,
+    publications: &[&Publication<'_>],
+) -> Result<(), Error> {
+    let directory = &session.cargo.directory;
     for (at, publication) in publications.iter().enumerate() {
         let PushDestination { repository, tags } = &publication.destination;
         for earlier in &publications[..at] {
             let other = &earlier.destination;
             let mut shared = tags.iter().filter(|tag| other.tags.contains(tag));
-            if let (true, Some(tag)) = (other.repository == *repository, shared.next()) {
+            let is_same = other.repository.is_same_place(repository, directory);
+            if let (true, Some(tag)) = (is_same, shared.next()) {
                 return Err(Error::usage(format!(
                     "failed to push `{}` and `{}`: both would be `{}`",
                     earlier.package.name,
