@@ -1,12 +1,13 @@
-//! Eight jobs of a matrix publish one version at once, again and again, in three kinds of weather and three ways of working.
+//! Repeated rounds of eight matrix jobs that publish one version at the same time, for each kind of delay and each
+//! command.
 //!
 //! ```console
 //! $ cargo build -p cargo-oci-artifact && cargo run -p e2e --example matrix 20
 //! ```
 //!
-//! The number is that of the rounds of each kind; a way of working after it (`Push`, `PushDeclared`, `IndexAdd`) leaves out
-//! the others. It prints a line for each kind, and ends with 1 if a job failed or an
-//! entry was lost; what went wrong is on stderr.
+//! The argument is the number of rounds of each kind. A second argument (`Push`, `PushDeclared`, `IndexAdd`) selects
+//! one command. The example prints one line for each kind. It exits with 1 if a job failed or an entry was lost, and
+//! prints the failures to stderr.
 
 #![expect(
     clippy::print_stdout,
@@ -60,7 +61,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs so many rounds of one kind and prints their line; whether nothing was lost.
+/// Runs the rounds of one kind and prints their line. Returns whether no job failed and no entry was lost.
 fn run(work: Work, delays: Delays, rounds: usize) -> bool {
     let matrix = Matrix::new(delays);
     let began = Instant::now();

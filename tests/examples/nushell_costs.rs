@@ -1,13 +1,13 @@
-//! What the Nushell plugin costs, as a person at the shell notices it: the first row, all rows, a second look, Ctrl-C, the
-//! Tab key, and a call that does nothing.
+//! Benchmark of the Nushell plugin from the user's point of view: time to the first row, to all rows, and of a second
+//! run, Ctrl-C, tab completion, and a call without work.
 //!
 //! ```console
 //! $ cargo build --release -p nu_plugin_oci --bins --examples
 //! $ NU_PLUGIN_OCI=target/release/nu_plugin_oci cargo run -p e2e --example nushell_costs
 //! ```
 //!
-//! Without the variable it takes the plugin that lies beside it, built as it is built itself. Compare within one run only: it
-//! measures this machine and this build as well.
+//! Without the variable, the example uses the plugin of its own build profile. Compare results of the same run only,
+//! because they depend on the machine and the build.
 
 #![expect(clippy::print_stdout, reason = "a table is what it is run for")]
 
@@ -41,11 +41,11 @@ fn row(what: &str, took: Duration, note: &str) {
     println!("| {what} | {took:.1?} | {note} |");
 }
 
-/// 10,000 tags, beside what the shell itself makes of the same URL, and beside a plugin that has nothing to ask.
+/// 10,000 tags, compared with the shell's own request for the same URL and with a plugin that sends no request.
 fn listing() {
     let registry = Registry::open();
     stock::put_releases(&registry, "many", &[Release::new("many", 0, 0)]);
-    registry.multiply_tag("many", "1.0.0", (1..10_000).map(|at| format!("2.{at}.0")));
+    registry.add_tags("many", "1.0.0", (1..10_000).map(|at| format!("2.{at}.0")));
     let host = registry.host();
     let measured = [
         (
@@ -69,7 +69,7 @@ fn listing() {
         .chain(rows.exists().then_some(rows))
         .collect();
     let measured: Vec<_> = measured.into_iter().take(2 * plugins.len() + 2).collect();
-    // In turns: what this machine does meanwhile hits all alike.
+    // The measurements alternate, so that other load on the machine affects all of them.
     let turn: Vec<_> = measured
         .iter()
         .map(|(name, pipeline)| format!("{name}: (timeit {{ {pipeline} }})"))
@@ -121,7 +121,7 @@ fn listing() {
     }
 }
 
-/// `oci tags --long` on 1,000 tags, which name a manifest each.
+/// `oci tags --long` on 1,000 tags with one manifest each.
 fn details() {
     let registry = Registry::open();
     let releases: Vec<_> = (0..1000).map(|at| Release::new("long", at, at)).collect();
@@ -156,7 +156,7 @@ fn details() {
     }
 }
 
-/// What the first call of a shell costs, and one of many.
+/// Time of the first call in a shell, and of later calls.
 fn calls() {
     let home = Home::new();
     let median = |run: &dyn Fn() -> Run| {
@@ -191,7 +191,7 @@ fn calls() {
     row("a further call", warm, "the same");
 }
 
-/// How long the shell takes to come back after Ctrl-C, the end of its own process included.
+/// Time from Ctrl-C to the end of the shell process.
 fn interrupts() {
     let home = Home::new();
     for (what, script) in [
@@ -220,7 +220,7 @@ fn interrupts() {
     }
 }
 
-/// The Tab key at a registry that hangs, alone and with a call beside it.
+/// Tab completion at a registry that does not respond, alone and during another call.
 fn completion() {
     let ((alone, _), (beside, _)) = (hanging_registry(), hanging_registry());
     let script = format!(

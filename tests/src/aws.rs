@@ -1,10 +1,9 @@
-//! Stand-ins for AWS on free loopback ports. They return tokens for Amazon's registries to every client
-//! that signs its request: moto for the private registries, and a scripted server for the public registry,
-//! which moto does not support.
+//! Fake AWS services on free loopback ports. They return tokens for Amazon's registries to every client that signs its
+//! request: moto for the private registries, and a scripted server for the public registry, which moto does not
+//! support.
 //!
-//! They have no registry of their own; [`Registry::of_amazon`](crate::registry::Registry::of_amazon)
-//! and [`Registry::of_amazon_public`](crate::registry::Registry::of_amazon_public) accept the
-//! password in their tokens.
+//! They do not include a registry. [`Registry::ecr`](crate::registry::Registry::ecr) and
+//! [`Registry::ecr_public`](crate::registry::Registry::ecr_public) accept the password in their tokens.
 
 use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -19,10 +18,10 @@ use crate::program::Run;
 use crate::registry::AMAZON_PASSWORD;
 use crate::testbed::Part;
 
-/// The key that requests are signed with, which is a secret.
+/// Secret key that signs requests.
 pub const SECRET_KEY: &str = "canary-d41d8cd98f";
 
-/// A running stand-in.
+/// Fake of the AWS service that returns tokens for private registries.
 #[derive(Debug)]
 pub struct Aws {
     process: Process,
@@ -30,7 +29,7 @@ pub struct Aws {
 }
 
 impl Aws {
-    /// Starts it.
+    /// Starts the server.
     #[must_use]
     pub fn start() -> Self {
         let mut server = Command::new(Part::Moto.path());
@@ -54,14 +53,14 @@ impl Aws {
     }
 }
 
-/// A running stand-in for the AWS service that returns tokens for the public registry.
+/// Fake of the AWS service that returns tokens for the public registry.
 #[derive(Debug)]
 pub struct AwsPublic {
     server: Server,
 }
 
 impl AwsPublic {
-    /// Starts it.
+    /// Starts the server.
     #[must_use]
     pub fn start() -> Self {
         Self {
@@ -83,8 +82,8 @@ impl AwsPublic {
     }
 }
 
-/// Responds to `GetAuthorizationToken` (Amazon ECR Public API). The request must be signed for the one region
-/// that has the service.
+/// Responds to `GetAuthorizationToken` (Amazon ECR Public API). The request must be signed for the only region that has
+/// the service.
 fn respond(request: &Request) -> Response {
     let is_signed = request.header("authorization").is_some_and(|signed| {
         signed.starts_with("AWS4-HMAC-SHA256 ") && signed.contains("/us-east-1/ecr-public/")

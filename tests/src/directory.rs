@@ -1,4 +1,4 @@
-//! A temporary directory of programs, which is deleted even if one of them is still ending.
+//! Temporary directories for programs, which are deleted even if a program is still ending.
 
 use std::fs;
 use std::path::Path;
@@ -6,20 +6,20 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-/// How long a process that was killed may take to end.
+/// Time limit for the end of a killed process.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A temporary directory.
+/// Temporary directory for programs.
 #[derive(Debug)]
 pub(crate) struct Directory(TempDir);
 
 impl Directory {
-    /// Creates an empty one.
+    /// Creates an empty directory.
     pub(crate) fn new() -> Self {
         Self(tempfile::tempdir().expect("a temporary directory"))
     }
 
-    /// The directory.
+    /// Returns the path of the directory.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }

@@ -1,4 +1,4 @@
-//! OCI layout directories, read and checked after the image specification, without our own code.
+//! OCI image layouts, read and checked according to the image specification, without code of this project.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,13 +14,12 @@ pub struct Layout {
 }
 
 impl Layout {
-    /// Opens a layout whose every part is as the specification wants it: the marker file, the
-    /// index, every blob under its own digest, everything that is referred to there, and nothing
-    /// that is not referred to.
+    /// Opens a layout and checks it against the specification: the `oci-layout` file, the index, the digest of every
+    /// blob, the presence of all referenced blobs, and the absence of others.
     ///
     /// # Panics
     ///
-    /// If it is not so.
+    /// If the layout is not valid.
     #[must_use]
     #[track_caller]
     pub fn open(directory: impl Into<PathBuf>) -> Self {
@@ -41,7 +40,7 @@ impl Layout {
         layout
     }
 
-    /// What a tag points at: the digest and the document.
+    /// Returns the digest and the document of the manifest of a tag.
     #[must_use]
     pub fn manifest(&self, tag: &str) -> Option<(String, Value)> {
         let digest = self.digest(tag)?;
@@ -49,7 +48,7 @@ impl Layout {
         Some((digest, document))
     }
 
-    /// The digest that a tag points at.
+    /// Returns the digest of a tag.
     #[must_use]
     pub fn digest(&self, tag: &str) -> Option<String> {
         let mut entries = self.index["manifests"].as_array()?.iter();
@@ -58,11 +57,11 @@ impl Layout {
         entry["digest"].as_str().map(str::to_owned)
     }
 
-    /// A blob's bytes.
+    /// Returns the content of a blob.
     ///
     /// # Panics
     ///
-    /// If it is not there, or is not what its digest says.
+    /// If the blob does not exist or does not match its digest.
     #[must_use]
     pub fn blob(&self, digest: &str) -> Vec<u8> {
         let path = self.directory.join("blobs").join(digest.replace(':', "/"));

@@ -1,32 +1,31 @@
-//! The rig of the end-to-end tests: real parts on loopback, real programs in a clean environment.
+//! Harness of the end-to-end tests: real servers on loopback, real programs in a clean environment.
 //!
-//! It knows the two programs only from outside, as a user does: argument lists, files, exit codes
-//! and what stands on stdout and stderr. It links none of their crates, so that a test cannot pass
-//! because both sides share a mistake.
+//! The harness uses the two programs as a user does: through arguments, files, exit codes, stdout and stderr. It links
+//! none of their crates, so a test cannot pass because program and test share a mistake.
 //!
-//! | room | owns |
+//! | module | contents |
 //! | --- | --- |
-//! | [`testbed`] | where the real parts and the built programs lie, and what happens when one is missing |
-//! | [`registry`] | a docker-registry process: open, with passwords, with tokens |
-//! | [`token`] | the token server beside it |
-//! | [`aws`] | stand-ins for AWS, which give passwords for registries |
+//! | [`testbed`] | paths of external tools and built programs, and the policy for missing ones |
+//! | [`registry`] | a CNCF Distribution process: without authentication, with Basic, with Bearer |
+//! | [`token`] | the token server of a registry |
+//! | [`aws`] | fake AWS services, which return passwords for registries |
 //! | [`hanging`] | a registry that stops responding after the first page of a list |
 //! | [`delay`] | a proxy in front of a registry that delays responses or lists of tags |
 //! | [`throttle`] | a proxy that limits the rate of connections and counts their bytes |
-//! | [`program`] | a home of its own for a program, and its run |
-//! | [`terminal`] | a program in a terminal, and Ctrl-C |
-//! | [`stock`] | fifty repositories of small artifacts, of which everything is known |
-//! | [`sources`] | crates to push, in a directory of their own |
-//! | [`release`] | what stands in a registry already: a package for two targets, an image |
+//! | [`program`] | temporary home directories, and runs of programs |
+//! | [`terminal`] | programs in a pseudoterminal, and Ctrl-C |
+//! | [`stock`] | generated content of a registry: fifty repositories of small artifacts |
+//! | [`sources`] | crates to push, in temporary directories |
+//! | [`release`] | fixtures: a package for two targets, an image |
 //! | [`matrix`] | eight jobs that publish one version at once |
-//! | [`layout`] | OCI layout directories, read without our own code |
-//! | [`messages`] | the documented schema of JSON messages, to hold lines against |
+//! | [`layout`] | OCI image layouts, read without code of this project |
+//! | [`messages`] | validation of JSON messages against their documentation |
 //!
 //! HTTP on 127.0.0.1, scripted servers and the recording proxy come from the test kit.
 //!
-//! Everything that a value started ends with the value, also when its test panics.
+//! Processes and servers end when the value that started them is dropped, also when the test panics.
 
-// A rig that cannot be set up is a failed test, and a panic is how a test fails.
+// A panic fails the test, which is intended when the harness cannot be set up.
 #![allow(clippy::missing_panics_doc)]
 
 pub mod aws;

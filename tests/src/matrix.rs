@@ -1,7 +1,7 @@
-//! Eight jobs of a CI matrix that publish one version at the same moment, and what the registry holds afterwards.
+//! Eight jobs of a CI matrix that publish one version at the same time, and the resulting content of the registry.
 //!
-//! Each job is a process of its own with a home, a cache, a temporary directory and sources of its own. The jobs hand in
-//! their files: no target needs a toolchain.
+//! Each job is a separate process with its own home directory, cache, temporary directory and sources. The jobs push
+//! given files (`--file`), so no target needs a toolchain.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -14,7 +14,7 @@ use crate::recorder::Recorder;
 use crate::registry::Registry;
 use crate::sources::Sources;
 
-/// The targets of the jobs.
+/// Targets of the jobs.
 pub const TARGETS: [&str; 8] = [
     "aarch64-apple-darwin",
     "aarch64-unknown-linux-gnu",
@@ -26,48 +26,48 @@ pub const TARGETS: [&str; 8] = [
     "x86_64-unknown-linux-musl",
 ];
 
-/// The version that all publish.
+/// Version that all jobs publish.
 const VERSION: &str = "1.2.3";
-/// A tag that is no version, for indexes that are edited.
+/// Tag of the index that [`Work::IndexAdd`] edits. It is not a version.
 const COLLECTION: &str = "collection";
 
-/// How the jobs work together.
+/// Command that the jobs run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Work {
-    /// `push --target T`, none knows of the others.
+    /// `push --target T`, without declared release targets.
     Push,
-    /// The same, and the targets of the release are declared.
+    /// `push --target T`, with declared release targets.
     PushDeclared,
-    /// `index add` of manifests that are there already, to a tag that is no version.
+    /// `index add` of existing manifests, to a tag that is not a version.
     IndexAdd,
 }
 
-/// What one round left behind.
+/// Result of one round.
 #[derive(Clone, Debug)]
 pub struct Round {
-    /// The jobs that did not end with 0, as they ended.
+    /// Outcomes of the jobs with a nonzero exit code.
     pub failures: Vec<Outcome>,
-    /// The targets whose job succeeded and whose manifest the final index does not hold under that target.
+    /// Targets whose job succeeded and whose manifest is not in the final index under that target.
     pub lost: Vec<String>,
-    /// Every digest that the index had in this round, each as often as it was put under the tag.
+    /// Number of PUT requests of the tag for each digest of the index in this round.
     pub index_puts: BTreeMap<String, usize>,
 }
 
 impl Round {
-    /// Whether every job succeeded and the index holds all of them.
+    /// Whether every job succeeded and the index contains all targets.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.failures.is_empty() && self.lost.is_empty()
     }
 
-    /// How often the index was put under the tag.
+    /// Returns the number of PUT requests for the index.
     #[must_use]
     pub fn writes(&self) -> usize {
         self.index_puts.values().sum()
     }
 }
 
-/// Eight jobs with their homes and sources, before one registry.
+/// Eight jobs with their home directories and sources, and one registry.
 #[derive(Debug)]
 pub struct Matrix {
     registry: Registry,
@@ -107,7 +107,7 @@ impl Matrix {
         }
     }
 
-    /// One round in a repository of its own.
+    /// Runs one round in a new repository.
     #[must_use]
     pub fn round(&self, work: Work, number: usize) -> Round {
         let namespace = format!("round-{number}-{work:?}").to_lowercase();
@@ -124,7 +124,7 @@ impl Matrix {
                     .collect()
             }
             Work::IndexAdd => {
-                // The manifests are pushed one after the other, without delays.
+                // The manifests are pushed sequentially, without delays.
                 let aside = format!("{}/{namespace}", self.registry.host());
                 for job in &self.jobs {
                     job.push(&aside, &["--no-index"]).succeeds();
@@ -170,7 +170,7 @@ impl Matrix {
         }
     }
 
-    /// The digest that the index under a tag holds for each target.
+    /// Returns the digest of each target in the index under a tag.
     fn held(&self, repository: &str, tag: &str) -> BTreeMap<String, String> {
         let index = self.registry.manifest(repository, tag);
         let entries = index
@@ -207,7 +207,7 @@ impl Job {
     }
 }
 
-/// Runs all of them at the same time, each to its end.
+/// Runs all jobs at the same time, each to completion.
 fn at_once(runs: Vec<Run>) -> Vec<Outcome> {
     thread::scope(|scope| {
         let running: Vec<_> = runs

@@ -1,4 +1,4 @@
-//! The schema of JSON messages, read from where it is documented, and lines held against it.
+//! Validation of JSON messages against the schema in `MESSAGES.md`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,12 +6,12 @@ use std::path::Path;
 
 use serde_json::Value;
 
-/// What `MESSAGES.md` says: the fields of each reason, with their types.
+/// Schema of the JSON messages: the fields of each reason with their types.
 #[derive(Debug)]
 pub struct Schema(BTreeMap<String, BTreeMap<String, String>>);
 
 impl Schema {
-    /// The documented schema: a section for each reason, a row for each field.
+    /// Reads the schema from `MESSAGES.md`, which has a section for each reason and a table row for each field.
     #[must_use]
     pub fn documented() -> Self {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/cargo-oci/MESSAGES.md");
@@ -36,8 +36,8 @@ impl Schema {
         Self(reasons)
     }
 
-    /// Holds every line of a program's stdout against the schema, and returns the objects that are ours; cargo's are
-    /// passed over.
+    /// Validates every line of a program's stdout against the schema. Returns the `oci-` messages; messages of cargo
+    /// are skipped.
     #[track_caller]
     #[must_use]
     pub fn check(&self, stdout: &str) -> Vec<Value> {
@@ -67,7 +67,7 @@ impl Schema {
     }
 }
 
-/// Whether a value is of a type in the words of the documentation.
+/// Whether a value has a type, as the documentation names it.
 fn fits(value: &Value, kind: &str) -> bool {
     if let Some(kind) = kind.strip_suffix(" or null") {
         return value.is_null() || fits(value, kind);

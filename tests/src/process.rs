@@ -1,14 +1,14 @@
-//! The process of a server that is not ours, which ends with the value that started it.
+//! Processes of external servers, which end when the value that started them is dropped.
 //!
-//! Should the test be killed, it ends too: it is held by a shell that waits for its own stdin to
-//! close.
+//! A server also ends when the test is killed: its parent is a shell that waits for the end of its stdin and then kills
+//! the server.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
-/// A server's process, by way of the shell that holds it.
+/// Process of a server, and the shell that is its parent.
 #[derive(Debug)]
 pub(crate) struct Process {
     holder: Child,
@@ -18,11 +18,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// The shell ends the server as soon as nobody holds the other end of its stdin. It lets go of
-    /// stderr, so that the log ends when the server does.
+    /// Script of the shell, which ends the server when the other end of its stdin is closed. The shell closes its own
+    /// stderr, so the log ends when the server does.
     const HOLD: &str = r#""$@" & exec 2>/dev/null; read -r _; kill -KILL $!; wait"#;
 
-    /// Starts a server, with nothing of our environment.
+    /// Starts a server with an empty environment.
     pub(crate) fn start(server: &Command) -> Self {
         let mut holder = Command::new("/bin/sh")
             .args(["-c", Self::HOLD, "sh"])
@@ -44,8 +44,8 @@ impl Process {
         }
     }
 
-    /// Waits until the server says where it listens, behind these words, and reads its log from
-    /// there on.
+    /// Waits for the log line with the listening address of the server, which follows these words, and reads the rest
+    /// of the log in the background. Returns the address.
     pub(crate) fn listening(&mut self, words: &str) -> String {
         let mut lines = self.lines.take().expect("the log is read once");
         let host = loop {
@@ -61,7 +61,7 @@ impl Process {
             assert!(length > 0, "the server did not start: {log}");
         };
         let log = Arc::clone(&self.log);
-        // Nobody else empties the pipe, and a full pipe would stop the registry.
+        // A full pipe would block the registry, so the thread reads it to the end.
         self.reader = Some(std::thread::spawn(move || {
             for line in lines.lines().map_while(Result::ok) {
                 let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
@@ -72,7 +72,7 @@ impl Process {
         host
     }
 
-    /// What the server wrote so far.
+    /// Returns the log of the server so far.
     pub(crate) fn log(&self) -> String {
         let log = self.log.lock();
         log.unwrap_or_else(PoisonError::into_inner).clone()

@@ -1,6 +1,6 @@
-//! A home of its own for a program, and the program's run: arguments in, exit code and text out.
+//! Programs under test: temporary home directories, runs, and their exit code and output.
 //!
-//! Nothing of the environment of the test reaches a program but the way to the Rust toolchain.
+//! A program inherits nothing from the environment of the test except the path to the Rust toolchain.
 
 use std::ffi::OsString;
 use std::fs;
@@ -18,10 +18,10 @@ use crate::loopback::block_on;
 use crate::registry::{PASSWORD, USER};
 use crate::testbed::{Part, plugin, program, toolchain};
 
-/// No run of a test takes so long; a build of a crate without dependencies takes a few seconds.
+/// Time limit of a run. A build of a crate without dependencies takes a few seconds.
 const LIMIT: Duration = Duration::from_mins(2);
 
-/// A user's home directory, empty at first.
+/// Temporary home directory of a user.
 #[derive(Debug)]
 pub struct Home {
     directory: Directory,
@@ -34,7 +34,7 @@ impl Default for Home {
 }
 
 impl Home {
-    /// The home of someone who never logged in anywhere.
+    /// Creates a home directory without credentials.
     #[must_use]
     pub fn new() -> Self {
         let directory = Directory::new();
@@ -44,13 +44,13 @@ impl Home {
         Self { directory }
     }
 
-    /// The home of the one user that the registries know, logged in at `host` by docker's file.
+    /// Creates the home directory of [`USER`], with a login for `host` in the Docker config file.
     #[must_use]
     pub fn of_user(host: &str) -> Self {
         Self::logged_in(host, USER, PASSWORD)
     }
 
-    /// The home of someone who is logged in at `host` by docker's file.
+    /// Creates a home directory with a login for `host` in the Docker config file.
     #[must_use]
     pub fn logged_in(host: &str, user: &str, password: &str) -> Self {
         let home = Self::new();
@@ -61,25 +61,25 @@ impl Home {
         home
     }
 
-    /// The home directory.
+    /// Returns the path of the home directory.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The directory of docker's files (`DOCKER_CONFIG`).
+    /// Returns the directory of the Docker config file (`DOCKER_CONFIG`).
     #[must_use]
     pub fn docker_config(&self) -> PathBuf {
         self.path().join(".docker")
     }
 
-    /// `cargo-oci` with these arguments.
+    /// Returns a run of `cargo-oci` with these arguments.
     #[must_use]
     pub fn cargo_oci<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
         self.run(&program("cargo-oci"), arguments)
     }
 
-    /// A script for bash without anybody's settings.
+    /// Returns a run of a bash script without startup files.
     #[must_use]
     pub fn bash(&self, script: &str) -> Run {
         self.run(
@@ -88,8 +88,8 @@ impl Home {
         )
     }
 
-    /// A script for bash in a session with a message bus and an unlocked keyring, which end with it. `cargo-oci` and
-    /// `secret-tool` are on its path.
+    /// Returns a run of a bash script in a session with a message bus and an unlocked keyring, which end with the
+    /// script. `cargo-oci` and `secret-tool` are in its `PATH`.
     #[must_use]
     pub fn bash_with_keyring(&self, script: &str) -> Run {
         use std::os::unix::fs::DirBuilderExt as _;
@@ -100,7 +100,7 @@ impl Home {
         made.expect("a directory for sockets");
         let bin = |program: PathBuf| program.parent().map(Path::to_owned).expect("a directory");
         let bins = [bin(program("cargo-oci")), bin(Part::SecretTool.path())];
-        // The daemon registers itself on the bus after it has gone to the background.
+        // The daemon registers itself on the bus after it has moved to the background.
         let script = format!(
             "PATH={}:{}:$PATH; printf pass | {} --unlock --components=secrets >&2\n\
              until secret-tool search a b >/dev/null 2>&1; do sleep 0.1; done\n{script}",
@@ -113,21 +113,24 @@ impl Home {
             .with("XDG_RUNTIME_DIR", runtime)
     }
 
-    /// The real `cargo` with these arguments.
+    /// Returns a run of the real `cargo` with these arguments.
     #[must_use]
     pub fn cargo<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
         self.run(Path::new("cargo"), arguments)
     }
 
-    /// `cargo-oci` with these arguments, at a terminal of its own, whose stdout is all that is shown there.
+    /// Returns a run of `cargo-oci` with these arguments in a new terminal. All terminal output is captured as stdout.
     #[must_use]
     pub fn cargo_oci_at_terminal(&self, arguments: &str) -> Run {
-        // An interrupt ends the program, and not the shell that it runs in.
-        let line = format!("trap : INT; {} {arguments}", program("cargo-oci").display());
-        self.run(Path::new("/usr/bin/script"), ["-qec", &line, "/dev/null"])
+        // The shell ignores SIGINT, so an interrupt ends the program only.
+        let command_line = format!("trap : INT; {} {arguments}", program("cargo-oci").display());
+        self.run(
+            Path::new("/usr/bin/script"),
+            ["-qec", &command_line, "/dev/null"],
+        )
     }
 
-    /// `skopeo` with these arguments; it verifies no signatures.
+    /// Returns a run of `skopeo` with these arguments, without signature verification.
     #[must_use]
     pub fn skopeo<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
         let mut run = self.run(&Part::Skopeo.path(), ["--insecure-policy", "--tmpdir"]);
@@ -136,35 +139,35 @@ impl Home {
         run
     }
 
-    /// `oras` with these arguments.
+    /// Returns a run of `oras` with these arguments.
     #[must_use]
     pub fn oras<A: Into<OsString>>(&self, arguments: impl IntoIterator<Item = A>) -> Run {
         self.run(&Part::Oras.path(), arguments)
     }
 
-    /// A script for a real Nushell that has the plugin and nothing else.
+    /// Returns a run of a script in a real Nushell with the plugin only.
     #[must_use]
     pub fn nu(&self, script: &str) -> Run {
         self.nu_with(&[plugin()], script)
     }
 
-    /// A script for a real Nushell that has these plugins and nothing else.
+    /// Returns a run of a script in a real Nushell with these plugins only.
     #[must_use]
     pub fn nu_with(&self, plugins: &[PathBuf], script: &str) -> Run {
-        // Nu splits the list itself, and knows no quotes in it.
+        // Nushell splits the list itself and does not support quotes in it.
         let plugins: Vec<_> = plugins.iter().map(|path| path.to_string_lossy()).collect();
         let plugins = format!("[{}]", plugins.join(", "));
         let options = ["-n", "--no-std-lib", "--plugins", &plugins, "-c", script];
         self.run(&Part::Nu.path(), options)
     }
 
-    /// A script for a real Nushell that has nothing but itself.
+    /// Returns a run of a script in a real Nushell without plugins.
     #[must_use]
     pub fn bare_nu(&self, script: &str) -> Run {
         self.run(&Part::Nu.path(), ["-n", "--no-std-lib", "-c", script])
     }
 
-    /// What a Nushell pipeline gives, as JSON.
+    /// Returns the value of a Nushell pipeline as JSON.
     ///
     /// # Panics
     ///
@@ -176,14 +179,14 @@ impl Home {
             .unwrap_or_else(|error| panic!("`{pipeline}` gave no JSON ({error}): {outcome}"))
     }
 
-    /// The code of the error that a Nushell pipeline ends with.
+    /// Returns the error code of a Nushell pipeline that fails.
     ///
     /// # Panics
     ///
-    /// If it ends without an error.
+    /// If the pipeline succeeds.
     #[must_use]
     pub fn nu_error_code(&self, pipeline: &str) -> String {
-        // `collect` waits for a stream to its end: an error may come after the first rows.
+        // `collect` reads the whole stream, because an error may follow the first rows.
         let script = format!(
             "try {{ {pipeline} | collect | ignore; 'no error' }} catch {{|e| $e.details.code }}"
         );
@@ -219,7 +222,7 @@ impl Home {
     }
 }
 
-/// A program about to run.
+/// Run of a program that has not started yet.
 #[derive(Clone, Debug)]
 pub struct Run {
     pub(crate) program: PathBuf,
@@ -229,8 +232,8 @@ pub struct Run {
     input: String,
 }
 
-/// A process group that is killed when the value is dropped. A cargo that a killed program had started would still write
-/// into a directory that the test deletes.
+/// Process group that is killed when the value is dropped. Otherwise, a cargo process whose parent was killed would
+/// still write into a directory that the test deletes.
 struct Group(u32);
 
 impl Drop for Group {
@@ -245,44 +248,47 @@ impl Drop for Group {
 }
 
 impl Run {
-    /// Runs in this directory instead of the home.
+    /// Sets the working directory. The default is the home directory.
     #[must_use]
     pub fn within(mut self, directory: impl Into<PathBuf>) -> Self {
         self.directory = directory.into();
         self
     }
 
-    /// Adds a variable.
+    /// Sets an environment variable.
     #[must_use]
     pub fn with(mut self, name: &str, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self
     }
 
-    /// Sends this to the program's stdin, which is empty otherwise.
+    /// Sets the content of stdin. The default is empty.
     #[must_use]
     pub fn reading(mut self, text: &str) -> Self {
         text.clone_into(&mut self.input);
         self
     }
 
-    /// Runs the program at its terminal, and types each answer when its question is shown.
+    /// Runs the program in its terminal, and sends each answer when the corresponding prompt appears.
     ///
     /// # Panics
     ///
-    /// If a question is never asked, or the program does not end in time.
+    /// If a prompt does not appear, or the program does not end in time.
     #[must_use]
-    pub fn answering(self, talk: &[(&str, &str)]) -> Outcome {
-        let (mut command, line) = (self.command(), self.line());
+    pub fn answering(self, prompts: &[(&str, &str)]) -> Outcome {
+        let (mut command, command_line) = (self.command(), self.command_line());
         let run = async {
             let mut child = command.spawn()?;
             let mut stdin = child.stdin.take().expect("stdin was asked to be a pipe");
             let mut stdout = child.stdout.take().expect("stdout was asked to be a pipe");
             let mut shown = Vec::new();
-            for (question, answer) in talk {
+            for (question, answer) in prompts {
                 while !String::from_utf8_lossy(&shown).contains(question) {
                     let count = stdout.read_buf(&mut shown).await?;
-                    assert!(count > 0, "`{line}` never asked: {question}");
+                    assert!(
+                        count > 0,
+                        "`{command_line}` did not print the prompt: {question}"
+                    );
                 }
                 stdin.write_all(answer.as_bytes()).await?;
             }
@@ -293,9 +299,11 @@ impl Run {
             Ok::<_, std::io::Error>(output)
         };
         let output = block_on(async { tokio::time::timeout(LIMIT, run).await })
-            .unwrap_or_else(|_| panic!("`{line}` did not end within {LIMIT:?}"))
-            .unwrap_or_else(|error| panic!("`{line}` could not be talked to: {error}"));
-        Outcome::new(line, &output)
+            .unwrap_or_else(|_| panic!("`{command_line}` did not end within {LIMIT:?}"))
+            .unwrap_or_else(|error| {
+                panic!("the input or output of `{command_line}` failed: {error}")
+            });
+        Outcome::new(command_line, &output)
     }
 
     fn command(&self) -> tokio::process::Command {
@@ -312,39 +320,39 @@ impl Run {
         command
     }
 
-    /// Runs the program to its end.
+    /// Runs the program to completion.
     ///
     /// # Panics
     ///
-    /// If it cannot be started, or does not end in time; then it is killed.
+    /// If it cannot be started, or does not end in time. It is killed in that case.
     #[must_use]
     pub fn outcome(self) -> Outcome {
         let mut command = self.command();
-        let line = self.line();
+        let command_line = self.command_line();
         let run = async {
             let mut child = command.spawn()?;
             let mut stdin = child.stdin.take().expect("stdin was asked to be a pipe");
-            // A program that does not read it may still succeed.
+            // A program that does not read stdin may still succeed.
             let _ = stdin.write_all(self.input.as_bytes()).await;
             drop(stdin);
             child.wait_with_output().await
         };
         let output = block_on(async { tokio::time::timeout(LIMIT, run).await })
-            .unwrap_or_else(|_| panic!("`{line}` did not end within {LIMIT:?}"))
-            .unwrap_or_else(|error| panic!("`{line}` did not start: {error}"));
-        Outcome::new(line, &output)
+            .unwrap_or_else(|_| panic!("`{command_line}` did not end within {LIMIT:?}"))
+            .unwrap_or_else(|error| panic!("`{command_line}` did not start: {error}"));
+        Outcome::new(command_line, &output)
     }
 
-    /// Runs the program, and sends it a signal (`KILL`, `INT`) as soon as `is_time`.
+    /// Runs the program, and sends a signal (`KILL`, `INT`) as soon as `is_time` returns `true`.
     ///
     /// # Panics
     ///
-    /// As [`Run::outcome`], and if it ends before it is time.
+    /// As [`Run::outcome`], and if the program ends before the signal is sent.
     pub fn stopped_by(self, signal: &str, mut is_time: impl FnMut() -> bool) -> Outcome {
         self.stopped_by_each([(signal, &mut is_time)])
     }
 
-    /// Runs the program, and sends it these signals, each as soon as it is its time.
+    /// Runs the program, and sends these signals in order, each as soon as its function returns `true`.
     ///
     /// # Panics
     ///
@@ -364,7 +372,7 @@ impl Run {
             .stderr(Stdio::piped())
             .process_group(0)
             .kill_on_drop(true);
-        let line = self.line();
+        let command_line = self.command_line();
         let output = block_on(async {
             let child = command.spawn().expect("the program starts");
             let id = child.id().expect("a child that was just started");
@@ -375,7 +383,7 @@ impl Run {
                 loop {
                     let tick = tokio::time::sleep(std::time::Duration::from_millis(5));
                     tokio::select! {
-                        output = &mut ended => panic!("`{line}` ended before it was time: {output:?}"),
+                        output = &mut ended => panic!("`{command_line}` ended before the signal: {output:?}"),
                         () = tick => {}
                     }
                     if is_time() {
@@ -390,24 +398,24 @@ impl Run {
             tokio::time::timeout(LIMIT, ended).await
         });
         let output = output
-            .unwrap_or_else(|_| panic!("`{line}` did not end within {LIMIT:?}"))
-            .unwrap_or_else(|error| panic!("`{line}` did not end well: {error}"));
-        Outcome::new(line, &output)
+            .unwrap_or_else(|_| panic!("`{command_line}` did not end within {LIMIT:?}"))
+            .unwrap_or_else(|error| panic!("`{command_line}` could not be waited for: {error}"));
+        Outcome::new(command_line, &output)
     }
 
-    /// Runs the program, which must succeed.
+    /// Runs the program, and asserts that it succeeds.
     #[track_caller]
     pub fn succeeds(self) -> Outcome {
         self.outcome().succeeds()
     }
 
-    /// Runs the program, which must say no in the form that all its errors have.
+    /// Runs the program, and asserts that it fails as described for [`Outcome::fails_with`].
     #[track_caller]
     pub fn fails_with(self, code: i32) -> Outcome {
         self.outcome().fails_with(code)
     }
 
-    pub(crate) fn line(&self) -> String {
+    pub(crate) fn command_line(&self) -> String {
         let name = self
             .program
             .file_name()
@@ -424,71 +432,74 @@ impl Run {
     }
 }
 
-/// What a program left behind.
+/// Exit code and output of a program.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    line: String,
-    /// The exit code; `None` if a signal ended it.
+    command_line: String,
+    /// Exit code, or `None` if a signal ended the program.
     pub code: Option<i32>,
-    /// What stands on stdout.
+    /// Text on stdout.
     pub stdout: String,
-    /// What stands on stderr.
+    /// Text on stderr.
     pub stderr: String,
 }
 
 #[expect(
     clippy::return_self_not_must_use,
-    reason = "a test that asks no more than success is a statement"
+    reason = "a test that checks for success only does not use the value"
 )]
 impl Outcome {
-    fn new(line: String, output: &Output) -> Self {
+    fn new(command_line: String, output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
-            line,
+            command_line,
             code: output.status.code(),
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
         }
     }
 
-    /// It must have succeeded.
+    /// Asserts that the program succeeded.
     #[track_caller]
     pub fn succeeds(self) -> Self {
         assert_eq!(self.code, Some(0), "{self}");
         self
     }
 
-    /// It must have failed with this code, said so, and given advice.
+    /// Asserts that the program failed with this exit code and printed an `error:` command_line and a `help:` command_line.
     #[track_caller]
     pub fn fails_with(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");
         assert!(
-            self.says_line("error: "),
+            self.has_stderr_line("error: "),
             "there is no `error:` line: {self}"
         );
-        assert!(self.says_line("help: "), "there is no `help:` line: {self}");
+        assert!(
+            self.has_stderr_line("help: "),
+            "there is no `help:` line: {self}"
+        );
         self
     }
 
-    /// The error must be the first thing it said: nothing was begun.
+    /// Asserts that the error is the first output on stderr, so no work was started.
     #[track_caller]
     pub fn at_once(self) -> Self {
         assert!(
             self.stderr.starts_with("error: "),
-            "something was begun: {self}"
+            "stderr does not begin with an error: {self}"
         );
         self
     }
 
-    /// The last line of stdout.
+    /// Returns the last command_line of stdout.
     #[track_caller]
     #[must_use]
     pub fn last_line(&self) -> &str {
         let line = self.stdout.lines().last();
-        line.unwrap_or_else(|| panic!("there is nothing on stdout: {self}"))
+        line.unwrap_or_else(|| panic!("stdout is empty: {self}"))
     }
 
-    /// The `sha256:…` behind the `@` of the last line of stdout: what a push prints.
+    /// Returns the digest (`sha256:…`) after the `@` in the last command_line of stdout, where a push prints its reference.
     #[track_caller]
     #[must_use]
     pub fn printed_digest(&self) -> String {
@@ -502,7 +513,7 @@ impl Outcome {
         digest.to_owned()
     }
 
-    fn says_line(&self, start: &str) -> bool {
+    fn has_stderr_line(&self, start: &str) -> bool {
         self.stderr.lines().any(|line| line.starts_with(start))
     }
 }
@@ -510,14 +521,14 @@ impl Outcome {
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
-            line,
+            command_line,
             code,
             stdout,
             stderr,
         } = self;
         write!(
             f,
-            "`{line}` ended with {code:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
+            "`{command_line}` ended with {code:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}"
         )
     }
 }

@@ -1,6 +1,6 @@
-//! A docker-registry process on a free loopback port, with a data directory of its own.
+//! CNCF Distribution registry process on a free loopback port, with its own data directory.
 //!
-//! It ends with the value that started it.
+//! The process ends when the value that started it is dropped.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,17 +18,17 @@ use crate::process::Process;
 use crate::testbed::Part;
 use crate::token::{ISSUER, SERVICE, TokenPolicy, TokenServer};
 
-/// The one user that a registry with passwords or tokens knows.
+/// User name of the only account of a registry with authentication.
 pub const USER: &str = "carol";
-/// Her password.
+/// Password of [`USER`].
 pub const PASSWORD: &str = "correct horse";
 
-/// Someone whom a registry with passwords lets in.
+/// Account of a registry with Basic authentication.
 #[derive(Clone, Copy, Debug)]
 struct Account {
     user: &'static str,
     password: &'static str,
-    /// The password for bcrypt, the one algorithm that the registry takes.
+    /// Hash of the password with bcrypt, the only algorithm that the registry accepts in `htpasswd` files.
     bcrypt: &'static str,
 }
 
@@ -38,17 +38,17 @@ const CAROL: Account = Account {
     bcrypt: "$2b$05$abcdefghijklmnopqrstuuHNbAKRhpaujgo33bRWs.NLUTJO3lOy2",
 };
 
-/// The password that the stand-ins for AWS give out.
+/// Password in the authorization tokens of the fake AWS services.
 pub const AMAZON_PASSWORD: &str = "123456789012-auth-token";
 
-/// Whom Amazon's registries know, with the password that the stand-in for AWS gives out.
+/// Account of the fake Amazon registries, with the password from the fake AWS services.
 const AMAZON: Account = Account {
     user: "AWS",
     password: AMAZON_PASSWORD,
     bcrypt: "$2b$05$abcdefghijklmnopqrstuu/4ofrUS75HrKu6f.iuRo0I/XlrmpqlC",
 };
 
-/// The manifests that a reader knows.
+/// `Accept` header field of manifest requests.
 const MANIFESTS: &str =
     "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json";
 
@@ -58,46 +58,46 @@ pub struct Registry {
     process: Process,
     host: String,
     data: TempDir,
-    gate: Gate,
+    authentication: Authentication,
 }
 
-/// Who gets in.
+/// Authentication method of a registry.
 #[derive(Debug)]
-enum Gate {
+enum Authentication {
     Open,
-    Passwords(Account),
-    Tokens(Box<TokenServer>),
+    Basic(Account),
+    Bearer(Box<TokenServer>),
 }
 
 impl Registry {
-    /// A registry that lets everybody do everything.
+    /// Starts a registry without authentication.
     #[must_use]
     pub fn open() -> Self {
-        Self::start(Gate::Open)
+        Self::start(Authentication::Open)
     }
 
-    /// A registry that lets everybody in and nothing go: it deletes nothing.
+    /// Starts a registry without authentication and without support for deletion.
     #[must_use]
-    pub fn keeping() -> Self {
-        Self::start_with(Gate::Open, false)
+    pub fn without_deletion() -> Self {
+        Self::start_with(Authentication::Open, false)
     }
 
-    /// A registry that asks for a password (Basic).
+    /// Starts a registry with Basic authentication.
     #[must_use]
     pub fn with_passwords() -> Self {
-        Self::start(Gate::Passwords(CAROL))
+        Self::start(Authentication::Basic(CAROL))
     }
 
-    /// A registry that asks for the password which [`Aws`](crate::aws::Aws) gives out.
+    /// Starts a registry with Basic authentication that accepts the password from [`Aws`](crate::aws::Aws).
     #[must_use]
-    pub fn of_amazon() -> Self {
-        Self::start(Gate::Passwords(AMAZON))
+    pub fn ecr() -> Self {
+        Self::start(Authentication::Basic(AMAZON))
     }
 
-    /// A registry that everybody may read, and that takes the password which
-    /// [`AwsPublic`](crate::aws::AwsPublic) gives out.
+    /// Starts a registry that allows anonymous pulls and accepts the password from
+    /// [`AwsPublic`](crate::aws::AwsPublic).
     #[must_use]
-    pub fn of_amazon_public() -> Self {
+    pub fn ecr_public() -> Self {
         Self::with_tokens(TokenPolicy {
             anonymous_pull: true,
             user: AMAZON.user,
@@ -106,20 +106,20 @@ impl Registry {
         })
     }
 
-    /// A registry that asks for a token (Bearer) of the server that starts beside it.
+    /// Starts a registry with Bearer authentication, and its token server.
     #[must_use]
     pub fn with_tokens(policy: TokenPolicy) -> Self {
-        Self::start(Gate::Tokens(Box::new(TokenServer::start(policy))))
+        Self::start(Authentication::Bearer(Box::new(TokenServer::start(policy))))
     }
 
-    fn start(gate: Gate) -> Self {
-        Self::start_with(gate, true)
+    fn start(authentication: Authentication) -> Self {
+        Self::start_with(authentication, true)
     }
 
-    fn start_with(gate: Gate, deletes: bool) -> Self {
+    fn start_with(authentication: Authentication, deletes: bool) -> Self {
         let data = tempfile::tempdir().expect("a directory for the registry's data");
         let at = |name: &str| data.path().join(name);
-        // JSON is YAML, which the registry reads.
+        // The registry reads YAML, and every JSON document is valid YAML.
         let mut config = json!({
             "version": "0.1",
             "log": {"level": "info", "accesslog": {"disabled": true}},
@@ -130,14 +130,14 @@ impl Registry {
             },
             "http": {"addr": "127.0.0.1:0", "secret": "testbed"},
         });
-        match &gate {
-            Gate::Open => {}
-            Gate::Passwords(Account { user, bcrypt, .. }) => {
+        match &authentication {
+            Authentication::Open => {}
+            Authentication::Basic(Account { user, bcrypt, .. }) => {
                 let users = at("htpasswd");
                 fs::write(&users, format!("{user}:{bcrypt}\n")).expect("the users");
                 config["auth"] = json!({"htpasswd": {"realm": "testbed", "path": users}});
             }
-            Gate::Tokens(server) => {
+            Authentication::Bearer(server) => {
                 let bundle = at("issuer.pem");
                 fs::write(&bundle, server.certificate_pem()).expect("the issuer's certificate");
                 config["auth"] = json!({"token": {
@@ -160,36 +160,38 @@ impl Registry {
             process,
             host,
             data,
-            gate,
+            authentication,
         }
     }
 
-    /// `127.0.0.1:PORT`.
+    /// Returns `127.0.0.1:PORT`.
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The token server of a registry that asks for tokens.
+    /// Returns the token server of a registry with Bearer authentication.
     ///
     /// # Panics
     ///
-    /// If it asks for none.
+    /// If the registry uses another authentication method.
     #[must_use]
     pub fn tokens(&self) -> &TokenServer {
-        match &self.gate {
-            Gate::Tokens(server) => server,
-            Gate::Open | Gate::Passwords(_) => panic!("this registry has no token server"),
+        match &self.authentication {
+            Authentication::Bearer(server) => server,
+            Authentication::Open | Authentication::Basic(_) => {
+                panic!("this registry has no token server")
+            }
         }
     }
 
-    /// What the registry wrote to its log so far.
+    /// Returns the log of the registry so far.
     #[must_use]
     pub fn log(&self) -> String {
         self.process.log()
     }
 
-    /// Sends a request for `path`, as someone who may do everything.
+    /// Sends a request for `path` with all permissions.
     #[must_use]
     pub fn request(&self, method: Method, path: &str) -> Response<Bytes> {
         let mut request = Request::builder()
@@ -203,13 +205,13 @@ impl Registry {
     }
 
     fn authorization(&self, path: &str) -> Option<String> {
-        match &self.gate {
-            Gate::Open => None,
-            Gate::Passwords(Account { user, password, .. }) => {
+        match &self.authentication {
+            Authentication::Open => None,
+            Authentication::Basic(Account { user, password, .. }) => {
                 let pair = STANDARD.encode(format!("{user}:{password}"));
                 Some(format!("Basic {pair}"))
             }
-            Gate::Tokens(server) => {
+            Authentication::Bearer(server) => {
                 let name = ["/manifests/", "/blobs/", "/tags/"]
                     .iter()
                     .find_map(|part| path.strip_prefix("/v2/")?.split_once(part))
@@ -223,11 +225,12 @@ impl Registry {
         }
     }
 
-    /// A manifest's digest, as the registry says it, and the document; `None` if it is not there.
+    /// Returns the digest of a manifest, as the registry reports it, and the document. Returns `None` if the manifest
+    /// does not exist.
     ///
     /// # Panics
     ///
-    /// If the registry answers anything but 200 or 404.
+    /// If the response has a status other than 200 and 404.
     #[must_use]
     pub fn manifest(&self, repository: &str, identifier: &str) -> Option<(String, Value)> {
         let path = format!("/v2/{repository}/manifests/{identifier}");
@@ -249,17 +252,17 @@ impl Registry {
         }
     }
 
-    /// The digest that a tag points at; `None` if the tag is not there.
+    /// Returns the digest of a tag, or `None` if the tag does not exist.
     #[must_use]
     pub fn digest(&self, repository: &str, tag: &str) -> Option<String> {
         self.manifest(repository, tag).map(|(digest, _)| digest)
     }
 
-    /// A blob's bytes.
+    /// Returns the content of a blob.
     ///
     /// # Panics
     ///
-    /// If it is not there.
+    /// If the blob does not exist.
     #[must_use]
     pub fn blob(&self, repository: &str, digest: &str) -> Bytes {
         let answer = self.request(Method::GET, &format!("/v2/{repository}/blobs/{digest}"));
@@ -271,7 +274,7 @@ impl Registry {
         answer.into_body()
     }
 
-    /// The tags of a repository in byte order; none if there is no repository.
+    /// Lists the tags of a repository in byte order. The list is empty if the repository does not exist.
     #[must_use]
     pub fn tags(&self, repository: &str) -> Vec<String> {
         let answer = self.request(Method::GET, &format!("/v2/{repository}/tags/list"));
@@ -282,54 +285,55 @@ impl Registry {
         tags
     }
 
-    /// Gives what a tag names further tags, many at once and without a request for each.
+    /// Adds tags to the manifest of a tag. Writes them into the data directory, without a request for each.
     ///
     /// # Panics
     ///
-    /// If the tag is not there.
-    pub fn multiply_tag(
-        &self,
-        repository: &str,
-        tag: &str,
-        names: impl IntoIterator<Item = String>,
-    ) {
+    /// If the tag does not exist.
+    pub fn add_tags(&self, repository: &str, tag: &str, names: impl IntoIterator<Item = String>) {
         let digest = self.digest(repository, tag).expect("the tag is there");
         for name in names {
             self.place_tag(repository, &name, &digest);
         }
     }
 
-    /// Puts a blob where the registry keeps those of a repository, without a request.
+    /// Writes a blob of a repository into the data directory, without a request.
     ///
     /// # Panics
     ///
-    /// If it cannot be written there.
+    /// If it cannot be written.
     pub fn place_blob(&self, repository: &str, content: &[u8]) {
         let digest = self.place_content(content);
-        let layer = inside(&digest);
-        link(
-            &self.kept_in(repository).join("_layers").join(layer),
+        let layer = digest_path(&digest);
+        write_link(
+            &self
+                .repository_directory(repository)
+                .join("_layers")
+                .join(layer),
             &digest,
         );
     }
 
-    /// Puts a manifest where the registry keeps those of a repository, and a tag on it, without a request. What it names is
-    /// not looked for.
+    /// Writes a manifest of a repository and its tag into the data directory, without a request. Does not check that
+    /// the content that the manifest refers to exists.
     ///
     /// # Panics
     ///
-    /// If it cannot be written there.
+    /// If it cannot be written.
     pub fn place_manifest(&self, repository: &str, tag: &str, document: &[u8]) {
         let digest = self.place_content(document);
-        let manifests = self.kept_in(repository).join("_manifests");
-        link(&manifests.join("revisions").join(inside(&digest)), &digest);
+        let manifests = self.repository_directory(repository).join("_manifests");
+        write_link(
+            &manifests.join("revisions").join(digest_path(&digest)),
+            &digest,
+        );
         self.place_tag(repository, tag, &digest);
     }
 
     fn place_tag(&self, repository: &str, tag: &str, digest: &str) {
         let tag = self.tag_directory(repository, tag);
-        link(&tag.join("current"), digest);
-        link(&tag.join("index").join(inside(digest)), digest);
+        write_link(&tag.join("current"), digest);
+        write_link(&tag.join("index").join(digest_path(digest)), digest);
     }
 
     fn place_content(&self, content: &[u8]) -> String {
@@ -347,7 +351,7 @@ impl Registry {
         digest
     }
 
-    fn kept_in(&self, repository: &str) -> PathBuf {
+    fn repository_directory(&self, repository: &str) -> PathBuf {
         let repositories = self
             .data
             .path()
@@ -355,28 +359,30 @@ impl Registry {
         repositories.join(repository)
     }
 
-    /// Takes a tag away and leaves its manifest, which this registry offers no request for.
+    /// Deletes a tag from the data directory and keeps its manifest. This registry has no request for that.
     ///
     /// # Panics
     ///
-    /// If the tag is not there.
-    pub fn forget_tag(&self, repository: &str, tag: &str) {
+    /// If the tag does not exist.
+    pub fn remove_tag(&self, repository: &str, tag: &str) {
         fs::remove_dir_all(self.tag_directory(repository, tag)).expect("the tag is there");
     }
 
     fn tag_directory(&self, repository: &str, tag: &str) -> PathBuf {
-        self.kept_in(repository).join("_manifests/tags").join(tag)
+        self.repository_directory(repository)
+            .join("_manifests/tags")
+            .join(tag)
     }
 }
 
-/// Where something of this digest lies, below the directory of its kind.
-fn inside(digest: &str) -> PathBuf {
+/// Returns the relative path `ALGORITHM/ENCODED` of a digest.
+fn digest_path(digest: &str) -> PathBuf {
     let (algorithm, encoded) = digest.split_once(':').expect("a digest");
     [algorithm, encoded].iter().collect()
 }
 
-/// Writes down that a digest is here.
-fn link(directory: &Path, digest: &str) {
-    fs::create_dir_all(directory).expect("a directory for a link");
-    fs::write(directory.join("link"), digest).expect("a link");
+/// Writes a write_link file that contains a digest.
+fn write_link(directory: &Path, digest: &str) {
+    fs::create_dir_all(directory).expect("a directory for a link file");
+    fs::write(directory.join("link"), digest).expect("a link file");
 }

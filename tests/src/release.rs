@@ -1,5 +1,5 @@
-//! What stands in a registry or a directory before a test begins: a release of two targets, pushed without a build, and
-//! an image in a layout, written after the specification without our own code.
+//! Fixtures for registries and directories: a release of two targets, pushed without a build, and images and packages
+//! in layouts, written according to the specification without code of this project.
 
 use std::fs;
 use std::path::Path;
@@ -10,20 +10,20 @@ use crate::program::Home;
 use crate::sha256;
 use crate::sources::Sources;
 
-/// A target that is not this machine's.
+/// Target of the release that differs from the host.
 pub const MAC: &str = "aarch64-apple-darwin";
-/// Another one.
+/// Second target of the release.
 pub const ARM: &str = "aarch64-unknown-linux-musl";
 
-/// `widgets` 1.2.3, for two targets.
+/// Release of `widgets` 1.2.3 for two targets.
 #[derive(Debug)]
 pub struct Release {
-    /// The crate, and the files beside it.
+    /// Sources of the crate.
     pub sources: Sources,
 }
 
 impl Release {
-    /// Pushes to `--registry PLACE`, from the home's own directory.
+    /// Pushes the release to `--registry PLACE`. A relative layout directory is below the home directory.
     #[must_use]
     #[track_caller]
     pub fn push(home: &Home, place: &str) -> Self {
@@ -35,13 +35,13 @@ impl Release {
         release
     }
 
-    /// Pushes one target more; the content is that of its one file, `round`.
+    /// Pushes one target, whose only file `round` has this content.
     #[track_caller]
     pub fn push_target(&self, home: &Home, place: &str, target: &str, content: &str) {
         self.push_with(home, place, target, content, &[]);
     }
 
-    /// The same with more flags.
+    /// Pushes one target with additional flags.
     #[track_caller]
     pub fn push_with(&self, home: &Home, place: &str, target: &str, content: &str, more: &[&str]) {
         self.sources.write("round.bin", content);
@@ -64,13 +64,13 @@ impl Release {
     }
 }
 
-/// The tag of one of its targets.
+/// Returns the tag of a target of the release.
 #[must_use]
 pub fn target_tag(target: &str) -> String {
     format!("1.2.3__{target}")
 }
 
-/// A tar of one empty file with this name.
+/// Returns a tar archive of one empty file with this name.
 #[must_use]
 pub fn layer(name: &str) -> Vec<u8> {
     let mut header = [0; 512];
@@ -107,7 +107,7 @@ fn store_tagged(layout: &Path, manifest: &Value, tag: &str) -> String {
     digest
 }
 
-/// Writes a layout that holds an image of two layers under the tag `1.0`; the digest of its manifest.
+/// Writes a layout that contains an image of two layers under the tag `1.0`. Returns the digest of its manifest.
 ///
 /// # Panics
 ///
@@ -130,8 +130,8 @@ pub fn image_layout(directory: &Path) -> String {
     store_tagged(directory, &manifest, "1.0")
 }
 
-/// Writes a layout that holds a package for one target under a tag, with any name, version and file name. Returns the
-/// digest of its manifest.
+/// Writes a layout that contains a package for one target under a tag, with any name, version and file name. Returns
+/// the digest of its manifest.
 ///
 /// # Panics
 ///

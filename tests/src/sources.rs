@@ -1,4 +1,4 @@
-//! Crates to push, each in a directory of its own, outside of every workspace and checkout.
+//! Crates to push, each in a temporary directory outside of any workspace and checkout.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use crate::directory::Directory;
 use crate::testbed::{Part, toolchain};
 
-/// The sources of a package, unbuilt, to do with as a test likes.
+/// Sources of a package, not built. A test may change them.
 #[derive(Debug)]
 pub struct Sources {
     directory: Directory,
@@ -16,13 +16,13 @@ pub struct Sources {
 }
 
 impl Sources {
-    /// The published crate `shellharden`: one binary, no dependencies, not written by us.
+    /// Creates the published third-party crate `shellharden`, which has one binary and no dependencies.
     #[must_use]
     pub fn shellharden() -> Self {
         Self::shellharden_in("shellharden")
     }
 
-    /// The same below another name, to be pushed from elsewhere.
+    /// Creates the crate `shellharden` in a subdirectory, to be pushed from another path.
     #[must_use]
     pub fn shellharden_in(name: &str) -> Self {
         let sources = Self::empty(name);
@@ -30,7 +30,7 @@ impl Sources {
         sources
     }
 
-    /// A package `widgets` of ours, with two binaries and a C library.
+    /// Creates the package `widgets`, which has two binaries and a C library.
     #[must_use]
     pub fn widgets() -> Self {
         let sources = Self::empty("widgets");
@@ -50,7 +50,7 @@ impl Sources {
         sources
     }
 
-    /// A workspace of two packages, `client` and `server` 1.2.3, with a program of these names each.
+    /// Creates a workspace of the packages `client` and `server` 1.2.3, each with a program of the same name.
     #[must_use]
     pub fn suite([client, server]: [&str; 2]) -> Self {
         let sources = Self::empty("suite");
@@ -70,7 +70,7 @@ impl Sources {
         sources
     }
 
-    /// A package that has nothing to push: a library for other crates.
+    /// Creates a package with a Rust library only, which has nothing to push.
     #[must_use]
     pub fn plain_library() -> Self {
         let sources = Self::empty("plain");
@@ -89,19 +89,19 @@ impl Sources {
         Self { directory, root }
     }
 
-    /// The directory of `Cargo.toml`.
+    /// Returns the directory of `Cargo.toml`.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.root
     }
 
-    /// A directory beside the sources.
+    /// Returns a path next to the directory of the sources.
     #[must_use]
     pub fn beside(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
-    /// Writes a file of the sources.
+    /// Writes a file below the directory of the sources.
     pub fn write(&self, file: &str, text: &str) {
         let path = self.root.join(file);
         let parent = path.parent().expect("a file is in a directory");
@@ -109,20 +109,20 @@ impl Sources {
         fs::write(path, text).expect("a source file");
     }
 
-    /// Adds a line to the end of a file of the sources.
+    /// Appends a line to a file.
     pub fn append(&self, file: &str, text: &str) {
         let old = fs::read_to_string(self.root.join(file)).expect("a source file");
         self.write(file, &format!("{old}\n{text}\n"));
     }
 
-    /// What cargo built, from `target/release/`.
+    /// Returns the content of a built file in `target/release/`.
     #[must_use]
     pub fn built(&self, name: &str) -> Vec<u8> {
         let path = self.root.join("target/release").join(name);
         fs::read(&path).unwrap_or_else(|error| panic!("`{}`: {error}", path.display()))
     }
 
-    /// What a program that cargo built prints.
+    /// Returns the output of a built program.
     #[must_use]
     pub fn ran(&self, program: &str) -> String {
         let path = self.root.join("target/release").join(program);
@@ -130,13 +130,13 @@ impl Sources {
         String::from_utf8(output.stdout).expect("the program prints text")
     }
 
-    /// Whether a build was begun.
+    /// Whether a build was started.
     #[must_use]
     pub fn is_touched(&self) -> bool {
         self.root.join("target/release").exists() || self.root.join("target/debug").exists()
     }
 
-    /// The version in `Cargo.toml`.
+    /// Returns the version in `Cargo.toml`.
     #[must_use]
     pub fn version(&self) -> String {
         let manifest = fs::read_to_string(self.root.join("Cargo.toml")).expect("a manifest");
@@ -146,14 +146,14 @@ impl Sources {
         version.expect("a version").trim_matches('"').to_owned()
     }
 
-    /// The tag of what is pushed for this machine: `VERSION__TRIPLE`.
+    /// Returns the target tag of the host: `VERSION__TRIPLE`.
     #[must_use]
     pub fn target_tag(&self) -> String {
         format!("{}__{}", self.version(), host_triple())
     }
 }
 
-/// The target triple of this machine's Rust.
+/// Returns the target triple of the host.
 ///
 /// # Panics
 ///
@@ -176,7 +176,7 @@ fn copy_directory(from: &Path, to: &Path) {
         let entry = entry.expect("a directory can be read");
         let name = entry.file_name();
         if entry.file_type().expect("a file has a type").is_dir() {
-            // A build in place is nobody's source.
+            // Build output is not part of the sources.
             if name != "target" {
                 copy_directory(&entry.path(), &to.join(name));
             }

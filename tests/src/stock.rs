@@ -1,8 +1,8 @@
-//! A registry with many small artifacts in it, of which everything is known beforehand.
+//! Generated content of a registry: many small artifacts with known properties.
 //!
 //! Fifty repositories of five teams, `team-a/app-0` to `team-e/app-9`, with forty tags each: the releases `1.0.0` to
-//! `1.3.7`, one an hour; `latest`, which names what `1.3.7` names; and `nightly`, an index of `1.0.0` for `linux/amd64` and
-//! `1.0.1` for `linux/arm64`.
+//! `1.3.7`, created one hour apart; `latest`, the same manifest as `1.3.7`; and `nightly`, an index of `1.0.0` for
+//! `linux/amd64` and `1.0.1` for `linux/arm64`.
 
 use hyper::{Method, Request};
 use jiff::{Timestamp, ToSpan as _};
@@ -12,39 +12,39 @@ use crate::loopback::send;
 use crate::registry::Registry;
 use crate::sha256;
 
-/// How many repositories there are.
+/// Number of repositories.
 pub const REPOSITORIES: usize = 50;
-/// How many releases each of them has; two tags more than releases.
+/// Number of releases of a repository. Each repository has two tags more.
 pub const RELEASES: usize = 38;
-/// How large the layer of a release is, in bytes: by turns.
+/// Sizes of layers in bytes, which the releases use in rotation.
 pub const LAYERS: [usize; 3] = [1_000, 20_000, 300_000];
 
-/// The media type of a manifest.
+/// Media type of an image manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// The media type of an index.
+/// Media type of an image index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// One release.
+/// Release in a repository.
 #[derive(Clone, Debug)]
 pub struct Release {
-    /// `team-a/app-0`.
+    /// Repository, such as `team-a/app-0`.
     pub repository: String,
-    /// `1.0.0`.
+    /// Version, such as `1.0.0`.
     pub version: String,
-    /// When it was made.
+    /// Creation time.
     pub created: Timestamp,
-    /// How large its layer is.
+    /// Size of the layer in bytes.
     pub layer: usize,
 }
 
-/// The name of a repository by its number.
+/// Returns the name of the repository with this number.
 #[must_use]
 pub fn repository(number: usize) -> String {
     let team = char::from(b"abcde"[number / 10]);
     format!("team-{team}/app-{}", number % 10)
 }
 
-/// The releases of a repository, the oldest first.
+/// Returns the releases of a repository, oldest first.
 #[must_use]
 pub fn releases(number: usize) -> Vec<Release> {
     let first = number * RELEASES;
@@ -53,7 +53,7 @@ pub fn releases(number: usize) -> Vec<Release> {
 }
 
 impl Release {
-    /// The release of this number of a repository, so many hours after the first of all.
+    /// Returns the release with this number of a repository. Releases are created one hour apart.
     #[must_use]
     pub fn new(repository: &str, number: usize, hours: usize) -> Self {
         let first: Timestamp = "2026-01-01T00:00:00Z".parse().expect("a date");
@@ -65,12 +65,12 @@ impl Release {
         }
     }
 
-    /// The bytes of the layer of a release, which are the same for all of one size.
+    /// Returns the content of the layer. Layers of the same size have the same content.
     fn content(size: usize) -> Vec<u8> {
         std::iter::repeat_n(b'x', size).collect()
     }
 
-    /// The manifest as it is pushed.
+    /// Returns the manifest as it is pushed.
     #[must_use]
     pub fn manifest(&self) -> Vec<u8> {
         let layer = Self::content(self.layer);
@@ -98,21 +98,22 @@ impl Release {
         manifest.to_string().into_bytes()
     }
 
-    /// The digest of the manifest.
+    /// Returns the digest of the manifest.
     #[must_use]
     pub fn digest(&self) -> String {
         sha256(&self.manifest())
     }
 }
 
-/// Puts everything into a registry.
+/// Writes all repositories into a registry.
 pub fn fill(registry: &Registry) {
     for number in 0..REPOSITORIES {
         fill_repository(registry, number);
     }
 }
 
-/// Puts the releases of one repository into a registry: thousands of requests would take the longest of all.
+/// Writes the releases of one repository into the data directory of a registry, because thousands of requests would
+/// dominate the run time of the test.
 pub fn put_releases(registry: &Registry, repository: &str, releases: &[Release]) {
     registry.place_blob(repository, b"{}");
     for size in LAYERS {
@@ -148,7 +149,7 @@ fn fill_repository(registry: &Registry, number: usize) {
 ///
 /// # Panics
 ///
-/// If the registry does not take it.
+/// If the registry rejects it.
 pub fn put_blob(registry: &Registry, repository: &str, content: &[u8]) {
     let started = registry.request(Method::POST, &format!("/v2/{repository}/blobs/uploads/"));
     let location = started.headers()["Location"]
@@ -166,7 +167,7 @@ pub fn put_blob(registry: &Registry, repository: &str, content: &[u8]) {
 ///
 /// # Panics
 ///
-/// If the registry does not take it.
+/// If the registry rejects it.
 pub fn put_manifest(
     registry: &Registry,
     repository: &str,

@@ -1,4 +1,4 @@
-//! A program in a terminal of its own: what it shows, and Ctrl-C.
+//! Programs in a pseudoterminal: their output, and Ctrl-C.
 
 use std::io::{Read as _, Write as _};
 use std::process::ExitStatus;
@@ -11,20 +11,20 @@ use pty_process::blocking::{Command, Pty};
 
 use crate::program::Run;
 
-/// No program in a terminal takes so long for anything.
+/// Time limit for the end of a program.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// A terminal and the program in it, which is hung up on when this value goes.
+/// Terminal with a running program. The terminal is closed when the value is dropped.
 #[derive(Debug)]
 pub struct Terminal {
     line: String,
     keyboard: Keyboard,
-    /// What was shown so far.
+    /// Output so far.
     screen: Arc<Mutex<String>>,
     ended: Receiver<(ExitStatus, Instant)>,
 }
 
-/// The end of a terminal that a person sits at.
+/// Controlling side of a pseudoterminal.
 struct Keyboard(Arc<Pty>);
 
 impl std::fmt::Debug for Keyboard {
@@ -46,13 +46,13 @@ impl Terminal {
             .env_clear()
             .envs(run.environment.iter().map(|(name, value)| (name, value)))
             .env("TERM", "xterm");
-        let line = run.line();
+        let line = run.command_line();
         let mut child = command
             .spawn(slave)
             .unwrap_or_else(|error| panic!("`{line}` did not start: {error}"));
         let (pty, screen) = (Arc::new(pty), Arc::<Mutex<String>>::default());
         let (seen, shown) = (Arc::clone(&pty), Arc::clone(&screen));
-        // Both end with the program, at the latest when the terminal is gone.
+        // Both threads end with the program, at the latest when the terminal is closed.
         std::thread::spawn(move || {
             let mut piece = [0; 4096];
             while let Ok(count @ 1..) = (&*seen).read(&mut piece) {
@@ -60,10 +60,10 @@ impl Terminal {
                 text.push_str(&String::from_utf8_lossy(&piece[..count]));
             }
         });
-        let (tell, ended) = mpsc::channel();
+        let (sender, ended) = mpsc::channel();
         std::thread::spawn(move || {
             if let Ok(status) = child.wait() {
-                let _ = tell.send((status, Instant::now()));
+                let _ = sender.send((status, Instant::now()));
             }
         });
         Self {
@@ -74,7 +74,7 @@ impl Terminal {
         }
     }
 
-    /// Presses Ctrl-C.
+    /// Sends Ctrl-C. Returns the time.
     #[must_use]
     pub fn interrupt(&self) -> Instant {
         (&*self.keyboard.0)
@@ -83,11 +83,11 @@ impl Terminal {
         Instant::now()
     }
 
-    /// Waits until the program has ended, and says how, when, and what was shown.
+    /// Waits for the end of the program. Returns its exit code, the time of its end, and its output.
     ///
     /// # Panics
     ///
-    /// If it does not end.
+    /// If the program does not end in time.
     #[must_use]
     pub fn end(self) -> (Option<i32>, Instant, String) {
         let ended = self.ended.recv_timeout(LIMIT);

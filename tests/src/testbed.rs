@@ -1,36 +1,36 @@
-//! Where the real parts and the built programs lie, and what happens when one is missing.
+//! Paths of external tools and built programs, and the policy for missing ones.
 //!
-//! The parts come from `tests/testbed/install`, the programs from cargo; this module only finds
-//! them. It is the one place of the rig that reads the environment.
+//! `tests/testbed/install` installs the tools, and cargo builds the programs. Only this module of the harness reads the
+//! environment.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-/// A part that is not built from this repository.
+/// External tool or file that a test needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// The CNCF registry, 2.8.
+    /// CNCF Distribution registry 2.8.
     DockerRegistry,
-    /// The shell that loads the plugin.
+    /// Nushell.
     Nu,
-    /// A client written by others.
+    /// `skopeo`, another client.
     Skopeo,
-    /// Another one, in another language.
+    /// `oras`, another client, in another language.
     Oras,
-    /// A stand-in for AWS.
+    /// moto, a fake of AWS services.
     Moto,
-    /// A program that runs another one with a message bus of its own.
+    /// `dbus-run-session`, which runs a program with a new message bus.
     DbusRunSession,
-    /// A Secret Service.
+    /// gnome-keyring, a Secret Service.
     GnomeKeyring,
-    /// A client of a Secret Service.
+    /// `secret-tool`, a client of a Secret Service.
     SecretTool,
-    /// The sources of a published crate.
+    /// Sources of the published crate `shellharden`.
     Shellharden,
 }
 
 impl Part {
-    /// Where the part lies if it is there.
+    /// Returns the path of the tool if it is installed.
     #[must_use]
     pub fn path(self) -> PathBuf {
         let inside = match self {
@@ -48,9 +48,9 @@ impl Part {
     }
 }
 
-/// Ends a test early, with a printed line, when a part is missing on a laptop.
+/// Skips a test with a printed line if a tool is missing.
 ///
-/// Where `CI` is set a missing part is a failure.
+/// If `CI` is set, a missing tool fails the test.
 #[macro_export]
 macro_rules! require {
     ($($part:ident),+ $(,)?) => {
@@ -60,11 +60,11 @@ macro_rules! require {
     };
 }
 
-/// Whether all these parts are there; use it through [`require!`](crate::require).
+/// Whether all these tools are installed. Used through [`require!`](crate::require).
 ///
 /// # Panics
 ///
-/// If one is missing and `CI` is set.
+/// If a tool is missing and `CI` is set.
 #[must_use]
 #[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
 pub fn is_there(parts: &[Part]) -> bool {
@@ -84,11 +84,11 @@ pub fn is_there(parts: &[Part]) -> bool {
     false
 }
 
-/// A program of this workspace, as cargo built it beside the running test.
+/// Returns the path of a program of this workspace, in the profile directory of the running test.
 ///
 /// # Panics
 ///
-/// If it was not built: cargo builds no program of one package for the tests of another.
+/// If the program was not built. Cargo does not build the programs of one package for the tests of another.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test has a path");
@@ -103,11 +103,12 @@ pub fn program(name: &str) -> PathBuf {
     program
 }
 
-/// The Nushell plugin: the one that `NU_PLUGIN_OCI` names, such as one built to be fast, else as [`program`].
+/// Returns the path of the Nushell plugin: the value of `NU_PLUGIN_OCI`, such as a release build, or else as
+/// [`program`].
 ///
 /// # Panics
 ///
-/// If it was not built.
+/// If the plugin was not built.
 #[must_use]
 pub fn plugin() -> PathBuf {
     let Some(named) = variable("NU_PLUGIN_OCI") else {
@@ -118,7 +119,7 @@ pub fn plugin() -> PathBuf {
     plugin
 }
 
-/// The root of this repository.
+/// Returns the root of this repository.
 #[must_use]
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -126,8 +127,8 @@ pub fn repository() -> &'static Path {
         .expect("the tests are a member of the workspace")
 }
 
-/// What a program that runs cargo needs from our own environment: the path to cargo, and where
-/// rustup keeps the toolchains, which it looks for below `HOME` unless it is told.
+/// Returns the environment variables that a program needs to run cargo: the path to cargo, and the directory of the
+/// rustup toolchains, because rustup searches below `HOME` by default.
 #[must_use]
 pub fn toolchain() -> Vec<(&'static str, OsString)> {
     let mut variables = vec![("PATH", variable("PATH").expect("there is a PATH"))];

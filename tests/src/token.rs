@@ -1,7 +1,7 @@
-//! The token server beside a registry, after the distribution project's token specification:
-//! RS256 tokens whose header contains the certificate (`x5c`), which is self-signed.
+//! Token server of a registry, according to the token specification of the Distribution project: RS256 tokens whose
+//! header contains the self-signed certificate (`x5c`).
 //!
-//! It responds to GET and POST, with a password or without one, and records the requests.
+//! The server accepts GET and POST requests with or without a password, and records them.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -207,7 +207,7 @@ fn manifests_and_blobs_go_by_their_digests() {
 #[test]
 fn what_cannot_be_deleted_is_said() {
     require!(DockerRegistry);
-    let (registry, home) = (Registry::keeping(), Home::new());
+    let (registry, home) = (Registry::without_deletion(), Home::new());
     let _release = Release::push(&home, registry.host());
     let place = format!("{}/widgets", registry.host());
     let index = registry.digest("widgets", "1.2.3");

@@ -36,7 +36,7 @@ fn shows_no_secret(outcome: &Outcome) {
 #[test]
 fn keys_of_aws_are_enough() {
     require!(DockerRegistry, Moto, Shellharden);
-    let (aws, registry, sources) = (Aws::start(), Registry::of_amazon(), Sources::shellharden());
+    let (aws, registry, sources) = (Aws::start(), Registry::ecr(), Sources::shellharden());
     let host = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
     let (name, flags) = named(host, &registry);
     let home = Home::new();
@@ -61,7 +61,7 @@ fn keys_of_aws_are_enough() {
 #[test]
 fn a_registry_with_a_similar_name_gets_nothing() {
     require!(DockerRegistry, Moto, Shellharden);
-    let (aws, registry, sources) = (Aws::start(), Registry::of_amazon(), Sources::shellharden());
+    let (aws, registry, sources) = (Aws::start(), Registry::ecr(), Sources::shellharden());
     for host in [
         "secret-registry.example",
         "123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.example",
@@ -77,7 +77,7 @@ fn a_registry_with_a_similar_name_gets_nothing() {
 #[test]
 fn without_keys_the_help_says_that_aws_was_thought_of() {
     require!(DockerRegistry, Shellharden);
-    let (registry, sources) = (Registry::of_amazon(), Sources::shellharden());
+    let (registry, sources) = (Registry::ecr(), Sources::shellharden());
     let host = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
     let (name, flags) = named(host, &registry);
     let refused = push(&Home::new(), &name, &flags, &sources)
@@ -89,7 +89,7 @@ fn without_keys_the_help_says_that_aws_was_thought_of() {
 #[test]
 fn public_registry_is_written_with_a_token_of_aws() {
     require!(DockerRegistry, Shellharden);
-    let (aws, registry) = (AwsPublic::start(), Registry::of_amazon_public());
+    let (aws, registry) = (AwsPublic::start(), Registry::ecr_public());
     let sources = Sources::shellharden();
     let (name, flags) = named("public.ecr.aws", &registry);
     let home = Home::new();
@@ -112,7 +112,7 @@ fn public_registry_is_written_with_a_token_of_aws() {
 #[test]
 fn public_registry_is_read_without_aws() {
     require!(DockerRegistry, Shellharden);
-    let (aws, registry) = (AwsPublic::start(), Registry::of_amazon_public());
+    let (aws, registry) = (AwsPublic::start(), Registry::ecr_public());
     let sources = Sources::shellharden();
     let (name, flags) = named("public.ecr.aws", &registry);
     let home = Home::new();

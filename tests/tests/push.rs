@@ -179,7 +179,7 @@ fn a_vanished_tag_comes_back() {
     push.clone().succeeds();
     let before = digests(&registry, &sources);
     for tag in [sources.target_tag(), sources.version()] {
-        registry.forget_tag(REPOSITORY, &tag);
+        registry.remove_tag(REPOSITORY, &tag);
         assert_eq!(registry.digest(REPOSITORY, &tag), None);
         push.clone().succeeds();
         assert_eq!(

@@ -283,7 +283,7 @@ fn a_third_party_reads_what_the_rig_reads() {
         .succeeds();
     assert_eq!(registry.digest("acme/widgets", "1.0.0"), Some(digest));
     assert_eq!(registry.tags("acme/widgets"), ["1.0.0"]);
-    registry.forget_tag("acme/widgets", "1.0.0");
+    registry.remove_tag("acme/widgets", "1.0.0");
     assert_eq!(registry.digest("acme/widgets", "1.0.0"), None);
 }
 
