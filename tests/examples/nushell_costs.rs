@@ -9,7 +9,7 @@
 //! Without the variable, the example uses the plugin of its own build profile. Compare results of the same run only,
 //! because they depend on the machine and the build.
 
-#![expect(clippy::print_stdout, reason = "a table is what it is run for")]
+#![expect(clippy::print_stdout, reason = "the output is a table")]
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ fn main() {
         return;
     }
     println!("With `{}`:\n", plugin().display());
-    println!("| what | how long | |");
+    println!("| measurement | time | |");
     println!("| --- | ---: | --- |");
     listing();
     details();

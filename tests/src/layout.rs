@@ -36,7 +36,7 @@ impl Layout {
         let layout = Self { directory, index };
         let mut reached = BTreeSet::new();
         layout.walk(&layout.index, &mut reached);
-        assert_eq!(layout.blobs(), reached, "blobs and what refers to them");
+        assert_eq!(layout.blobs(), reached, "stored and referenced blobs");
         layout
     }
 

@@ -491,7 +491,7 @@ impl Outcome {
         self
     }
 
-    /// Returns the last command_line of stdout.
+    /// Returns the last line of stdout.
     #[track_caller]
     #[must_use]
     pub fn last_line(&self) -> &str {
@@ -499,7 +499,7 @@ impl Outcome {
         line.unwrap_or_else(|| panic!("stdout is empty: {self}"))
     }
 
-    /// Returns the digest (`sha256:…`) after the `@` in the last command_line of stdout, where a push prints its reference.
+    /// Returns the digest (`sha256:…`) after the `@` in the last line of stdout, where a push prints its reference.
     #[track_caller]
     #[must_use]
     pub fn printed_digest(&self) -> String {

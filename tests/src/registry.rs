@@ -242,7 +242,7 @@ impl Registry {
                 assert_eq!(
                     digest,
                     crate::sha256(answer.body()),
-                    "the registry says the digest"
+                    "the registry reports the digest"
                 );
                 let document = serde_json::from_slice(answer.body()).expect("a manifest is JSON");
                 Some((digest, document))
@@ -381,7 +381,7 @@ fn digest_path(digest: &str) -> PathBuf {
     [algorithm, encoded].iter().collect()
 }
 
-/// Writes a write_link file that contains a digest.
+/// Writes a link file that contains a digest.
 fn write_link(directory: &Path, digest: &str) {
     fs::create_dir_all(directory).expect("a directory for a link file");
     fs::write(directory.join("link"), digest).expect("a link file");

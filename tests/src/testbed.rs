@@ -66,7 +66,7 @@ macro_rules! require {
 ///
 /// If a tool is missing and `CI` is set.
 #[must_use]
-#[expect(clippy::print_stderr, reason = "a test that is skipped says so")]
+#[expect(clippy::print_stderr, reason = "a skipped test prints a line")]
 pub fn is_there(parts: &[Part]) -> bool {
     let Some(missing) = parts.iter().find(|part| !part.path().exists()) else {
         return true;
@@ -145,7 +145,7 @@ fn in_ci() -> bool {
 
 #[expect(
     clippy::disallowed_methods,
-    reason = "the rig hands programs an environment; here is where it comes from"
+    reason = "programs receive variables of the environment of the test"
 )]
 fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name)

@@ -1,4 +1,4 @@
-//! Archives that others read, and archives that others wrote.
+//! Exchange of archives with Skopeo in both directions.
 
 use std::path::Path;
 
@@ -19,7 +19,7 @@ fn block_on<T>(work: impl Future<Output = T>) -> T {
     runtime.expect("a runtime starts").block_on(work)
 }
 
-/// Opens the archive of a location.
+/// Opens the archive of a location. Returns it with the identifier of its image.
 async fn open(text: &str, make: bool) -> (Archive, Identifier) {
     let written: LocationText = text.parse().expect("a location");
     let location = written.locate(Path::new("")).await.expect("a name");
@@ -37,7 +37,7 @@ async fn open(text: &str, make: bool) -> (Archive, Identifier) {
     (archive.expect("an archive"), identifier)
 }
 
-/// A tar of one empty file with this name.
+/// Returns a tar archive of one empty file with this name.
 fn layer(name: &str) -> Vec<u8> {
     let mut header = [0; 512];
     header[..name.len()].copy_from_slice(name.as_bytes());
@@ -69,38 +69,38 @@ async fn write(text: &str) -> Manifest {
     archive
         .push_blob(&config)
         .await
-        .expect("an archive takes and gives what it should");
+        .expect("the archive can be read and written");
     for layer in layers {
         let blob = Blob::from_bytes(LAYER.into(), layer);
         archive
             .push_blob(&blob)
             .await
-            .expect("an archive takes and gives what it should");
+            .expect("the archive can be read and written");
         image.layers.push(blob.descriptor().clone());
     }
-    let manifest = Manifest::from_image(image).expect("an archive takes and gives what it should");
+    let manifest = Manifest::from_image(image).expect("the archive can be read and written");
     archive
         .push_manifest(&manifest)
         .await
-        .expect("an archive takes and gives what it should");
+        .expect("the archive can be read and written");
     archive
         .tag(&manifest, &tag)
         .await
-        .expect("an archive takes and gives what it should");
+        .expect("the archive can be read and written");
     manifest
 }
 
-/// The files of an image in an archive, as its flattened root filesystem has them.
+/// Returns the files of an image in an archive, in the form of its flattened root filesystem.
 async fn files(text: &str) -> Vec<String> {
     let (archive, identifier) = open(text, false).await;
     let manifest = archive
         .manifest(&identifier)
         .await
-        .expect("an archive takes and gives what it should");
+        .expect("the archive can be read and written");
     let mut bytes = std::io::Cursor::new(Vec::new());
     export(&archive, &manifest, &mut bytes, ExportOptions::default())
         .await
-        .expect("an archive takes and gives what it should");
+        .expect("the archive can be read and written");
     let bytes = bytes.into_inner();
     let names = bytes.chunks(512).filter(|block| block[0] != 0);
     let names = names.map(|block| block.split(|byte| *byte == 0).next().unwrap_or_default());
@@ -114,7 +114,7 @@ fn at(kind: &str, file: &Path, rest: &str) -> String {
 }
 
 #[test]
-fn skopeo_reads_what_is_written() {
+fn skopeo_reads_written_archive() {
     require!(Skopeo);
     let home = Home::new();
     for (kind, rest) in [
@@ -138,7 +138,7 @@ fn skopeo_reads_what_is_written() {
 }
 
 #[test]
-fn what_skopeo_writes_is_read() {
+fn archive_written_by_skopeo_is_read() {
     require!(Skopeo);
     let home = Home::new();
     let ours = at("oci-archive", &home.path().join("ours.tar"), "1.0");
@@ -158,8 +158,8 @@ fn what_skopeo_writes_is_read() {
     assert!(found.as_image().is_some());
 }
 
-/// Skopeo's copies of two artifacts to a layout or archive, under full names.
-fn named_by_skopeo(home: &Home, kind: &str, names: &[&str]) {
+/// Copies an image with Skopeo to a layout or archive, once under each of these full names.
+fn copy_with_skopeo(home: &Home, kind: &str, names: &[&str]) {
     let ours = at("oci-archive", &home.path().join("ours.tar"), "1.0");
     block_on(write(&ours));
     for name in names {
@@ -173,7 +173,7 @@ fn full_names_of_skopeo_are_listed_and_copied_as_tags() {
     require!(Skopeo);
     for kind in ["oci", "oci-archive"] {
         let home = Home::new();
-        named_by_skopeo(&home, kind, &["localhost/acme/f:1.0.0"]);
+        copy_with_skopeo(&home, kind, &["localhost/acme/f:1.0.0"]);
         let cargo_oci = |arguments: &[&str]| {
             let run = home.cargo_oci(arguments.iter().copied());
             run.within(home.path()).succeeds().stdout
@@ -199,7 +199,7 @@ fn full_names_of_skopeo_are_listed_and_copied_as_tags() {
 fn names_of_skopeo_without_a_tag_are_listed_with_digest() {
     require!(Skopeo);
     let home = Home::new();
-    named_by_skopeo(&home, "oci", &["acme/f:1", "acme/g:1", "acme/h", "2.0.0"]);
+    copy_with_skopeo(&home, "oci", &["acme/f:1", "acme/g:1", "acme/h", "2.0.0"]);
     let run = home.cargo_oci(["tags", "oci:theirs"]);
     let run = run.within(home.path()).succeeds();
     let layout = Layout::open(home.path().join("theirs"));
@@ -234,7 +234,7 @@ fn names_of_skopeo_without_a_tag_are_listed_with_digest() {
 fn layout_without_tags_is_read_by_a_full_name() {
     require!(Skopeo);
     let home = Home::new();
-    named_by_skopeo(&home, "oci", &["localhost/acme/f"]);
+    copy_with_skopeo(&home, "oci", &["localhost/acme/f"]);
     let bare = home.cargo_oci(["manifest", "oci:theirs"]);
     let bare = bare.within(home.path()).fails_with(4);
     let help = "use the full name of an entry, such as `oci:theirs:localhost/acme/f`";

@@ -1,11 +1,11 @@
-//! What cannot work is said at once, with the right exit code and advice, and nothing is begun.
+//! Invalid input: errors with the right exit code and hints, before any work starts.
 
 use e2e::loopback::DeadHost;
 use e2e::program::Home;
 use e2e::require;
 use e2e::sources::{Sources, host_triple};
 
-/// Runs a push that is wrong from the start: exit 2, nothing built, nothing written.
+/// Runs a push with invalid input. Asserts that it exits with 2 and neither builds nor writes anything.
 #[track_caller]
 fn refused(sources: &Sources, arguments: &[&str]) -> String {
     let push = ["push"].iter().chain(arguments).copied();
@@ -23,7 +23,7 @@ fn refused(sources: &Sources, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn a_malformed_reference() {
+fn malformed_reference_is_refused() {
     let sources = Sources::widgets();
     for reference in [
         "127.0.0.1:5000/acme/../widgets",
@@ -39,7 +39,7 @@ fn a_malformed_reference() {
 }
 
 #[test]
-fn an_unknown_package() {
+fn unknown_package_is_refused() {
     let message = refused(
         &Sources::widgets(),
         &["--package", "gadgets", "--registry", "oci:out"],
@@ -48,19 +48,19 @@ fn an_unknown_package() {
 }
 
 #[test]
-fn nothing_to_push() {
+fn package_without_files_is_refused() {
     let outcome = Home::new()
         .cargo_oci(["push", "--registry", "oci:out"])
         .within(Sources::plain_library().path())
         .fails_with(2);
     let count = outcome.stderr.matches("nothing to push").count();
-    assert_eq!(count, 1, "it is said once: {outcome}");
+    assert_eq!(count, 1, "the message appears once: {outcome}");
     assert!(outcome.stderr.contains("`plain`"), "{outcome}");
     assert!(outcome.stderr.contains("`--kind rlib`"), "{outcome}");
 }
 
 #[test]
-fn a_directory_without_a_package() {
+fn directory_without_package_is_refused() {
     let home = Home::new();
     for verb in [&["push", "--registry=oci:out"][..], &["init"]] {
         let refused = home.cargo_oci(verb.iter().copied());
@@ -87,7 +87,7 @@ fn a_directory_without_a_package() {
 }
 
 #[test]
-fn files_where_directories_belong_and_the_other_way_round() {
+fn invalid_paths_and_values_are_refused() {
     let home = Home::new();
     std::fs::write(home.path().join("file"), "mine").unwrap();
     let dead = "127.0.0.1:1/widgets:1";
@@ -158,7 +158,7 @@ fn files_where_directories_belong_and_the_other_way_round() {
             "{refused}"
         );
     }
-    // A file without a certificate in it is no reason to trust nobody more.
+    // A `--ca-file` without a certificate is an error.
     let trust = home.cargo_oci(["tags", "127.0.0.1:1/widgets", "--ca-file=file"]);
     let trust = trust.fails_with(2).at_once();
     assert!(trust.stderr.contains("there is none in it"), "{trust}");
@@ -176,7 +176,7 @@ fn files_where_directories_belong_and_the_other_way_round() {
 }
 
 #[test]
-fn no_registry() {
+fn missing_registry_lists_all_settings() {
     let message = refused(&Sources::widgets(), &[]);
     for way in ["--registry", "CARGO_OCI_REGISTRY", "metadata.oci"] {
         assert!(message.contains(way), "the error shows `{way}`: {message}");
@@ -184,7 +184,7 @@ fn no_registry() {
 }
 
 #[test]
-fn an_unknown_key() {
+fn unknown_key_suggests_similar_key() {
     let sources = Sources::widgets();
     sources.append(
         "Cargo.toml",
@@ -193,12 +193,12 @@ fn an_unknown_key() {
     let message = refused(&sources, &["--registry", "oci:out"]);
     assert!(
         message.contains("repository"),
-        "the nearest known key: {message}"
+        "the error suggests the similar key: {message}"
     );
 }
 
 #[test]
-fn an_undeclared_target() {
+fn undeclared_target_is_refused() {
     let sources = Sources::widgets();
     let declared = "[package.metadata.oci]\ntargets = [\"aarch64-apple-darwin\"]";
     sources.append("Cargo.toml", declared);
@@ -210,7 +210,7 @@ fn an_undeclared_target() {
 }
 
 #[test]
-fn a_floating_tag_without_declared_targets() {
+fn floating_without_declared_targets_is_refused() {
     refused(
         &Sources::widgets(),
         &["--floating", "--registry", "oci:out"],
@@ -218,7 +218,7 @@ fn a_floating_tag_without_declared_targets() {
 }
 
 #[test]
-fn a_tag_that_looks_like_a_target() {
+fn tag_in_form_of_target_tag_is_refused() {
     refused(
         &Sources::widgets(),
         &["--tag", "nightly__x", "--registry", "oci:out"],
@@ -226,7 +226,7 @@ fn a_tag_that_looks_like_a_target() {
 }
 
 #[test]
-fn a_build_that_fails_is_cargos_own_failure() {
+fn failed_build_returns_exit_code_of_cargo() {
     let sources = Sources::widgets();
     sources.write("src/bin/round.rs", "fn main() { this is no Rust }\n");
     let outcome = Home::new()
@@ -239,10 +239,10 @@ fn a_build_that_fails_is_cargos_own_failure() {
 }
 
 #[test]
-fn no_registry_there() {
+fn unreachable_registry_is_a_network_error() {
     require!(Shellharden);
-    let (home, sources, nobody) = (Home::new(), Sources::shellharden(), DeadHost::new());
-    let host = nobody.host();
+    let (home, sources, unreachable) = (Home::new(), Sources::shellharden(), DeadHost::new());
+    let host = unreachable.host();
     let outcome = home
         .cargo_oci(["push", "--registry", host])
         .within(sources.path())
@@ -257,7 +257,7 @@ fn no_registry_there() {
 }
 
 #[test]
-fn a_directory_to_verify_that_is_not_there() {
+fn verify_of_missing_directory_is_refused() {
     let refused = Home::new()
         .cargo_oci(["verify", "127.0.0.1:1/widgets:1", "nothere"])
         .fails_with(2)
@@ -269,7 +269,7 @@ fn a_directory_to_verify_that_is_not_there() {
 }
 
 #[test]
-fn a_registry_with_a_path() {
+fn registry_with_path_is_refused() {
     for verb in [
         ["catalog", "127.0.0.1:5000/acme"],
         ["login", "127.0.0.1:5000/acme"],
@@ -287,7 +287,7 @@ fn a_registry_with_a_path() {
 }
 
 #[test]
-fn names_that_other_places_write_otherwise() {
+fn foreign_reference_form_suggests_correct_form() {
     for (given, meant) in [
         ("oci://ghcr.io/acme/widgets", "write `ghcr.io/acme/widgets`"),
         ("oci://127.0.0.1:1/widgets", "write `127.0.0.1:1/widgets`"),
@@ -301,7 +301,7 @@ fn names_that_other_places_write_otherwise() {
 }
 
 #[test]
-fn what_is_damaged_is_named_with_what_to_do() {
+fn damaged_layout_is_reported_with_hint() {
     let home = Home::new();
     let write = |path: &str, text: &str| {
         let path = home.path().join(path);

@@ -1,4 +1,4 @@
-//! The laws of targets, held against real registries.
+//! Conformance tests for `Target` and `Delete` at real registries.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -14,29 +14,29 @@ use ferro_oci_server::{AppState, InMemoryRegistryMeta, router};
 use oci_registry::conformance::{Capabilities, Report, run, run_deletions};
 use oci_registry::{Access, Client, ClientOptions, Delete, Environment, Target};
 
-/// Holds a registry to all laws, each in a repository of its own.
-async fn obeys(host: &str, client: &Client, capabilities: Capabilities) -> Report {
+/// Runs the conformance tests for `Target` at a registry, each in a new repository.
+async fn check_target(host: &str, client: &Client, capabilities: Capabilities) -> Report {
     let count = AtomicUsize::new(0);
     let make = async || {
         let at = count.fetch_add(1, Ordering::Relaxed);
-        let reference = format!("{host}/laws/number-{at}").parse()?;
+        let reference = format!("{host}/requirements/number-{at}").parse()?;
         Ok(Arc::new(client.repository(&reference, Access::Push)?) as Arc<dyn Target>)
     };
-    kept(run(capabilities, make).await)
+    expect_report(run(capabilities, make).await)
 }
 
-/// Holds a registry to the laws of letting go.
-async fn lets_go(host: &str, client: &Client, capabilities: Capabilities) -> Report {
+/// Runs the conformance tests for `Delete` at a registry, each in a new repository.
+async fn check_delete(host: &str, client: &Client, capabilities: Capabilities) -> Report {
     let count = AtomicUsize::new(0);
     let make = async || {
         let at = count.fetch_add(1, Ordering::Relaxed);
         let reference = format!("{host}/deletions/number-{at}").parse()?;
         Ok(Arc::new(client.repository(&reference, Access::Push)?) as Arc<dyn Delete>)
     };
-    kept(run_deletions(capabilities, make).await)
+    expect_report(run_deletions(capabilities, make).await)
 }
 
-fn kept(report: oci_registry::Result<Report>) -> Report {
+fn expect_report(report: oci_registry::Result<Report>) -> Report {
     report.unwrap_or_else(|error| {
         let mut chain = error.to_string();
         let mut cause = std::error::Error::source(&error);
@@ -66,18 +66,26 @@ fn block_on(work: impl Future<Output = Report>) -> Report {
 }
 
 #[test]
-fn the_cncf_registry_obeys_all_laws() {
+fn distribution_meets_all_requirements() {
     require!(DockerRegistry);
     let registry = Registry::open();
     let client = client(environment(&[]));
-    let report = block_on(obeys(registry.host(), &client, Capabilities::default()));
+    let report = block_on(check_target(
+        registry.host(),
+        &client,
+        Capabilities::default(),
+    ));
     println!("distribution 2.8: {report}");
-    let report = block_on(lets_go(registry.host(), &client, Capabilities::default()));
-    println!("distribution 2.8, letting go: {report}");
+    let report = block_on(check_delete(
+        registry.host(),
+        &client,
+        Capabilities::default(),
+    ));
+    println!("distribution 2.8, deletion: {report}");
 }
 
 #[test]
-fn a_registry_that_asks_for_tokens_obeys_all_laws() {
+fn distribution_with_tokens_meets_all_requirements() {
     require!(DockerRegistry);
     let registry = Registry::with_tokens(TokenPolicy::default());
     let pair = STANDARD.encode(format!("{USER}:{PASSWORD}"));
@@ -86,12 +94,16 @@ fn a_registry_that_asks_for_tokens_obeys_all_laws() {
         registry.host()
     );
     let client = client(environment(&[("DOCKER_AUTH_CONFIG", credentials)]));
-    let report = block_on(obeys(registry.host(), &client, Capabilities::default()));
+    let report = block_on(check_target(
+        registry.host(),
+        &client,
+        Capabilities::default(),
+    ));
     println!("distribution 2.8 with tokens: {report}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ferro_obeys_all_laws() {
+async fn ferro_meets_all_requirements() {
     let state = AppState::new(
         Arc::new(InMemoryBlobStore::new()),
         Arc::new(InMemoryRegistryMeta::new()),
@@ -101,9 +113,9 @@ async fn ferro_obeys_all_laws() {
         .unwrap();
     let host = listener.local_addr().unwrap().to_string();
     let server = tokio::spawn(async move { axum::serve(listener, router(state)).await });
-    let report = obeys(&host, &client(environment(&[])), Capabilities::default()).await;
+    let report = check_target(&host, &client(environment(&[])), Capabilities::default()).await;
     println!("ferro: {report}");
-    let report = lets_go(&host, &client(environment(&[])), Capabilities::default()).await;
-    println!("ferro, letting go: {report}");
+    let report = check_delete(&host, &client(environment(&[])), Capabilities::default()).await;
+    println!("ferro, deletion: {report}");
     server.abort();
 }

@@ -1,4 +1,4 @@
-//! `cargo oci copy` and `cargo oci tag`: the same bytes in every place.
+//! `cargo oci copy` and `cargo oci tag` between registries, layouts and archives.
 
 use e2e::layout::Layout;
 use e2e::messages::Schema;
@@ -9,7 +9,7 @@ use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
 
 #[test]
-fn digests_are_the_same_through_all_places_and_for_others() {
+fn copy_between_all_locations_keeps_digest() {
     require!(DockerRegistry, Skopeo);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -32,7 +32,7 @@ fn digests_are_the_same_through_all_places_and_for_others() {
     assert_eq!(e2e::sha256(archived.succeeds().stdout.as_bytes()), digest);
     let mirrored = registry.manifest("mirror/widgets", "1.2.3").unwrap();
     assert_eq!(mirrored.0, digest);
-    // Another registry, and a client of others to read it there.
+    // Skopeo reads the copy in another registry.
     let other = Registry::open();
     let from = format!("{}/mirror/widgets:1.2.3", registry.host());
     let to = format!("{}/widgets", other.host());
@@ -43,7 +43,7 @@ fn digests_are_the_same_through_all_places_and_for_others() {
 }
 
 #[test]
-fn what_is_there_is_not_sent() {
+fn copy_of_existing_content_sends_nothing() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, "oci:out");
@@ -57,7 +57,7 @@ fn what_is_there_is_not_sent() {
     assert_eq!(requests.len(), 1, "{requests:?}");
     assert!(!requests[0].writes());
     assert!(outcome.stderr.contains("Unchanged"), "{outcome}");
-    // A neighbour has the blobs already.
+    // Another repository of the registry already has the blobs.
     let neighbour = format!("{}/neighbour", recorder.host());
     let outcome = home
         .cargo_oci(["copy", &format!("{target}:1.2.3"), &neighbour])
@@ -67,7 +67,7 @@ fn what_is_there_is_not_sent() {
 }
 
 #[test]
-fn all_tags_come_along_with_what_is_about_them() {
+fn copy_of_all_tags_includes_referrers_on_request() {
     require!(DockerRegistry);
     let (registry, other, home) = (Registry::open(), Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -104,7 +104,7 @@ fn all_tags_come_along_with_what_is_about_them() {
             "{tag}"
         );
     }
-    // Through an archive, which keeps no lists, and back.
+    // Copies through an archive, which stores no referrer lists, to a registry.
     let archive = "oci-archive:backup.tar";
     home.cargo_oci(["copy", &source, archive, "--all-tags", "--referrers"])
         .succeeds();
@@ -115,7 +115,7 @@ fn all_tags_come_along_with_what_is_about_them() {
 }
 
 #[test]
-fn one_target_goes_alone_under_its_own_tag() {
+fn copy_of_one_target_uses_target_tag() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -128,10 +128,10 @@ fn one_target_goes_alone_under_its_own_tag() {
         registry.digest("widgets", &target_tag(MAC))
     );
     assert_eq!(layout.digest("1.2.3"), None);
-    // A reader finds it there.
+    // `pull` finds the target in the layout.
     home.cargo_oci(["pull", "oci:one:1.2.3", "--target", MAC, "-o", "pulled"])
         .succeeds();
-    // Or under the tag that was asked for, and several at once.
+    // Copies to explicit tags, and to several destinations at once.
     let targets = ["oci:two:mac", "oci:two:latest", "oci:three:mac"];
     let arguments = ["copy", "--platform", "darwin/arm64", &source];
     home.cargo_oci(arguments.iter().chain(&targets).copied())
@@ -155,7 +155,7 @@ fn one_target_goes_alone_under_its_own_tag() {
 }
 
 #[test]
-fn images_go_into_dockers_archives_and_back() {
+fn image_is_copied_to_docker_archive_and_back() {
     require!(DockerRegistry, Skopeo);
     let (registry, home) = (Registry::open(), Home::new());
     let digest = image_layout(&home.path().join("image"));
@@ -169,7 +169,7 @@ fn images_go_into_dockers_archives_and_back() {
     assert_eq!(outcome.printed_digest(), digest);
     assert_eq!(registry.digest("image", "1.0"), Some(digest));
 
-    // Packages and indexes are no images.
+    // Packages and indexes are not images.
     let _release = Release::push(&home, "oci:out");
     let outcome = home
         .cargo_oci(["copy", "oci:out/widgets:1.2.3", "docker-archive:w.tar:w:1"])
@@ -179,7 +179,7 @@ fn images_go_into_dockers_archives_and_back() {
 }
 
 #[test]
-fn what_cannot_be_copied_is_said_at_once() {
+fn invalid_copy_is_refused_before_any_request() {
     let home = Home::new();
     let digest = e2e::sha256(b"x");
     let by_digest = format!("oci:there@{digest}");
@@ -210,7 +210,7 @@ fn what_cannot_be_copied_is_said_at_once() {
 }
 
 #[test]
-fn a_tag_is_set_without_moving_bytes() {
+fn tag_transfers_no_blobs() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -232,7 +232,10 @@ fn a_tag_is_set_without_moving_bytes() {
     let outcome = home
         .cargo_oci(["tag", &format!("{place}:1.2.3"), "latest"])
         .succeeds();
-    assert!(outcome.stderr.contains(&mac), "what it named: {outcome}");
+    assert!(
+        outcome.stderr.contains(&mac),
+        "the previous digest is printed: {outcome}"
+    );
     let index = registry.digest("widgets", "1.2.3");
     assert_eq!(registry.digest("widgets", "latest"), index);
     let _ = recorder.take();
@@ -241,13 +244,13 @@ fn a_tag_is_set_without_moving_bytes() {
     assert!(recorder.take().iter().all(|request| !request.writes()));
     home.cargo_oci(["tag", &format!("{place}:9.9.9"), "latest"])
         .fails_with(4);
-    // A layout that is not there is not made.
+    // A missing layout is not created.
     home.cargo_oci(["tag", "oci:absent:1", "2"]).fails_with(4);
     assert!(!home.path().join("absent").exists());
 }
 
 #[test]
-fn programs_are_told_as_it_is_documented() {
+fn copy_messages_match_documentation() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");
     let copy = ["copy", "oci:out/widgets:1.2.3", "oci:copy"];
@@ -293,7 +296,7 @@ fn programs_are_told_as_it_is_documented() {
 }
 
 #[test]
-fn a_copy_says_what_a_tag_named_before() {
+fn copy_reports_previous_digest_of_moved_tag() {
     let home = Home::new();
     let release = Release::push(&home, "oci:out");
     release.push_with(&home, "oci:out", MAC, "others", &["--tag=nightly"]);
@@ -301,8 +304,8 @@ fn a_copy_says_what_a_tag_named_before() {
     let copy = |source: &str| {
         let line = ["copy", source, "oci:other:stable", "--message-format=json"];
         let copied = home.cargo_oci(line).succeeds();
-        let told = schema.check(&copied.stdout);
-        let tags = told.into_iter();
+        let messages = schema.check(&copied.stdout);
+        let tags = messages.into_iter();
         let tags = tags.filter(|message| message["reason"] == "oci-tag");
         let actions: Vec<_> = tags.map(|tag| tag["action"].clone()).collect();
         (copied, actions)

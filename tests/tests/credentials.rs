@@ -1,4 +1,4 @@
-//! Registries that ask who is there.
+//! Registries that require authentication.
 
 use e2e::program::{Home, Outcome};
 use e2e::registry::{PASSWORD, Registry, USER};
@@ -6,10 +6,10 @@ use e2e::require;
 use e2e::sources::Sources;
 use e2e::token::TokenPolicy;
 
-/// A password that is wrong, and would be seen if it got out.
+/// Wrong password that must not appear in any output.
 const CANARY: &str = "canary-7f3a";
 
-fn both_kinds() -> [Registry; 2] {
+fn registries() -> [Registry; 2] {
     [
         Registry::with_passwords(),
         Registry::with_tokens(TokenPolicy::default()),
@@ -25,9 +25,9 @@ fn push(home: &Home, host: &str, sources: &Sources) -> Outcome {
 }
 
 #[test]
-fn a_docker_login_is_enough() {
+fn credential_of_docker_config_is_used() {
     require!(DockerRegistry, Shellharden);
-    for registry in both_kinds() {
+    for registry in registries() {
         let (host, sources) = (registry.host(), Sources::shellharden());
         let home = Home::of_user(host);
         let pushed = push(&home, host, &sources).succeeds();
@@ -44,7 +44,7 @@ fn a_docker_login_is_enough() {
 }
 
 #[test]
-fn tokens_are_asked_for_what_is_done() {
+fn token_scopes_match_operations() {
     require!(DockerRegistry, Shellharden);
     let registry = Registry::with_tokens(TokenPolicy::default());
     let (host, sources) = (registry.host(), Sources::shellharden());
@@ -72,7 +72,7 @@ fn tokens_are_asked_for_what_is_done() {
 }
 
 #[test]
-fn nobody_in_particular_may_pull_where_that_is_allowed() {
+fn anonymous_pull_is_allowed_and_push_is_refused() {
     require!(DockerRegistry, Shellharden);
     let policy = TokenPolicy {
         anonymous_pull: true,
@@ -82,9 +82,9 @@ fn nobody_in_particular_may_pull_where_that_is_allowed() {
     let (host, sources) = (registry.host(), Sources::shellharden());
     push(&Home::of_user(host), host, &sources).succeeds();
 
-    let (stranger, output) = (Home::new(), sources.beside("pulled"));
+    let (anonymous, output) = (Home::new(), sources.beside("pulled"));
     let reference = format!("{host}/acme/shellharden:{}", sources.version());
-    stranger
+    anonymous
         .cargo_oci(["pull", &reference, "--output", output.to_str().unwrap()])
         .succeeds();
     let pulled = std::fs::read(output.join("shellharden")).unwrap();
@@ -96,7 +96,7 @@ fn nobody_in_particular_may_pull_where_that_is_allowed() {
         "#[used]\nstatic CHANGED: [u8; 7] = *b\"changed\";",
     );
     let tag = format!("{host}/acme/shellharden:nightly");
-    stranger
+    anonymous
         .cargo_oci(["push", &tag])
         .within(sources.path())
         .fails_with(3);
@@ -104,9 +104,9 @@ fn nobody_in_particular_may_pull_where_that_is_allowed() {
 }
 
 #[test]
-fn a_refusal_says_where_credentials_were_looked_for() {
+fn authentication_error_lists_searched_sources() {
     require!(DockerRegistry, Shellharden);
-    for registry in both_kinds() {
+    for registry in registries() {
         let (host, sources) = (registry.host(), Sources::shellharden());
         for home in [Home::new(), Home::logged_in(host, USER, CANARY)] {
             let refused = push(&home, host, &sources).fails_with(3);
@@ -129,9 +129,9 @@ fn a_refusal_says_where_credentials_were_looked_for() {
 }
 
 #[test]
-fn a_password_is_never_shown() {
+fn password_is_never_shown() {
     require!(DockerRegistry, Shellharden);
-    for registry in both_kinds() {
+    for registry in registries() {
         let (host, sources) = (registry.host(), Sources::shellharden());
         let secrets = |password: &str| {
             use base64::Engine as _;

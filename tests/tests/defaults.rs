@@ -1,4 +1,4 @@
-//! What is said for all projects, or by CI: `oci.toml` in cargo's home, and the variables of GitLab.
+//! Defaults for all projects: `oci.toml` in cargo's home directory, and the variables of GitLab CI.
 
 use std::fs;
 
@@ -14,11 +14,11 @@ fn push(home: &Home, sources: &Sources, more: &[&str]) -> Run {
 }
 
 #[test]
-fn a_registry_and_the_way_to_it_are_said_once_for_all_projects() {
+fn oci_toml_sets_registry_and_connection() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     let port = registry.host().rsplit(':').next().unwrap();
-    // A name that is no loopback's, so that nobody speaks plain HTTP to it unasked.
+    // The host name is not a loopback name, so plain HTTP is not used by default.
     let host = format!("registry.test:{port}");
     let there = format!("--resolve=registry.test:{port}:127.0.0.1");
     let file = home.path().join(".cargo/oci.toml");
@@ -39,10 +39,10 @@ fn a_registry_and_the_way_to_it_are_said_once_for_all_projects() {
     let tags = ["tags", &format!("{host}/team/widgets"), &there];
     home.cargo_oci(tags).succeeds();
 
-    // A flag holds for all registries.
+    // The flag applies to all registries.
     let tls = [&once[..], &["--plain-http=false"]].concat();
     push(&home, &sources, &tls).fails_with(6);
-    // Everything else that names a registry goes before it.
+    // All other settings of the registry take precedence over `oci.toml`.
     let out = push(&home, &sources, &[]).with("CARGO_OCI_REGISTRY", "oci:variable");
     out.succeeds();
     assert!(sources.path().join("variable/widgets").is_dir());
@@ -53,7 +53,7 @@ fn a_registry_and_the_way_to_it_are_said_once_for_all_projects() {
     push(&home, &sources, &[]).succeeds();
     assert!(sources.path().join("metadata/widgets").is_dir());
 
-    // Certificates are looked for beside the file.
+    // Relative certificate paths start at the directory of `oci.toml`.
     write(&format!(
         "[registries.\"{host}\"]\nca-file = \"ours.pem\"\n"
     ));
@@ -66,7 +66,7 @@ fn a_registry_and_the_way_to_it_are_said_once_for_all_projects() {
 }
 
 #[test]
-fn a_mistake_in_it_is_said_by_every_verb_that_reads_it() {
+fn invalid_oci_toml_fails_every_verb_that_reads_it() {
     let home = Home::new();
     let file = home.path().join(".cargo/oci.toml");
     fs::write(&file, "registry = \"oci:here\"\n[registry]\n").unwrap();
@@ -81,7 +81,7 @@ fn a_mistake_in_it_is_said_by_every_verb_that_reads_it() {
 }
 
 #[test]
-fn in_gitlab_one_line_is_enough() {
+fn gitlab_job_variables_set_registry_and_credential() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::with_passwords(), Home::new(), Sources::widgets());
     let host = registry.host();
@@ -103,7 +103,7 @@ fn in_gitlab_one_line_is_enough() {
             .contains("Using carol from `CI_REGISTRY_PASSWORD`"),
         "{who}"
     );
-    // What is proposed is what pushes.
+    // `init` suggests the registry that `push` uses.
     let init = home.cargo_oci(["init"]).within(sources.path());
     let proposed = in_gitlab(init).succeeds();
     assert!(
@@ -121,7 +121,7 @@ fn in_gitlab_one_line_is_enough() {
     assert_eq!(said["org.opencontainers.image.revision"], commit);
     let source = "https://gitlab.test/acme/tools";
     assert_eq!(said["org.opencontainers.image.source"], source);
-    // The password is for that registry, and for no other.
+    // The password is sent to that registry only.
     let other = Registry::with_passwords();
     let elsewhere = push(&home, &sources, &["--registry", other.host()]);
     in_gitlab(elsewhere).fails_with(3);

@@ -1,4 +1,4 @@
-//! `cargo oci delete` and `cargo oci index`: what goes, what stays, and who is asked.
+//! `cargo oci delete` and `cargo oci index`: deleted and remaining content, and confirmation.
 
 use e2e::messages::Schema;
 use e2e::program::Home;
@@ -7,7 +7,7 @@ use e2e::registry::Registry;
 use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
 
-/// The targets that the index under a tag lists.
+/// Returns the targets in the index under a tag.
 fn targets(registry: &Registry, tag: &str) -> Vec<String> {
     let index = registry.manifest("widgets", tag);
     let (_, index) = index.expect("there is an index");
@@ -19,14 +19,14 @@ fn targets(registry: &Registry, tag: &str) -> Vec<String> {
     entries.map(target).collect()
 }
 
-/// The digest of what a reference names, by its bytes.
+/// Returns the digest of the manifest that `cargo oci manifest --raw` prints for a reference.
 fn digest(home: &Home, reference: &str) -> String {
     let raw = home.cargo_oci(["manifest", "--raw", reference]).succeeds();
     e2e::sha256(raw.stdout.as_bytes())
 }
 
 #[test]
-fn a_tag_goes_without_its_siblings() {
+fn delete_of_tag_keeps_other_tags() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -36,7 +36,7 @@ fn a_tag_goes_without_its_siblings() {
         .succeeds();
     let digest = registry.digest("widgets", "1.2.3");
 
-    // Without anybody to ask, and for show, nothing happens.
+    // Without a terminal for the confirmation, and with `--dry-run`, nothing is deleted.
     let recorder = Recorder::before(registry.host());
     let asked_for = format!("{}/widgets:nightly", recorder.host());
     home.cargo_oci(["delete", &asked_for])
@@ -59,7 +59,7 @@ fn a_tag_goes_without_its_siblings() {
 }
 
 #[test]
-fn a_target_leaves_the_index_of_its_version() {
+fn delete_of_target_removes_it_from_index() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let release = Release::push(&home, registry.host());
@@ -74,7 +74,7 @@ fn a_target_leaves_the_index_of_its_version() {
     let pull = ["pull", &format!("{place}:1.2.3"), "--target", MAC];
     home.cargo_oci(pull).fails_with(4);
 
-    // Its manifest is there by its digest, until it is deleted by that.
+    // The manifest of a deleted tag still exists under its digest, until it is deleted by digest.
     release.push_target(&home, registry.host(), MAC, "round ones");
     let mac = registry.digest("widgets", &target_tag(MAC)).unwrap();
     let by_digest = format!("{place}@{mac}");
@@ -86,7 +86,7 @@ fn a_target_leaves_the_index_of_its_version() {
     assert_eq!(registry.digest("widgets", &mac), None);
     assert_eq!(targets(&registry, "1.2.3"), [ARM]);
 
-    // With the last target, the index goes, and that is said before and after.
+    // Deletion of the last target also deletes the index, which is reported before and after.
     let of_arm = format!("{place}:{}", target_tag(ARM));
     let index = format!("{place}:1.2.3");
     let named = registry.digest("widgets", "1.2.3").unwrap();
@@ -104,8 +104,8 @@ fn a_target_leaves_the_index_of_its_version() {
     );
     let delete = ["delete", &of_arm, "--yes", "--message-format=json"];
     let outcome = home.cargo_oci(delete).succeeds();
-    let told = Schema::documented().check(&outcome.stdout);
-    let gone: Vec<_> = told
+    let messages = Schema::documented().check(&outcome.stdout);
+    let gone: Vec<_> = messages
         .iter()
         .filter(|message| message["reason"] == "oci-delete")
         .map(|message| [&message["reference"], &message["digest"]])
@@ -115,7 +115,7 @@ fn a_target_leaves_the_index_of_its_version() {
 }
 
 #[test]
-fn all_targets_of_a_version_at_once_are_the_last_ones() {
+fn delete_of_all_targets_deletes_index() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");
     let place = "oci:out/widgets";
@@ -131,7 +131,7 @@ fn all_targets_of_a_version_at_once_are_the_last_ones() {
 }
 
 #[test]
-fn what_went_along_with_something_before_it_is_done() {
+fn delete_accepts_references_deleted_by_earlier_ones() {
     let place = "oci:out/widgets";
     let [mac, arm] = [MAC, ARM].map(|target| format!("{place}:{}", target_tag(target)));
     let index = format!("{place}:1.2.3");
@@ -158,20 +158,23 @@ fn what_went_along_with_something_before_it_is_done() {
         (left, shown.stderr, done.stderr)
     };
     let note = "keep their tags";
-    // The last target takes the index along, which is named after it.
+    // Deletion of the last target deletes the index, which follows in the list of deleted references.
     let (left, shown, done) = deleting(&[&mac, &arm, &index], &[&mac, &index, &arm]);
     assert_eq!(left, "");
     assert!(!shown.contains(note) && !done.contains(note), "{shown}");
-    // The index goes first, and its targets have but their tags then.
+    // After deletion of the index, only the tags of its targets remain.
     let (left, shown, done) = deleting(&[&index, &mac, &arm], &[&index, &mac, &arm]);
     assert_eq!(left, "");
     assert!(!shown.contains(note) && !done.contains(note), "{shown}");
-    // A target that is not named keeps its tag, and that one alone is told of.
+    // A target that is not named keeps its tag, and the note names that target only.
     let (left, shown, _) = deleting(&[&mac, &index], &[&mac, &index]);
     assert_eq!(left.trim_end(), target_tag(ARM));
-    let told = shown.lines().find(|line| line.contains(note)).unwrap();
-    assert!(told.ends_with(&arm) && !told.contains(MAC), "{told}");
-    // What is named twice goes once, and a tag with its manifest.
+    let note_line = shown.lines().find(|line| line.contains(note)).unwrap();
+    assert!(
+        note_line.ends_with(&arm) && !note_line.contains(MAC),
+        "{note_line}"
+    );
+    // A reference that is named twice is deleted once, and a tag is deleted with its manifest.
     deleting(&[&index, &index], &[&index]);
     deleting(&[&mac, &mac], &[&mac]);
     deleting(&["MAC", &mac], &[&mac, "MAC"]);
@@ -179,7 +182,7 @@ fn what_went_along_with_something_before_it_is_done() {
 }
 
 #[test]
-fn manifests_and_blobs_go_by_their_digests() {
+fn delete_by_digest_deletes_manifests_and_blobs() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let digest = image_layout(&home.path().join("image"));
@@ -195,7 +198,7 @@ fn manifests_and_blobs_go_by_their_digests() {
     home.cargo_oci(["delete", "--blob", &blob, "--yes"])
         .succeeds();
     home.cargo_oci(["blob", &blob]).fails_with(4);
-    // The same in a layout.
+    // A layout behaves in the same way.
     let blob = format!("oci:image@{layer}");
     home.cargo_oci(["delete", &format!("oci:image@{digest}"), "--yes"])
         .succeeds();
@@ -205,13 +208,13 @@ fn manifests_and_blobs_go_by_their_digests() {
 }
 
 #[test]
-fn what_cannot_be_deleted_is_said() {
+fn unsupported_deletion_is_an_error() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::without_deletion(), Home::new());
     let _release = Release::push(&home, registry.host());
     let place = format!("{}/widgets", registry.host());
     let index = registry.digest("widgets", "1.2.3");
-    // Where tags stay, an entry stays as well.
+    // If the registry does not support deletion, the entry of the index stays too.
     for reference in [
         format!("{place}:1.2.3"),
         format!("{place}:{}", target_tag(MAC)),
@@ -238,13 +241,13 @@ fn what_cannot_be_deleted_is_said() {
 }
 
 #[test]
-fn an_index_is_added_to_and_taken_from() {
+fn index_add_and_remove_change_entries() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, "oci:out");
     let index = format!("{}/widgets:1.2.3", registry.host());
     let of = |target: &str| format!("oci:out/widgets:{}", target_tag(target));
-    // Made when it is not there, with the tags of its targets.
+    // A missing index is created, with the tags of its targets.
     home.cargo_oci(["index", "add", &index, &of(MAC)])
         .succeeds();
     assert_eq!(targets(&registry, "1.2.3"), [MAC]);
@@ -255,9 +258,9 @@ fn an_index_is_added_to_and_taken_from() {
     assert_eq!(
         outcome.printed_digest(),
         digest(&home, "oci:out/widgets:1.2.3"),
-        "the same manifests make the same index"
+        "the same manifests give the same index"
     );
-    // What was released stays.
+    // A released target is not replaced.
     let other = Release::push(&home, "oci:other");
     other.push_with(&home, "oci:other", MAC, "other ones", &["--overwrite"]);
     let of_other = format!("oci:other/widgets:{}", target_tag(MAC));
@@ -276,11 +279,14 @@ fn an_index_is_added_to_and_taken_from() {
     let outcome = home
         .cargo_oci(["index", "remove", &index, ARM])
         .fails_with(4);
-    assert!(outcome.stderr.contains(MAC), "what there is: {outcome}");
+    assert!(
+        outcome.stderr.contains(MAC),
+        "the error lists the targets: {outcome}"
+    );
     let last = ["index", "remove", &index, MAC, "--message-format=json"];
     let outcome = home.cargo_oci(last).succeeds();
-    let told = Schema::documented().check(&outcome.stdout);
-    let gone: Vec<_> = told
+    let messages = Schema::documented().check(&outcome.stdout);
+    let gone: Vec<_> = messages
         .iter()
         .filter(|message| message["reason"] == "oci-delete")
         .map(|message| &message["reference"])
@@ -294,7 +300,7 @@ fn an_index_is_added_to_and_taken_from() {
 }
 
 #[test]
-fn an_index_of_anybodys_is_edited_as_it_is() {
+fn index_edit_keeps_foreign_entries() {
     require!(DockerRegistry, Skopeo);
     let (registry, home) = (Registry::open(), Home::new());
     let digest = image_layout(&home.path().join("image"));
@@ -320,7 +326,7 @@ fn an_index_of_anybodys_is_edited_as_it_is() {
 }
 
 #[test]
-fn an_index_is_assembled_from_the_tags_of_its_targets() {
+fn index_is_created_from_target_tags() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let release = Release::push(&home, "oci:out");
@@ -338,7 +344,7 @@ fn an_index_is_assembled_from_the_tags_of_its_targets() {
 }
 
 #[test]
-fn an_interrupt_at_the_question_is_no_answer() {
+fn ctrl_c_at_confirmation_deletes_nothing() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());

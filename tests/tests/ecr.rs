@@ -1,4 +1,4 @@
-//! Amazon's registries: AWS is asked for the password, and nobody else hears of it.
+//! Amazon's registries: the password comes from AWS and is sent to the registry only.
 
 use e2e::aws::{Aws, AwsPublic, SECRET_KEY};
 use e2e::program::{Home, Outcome, Run};
@@ -6,7 +6,7 @@ use e2e::registry::{AMAZON_PASSWORD, Registry};
 use e2e::require;
 use e2e::sources::Sources;
 
-/// `HOST:PORT` under a name that is not this machine's, and the flags with which it is.
+/// Returns `HOST:PORT` of the registry under another host name, and the flags that resolve this name to the registry.
 fn named(host: &str, registry: &Registry) -> (String, [String; 3]) {
     let (address, port) = registry.host().split_once(':').expect("a host with a port");
     let flags = [
@@ -34,7 +34,7 @@ fn shows_no_secret(outcome: &Outcome) {
 }
 
 #[test]
-fn keys_of_aws_are_enough() {
+fn aws_keys_authenticate_push_and_pull() {
     require!(DockerRegistry, Moto, Shellharden);
     let (aws, registry, sources) = (Aws::start(), Registry::ecr(), Sources::shellharden());
     let host = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
@@ -46,7 +46,7 @@ fn keys_of_aws_are_enough() {
     shows_no_secret(&pushed);
     let stored = registry.digest("acme/shellharden", &sources.target_tag());
     assert_eq!(stored, Some(pushed.printed_digest()));
-    // Its token says that it ended years ago, and does for the whole push all the same.
+    // The expiry time of the token is in the past, and the token is still used for the whole push.
     assert_eq!(aws.requests(), 1);
 
     let reference = format!("{name}/acme/shellharden:{}", sources.version());
@@ -59,7 +59,7 @@ fn keys_of_aws_are_enough() {
 }
 
 #[test]
-fn a_registry_with_a_similar_name_gets_nothing() {
+fn registry_with_similar_name_receives_no_credential() {
     require!(DockerRegistry, Moto, Shellharden);
     let (aws, registry, sources) = (Aws::start(), Registry::ecr(), Sources::shellharden());
     for host in [
@@ -75,7 +75,7 @@ fn a_registry_with_a_similar_name_gets_nothing() {
 }
 
 #[test]
-fn without_keys_the_help_says_that_aws_was_thought_of() {
+fn missing_aws_keys_are_mentioned_in_help() {
     require!(DockerRegistry, Shellharden);
     let (registry, sources) = (Registry::ecr(), Sources::shellharden());
     let host = "123456789012.dkr.ecr.us-east-1.amazonaws.com";
@@ -87,7 +87,7 @@ fn without_keys_the_help_says_that_aws_was_thought_of() {
 }
 
 #[test]
-fn public_registry_is_written_with_a_token_of_aws() {
+fn public_registry_push_uses_aws_token() {
     require!(DockerRegistry, Shellharden);
     let (aws, registry) = (AwsPublic::start(), Registry::ecr_public());
     let sources = Sources::shellharden();
@@ -110,7 +110,7 @@ fn public_registry_is_written_with_a_token_of_aws() {
 }
 
 #[test]
-fn public_registry_is_read_without_aws() {
+fn public_registry_pull_sends_no_request_to_aws() {
     require!(DockerRegistry, Shellharden);
     let (aws, registry) = (AwsPublic::start(), Registry::ecr_public());
     let sources = Sources::shellharden();
@@ -132,7 +132,7 @@ fn public_registry_is_read_without_aws() {
         let pulled = std::fs::read(output.join("shellharden")).unwrap();
         assert_eq!(pulled, sources.built("shellharden"));
     }
-    // AWS was asked by the push alone, and every token of the pulls is anonymous.
+    // Only the push sent a request to AWS, and all tokens of the pulls are anonymous.
     assert_eq!(aws.requests(), 1);
     let tokens = registry.tokens().take();
     assert!(!tokens.is_empty() && tokens.iter().all(|request| request.user.is_none()));

@@ -1,4 +1,4 @@
-//! What a push takes besides what cargo builds, and who else may build.
+//! Pushes of files that cargo does not build, and of files that other build tools produce.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -19,7 +19,7 @@ fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
     home.cargo_oci(arguments).within(sources.path())
 }
 
-/// Name, kind and digest of each layer.
+/// Returns name, kind and digest of each layer.
 fn layers(registry: &Registry, sources: &Sources) -> Vec<(String, String, String)> {
     let (_, manifest) = registry
         .manifest("widgets", &sources.target_tag())
@@ -38,7 +38,7 @@ fn layers(registry: &Registry, sources: &Sources) -> Vec<(String, String, String
 }
 
 #[test]
-fn a_readme_a_licence_and_the_crate_itself_go_along() {
+fn push_includes_readme_license_and_crate() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     let host = registry.host();
@@ -77,13 +77,13 @@ fn a_readme_a_licence_and_the_crate_itself_go_along() {
     found.sort();
     assert_eq!(found, expected);
 
-    // Without a build it is the same push, as long as the crate is there.
+    // `--no-build` pushes the same content while the `.crate` file exists.
     let again = push(&home, &sources, host, &["--crate", "--no-build"]).succeeds();
     assert!(again.stderr.contains("Unchanged"), "{again}");
     fs::remove_file(crate_file).unwrap();
     push(&home, &sources, host, &["--crate", "--no-build"]).fails_with(2);
 
-    // The flag stands in for the key, and works for files that are handed in.
+    // `--include` overrides the key, and applies to `--file` too.
     let handed = [
         "--file=round=README.md",
         "--include=docs/*",
@@ -97,7 +97,7 @@ fn a_readme_a_licence_and_the_crate_itself_go_along() {
     assert!(!home.path().join("out/README.md").exists());
 }
 
-/// A push of one file to a layout in the home, with what `--include` adds.
+/// Returns a push of one file to a layout in the home directory, with additional flags such as `--include`.
 fn push_including(home: &Home, sources: &Sources, more: &[&str]) -> Run {
     sources.write("made", "x");
     let registry = format!("oci:{}", home.path().join("out").display());
@@ -153,7 +153,10 @@ fn included_script_keeps_its_mode() {
         home.cargo_oci(["pull", &reference, "-o", tag]).succeeds();
         let directory = home.path().join(tag).join("share");
         assert!(directory.join("deep/read.md").is_file());
-        assert!(!directory.join(".secret").exists(), "nobody named it");
+        assert!(
+            !directory.join(".secret").exists(),
+            "the file was not selected"
+        );
         let mode = fs::metadata(directory.join("run.sh"))
             .unwrap()
             .permissions();
@@ -161,7 +164,7 @@ fn included_script_keeps_its_mode() {
     };
     assert_eq!(pulled("files", &[]), 0o755);
     assert_eq!(pulled("archive", &["--archive"]), 0o755);
-    // Git's mode counts: a CI system may have lost the file's own.
+    // The mode in the git index takes precedence, because CI systems may not preserve file modes.
     home.bash("git init -q && git add .")
         .within(sources.path())
         .succeeds();
@@ -192,7 +195,7 @@ fn dirty_flag_is_absent_if_git_refuses_the_checkout() {
 }
 
 #[test]
-fn the_index_waits_for_the_targets_of_the_release() {
+fn version_tag_is_set_after_all_release_targets() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     let host = registry.host();
@@ -218,12 +221,12 @@ fn the_index_waits_for_the_targets_of_the_release() {
         host_triple()
     );
     assert!(first.stderr.contains(&note), "{first}");
-    let told = Schema::documented().check(&first.stdout);
+    let messages = Schema::documented().check(&first.stdout);
     let warned = |message: &serde_json::Value| {
         message["reason"] == "oci-warning" && message["message"] == *note
     };
-    assert!(told.iter().any(warned), "{first}");
-    // It is no release yet, and how to take it all the same is said.
+    assert!(messages.iter().any(warned), "{first}");
+    // An incomplete version is not a release yet, and the error shows how to select it.
     let repository = format!("{host}/widgets");
     for line in [
         &["pull", &repository][..],
@@ -271,13 +274,13 @@ fn the_index_waits_for_the_targets_of_the_release() {
 }
 
 #[test]
-fn other_tools_build_with_the_same_flags() {
+fn other_build_tools_receive_same_flags() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let host = registry.host();
     let bin = home.path().join("bin");
     fs::create_dir(&bin).unwrap();
-    // Each records its arguments and lets cargo build. Cross names the directories of its container.
+    // Each tool records its arguments and runs cargo. Cross prints the paths of its container.
     let tool = |name: &str, script: &str| {
         let path = bin.join(name);
         fs::write(
@@ -345,7 +348,7 @@ fn other_tools_build_with_the_same_flags() {
 }
 
 #[test]
-fn target_is_taken_in_each_form_by_every_verb() {
+fn every_verb_accepts_each_form_of_target() {
     let (home, sources) = (Home::new(), Sources::widgets());
     sources.write("made", "x");
     sources.write(
@@ -397,7 +400,7 @@ fn target_is_taken_in_each_form_by_every_verb() {
 }
 
 #[test]
-fn path_with_a_colon_is_taken_whole() {
+fn file_path_with_colon_is_not_split() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let file = "build-2026-11-28T10:40/tool";
     sources.write(file, "x");
@@ -429,7 +432,7 @@ fn path_with_a_colon_is_taken_whole() {
 }
 
 #[test]
-fn an_archive_is_a_directory_for_everybody() {
+fn pushed_archive_is_readable_and_unpacked_by_pull() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     let host = registry.host();
@@ -444,7 +447,7 @@ fn an_archive_is_a_directory_for_everybody() {
     };
     assert_eq!((file.as_str(), kind.as_str()), ("widgets.tar", "archive"));
 
-    // Any tar reads it.
+    // The `tar` program reads the layer.
     fs::write(
         home.path().join("layer.tar"),
         registry.blob("widgets", digest),
@@ -472,7 +475,7 @@ fn an_archive_is_a_directory_for_everybody() {
         ]
     );
 
-    // And we make the directory again, or keep the stream, or install what is in it.
+    // `pull` unpacks the archive or keeps it, and `install` installs its programs.
     let reference = format!("{host}/widgets");
     let pull = |more: &[&str]| {
         let arguments = ["pull", &reference, "-o"].into_iter();
@@ -490,9 +493,9 @@ fn an_archive_is_a_directory_for_everybody() {
     assert_eq!(
         fs::read_dir(&out).unwrap().count(),
         3,
-        "nothing else is left"
+        "no other file remains"
     );
-    // What is in the archive is verified where it was unpacked, and the archive where it was not.
+    // `verify` checks the unpacked files, or the archive if it was not unpacked.
     let verify = |directory: &str| home.cargo_oci(["verify", &reference, directory]);
     verify("out").succeeds();
     fs::write(out.join("round"), "mine").unwrap();
@@ -512,12 +515,12 @@ fn an_archive_is_a_directory_for_everybody() {
     let list = home.cargo(["install", "--list"]).succeeds();
     assert!(list.stdout.contains("    round\n    square\n"), "{list}");
 
-    // What was released as an archive is not released as files.
+    // A version that was released as an archive cannot be released as files.
     push(&home, &sources, host, &["--include", "docs/*", "--bins"]).fails_with(5);
 }
 
 #[test]
-fn an_archive_takes_a_package_and_another_tag_of_it() {
+fn archive_push_adds_second_tag_of_package() {
     let (home, sources) = (Home::new(), Sources::widgets());
     sources.write("made", "x");
     let push = |place: &str| {

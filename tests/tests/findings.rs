@@ -1,4 +1,4 @@
-//! What programs are told by the verbs that look: `--message-format json`, held against its documentation.
+//! JSON messages of the verbs that read, validated against their documentation.
 
 use std::fs;
 
@@ -9,8 +9,8 @@ use e2e::release::{ARM, MAC, Release, image_layout, target_tag};
 use e2e::require;
 use serde_json::{Value, json};
 
-/// What a command tells, each line held against the documentation.
-fn told(home: &Home, line: &[&str]) -> Vec<Value> {
+/// Runs a command. Returns its JSON messages after validation against the documentation.
+fn messages(home: &Home, line: &[&str]) -> Vec<Value> {
     let arguments = line.iter().copied().chain(["--message-format=json"]);
     let outcome = home.cargo_oci(arguments).succeeds();
     Schema::documented().check(&outcome.stdout)
@@ -22,20 +22,20 @@ fn texts<'a>(messages: &'a [Value], field: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn tags_and_repositories_are_objects() {
+fn tags_and_catalog_print_objects() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let host = registry.host();
     let _release = Release::push(&home, host);
     let place = format!("{host}/widgets");
-    let short = told(&home, &["tags", &place, "--semver"]);
+    let short = messages(&home, &["tags", &place, "--semver"]);
     let expected = ["1.2.3".to_owned(), target_tag(MAC), target_tag(ARM)];
     assert_eq!(texts(&short, "name"), expected);
     assert_eq!(short[0]["reference"], format!("{place}:1.2.3"));
     assert_eq!(short[0]["digest"], Value::Null);
     assert_eq!(short[0]["targets"], Value::Null);
 
-    let long = told(&home, &["tags", &place, "--long", "--exclude=*__*"]);
+    let long = messages(&home, &["tags", &place, "--long", "--exclude=*__*"]);
     assert_eq!(long.len(), 1);
     let index = registry.digest("widgets", "1.2.3").unwrap();
     assert_eq!(long[0]["digest"], index);
@@ -43,20 +43,20 @@ fn tags_and_repositories_are_objects() {
     assert_eq!(long[0]["platforms"], json!(["darwin/arm64", "linux/arm64"]));
     assert!(long[0]["size"].as_u64().unwrap() > 0);
 
-    let catalog = told(&home, &["catalog", host]);
+    let catalog = messages(&home, &["catalog", host]);
     assert_eq!(texts(&catalog, "reference"), [place.as_str()]);
     assert_eq!(texts(&catalog, "name"), ["widgets"]);
     let _here = Release::push(&home, "oci:out/team");
-    let layouts = told(&home, &["catalog", "oci:out"]);
+    let layouts = messages(&home, &["catalog", "oci:out"]);
     assert_eq!(texts(&layouts, "name"), ["team/widgets"]);
     assert_eq!(texts(&layouts, "reference"), ["oci:out/team/widgets"]);
 }
 
 #[test]
-fn a_page_is_an_object_with_all_targets_and_files() {
+fn inspect_prints_object_with_all_targets_and_files() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");
-    let page = told(&home, &["inspect", "oci:out/widgets"]);
+    let page = messages(&home, &["inspect", "oci:out/widgets"]);
     let [page] = &page[..] else {
         panic!("one page: {page:?}");
     };
@@ -75,16 +75,16 @@ fn a_page_is_an_object_with_all_targets_and_files() {
         (&json!("round"), &json!("bin"))
     );
     assert_eq!(file["digest"], e2e::sha256(b"round ones"));
-    // Of anybody's image, as far as it says.
+    // An image that is not a package has only some of the fields.
     let digest = image_layout(&home.path().join("image"));
-    let image = told(&home, &["inspect", "oci:image:1.0"]);
+    let image = messages(&home, &["inspect", "oci:image:1.0"]);
     assert_eq!(image[0]["name"], Value::Null);
     assert_eq!(image[0]["digest"], digest);
     assert_eq!(image[0]["targets"][0]["files"].as_array().unwrap().len(), 2);
 }
 
 #[test]
-fn what_is_about_something_names_what_it_is_about() {
+fn referrers_messages_name_their_subject() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");
     let subject = "oci:out/widgets:1.2.3";
@@ -95,7 +95,7 @@ fn what_is_about_something_names_what_it_is_about() {
         .succeeds();
     home.cargo_oci(["attach", first.last_line(), "b.sarif"])
         .succeeds();
-    let found = told(&home, &["referrers", subject]);
+    let found = messages(&home, &["referrers", subject]);
     assert_eq!(
         texts(&found, "artifact-type"),
         ["application/spdx+json", "application/sarif+json"]
@@ -107,14 +107,14 @@ fn what_is_about_something_names_what_it_is_about() {
 }
 
 #[test]
-fn what_is_verified_and_what_is_wrong_is_told() {
+fn verify_messages_contain_results_and_differences() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");
     let reference = "oci:out/widgets:1.2.3";
     home.cargo_oci(["pull", reference, "--target", MAC, "-o", "pulled"])
         .succeeds();
     let verify = ["verify", reference, "pulled", "--target", MAC];
-    let good = told(&home, &verify);
+    let good = messages(&home, &verify);
     assert_eq!(texts(&good, "reason"), ["oci-comparison", "oci-finished"]);
     assert_eq!(
         (&good[0]["name"], &good[0]["action"]),

@@ -1,4 +1,4 @@
-//! `cargo oci init`, and what its proposal leads to.
+//! `cargo oci init`, and pushes with the suggested settings.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use e2e::sources::{Sources, host_triple};
 use serde_json::Value;
 
 #[test]
-fn a_proposal_from_the_remote_and_the_workflows_works_as_it_is() {
+fn init_suggests_settings_that_push_accepts() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let git = |line: &str| {
         let script = format!("git {line}");
@@ -45,7 +45,7 @@ fn a_proposal_from_the_remote_and_the_workflows_works_as_it_is() {
     let settings = &metadata["packages"][0]["metadata"]["oci"];
     assert_eq!(settings["registry"], "ghcr.io/acme");
     assert_eq!(settings["targets"], serde_json::json!([host_triple()]));
-    // What is declared is what a push goes by.
+    // A push uses the declared settings.
     let push = home.cargo_oci([
         "push",
         "--target",
@@ -63,7 +63,7 @@ fn a_proposal_from_the_remote_and_the_workflows_works_as_it_is() {
 }
 
 #[test]
-fn without_anything_to_see_the_lines_are_comments() {
+fn init_without_remote_prints_commented_settings() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let proposed = home.cargo_oci(["init"]).within(sources.path()).succeeds();
     sources.append("Cargo.toml", &proposed.stdout);

@@ -1,4 +1,4 @@
-//! The verbs that look: `inspect`, `manifest`, `config`, `blob`, `tags`, `catalog`, `referrers`, `verify`, `export`.
+//! Verbs that read: `inspect`, `manifest`, `config`, `blob`, `tags`, `catalog`, `referrers`, `verify`, `export`.
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
@@ -13,7 +13,7 @@ use e2e::token::TokenPolicy;
 use serde_json::Value;
 
 #[test]
-fn a_release_is_shown_as_a_page() {
+fn inspect_prints_release() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -39,7 +39,7 @@ fn a_release_is_shown_as_a_page() {
         .succeeds()
         .stdout;
     assert!(!one.contains(&file), "{one}");
-    // An image of anybody's.
+    // An image that is not a package.
     let digest = image_layout(&home.path().join("image"));
     let shown = home.cargo_oci(["inspect", "oci:image:1.0"]).succeeds();
     assert!(shown.stdout.contains("linux/amd64"), "{shown}");
@@ -47,7 +47,7 @@ fn a_release_is_shown_as_a_page() {
 }
 
 #[test]
-fn documents_and_bytes_are_what_they_are() {
+fn manifest_config_and_blob_print_exact_bytes() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let release = Release::push(&home, registry.host());
@@ -85,7 +85,7 @@ fn documents_and_bytes_are_what_they_are() {
         .fails_with(4);
     assert!(outcome.stderr.contains("cargo oci manifest"), "{outcome}");
 
-    // What is wrong on the disk gets no name, and is said.
+    // Corrupt content on disk is reported and not written to the output file.
     release.push_target(&home, "oci:out", MAC, "round ones");
     let path = layer.replace(':', "/");
     fs::write(
@@ -101,7 +101,7 @@ fn documents_and_bytes_are_what_they_are() {
 }
 
 #[test]
-fn lists_are_ordered_and_filtered() {
+fn tags_and_catalog_are_ordered_and_filtered() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -153,7 +153,7 @@ fn lists_are_ordered_and_filtered() {
     assert_eq!(catalog(&["--include", "team-a/*"]), format!("{copy}\n"));
     assert_eq!(catalog(&["--exclude", "team-a/*"]), format!("{place}\n"));
 
-    // A directory of layouts is a registry, too.
+    // A directory of layouts also works as a registry.
     for name in ["team-a/tools", "widgets"] {
         let layout = format!("oci:out/{name}");
         home.cargo_oci(["copy", &format!("{place}:1.2.3"), &layout])
@@ -167,7 +167,7 @@ fn lists_are_ordered_and_filtered() {
 }
 
 #[test]
-fn documents_are_attached_and_found_as_a_tree() {
+fn attached_files_are_listed_as_tree_of_referrers() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -193,7 +193,7 @@ fn documents_are_attached_and_found_as_a_tree() {
         assert_eq!(
             again.printed_digest(),
             list,
-            "the same files, the same digest"
+            "the same files have the same digest"
         );
         let signature = [
             "--artifact-type",
@@ -225,7 +225,7 @@ fn documents_are_attached_and_found_as_a_tree() {
         let shown = home.cargo_oci(["referrers", &version, "--target", MAC]);
         assert!(shown.succeeds().stdout.contains(&on_mac.printed_digest()));
 
-        // And back.
+        // Pulls the attached file again.
         let pull = [
             "pull",
             &format!("{place}@{list}"),
@@ -246,7 +246,7 @@ fn documents_are_attached_and_found_as_a_tree() {
 }
 
 #[test]
-fn everything_is_verified_and_all_that_is_wrong_is_named() {
+fn verify_reports_all_differences() {
     let home = Home::new();
     let _release = Release::push(&home, "oci:out");
     let outcome = home
@@ -256,7 +256,7 @@ fn everything_is_verified_and_all_that_is_wrong_is_named() {
         outcome.stderr.contains("3 manifests and 4 blobs"),
         "{outcome}"
     );
-    // Against a directory.
+    // Compares the package with a directory.
     let directory = home.path().join("pulled");
     home.cargo_oci(["pull", "oci:out/widgets", "--target", MAC, "-o", "pulled"])
         .succeeds();
@@ -289,7 +289,7 @@ fn everything_is_verified_and_all_that_is_wrong_is_named() {
 }
 
 #[test]
-fn a_root_filesystem_is_exported() {
+fn export_writes_root_filesystem() {
     let home = Home::new();
     let _digest = image_layout(&home.path().join("image"));
     let run = ["export", "oci:image:1.0", "--platform", "linux/amd64"];
@@ -298,12 +298,12 @@ fn a_root_filesystem_is_exported() {
         .succeeds();
     let written = fs::read(home.path().join("root.tar")).unwrap();
     assert_eq!(written, streamed.as_bytes());
-    // What is there stays, unless it is said otherwise; and nothing is asked for first.
+    // An existing file is kept unless overwriting is requested, and no request is sent before the check.
     fs::write(home.path().join("root.tar"), "mine").unwrap();
-    let nobody =
+    let unreachable =
         "127.0.0.1:1/image@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
     for verb in ["export", "blob"] {
-        let refused = home.cargo_oci([verb, nobody, "--output", "root.tar"]);
+        let refused = home.cargo_oci([verb, unreachable, "--output", "root.tar"]);
         let refused = refused.fails_with(5).at_once();
         assert!(refused.stderr.contains("--force"), "{refused}");
     }
@@ -314,7 +314,7 @@ fn a_root_filesystem_is_exported() {
     let names = written.chunks(512).filter(|block| block[0] != 0);
     let names = names.map(|block| block.split(|byte| *byte == 0).next().unwrap());
     assert_eq!(names.collect::<Vec<_>>(), [&b"one"[..], b"two"]);
-    // What is no image has none, and leaves no file.
+    // Content that is not an image has no root filesystem, and no file is created.
     let _release = Release::push(&home, "oci:out");
     let package = [
         "export",
@@ -330,7 +330,7 @@ fn a_root_filesystem_is_exported() {
 }
 
 #[test]
-fn output_to_a_pipe_is_written_into_the_pipe() {
+fn output_to_named_pipe_is_written_to_pipe() {
     let home = Home::new();
     let _digest = image_layout(&home.path().join("image"));
     let pipe = home.path().join("pipe");
@@ -356,7 +356,7 @@ fn output_to_a_pipe_is_written_into_the_pipe() {
 }
 
 #[test]
-fn each_kind_of_failure_has_its_exit_code() {
+fn failures_have_documented_exit_codes() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -398,14 +398,14 @@ fn each_kind_of_failure_has_its_exit_code() {
     home.cargo_oci(["copy", &absent, "oci:copy"]).fails_with(4);
     home.cargo_oci(["copy", &absent, &format!("{}/copy", registry.host())])
         .fails_with(4);
-    let nobody = DeadHost::new();
-    let dead = format!("{}/widgets:1.2.3", nobody.host());
+    let unreachable = DeadHost::new();
+    let dead = format!("{}/widgets:1.2.3", unreachable.host());
     assert_eq!(code(&["--retries", "0", "copy", &version, &dead]), 6);
     assert_eq!(code(&["--retries", "0", "inspect", &dead]), 6);
 }
 
 #[test]
-fn credentials_reach_every_verb() {
+fn every_verb_uses_credentials() {
     require!(DockerRegistry);
     let registry = Registry::with_tokens(TokenPolicy::default());
     let home = Home::of_user(registry.host());
@@ -425,7 +425,7 @@ fn credentials_reach_every_verb() {
 }
 
 #[test]
-fn invalid_names_are_left_out_with_one_note() {
+fn invalid_names_are_omitted_with_one_note() {
     let server = Server::start(|request, _| {
         Response::new(200).body(if request.path().ends_with("/tags/list") {
             r#"{"tags":["1.0.0","<none>","a b"]}"#

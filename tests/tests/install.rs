@@ -1,4 +1,4 @@
-//! `cargo oci install` and `uninstall`, beside the real cargo.
+//! `cargo oci install` and `uninstall`, together with the real cargo.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,12 +11,12 @@ use e2e::require;
 use e2e::sources::{Sources, host_triple};
 use serde_json::Value;
 
-/// What a program of a release prints.
+/// Returns the script that is the program of a release. It prints its version.
 fn script(version: &str) -> String {
     format!("#!/bin/sh\necho round {version}\n")
 }
 
-/// Publishes a release whose program is a script, for one target.
+/// Publishes a release for one target, whose programs are scripts.
 fn release(home: &Home, host: &str, version: &str, target: &str, programs: &[&str]) {
     let sources = Sources::widgets();
     let manifest = fs::read_to_string(sources.path().join("Cargo.toml"));
@@ -35,8 +35,8 @@ fn bin(home: &Home, program: &str) -> PathBuf {
     home.path().join(".cargo/bin").join(program)
 }
 
-/// What an installed program prints.
-fn says(home: &Home, program: &str) -> String {
+/// Returns the output of an installed program.
+fn output(home: &Home, program: &str) -> String {
     let path = bin(home, program);
     let metadata = fs::metadata(&path).expect("it is installed");
     let mode = metadata.permissions().mode();
@@ -55,7 +55,7 @@ fn install(home: &Home, more: &[&str]) -> Run {
 }
 
 #[test]
-fn the_highest_release_is_installed_and_cargo_knows_it() {
+fn install_selects_highest_release_and_records_it_for_cargo() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let (host, target) = (registry.host(), host_triple());
@@ -66,7 +66,7 @@ fn the_highest_release_is_installed_and_cargo_knows_it() {
     let source = format!("registry+oci://{repository}");
 
     let installed = install(&home, &[&repository]).succeeds();
-    assert_eq!(says(&home, "round"), "round 1.10.0\n");
+    assert_eq!(output(&home, "round"), "round 1.10.0\n");
     let digest = registry
         .digest("widgets", &format!("1.10.0__{target}"))
         .unwrap();
@@ -81,7 +81,7 @@ fn the_highest_release_is_installed_and_cargo_knows_it() {
     assert_eq!(details["target"], target);
     assert_eq!(details["bins"], serde_json::json!(["round", "square"]));
 
-    // Again changes nothing; another version takes the place of this one.
+    // A second install changes nothing, and another version replaces the installed one.
     let again = install(&home, &[&repository]).succeeds();
     assert!(
         again.stderr.contains("Unchanged package `widgets v1.10.0`"),
@@ -93,7 +93,7 @@ fn the_highest_release_is_installed_and_cargo_knows_it() {
         ("^1", "1.10.0"),
     ] {
         install(&home, &[&repository, "--version", requirement]).succeeds();
-        assert_eq!(says(&home, "round"), format!("round {version}\n"));
+        assert_eq!(output(&home, "round"), format!("round {version}\n"));
         assert!(
             list(&home).starts_with(&format!("widgets v{version} ")),
             "{}",
@@ -103,12 +103,12 @@ fn the_highest_release_is_installed_and_cargo_knows_it() {
     install(&home, &[&repository, "--version", "^3"]).fails_with(4);
     install(&home, &[&format!("{repository}:1.9.0"), "--version", "1.9"]).fails_with(2);
 
-    // What cargo removes is gone, and so is what we remove.
+    // `cargo uninstall` and `cargo oci uninstall` both remove the programs.
     home.cargo(["uninstall", "widgets"]).succeeds();
     assert!(!bin(&home, "round").exists() && !bin(&home, "square").exists());
     assert_eq!(list(&home), "");
     install(&home, &[&format!("{repository}:1.9.0")]).succeeds();
-    // A package's name is no repository, and which one it was is known.
+    // A package name is not a repository. The hint names the repository of the installed package.
     let named = home.cargo_oci(["uninstall", "widgets"]).fails_with(2);
     let advice = format!("`cargo oci uninstall {repository}`");
     assert!(named.stderr.contains(&advice), "{named}");
@@ -121,8 +121,8 @@ fn the_highest_release_is_installed_and_cargo_knows_it() {
         "{other}"
     );
     let removed = home.cargo_oci(["uninstall", &repository, "--message-format=json"]);
-    let told = Schema::documented().check(&removed.succeeds().stdout);
-    let gone: Vec<_> = told.iter().map(|message| &message["path"]).collect();
+    let messages = Schema::documented().check(&removed.succeeds().stdout);
+    let gone: Vec<_> = messages.iter().map(|message| &message["path"]).collect();
     assert_eq!(
         gone,
         [
@@ -131,7 +131,7 @@ fn the_highest_release_is_installed_and_cargo_knows_it() {
         ]
     );
     assert_eq!(
-        (&told[0]["package"], &told[0]["version"]),
+        (&messages[0]["package"], &messages[0]["version"]),
         (&"widgets".into(), &"1.9.0".into())
     );
     assert!(!bin(&home, "round").exists() && !bin(&home, "square").exists());
@@ -145,7 +145,7 @@ fn the_highest_release_is_installed_and_cargo_knows_it() {
 }
 
 #[test]
-fn nobody_s_program_is_replaced_unasked() {
+fn install_does_not_replace_other_programs_without_force() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let (host, target) = (registry.host(), host_triple());
@@ -153,7 +153,7 @@ fn nobody_s_program_is_replaced_unasked() {
     release(&home, host, "1.1.0", target, &["round"]);
     let repository = format!("{host}/widgets");
 
-    // Cargo's own installation of a package that has a program of this name.
+    // A package with a program of this name, installed by cargo.
     let sources = Sources::widgets();
     home.cargo(["install", "--debug", "--bin", "round", "--path", "."])
         .within(sources.path())
@@ -169,7 +169,7 @@ fn nobody_s_program_is_replaced_unasked() {
     assert_eq!(fs::read(bin(&home, "round")).unwrap(), theirs);
     assert!(!bin(&home, "square").exists(), "nothing was begun");
     install(&home, &[&repository, "--version", "1.0.0", "--force"]).succeeds();
-    assert_eq!(says(&home, "round"), "round 1.0.0\n");
+    assert_eq!(output(&home, "round"), "round 1.0.0\n");
     assert_eq!(
         list(&home).lines().count(),
         3,
@@ -179,10 +179,10 @@ fn nobody_s_program_is_replaced_unasked() {
 
     // The next version has fewer programs.
     install(&home, &[&repository]).succeeds();
-    assert_eq!(says(&home, "round"), "round 1.1.0\n");
+    assert_eq!(output(&home, "round"), "round 1.1.0\n");
     assert!(!bin(&home, "square").exists());
 
-    // One that nobody recorded.
+    // A program without an installation record.
     home.cargo_oci(["uninstall", &repository]).succeeds();
     fs::write(bin(&home, "round"), "mine").unwrap();
     install(&home, &[&repository]).fails_with(5);
@@ -190,7 +190,7 @@ fn nobody_s_program_is_replaced_unasked() {
 }
 
 #[test]
-fn a_program_runs_here_or_is_not_installed() {
+fn install_refuses_programs_for_other_targets() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let host = registry.host();
@@ -200,8 +200,8 @@ fn a_program_runs_here_or_is_not_installed() {
     install(&home, &[&repository]).fails_with(4);
     assert!(!bin(&home, "round").exists());
     install(&home, &[&repository, "--target", foreign]).succeeds();
-    assert_eq!(says(&home, "round"), "round 1.0.0\n");
-    // A library is nothing to install.
+    assert_eq!(output(&home, "round"), "round 1.0.0\n");
+    // A package that contains only a library cannot be installed.
     let sources = Sources::widgets();
     home.cargo_oci(["push", "--registry", host, "--kind", "cdylib"])
         .within(sources.path())
@@ -241,7 +241,7 @@ fn install_with_too_old_glibc_takes_static_build() {
         let run = home.cargo_oci(arguments).within(sources.path());
         run.succeeds().printed_digest()
     };
-    // One of the symbol versions that it needs becomes one of glibc 9.
+    // Changes one of the required symbol versions to one of glibc 9.
     let program = build("dynamic", "");
     let mut bytes = fs::read(&program).unwrap();
     let name = b"\0GLIBC_2.";
@@ -267,13 +267,13 @@ fn install_with_too_old_glibc_takes_static_build() {
     assert_eq!(
         pull("pulled").succeeds().printed_digest(),
         fully_static,
-        "as `install` chooses"
+        "`install` selects the same one"
     );
-    assert_eq!(says(&home, "round"), "round\n");
+    assert_eq!(output(&home, "round"), "round\n");
 }
 
 #[test]
-fn the_root_is_chosen_as_cargo_chooses_it_and_programs_are_told() {
+fn install_root_is_selected_as_by_cargo() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     release(&home, registry.host(), "1.0.0", host_triple(), &["round"]);
@@ -288,9 +288,9 @@ fn the_root_is_chosen_as_cargo_chooses_it_and_programs_are_told() {
     assert!(at("configured"));
     let root = home.path().join("named");
     let run = install(&home, &[&repository, "--message-format", "json"]);
-    let told: Outcome = run.with("CARGO_INSTALL_ROOT", &root).succeeds();
+    let installed: Outcome = run.with("CARGO_INSTALL_ROOT", &root).succeeds();
     assert!(at("named"));
-    let messages = Schema::documented().check(&told.stdout);
+    let messages = Schema::documented().check(&installed.stdout);
     let reasons: Vec<_> = messages
         .iter()
         .map(|message| message["reason"].as_str().unwrap())
@@ -306,7 +306,7 @@ fn the_root_is_chosen_as_cargo_chooses_it_and_programs_are_told() {
         .succeeds();
     assert!(at("flag"));
 
-    // From a directory, without a registry.
+    // Installs from a directory of layouts instead of a registry.
     let sources = Sources::widgets();
     home.cargo_oci(["push", "--registry", "oci:out", "--bin", "round"])
         .within(sources.path())

@@ -13,14 +13,14 @@ use e2e::sources::Sources;
 use e2e::testbed::program;
 use e2e::throttle::ThrottledProxy;
 
-/// The size of a large file in bytes.
+/// Size of a large file in bytes.
 const LARGE: u64 = 24 << 20;
 
-/// The rate of a proxy in bytes per second while a program is to be interrupted.
+/// Rate of the proxy in bytes per second until the program is interrupted.
 const SLOW: u64 = 6 << 20;
 
-/// Writes a file of pseudo-random bytes, which no compression makes smaller.
-fn large(path: &Path) {
+/// Writes a file of pseudo-random bytes, which cannot be compressed.
+fn write_large_file(path: &Path) {
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let words = std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -37,7 +37,7 @@ fn large(path: &Path) {
 fn push(home: &Home, sources: &Sources, host: &str) -> Run {
     let file = sources.beside("large");
     if !file.exists() {
-        large(&file);
+        write_large_file(&file);
     }
     let file = format!("large={}", file.display());
     home.cargo_oci(["push", "--registry", host, "--file", &file])
@@ -75,11 +75,7 @@ fn interrupted_pull_is_resumed() {
         };
         let stopped = pull().stopped_by(signal, || proxy.received() > LARGE / 2);
         assert_eq!(stopped.code, code, "{stopped}");
-        assert_eq!(
-            names(&directory),
-            [".oci-partial"],
-            "nothing has its name yet"
-        );
+        assert_eq!(names(&directory), [".oci-partial"], "no tag was written");
         let before = proxy.received();
         proxy.remove_limit();
         pull().succeeds();
@@ -104,7 +100,7 @@ fn interrupted_push_sets_no_tag_and_can_be_repeated() {
         assert_eq!(stopped.code, code, "{stopped}");
         assert!(
             registry.tags("widgets").is_empty(),
-            "a tag names what is whole"
+            "the tag refers to complete content"
         );
         let is_cancelled = registry.log().contains("DELETE");
         assert_eq!(is_cancelled, signal == "INT", "{}", registry.log());
@@ -119,7 +115,8 @@ fn interrupted_push_sets_no_tag_and_can_be_repeated() {
     }
 }
 
-/// Starts a registry that reads the content of an upload and never responds to it, nor to the end of its session.
+/// Starts a registry that reads the content of an upload and responds neither to the upload nor to the deletion of its
+/// session.
 fn unresponsive_registry() -> Server {
     Server::start(|request, _| match request.method.as_str() {
         "PUT" | "PATCH" | "DELETE" => Response::none(),
@@ -144,7 +141,7 @@ fn second_interrupt_ends_a_push_at_once() {
         }),
     ]);
     assert_eq!(stopped.code, Some(130), "{stopped}");
-    // After one interrupt the program waits two seconds for the response.
+    // After a single interrupt, the program would wait two seconds for the response.
     let waited = since.expect("the session was cancelled").elapsed();
     assert!(
         waited < Duration::from_millis(1500),
@@ -210,8 +207,8 @@ fn full_disk_is_an_error_and_leaves_no_partial_output() {
     home.cargo_oci(copy).succeeds();
 }
 
-/// A package whose build waits, for a minute at most, to be stopped.
-fn waiting() -> Sources {
+/// Creates a package whose build script blocks for up to one minute.
+fn blocking_build() -> Sources {
     let sources = Sources::widgets();
     let script = "fn main() {\n    std::fs::write(\"begun\", \"\").unwrap();\n    \
         eprintln!(\"waiting\");\n    \
@@ -221,8 +218,8 @@ fn waiting() -> Sources {
 }
 
 #[test]
-fn ctrl_c_during_a_build_is_an_interrupt_and_no_failed_build() {
-    let (home, sources) = (Home::new(), waiting());
+fn ctrl_c_during_build_exits_with_interrupt_code() {
+    let (home, sources) = (Home::new(), blocking_build());
     let run = home.cargo_oci_at_terminal("push -vv --registry oci:out; echo \"code $?\"");
     let shown = run.within(sources.path());
     let shown = shown.answering(&[("[widgets 1.2.3] waiting", "\u{3}")]);
@@ -234,9 +231,9 @@ fn ctrl_c_during_a_build_is_an_interrupt_and_no_failed_build() {
 }
 
 #[test]
-fn who_is_told_to_end_during_a_build_says_so_where_no_terminal_does() {
+fn sigterm_during_build_prints_message_without_terminal() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let (home, sources) = (Home::new(), waiting());
+        let (home, sources) = (Home::new(), blocking_build());
         let begun = sources.path().join("begun");
         let push = home.cargo_oci(["push", "--registry=oci:out", "--message-format=json"]);
         let stopped = push.within(sources.path());
@@ -244,8 +241,8 @@ fn who_is_told_to_end_during_a_build_says_so_where_no_terminal_does() {
         assert_eq!(stopped.code, Some(code), "{stopped}");
         let last = stopped.stderr.lines().last();
         assert_eq!(last, Some("error: interrupted"), "{stopped}");
-        let told = Schema::documented().check(&stopped.stdout);
-        let error = told.last().unwrap();
+        let messages = Schema::documented().check(&stopped.stdout);
+        let error = messages.last().unwrap();
         assert_eq!(error["kind"], "interrupted");
         assert_eq!(error["code"], code);
     }

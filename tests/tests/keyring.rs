@@ -1,4 +1,4 @@
-//! Credentials in a real Secret Service: gnome-keyring on a message bus of its own.
+//! Credentials in a real Secret Service: gnome-keyring on a new message bus.
 
 use e2e::program::Home;
 use e2e::registry::{PASSWORD, Registry, USER};
@@ -32,7 +32,7 @@ fn keyring_keeps_a_login_until_logout() {
     ] {
         assert!(session.stderr.contains(&line), "{session}");
     }
-    // Nothing is left of the login in docker's file.
+    // The Docker config file contains no entry for the registry.
     let file = home.docker_config().join("config.json");
     let file = std::fs::read_to_string(file).unwrap_or_default();
     assert!(!file.contains(host), "{file}");

@@ -1,4 +1,4 @@
-//! What `--registry oci:DIR` leaves, and what others make of it.
+//! Layouts from pushes to `--registry oci:DIR`, and their use with Skopeo.
 
 use e2e::layout::Layout;
 use e2e::program::Home;
@@ -6,7 +6,7 @@ use e2e::registry::Registry;
 use e2e::require;
 use e2e::sources::Sources;
 
-/// Pushes into `out/` beside `Cargo.toml`, as the README's first command does.
+/// Pushes to `out/` next to `Cargo.toml`, like the first command of the README. Returns the sources.
 fn pushed(home: &Home) -> Sources {
     let sources = Sources::shellharden();
     home.cargo_oci(["push", "--package", "shellharden", "--registry", "oci:out"])
@@ -16,7 +16,7 @@ fn pushed(home: &Home) -> Sources {
 }
 
 #[test]
-fn a_push_to_a_directory_leaves_a_whole_layout() {
+fn push_to_directory_writes_valid_layout() {
     require!(Shellharden);
     let home = Home::new();
     let sources = pushed(&home);
@@ -29,7 +29,7 @@ fn a_push_to_a_directory_leaves_a_whole_layout() {
 }
 
 #[test]
-fn pushing_to_a_directory_again_changes_nothing() {
+fn repeated_push_to_directory_changes_nothing() {
     require!(Shellharden);
     let home = Home::new();
     let sources = pushed(&home);
@@ -43,13 +43,13 @@ fn pushing_to_a_directory_again_changes_nothing() {
 }
 
 #[test]
-fn skopeo_accepts_the_layout_and_copies_it() {
+fn skopeo_reads_and_copies_pushed_layout() {
     require!(DockerRegistry, Skopeo, Shellharden);
     let (registry, home) = (Registry::open(), Home::new());
     let sources = pushed(&home);
     let directory = sources.path().join("out/shellharden");
     let layout = Layout::open(&directory);
-    // Skopeo takes no `__` in the tag of a layout.
+    // Skopeo rejects `__` in the tag of a layout, so the test uses the version tag.
     let source = format!("oci:{}:{}", directory.display(), sources.version());
     let raw = home.skopeo(["inspect", "--raw", &source]).succeeds();
     let index = layout.digest(&sources.version()).unwrap();
@@ -62,7 +62,7 @@ fn skopeo_accepts_the_layout_and_copies_it() {
     );
     home.skopeo(["copy", "--all", "--dest-tls-verify=false", &source, &target])
         .succeeds();
-    // Skopeo writes the index anew and drops its artifact type; the manifests stay as they are.
+    // Skopeo rewrites the index without its artifact type and keeps the manifests.
     let (digest, manifest) = layout.manifest(&sources.target_tag()).unwrap();
     assert_eq!(
         registry.manifest("acme/copy", &digest),
@@ -71,7 +71,7 @@ fn skopeo_accepts_the_layout_and_copies_it() {
     let (_, copied) = registry.manifest("acme/copy", &sources.version()).unwrap();
     assert_eq!(copied["manifests"][0]["digest"], digest);
 
-    // And what a mirror dropped is no reason for us to know it no more.
+    // `pull` recognizes a package whose index has lost its artifact type.
     let reference = format!("{}/acme/copy:{}", registry.host(), sources.version());
     let output = sources.beside("pulled");
     let output = output.to_str().expect("a path of ours is text");

@@ -1,4 +1,4 @@
-//! `cargo oci login`, `logout` and `whoami`, at registries that ask and one that does not.
+//! `cargo oci login`, `logout` and `whoami`, at registries with and without authentication.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -11,7 +11,7 @@ use e2e::sources::Sources;
 use e2e::token::TokenPolicy;
 use serde_json::{Value, json};
 
-/// A password that is wrong, and would be seen if it got out.
+/// Wrong password that must not appear in any output.
 const CANARY: &str = "canary-2e7d";
 
 fn config(home: &Home) -> Option<Value> {
@@ -20,7 +20,7 @@ fn config(home: &Home) -> Option<Value> {
 }
 
 #[test]
-fn who_logs_in_may_push_until_logging_out() {
+fn login_allows_push_until_logout() {
     require!(DockerRegistry);
     for registry in [
         Registry::with_passwords(),
@@ -40,7 +40,7 @@ fn who_logs_in_may_push_until_logging_out() {
         );
         let mode = fs::metadata(&file).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        // `carol:correct horse`, as docker writes it.
+        // `carol:correct horse` in base64, as in Docker's config file.
         let auth = "Y2Fyb2w6Y29ycmVjdCBob3JzZQ==";
         assert_eq!(
             config(&home),
@@ -72,15 +72,18 @@ fn who_logs_in_may_push_until_logging_out() {
             .fails_with(3);
         let advice = format!("`cargo oci login {host}`");
         assert!(refused.stderr.contains(&advice), "{refused}");
-        let nobody = home.cargo_oci(["whoami", host]).fails_with(3);
-        assert!(nobody.stderr.contains("DOCKER_AUTH_CONFIG"), "{nobody}");
+        let anonymous = home.cargo_oci(["whoami", host]).fails_with(3);
+        assert!(
+            anonymous.stderr.contains("DOCKER_AUTH_CONFIG"),
+            "{anonymous}"
+        );
         let again = home.cargo_oci(["logout", host]).succeeds();
         assert!(again.stderr.contains("no credential"), "{again}");
     }
 }
 
 #[test]
-fn what_the_registry_refuses_is_not_kept() {
+fn refused_credential_is_not_stored() {
     require!(DockerRegistry);
     for registry in [
         Registry::with_passwords(),
@@ -107,14 +110,14 @@ fn what_the_registry_refuses_is_not_kept() {
     ])
     .reading(CANARY)
     .fails_with(6);
-    // Without a terminal nobody can be asked.
+    // Without a terminal, the program cannot prompt for the password.
     home.cargo_oci(["login", "127.0.0.1:1", "-u", USER])
         .fails_with(2);
     assert_eq!(config(&home), None);
 }
 
 #[test]
-fn a_registry_that_asks_nobody_cannot_check_and_says_so() {
+fn login_without_authentication_stores_unverified() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let login = home.cargo_oci(["login", registry.host(), "-u", USER, "--password-stdin"]);
@@ -129,7 +132,7 @@ fn a_registry_that_asks_nobody_cannot_check_and_says_so() {
 }
 
 #[test]
-fn nobody_is_somebody_where_none_is_asked_and_a_dead_host_is_no_question_of_credentials() {
+fn whoami_without_credentials_prints_anonymous() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let who = home.cargo_oci(["whoami", registry.host()]).succeeds();
@@ -141,22 +144,22 @@ fn nobody_is_somebody_where_none_is_asked_and_a_dead_host_is_no_question_of_cred
     home.cargo_oci(["whoami", "127.0.0.1:1", "--retries=0"])
         .fails_with(6);
 
-    // Where one is needed, each place is named once.
+    // The error of a registry that requires authentication lists each credential source once.
     let registry = Registry::with_passwords();
-    let nobody = home.cargo_oci(["whoami", registry.host()]).fails_with(3);
+    let anonymous = home.cargo_oci(["whoami", registry.host()]).fails_with(3);
     let file = home.docker_config().join("config.json");
-    let count = nobody.stderr.matches(file.to_str().unwrap()).count();
-    assert_eq!(count, 1, "{nobody}");
+    let count = anonymous.stderr.matches(file.to_str().unwrap()).count();
+    assert_eq!(count, 1, "{anonymous}");
 }
 
 #[test]
-fn programs_are_told_where_was_looked_and_what_is_used() {
+fn whoami_messages_list_searched_and_used_sources() {
     require!(DockerRegistry);
     let registry = Registry::with_passwords();
     let (host, home) = (registry.host(), Home::of_user(registry.host()));
     let who = home.cargo_oci(["whoami", host, "--message-format=json"]);
-    let told = Schema::documented().check(&who.succeeds().stdout);
-    let (last, places) = told.split_last().unwrap();
+    let messages = Schema::documented().check(&who.succeeds().stdout);
+    let (last, places) = messages.split_last().unwrap();
     let source = format!(
         "docker config `{}`",
         home.docker_config().join("config.json").display()
@@ -172,8 +175,8 @@ fn programs_are_told_where_was_looked_and_what_is_used() {
     );
     let open = Registry::open();
     let who = home.cargo_oci(["whoami", open.host(), "--message-format=json"]);
-    let told = Schema::documented().check(&who.succeeds().stdout);
-    let last = told.last().unwrap();
+    let messages = Schema::documented().check(&who.succeeds().stdout);
+    let last = messages.last().unwrap();
     assert_eq!(
         (&last["username"], &last["demanded"]),
         (&Value::Null, &json!(false))
@@ -181,7 +184,7 @@ fn programs_are_told_where_was_looked_and_what_is_used() {
 }
 
 #[test]
-fn a_helper_keeps_it_where_one_is_named_and_what_comes_first_is_told() {
+fn login_uses_credential_helper_and_reports_precedence() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::with_passwords(), Home::new());
     let host = registry.host();
@@ -245,7 +248,7 @@ fn a_helper_keeps_it_where_one_is_named_and_what_comes_first_is_told() {
 }
 
 #[test]
-fn a_password_that_is_typed_is_not_shown() {
+fn typed_password_is_not_echoed() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::with_passwords(), Home::new());
     let host = registry.host();
@@ -266,7 +269,7 @@ fn a_password_that_is_typed_is_not_shown() {
 }
 
 #[test]
-fn an_interrupt_at_the_question_leaves_the_terminal_as_it_was() {
+fn ctrl_c_at_password_prompt_restores_terminal() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::with_passwords(), Home::new());
     let line = format!(

@@ -1,4 +1,4 @@
-//! Eight jobs that publish one version at once, with and without delays: no entry is lost, and no job fails.
+//! Eight jobs that publish one version at the same time, with and without delays: no entry is lost, and no job fails.
 //!
 //! Each test is one round; `cargo run -p e2e --example matrix N` runs N rounds.
 
@@ -13,25 +13,25 @@ fn round(work: Work, delays: Delays) -> Round {
 }
 
 #[test]
-fn index_of_eight_jobs_is_whole() {
+fn index_of_eight_jobs_is_complete() {
     require!(DockerRegistry);
     round(Work::Push, Delays::None);
 }
 
 #[test]
-fn index_of_eight_jobs_with_late_responses_is_whole() {
+fn index_of_eight_jobs_with_late_responses_is_complete() {
     require!(DockerRegistry);
     round(Work::Push, Delays::Responses);
 }
 
 #[test]
-fn index_of_eight_jobs_with_stale_lists_is_whole() {
+fn index_of_eight_jobs_with_stale_lists_is_complete() {
     require!(DockerRegistry);
     round(Work::Push, Delays::Lists);
 }
 
 #[test]
-fn index_of_declared_targets_has_one_content() {
+fn index_of_declared_targets_is_written_with_one_digest() {
     require!(DockerRegistry);
     let round = round(Work::PushDeclared, Delays::None);
     assert_eq!(round.index_puts.len(), 1, "one content: {round:#?}");

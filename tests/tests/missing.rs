@@ -6,7 +6,7 @@ use e2e::registry::Registry;
 use e2e::release::{ARM, MAC, Release, target_tag};
 use e2e::require;
 
-/// All verbs that read, with a reference in the place of `{}`.
+/// All verbs that read. `{}` stands for the reference.
 const READERS: [&str; 9] = [
     "pull {} --output out",
     "install {} --root out",

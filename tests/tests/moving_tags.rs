@@ -1,4 +1,4 @@
-//! What is published under tags in place of the version: by `--tag`, once and several times, and by the key `tags`.
+//! Pushes to tags other than the version: with one or more `--tag` options, and with the key `tags`.
 
 use e2e::messages::Schema;
 use e2e::program::{Home, Run};
@@ -7,7 +7,7 @@ use e2e::registry::Registry;
 use e2e::require;
 use e2e::sources::{Sources, host_triple};
 
-/// Pushes one file, whose content is what was last written to `made`.
+/// Returns a push of the file `made`.
 fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
     let fixed = [
         "push",
@@ -21,7 +21,7 @@ fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
         .within(sources.path())
 }
 
-/// All tags of the repository, and the tags of this machine's target below them.
+/// Returns these tags and their target tags for the host.
 fn with_targets(tags: &[&str]) -> Vec<String> {
     let targets = tags.iter().map(|tag| format!("{tag}__{}", host_triple()));
     let mut all: Vec<_> = tags.iter().map(|tag| (*tag).to_owned()).collect();
@@ -37,7 +37,7 @@ fn tags(registry: &Registry) -> Vec<String> {
 }
 
 #[test]
-fn one_push_goes_under_several_tags_and_they_move() {
+fn push_with_several_tags_moves_each_tag() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     let host = registry.host();
@@ -46,8 +46,8 @@ fn one_push_goes_under_several_tags_and_they_move() {
     let json = [&both[..], &["--message-format=json"]].concat();
     let first = push(&home, &sources, host, &json).succeeds();
     assert_eq!(tags(&registry), with_targets(&["commit-1", "nightly"]));
-    let told = Schema::documented().check(&first.stdout);
-    let finished: Vec<_> = told
+    let messages = Schema::documented().check(&first.stdout);
+    let finished: Vec<_> = messages
         .iter()
         .filter(|message| message["reason"] == "oci-finished")
         .collect();
@@ -61,7 +61,7 @@ fn one_push_goes_under_several_tags_and_they_move() {
         "{first}"
     );
 
-    // Again nothing is sent, and what is told names both.
+    // A second push sends nothing, and its messages contain both tags.
     let recorder = Recorder::before(host);
     let again = push(&home, &sources, &recorder.host(), &both).succeeds();
     let requests = recorder.take();
@@ -74,7 +74,7 @@ fn one_push_goes_under_several_tags_and_they_move() {
         "{again}"
     );
 
-    // One of them moves, and the other stays.
+    // A push to one tag moves that tag only.
     let before = named("commit-1");
     sources.write("made", "second");
     let moved = push(&home, &sources, host, &["--tag=nightly"]).succeeds();
@@ -84,7 +84,7 @@ fn one_push_goes_under_several_tags_and_they_move() {
 }
 
 #[test]
-fn the_key_stands_for_the_flag_and_the_command_line_goes_before_it() {
+fn tags_key_is_overridden_by_command_line() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     let host = registry.host();
@@ -103,7 +103,7 @@ fn the_key_stands_for_the_flag_and_the_command_line_goes_before_it() {
         "{refused}"
     );
 
-    // A tag on the command line, in either form, takes the place of all of them.
+    // A tag on the command line, in either form, replaces all tags of the key.
     push(&home, &sources, host, &["--tag=flag"]).succeeds();
     let expected = with_targets(&["edge", "flag", "main"]);
     assert_eq!(tags(&registry), expected);
@@ -121,7 +121,7 @@ fn the_key_stands_for_the_flag_and_the_command_line_goes_before_it() {
         with_targets(&["edge", "flag", "main", "named"])
     );
 
-    // A package takes back what its workspace says: it is published as its version.
+    // An empty list in the package overrides the workspace: the version is the tag.
     with("[workspace.metadata.oci]\ntags = [\"edge\"]\n[package.metadata.oci]\ntags = []");
     push(&home, &sources, host, &[]).succeeds();
     assert_eq!(
@@ -129,7 +129,7 @@ fn the_key_stands_for_the_flag_and_the_command_line_goes_before_it() {
         with_targets(&["1.2.3", "edge", "flag", "main", "named"])
     );
 
-    // What is no tag is refused where it stands, before anything is built or asked.
+    // An invalid tag fails before the build and before any request, and the error names the key.
     with("[package.metadata.oci]\ntags = [\"a b\"]");
     let refused = home.cargo_oci(["push", "--registry", "127.0.0.1:1"]);
     let refused = refused.within(sources.path()).fails_with(2);

@@ -8,14 +8,14 @@ use std::process::Command;
 use e2e::program::{Home, Outcome, Run};
 use e2e::sources::{Sources, host_triple};
 
-/// A push into the layouts below `out`.
+/// Returns a push to layouts below `out`.
 fn push(home: &Home, sources: &Sources, more: &[&str]) -> Run {
     let fixed = ["push", "--registry=oci:out"];
     home.cargo_oci(fixed.iter().chain(more).copied())
         .within(sources.path())
 }
 
-/// A workspace of a program with features, a library of three crate types, and a procedural macro.
+/// Creates a workspace of a program with features, a library of three crate types, and a procedural macro.
 fn workspace() -> Sources {
     let sources = Sources::widgets();
     sources.write(
@@ -83,9 +83,9 @@ fn workspace() -> Sources {
     sources
 }
 
-/// Fails unless a push was refused because `target` of `package` would be compiled.
+/// Asserts that a push was refused because cargo would compile `target` of `package`.
 #[track_caller]
-fn not_built(outcome: &Outcome, package: &str, target: &str) {
+fn assert_not_built(outcome: &Outcome, package: &str, target: &str) {
     let expected = format!(
         "error: `{package}` is not built: cargo would compile its {target}\n\n\
          help: build it in this directory with the same flags, \
@@ -94,8 +94,8 @@ fn not_built(outcome: &Outcome, package: &str, target: &str) {
     assert_eq!(outcome.stderr, expected, "{outcome}");
 }
 
-/// The crates that the next build compiles.
-fn compiled(home: &Home, sources: &Sources) -> String {
+/// Runs a build. Returns the crates that it compiles.
+fn build_and_list_compiled(home: &Home, sources: &Sources) -> String {
     let build = home.cargo(["build", "--release", "--verbose"]);
     let build = build.within(sources.path()).succeeds();
     let lines = build.stderr.lines();
@@ -166,7 +166,7 @@ fn no_build_finds_target_of_configuration() {
 fn no_build_before_build_compiles_nothing() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let refused = push(&home, &sources, &["--no-build", "--lib"]).fails_with(2);
-    not_built(&refused, "widgets", "cdylib target `shapes`");
+    assert_not_built(&refused, "widgets", "cdylib target `shapes`");
     assert!(!sources.path().join("out").exists());
     assert!(!sources.path().join("target/release/libshapes.so").exists());
 }
@@ -177,7 +177,7 @@ fn no_build_after_touched_source_is_not_built() {
     push(&home, &sources, &[]).succeeds();
     touch(&sources.path().join("src/bin/round.rs"));
     let refused = push(&home, &sources, &["--no-build", "--bins"]).fails_with(2);
-    not_built(&refused, "widgets", "bin target `round`");
+    assert_not_built(&refused, "widgets", "bin target `round`");
     let messages = push(&home, &sources, &["--no-build", "--message-format=json"]);
     let messages = messages.fails_with(2);
     let error = messages.last_line();
@@ -186,12 +186,12 @@ fn no_build_after_touched_source_is_not_built() {
         "{error}"
     );
 
-    // The next build compiles what changed, and then the files are found.
-    let _ = compiled(&home, &sources);
+    // After the next build, which compiles the change, the files are up to date.
+    let _ = build_and_list_compiled(&home, &sources);
     push(&home, &sources, &["--no-build"]).succeeds();
 }
 
-/// Copies a tree with its times of modification.
+/// Copies a directory tree with its modification times.
 fn copy(from: &Path, to: &Path) {
     let mut copying = Command::new("cp");
     let status = copying.arg("-a").arg(from).arg(to).status();
@@ -206,7 +206,7 @@ fn no_build_in_checkout_with_restored_target_is_not_built() {
     let target = |sources: &Sources| sources.path().join("target");
     copy(&target(&sources), &target(&checkout));
     let refused = push(&home, &checkout, &["--no-build", "--bin=round"]).fails_with(2);
-    not_built(&refused, "widgets", "bin target `round`");
+    assert_not_built(&refused, "widgets", "bin target `round`");
 }
 
 #[test]
@@ -238,7 +238,7 @@ fn no_build_runs_stale_build_script_and_compiles_nothing() {
     } else {
         library
     };
-    not_built(&refused, "widgets", target);
+    assert_not_built(&refused, "widgets", target);
     let log = fs::read_to_string(sources.path().join("log")).expect("a log");
     assert_eq!(log, "ran\nran\n");
 }
@@ -255,7 +255,7 @@ fn no_build_does_not_run_rustc_wrapper_of_user() {
     assert_eq!(again.stdout, built.stdout);
     assert_eq!(fs::read_to_string(&log).expect("a log"), before);
 
-    // The configuration names it.
+    // Sets the wrapper in the cargo configuration.
     fs::remove_file(&log).expect("a log");
     sources.write(
         ".cargo/config.toml",
@@ -277,13 +277,13 @@ fn build_after_no_build_is_fresh() {
     let again = push(&home, &sources, &["--no-build"]).succeeds();
     assert_eq!(again.stdout, built.stdout);
     assert_eq!(fs::read(&cache).expect("answers of rustc"), answers);
-    assert_eq!(compiled(&home, &sources), "");
+    assert_eq!(build_and_list_compiled(&home, &sources), "");
 }
 
 #[test]
 fn no_build_runs_probes_of_build_scripts() {
     let (home, sources) = (Home::new(), Sources::widgets());
-    // As in `anyhow` and `thiserror`: compiles a file through the wrapper.
+    // Like those of `anyhow` and `thiserror`, the build script compiles a file through the wrapper.
     let script = "fn main() {\n\
                   println!(\"cargo:rerun-if-changed=trigger\");\n\
                   let out = std::env::var(\"OUT_DIR\").unwrap();\n\
@@ -301,7 +301,7 @@ fn no_build_runs_probes_of_build_scripts() {
     touch(&sources.path().join("trigger"));
     // The script succeeds, so that only the crate that depends on it is refused.
     let refused = push(&home, &sources, &["--no-build", "--lib"]).fails_with(2);
-    not_built(&refused, "widgets", "cdylib target `shapes`");
+    assert_not_built(&refused, "widgets", "cdylib target `shapes`");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Clients written by others, beside ours at one registry: they copy and pull what we push, and we read what they push.
+//! Interoperability with ORAS and Skopeo: they copy and pull packages of `cargo oci`, and `cargo oci` reads their
+//! artifacts.
 
 use std::fs;
 
@@ -8,7 +9,7 @@ use e2e::release::{MAC, Release, layer, target_tag};
 use e2e::{require, sha256};
 
 #[test]
-fn oras_and_skopeo_copy_a_target_with_its_digest() {
+fn oras_and_skopeo_copy_target_with_same_digest() {
     require!(DockerRegistry, Oras, Skopeo);
     let (registry, home) = (Registry::open(), Home::new());
     let _release = Release::push(&home, registry.host());
@@ -35,7 +36,7 @@ fn oras_and_skopeo_copy_a_target_with_its_digest() {
         );
         home.cargo_oci(["verify", &place(copied)]).succeeds();
     }
-    // Each of them finds the files under their titles.
+    // ORAS pulls the files under their titles.
     home.oras(["pull", &place("widgets"), "out"]).succeeds();
     let title = format!("round-1.2.3-{MAC}");
     assert_eq!(
@@ -45,7 +46,7 @@ fn oras_and_skopeo_copy_a_target_with_its_digest() {
 }
 
 #[test]
-fn what_oras_pushed_is_read_in_every_way() {
+fn artifact_pushed_by_oras_is_read_by_all_verbs() {
     require!(DockerRegistry, Oras);
     let (registry, home) = (Registry::open(), Home::new());
     fs::write(home.path().join("notes.txt"), "hello\n").unwrap();
@@ -74,7 +75,7 @@ fn what_oras_pushed_is_read_in_every_way() {
     let blob = format!("{}/acme/notes@{}", registry.host(), sha256(b"hello\n"));
     assert_eq!(home.cargo_oci(["blob", &blob]).succeeds().stdout, "hello\n");
 
-    // Through everything that can hold it, and back.
+    // The artifact is copied through a layout and an archive to a registry.
     let back = format!("{}/acme/back:1.0", registry.host());
     for (from, to) in [
         (place.as_str(), "oci:layout:1.0"),
@@ -90,7 +91,7 @@ fn what_oras_pushed_is_read_in_every_way() {
 }
 
 #[test]
-fn a_layer_that_oras_pushed_is_exported() {
+fn layer_pushed_by_oras_is_exported() {
     require!(DockerRegistry, Oras);
     let (registry, home) = (Registry::open(), Home::new());
     fs::write(home.path().join("root.tar"), layer("etc.conf")).unwrap();

@@ -1,4 +1,4 @@
-//! `cargo oci pull`, and others who pull what we pushed.
+//! `cargo oci pull`, and pulls of pushed packages with other clients.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -12,7 +12,7 @@ use e2e::sha256;
 use e2e::sources::{Sources, host_triple};
 use serde_json::json;
 
-/// The files of a directory with whether they are executable, by name.
+/// Returns name, content and executable bit of the files in a directory, sorted by name.
 fn files(directory: &Path) -> Vec<(String, Vec<u8>, bool)> {
     let entries = fs::read_dir(directory).expect("the output is there");
     let mut files: Vec<_> = entries
@@ -33,7 +33,7 @@ fn files(directory: &Path) -> Vec<(String, Vec<u8>, bool)> {
 }
 
 #[test]
-fn pull_brings_the_files_back() {
+fn pull_writes_pushed_files() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     home.cargo_oci(["push", "--registry", registry.host()])
@@ -45,7 +45,7 @@ fn pull_brings_the_files_back() {
         ("round".to_owned(), built("round"), true),
         ("square".to_owned(), built("square"), true),
     ];
-    // By version, by target tag, and by nothing: the highest release.
+    // References by version, by target tag, and without a tag, which selects the highest release.
     for tag in [
         ":1.2.3".to_owned(),
         format!(":{}", sources.target_tag()),
@@ -56,14 +56,14 @@ fn pull_brings_the_files_back() {
         home.cargo_oci(["pull", &reference, "--output", directory.to_str().unwrap()])
             .succeeds();
         let mut found = files(&directory);
-        // A library is no program; whether its file may be run is nobody's concern.
+        // The executable bit of the library depends on the build and is not compared.
         found[0].2 = false;
         assert_eq!(found, expected, "of `{reference}`");
     }
 }
 
 #[test]
-fn of_many_files_only_some_are_fetched() {
+fn pull_with_selection_fetches_selected_files_only() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     home.cargo_oci(["push", "--registry", registry.host()])
@@ -95,7 +95,7 @@ fn of_many_files_only_some_are_fetched() {
 }
 
 #[test]
-fn titles_are_what_other_clients_write() {
+fn pull_with_titles_uses_published_file_names() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     home.cargo_oci(["push", "--bin", "round", "--registry", registry.host()])
@@ -116,7 +116,7 @@ fn titles_are_what_other_clients_write() {
 }
 
 #[test]
-fn a_layout_is_pulled_like_a_registry() {
+fn pull_from_layout_writes_pushed_files() {
     require!(Shellharden);
     let (home, sources) = (Home::new(), Sources::shellharden());
     home.cargo_oci(["push", "--registry", "oci:out"])
@@ -134,7 +134,7 @@ fn a_layout_is_pulled_like_a_registry() {
 }
 
 #[test]
-fn skopeo_pulls_the_same_bytes() {
+fn skopeo_pulls_same_content() {
     require!(DockerRegistry, Skopeo, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     home.cargo_oci(["push", "--registry", registry.host()])
@@ -159,7 +159,7 @@ fn skopeo_pulls_the_same_bytes() {
 }
 
 #[test]
-fn what_is_not_there_is_said_and_nothing_is_written() {
+fn pull_of_missing_content_fails_and_writes_nothing() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     home.cargo_oci(["push", "--registry", registry.host()])

@@ -12,17 +12,17 @@ use serde_json::Value;
 
 const REPOSITORY: &str = "acme/shellharden";
 
-/// The registry argument for `host`, so that packages become `acme/NAME`.
+/// Returns the `--registry` argument for `host`, with the prefix `acme`.
 fn at(host: &str) -> String {
     format!("{host}/acme")
 }
 
-/// What both tags of the sources' version point at.
+/// Returns the digests of the version tag and of the target tag.
 fn digests(registry: &Registry, sources: &Sources) -> [Option<String>; 2] {
     [sources.version(), sources.target_tag()].map(|tag| registry.digest(REPOSITORY, &tag))
 }
 
-/// Makes the next build give another binary.
+/// Changes the sources so that the next build produces a different binary.
 fn change(sources: &Sources) {
     sources.append(
         "src/main.rs",
@@ -31,7 +31,7 @@ fn change(sources: &Sources) {
 }
 
 #[test]
-fn a_layer_is_the_built_file() {
+fn layer_is_the_built_file() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     let pushed = home
@@ -46,7 +46,7 @@ fn a_layer_is_the_built_file() {
     assert_eq!(
         pushed.last_line(),
         format!("{}/{REPOSITORY}@{digest}", registry.host()),
-        "the printed name is the target's manifest"
+        "the printed digest is that of the target's manifest"
     );
     assert_eq!(
         manifest["artifactType"],
@@ -79,7 +79,7 @@ fn a_layer_is_the_built_file() {
 }
 
 #[test]
-fn a_version_is_an_index_of_its_targets() {
+fn version_tag_is_an_index_of_targets() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     let pushed = home
@@ -110,7 +110,7 @@ fn a_version_is_an_index_of_its_targets() {
 }
 
 #[test]
-fn pushing_again_sends_nothing() {
+fn repeated_push_sends_nothing() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     let recorder = Recorder::before(registry.host());
@@ -133,7 +133,7 @@ fn pushing_again_sends_nothing() {
 }
 
 #[test]
-fn a_large_file_is_read_and_sent_once() {
+fn large_file_is_read_and_sent_once() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     let recorder = Recorder::before(registry.host());
@@ -170,7 +170,7 @@ fn a_large_file_is_read_and_sent_once() {
 }
 
 #[test]
-fn a_vanished_tag_comes_back() {
+fn repeated_push_restores_deleted_tag() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     let push = home
@@ -191,7 +191,7 @@ fn a_vanished_tag_comes_back() {
 }
 
 #[test]
-fn a_released_version_keeps_its_files() {
+fn changed_files_of_released_version_are_refused() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     let registry_argument = at(registry.host());
@@ -207,7 +207,7 @@ fn a_released_version_keeps_its_files() {
     assert_ne!(
         sources.built("shellharden"),
         first,
-        "the change made another binary"
+        "the change produced a different binary"
     );
     assert_eq!(digests(&registry, &sources), before);
 
@@ -221,7 +221,7 @@ fn a_released_version_keeps_its_files() {
 }
 
 #[test]
-fn the_same_sources_give_the_same_digests_everywhere() {
+fn same_sources_give_same_digests_everywhere() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     home.cargo_oci(["push", "--registry", &at(registry.host())])
@@ -230,24 +230,24 @@ fn the_same_sources_give_the_same_digests_everywhere() {
     let expected = digests(&registry, &sources);
     assert!(expected.iter().all(Option::is_some));
 
-    // Another user, another directory, another registry.
-    let (other, stranger) = (Registry::open(), Home::new());
+    // Home directory, source directory and registry differ.
+    let (other, other_home) = (Registry::open(), Home::new());
     let copy = Sources::shellharden_in("a/much/deeper/place");
-    stranger
+    other_home
         .cargo_oci(["oci", "push", "--registry", &at(other.host())])
         .within(copy.path())
         .succeeds();
     assert_eq!(digests(&other, &copy), expected);
 
-    // What the build left is pushed as the build was.
+    // `--no-build` pushes the same content as the build.
     let third = Registry::open();
-    stranger
+    other_home
         .cargo_oci(["push", "--no-build", "--registry", &at(third.host())])
         .within(copy.path())
         .succeeds();
     assert_eq!(digests(&third, &copy), expected);
 
-    // A directory is a registry too.
+    // A push to a directory gives the same digests.
     home.cargo_oci(["push", "--no-build", "--registry", "oci:out"])
         .within(sources.path())
         .succeeds();
@@ -257,7 +257,7 @@ fn the_same_sources_give_the_same_digests_everywhere() {
 }
 
 #[test]
-fn a_dry_run_changes_nothing() {
+fn dry_run_changes_nothing() {
     require!(DockerRegistry, Shellharden);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::shellharden());
     let recorder = Recorder::before(registry.host());
@@ -279,7 +279,7 @@ fn a_dry_run_changes_nothing() {
 }
 
 #[test]
-fn a_dry_run_of_what_would_be_refused_shows_it_and_ends_so() {
+fn dry_run_of_refused_push_exits_with_same_code() {
     let (home, sources) = (Home::new(), Sources::widgets());
     sources.write("made", "first");
     let push = |more: &[&str]| {
@@ -309,7 +309,7 @@ fn a_dry_run_of_what_would_be_refused_shows_it_and_ends_so() {
     let (actions, overwritten) = plan(&allowed);
     assert_eq!(actions, ["replace", "write"]);
     assert_eq!(overwritten["manifest"], shown["manifest"]);
-    // Nothing has changed, and what the plan says is what a push does.
+    // The dry run changed nothing, and the real push has the same result.
     sources.write("made", "first");
     assert_eq!(push(&[]).succeeds().printed_digest(), first);
     sources.write("made", "second");
@@ -318,7 +318,7 @@ fn a_dry_run_of_what_would_be_refused_shows_it_and_ends_so() {
 }
 
 #[test]
-fn every_program_and_library_of_a_package_is_a_layer() {
+fn programs_and_libraries_are_pushed_as_layers() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     home.cargo_oci(["push", "--registry", registry.host()])

@@ -4,23 +4,23 @@ use e2e::layout::Layout;
 use e2e::program::{Home, Outcome, Run};
 use e2e::sources::Sources;
 
-/// A push into the layouts below `out`.
+/// Returns a push to layouts below `out`.
 fn push(home: &Home, sources: &Sources, more: &[&str]) -> Run {
     let fixed = ["push", "--registry=oci:out"];
     home.cargo_oci(fixed.iter().chain(more).copied())
         .within(sources.path())
 }
 
-/// Fails if a refused push has written something.
+/// Asserts that a refused push wrote nothing.
 #[track_caller]
-fn nothing_was_sent(sources: &Sources, outcome: &Outcome) {
+fn assert_nothing_written(sources: &Sources, outcome: &Outcome) {
     assert!(
         !sources.path().join("out").exists(),
-        "something was sent: {outcome}"
+        "a layout was written: {outcome}"
     );
 }
 
-/// Puts the sources under git, all of them committed.
+/// Creates a git repository and commits all sources.
 fn commit(home: &Home, sources: &Sources) {
     sources.write(".gitignore", "target\nCargo.lock\nout\nmade\n");
     let who = "-c user.name=A -c user.email=a@example.org";
@@ -28,8 +28,8 @@ fn commit(home: &Home, sources: &Sources) {
     home.bash(&script).within(sources.path()).succeeds();
 }
 
-/// The names of the files in the `.crate` file of `widgets`.
-fn packaged(home: &Home, sources: &Sources) -> String {
+/// Returns the names of the files in the `.crate` file of `widgets`.
+fn crate_files(home: &Home, sources: &Sources) -> String {
     let list = home.bash("tar -tzf target/package/widgets-1.2.3.crate");
     list.within(sources.path()).succeeds().stdout
 }
@@ -51,19 +51,19 @@ fn crate_with_untracked_file_is_refused_before_the_build() {
         assert!(refused.stderr.contains("\n  .env\n"), "{refused}");
         assert!(refused.stderr.contains("`--allow-dirty`"), "{refused}");
         assert!(!sources.is_touched(), "something was built: {refused}");
-        nothing_was_sent(&sources, &refused);
+        assert_nothing_written(&sources, &refused);
     }
-    // No registry is contacted before.
+    // The push fails before it contacts the registry.
     let elsewhere = ["push", "--crate", "127.0.0.1:1/widgets:nightly"];
     let refused = home.cargo_oci(elsewhere).within(sources.path());
     refused.fails_with(2).at_once();
 
     let handed = ["--file=round=made", "--crate"];
     push(&home, &sources, &[&handed[..], &["--allow-dirty"]].concat()).succeeds();
-    assert!(packaged(&home, &sources).contains("widgets-1.2.3/.env\n"));
+    assert!(crate_files(&home, &sources).contains("widgets-1.2.3/.env\n"));
     sources.write(".git/info/exclude", ".env\n");
     push(&home, &sources, &[&handed[..], &["--tag=clean"]].concat()).succeeds();
-    assert!(!packaged(&home, &sources).contains(".env"));
+    assert!(!crate_files(&home, &sources).contains(".env"));
     sources.append("src/lib.rs", "// changed");
     let changed = push(&home, &sources, &handed).fails_with(2).at_once();
     assert!(changed.stderr.contains("\n  src/lib.rs\n"), "{changed}");
@@ -79,7 +79,7 @@ fn crate_that_the_build_makes_dirty_is_refused() {
     commit(&home, &sources);
     let refused = push(&home, &sources, &["--crate"]).fails_with(2);
     assert!(refused.stderr.contains("\n  src/made.rs\n"), "{refused}");
-    nothing_was_sent(&sources, &refused);
+    assert_nothing_written(&sources, &refused);
 }
 
 #[test]
@@ -93,7 +93,7 @@ fn program_of_two_packages_is_refused() {
         ] {
             assert!(refused.stderr.contains(part), "{refused}");
         }
-        nothing_was_sent(&sources, &refused);
+        assert_nothing_written(&sources, &refused);
     }
     push(&home, &sources, &["--package=server"]).succeeds();
     assert_eq!(sources.ran("tool"), "server\n");
@@ -117,9 +117,9 @@ fn packages_with_one_repository_and_tag_are_refused() {
             format!("failed to push `client` and `server`: both would be `oci:out/suite:{tag}`");
         assert!(refused.stderr.contains(&expected), "{refused}");
         assert!(!sources.is_touched(), "something was built: {refused}");
-        nothing_was_sent(&sources, &refused);
+        assert_nothing_written(&sources, &refused);
     }
-    // Two spellings of one layout directory.
+    // Both paths lead to the same layout directory.
     for (package, layout) in [("client", "oci:out"), ("server", "oci:./x/../out")] {
         let metadata = format!("[package.metadata.oci]\nregistry = \"{layout}\"\n");
         sources.append(&format!("{package}/Cargo.toml"), &metadata);
@@ -130,12 +130,12 @@ fn packages_with_one_repository_and_tag_are_refused() {
         .fails_with(2)
         .at_once();
     assert!(refused.stderr.contains("both would be"), "{refused}");
-    nothing_was_sent(&sources, &refused);
-    // Which packages have files is known after the build only where programs are named.
+    assert_nothing_written(&sources, &refused);
+    // If programs are named, the packages with files are known only after the build.
     let both = ["--workspace", "--bin=one", "--bin=two", "--tag=nightly"];
     let refused = push(&home, &sources, &both).fails_with(2);
     assert!(refused.stderr.contains("both would be"), "{refused}");
-    nothing_was_sent(&sources, &refused);
+    assert_nothing_written(&sources, &refused);
     let one = push(
         &home,
         &sources,
@@ -172,7 +172,7 @@ fn messages_with_byte_order_mark_name_all_files() {
     let (_, manifest) = layout.manifest(&sources.target_tag()).unwrap();
     assert_eq!(manifest["layers"].as_array().unwrap().len(), 3);
 
-    // A file that a message names must be there.
+    // A file in a message must exist.
     let program = sources.path().join("target/release/round");
     std::fs::rename(&program, sources.path().join("round")).unwrap();
     let absent = push(&home, &sources, &["--messages=messages", "--tag=a"]).fails_with(1);
@@ -180,7 +180,7 @@ fn messages_with_byte_order_mark_name_all_files() {
     assert!(absent.stderr.contains(&expected), "{absent}");
     std::fs::rename(sources.path().join("round"), &program).unwrap();
 
-    // A message behind other text is an error, with its line.
+    // A message after other text in a line is an error that shows the line.
     sources.write(
         "messages",
         &messages.replacen("{\"reason\"", "12:00 {\"reason\"", 1),

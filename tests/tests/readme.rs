@@ -1,10 +1,10 @@
-//! What the README tells a reader to type is what CI types.
+//! Comparison of the commands in the README with those of the CI scripts.
 
 use std::fs;
 
 use e2e::testbed::repository;
 
-/// The commands of a CI script: what is neither a comment nor the shell's own housekeeping.
+/// Returns the commands of a CI script, without comments and shell options.
 fn commands(script: &str) -> Vec<&str> {
     let lines = script
         .lines()
@@ -18,7 +18,7 @@ fn commands(script: &str) -> Vec<&str> {
     lines.filter(|line| !housekeeping(line)).collect()
 }
 
-/// The lines inside the fenced blocks of a Markdown document.
+/// Returns the lines inside the fenced code blocks of a Markdown document.
 fn code(markdown: &str) -> Vec<&str> {
     let mut inside = false;
     let mut lines = Vec::new();
@@ -51,11 +51,11 @@ fn ci_runs_the_two_commands_of_the_readme() {
     };
     assert!(
         position(commands[0]) < position(commands[1]),
-        "in the order of CI"
+        "the commands differ from those of CI"
     );
 }
 
 #[test]
-fn code_is_what_stands_between_fences() {
+fn code_returns_lines_of_fenced_blocks() {
     assert_eq!(code("a\n```sh\nb\n```\nc\n```\nd\n```"), ["b", "d"]);
 }

@@ -1,4 +1,4 @@
-//! What the program says while it works, and to whom: people, programs, and CI.
+//! Status output for users, JSON messages for programs, and outputs for CI systems.
 
 use std::fs;
 
@@ -16,7 +16,7 @@ fn push(home: &Home, sources: &Sources, host: &str, more: &[&str]) -> Run {
     home.cargo_oci(arguments).within(sources.path())
 }
 
-/// The reasons in order, each as often as it comes.
+/// Returns the reasons of all messages in order.
 fn reasons(messages: &[Value]) -> Vec<&str> {
     let reasons = messages.iter().map(|message| message["reason"].as_str());
     reasons.map(Option::unwrap).collect()
@@ -28,7 +28,7 @@ fn of<'a>(messages: &'a [Value], reason: &str) -> Vec<&'a Value> {
 }
 
 #[test]
-fn programs_read_what_is_documented() {
+fn push_messages_match_documentation() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     let (schema, host) = (Schema::documented(), registry.host());
@@ -41,7 +41,7 @@ fn programs_read_what_is_documented() {
     let pushed = push(&home, &sources, host, &json).succeeds();
     assert!(
         pushed.stdout.contains(r#""reason":"compiler-artifact""#),
-        "cargo's own messages stand beside ours: {pushed}"
+        "cargo's messages are printed too: {pushed}"
     );
     let messages = schema.check(&pushed.stdout);
     let mut expected = vec!["oci-blob"; 4];
@@ -62,7 +62,7 @@ fn programs_read_what_is_documented() {
     assert_eq!(of(&messages, "oci-tag")[0]["reference"], tag);
     assert_eq!(of(&messages, "oci-index")[0]["targets"][0], host_triple());
 
-    // People read the same on stderr, and nothing but the name on stdout.
+    // Without `--message-format`, status lines are on stderr, and stdout contains the reference only.
     for line in ["Uploaded round-1.2.3-", "Tagged ", "Indexed "] {
         assert!(pushed.stderr.contains(line), "{pushed}");
     }
@@ -76,7 +76,7 @@ fn programs_read_what_is_documented() {
 }
 
 #[test]
-fn a_pull_tells_each_file_and_a_failure_its_kind() {
+fn pull_messages_name_files_and_error_kind() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     let schema = Schema::documented();
@@ -129,7 +129,7 @@ fn a_pull_tells_each_file_and_a_failure_its_kind() {
 }
 
 #[test]
-fn github_is_told_what_later_steps_need() {
+fn push_writes_github_outputs_for_later_steps() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     let (host, at) = (registry.host(), |name: &str| home.path().join(name));
@@ -181,7 +181,7 @@ fn github_is_told_what_later_steps_need() {
 }
 
 #[test]
-fn each_package_of_a_push_is_told_in_the_order_of_the_names() {
+fn push_of_workspace_reports_packages_in_name_order() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
     let (host, at) = (registry.host(), |name: &str| home.path().join(name));
@@ -212,7 +212,7 @@ fn each_package_of_a_push_is_told_in_the_order_of_the_names() {
     let delimiter = output.lines().next().unwrap().strip_prefix("reference<<");
     let delimiter = delimiter.unwrap();
     let lines = |values: [&str; 2]| format!("<<{delimiter}\n{}\n{delimiter}\n", values.join("\n"));
-    // Without an index there is no digest of one to tell.
+    // A push without an index has no index digest.
     assert_eq!(
         output,
         format!(
@@ -239,16 +239,16 @@ fn each_package_of_a_push_is_told_in_the_order_of_the_names() {
     .succeeds();
     let messages = Schema::documented().check(&json.stdout);
     let finished = of(&messages, "oci-finished");
-    let told: Vec<_> = finished
+    let messages: Vec<_> = finished
         .iter()
         .map(|end| end["reference"].as_str().unwrap())
         .collect();
-    assert_eq!(told, [first, second]);
+    assert_eq!(messages, [first, second]);
     assert!(finished.iter().all(|end| end["index-digest"].is_string()));
 }
 
 #[test]
-fn verbose_shows_the_requests_and_nothing_secret() {
+fn verbose_logs_requests_without_secrets() {
     require!(DockerRegistry);
     let (registry, sources) = (Registry::with_passwords(), Sources::widgets());
     let recorder = Recorder::before(registry.host());
@@ -295,10 +295,10 @@ fn verbose_shows_the_requests_and_nothing_secret() {
 }
 
 #[test]
-fn bars_are_drawn_where_they_are_asked_for() {
+fn progress_bars_are_drawn_when_enabled() {
     require!(DockerRegistry);
     let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
-    // Large enough for a look at its meter while it moves.
+    // The file is large enough that its progress bar is drawn during the upload.
     sources.write("made/big", &"0123456789abcdef".repeat(6 << 20));
     let host = registry.host();
     let file = ["--file", "big=made/big", "--target", host_triple()];
@@ -340,7 +340,7 @@ fn bars_are_drawn_where_they_are_asked_for() {
 }
 
 #[test]
-fn a_command_line_that_is_wrong_is_told_to_programs_and_ci_too() {
+fn usage_error_is_reported_to_programs_and_ci() {
     let (home, schema) = (Home::new(), Schema::documented());
     for (line, said) in [
         (
@@ -359,10 +359,10 @@ fn a_command_line_that_is_wrong_is_told_to_programs_and_ci_too() {
         let refused = home.cargo_oci(line.iter().copied()).outcome();
         assert_eq!(refused.code, Some(2), "{refused}");
         assert!(refused.stderr.contains(said), "{refused}");
-        let told = schema.check(&refused.stdout);
-        assert_eq!(reasons(&told), ["oci-error"], "{refused}");
-        assert_eq!(told[0]["kind"], "invalid_input");
-        let message = told[0]["message"].as_str().unwrap();
+        let messages = schema.check(&refused.stdout);
+        assert_eq!(reasons(&messages), ["oci-error"], "{refused}");
+        assert_eq!(messages[0]["kind"], "invalid_input");
+        let message = messages[0]["message"].as_str().unwrap();
         assert!(message.contains(said), "{message}");
     }
     let refused = home.cargo_oci(["pull", "nope"]);
@@ -374,7 +374,7 @@ fn a_command_line_that_is_wrong_is_told_to_programs_and_ci_too() {
         "{refused}"
     );
     assert_eq!(refused.stdout, "");
-    // What stands behind `--` is no flag, and help is no failure.
+    // Arguments after `--` are not flags, and `--help` is not an error.
     let behind = ["tags", "--", "nope", "--message-format=json"];
     let behind = home.cargo_oci(behind).outcome();
     assert_eq!(behind.code, Some(2), "{behind}");
@@ -385,7 +385,7 @@ fn a_command_line_that_is_wrong_is_told_to_programs_and_ci_too() {
 }
 
 #[test]
-fn what_is_found_through_an_index_names_it() {
+fn pull_through_index_reports_index() {
     let (home, sources) = (Home::new(), Sources::widgets());
     sources.write("made", "x");
     let place = format!("oci:{}", home.path().join("out").display());
@@ -401,8 +401,8 @@ fn what_is_found_through_an_index_names_it() {
     ] {
         let line = line.into_iter().chain(["--message-format=json"]);
         let got = home.cargo_oci(line).succeeds();
-        let told = Schema::documented().check(&got.stdout);
-        let finished = of(&told, "oci-finished")[0];
+        let messages = Schema::documented().check(&got.stdout);
+        let finished = of(&messages, "oci-finished")[0];
         assert_eq!(
             finished["index-digest"].as_str(),
             expected.map(String::as_str),
@@ -412,7 +412,7 @@ fn what_is_found_through_an_index_names_it() {
 }
 
 #[test]
-fn registry_text_is_no_workflow_command() {
+fn registry_text_is_not_printed_as_workflow_command() {
     let (home, sources) = (Home::new(), Sources::widgets());
     sources.write("made", "x");
     let place = format!("oci:{}", home.path().join("out").display());
@@ -440,8 +440,8 @@ fn registry_text_is_no_workflow_command() {
 
     let json = in_action(&["inspect", &reference, "--message-format=json"]).succeeds();
     assert!(is_safe(&json), "{json}");
-    let told = Schema::documented().check(&json.stdout);
-    assert_eq!(of(&told, "oci-inspection")[0]["description"], text);
+    let messages = Schema::documented().check(&json.stdout);
+    assert_eq!(of(&messages, "oci-inspection")[0]["description"], text);
     let manifest = ["manifest", &reference, "--target", host_triple()];
     let json = in_action(&manifest).succeeds();
     assert!(is_safe(&json), "{json}");
@@ -451,7 +451,7 @@ fn registry_text_is_no_workflow_command() {
         text
     );
 
-    // An error quotes what was typed; the command that marks it is our own.
+    // An error quotes the arguments. Only workflow commands of the program itself may begin a line.
     for line in [
         &["inspect", "oci:##[add-mask]c"][..],
         &["pull", "##[add-mask]c"],

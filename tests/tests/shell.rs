@@ -1,4 +1,4 @@
-//! What the program gives to shells and to `man`.
+//! Shell completions and man pages.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn bash_completes_verbs_and_flags() {
 }
 
 #[test]
-fn nushell_reads_its_script() {
+fn nushell_completions_define_externs() {
     require!(Nu);
     let home = Home::new();
     let script = home.cargo_oci(["completions", "nushell"]).succeeds().stdout;
@@ -45,7 +45,7 @@ fn nushell_reads_its_script() {
 }
 
 #[test]
-fn a_page_for_every_verb_is_written_or_printed() {
+fn man_writes_all_pages_or_prints_one() {
     let home = Home::new();
     home.cargo_oci(["man", "--output", "share/man1"]).succeeds();
     let directory = home.path().join("share/man1");

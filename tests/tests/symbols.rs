@@ -1,4 +1,4 @@
-//! Symbols that are split off a program, from a saved message stream: those of a Mac are a directory.
+//! Separate debug symbols from saved cargo messages. On macOS, the symbols are a directory.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 const MAC: &str = "aarch64-apple-darwin";
 
-/// What cargo leaves for a Mac: the program, and a link to the directory of its symbols.
+/// Writes the output of a cargo build for macOS: the program, and a symlink to the directory of its symbols.
 fn build(sources: &Sources) {
     let release = format!("target/{MAC}/release");
     sources.write(&format!("{release}/round"), "a program of a Mac");
@@ -21,7 +21,7 @@ fn build(sources: &Sources) {
     symlink("deps/round-0123.dSYM", link).expect("a link");
 }
 
-/// The messages that cargo writes for it.
+/// Returns the cargo messages of that build.
 fn messages(home: &Home, sources: &Sources) -> String {
     let metadata = home.cargo(["metadata", "--format-version=1", "--no-deps"]);
     let metadata = metadata.within(sources.path()).succeeds().stdout;
@@ -52,7 +52,7 @@ fn read(path: &Path) -> String {
 }
 
 #[test]
-fn a_directory_of_symbols_goes_as_a_tar_and_comes_back_as_a_directory() {
+fn symbol_directory_is_pushed_as_tar_and_unpacked_by_pull() {
     let home = Home::new();
     let mut names = Vec::new();
     for _ in 0..2 {
@@ -83,18 +83,18 @@ fn a_directory_of_symbols_goes_as_a_tar_and_comes_back_as_a_directory() {
         fs::write(&dwarf, "others").unwrap();
         run(&verify).fails_with(7);
 
-        // Other clients write the tar under a name that says what it is.
+        // The title, which other clients use as the file name, ends with `.dSYM.tar`.
         run(&[&pull[..], &["titled", "--titles"]].concat()).succeeds();
         let tar = format!("titled/round-1.2.3-{MAC}.dSYM.tar");
         let bytes = fs::read(sources.path().join(tar)).unwrap();
         assert_eq!(&bytes[257..262], b"ustar");
         run(&["verify", reference, "titled", "--target", MAC]).succeeds();
 
-        // Whoever installs programs wants no symbols.
+        // `install` does not install symbols.
         let root = ["install", reference, "--target", MAC, "--root", "root"];
         run(&root).succeeds();
         let installed = fs::read_dir(sources.path().join("root/bin")).unwrap();
         assert_eq!(installed.count(), 1);
     }
-    assert_eq!(names[0], names[1], "the same everywhere");
+    assert_eq!(names[0], names[1], "the digests differ");
 }

@@ -1,5 +1,5 @@
-//! Content that another party wrote: artifacts that contradict themselves, names that damage cargo's records, and files in
-//! the working directory.
+//! Untrusted content: artifacts with contradictory metadata, names that would damage cargo's records, and files in the
+//! working directory.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -61,7 +61,7 @@ fn release_under_tag_of_another_version_is_refused() {
     let conflicts = home.nu_value(&format!("oci inspect {other} | get conflicts"));
     assert_eq!(conflicts, serde_json::json!([conflict]));
 
-    // A tag that is no version may name any.
+    // A tag that is not a version may refer to a release of any version.
     for tag in ["1.2.3", "nightly"] {
         let reference = format!("oci:out/widgets:{tag}");
         home.cargo_oci(["verify", &reference]).succeeds();
@@ -136,7 +136,7 @@ fn install_notes_programs_of_the_same_name_on_path() {
         let text = install(path);
         assert!(text.contains(&hidden), "{text}");
     }
-    // Another name of the same file hides nothing.
+    // A symlink to the same file does not shadow the installed program.
     fs::remove_file(other.join("tool")).unwrap();
     std::os::unix::fs::symlink(bin.join("tool"), other.join("tool")).unwrap();
     let linked = install(&[&other, &bin]);

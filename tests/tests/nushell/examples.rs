@@ -1,4 +1,4 @@
-//! The examples of every command's help, run as they are written, against a registry that has what they name.
+//! Examples in the help of every command, run unchanged against a registry with matching content.
 
 use e2e::program::Home;
 use e2e::registry::Registry;
@@ -7,7 +7,7 @@ use e2e::sha256;
 use e2e::stock::{INDEX, MANIFEST, put_blob, put_manifest};
 use serde_json::{Value, json};
 
-/// The hosts that examples name; all are played by one registry.
+/// Hosts in the examples. The test replaces each of them with the host of one registry.
 const HOSTS: [&str; 5] = [
     "ghcr.io",
     "quay.io",
@@ -16,7 +16,7 @@ const HOSTS: [&str; 5] = [
     "mirror.acme.dev",
 ];
 
-/// The targets of the releases of `acme/widgets`.
+/// Targets of the releases of `acme/widgets`, with their platforms.
 const TARGETS: [(&str, &str); 4] = [
     ("x86_64-unknown-linux-musl", "linux/amd64"),
     ("x86_64-unknown-linux-gnu", "linux/amd64"),
@@ -25,16 +25,17 @@ const TARGETS: [(&str, &str); 4] = [
 ];
 
 #[test]
-fn every_example_of_the_help_works() {
+fn all_help_examples_succeed() {
     require!(DockerRegistry, Nu);
     let registry = Registry::open();
-    fill(&registry);
+    push_content(&registry);
     let home = Home::new();
     let commands = home.nu_value(
         "scope commands | where type == plugin and name starts-with 'oci ' | select name examples",
     );
     let mut commands: Vec<_> = commands.as_array().expect("commands").iter().collect();
-    // What is copied into a directory is there for the catalog, and what is deleted is gone for all that comes after.
+    // `oci catalog` needs the layouts that other examples copy, and content from `oci delete` is missing for later
+    // commands.
     commands.sort_by_key(|command| match command["name"].as_str() {
         Some("oci catalog") => 1,
         Some("oci delete") => 2,
@@ -50,7 +51,7 @@ fn every_example_of_the_help_works() {
             for host in HOSTS {
                 script = script.replace(host, registry.host());
             }
-            // To the last row: what goes wrong in a stream goes wrong there.
+            // `collect` reads the whole stream, because an error may follow the first rows.
             let shown = home.nu(&format!("{script} | collect | to json --raw"));
             let shown = shown.succeeds();
             let value: Value = serde_json::from_str(&shown.stdout).expect("JSON");
@@ -61,8 +62,8 @@ fn every_example_of_the_help_works() {
     assert!(count > 25, "only {count} examples");
 }
 
-/// What the examples ask about.
-fn fill(registry: &Registry) {
+/// Pushes the content that the examples refer to.
+fn push_content(registry: &Registry) {
     for repository in ["acme/widgets", "acme/gadgets", "team-a/app", "ci/builds"] {
         put_package(registry, repository, "1.2.3");
         put_package(registry, repository, "latest");
@@ -73,7 +74,7 @@ fn fill(registry: &Registry) {
     put_sbom(registry, "acme/widgets", "1.2.3");
 }
 
-/// A release of a package for all targets.
+/// Pushes a release of a package for all targets.
 fn put_package(registry: &Registry, repository: &str, tag: &str) {
     put_blob(registry, repository, b"MIT");
     let mut entries = Vec::new();
@@ -158,7 +159,7 @@ fn put_package(registry: &Registry, repository: &str, tag: &str) {
     );
 }
 
-/// An image for two platforms.
+/// Pushes an image for two platforms.
 fn put_image(registry: &Registry, repository: &str) {
     let config = json!({"os": "linux", "architecture": "arm64", "config": {"Env": ["PATH=/bin"]}});
     let config = config.to_string().into_bytes();
@@ -191,7 +192,7 @@ fn put_image(registry: &Registry, repository: &str) {
     );
 }
 
-/// A list of contents about what a tag names, listed as clients list it where a registry does not.
+/// Pushes an SBOM that refers to the manifest of a tag, and the fallback tag for registries without a referrers API.
 fn put_sbom(registry: &Registry, repository: &str, tag: &str) {
     let subject = registry.digest(repository, tag).expect("the tag is there");
     let contents = b"SPDXVersion: SPDX-2.3";

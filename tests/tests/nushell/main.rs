@@ -1,4 +1,4 @@
-//! The plugin in a real Nushell, against a real registry.
+//! End-to-end tests of the plugin in a real Nushell with a real registry.
 
 mod examples;
 mod patience;

@@ -7,14 +7,14 @@ use e2e::program::Home;
 use e2e::require;
 use e2e::terminal::Terminal;
 
-/// The time within which Ctrl-C ends a command.
+/// Time limit for the end of a command after Ctrl-C.
 const SOON: Duration = Duration::from_secs(2);
 
-/// The time within which a command sends its first request.
+/// Time limit for the first request of a command.
 const LIMIT: Duration = Duration::from_mins(1);
 
 #[test]
-fn an_interrupt_ends_a_value_and_a_stream() {
+fn ctrl_c_ends_values_and_streams() {
     require!(Nu);
     let home = Home::new();
     for script in [
@@ -39,12 +39,13 @@ fn an_interrupt_ends_a_value_and_a_stream() {
 }
 
 #[test]
-fn a_completion_waits_for_nobody_and_nobody_waits_for_it() {
+fn completion_is_limited_in_time_and_blocks_no_call() {
     require!(Nu);
-    // Several, since this machine may be busy with something else for a while.
+    // The test uses the shortest of several measurements, because the machine may be busy during some of them.
     let servers: Vec<_> = std::iter::repeat_with(hanging_registry).take(4).collect();
     let hosts: Vec<_> = servers.iter().map(|(server, _)| server.host()).collect();
-    // Beside the first a call that asks nobody anything; and again, when it has been waited for.
+    // A call without requests runs during the first completion. The completion is repeated after its list has timed
+    // out.
     let script = format!(
         "oci reference a.b/c; \
          let timed = {{|work| let began = date now; let value = do $work; {{value: $value, took: ((date now) - $began)}} }}; \
@@ -71,7 +72,8 @@ fn a_completion_waits_for_nobody_and_nobody_waits_for_it() {
             assert_eq!(row[tab]["value"], 0, "{row}");
         }
     }
-    // A list is waited for half a second, all in all, unless somebody else waits meanwhile.
+    // Completions wait for one list for half a second in total, unless another completion waits for it at the same
+    // time.
     let moment = Duration::from_millis(250);
     assert!(least("call") < moment, "{timed:?}");
     assert!(least("first") < 2 * moment, "{timed:?}");

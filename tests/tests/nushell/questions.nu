@@ -1,5 +1,5 @@
-# Questions that somebody asks of a registry with fifty repositories and two thousand tags.
-# `questions.rs` fills the registry, runs this and knows the answers.
+# Queries of a registry with fifty repositories and two thousand tags.
+# `questions.rs` pushes the content, runs this script and checks the results.
 
 let registry = $env.REGISTRY
 let app = $"($registry)/team-a/app-0"

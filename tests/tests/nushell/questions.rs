@@ -1,4 +1,4 @@
-//! Questions in the shell's own language, asked of a registry of which the answers are known.
+//! Nushell queries against a registry with generated content and known results.
 
 use e2e::program::Home;
 use e2e::registry::Registry;
@@ -7,11 +7,11 @@ use e2e::stock::{self, LAYERS, RELEASES, REPOSITORIES, Release};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-/// What there is beside the releases in a repository: `latest` and `nightly`.
+/// Number of tags other than releases in a repository: `latest` and `nightly`.
 const OTHERS: usize = 2;
 
 #[test]
-fn twenty_questions_and_their_answers() {
+fn queries_return_expected_results() {
     require!(DockerRegistry, Nu);
     let registry = Registry::open();
     stock::fill(&registry);
@@ -21,7 +21,7 @@ fn twenty_questions_and_their_answers() {
         .succeeds();
     let asked: Vec<Value> = serde_json::from_str(&script.stdout)
         .unwrap_or_else(|error| panic!("no answers ({error}): {script}"));
-    let known = [answers_about_lists(), answers_about_work()].concat();
+    let known = [expected_from_lists(), expected_from_manifests()].concat();
     assert!(known.len() > 20, "only {}", known.len());
     assert_eq!(asked.len(), known.len(), "{script}");
     for (asked, (question, answer)) in asked.iter().zip(known) {
@@ -34,8 +34,8 @@ fn date(text: &str) -> Timestamp {
     text.parse().expect("a date")
 }
 
-/// The answers to what can be told from lists, from what was put into the registry.
-fn answers_about_lists() -> Vec<(&'static str, Value)> {
+/// Returns the expected results of queries that need lists only, computed from the generated content.
+fn expected_from_lists() -> Vec<(&'static str, Value)> {
     let app = stock::releases(0);
     let versions = |wanted: &dyn Fn(&Release) -> bool| -> Vec<String> {
         let releases = app.iter().filter(|release| wanted(release));
@@ -48,7 +48,7 @@ fn answers_about_lists() -> Vec<(&'static str, Value)> {
         .map(|it| it.version.as_str())
         .collect();
     let stored: usize = app.iter().map(|release| release.layer + "{}".len()).sum();
-    // `latest` is as old as the last.
+    // `latest` has the creation time of the last release.
     let is_new = |number: &usize| {
         stock::releases(*number)[RELEASES - 1].created >= date("2026-03-19T00:00:00Z")
     };
@@ -109,15 +109,15 @@ fn answers_about_lists() -> Vec<(&'static str, Value)> {
     ]
 }
 
-/// The answers to what is looked at more closely, and to what is done.
-fn answers_about_work() -> Vec<(&'static str, Value)> {
+/// Returns the expected results of queries that read manifests, and of changes.
+fn expected_from_manifests() -> Vec<(&'static str, Value)> {
     let first_hours = date("2026-01-01T03:00:00Z");
     let app = stock::releases(0).into_iter();
     let mut would_go: Vec<_> = app
         .filter(|release| release.created < first_hours)
         .map(|release| release.version)
         .collect();
-    // It is as old as the younger of the two in it.
+    // The creation time of `nightly` is the later one of its two manifests.
     would_go.push("nightly".to_owned());
     vec![
         (

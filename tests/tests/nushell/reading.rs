@@ -1,4 +1,4 @@
-//! Tags, manifests and catalogs of what `cargo oci push` published; errors and credentials.
+//! Commands that read packages from `cargo oci push`: tags, manifests and catalogs, with their errors and credentials.
 
 use e2e::loopback::{DeadHost, send};
 use e2e::program::Home;
@@ -10,8 +10,8 @@ use e2e::{require, sha256};
 use hyper::Request;
 use serde_json::{Value, json};
 
-/// A registry that holds `widgets` 1.2.3.
-fn stocked() -> (Registry, Sources) {
+/// Starts a registry that contains `widgets` 1.2.3.
+fn registry_with_widgets() -> (Registry, Sources) {
     let (registry, sources) = (Registry::open(), Sources::widgets());
     Home::new()
         .cargo_oci(["push", "--registry", registry.host()])
@@ -20,7 +20,7 @@ fn stocked() -> (Registry, Sources) {
     (registry, sources)
 }
 
-/// Puts another tag on the manifest of a tag.
+/// Adds a tag to the manifest of another tag.
 fn tag(registry: &Registry, repository: &str, old: &str, new: &str) {
     let path = format!("/v2/{repository}/manifests/{old}");
     let stored = registry.request(hyper::Method::GET, &path);
@@ -34,9 +34,9 @@ fn tag(registry: &Registry, repository: &str, old: &str, new: &str) {
 }
 
 #[test]
-fn tags_are_rows() {
+fn tags_returns_one_row_per_tag() {
     require!(DockerRegistry, Nu);
-    let (registry, sources) = stocked();
+    let (registry, sources) = registry_with_widgets();
     let host = registry.host();
     for new in ["1.9.0", "2.0.0", "latest"] {
         tag(&registry, "widgets", "1.2.3", new);
@@ -45,7 +45,7 @@ fn tags_are_rows() {
     let count = home.nu_value(&format!(
         "oci tags {host}/widgets | where name =~ '^1' | length"
     ));
-    // 1.2.3, its target, 1.9.0.
+    // The tags `1.2.3`, its target tag, and `1.9.0`.
     assert_eq!(count, 3);
     let rows = home.nu_value(&format!(
         "oci tags {host}/widgets | sort-by name | select name reference"
@@ -59,9 +59,9 @@ fn tags_are_rows() {
 }
 
 #[test]
-fn long_tags_have_sizes_and_targets() {
+fn long_tags_include_sizes_and_targets() {
     require!(DockerRegistry, Nu);
-    let (registry, sources) = stocked();
+    let (registry, sources) = registry_with_widgets();
     let home = Home::new();
     let tags = format!(
         "oci tags {}/widgets --long | where name == '1.2.3' | first",
@@ -85,7 +85,7 @@ fn long_tags_have_sizes_and_targets() {
 }
 
 #[test]
-fn a_tag_that_cannot_be_read_is_told_beside_the_table() {
+fn unreadable_tag_prints_warning_and_keeps_other_rows() {
     require!(Nu);
     let server = Server::start(|request, _| {
         let is_list = request.path().ends_with("/tags/list");
@@ -106,7 +106,7 @@ fn a_tag_that_cannot_be_read_is_told_beside_the_table() {
 }
 
 #[test]
-fn invalid_tags_are_left_out_with_one_warning() {
+fn invalid_tags_are_omitted_with_one_warning() {
     require!(Nu);
     let server = Server::start(|_, _| Response::new(200).body(r#"{"tags":["1.0.0","<none>"]}"#));
     let name = format!("{}/some", server.host());
@@ -120,9 +120,9 @@ fn invalid_tags_are_left_out_with_one_warning() {
 }
 
 #[test]
-fn a_manifest_is_a_record_with_layers() {
+fn manifest_returns_record_with_layers() {
     require!(DockerRegistry, Nu);
-    let (registry, sources) = stocked();
+    let (registry, sources) = registry_with_widgets();
     let layers = Home::new().nu_value(&format!(
         "oci manifest {}/widgets:1.2.3 --target {} | get layers | select title size digest | \
          update size {{ into int }} | sort-by title",
@@ -139,9 +139,9 @@ fn a_manifest_is_a_record_with_layers() {
 }
 
 #[test]
-fn a_catalog_leads_to_tags() {
+fn catalog_rows_are_input_for_tags() {
     require!(DockerRegistry, Nu);
-    let (registry, _) = stocked();
+    let (registry, _) = registry_with_widgets();
     let (home, host) = (Home::new(), registry.host());
     let rows = home.nu_value(&format!("oci catalog {host}"));
     let expected = json!([{"name": "widgets", "reference": format!("{host}/widgets")}]);
@@ -154,7 +154,7 @@ fn a_catalog_leads_to_tags() {
 }
 
 #[test]
-fn errors_have_codes() {
+fn errors_contain_error_codes() {
     require!(DockerRegistry, Nu);
     let registry = Registry::open();
     let (home, host, dead) = (Home::new(), registry.host(), DeadHost::new());
@@ -178,7 +178,7 @@ fn errors_have_codes() {
 }
 
 #[test]
-fn the_users_credentials_are_used() {
+fn credentials_of_docker_config_are_used() {
     require!(DockerRegistry, Nu);
     for registry in [
         Registry::with_passwords(),
@@ -197,14 +197,14 @@ fn the_users_credentials_are_used() {
 }
 
 #[test]
-fn settings_come_from_the_configuration_and_flags_go_first() {
+fn flags_override_plugin_configuration() {
     require!(DockerRegistry, Nu);
     let registry = Registry::open();
     let (home, host) = (Home::new(), registry.host());
     let configured = "$env.config.plugins.oci = {plain-http: false, retries: 0};";
     let ping = format!("oci ping {host}");
     assert_eq!(home.nu_value(&format!("{ping} | get reference")), host);
-    // TLS, which this registry does not speak.
+    // The registry does not support TLS.
     let code = home.nu_error_code(&format!("{configured} {ping}"));
     assert_eq!(code, "oci::network");
     let reached = format!("do {{ {configured} {ping} --plain-http }} | get reference");
@@ -214,9 +214,9 @@ fn settings_come_from_the_configuration_and_flags_go_first() {
 }
 
 #[test]
-fn the_tab_key_completes_part_by_part() {
+fn completion_completes_one_component_at_a_time() {
     require!(DockerRegistry, Nu);
-    let (registry, sources) = stocked();
+    let (registry, sources) = registry_with_widgets();
     let host = registry.host();
     let home = Home::of_user(host);
     let offered = |typed: &str| {

@@ -1,4 +1,4 @@
-//! Copies, tags and deletions, of what `cargo oci push` published.
+//! Commands that copy, tag and delete packages from `cargo oci push`.
 
 use e2e::program::Home;
 use e2e::registry::Registry;
@@ -6,7 +6,7 @@ use e2e::require;
 use e2e::sources::{Sources, host_triple};
 use serde_json::json;
 
-fn stocked() -> (Registry, Sources) {
+fn registry_with_widgets() -> (Registry, Sources) {
     let (registry, sources) = (Registry::open(), Sources::widgets());
     Home::new()
         .cargo_oci(["push", "--registry", registry.host()])
@@ -16,9 +16,9 @@ fn stocked() -> (Registry, Sources) {
 }
 
 #[test]
-fn a_release_moves_between_registries_and_back_into_files() {
+fn release_copied_between_registries_is_pulled_as_files() {
     require!(DockerRegistry, Nu);
-    let ((from, sources), to) = (stocked(), Registry::open());
+    let ((from, sources), to) = (registry_with_widgets(), Registry::open());
     let home = Home::new();
     let copied = home.nu_value(&format!(
         "oci tags {}/widgets | oci copy {}/mirror/ | sort-by reference",
@@ -48,13 +48,13 @@ fn a_release_moves_between_registries_and_back_into_files() {
     assert_eq!(files, json!([bin.join("round"), bin.join("square")]));
     let round = std::fs::read(bin.join("round")).expect("a program");
     assert_eq!(round, sources.built("round"));
-    // It can be run, too.
+    // The extracted program is executable.
     let run = home.nu("^bin/round; 'ran'").succeeds();
     assert!(run.stdout.contains("ran"), "{run}");
 }
 
 #[test]
-fn files_that_went_as_one_archive_arrive_as_files() {
+fn archived_package_is_pulled_as_files() {
     require!(DockerRegistry, Nu);
     let (registry, sources) = (Registry::open(), Sources::widgets());
     let home = Home::new();
@@ -72,9 +72,9 @@ fn files_that_went_as_one_archive_arrive_as_files() {
 }
 
 #[test]
-fn a_page_about_a_release_says_what_the_package_says() {
+fn inspect_returns_package_metadata() {
     require!(DockerRegistry, Nu);
-    let (registry, _) = stocked();
+    let (registry, _) = registry_with_widgets();
     let page = Home::new().nu_value(&format!(
         "oci inspect {}/widgets | {{name: $in.name, version: $in.version, targets: $in.targets.target}}",
         registry.host()
@@ -90,9 +90,9 @@ fn a_page_about_a_release_says_what_the_package_says() {
 }
 
 #[test]
-fn the_last_target_that_goes_takes_the_index_along() {
+fn delete_of_last_target_deletes_index() {
     require!(DockerRegistry, Nu);
-    let (registry, sources) = stocked();
+    let (registry, sources) = registry_with_widgets();
     let tag = sources.target_tag();
     let home = Home::new();
     let rows = |flag: &str| {
@@ -112,7 +112,7 @@ fn the_last_target_that_goes_takes_the_index_along() {
 }
 
 #[test]
-fn the_credential_in_use_is_named() {
+fn whoami_names_credential_in_use() {
     require!(DockerRegistry, Nu);
     let registry = Registry::with_passwords();
     let home = Home::of_user(registry.host());
@@ -126,9 +126,9 @@ fn the_credential_in_use_is_named() {
         "credential_source": format!("docker config `{}`", place.display()),
     });
     assert_eq!(row, expected);
-    let stranger =
+    let is_known =
         Home::new().nu_value(&format!("oci ping {} | get authenticated", registry.host()));
-    assert_eq!(stranger, false);
+    assert_eq!(is_known, false);
     let other = Home::logged_in(registry.host(), "carol", "wrong");
     let code = other.nu_error_code(&format!("oci ping {}", registry.host()));
     assert_eq!(code, "oci::unauthenticated");

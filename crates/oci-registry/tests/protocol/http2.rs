@@ -101,6 +101,6 @@ async fn http2_upload_after_a_stream_reset_uses_a_new_session() {
         let uploads = server.requests_with("PUT");
         assert_eq!(uploads.len(), 2, "{:?}", server.request_lines());
         assert_eq!(uploads[1].path(), "/upload/1");
-        assert!(uploads[1].body == bytes(SIZE), "the body is not whole");
+        assert!(uploads[1].body == bytes(SIZE), "the body is incomplete");
     }
 }

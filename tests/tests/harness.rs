@@ -1,4 +1,4 @@
-//! The rig itself: what the other tests believe of it is tried here, without our programs.
+//! Tests of the end-to-end harness itself, without the programs of this workspace.
 
 use std::fs;
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ use e2e::{require, sha256};
 use hyper::{Method, Request};
 use serde_json::Value;
 
-/// Sends a request with an `Authorization` header, and gives back the status.
+/// Sends a request with an `Authorization` header field. Returns the status.
 fn status(url: &str, authorization: &str) -> u16 {
     let request = Request::get(url).header("Authorization", authorization);
     loopback::send(request.body("").expect("it is well formed"))
@@ -29,7 +29,7 @@ fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// Uploads a blob in two requests, as a client does that follows the `Location`.
+/// Uploads a blob with a POST request and a PUT request to the returned `Location`.
 fn upload(host: &str, repository: &str, bytes: &'static str) {
     let start = Request::post(format!("http://{host}/v2/{repository}/blobs/uploads/"));
     let started = loopback::send(start.body("").expect("it is well formed"));
@@ -50,7 +50,7 @@ fn upload(host: &str, repository: &str, bytes: &'static str) {
 }
 
 #[test]
-fn an_open_registry_answers_and_ends_with_its_value() {
+fn registry_responds_and_ends_when_dropped() {
     require!(DockerRegistry);
     let registry = Registry::open();
     assert_eq!(registry.request(Method::GET, "/v2/").status(), 200);
@@ -61,7 +61,7 @@ fn an_open_registry_answers_and_ends_with_its_value() {
 }
 
 #[test]
-fn a_registry_ends_when_its_test_panics() {
+fn registry_ends_when_test_panics() {
     require!(DockerRegistry);
     let (send, receive) = std::sync::mpsc::channel();
     let test = std::thread::spawn(move || {
@@ -75,7 +75,7 @@ fn a_registry_ends_when_its_test_panics() {
 }
 
 #[test]
-fn passwords_are_asked_for_and_checked() {
+fn basic_authentication_is_required_and_checked() {
     require!(DockerRegistry);
     let registry = Registry::with_passwords();
     let url = format!("http://{}/v2/", registry.host());
@@ -93,7 +93,7 @@ fn passwords_are_asked_for_and_checked() {
 }
 
 #[test]
-fn a_token_opens_what_it_is_for() {
+fn token_allows_requested_scope_only() {
     require!(DockerRegistry);
     let registry = Registry::with_tokens(TokenPolicy::default());
     let tags = format!("http://{}/v2/acme/widgets/tags/list", registry.host());
@@ -124,7 +124,7 @@ fn a_token_opens_what_it_is_for() {
         None
     );
     let token = ask(&basic(USER, PASSWORD), "repository:acme/widgets:pull").unwrap();
-    // 404: let in, and there is no such repository yet.
+    // 404 means that the token was accepted and the repository does not exist yet.
     assert_eq!(status(&tags, &token), 404);
     let other = ask(&basic(USER, PASSWORD), "repository:acme/gadgets:pull").unwrap();
     assert_eq!(status(&tags, &other), 401);
@@ -137,7 +137,7 @@ fn a_token_opens_what_it_is_for() {
 }
 
 #[test]
-fn a_token_can_be_asked_for_by_post_and_by_nobody() {
+fn token_is_issued_by_post_and_anonymously() {
     require!(DockerRegistry);
     let policy = TokenPolicy {
         anonymous_pull: true,
@@ -163,7 +163,7 @@ fn a_token_can_be_asked_for_by_post_and_by_nobody() {
     let password = PASSWORD.replace(' ', "+");
     let form = format!("grant_type=password&username={USER}&password={password}&{scope}");
     assert_eq!(start(&post(form)), 202);
-    // Nobody in particular may pull, whatever was asked for.
+    // An anonymous token allows pulls only, whatever scope was requested.
     let anonymous = post(scope.to_owned());
     assert_eq!(start(&anonymous), 401);
     let tags = format!("http://{}/v2/acme/widgets/tags/list", registry.host());
@@ -171,7 +171,7 @@ fn a_token_can_be_asked_for_by_post_and_by_nobody() {
 }
 
 #[test]
-fn a_short_token_is_over_when_it_says() {
+fn token_expires_at_its_expiry_time() {
     require!(DockerRegistry);
     let policy = TokenPolicy {
         lifetime: Duration::ZERO,
@@ -180,7 +180,7 @@ fn a_short_token_is_over_when_it_says() {
     let registry = Registry::with_tokens(policy);
     let token = registry.tokens().token(&["repository:acme/widgets:pull"]);
     let tags = format!("http://{}/v2/acme/widgets/tags/list", registry.host());
-    // The registry counts whole seconds and refuses what is *after* the end.
+    // The registry compares whole seconds and refuses tokens *after* their expiry time.
     let over = std::time::Instant::now() + Duration::from_secs(5);
     while status(&tags, &format!("Bearer {token}")) != 401 {
         assert!(
@@ -191,7 +191,7 @@ fn a_short_token_is_over_when_it_says() {
 }
 
 #[test]
-fn a_recorder_names_what_passes_and_uploads_come_back_to_it() {
+fn recorder_records_requests_and_rewrites_locations() {
     require!(DockerRegistry);
     let registry = Registry::open();
     let recorder = Recorder::before(registry.host());
@@ -216,25 +216,25 @@ fn a_recorder_names_what_passes_and_uploads_come_back_to_it() {
 }
 
 #[test]
-fn a_recorder_before_nothing_says_so() {
-    let nobody = loopback::DeadHost::new();
-    let recorder = Recorder::before(nobody.host());
+fn recorder_without_server_returns_bad_gateway() {
+    let unreachable = loopback::DeadHost::new();
+    let recorder = Recorder::before(unreachable.host());
     assert_eq!(
         loopback::get(&format!("http://{}/v2/", recorder.host())).status(),
         502
     );
 }
 
-/// A layout with one manifest of one layer under the tag `1.0.0`.
+/// Writes a layout with one manifest of one layer under the tag `1.0.0`.
 fn write_layout(directory: &std::path::Path) -> String {
-    fs::create_dir_all(directory.join("blobs/sha256")).expect("a directory of our own");
+    fs::create_dir_all(directory.join("blobs/sha256")).expect("the layout can be written");
     let blob = |bytes: &[u8]| {
         let digest = sha256(bytes);
         fs::write(
             directory.join("blobs").join(digest.replace(':', "/")),
             bytes,
         )
-        .expect("a directory of our own");
+        .expect("the layout can be written");
         digest
     };
     let layer = blob(b"hello");
@@ -260,13 +260,13 @@ fn write_layout(directory: &std::path::Path) -> String {
         directory.join("oci-layout"),
         r#"{"imageLayoutVersion":"1.0.0"}"#,
     )
-    .expect("a directory of our own");
-    fs::write(directory.join("index.json"), index.to_string()).expect("a directory of our own");
+    .expect("the layout can be written");
+    fs::write(directory.join("index.json"), index.to_string()).expect("the layout can be written");
     digest
 }
 
 #[test]
-fn a_third_party_reads_what_the_rig_reads() {
+fn skopeo_and_harness_read_same_content() {
     require!(DockerRegistry, Skopeo);
     let home = Home::new();
     let directory = home.path().join("layout");
@@ -288,8 +288,8 @@ fn a_third_party_reads_what_the_rig_reads() {
 }
 
 #[test]
-#[should_panic(expected = "blobs and what refers to them")]
-fn a_layout_with_an_orphan_is_not_accepted() {
+#[should_panic(expected = "stored and referenced blobs")]
+fn layout_with_unreferenced_blob_is_rejected() {
     let directory = tempfile::tempdir().unwrap();
     write_layout(directory.path());
     let orphan = directory
@@ -301,7 +301,7 @@ fn a_layout_with_an_orphan_is_not_accepted() {
 }
 
 #[test]
-fn sources_are_a_workspace_of_their_own() {
+fn sources_are_a_separate_workspace() {
     require!(Shellharden);
     let sources = Sources::shellharden_in("somewhere/else");
     assert!(!sources.is_touched());
