@@ -21,7 +21,7 @@ use std::time::Instant;
 
 use e2e::delay::Delays;
 use e2e::matrix::{Matrix, TARGETS, Work};
-use e2e::testbed::{Part, is_there};
+use e2e::testbed::{Part, are_installed};
 
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
@@ -41,7 +41,7 @@ fn main() -> ExitCode {
         eprintln!("error: the way of working is none of Push, PushDeclared and IndexAdd");
         return ExitCode::from(2);
     }
-    if !is_there(&[Part::DockerRegistry]) {
+    if !are_installed(&[Part::DockerRegistry]) {
         return ExitCode::FAILURE;
     }
     println!(
@@ -69,7 +69,7 @@ fn run(work: Work, delays: Delays, rounds: usize) -> bool {
     let mut writes = BTreeMap::<usize, usize>::new();
     for number in 1..=rounds {
         let round = matrix.round(work, number);
-        if !round.is_whole() {
+        if !round.is_complete() {
             eprintln!("{work:?}, {delays:?}, round {number}: {round:#?}");
         }
         failed += round.failures.len();

@@ -18,13 +18,13 @@ use e2e::hanging::hanging_registry;
 use e2e::program::{Home, Run};
 use e2e::recorder::Recorder;
 use e2e::registry::Registry;
-use e2e::stock::{self, Release};
+use e2e::sample_registry::{self, Release};
 use e2e::terminal::Terminal;
-use e2e::testbed::{Part, is_there, plugin};
+use e2e::testbed::{Part, are_installed, plugin};
 use serde_json::Value;
 
 fn main() {
-    if !is_there(&[Part::DockerRegistry, Part::Nu]) {
+    if !are_installed(&[Part::DockerRegistry, Part::Nu]) {
         return;
     }
     println!("With `{}`:\n", plugin().display());
@@ -44,7 +44,7 @@ fn row(what: &str, took: Duration, note: &str) {
 /// 10,000 tags, compared with the shell's own request for the same URL and with a plugin that sends no request.
 fn listing() {
     let registry = Registry::open();
-    stock::put_releases(&registry, "many", &[Release::new("many", 0, 0)]);
+    sample_registry::put_releases(&registry, "many", &[Release::new("many", 0, 0)]);
     registry.add_tags("many", "1.0.0", (1..10_000).map(|at| format!("2.{at}.0")));
     let host = registry.host();
     let measured = [
@@ -91,10 +91,10 @@ fn listing() {
         "",
     );
     row("`http get URL`, all of them", time("get_all"), "");
-    let is_there = took.get("made_up").is_some();
+    let are_installed = took.get("made_up").is_some();
     let to_both = |ours: &str, get: &str, made_up: &str| {
         let mut note = to_get(ours, get);
-        if is_there {
+        if are_installed {
             let _ = write!(note, ", {:.2} of made-up rows", ratio(ours, made_up));
         }
         note
@@ -106,7 +106,7 @@ fn listing() {
         time("all"),
         &to_both("all", "get_all", "made_up"),
     );
-    if is_there {
+    if are_installed {
         let note = to_get("made_up_first", "get_first");
         row(
             "made-up rows of another plugin, first",
@@ -125,7 +125,7 @@ fn listing() {
 fn details() {
     let registry = Registry::open();
     let releases: Vec<_> = (0..1000).map(|at| Release::new("long", at, at)).collect();
-    stock::put_releases(&registry, "long", &releases);
+    sample_registry::put_releases(&registry, "long", &releases);
     let (home, recorder) = (Home::new(), Recorder::before(registry.host()));
     let observed = Home::new();
     for what in ["cold", "again, from the cache on disk"] {

@@ -35,13 +35,13 @@ impl Aws {
         let mut server = Command::new(Part::Moto.path());
         server.args(["-H", "127.0.0.1", "-p", "0"]);
         let mut process = Process::start(&server);
-        let host = process.listening("Running on http://");
+        let host = process.wait_for_address("Running on http://");
         Self { process, host }
     }
 
     /// Sets the endpoint and the keys in the environment of a program.
     #[must_use]
-    pub fn known_to(&self, run: Run) -> Run {
+    pub fn configure(&self, run: Run) -> Run {
         with_keys(run).with("AWS_ENDPOINT_URL_ECR", format!("http://{}", self.host))
     }
 
@@ -70,7 +70,7 @@ impl AwsPublic {
 
     /// Sets the endpoint and the keys in the environment of a program.
     #[must_use]
-    pub fn known_to(&self, run: Run) -> Run {
+    pub fn configure(&self, run: Run) -> Run {
         let endpoint = format!("http://{}", self.server.host());
         with_keys(run).with("AWS_ENDPOINT_URL_ECR_PUBLIC", endpoint)
     }

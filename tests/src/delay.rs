@@ -1,4 +1,4 @@
-//! A proxy in front of a registry that delays responses, or omits new tags from the list of tags for a while.
+//! Proxy in front of a registry that delays responses, or temporarily omits new tags from the list of tags.
 //!
 //! Every request and every response arrives. The delay of a request follows from its number, so each run has the same share
 //! of delays.

@@ -14,7 +14,7 @@
 //! | [`throttle`] | a proxy that limits the rate of connections and counts their bytes |
 //! | [`program`] | temporary home directories, and runs of programs |
 //! | [`terminal`] | programs in a pseudoterminal, and Ctrl-C |
-//! | [`stock`] | generated content of a registry: fifty repositories of small artifacts |
+//! | [`sample_registry`] | generated content of a registry: fifty repositories of small artifacts |
 //! | [`sources`] | crates to push, in temporary directories |
 //! | [`release`] | fixtures: a package for two targets, an image |
 //! | [`matrix`] | eight jobs that publish one version at once |
@@ -39,8 +39,8 @@ mod process;
 pub mod program;
 pub mod registry;
 pub mod release;
+pub mod sample_registry;
 pub mod sources;
-pub mod stock;
 pub mod terminal;
 pub mod testbed;
 pub mod throttle;

@@ -56,7 +56,7 @@ pub struct Round {
 impl Round {
     /// Whether every job succeeded and the index contains all targets.
     #[must_use]
-    pub fn is_whole(&self) -> bool {
+    pub fn is_complete(&self) -> bool {
         self.failures.is_empty() && self.lost.is_empty()
     }
 
@@ -139,7 +139,7 @@ impl Matrix {
             VERSION
         };
         let _ = self.recorder.take();
-        let outcomes = at_once(runs);
+        let outcomes = run_concurrently(runs);
         let path = format!("/v2/{repository}/manifests/{tag}");
         let mut index_puts = BTreeMap::new();
         for request in self.recorder.take() {
@@ -149,12 +149,12 @@ impl Matrix {
                     .or_default() += 1;
             }
         }
-        let held = self.held(&repository, tag);
+        let index_digests = self.index_digests(&repository, tag);
         let is_lost = |target: &str| {
             let expected = self
                 .registry
                 .digest(&repository, &format!("{VERSION}__{target}"));
-            expected.is_none() || held.get(target) != expected.as_ref()
+            expected.is_none() || index_digests.get(target) != expected.as_ref()
         };
         Round {
             lost: TARGETS
@@ -171,7 +171,7 @@ impl Matrix {
     }
 
     /// Returns the digest of each target in the index under a tag.
-    fn held(&self, repository: &str, tag: &str) -> BTreeMap<String, String> {
+    fn index_digests(&self, repository: &str, tag: &str) -> BTreeMap<String, String> {
         let index = self.registry.manifest(repository, tag);
         let entries = index
             .as_ref()
@@ -208,7 +208,7 @@ impl Job {
 }
 
 /// Runs all jobs at the same time, each to completion.
-fn at_once(runs: Vec<Run>) -> Vec<Outcome> {
+fn run_concurrently(runs: Vec<Run>) -> Vec<Outcome> {
     thread::scope(|scope| {
         let running: Vec<_> = runs
             .into_iter()

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 /// Process of a server, and the shell that is its parent.
 #[derive(Debug)]
 pub(crate) struct Process {
-    holder: Child,
+    shell: Child,
     lines: Option<BufReader<std::process::ChildStderr>>,
     log: Arc<Mutex<String>>,
     reader: Option<JoinHandle<()>>,
@@ -20,12 +20,12 @@ pub(crate) struct Process {
 impl Process {
     /// Script of the shell, which ends the server when the other end of its stdin is closed. The shell closes its own
     /// stderr, so the log ends when the server does.
-    const HOLD: &str = r#""$@" & exec 2>/dev/null; read -r _; kill -KILL $!; wait"#;
+    const SCRIPT: &str = r#""$@" & exec 2>/dev/null; read -r _; kill -KILL $!; wait"#;
 
     /// Starts a server with an empty environment.
     pub(crate) fn start(server: &Command) -> Self {
-        let mut holder = Command::new("/bin/sh")
-            .args(["-c", Self::HOLD, "sh"])
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", Self::SCRIPT, "sh"])
             .arg(server.get_program())
             .args(server.get_args())
             .env_clear()
@@ -35,18 +35,18 @@ impl Process {
             .stderr(Stdio::piped())
             .spawn()
             .expect("a shell starts");
-        let lines = holder.stderr.take().map(BufReader::new);
+        let lines = shell.stderr.take().map(BufReader::new);
         Self {
-            holder,
+            shell,
             lines,
             log: Arc::default(),
             reader: None,
         }
     }
 
-    /// Waits for the log line with the listening address of the server, which follows these words, and reads the rest
+    /// Waits for the log line with the wait_for_address address of the server, which follows these words, and reads the rest
     /// of the log in the background. Returns the address.
-    pub(crate) fn listening(&mut self, words: &str) -> String {
+    pub(crate) fn wait_for_address(&mut self, words: &str) -> String {
         let mut lines = self.lines.take().expect("the log is read once");
         let host = loop {
             let mut line = String::new();
@@ -81,8 +81,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        drop(self.holder.stdin.take());
-        let _ = self.holder.wait();
+        drop(self.shell.stdin.take());
+        let _ = self.shell.wait();
         if let Some(reader) = self.reader.take() {
             let _ = reader.join();
         }

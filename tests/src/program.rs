@@ -264,7 +264,7 @@ impl Run {
 
     /// Sets the content of stdin. The default is empty.
     #[must_use]
-    pub fn reading(mut self, text: &str) -> Self {
+    pub fn stdin(mut self, text: &str) -> Self {
         text.clone_into(&mut self.input);
         self
     }
@@ -275,12 +275,12 @@ impl Run {
     ///
     /// If a prompt does not appear, or the program does not end in time.
     #[must_use]
-    pub fn answering(self, prompts: &[(&str, &str)]) -> Outcome {
+    pub fn answer_prompts(self, prompts: &[(&str, &str)]) -> Outcome {
         let (mut command, command_line) = (self.command(), self.command_line());
         let run = async {
             let mut child = command.spawn()?;
-            let mut stdin = child.stdin.take().expect("stdin was asked to be a pipe");
-            let mut stdout = child.stdout.take().expect("stdout was asked to be a pipe");
+            let mut stdin = child.stdin.take().expect("stdin is a pipe");
+            let mut stdout = child.stdout.take().expect("stdout is a pipe");
             let mut shown = Vec::new();
             for (question, answer) in prompts {
                 while !String::from_utf8_lossy(&shown).contains(question) {
@@ -331,7 +331,7 @@ impl Run {
         let command_line = self.command_line();
         let run = async {
             let mut child = command.spawn()?;
-            let mut stdin = child.stdin.take().expect("stdin was asked to be a pipe");
+            let mut stdin = child.stdin.take().expect("stdin is a pipe");
             // A program that does not read stdin may still succeed.
             let _ = stdin.write_all(self.input.as_bytes()).await;
             drop(stdin);
@@ -348,16 +348,16 @@ impl Run {
     /// # Panics
     ///
     /// As [`Run::outcome`], and if the program ends before the signal is sent.
-    pub fn stopped_by(self, signal: &str, mut is_time: impl FnMut() -> bool) -> Outcome {
-        self.stopped_by_each([(signal, &mut is_time)])
+    pub fn send_signal_when(self, signal: &str, mut is_time: impl FnMut() -> bool) -> Outcome {
+        self.send_signals_when([(signal, &mut is_time)])
     }
 
     /// Runs the program, and sends these signals in order, each as soon as its function returns `true`.
     ///
     /// # Panics
     ///
-    /// As [`Run::stopped_by`].
-    pub fn stopped_by_each<const N: usize>(
+    /// As [`Run::send_signal_when`].
+    pub fn send_signals_when<const N: usize>(
         self,
         signals: [(&str, &mut dyn FnMut() -> bool); N],
     ) -> Outcome {

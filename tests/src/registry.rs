@@ -155,7 +155,7 @@ impl Registry {
                 .arg("serve")
                 .arg(file),
         );
-        let host = process.listening("listening on ");
+        let host = process.wait_for_address("listening on ");
         Self {
             process,
             host,

@@ -124,7 +124,7 @@ impl Sources {
 
     /// Returns the output of a built program.
     #[must_use]
-    pub fn ran(&self, program: &str) -> String {
+    pub fn run_built(&self, program: &str) -> String {
         let path = self.root.join("target/release").join(program);
         let output = Command::new(&path).output().expect("a program that runs");
         String::from_utf8(output.stdout).expect("the program prints text")
@@ -132,7 +132,7 @@ impl Sources {
 
     /// Whether a build was started.
     #[must_use]
-    pub fn is_touched(&self) -> bool {
+    pub fn has_build_output(&self) -> bool {
         self.root.join("target/release").exists() || self.root.join("target/debug").exists()
     }
 
@@ -157,7 +157,7 @@ impl Sources {
 ///
 /// # Panics
 ///
-/// If there is no rustc.
+/// If `rustc` is not installed.
 #[must_use]
 pub fn host_triple() -> &'static str {
     static HOST: LazyLock<String> = LazyLock::new(|| {

@@ -54,7 +54,7 @@ impl Part {
 #[macro_export]
 macro_rules! require {
     ($($part:ident),+ $(,)?) => {
-        if !$crate::testbed::is_there(&[$($crate::testbed::Part::$part),+]) {
+        if !$crate::testbed::are_installed(&[$($crate::testbed::Part::$part),+]) {
             return;
         }
     };
@@ -67,7 +67,7 @@ macro_rules! require {
 /// If a tool is missing and `CI` is set.
 #[must_use]
 #[expect(clippy::print_stderr, reason = "a skipped test prints a line")]
-pub fn is_there(parts: &[Part]) -> bool {
+pub fn are_installed(parts: &[Part]) -> bool {
     let Some(missing) = parts.iter().find(|part| !part.path().exists()) else {
         return true;
     };

@@ -14,7 +14,10 @@ fn refused(sources: &Sources, arguments: &[&str]) -> String {
         .within(sources.path())
         .fails_with(2)
         .at_once();
-    assert!(!sources.is_touched(), "something was built: {outcome}");
+    assert!(
+        !sources.has_build_output(),
+        "something was built: {outcome}"
+    );
     assert!(
         !sources.path().join("out").exists(),
         "something was written: {outcome}"
@@ -126,7 +129,7 @@ fn invalid_paths_and_values_are_refused() {
     let late = push.with("SOURCE_DATE_EPOCH", "today");
     let late = late.within(sources.path()).fails_with(2).at_once();
     assert!(late.stderr.contains("seconds since 1970"), "{late}");
-    assert!(!sources.is_touched(), "nothing was built");
+    assert!(!sources.has_build_output(), "nothing was built");
     let refused = home.cargo_oci(["pull", dead, "--output=file"]);
     let refused = refused.fails_with(2).at_once();
     assert!(

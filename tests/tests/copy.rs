@@ -58,9 +58,9 @@ fn copy_of_existing_content_sends_nothing() {
     assert!(!requests[0].writes());
     assert!(outcome.stderr.contains("Unchanged"), "{outcome}");
     // Another repository of the registry already has the blobs.
-    let neighbour = format!("{}/neighbour", recorder.host());
+    let sibling = format!("{}/sibling", recorder.host());
     let outcome = home
-        .cargo_oci(["copy", &format!("{target}:1.2.3"), &neighbour])
+        .cargo_oci(["copy", &format!("{target}:1.2.3"), &sibling])
         .succeeds();
     assert!(outcome.stderr.contains("Mounted"), "{outcome}");
     assert!(!outcome.stderr.contains("Uploaded"), "{outcome}");

@@ -95,7 +95,7 @@ fn delete_of_target_removes_it_from_index() {
     let shown = home.cargo_oci(["delete", &of_arm, "--dry-run"]).succeeds();
     assert_eq!(shown.stdout, expected);
     let asked = home.cargo_oci_at_terminal(&format!("delete {of_arm}"));
-    let asked = asked.answering(&[("[y/N]", "n\n")]);
+    let asked = asked.answer_prompts(&[("[y/N]", "n\n")]);
     assert!(
         asked
             .stdout
@@ -162,7 +162,7 @@ fn delete_accepts_references_deleted_by_earlier_ones() {
     let (left, shown, done) = deleting(&[&mac, &arm, &index], &[&mac, &index, &arm]);
     assert_eq!(left, "");
     assert!(!shown.contains(note) && !done.contains(note), "{shown}");
-    // After deletion of the index, only the tags of its targets remain.
+    // After deletion of the index, deletion of a target deletes its tag only.
     let (left, shown, done) = deleting(&[&index, &mac, &arm], &[&index, &mac, &arm]);
     assert_eq!(left, "");
     assert!(!shown.contains(note) && !done.contains(note), "{shown}");
@@ -300,7 +300,7 @@ fn index_add_and_remove_change_entries() {
 }
 
 #[test]
-fn index_edit_keeps_foreign_entries() {
+fn index_add_and_remove_accept_images() {
     require!(DockerRegistry, Skopeo);
     let (registry, home) = (Registry::open(), Home::new());
     let digest = image_layout(&home.path().join("image"));
@@ -351,7 +351,7 @@ fn ctrl_c_at_confirmation_deletes_nothing() {
     let tag = registry.digest("widgets", "1.2.3");
     let line = format!("delete {}/widgets:1.2.3; echo \"code $?\"", registry.host());
     let shown = home.cargo_oci_at_terminal(&line);
-    let shown = shown.answering(&[("[y/N]", "\u{3}")]);
+    let shown = shown.answer_prompts(&[("[y/N]", "\u{3}")]);
     assert!(shown.stdout.contains("code 130"), "{shown}");
     assert_eq!(registry.digest("widgets", "1.2.3"), tag);
 }

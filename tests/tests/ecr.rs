@@ -41,7 +41,7 @@ fn aws_keys_authenticate_push_and_pull() {
     let (name, flags) = named(host, &registry);
     let home = Home::new();
     let pushed = aws
-        .known_to(push(&home, &name, &flags, &sources))
+        .configure(push(&home, &name, &flags, &sources))
         .succeeds();
     shows_no_secret(&pushed);
     let stored = registry.digest("acme/shellharden", &sources.target_tag());
@@ -53,7 +53,7 @@ fn aws_keys_authenticate_push_and_pull() {
     let output = sources.beside("pulled");
     let arguments = ["pull", &reference, "--output", output.to_str().unwrap()].map(str::to_owned);
     let pull = home.cargo_oci(arguments.into_iter().chain(flags));
-    shows_no_secret(&aws.known_to(pull).succeeds());
+    shows_no_secret(&aws.configure(pull).succeeds());
     let pulled = std::fs::read(output.join("shellharden")).unwrap();
     assert_eq!(pulled, sources.built("shellharden"));
 }
@@ -68,7 +68,7 @@ fn registry_with_similar_name_receives_no_credential() {
     ] {
         let (name, flags) = named(host, &registry);
         let refused = push(&Home::new(), &name, &flags, &sources);
-        shows_no_secret(&aws.known_to(refused).fails_with(3));
+        shows_no_secret(&aws.configure(refused).fails_with(3));
     }
     assert_eq!(aws.requests(), 0);
     assert_eq!(registry.tags("acme/shellharden"), [""; 0]);
@@ -97,7 +97,7 @@ fn public_registry_push_uses_aws_token() {
     assert_eq!(registry.tags("acme/shellharden"), [""; 0]);
 
     let pushed = aws
-        .known_to(push(&home, &name, &flags, &sources))
+        .configure(push(&home, &name, &flags, &sources))
         .succeeds();
     shows_no_secret(&pushed);
     let stored = registry.digest("acme/shellharden", &sources.target_tag());
@@ -116,7 +116,7 @@ fn public_registry_pull_sends_no_request_to_aws() {
     let sources = Sources::shellharden();
     let (name, flags) = named("public.ecr.aws", &registry);
     let home = Home::new();
-    aws.known_to(push(&home, &name, &flags, &sources))
+    aws.configure(push(&home, &name, &flags, &sources))
         .succeeds();
     let _ = registry.tokens().take();
 
@@ -127,7 +127,7 @@ fn public_registry_pull_sends_no_request_to_aws() {
         let arguments = ["pull", &reference, "--output", output.to_str().unwrap()];
         let arguments = arguments.map(str::to_owned).into_iter();
         let pull = home.cargo_oci(arguments.chain(flags.iter().cloned()));
-        let pull = if has_keys { aws.known_to(pull) } else { pull };
+        let pull = if has_keys { aws.configure(pull) } else { pull };
         pull.succeeds();
         let pulled = std::fs::read(output.join("shellharden")).unwrap();
         assert_eq!(pulled, sources.built("shellharden"));

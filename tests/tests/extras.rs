@@ -51,7 +51,7 @@ fn push_includes_readme_license_and_crate() {
     );
     let missing = push(&home, &sources, host, &["--include", "NOTICE*"]).fails_with(2);
     assert!(missing.at_once().stderr.contains("NOTICE*"));
-    assert!(!sources.is_touched(), "nothing was built");
+    assert!(!sources.has_build_output(), "nothing was built");
 
     push(&home, &sources, host, &["--crate"]).succeeds();
     let crate_file = sources.path().join("target/package/widgets-1.2.3.crate");

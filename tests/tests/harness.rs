@@ -304,7 +304,7 @@ fn layout_with_unreferenced_blob_is_rejected() {
 fn sources_are_a_separate_workspace() {
     require!(Shellharden);
     let sources = Sources::shellharden_in("somewhere/else");
-    assert!(!sources.is_touched());
+    assert!(!sources.has_build_output());
     let manifest = sources.path().join("Cargo.toml");
     let cargo = std::process::Command::new("cargo")
         .args([

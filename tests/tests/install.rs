@@ -158,7 +158,7 @@ fn install_does_not_replace_other_programs_without_force() {
     home.cargo(["install", "--debug", "--bin", "round", "--path", "."])
         .within(sources.path())
         .succeeds();
-    let theirs = fs::read(bin(&home, "round")).unwrap();
+    let installed_by_cargo = fs::read(bin(&home, "round")).unwrap();
     let refused = install(&home, &[&repository, "--version", "1.0.0"]).fails_with(5);
     assert!(
         refused
@@ -166,14 +166,14 @@ fn install_does_not_replace_other_programs_without_force() {
             .contains("belongs to `widgets 1.2.3 (path+file://"),
         "{refused}"
     );
-    assert_eq!(fs::read(bin(&home, "round")).unwrap(), theirs);
-    assert!(!bin(&home, "square").exists(), "nothing was begun");
+    assert_eq!(fs::read(bin(&home, "round")).unwrap(), installed_by_cargo);
+    assert!(!bin(&home, "square").exists(), "no program was installed");
     install(&home, &[&repository, "--version", "1.0.0", "--force"]).succeeds();
     assert_eq!(output(&home, "round"), "round 1.0.0\n");
     assert_eq!(
         list(&home).lines().count(),
         3,
-        "it is theirs no more: {}",
+        "the other package has no record of the program: {}",
         list(&home)
     );
 

@@ -73,7 +73,7 @@ fn interrupted_pull_is_resumed() {
             let output = directory.to_str().unwrap();
             home.cargo_oci(["pull", &reference, "--output", output])
         };
-        let stopped = pull().stopped_by(signal, || proxy.received() > LARGE / 2);
+        let stopped = pull().send_signal_when(signal, || proxy.received() > LARGE / 2);
         assert_eq!(stopped.code, code, "{stopped}");
         assert_eq!(names(&directory), [".oci-partial"], "no tag was written");
         let before = proxy.received();
@@ -96,7 +96,7 @@ fn interrupted_push_sets_no_tag_and_can_be_repeated() {
         let (registry, home, sources) = (Registry::open(), Home::new(), Sources::widgets());
         let proxy = ThrottledProxy::before(registry.host(), SLOW);
         let push = || push(&home, &sources, &proxy.host());
-        let stopped = push().stopped_by(signal, || proxy.sent() > LARGE / 2);
+        let stopped = push().send_signal_when(signal, || proxy.sent() > LARGE / 2);
         assert_eq!(stopped.code, code, "{stopped}");
         assert!(
             registry.tags("widgets").is_empty(),
@@ -130,7 +130,7 @@ fn second_interrupt_ends_a_push_at_once() {
     let (home, sources) = (Home::new(), Sources::widgets());
     let server = unresponsive_registry();
     let mut since = None;
-    let stopped = push(&home, &sources, &server.host()).stopped_by_each([
+    let stopped = push(&home, &sources, &server.host()).send_signals_when([
         ("INT", &mut || {
             server.count("PUT") + server.count("PATCH") > 0
         }),
@@ -222,7 +222,7 @@ fn ctrl_c_during_build_exits_with_interrupt_code() {
     let (home, sources) = (Home::new(), blocking_build());
     let run = home.cargo_oci_at_terminal("push -vv --registry oci:out; echo \"code $?\"");
     let shown = run.within(sources.path());
-    let shown = shown.answering(&[("[widgets 1.2.3] waiting", "\u{3}")]);
+    let shown = shown.answer_prompts(&[("[widgets 1.2.3] waiting", "\u{3}")]);
     assert!(shown.stdout.contains("code 130"), "{shown}");
     assert!(
         !sources.path().join("out").exists(),
@@ -231,13 +231,13 @@ fn ctrl_c_during_build_exits_with_interrupt_code() {
 }
 
 #[test]
-fn sigterm_during_build_prints_message_without_terminal() {
+fn signal_during_build_without_terminal_prints_error() {
     for (signal, code) in [("INT", 130), ("TERM", 143)] {
         let (home, sources) = (Home::new(), blocking_build());
         let begun = sources.path().join("begun");
         let push = home.cargo_oci(["push", "--registry=oci:out", "--message-format=json"]);
         let stopped = push.within(sources.path());
-        let stopped = stopped.stopped_by(signal, || begun.exists());
+        let stopped = stopped.send_signal_when(signal, || begun.exists());
         assert_eq!(stopped.code, Some(code), "{stopped}");
         let last = stopped.stderr.lines().last();
         assert_eq!(last, Some("error: interrupted"), "{stopped}");

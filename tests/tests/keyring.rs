@@ -21,7 +21,7 @@ fn keyring_keeps_a_login_until_logout() {
         secret-tool search --all service cargo-oci",
         sources = sources.path().display()
     );
-    let session = home.bash_with_keyring(&script).reading(PASSWORD).succeeds();
+    let session = home.bash_with_keyring(&script).stdin(PASSWORD).succeeds();
     let secret = format!("secret = {{\"Secret\":\"{PASSWORD}\",\"Username\":\"{USER}\"}}");
     let expected = format!("{USER}\nattribute.username = {host}\n{secret}\ncode 3\n");
     assert_eq!(session.stdout, expected, "{session}");
@@ -52,6 +52,6 @@ fn keyring_login_is_used_by_the_plugin() {
         nu.display(),
         plugin.display()
     );
-    let session = home.bash_with_keyring(&script).reading(PASSWORD).succeeds();
+    let session = home.bash_with_keyring(&script).stdin(PASSWORD).succeeds();
     assert_eq!(session.stdout, "OS keyring\n", "{session}");
 }

@@ -28,7 +28,7 @@ fn login_allows_push_until_logout() {
     ] {
         let (host, home, sources) = (registry.host(), Home::new(), Sources::widgets());
         let login = home.cargo_oci(["login", host, "--username", USER, "--password-stdin"]);
-        let logged_in = login.reading(&format!("{PASSWORD}\r\n")).succeeds();
+        let logged_in = login.stdin(&format!("{PASSWORD}\r\n")).succeeds();
         let file = home.docker_config().join("config.json");
         assert!(
             logged_in.stderr.contains(&format!("`{}`", file.display())),
@@ -91,7 +91,7 @@ fn refused_credential_is_not_stored() {
     ] {
         let (host, home) = (registry.host(), Home::new());
         let login = home.cargo_oci(["login", host, "-u", USER, "--password-stdin"]);
-        let refused = login.reading(CANARY).fails_with(3);
+        let refused = login.stdin(CANARY).fails_with(3);
         assert!(!refused.stderr.contains(CANARY), "{refused}");
         let said = format!("failed to log in to `{host}`: wrong user name or password");
         assert!(refused.stderr.contains(&said), "{refused}");
@@ -108,7 +108,7 @@ fn refused_credential_is_not_stored() {
         "--password-stdin",
         "--retries=0",
     ])
-    .reading(CANARY)
+    .stdin(CANARY)
     .fails_with(6);
     // Without a terminal, the program cannot prompt for the password.
     home.cargo_oci(["login", "127.0.0.1:1", "-u", USER])
@@ -121,7 +121,7 @@ fn login_without_authentication_stores_unverified() {
     require!(DockerRegistry);
     let (registry, home) = (Registry::open(), Home::new());
     let login = home.cargo_oci(["login", registry.host(), "-u", USER, "--password-stdin"]);
-    let logged_in = login.reading(PASSWORD).succeeds();
+    let logged_in = login.stdin(PASSWORD).succeeds();
     assert!(logged_in.stderr.contains("was not verified"), "{logged_in}");
     let who = home.cargo_oci(["whoami", registry.host()]).succeeds();
     assert_eq!(who.stdout, format!("{USER}\n"));
@@ -205,7 +205,7 @@ fn login_uses_credential_helper_and_reports_precedence() {
     let path = format!("{}:/usr/bin:/bin", bin.display());
 
     let login = home.cargo_oci(["login", host, "-u", USER, "--password-stdin"]);
-    let login = login.reading(PASSWORD).with("PATH", &path);
+    let login = login.stdin(PASSWORD).with("PATH", &path);
     let logged_in = login.clone().succeeds();
     assert!(
         logged_in.stderr.contains("credential helper `file`"),
@@ -254,8 +254,8 @@ fn typed_password_is_not_echoed() {
     let host = registry.host();
     let login = home.cargo_oci_at_terminal(&format!("login {host}"));
     let (user, password) = (format!("{USER}\n"), format!("{PASSWORD}\n"));
-    let questions = [("Username for ", &*user), ("Password or token", &*password)];
-    let shown = login.answering(&questions).succeeds();
+    let prompts = [("Username for ", &*user), ("Password or token", &*password)];
+    let shown = login.answer_prompts(&prompts).succeeds();
     assert!(
         shown.stdout.contains(&format!("Username for {host}: ")),
         "{shown}"
@@ -277,7 +277,7 @@ fn ctrl_c_at_password_prompt_restores_terminal() {
         registry.host()
     );
     let shown = home.cargo_oci_at_terminal(&line);
-    let shown = shown.answering(&[("Password or token", "\u{3}")]);
+    let shown = shown.answer_prompts(&[("Password or token", "\u{3}")]);
     assert!(shown.stdout.contains("code 130"), "{shown}");
     let after = shown.stdout.rsplit_once("code 130").unwrap().1;
     assert!(
@@ -298,7 +298,7 @@ fn login_in_other_case_is_found_and_replaced_in_lower_case() {
     assert_eq!(who.stdout, format!("{USER}\n"));
 
     let login = home.cargo_oci(["login", &typed, "-u", USER, "--password-stdin"]);
-    login.reading(PASSWORD).succeeds();
+    login.stdin(PASSWORD).succeeds();
     let entries = config(&home).unwrap()["auths"].clone();
     let keys: Vec<_> = entries.as_object().unwrap().keys().collect();
     assert_eq!(keys, [&stored]);

@@ -8,7 +8,7 @@ use e2e::require;
 
 fn round(work: Work, delays: Delays) -> Round {
     let round = Matrix::new(delays).round(work, 1);
-    assert!(round.is_whole(), "{round:#?}");
+    assert!(round.is_complete(), "{round:#?}");
     round
 }
 

@@ -19,7 +19,7 @@ const READERS: [&str; 9] = [
     "copy {} oci:copied",
 ];
 
-fn reading(verb: &str, reference: &str) -> Vec<String> {
+fn command_line(verb: &str, reference: &str) -> Vec<String> {
     let words = verb.split(' ').map(|word| word.replace("{}", reference));
     words.collect()
 }
@@ -34,7 +34,7 @@ fn missing_repository_suggests_the_catalog() {
     for tag in ["", ":1.2.3"] {
         let reference = format!("{host}/widgts{tag}");
         for verb in READERS {
-            let refused = home.cargo_oci(reading(verb, &reference)).fails_with(4);
+            let refused = home.cargo_oci(command_line(verb, &reference)).fails_with(4);
             assert!(refused.stderr.contains(&advice), "{refused}");
         }
     }
@@ -73,7 +73,7 @@ fn missing_tag_suggests_similar_tag_with_one_request() {
     let look = format!("`cargo oci tags {place}` lists the tags");
     for verb in READERS {
         let reference = format!("{place}:1.2.4");
-        let refused = home.cargo_oci(reading(verb, &reference)).fails_with(4);
+        let refused = home.cargo_oci(command_line(verb, &reference)).fails_with(4);
         assert!(refused.stderr.contains(&near), "{refused}");
         assert!(refused.stderr.contains(&look), "{refused}");
         let lists = recorder.take();

@@ -137,7 +137,7 @@ fn tags_key_is_overridden_by_command_line() {
         refused.stderr.contains("`tags` of `package.metadata.oci`"),
         "{refused}"
     );
-    assert!(!sources.is_touched());
+    assert!(!sources.has_build_output());
     let twice = push(&home, &sources, host, &["--tag=a__b"]).fails_with(2);
     assert!(twice.stderr.contains("`__`"), "{twice}");
 }

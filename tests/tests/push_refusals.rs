@@ -50,7 +50,10 @@ fn crate_with_untracked_file_is_refused_before_the_build() {
         let refused = push(&home, &sources, more).fails_with(2).at_once();
         assert!(refused.stderr.contains("\n  .env\n"), "{refused}");
         assert!(refused.stderr.contains("`--allow-dirty`"), "{refused}");
-        assert!(!sources.is_touched(), "something was built: {refused}");
+        assert!(
+            !sources.has_build_output(),
+            "something was built: {refused}"
+        );
         assert_nothing_written(&sources, &refused);
     }
     // The push fails before it contacts the registry.
@@ -96,7 +99,7 @@ fn program_of_two_packages_is_refused() {
         assert_nothing_written(&sources, &refused);
     }
     push(&home, &sources, &["--package=server"]).succeeds();
-    assert_eq!(sources.ran("tool"), "server\n");
+    assert_eq!(sources.run_built("tool"), "server\n");
 }
 
 #[test]
@@ -116,7 +119,10 @@ fn packages_with_one_repository_and_tag_are_refused() {
         let expected =
             format!("failed to push `client` and `server`: both would be `oci:out/suite:{tag}`");
         assert!(refused.stderr.contains(&expected), "{refused}");
-        assert!(!sources.is_touched(), "something was built: {refused}");
+        assert!(
+            !sources.has_build_output(),
+            "something was built: {refused}"
+        );
         assert_nothing_written(&sources, &refused);
     }
     // Both paths lead to the same layout directory.

@@ -51,7 +51,7 @@ fn ci_runs_the_two_commands_of_the_readme() {
     };
     assert!(
         position(commands[0]) < position(commands[1]),
-        "the commands differ from those of CI"
+        "README and CI run the commands in different order"
     );
 }
 

@@ -291,7 +291,7 @@ fn verbose_logs_requests_without_secrets() {
         .stderr
         .contains("cannot be used with")
         .then_some(())
-        .expect("quiet and verbose are two things");
+        .expect("`-q` and `-v` conflict");
 }
 
 #[test]

@@ -62,7 +62,7 @@ fn symbol_directory_is_pushed_as_tar_and_unpacked_by_pull() {
         let arguments = ["push", "--registry", "oci:out", "--kind=bin,debuginfo"];
         let more = ["--target", MAC, "--messages", "-"];
         let push = home.cargo_oci(arguments.iter().chain(&more).copied());
-        let pushed = push.within(sources.path()).reading(&stream).succeeds();
+        let pushed = push.within(sources.path()).stdin(&stream).succeeds();
         names.push(pushed.printed_digest());
 
         let reference = "oci:out/widgets:1.2.3";

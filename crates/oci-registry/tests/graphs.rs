@@ -16,9 +16,9 @@ use oci_registry::{
 /// The size of a manifest that every registry accepts.
 const SIZE: usize = 4 << 20;
 
-/// A source in which each index names further indexes, and each image new layers.
+/// Source in which each index refers to further indexes, and each image to new layers.
 #[derive(Debug, Default)]
-struct Endless {
+struct UnboundedGraph {
     /// Number of entries of an index.
     entries: usize,
     /// Whether the entries of the root are images.
@@ -28,12 +28,12 @@ struct Endless {
     reads: AtomicU64,
 }
 
-impl Endless {
+impl UnboundedGraph {
     fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
 
-    /// A document of exactly the size that its descriptor says.
+    /// Returns a document of exactly the size in its descriptor.
     fn write(&self, number: u64) -> Manifest {
         let is_image = self.is_flat && number > 0;
         let (kind, key) = if is_image {
@@ -68,7 +68,7 @@ impl Endless {
 }
 
 #[async_trait::async_trait]
-impl Source for Endless {
+impl Source for UnboundedGraph {
     async fn manifest(&self, _: &Identifier) -> oci_registry::Result<Manifest> {
         Ok(self.write(self.reads.fetch_add(1, Ordering::Relaxed)))
     }
@@ -83,7 +83,7 @@ impl Source for Endless {
     }
 
     fn describe(&self, _: &Identifier) -> String {
-        "endless".into()
+        "graph".into()
     }
 }
 
@@ -92,11 +92,11 @@ fn root() -> Identifier {
 }
 
 /// Returns the errors of `verify` and of `copy`, each with the number of documents that it read.
-async fn refusals(endless: impl Fn() -> Endless) -> [(String, u64); 2] {
-    let source = Arc::new(endless());
+async fn verify_and_copy_errors(graph: impl Fn() -> UnboundedGraph) -> [(String, u64); 2] {
+    let source = Arc::new(graph());
     let verified = verify(&*source, &root(), VerifyOptions::default()).await;
     let verified = (verified.unwrap_err(), source.reads());
-    let source = Arc::new(endless());
+    let source = Arc::new(graph());
     let from: Arc<dyn Source> = source.clone();
     let copied = copy(&from, &root(), &Memory::new(), CopyOptions::default()).await;
     let copied = (copied.unwrap_err(), source.reads());
@@ -106,8 +106,8 @@ async fn refusals(endless: impl Fn() -> Endless) -> [(String, u64); 2] {
     })
 }
 
-/// Returns the peak memory of this process in bytes, if the system reports it.
-fn peak() -> Option<u64> {
+/// Returns the peak_memory memory of this process in bytes, if the system reports it.
+fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
         .lines()
@@ -118,12 +118,12 @@ fn peak() -> Option<u64> {
 
 #[tokio::test]
 async fn index_of_too_many_manifests_is_refused_unread() {
-    let wide = || Endless {
+    let many_manifests = || UnboundedGraph {
         entries: 20_000,
         size: SIZE,
-        ..Endless::default()
+        ..UnboundedGraph::default()
     };
-    for (error, reads) in refusals(wide).await {
+    for (error, reads) in verify_and_copy_errors(many_manifests).await {
         assert!(
             error.ends_with("it has more than 10000 manifests"),
             "{error}"
@@ -134,12 +134,12 @@ async fn index_of_too_many_manifests_is_refused_unread() {
 
 #[tokio::test]
 async fn index_of_too_many_bytes_is_refused_unread() {
-    let heavy = || Endless {
+    let many_bytes = || UnboundedGraph {
         entries: 40,
         size: SIZE,
-        ..Endless::default()
+        ..UnboundedGraph::default()
     };
-    for (error, reads) in refusals(heavy).await {
+    for (error, reads) in verify_and_copy_errors(many_bytes).await {
         assert!(
             error.ends_with("it has more than 128 MiB of manifests"),
             "{error}"
@@ -150,21 +150,21 @@ async fn index_of_too_many_bytes_is_refused_unread() {
 
 #[tokio::test]
 async fn indexes_nested_too_deeply_are_refused() {
-    let deep = || Endless {
+    let deep = || UnboundedGraph {
         entries: 1,
         size: 1000,
-        ..Endless::default()
+        ..UnboundedGraph::default()
     };
-    for (error, reads) in refusals(deep).await {
+    for (error, reads) in verify_and_copy_errors(deep).await {
         assert!(error.ends_with("nested more than 4 levels deep"), "{error}");
         assert!(reads <= 6, "{reads}");
     }
-    let broad = || Endless {
+    let broad = || UnboundedGraph {
         entries: 100,
         size: 20_000,
-        ..Endless::default()
+        ..UnboundedGraph::default()
     };
-    for (error, reads) in refusals(broad).await {
+    for (error, reads) in verify_and_copy_errors(broad).await {
         let is_refused = error.contains("levels deep") || error.contains("it has more than");
         assert!(is_refused, "{error}");
         assert!(reads <= 200, "{reads}");
@@ -173,22 +173,22 @@ async fn indexes_nested_too_deeply_are_refused() {
 
 #[tokio::test]
 async fn largest_accepted_graph_stays_below_the_memory_limit() {
-    let before = peak();
-    let fat = Endless {
+    let before = peak_memory();
+    let source = UnboundedGraph {
         entries: 29,
         is_flat: true,
         size: SIZE,
-        ..Endless::default()
+        ..UnboundedGraph::default()
     };
-    let fat = Fat(fat);
-    let error = verify(&fat, &root(), VerifyOptions::default())
+    let source = LargeImages(source);
+    let error = verify(&source, &root(), VerifyOptions::default())
         .await
         .unwrap_err();
     assert!(
         error.to_string().ends_with("it has more than 200000 blobs"),
         "{error}"
     );
-    if let (Some(before), Some(after)) = (before, peak()) {
+    if let (Some(before), Some(after)) = (before, peak_memory()) {
         let grown = after.saturating_sub(before) >> 20;
         assert!(grown < 400, "{grown} MiB");
     }
@@ -196,15 +196,15 @@ async fn largest_accepted_graph_stays_below_the_memory_limit() {
 
 /// A source with an index of images of 25,000 layers.
 #[derive(Debug)]
-struct Fat(Endless);
+struct LargeImages(UnboundedGraph);
 
 #[async_trait::async_trait]
-impl Source for Fat {
+impl Source for LargeImages {
     async fn manifest(&self, identifier: &Identifier) -> oci_registry::Result<Manifest> {
         if self.0.reads() == 0 {
             return self.0.manifest(identifier).await;
         }
-        let full = Endless {
+        let full = UnboundedGraph {
             entries: 25_000,
             is_flat: true,
             size: SIZE,

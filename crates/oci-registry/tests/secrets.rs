@@ -1,6 +1,6 @@
 //! Registries that repeat the credential of a request.
 //!
-//! This is a binary of its own, because a logger is global and one test checks all that was logged.
+//! This is a separate binary, because the logger is global and one test checks all log messages.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -21,10 +21,10 @@ use testkit::server::{Response, Server};
 /// The token that the registry issues for the password.
 const TOKEN: &str = "t0ken-canary-9c1e";
 
-/// The credentials as they are sent: password, token and Basic authentication.
+/// Credentials in the form in which they are sent: password, token and Basic authentication.
 const SECRETS: [&str; 3] = [CANARY, TOKEN, "bWU6Y2FuYXJ5LTVmM2E="];
 
-/// A logger that keeps all that the libraries of this process log.
+/// Logger that collects all messages of this process.
 struct Log(Mutex<String>);
 
 static LOG: Log = Log(Mutex::new(String::new()));

@@ -1,11 +1,11 @@
 //! Test doubles for the tests of every crate of the workspace.
 //!
-//! The kit knows bytes, JSON and HTTP. It depends on no crate of the workspace, so a test cannot pass because the client
-//! and the test double share a mistake.
+//! The kit handles bytes, JSON and HTTP. It depends on no crate of the workspace, so a test cannot pass because the
+//! client and the test double share a mistake.
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | [`server`] | [`server::Server`], a server whose responses a closure decides: HTTP/1.1 or HTTP/2, with or without TLS |
+//! | [`server`] | [`server::Server`], a scripted server: HTTP/1.1 or HTTP/2, with or without TLS |
 //! | [`registry`] | [`registry::FakeRegistry`], one repository in memory behind such a server, with switches for quirks |
 //! | [`certificates`] | certificate authorities and the certificates that they sign |
 //! | [`failures`] | a registry whose repositories fail, each in one way |
@@ -14,9 +14,9 @@
 //! | [`recorder`] | [`recorder::Recorder`], a proxy that records the requests that pass through it |
 //! | [`tcp`] | [`tcp::TcpServer`], a server without a protocol, for connections that break off before HTTP |
 //!
-//! Everything that a value started ends when the value is dropped, also when the test panics.
+//! Servers and tasks end when the value that started them is dropped, also when the test panics.
 
-// A test double that cannot be set up fails the test, and a panic is how a test fails.
+// A panic fails the test, which is intended when a test double cannot be set up.
 #![allow(clippy::missing_panics_doc, clippy::unwrap_used)]
 
 pub mod certificates;

@@ -1,7 +1,7 @@
-//! A server on 127.0.0.1 whose responses a closure decides.
+//! Scripted server on 127.0.0.1. A closure returns the responses.
 //!
-//! It reads and writes HTTP/1.1 by hand, because a test must be able to send what no HTTP library sends: malformed lines,
-//! half a body, or nothing. HTTP/2 needs TLS and uses the `h2` crate.
+//! It implements HTTP/1.1 itself, because tests need responses that HTTP libraries do not send: malformed lines,
+//! incomplete bodies, or nothing. HTTP/2 needs TLS and uses the `h2` crate.
 
 mod http1;
 mod http2;
@@ -33,7 +33,7 @@ pub struct Request {
     pub method: String,
     /// Path and query.
     pub target: String,
-    /// Header fields by their lower-case names. Of a repeated field the last value counts.
+    /// Header fields by their lower-case names. The last value of a repeated field is used.
     pub headers: BTreeMap<String, String>,
     /// The body. With HTTP/2 it is still empty when the closure sees the request.
     pub body: Vec<u8>,
@@ -71,7 +71,7 @@ impl Request {
     }
 }
 
-/// A response, or the fault that takes its place.
+/// A response, or the fault that replaces it.
 #[derive(Debug, Clone)]
 pub struct Response {
     status: u16,
@@ -241,11 +241,11 @@ impl Response {
 /// The policy of a TLS server for client certificates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCertificates {
-    /// The server does not ask for one.
+    /// The server does not request a certificate.
     Ignored,
-    /// The server asks for one and accepts clients without one.
+    /// The server requests a certificate and accepts clients without one.
     Optional,
-    /// The server refuses clients without one.
+    /// The server requires a certificate.
     Required,
 }
 

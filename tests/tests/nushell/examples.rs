@@ -3,8 +3,8 @@
 use e2e::program::Home;
 use e2e::registry::Registry;
 use e2e::require;
+use e2e::sample_registry::{INDEX, MANIFEST, put_blob, put_manifest};
 use e2e::sha256;
-use e2e::stock::{INDEX, MANIFEST, put_blob, put_manifest};
 use serde_json::{Value, json};
 
 /// Hosts in the examples. The test replaces each of them with the host of one registry.

@@ -1,7 +1,7 @@
 //! End-to-end tests of the plugin in a real Nushell with a real registry.
 
 mod examples;
-mod patience;
-mod questions;
+mod queries;
 mod reading;
+mod timeouts;
 mod writing;

@@ -85,7 +85,7 @@ fn long_tags_include_sizes_and_targets() {
 }
 
 #[test]
-fn unreadable_tag_prints_warning_and_keeps_other_rows() {
+fn unreadable_tag_prints_warning_and_keeps_its_row() {
     require!(Nu);
     let server = Server::start(|request, _| {
         let is_list = request.path().ends_with("/tags/list");

@@ -126,9 +126,9 @@ fn whoami_names_credential_in_use() {
         "credential_source": format!("docker config `{}`", place.display()),
     });
     assert_eq!(row, expected);
-    let is_known =
+    let authenticated =
         Home::new().nu_value(&format!("oci ping {} | get authenticated", registry.host()));
-    assert_eq!(is_known, false);
+    assert_eq!(authenticated, false);
     let other = Home::logged_in(registry.host(), "carol", "wrong");
     let code = other.nu_error_code(&format!("oci ping {}", registry.host()));
     assert_eq!(code, "oci::unauthenticated");

@@ -83,7 +83,7 @@ async fn wrong_digest_of_a_head_response_costs_one_request() {
     let home = tempfile::tempdir().unwrap();
     let (registry, manifests) = registry_of(&["a"]);
     // Its HEAD response has the digest of another manifest.
-    let lying = FakeRegistry::start_with(NO_REFERRERS, |request, _, _| {
+    let inconsistent = FakeRegistry::start_with(NO_REFERRERS, |request, _, _| {
         (request.method == "HEAD").then(|| {
             Response::new(200)
                 .header("Content-Type", MediaType::MANIFEST)
@@ -91,14 +91,20 @@ async fn wrong_digest_of_a_head_response_costs_one_request() {
                 .header("Docker-Content-Digest", manifest("other").digest())
         })
     });
-    put(&mut lying.contents(), "a", &manifests[0]);
-    for registry in [&registry, &lying] {
+    put(&mut inconsistent.contents(), "a", &manifests[0]);
+    for registry in [&registry, &inconsistent] {
         for _ in 0..2 {
             let found = source(registry, home.path()).manifest(&by_tag("a")).await;
             assert_eq!(found.unwrap(), manifests[0]);
         }
     }
-    assert_eq!((lying.count("HEAD", ""), lying.count("GET", "")), (2, 2));
+    assert_eq!(
+        (
+            inconsistent.count("HEAD", ""),
+            inconsistent.count("GET", "")
+        ),
+        (2, 2)
+    );
 }
 
 #[tokio::test]

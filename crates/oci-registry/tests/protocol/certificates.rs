@@ -27,7 +27,7 @@ fn tag_list() -> Response {
     Response::new(200).body(r#"{"name":"acme/widgets","tags":["1"]}"#)
 }
 
-/// Returns the client certificates that the requests of a server came with.
+/// Returns the client certificate of each request that a server received.
 fn client_certificates(server: &Server) -> Vec<Option<Vec<u8>>> {
     let requests = server.requests().into_iter();
     requests.map(|request| request.client_certificate).collect()
@@ -282,11 +282,11 @@ async fn certificate_of_another_host_or_time_is_refused_at_once() {
 }
 
 #[tokio::test]
-async fn handshake_that_breaks_off_is_retried() {
+async fn interrupted_handshake_is_retried() {
     let authority = Authority::new();
     let server = tls_registry(&authority, ClientCertificates::Ignored);
     let destination = server.host();
-    // Breaks off the first two handshakes in the middle.
+    // Closes the first two connections during the TLS handshake.
     let proxy = TcpServer::start(move |mut stream, earlier| {
         let destination = destination.clone();
         async move {

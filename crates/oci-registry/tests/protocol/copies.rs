@@ -101,7 +101,7 @@ async fn failure_of_the_source_during_an_upload_names_the_source() {
     assert_eq!(cause.to_string(), "connection lost");
 }
 
-// ---- layers that may not be distributed
+// ---- nondistributable layers
 
 const NONDISTRIBUTABLE: [&str; 2] = [
     "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",

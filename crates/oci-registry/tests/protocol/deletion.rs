@@ -85,7 +85,7 @@ async fn registry_without_deletion_is_unsupported_and_unchanged() {
 
 #[tokio::test]
 async fn tag_that_cannot_be_deleted_is_restored() {
-    // The first deletion of a manifest is answered as absent, and later ones as unsupported.
+    // The registry responds to the first deletion of a manifest with 404, and to later ones as unsupported.
     let registry = FakeRegistry::start_with(
         without_referrers(Deletion::NoTags(405)),
         |request, earlier, _| {
@@ -257,7 +257,7 @@ async fn local_targets_delete_the_named_content_only() {
         assert!(target.manifest(&by_tag("1")).await.is_err());
         assert!(target.manifest(&by_tag("latest")).await.is_ok());
         target.delete_tag(&tag("latest")).await.unwrap();
-        // The manifest stays without a tag.
+        // The manifest remains without a tag.
         let digest = one.manifest().digest();
         assert!(target.manifest(&digest.clone().into()).await.is_ok());
         target.tag(one.manifest(), &tag("back")).await.unwrap();
@@ -272,7 +272,7 @@ async fn local_targets_delete_the_named_content_only() {
             target.delete_tag(&tag("1")).await.unwrap_err(),
             target.delete_manifest(digest).await.unwrap_err(),
             target.delete_blob(layer.digest()).await.unwrap_err(),
-            // A manifest is no blob.
+            // A manifest digest does not identify a blob.
             target
                 .delete_blob(two.manifest().digest())
                 .await

@@ -22,7 +22,7 @@ fn registry_with(manifest: &Manifest, digest: &str) -> Server {
 }
 
 #[tokio::test]
-async fn tag_resolves_to_sha256_whatever_the_registry_returns() {
+async fn tag_resolves_to_sha256_for_any_returned_digest() {
     let manifest = manifest("x");
     for digest in [sha512(&manifest).to_string(), "blake3:abc".to_owned()] {
         let server = registry_with(&manifest, &digest);

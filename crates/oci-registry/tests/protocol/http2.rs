@@ -1,4 +1,4 @@
-//! Faults of HTTP/2: streams that are refused or reset, and connections that go away.
+//! HTTP/2 faults: refused and reset streams, and connections that end with GOAWAY.
 
 use bytes::Bytes;
 use oci_registry::{Access, Client, Delivery, Repository, Source, Target};
@@ -44,7 +44,7 @@ impl Registry {
 }
 
 #[tokio::test]
-async fn http2_stream_that_is_reset_is_requested_again() {
+async fn reset_http2_stream_is_requested_again() {
     for reason in [Reason::REFUSED_STREAM, Reason::INTERNAL_ERROR] {
         let registry = Registry::start(move |request, earlier| match earlier {
             0 | 1 => Response::stream_reset(reason, 0),

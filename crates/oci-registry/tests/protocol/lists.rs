@@ -17,7 +17,7 @@ async fn tags(server: &Server) -> oci_registry::Result<Vec<Tag>> {
 }
 
 #[tokio::test]
-async fn next_page_is_requested_when_it_is_needed() {
+async fn next_page_is_requested_when_needed() {
     let server = Server::start(|request, _| match request.target.as_str() {
         "/v2/acme/widgets/tags/list?n=1000" => Response::new(200)
             .header(
@@ -37,11 +37,11 @@ async fn next_page_is_requested_when_it_is_needed() {
 }
 
 #[tokio::test]
-async fn next_page_that_is_elsewhere_or_repeated_is_refused() {
+async fn next_page_on_other_origin_or_repeated_is_refused() {
     let attacker = Server::start(|_, _| Response::new(200).body(r#"{"tags":["evil"]}"#));
-    let elsewhere = format!("<http://{}/v2/>; rel=next", attacker.host());
+    let other_origin = format!("<http://{}/v2/>; rel=next", attacker.host());
     let repeated = "</v2/acme/widgets/tags/list?n=1000>; rel=next";
-    for link in [elsewhere.as_str(), repeated] {
+    for link in [other_origin.as_str(), repeated] {
         let page = Response::new(200).header("Link", link);
         let page = page.body(r#"{"tags":["a"]}"#);
         let server = Server::start(move |_, _| page.clone());
@@ -53,7 +53,7 @@ async fn next_page_that_is_elsewhere_or_repeated_is_refused() {
 }
 
 #[tokio::test]
-async fn cursor_of_the_next_page_is_kept_byte_for_byte() {
+async fn link_to_next_page_is_requested_unchanged() {
     let server = Server::start(|request, _| match request.target.as_str() {
         "/v2/_catalog?n=1000" => Response::new(200)
             .header(
@@ -92,7 +92,7 @@ async fn names_are_returned_once_while_their_page_arrives() {
 }
 
 #[tokio::test]
-async fn page_that_never_arrives_whole_fails_after_five_requests() {
+async fn truncated_page_fails_after_five_requests() {
     let page = Response::new(200).body(r#"{"tags":["a","b"]}"#);
     let page = page.cut_after(12);
     let server = Server::start(move |_, _| page.clone());
@@ -102,7 +102,7 @@ async fn page_that_never_arrives_whole_fails_after_five_requests() {
 }
 
 #[tokio::test]
-async fn page_size_that_is_refused_is_omitted() {
+async fn refused_page_size_is_omitted() {
     for status in [400, 413] {
         let server = Server::start(move |request, _| match request.target.as_str() {
             "/v2/_catalog" => Response::new(200).body(r#"{"repositories":["a/b"]}"#),
@@ -113,14 +113,14 @@ async fn page_size_that_is_refused_is_omitted() {
 }
 
 #[tokio::test]
-async fn catalog_that_is_not_found_is_unsupported() {
+async fn absent_catalog_is_unsupported() {
     let server = Server::start(|_, _| Response::new(404));
     let error = catalog(&server).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
 }
 
 #[tokio::test]
-async fn catalog_that_no_token_opens_is_unsupported() {
+async fn catalog_with_insufficient_scope_is_unsupported() {
     let insufficient = r#"Bearer realm="/token",service="s",error="insufficient_scope""#;
     for (status, challenge, expected) in [
         (401, insufficient, ErrorKind::Unsupported),
@@ -140,11 +140,11 @@ async fn catalog_that_no_token_opens_is_unsupported() {
 
 // ---- lists on other origins
 
-/// The path of the list of tags.
+/// Path of the list of tags.
 const LIST: &str = "/v2/acme/widgets/tags/list";
 
-/// Starts a registry whose lists need a password, unless their URL contains `open`.
-fn protected(script: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Server {
+/// Starts a registry whose lists require a password, except URLs that contain `open`.
+fn registry_with_password(script: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Server {
     Server::start(move |request, _| match request.header("authorization") {
         None if request.path() == LIST && !request.target.contains("open") => {
             Response::challenge("Basic realm=\"x\"")
@@ -165,34 +165,34 @@ fn all_anonymous(requests: &[Request]) -> bool {
 }
 
 #[tokio::test]
-async fn redirected_list_continues_elsewhere_without_credential() {
-    let elsewhere = Server::start(|request, _| match request.target.as_str() {
+async fn redirected_list_continues_on_other_origin_anonymously() {
+    let other_origin = Server::start(|request, _| match request.target.as_str() {
         "/page/1" => Response::new(200)
             .header("Link", "<2?x=1>; rel=next")
             .body(r#"{"tags":["a"]}"#),
         "/page/2?x=1" => Response::new(200).body(r#"{"tags":["b"]}"#),
         other => panic!("{other}"),
     });
-    let first = format!("http://{}/page/1", elsewhere.host());
-    let server = protected(move |_| Response::new(307).header("Location", &first));
+    let first = format!("http://{}/page/1", other_origin.host());
+    let server = registry_with_password(move |_| Response::new(307).header("Location", &first));
     let found = tags_with_password(&server).await.unwrap();
     let names: Vec<_> = found.iter().map(Tag::as_str).collect();
     assert_eq!(names, ["a", "b"]);
-    let requests = elsewhere.requests();
+    let requests = other_origin.requests();
     assert_eq!(requests.len(), 2);
     assert!(all_anonymous(&requests));
 }
 
 #[tokio::test]
-async fn redirected_list_that_names_a_page_of_the_registry_fails() {
-    let elsewhere = Server::start(|request, _| {
+async fn redirected_list_with_next_page_on_registry_fails() {
+    let other_origin = Server::start(|request, _| {
         let home = request.target.split_once("home=").unwrap().1;
         let link = format!("<http://{home}/v2/secret/tags/list>; rel=next");
         let page = Response::new(200).header("Link", link);
         page.body(r#"{"tags":["a"]}"#)
     });
-    let host = elsewhere.host();
-    let server = protected(move |request| {
+    let host = other_origin.host();
+    let server = registry_with_password(move |request| {
         let home = request.header("host").unwrap();
         Response::new(307).header("Location", format!("http://{host}/page?home={home}"))
     });
@@ -203,13 +203,13 @@ async fn redirected_list_that_names_a_page_of_the_registry_fails() {
 }
 
 #[tokio::test]
-async fn list_that_led_elsewhere_returns_without_credential() {
-    let elsewhere = Server::start(|request, _| {
+async fn list_redirected_back_to_registry_sends_no_credential() {
+    let other_origin = Server::start(|request, _| {
         let home = request.target.split_once("home=").unwrap().1;
         Response::new(307).header("Location", format!("http://{home}{LIST}?open=1"))
     });
-    let host = elsewhere.host();
-    let server = protected(move |request| match request.target.split_once('?') {
+    let host = other_origin.host();
+    let server = registry_with_password(move |request| match request.target.split_once('?') {
         Some((LIST, "open=1")) => Response::new(200)
             .header("Link", format!("<{LIST}?open=2>; rel=next"))
             .body(r#"{"tags":["a"]}"#),

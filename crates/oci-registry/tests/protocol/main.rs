@@ -1,4 +1,4 @@
-//! Clients against scripted servers, a registry in memory, and places without a server.
+//! Protocol tests of the client with scripted servers, a registry in memory, and local targets.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 

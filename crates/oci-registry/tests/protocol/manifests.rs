@@ -95,7 +95,7 @@ async fn blob_lookup_by_digest_returns_its_size() {
 // ---- writes
 
 #[tokio::test]
-async fn put_that_stores_nothing_is_a_protocol_error() {
+async fn put_without_effect_is_a_protocol_error() {
     let server = Server::start(|request, _| match request.method.as_str() {
         "PUT" => Response::new(200),
         _ => Response::new(404),

@@ -36,7 +36,7 @@ async fn tags(source: &dyn Source) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn invalid_tags_are_left_out_and_reported_once() {
+async fn invalid_tags_are_omitted_and_reported_once() {
     let server = Server::start(|request, _| match request.target.as_str() {
         "/v2/acme/widgets/tags/list?n=1000" => {
             let names = format!(r#"{{"tags":["1.0","<none>","{}"]}}"#, Digest::sha256(b""));
@@ -54,7 +54,7 @@ async fn invalid_tags_are_left_out_and_reported_once() {
 }
 
 #[tokio::test]
-async fn invalid_repositories_are_left_out_and_reported_once() {
+async fn invalid_repositories_are_omitted_and_reported_once() {
     let long = "a".repeat(250);
     let page = format!(r#"{{"repositories":["acme/widgets","Acme/Widgets","{long}","_x"]}}"#);
     let server = Server::start(move |_, _| Response::new(200).body(page.clone()));
@@ -66,7 +66,7 @@ async fn invalid_repositories_are_left_out_and_reported_once() {
 }
 
 #[tokio::test]
-async fn list_of_invalid_names_with_other_observer_reports_there() {
+async fn list_with_own_observer_reports_invalid_names_to_it() {
     let server = Server::start(|_, _| Response::new(200).body(r#"{"tags":["<none>"]}"#));
     let ((first, none), (second, one)) = (observer(), observer());
     let client = observed_client(first).with_list_observer(second);
@@ -78,7 +78,7 @@ async fn list_of_invalid_names_with_other_observer_reports_there() {
 }
 
 #[tokio::test]
-async fn copy_of_all_tags_leaves_out_invalid_names() {
+async fn copy_of_all_tags_omits_invalid_names() {
     let manifest = manifest("x");
     let blobs: Vec<_> = packed("x").blobs().cloned().collect();
     let server = Server::start(move |request, _| {
@@ -189,7 +189,7 @@ async fn full_name_is_listed_and_found_by_its_tag() {
 }
 
 #[tokio::test]
-async fn names_that_share_a_tag_are_found_in_full_only() {
+async fn names_with_the_same_tag_require_the_full_name() {
     let names = ["localhost/acme/f:1", "localhost/acme/g:1", "acme/h", "2"];
     let fixture = Fixture::new(&names).await;
     for (source, place) in fixture.sources().await {
@@ -265,7 +265,7 @@ async fn tag_of_a_full_name_is_deleted_with_the_name() {
 }
 
 #[tokio::test]
-async fn target_takes_a_plain_tag_only() {
+async fn target_accepts_plain_tags_only() {
     let fixture = Fixture::new(&["localhost/acme/f:1"]).await;
     let home = fixture.home.path();
     let locate = |text: &str| text.parse::<LocationText>().unwrap().locate_target(home);

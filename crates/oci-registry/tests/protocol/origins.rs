@@ -8,7 +8,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn redirect_elsewhere_carries_no_credential() {
+async fn redirect_to_other_origin_carries_no_credential() {
     let storage = Server::start(|_, _| Response::new(200).body("content"));
     let location = format!("http://{}/blob?X-Signature={CANARY}", storage.host());
     let server = Server::start(move |request, _| match request.header("authorization") {
@@ -26,7 +26,7 @@ async fn redirect_elsewhere_carries_no_credential() {
 }
 
 #[tokio::test]
-async fn challenge_of_another_origin_is_not_answered() {
+async fn challenge_of_other_origin_receives_no_credential() {
     let attacker = Server::start(|_, _| Response::challenge("Basic realm=\"x\""));
     let location = format!("http://{}/blob", attacker.host());
     let server = Server::start(move |_, _| Response::new(307).header("Location", &location));
@@ -40,7 +40,7 @@ async fn challenge_of_another_origin_is_not_answered() {
 }
 
 #[tokio::test]
-async fn redirect_to_other_schemes_or_in_a_circle_is_refused() {
+async fn redirect_to_other_scheme_or_in_a_loop_is_refused() {
     for location in [
         "ftp://127.0.0.1/x",
         "file:///etc/passwd",
@@ -56,7 +56,7 @@ async fn redirect_to_other_schemes_or_in_a_circle_is_refused() {
 }
 
 #[tokio::test]
-async fn realm_that_is_no_http_url_is_refused() {
+async fn realm_without_http_scheme_is_refused() {
     for realm in [
         "ftp://127.0.0.1/",
         "file:///etc",

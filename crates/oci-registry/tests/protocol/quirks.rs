@@ -1,4 +1,5 @@
-//! Deviations of single registries. `QUIRKS.md` lists all of them, with the tests that cover them here and elsewhere.
+//! Deviations of individual registries. `QUIRKS.md` lists all of them, with the tests that cover them in this and other
+//! files.
 
 use std::path::Path;
 
@@ -55,7 +56,7 @@ fn quirks_table_names_existing_tests_only() {
 // ---- names and credentials
 
 #[tokio::test]
-async fn docker_hub_names_lead_to_registry_1_and_library() {
+async fn docker_hub_names_expand_to_registry_1_and_library() {
     let server = Server::start(|_, _| Response::new(404));
     let host = server.host();
     let (_, port) = host.rsplit_once(':').unwrap();

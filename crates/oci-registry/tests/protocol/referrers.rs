@@ -82,7 +82,7 @@ async fn referrers_filter_is_applied_unless_the_registry_did() {
         "{:?}",
         server.request_lines()
     );
-    // `OCI-Filters-Applied` says that the registry filtered. Its entries may omit the artifact type.
+    // `OCI-Filters-Applied` means that the registry applied the filter. Its entries may omit the artifact type.
     let mut bare = listed(&two);
     bare.artifact_type = None;
     let filtered = Response::new(200)
@@ -195,7 +195,7 @@ async fn missing_referrers_api_is_replaced_by_the_fallback_tag() {
 }
 
 #[tokio::test]
-async fn fallback_tag_that_is_absent_or_no_list_lists_nothing() {
+async fn fallback_tag_absent_or_not_an_index_lists_nothing() {
     let subject = manifest("subject");
     let registry = registry();
     let repository = writer(&registry.server);
@@ -220,7 +220,7 @@ fn registry_with_subject_header(subject: &Manifest, list: Response) -> FakeRegis
 }
 
 #[tokio::test]
-async fn registry_with_lists_gets_no_fallback_tag() {
+async fn registry_with_referrers_api_gets_no_fallback_tag() {
     let subject = manifest("subject");
     let (one, two) = (referrer(&subject, "a/one"), referrer(&subject, "a/two"));
     let registry = registry_with_subject_header(&subject, page(&[&one]));
@@ -254,7 +254,7 @@ async fn registry_that_sends_oci_subject_only_gets_fallback_tag() {
 }
 
 /// An index of two platforms, and a registry that returns it under its own fallback tag: until the tag is set, or always.
-fn aliased(always: bool) -> (Manifest, FakeRegistry) {
+fn registry_with_self_fallback(always: bool) -> (Manifest, FakeRegistry) {
     let mut entry = packed("amd64").manifest().descriptor();
     entry.platform = serde_json::from_str(r#"{"os":"linux","architecture":"amd64"}"#).unwrap();
     let plain = packed("plain").manifest().descriptor();
@@ -269,14 +269,14 @@ fn aliased(always: bool) -> (Manifest, FakeRegistry) {
 
 #[tokio::test]
 async fn fallback_tag_that_is_the_subject_lists_nothing() {
-    let (subject, registry) = aliased(true);
+    let (subject, registry) = registry_with_self_fallback(true);
     let found = all(&writer(&registry.server), subject.digest()).await;
     assert_eq!(found.unwrap(), []);
 }
 
 #[tokio::test]
 async fn fallback_tag_that_is_the_subject_is_replaced_by_a_list() {
-    let (subject, registry) = aliased(false);
+    let (subject, registry) = registry_with_self_fallback(false);
     let one = referrer(&subject, "a/one");
     let repository = writer(&registry.server);
     repository.push_manifest(&one).await.unwrap();
@@ -286,7 +286,7 @@ async fn fallback_tag_that_is_the_subject_is_replaced_by_a_list() {
 
 #[tokio::test]
 async fn fallback_tag_that_stays_the_subject_is_unsupported() {
-    let (subject, registry) = aliased(true);
+    let (subject, registry) = registry_with_self_fallback(true);
     let one = referrer(&subject, "a/one");
     let error = writer(&registry.server)
         .push_manifest(&one)
@@ -298,8 +298,8 @@ async fn fallback_tag_that_stays_the_subject_is_unsupported() {
 }
 
 #[tokio::test]
-async fn index_of_platforms_under_fallback_tag_is_left_alone() {
-    let (other, _) = aliased(true);
+async fn platform_index_under_fallback_tag_is_not_changed() {
+    let (other, _) = registry_with_self_fallback(true);
     let subject = manifest("subject");
     let registry = registry();
     put(&mut registry.contents(), &fallback(&subject), &other);

@@ -70,7 +70,7 @@ async fn download_that_stalls_for_a_minute_is_resumed() {
 }
 
 #[tokio::test]
-async fn slow_download_that_progresses_is_not_limited() {
+async fn slow_download_with_progress_has_no_time_limit() {
     let whole = bytes(20_000);
     let server = Server::start({
         let whole = whole.clone();
@@ -120,7 +120,7 @@ async fn download_that_stalls_twice_fails() {
 }
 
 #[tokio::test]
-async fn download_that_moves_between_stalls_is_resumed() {
+async fn download_with_progress_between_stalls_is_resumed() {
     let whole = bytes(5_000_000);
     let server = Server::start({
         let whole = whole.clone();
@@ -165,7 +165,7 @@ async fn list_that_stalls_twice_fails() {
 // ---- requests without a response
 
 #[tokio::test]
-async fn request_without_answer_fails_after_two_timeouts() {
+async fn request_without_response_fails_after_two_timeouts() {
     let server = Server::start(|_, _| Response::none().delayed(STALL));
     let since = Instant::now();
     let error = read(&server, b"content").await.unwrap_err();
@@ -178,7 +178,7 @@ async fn request_without_answer_fails_after_two_timeouts() {
 }
 
 #[tokio::test]
-async fn reset_between_timeouts_starts_the_count_again() {
+async fn connection_reset_between_timeouts_restarts_their_count() {
     let server = Server::start(|_, earlier| match earlier {
         0 | 2 => Response::none().delayed(STALL),
         1 => Response::connection_closed(),
@@ -191,7 +191,7 @@ async fn reset_between_timeouts_starts_the_count_again() {
 // ---- uploads
 
 #[tokio::test]
-async fn slow_upload_that_progresses_is_not_limited() {
+async fn slow_upload_with_progress_has_no_time_limit() {
     let server = slow_reader(Duration::from_secs(50));
     let since = Instant::now();
     let pushed = push(&server, bytes(LARGE)).await;
@@ -201,7 +201,7 @@ async fn slow_upload_that_progresses_is_not_limited() {
 }
 
 #[tokio::test]
-async fn upload_may_wait_minutes_for_its_response() {
+async fn upload_waits_minutes_for_its_response() {
     let server = Server::start(|request, earlier| {
         let response = Response::accepted_upload(request, earlier);
         match request.method.as_str() {
@@ -226,7 +226,7 @@ async fn upload_that_is_not_read_fails_after_two_timeouts() {
 }
 
 #[tokio::test]
-async fn upload_without_answer_counts_its_long_wait_once() {
+async fn upload_without_response_counts_long_timeout_once() {
     let server = Server::start(|request, earlier| match request.method.as_str() {
         "PUT" => Response::none().delayed(LONG_STALL),
         _ => Response::accepted_upload(request, earlier),
@@ -238,7 +238,7 @@ async fn upload_without_answer_counts_its_long_wait_once() {
 }
 
 #[tokio::test]
-async fn server_that_stalls_after_an_upload_fails_the_push() {
+async fn stall_after_an_upload_fails_the_push() {
     let server = Server::start(|request, earlier| match request.method.as_str() {
         "HEAD" if earlier == 0 => Response::new(404),
         "POST" => Response::new(202).header("Location", "/upload"),

@@ -37,7 +37,7 @@ fn token_registry(
 }
 
 /// Starts a registry whose token server always returns the same token. The registry responds with 401 to the first
-/// requests that begin so, although they carry the token.
+/// `times` requests that begin with `refused`, although they carry the token.
 fn constant_token_registry(
     refused: &'static str,
     times: usize,
@@ -89,7 +89,7 @@ async fn push_requests_one_token() {
 }
 
 #[tokio::test]
-async fn token_that_is_never_sufficient_is_requested_once() {
+async fn insufficient_token_is_requested_once() {
     let server = token_registry(0, |_, _| Response::new(500));
     let error = read_error(&repository(&server, Password, Access::Pull)).await;
     assert_eq!(error.kind(), ErrorKind::Unauthenticated);
@@ -167,8 +167,8 @@ async fn endless_401_with_same_token_is_retried_once() {
 }
 
 #[tokio::test]
-async fn token_that_expires_during_an_upload_restarts_it() {
-    // The token serves the HEAD and the POST, and no PUT.
+async fn token_expiry_during_an_upload_restarts_it() {
+    // The token is accepted for the HEAD and the POST request, but not for the PUT request.
     let server = token_registry(2, Response::accepted_upload);
     let repository = repository(&server, Password, Access::Push);
     let pushed = repository.push_blob(&blob("content")).await;

@@ -135,7 +135,7 @@ pub(crate) fn shown(error: &Error) -> String {
 
 // ---- content
 
-/// Returns bytes whose period is no power of two, so that a shifted part differs.
+/// Returns bytes whose period is not a power of two, so that a shifted part differs.
 pub(crate) fn bytes(size: usize) -> Vec<u8> {
     let period: Vec<u8> = (0..251).collect();
     let mut bytes = period.repeat(size.div_ceil(period.len()));

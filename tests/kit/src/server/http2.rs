@@ -97,7 +97,7 @@ fn head_of(response: &Response) -> http::Response<()> {
     head.body(()).unwrap()
 }
 
-/// Sends data as the flow-control window of the client allows.
+/// Sends data within the flow-control window of the client.
 async fn send(
     sending: &mut SendStream<Bytes>,
     mut rest: Bytes,

@@ -17,7 +17,7 @@ use crate::support::CANARY;
 
 const PRIVATE: &str = "123456789012.dkr.ecr.eu-west-1.amazonaws.com";
 
-/// Starts an AWS endpoint whose tokens contain the number of the request and expire after so many seconds.
+/// Starts an AWS endpoint whose tokens contain the number of the request and expire after `lifetime` seconds.
 fn aws(lifetime: i64) -> Server {
     Server::start(move |request, earlier| {
         let now = SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs();
@@ -56,23 +56,23 @@ fn keys(endpoint: &str) -> [(&'static str, &str); 3] {
     ]
 }
 
-enum Wanted {
-    ToRead,
-    ToWrite,
-    Again,
+enum Purpose {
+    Read,
+    Write,
+    Retry,
 }
 
-async fn look(
+async fn lookup(
     chain: &CredentialChain,
     registry: &str,
-    wanted: Wanted,
+    purpose: Purpose,
 ) -> oci_registry::Result<Option<Credential>> {
     let registry: RegistryName = registry.parse().unwrap();
     let request = CredentialRequest::new(&registry);
-    let request = match wanted {
-        Wanted::ToRead => request,
-        Wanted::ToWrite => request.to_write(),
-        Wanted::Again => request.again(),
+    let request = match purpose {
+        Purpose::Read => request,
+        Purpose::Write => request.to_write(),
+        Purpose::Retry => request.again(),
     };
     let found = chain.credential(&request).await?.found;
     Ok(found.map(|(credential, place)| {
@@ -88,7 +88,7 @@ fn numbered(number: usize) -> Credential {
 #[tokio::test]
 async fn ecr_token_is_kept_until_it_expires_or_is_refused() {
     let home = tempfile::tempdir().unwrap();
-    // A time of expiry in the past counts as unknown.
+    // An expiry time in the past is treated as unknown.
     for lifetime in [43_200, -86_400] {
         let aws = aws(lifetime);
         let endpoint = format!("http://{}", aws.host());
@@ -99,14 +99,14 @@ async fn ecr_token_is_kept_until_it_expires_or_is_refused() {
             "210987654321.dkr.ecr.eu-west-1.amazonaws.com:5000",
         ] {
             assert_eq!(
-                look(&chain, name, Wanted::ToRead).await.unwrap(),
+                lookup(&chain, name, Purpose::Read).await.unwrap(),
                 Some(numbered(0))
             );
         }
-        let again = look(&chain, PRIVATE, Wanted::Again).await;
+        let again = lookup(&chain, PRIVATE, Purpose::Retry).await;
         assert_eq!(again.unwrap(), Some(numbered(1)));
         assert_eq!(
-            look(&chain, PRIVATE, Wanted::ToRead).await.unwrap(),
+            lookup(&chain, PRIVATE, Purpose::Read).await.unwrap(),
             Some(numbered(1))
         );
         let requests = aws.requests();
@@ -127,8 +127,8 @@ async fn aws_receives_no_request_for_other_registries() {
         "123456789012.dkr.ecr.us-east-1.amazonaws.com.evil.example",
         "public.ecr.aws.evil.example",
     ] {
-        assert_eq!(look(&chain, name, Wanted::ToRead).await.unwrap(), None);
-        assert_eq!(look(&chain, name, Wanted::Again).await.unwrap(), None);
+        assert_eq!(lookup(&chain, name, Purpose::Read).await.unwrap(), None);
+        assert_eq!(lookup(&chain, name, Purpose::Retry).await.unwrap(), None);
     }
     assert_eq!(aws.request_lines(), [""; 0]);
 }
@@ -139,11 +139,11 @@ async fn ecr_public_is_read_without_credential_first() {
     let endpoint = format!("http://{}", aws.host());
     let chain = chain(home.path(), &keys(&endpoint));
     let name = "public.ecr.aws";
-    assert_eq!(look(&chain, name, Wanted::ToRead).await.unwrap(), None);
+    assert_eq!(lookup(&chain, name, Purpose::Read).await.unwrap(), None);
     assert_eq!(aws.requests().len(), 0);
-    let write = look(&chain, name, Wanted::ToWrite).await;
+    let write = lookup(&chain, name, Purpose::Write).await;
     assert_eq!(write.unwrap(), Some(numbered(0)));
-    let again = look(&chain, name, Wanted::Again).await;
+    let again = lookup(&chain, name, Purpose::Retry).await;
     assert_eq!(again.unwrap(), Some(numbered(1)));
     let signed = aws.requests()[0]
         .header("authorization")
@@ -183,7 +183,7 @@ async fn aws_profiles_are_read_from_the_environment() {
         &[url, ("AWS_PROFILE", "other")],
         &[url, ("AWS_SHARED_CREDENTIALS_FILE", "moved")],
     ] {
-        let found = look(&chain(home.path(), variables), PRIVATE, Wanted::ToRead).await;
+        let found = lookup(&chain(home.path(), variables), PRIVATE, Purpose::Read).await;
         assert!(found.unwrap().is_some());
     }
     let signed: Vec<_> = aws
@@ -197,9 +197,9 @@ async fn aws_profiles_are_read_from_the_environment() {
     {
         assert!(signed.contains(id), "{signed}");
     }
-    // A profile that is not there was meant to be.
+    // A missing profile is an error, because the user selected it.
     let chain = chain(home.path(), &[url, ("AWS_PROFILE", "absent")]);
-    let error = look(&chain, PRIVATE, Wanted::ToRead).await.unwrap_err();
+    let error = lookup(&chain, PRIVATE, Purpose::Read).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unauthenticated, "{error:?}");
     assert!(!format!("{error:?}").contains(CANARY), "{error:?}");
     assert_eq!(aws.requests().len(), 3);
@@ -244,7 +244,7 @@ async fn ecr_refusal_or_invalid_response_shows_no_secret() {
         let aws = Server::start(move |_, _| reply.clone());
         let endpoint = format!("http://{}", aws.host());
         let chain = chain(home.path(), &keys(&endpoint));
-        let error = look(&chain, PRIVATE, Wanted::ToRead).await.unwrap_err();
+        let error = lookup(&chain, PRIVATE, Purpose::Read).await.unwrap_err();
         assert_eq!(error.kind(), kind, "{error:?}");
         assert!(error.to_string().contains(word), "{error}");
         assert!(error.to_string().contains(PRIVATE), "{error}");
@@ -258,6 +258,6 @@ async fn aws_without_response_is_a_network_error() {
     let silent = TcpServer::start(|_stream, _| std::future::pending());
     let endpoint = format!("http://{}", silent.host());
     let chain = chain(home.path(), &keys(&endpoint));
-    let error = look(&chain, PRIVATE, Wanted::ToRead).await.unwrap_err();
+    let error = lookup(&chain, PRIVATE, Purpose::Read).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Network, "{error:?}");
 }

@@ -55,7 +55,7 @@ fn assert_pulled(directory: &Path) {
     assert!(std::fs::read(directory.join("file")).unwrap() == content());
 }
 
-/// Returns the first byte position that a request asks for.
+/// Returns the first byte position of the requested range.
 fn first_byte(request: &Request) -> Option<usize> {
     request.range().map(|(first, _)| first)
 }
@@ -95,7 +95,7 @@ async fn wrong_range_of_a_partial_file_restarts_the_download() {
 }
 
 #[tokio::test]
-async fn partial_file_is_used_only_as_far_as_it_is_right() {
+async fn partial_file_is_resumed_unless_its_content_is_wrong() {
     let right = content();
     let mut wrong = right[..2 * MIB].to_vec();
     wrong[7] ^= 1;
@@ -160,7 +160,7 @@ async fn mode_of_a_partial_file_is_not_kept() {
 }
 
 #[tokio::test]
-async fn content_that_is_wrong_twice_leaves_no_partial_file() {
+async fn wrong_content_in_two_responses_leaves_no_partial_file() {
     let home = tempfile::tempdir().unwrap();
     let mut wrong = content();
     wrong[MIB] ^= 1;
@@ -171,29 +171,29 @@ async fn content_that_is_wrong_twice_leaves_no_partial_file() {
     assert_eq!(names(home.path()), [""; 0]);
 }
 
-/// Puts something that leads to another file in the place of a partial file.
+/// Replaces a partial file or its directory with a link, or makes the directory writable for other users.
 #[cfg(unix)]
 type Prepare = fn(&Path, &Path);
 
 #[cfg(unix)]
 #[tokio::test]
-async fn partial_file_that_others_can_replace_is_not_used() {
+async fn replaceable_partial_file_is_not_used() {
     use std::os::unix::fs::{PermissionsExt, symlink};
     let victim = tempfile::tempdir().unwrap();
     let target = victim.path().join("target");
     let cases: [(&str, Prepare); 4] = [
-        ("a link in place of the file", |partial, target| {
+        ("a symlink in place of the file", |partial, target| {
             symlink(target, partial).unwrap();
         }),
-        ("another name of a file", |partial, target| {
+        ("a hard link in place of the file", |partial, target| {
             std::fs::hard_link(target, partial).unwrap();
         }),
-        ("a link in place of the directory", |partial, target| {
+        ("a symlink in place of the directory", |partial, target| {
             let directory = partial.parent().unwrap();
             std::fs::remove_dir(directory).unwrap();
             symlink(target.parent().unwrap(), directory).unwrap();
         }),
-        ("a directory that others may write to", |partial, _| {
+        ("a directory that other users can write to", |partial, _| {
             std::fs::write(partial, "old").unwrap();
             let open = std::fs::Permissions::from_mode(0o777);
             std::fs::set_permissions(partial.parent().unwrap(), open).unwrap();

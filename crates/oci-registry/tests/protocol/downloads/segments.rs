@@ -18,26 +18,28 @@ fn repository(server: &Server) -> Repository {
 }
 
 /// 11 MiB: five whole segments and one half.
-fn long() -> Vec<u8> {
+fn long_content() -> Vec<u8> {
     bytes(11 * MIB)
 }
 
 async fn read(server: &Server) -> oci_registry::Result<Bytes> {
-    let stream = repository(server).blob(&descriptor(&long())).await?;
+    let stream = repository(server)
+        .blob(&descriptor(&long_content()))
+        .await?;
     stream.read_to_end(20 * MIB).await
 }
 
 #[tokio::test]
 async fn broken_segment_is_requested_again() {
     let server = Server::start(|request, earlier| {
-        let response = Response::range_of(long(), request);
+        let response = Response::range_of(long_content(), request);
         match earlier {
             1 => response.cut_after(1000),
             2 => Response::new(503),
             _ => response,
         }
     });
-    assert!(read(&server).await.unwrap() == long());
+    assert!(read(&server).await.unwrap() == long_content());
     let requests = server.requests();
     let ranges: BTreeSet<_> = requests
         .iter()
@@ -56,18 +58,18 @@ async fn wrong_segment_continues_over_one_connection() {
                 if earlier == at && request.range().is_some() {
                     wrong.clone()
                 } else {
-                    Response::range_of(long(), request)
+                    Response::range_of(long_content(), request)
                 }
             });
-            assert!(read(&server).await.unwrap() == long());
+            assert!(read(&server).await.unwrap() == long_content());
         }
     }
 }
 
 #[tokio::test]
 async fn blob_without_ranges_is_read_with_one_request() {
-    let server = Server::start(|_, _| Response::new(200).body(long()));
-    assert!(read(&server).await.unwrap() == long());
+    let server = Server::start(|_, _| Response::new(200).body(long_content()));
+    assert!(read(&server).await.unwrap() == long_content());
     assert_eq!(server.requests().len(), 1);
 }
 
@@ -87,7 +89,7 @@ async fn absent_blob_over_several_connections_is_not_found() {
 
 #[tokio::test]
 async fn wrong_content_over_several_connections_is_a_mismatch() {
-    let mut wrong = long();
+    let mut wrong = long_content();
     wrong[10 * MIB] ^= 1;
     let server = Server::start(move |request, _| Response::range_of(&wrong, request));
     let error = read(&server).await.unwrap_err();
@@ -95,17 +97,17 @@ async fn wrong_content_over_several_connections_is_a_mismatch() {
 }
 
 #[tokio::test]
-async fn beginning_of_a_blob_is_continued_over_several_connections() {
+async fn partial_blob_continues_over_several_connections() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("beginning");
-    std::fs::write(&path, &long()[..3 * MIB]).unwrap();
-    let descriptor = descriptor(&long());
+    std::fs::write(&path, &long_content()[..3 * MIB]).unwrap();
+    let descriptor = descriptor(&long_content());
     for (has_ranges, requests) in [(true, 4), (false, 1)] {
         let server = Server::start(move |request, _| {
             if has_ranges {
-                Response::range_of(long(), request)
+                Response::range_of(long_content(), request)
             } else {
-                Response::new(200).body(long())
+                Response::new(200).body(long_content())
             }
         });
         let file = std::fs::File::open(&path).unwrap();
@@ -113,7 +115,7 @@ async fn beginning_of_a_blob_is_continued_over_several_connections() {
         let repository = repository(&server);
         let stream = repository.blob_after(&descriptor, beginning.unwrap()).await;
         let rest: Vec<Bytes> = stream.unwrap().try_collect().await.unwrap();
-        assert!(rest.concat() == long()[3 * MIB..]);
+        assert!(rest.concat() == long_content()[3 * MIB..]);
         assert_eq!(server.requests().len(), requests);
     }
 }

@@ -1,4 +1,4 @@
-//! Downloads that break off, are resumed or refused.
+//! Downloads that are interrupted, resumed or refused.
 
 use oci_registry::{ErrorKind, Source};
 use testkit::server::{Response, Server};
@@ -13,7 +13,7 @@ async fn read(server: &Server, content: &[u8]) -> oci_registry::Result<bytes::By
 }
 
 #[tokio::test]
-async fn download_that_breaks_off_resumes_with_ranges() {
+async fn interrupted_download_resumes_with_ranges() {
     let whole = bytes(100_000);
     let server = Server::start({
         let whole = whole.clone();
@@ -35,7 +35,7 @@ async fn download_that_breaks_off_resumes_with_ranges() {
 }
 
 #[tokio::test]
-async fn download_that_breaks_off_restarts_without_ranges() {
+async fn interrupted_download_restarts_without_ranges() {
     let whole = bytes(100_000);
     let server = Server::start({
         let whole = Response::new(200).body(&whole);

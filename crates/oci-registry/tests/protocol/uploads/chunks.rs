@@ -7,13 +7,13 @@ use testkit::server::{Request, Response};
 use super::{MIB, push_known, registry};
 use crate::support::{bytes, observed_client, open, select, writer};
 
-/// Whether a request sends a whole blob.
+/// Whether a request sends a complete blob.
 fn is_whole(request: &Request) -> bool {
     request.method == "PUT" && !request.body.is_empty()
 }
 
 #[tokio::test]
-async fn blob_after_413_is_sent_in_chunks_and_so_is_the_next() {
+async fn blob_after_413_and_later_blobs_are_sent_in_chunks() {
     let registry =
         registry(|request, _, _| (request.body.len() > 8 * MIB).then(|| Response::new(413)));
     let repository = writer(&registry.server);
@@ -61,7 +61,7 @@ async fn chunk_after_416_is_halved_until_it_is_accepted() {
 }
 
 #[tokio::test]
-async fn registry_that_refuses_every_size_is_a_protocol_error() {
+async fn refusal_of_every_chunk_size_is_a_protocol_error() {
     let registry = registry(|request, _, _| (!request.body.is_empty()).then(|| Response::new(413)));
     let repository = writer(&registry.server);
     let pushed = push_known(&repository, &registry, bytes(9 * MIB)).await;
@@ -126,7 +126,7 @@ async fn range_of_a_successful_chunk_is_ignored() {
 }
 
 #[tokio::test]
-async fn chunk_after_416_continues_where_the_registry_reports() {
+async fn chunk_after_416_continues_at_offset_of_registry() {
     // A part of the first chunk arrived.
     let registry = registry(|request, earlier, contents| match request.method.as_str() {
         _ if is_whole(request) => Some(Response::new(413)),
@@ -145,7 +145,7 @@ async fn chunk_after_416_continues_where_the_registry_reports() {
 }
 
 #[tokio::test]
-async fn registry_without_chunks_and_large_requests_is_unsupported() {
+async fn upload_without_chunks_and_large_requests_is_unsupported() {
     let registry = registry(|request, _, _| match request.method.as_str() {
         "PUT" => Some(Response::new(413)),
         "PATCH" => Some(Response::new(405)),

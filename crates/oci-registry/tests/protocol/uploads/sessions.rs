@@ -40,7 +40,7 @@ async fn upload_after_500_restarts_in_another_session() {
 }
 
 #[tokio::test]
-async fn upload_location_elsewhere_receives_no_credential() {
+async fn upload_location_on_other_origin_receives_no_credential() {
     let storage = Server::start(|_, _| Response::new(201));
     let location = format!("http://{}/upload", storage.host());
     let server = Server::start(move |request, _| {
@@ -59,9 +59,9 @@ async fn upload_location_elsewhere_receives_no_credential() {
 }
 
 #[tokio::test]
-async fn upload_that_led_elsewhere_returns_without_credential() {
-    let prize = Arc::new(OnceLock::new());
-    let location = Arc::clone(&prize);
+async fn upload_redirected_back_to_registry_sends_no_credential() {
+    let protected = Arc::new(OnceLock::new());
+    let location = Arc::clone(&protected);
     // The storage redirects to a manifest that the user may delete.
     let storage = Server::start(move |_, _| {
         let location: &String = location.get().unwrap();
@@ -77,7 +77,7 @@ async fn upload_that_led_elsewhere_returns_without_credential() {
         }
     });
     let manifest = format!("http://{}/v2/acme/prod/manifests/latest", server.host());
-    prize.set(manifest).unwrap();
+    protected.set(manifest).unwrap();
     let client = client(Password);
     let pushed = LargeFile::new()
         .push(&open(&client, &server, Access::Push))
@@ -93,7 +93,7 @@ async fn upload_that_led_elsewhere_returns_without_credential() {
 }
 
 #[tokio::test]
-async fn stream_that_breaks_off_resumes_where_the_registry_reports() {
+async fn interrupted_stream_resumes_at_offset_of_registry() {
     // The connection closes twice, each time after 3 MiB.
     let registry = registry(|request, earlier, contents| {
         (request.method == "PATCH" && earlier < 2).then(|| {
@@ -119,7 +119,7 @@ async fn stream_that_breaks_off_resumes_where_the_registry_reports() {
 }
 
 #[tokio::test]
-async fn stream_whose_session_is_gone_restarts() {
+async fn stream_with_expired_session_restarts() {
     for range in [
         None,
         Some("0-0"),
@@ -144,7 +144,7 @@ async fn stream_whose_session_is_gone_restarts() {
 }
 
 #[tokio::test]
-async fn resumed_stream_with_wrong_content_is_sent_again_whole() {
+async fn resumed_stream_with_wrong_content_is_sent_again() {
     // The registry reports 1 MiB, and it is not the beginning of the content.
     let registry = registry(|request, earlier, contents| {
         (request.line() == "PATCH /upload/0" && earlier == 0).then(|| {
@@ -168,7 +168,7 @@ async fn stream_without_progress_fails_after_five_sessions() {
 }
 
 #[tokio::test]
-async fn blob_that_breaks_off_is_never_resumed_in_its_session() {
+async fn interrupted_blob_restarts_in_another_session() {
     let registry = registry(|request, _, contents| match request.method.as_str() {
         "PUT" if request.path() == "/upload/0" => {
             contents.receive(request, &request.body[..2 * MIB]);
@@ -227,7 +227,7 @@ async fn respond_early(stream: TcpStream) -> std::io::Result<()> {
 }
 
 #[tokio::test]
-async fn response_before_the_end_of_the_body_is_no_success() {
+async fn response_before_end_of_body_is_not_a_success() {
     let server = TcpServer::start(async |stream, _| {
         let _ = respond_early(stream).await;
     });

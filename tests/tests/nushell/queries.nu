@@ -1,11 +1,11 @@
 # Queries of a registry with fifty repositories and two thousand tags.
-# `questions.rs` pushes the content, runs this script and checks the results.
+# `queries.rs` pushes the content, runs this script and checks the results.
 
 let registry = $env.REGISTRY
 let app = $"($registry)/team-a/app-0"
 let mirror = $"($registry)/mirror"
 
-let questions = {
+let queries = {
     "how many repositories are there": {||
         oci catalog $registry | length
     }
@@ -156,6 +156,6 @@ let questions = {
     }
 }
 
-$questions
+$queries
 | items {|question ask| {question: $question, answer: (do $ask)} }
 | to json --raw

@@ -3,7 +3,7 @@
 use e2e::program::Home;
 use e2e::registry::Registry;
 use e2e::require;
-use e2e::stock::{self, LAYERS, RELEASES, REPOSITORIES, Release};
+use e2e::sample_registry::{self, LAYERS, RELEASES, REPOSITORIES, Release};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,9 +14,9 @@ const OTHERS: usize = 2;
 fn queries_return_expected_results() {
     require!(DockerRegistry, Nu);
     let registry = Registry::open();
-    stock::fill(&registry);
+    sample_registry::fill(&registry);
     let script = Home::new()
-        .nu(include_str!("questions.nu"))
+        .nu(include_str!("queries.nu"))
         .with("REGISTRY", registry.host())
         .succeeds();
     let asked: Vec<Value> = serde_json::from_str(&script.stdout)
@@ -36,7 +36,7 @@ fn date(text: &str) -> Timestamp {
 
 /// Returns the expected results of queries that need lists only, computed from the generated content.
 fn expected_from_lists() -> Vec<(&'static str, Value)> {
-    let app = stock::releases(0);
+    let app = sample_registry::releases(0);
     let versions = |wanted: &dyn Fn(&Release) -> bool| -> Vec<String> {
         let releases = app.iter().filter(|release| wanted(release));
         releases.map(|release| release.version.clone()).collect()
@@ -50,7 +50,7 @@ fn expected_from_lists() -> Vec<(&'static str, Value)> {
     let stored: usize = app.iter().map(|release| release.layer + "{}".len()).sum();
     // `latest` has the creation time of the last release.
     let is_new = |number: &usize| {
-        stock::releases(*number)[RELEASES - 1].created >= date("2026-03-19T00:00:00Z")
+        sample_registry::releases(*number)[RELEASES - 1].created >= date("2026-03-19T00:00:00Z")
     };
     let new = (0..REPOSITORIES).filter(is_new).count();
     let teams = ["a", "b", "c", "d", "e"];
@@ -112,7 +112,7 @@ fn expected_from_lists() -> Vec<(&'static str, Value)> {
 /// Returns the expected results of queries that read manifests, and of changes.
 fn expected_from_manifests() -> Vec<(&'static str, Value)> {
     let first_hours = date("2026-01-01T03:00:00Z");
-    let app = stock::releases(0).into_iter();
+    let app = sample_registry::releases(0).into_iter();
     let mut would_go: Vec<_> = app
         .filter(|release| release.created < first_hours)
         .map(|release| release.version)
