@@ -6,19 +6,19 @@ let app = $"($registry)/team-a/app-0"
 let mirror = $"($registry)/mirror"
 
 let queries = {
-    "how many repositories are there": {||
+    "number of repositories": {||
         oci catalog $registry | length
     }
-    "how many has each team": {||
+    "repositories of each team": {||
         oci catalog $registry
         | group-by {|row| $row.name | split row / | first }
         | transpose team apps
         | update apps { length }
     }
-    "how many tags are there in all": {||
+    "number of tags": {||
         oci catalog $registry | oci tags | length
     }
-    "which repositories have anything new since 19 March": {||
+    "repositories with tags since 19 March": {||
         oci catalog $registry
         | oci tags --long
         | where created >= 2026-03-19
@@ -26,10 +26,10 @@ let queries = {
         | uniq
         | length
     }
-    "what are the newest tags": {||
+    "newest tags": {||
         oci tags $app --long | sort-by created name --reverse | first 5 | get name
     }
-    "how much is stored": {||
+    "total size": {||
         oci tags $app --long
         | where platforms not-has linux/amd64
         | uniq-by digest
@@ -37,13 +37,13 @@ let queries = {
         | math sum
         | into int
     }
-    "which releases are large and old": {||
+    "large and old releases": {||
         oci tags $app --long
         | where size > 100kB and created < 2026-01-01T12:00:00Z
         | get name
         | sort
     }
-    "how many releases were there each day": {||
+    "releases of each day": {||
         oci tags $app --long
         | where name starts-with '1.'
         | group-by {|tag| $tag.created | format date '%F' }
@@ -51,13 +51,13 @@ let queries = {
         | update releases { length }
         | sort-by day
     }
-    "which tags are one and the same": {||
+    "tags of the same manifest": {||
         oci tags $app --long
         | group-by digest --to-table
         | where ($it.items | length) > 1
         | each {|group| $group.items.name | sort }
     }
-    "which files does each release have": {||
+    "files of each release": {||
         let manifests = oci tags $app | where name starts-with '1.0.' | oci manifest
         oci tags $app --long
         | where name starts-with '1.0.'
@@ -67,13 +67,13 @@ let queries = {
         | sort-by name
         | first 2
     }
-    "which version is the latest of each team": {||
+    "latest version of each team": {||
         oci catalog $registry
         | where name ends-with app-0
         | each {|row| oci inspect $"($row.reference):latest" }
         | select name version
     }
-    "what is the highest release of a team's repositories": {||
+    "highest releases of a team": {||
         oci catalog $registry
         | where name starts-with team-b/
         | oci inspect
@@ -81,27 +81,27 @@ let queries = {
         | transpose version apps
         | update apps { length }
     }
-    "for which platforms is the nightly": {||
+    "platforms of nightly": {||
         oci manifest $"($app):nightly" | get manifests.platform
     }
-    "which version is the nightly for ARM": {||
+    "version of nightly for ARM": {||
         oci inspect $"($app):nightly" --platform linux/arm64 | get version
     }
-    "what are three of the tags": {||
+    "first three tags": {||
         oci tags $app | first 3 | length
     }
-    "is a layer what its digest says": {||
+    "digest of a layer matches": {||
         let layer = oci manifest $"($app):1.0.0" | get layers | first
         $layer.digest == $"sha256:(oci blob $layer.reference | hash sha256)"
     }
-    "which files does a pull write": {||
+    "files of a pull": {||
         let pulled = oci pull $"($app):1.0.1" --output pulled
         $pulled
         | select kind size
         | insert written {|row| ls pulled | get size | first | $in == $row.size }
         | update size { into int }
     }
-    "what does mirroring a team's latest do": {||
+    "copies of the latest releases of a team": {||
         oci catalog $registry
         | where name starts-with team-c/
         | oci tags
@@ -110,7 +110,7 @@ let queries = {
         | get action
         | uniq --count
     }
-    "and doing it again": {||
+    "repeated copies": {||
         oci catalog $registry
         | where name starts-with team-c/
         | oci tags
@@ -119,16 +119,16 @@ let queries = {
         | get action
         | uniq --count
     }
-    "has the mirror the same digests": {||
+    "digests of copies match": {||
         let digests = {|prefix|
             0..9 | each {|n| oci manifest $"($prefix)/team-c/app-($n):latest" | get digest }
         }
         (do $digests $mirror) == (do $digests $registry)
     }
-    "can a release be promoted": {||
+    "additional tag of a release": {||
         oci tag $"($mirror)/team-c/app-1:latest" stable latest | select action
     }
-    "what would go with the releases of the first hours": {||
+    "dry run of deletion of the first releases": {||
         oci tags $app --long
         | where created < 2026-01-01T03:00:00Z
         | oci delete --dry-run
@@ -136,20 +136,20 @@ let queries = {
         | select name action
         | sort-by name
     }
-    "is it all still there": {||
+    "tags after the dry run": {||
         oci tags $app | length
     }
-    "what goes with a tag": {||
+    "deletion of a tag": {||
         let gone = oci tags $"($mirror)/team-c/app-1" | where name == stable | oci delete
         {gone: $gone.action, left: (oci tags $"($mirror)/team-c/app-1").name}
     }
-    "what went wrong": {||
+    "error codes": {||
         [$"($registry)/none" "no reference" "127.0.0.1:1/none" $"($app):1.0.0"]
         | each {|name|
             try { oci tags $name --retries 0 | collect | ignore } catch {|e| $e.details.code }
         }
     }
-    "which word of a list was wrong": {||
+    "label of an invalid list item": {||
         try { [$app "ghcr.io/acme/Widgets"] | oci tags } catch {|e|
             {help: $e.details.help, label: $e.details.labels.0.text}
         }
@@ -157,5 +157,5 @@ let queries = {
 }
 
 $queries
-| items {|question ask| {question: $question, answer: (do $ask)} }
+| items {|query run| {query: $query, result: (do $run)} }
 | to json --raw

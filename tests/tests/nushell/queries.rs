@@ -19,14 +19,14 @@ fn queries_return_expected_results() {
         .nu(include_str!("queries.nu"))
         .with("REGISTRY", registry.host())
         .succeeds();
-    let asked: Vec<Value> = serde_json::from_str(&script.stdout)
-        .unwrap_or_else(|error| panic!("no answers ({error}): {script}"));
+    let results: Vec<Value> = serde_json::from_str(&script.stdout)
+        .unwrap_or_else(|error| panic!("no results ({error}): {script}"));
     let known = [expected_from_lists(), expected_from_manifests()].concat();
     assert!(known.len() > 20, "only {}", known.len());
-    assert_eq!(asked.len(), known.len(), "{script}");
-    for (asked, (question, answer)) in asked.iter().zip(known) {
-        assert_eq!(asked["question"], question);
-        assert_eq!(asked["answer"], answer, "{question}?");
+    assert_eq!(results.len(), known.len(), "{script}");
+    for (actual, (query, expected)) in results.iter().zip(known) {
+        assert_eq!(actual["query"], query);
+        assert_eq!(actual["result"], expected, "{query}");
     }
 }
 
@@ -56,54 +56,42 @@ fn expected_from_lists() -> Vec<(&'static str, Value)> {
     let teams = ["a", "b", "c", "d", "e"];
     let noon = date("2026-01-01T12:00:00Z");
     vec![
-        ("how many repositories are there", json!(REPOSITORIES)),
+        ("number of repositories", json!(REPOSITORIES)),
         (
-            "how many has each team",
+            "repositories of each team",
             json!(teams.map(|team| json!({"team": format!("team-{team}"), "apps": 10}))),
         ),
+        ("number of tags", json!(REPOSITORIES * (RELEASES + OTHERS))),
+        ("repositories with tags since 19 March", json!(new)),
+        ("newest tags", json!([&["latest"][..], &newest].concat())),
+        ("total size", json!(stored)),
         (
-            "how many tags are there in all",
-            json!(REPOSITORIES * (RELEASES + OTHERS)),
-        ),
-        (
-            "which repositories have anything new since 19 March",
-            json!(new),
-        ),
-        (
-            "what are the newest tags",
-            json!([&["latest"][..], &newest].concat()),
-        ),
-        ("how much is stored", json!(stored)),
-        (
-            "which releases are large and old",
+            "large and old releases",
             json!(versions(
                 &|release| release.layer == LAYERS[2] && release.created < noon
             )),
         ),
         (
-            "how many releases were there each day",
+            "releases of each day",
             json!([
                 {"day": "2026-01-01", "releases": 24},
                 {"day": "2026-01-02", "releases": RELEASES - 24},
             ]),
         ),
+        ("tags of the same manifest", json!([["1.3.7", "latest"]])),
         (
-            "which tags are one and the same",
-            json!([["1.3.7", "latest"]]),
-        ),
-        (
-            "which files does each release have",
+            "files of each release",
             json!([
                 {"name": "1.0.0", "files": ["app.txt"]},
                 {"name": "1.0.1", "files": ["app.txt"]},
             ]),
         ),
         (
-            "which version is the latest of each team",
+            "latest version of each team",
             json!(teams.map(|_| json!({"name": "app-0", "version": "1.3.7"}))),
         ),
         (
-            "what is the highest release of a team's repositories",
+            "highest releases of a team",
             json!([{"version": "1.3.7", "apps": 10}]),
         ),
     ]
@@ -113,53 +101,53 @@ fn expected_from_lists() -> Vec<(&'static str, Value)> {
 fn expected_from_manifests() -> Vec<(&'static str, Value)> {
     let first_hours = date("2026-01-01T03:00:00Z");
     let app = sample_registry::releases(0).into_iter();
-    let mut would_go: Vec<_> = app
+    let mut deleted: Vec<_> = app
         .filter(|release| release.created < first_hours)
         .map(|release| release.version)
         .collect();
     // The creation time of `nightly` is the later one of its two manifests.
-    would_go.push("nightly".to_owned());
+    deleted.push("nightly".to_owned());
     vec![
         (
-            "for which platforms is the nightly",
+            "platforms of nightly",
             json!(["linux/amd64", "linux/arm64"]),
         ),
-        ("which version is the nightly for ARM", json!("1.0.1")),
-        ("what are three of the tags", json!(3)),
-        ("is a layer what its digest says", json!(true)),
+        ("version of nightly for ARM", json!("1.0.1")),
+        ("first three tags", json!(3)),
+        ("digest of a layer matches", json!(true)),
         (
-            "which files does a pull write",
+            "files of a pull",
             json!([{"kind": "file", "size": LAYERS[1], "written": true}]),
         ),
         (
-            "what does mirroring a team's latest do",
+            "copies of the latest releases of a team",
             json!([{"value": "copied", "count": 10}]),
         ),
         (
-            "and doing it again",
+            "repeated copies",
             json!([{"value": "unchanged", "count": 10}]),
         ),
-        ("has the mirror the same digests", json!(true)),
+        ("digests of copies match", json!(true)),
         (
-            "can a release be promoted",
+            "additional tag of a release",
             json!([{"action": "tagged"}, {"action": "unchanged"}]),
         ),
         (
-            "what would go with the releases of the first hours",
+            "dry run of deletion of the first releases",
             json!(
-                would_go
+                deleted
                     .iter()
                     .map(|name| json!({"name": name, "action": "would delete"}))
                     .collect::<Vec<_>>()
             ),
         ),
-        ("is it all still there", json!(RELEASES + OTHERS)),
+        ("tags after the dry run", json!(RELEASES + OTHERS)),
         (
-            "what goes with a tag",
+            "deletion of a tag",
             json!({"gone": ["deleted"], "left": ["latest"]}),
         ),
         (
-            "what went wrong",
+            "error codes",
             json!([
                 "oci::not_found",
                 "oci::invalid_input",
@@ -168,7 +156,7 @@ fn expected_from_manifests() -> Vec<(&'static str, Value)> {
             ]),
         ),
         (
-            "which word of a list was wrong",
+            "label of an invalid list item",
             json!({"help": "write `ghcr.io/acme/widgets`", "label": "this part"}),
         ),
     ]
