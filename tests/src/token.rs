@@ -126,7 +126,7 @@ fn respond(request: &Request, policy: TokenPolicy, signer: &Signer) -> (Response
     let response = if !matches!(request.method.as_str(), "GET" | "POST") {
         json_response(405, &json!({}))
     } else if !granted {
-        let error = json!({"code": "UNAUTHORIZED", "message": "who are you"});
+        let error = json!({"code": "UNAUTHORIZED", "message": "authentication required"});
         json_response(401, &json!({"errors": [error]}))
     } else {
         let token = match &fields.user {

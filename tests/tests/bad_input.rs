@@ -181,8 +181,11 @@ fn invalid_paths_and_values_are_refused() {
 #[test]
 fn missing_registry_lists_all_settings() {
     let message = refused(&Sources::widgets(), &[]);
-    for way in ["--registry", "CARGO_OCI_REGISTRY", "metadata.oci"] {
-        assert!(message.contains(way), "the error shows `{way}`: {message}");
+    for setting in ["--registry", "CARGO_OCI_REGISTRY", "metadata.oci"] {
+        assert!(
+            message.contains(setting),
+            "the error shows `{setting}`: {message}"
+        );
     }
 }
 

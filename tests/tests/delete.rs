@@ -94,13 +94,13 @@ fn delete_of_target_removes_it_from_index() {
     let expected = format!("{index}\n{of_arm}\n");
     let shown = home.cargo_oci(["delete", &of_arm, "--dry-run"]).succeeds();
     assert_eq!(shown.stdout, expected);
-    let asked = home.cargo_oci_at_terminal(&format!("delete {of_arm}"));
-    let asked = asked.answer_prompts(&[("[y/N]", "n\n")]);
+    let confirmation = home.cargo_oci_at_terminal(&format!("delete {of_arm}"));
+    let confirmation = confirmation.answer_prompts(&[("[y/N]", "n\n")]);
     assert!(
-        asked
+        confirmation
             .stdout
             .contains(&format!("and {index}, whose last entry this is?")),
-        "{asked}"
+        "{confirmation}"
     );
     let delete = ["delete", &of_arm, "--yes", "--message-format=json"];
     let outcome = home.cargo_oci(delete).succeeds();

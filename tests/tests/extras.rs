@@ -210,8 +210,8 @@ fn version_tag_is_set_after_all_release_targets() {
         refused.stderr.contains("`--targets-of-release`"),
         "{refused}"
     );
-    let odd = one(OTHER, &["--targets-of-release", "linux"]).fails_with(2);
-    assert!(odd.stderr.contains("not a target triple"), "{odd}");
+    let invalid = one(OTHER, &["--targets-of-release", "linux"]).fails_with(2);
+    assert!(invalid.stderr.contains("not a target triple"), "{invalid}");
 
     let json = ["--targets-of-release", &both, "--message-format=json"];
     let first = one(OTHER, &json).succeeds();
@@ -250,9 +250,12 @@ fn version_tag_is_set_after_all_release_targets() {
     let pull = ["pull", &named, "--target", OTHER, "--output=early"];
     home.cargo_oci(pull).succeeds();
 
-    let waits = one(OTHER, &["--floating"]).with("CARGO_OCI_TARGETS", both.replace(',', " "));
-    let waits = waits.succeeds();
-    assert!(waits.stderr.contains("not complete yet"), "{waits}");
+    let incomplete = one(OTHER, &["--floating"]).with("CARGO_OCI_TARGETS", both.replace(',', " "));
+    let incomplete = incomplete.succeeds();
+    assert!(
+        incomplete.stderr.contains("not complete yet"),
+        "{incomplete}"
+    );
     let complete = one(
         host_triple(),
         &["--floating", "--targets-of-release", &both],

@@ -83,10 +83,10 @@ fn missing_tag_suggests_similar_tag_with_one_request() {
         assert_eq!(lists.count(), 1, "{verb}");
     }
     // No tag is similar.
-    let far = home.cargo_oci(["manifest", &format!("{place}:nightly")]);
-    let far = far.fails_with(4);
-    assert!(!far.stderr.contains("similar"), "{far}");
-    assert!(far.stderr.contains(&look), "{far}");
+    let not_similar = home.cargo_oci(["manifest", &format!("{place}:nightly")]);
+    let not_similar = not_similar.fails_with(4);
+    assert!(!not_similar.stderr.contains("similar"), "{not_similar}");
+    assert!(not_similar.stderr.contains(&look), "{not_similar}");
 
     // The error about a missing target lists the others without a further request.
     let _ = recorder.take();

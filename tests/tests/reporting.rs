@@ -400,13 +400,13 @@ fn pull_through_index_reports_index() {
         (["pull", &direct, "--output=c"], None),
     ] {
         let line = line.into_iter().chain(["--message-format=json"]);
-        let got = home.cargo_oci(line).succeeds();
-        let messages = Schema::documented().check(&got.stdout);
+        let outcome = home.cargo_oci(line).succeeds();
+        let messages = Schema::documented().check(&outcome.stdout);
         let finished = of(&messages, "oci-finished")[0];
         assert_eq!(
             finished["index-digest"].as_str(),
             expected.map(String::as_str),
-            "{got}"
+            "{outcome}"
         );
     }
 }
