@@ -44,7 +44,7 @@ impl Process {
         }
     }
 
-    /// Waits for the log line with the wait_for_address address of the server, which follows these words, and reads the rest
+    /// Waits for the log line with the listening address of the server, which follows these words, and reads the rest
     /// of the log in the background. Returns the address.
     pub(crate) fn wait_for_address(&mut self, words: &str) -> String {
         let mut lines = self.lines.take().expect("the log is read once");

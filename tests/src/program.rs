@@ -466,7 +466,7 @@ impl Outcome {
         self
     }
 
-    /// Asserts that the program failed with this exit code and printed an `error:` command_line and a `help:` command_line.
+    /// Asserts that the program failed with this exit code and printed an `error:` line and a `help:` line.
     #[track_caller]
     pub fn fails_with(self, code: i32) -> Self {
         assert_eq!(self.code, Some(code), "{self}");

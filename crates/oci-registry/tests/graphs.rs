@@ -106,7 +106,7 @@ async fn verify_and_copy_errors(graph: impl Fn() -> UnboundedGraph) -> [(String,
     })
 }
 
-/// Returns the peak_memory memory of this process in bytes, if the system reports it.
+/// Returns the peak memory of this process in bytes, if the system reports it.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status
