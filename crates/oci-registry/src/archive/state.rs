@@ -1,6 +1,6 @@
-//! Content and names of an archive, read from its file and written to it as a whole.
+//! Content and tags of an archive, and the reader and writer of its file.
 //!
-//! Owns the entries that make an archive of each format, and the replacement of one version of the file by the next.
+//! Defines the entries that each archive format needs. A write replaces the whole file.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -23,15 +23,15 @@ use crate::layout::{self, Listing, Marker};
 use crate::reference::ArchiveFormat;
 use crate::tarball::{Entry, Writer};
 
-/// Content and names of an archive, stored or pushed since.
+/// Content and tags of an archive: those in the file and those that were pushed since.
 #[derive(Debug, Clone)]
 pub(super) struct State {
     pub(super) stored: BTreeMap<Digest, Stored>,
     pub(super) listing: Listing,
     pub(super) images: Images,
-    /// Whether something is listed that the file does not list.
+    /// Whether the listing has entries that the file does not have yet.
     pub(super) is_ahead: bool,
-    /// The file that was read; none before the first is written.
+    /// Version of the file that was read. `None` before the first write.
     pub(super) version: Option<Version>,
 }
 
@@ -57,7 +57,7 @@ impl State {
         }
     }
 
-    /// Reads an archive. `None` if there is no file.
+    /// Reads an archive. Returns `None` if there is no file.
     pub(super) fn read(path: &Path, format: &ArchiveFormat) -> Result<Option<Self>, Error> {
         let file = match open_regular(path) {
             Ok(file) => Arc::new(file),
@@ -111,7 +111,7 @@ impl State {
         Ok(Some(state))
     }
 
-    /// Writes the archive to a temporary file beside it and renames that. Returns the new state.
+    /// Writes the archive to a temporary file in the same directory and renames it. Returns the new state.
     pub(super) fn write(&self, path: &Path, format: &ArchiveFormat) -> Result<Self, Error> {
         let entries = self.entries(format);
         let temporary = layout::new_temporary(directory_of(path)).context(WriteSnafu { path })?;
@@ -187,7 +187,7 @@ pub(super) fn directory_of(path: &Path) -> &Path {
     }
 }
 
-/// Returns the blobs of an archive and their places in it.
+/// Returns the blobs of an archive and their positions in it.
 fn packed(file: &Arc<File>, spans: &Spans) -> BTreeMap<Digest, Stored> {
     let blobs = spans.iter().filter_map(|(name, span)| {
         let digest = digest_of(name)?;

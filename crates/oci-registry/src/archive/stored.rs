@@ -1,4 +1,4 @@
-//! Content of an archive: its place, its size, and the names of its entries.
+//! Storage of the content of an archive, and the names of its entries.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,17 +10,17 @@ use super::index::{Section, Span};
 use crate::digest::Digest;
 use crate::file::open_regular;
 
-/// Number of bytes of a blob that are read at once.
+/// Size of the read buffer, in bytes.
 pub(super) const PIECE: usize = 256 << 10;
 
-/// Place of a blob or manifest.
+/// Storage of a blob or manifest.
 #[derive(Debug, Clone)]
 pub(super) enum Stored {
-    /// In the archive.
+    /// In the archive file.
     Packed(Arc<File>, Span),
     /// In a temporary file, deleted with the last clone.
     Waiting(Arc<tempfile::TempPath>, u64),
-    /// In memory: a manifest.
+    /// In memory, for manifests.
     Held(Bytes),
 }
 

@@ -1,20 +1,20 @@
-//! The places where credentials are, and their order.
+//! Sources of credentials and their order.
 //!
-//! | | place | for |
+//! | | source | registries |
 //! | --- | --- | --- |
-//! | 1 | what the caller gives ([`CredentialChain::preceded_by`]) | as it says |
+//! | 1 | provider of the caller ([`CredentialChain::preceded_by`]) | decided by the provider |
 //! | 2 | `DOCKER_AUTH_CONFIG` | any registry |
-//! | 3 | docker's `config.json`, and the helpers it names | any |
-//! | 4 | podman's `auth.json` files and the helpers they name, `~/.dockercfg` | any, and single repositories |
-//! | 5 | finch's `config.json`, and the helpers it names | any |
-//! | 6 | the keyring of the operating system (feature `keyring`) | registries that are said to have an entry |
-//! | 7 | AWS (feature `ecr`) | Amazon's registries; the public one for writing, or when nobody is turned away |
+//! | 3 | docker's `config.json`, and the helpers that it names | any |
+//! | 4 | podman's `auth.json` files and the helpers that they name, `~/.dockercfg` | any, and single repositories |
+//! | 5 | finch's `config.json`, and the helpers that it names | any |
+//! | 6 | the keyring of the operating system (feature `keyring`) | those that are listed as having an entry |
+//! | 7 | AWS (feature `ecr`) | Amazon's; the public one only for writes, or after a rejected credential |
 //! | 8 | `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD`; `GITHUB_TOKEN` | the host in `CI_REGISTRY`; `ghcr.io`, if `GITHUB_SERVER_URL` is GitHub's |
 //!
-//! What was set up for a registry takes precedence over what a CI job has. The first credential found is used, and the
-//! sources after it are not read. An absent source is skipped. A broken file is an error, as its credential was meant to be
-//! used; an entry of `DOCKER_AUTH_CONFIG` that cannot be used is a warning, and the next source is searched. The rules of
-//! each source are in its module.
+//! Credentials that were configured for a registry take precedence over those of a CI job. The first credential found
+//! is used, and the sources after it are not read. An absent source is skipped. A broken file is an error, because its
+//! credential was meant to be used. An entry of `DOCKER_AUTH_CONFIG` that cannot be used is a warning, and the next
+//! source is searched. The rules of each source are in its module.
 
 use std::fmt;
 use std::sync::Arc;
@@ -31,7 +31,7 @@ use super::{CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
 use crate::reference::RegistryName;
 
-/// Asks one place after another, until one has a credential.
+/// Searches several sources in order until one has a credential.
 #[derive(Clone)]
 pub struct CredentialChain {
     places: Vec<Arc<dyn CredentialProvider>>,
@@ -44,13 +44,15 @@ impl fmt::Debug for CredentialChain {
 }
 
 impl CredentialChain {
-    /// All the places that this environment has. Nothing is opened before a credential is wanted, and files are read anew
-    /// each time.
+    /// Creates a chain of all sources of the environment. No source is opened before a credential is needed, and files
+    /// are read again for each search.
     ///
-    /// The keyring is asked for noted registries only, those whose credentials were put there: by
-    /// [`CredentialStore`](crate::CredentialStore), which notes them itself, or by the caller, who names them. Without the
-    /// feature `keyring` they do not matter.
-    pub fn new(environment: &Environment, noted: impl IntoIterator<Item = RegistryName>) -> Self {
+    /// The keyring is searched only for the registries in `keyring_registries` and for those that
+    /// [`CredentialStore`](crate::CredentialStore) has recorded. Without the feature `keyring`, they have no effect.
+    pub fn new(
+        environment: &Environment,
+        keyring_registries: impl IntoIterator<Item = RegistryName>,
+    ) -> Self {
         let helpers = Arc::new(Helpers::new(environment.clone()));
         let mut places: Vec<Arc<dyn CredentialProvider>> = vec![
             Arc::new(AuthVariable::new(environment.clone())),
@@ -62,19 +64,19 @@ impl CredentialChain {
         places.push(Arc::new(ConfigDirectory::finch(environment, helpers)));
         #[cfg(feature = "keyring")]
         places.push(Arc::new(
-            super::keyring::Keyring::new(environment.application(), noted)
-                .noted_in(KeyringIndex::of_user(environment)),
+            super::keyring::Keyring::new(environment.application(), keyring_registries)
+                .with_index(KeyringIndex::of_user(environment)),
         ));
         #[cfg(not(feature = "keyring"))]
-        drop(noted);
+        drop(keyring_registries);
         #[cfg(feature = "ecr")]
         places.push(Arc::new(super::ecr::Ecr::new(environment.clone())));
         places.push(Arc::new(CiVariables::new(environment.clone())));
         Self { places }
     }
 
-    /// Asks every place, also behind the one that has a credential: what each of them says, in order. A place that has
-    /// nothing to do with the registry is left out, and one that is broken keeps nobody from asking the next.
+    /// Searches all sources, including those after the first one with a credential, and returns their results in order.
+    /// A source that does not apply to the registry is omitted. A broken one does not end the search.
     pub async fn ask_all(&self, request: &CredentialRequest<'_>) -> Vec<crate::Result<Lookup>> {
         let mut answers = Vec::new();
         for place in &self.places {
@@ -86,7 +88,7 @@ impl CredentialChain {
         answers
     }
 
-    /// Asks this provider before all places.
+    /// Adds a provider that is searched before all sources.
     #[must_use]
     pub fn preceded_by(mut self, provider: impl CredentialProvider + 'static) -> Self {
         self.places.insert(0, Arc::new(provider));
@@ -111,7 +113,7 @@ impl CredentialProvider for CredentialChain {
         Ok(all)
     }
 
-    /// Of all places, each once, in their order.
+    /// Returns the registries of all sources without duplicates, in the order of the sources.
     async fn registries(&self) -> Vec<RegistryName> {
         let mut names = Vec::new();
         for place in &self.places {
@@ -127,19 +129,19 @@ impl CredentialProvider for CredentialChain {
 
 #[cfg(test)]
 mod tests {
-    use super::super::home::{Home, ask, pair};
+    use super::super::home::{Home, look_up, pair};
     use super::super::{Anonymous, Credential};
     use super::*;
     use crate::error::ErrorKind;
 
-    /// A file with one entry.
+    /// Returns a file with one entry.
     fn entry(user: &str) -> String {
         let entry = format!(r#"{{"username":"{user}","password":"p"}}"#);
         format!(r#"{{"auths":{{"a.b":{entry},"ghcr.io":{entry}}}}}"#)
     }
 
-    /// Someone for whom every place has an entry.
-    fn rich() -> Home {
+    /// Returns a home directory in which every source has an entry.
+    fn home_with_all_sources() -> Home {
         let variable = r#"{"auths":{"a.b":{"auth":"dmFyaWFibGU6cA=="}}}"#;
         Home::new()
             .with("DOCKER_AUTH_CONFIG", variable)
@@ -166,17 +168,17 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_place_that_has_it_wins() {
-        let home = rich();
+    async fn first_source_with_credential_is_used() {
+        let home = home_with_all_sources();
         let chain = CredentialChain::new(&home.environment(), []).preceded_by(Given);
-        let found = ask(&chain, "a.b").await.unwrap();
+        let found = look_up(&chain, "a.b").await.unwrap();
         assert_eq!(found.looked_in, ["given"]);
         assert_eq!(pair(found).as_deref(), Some("given:p"));
         let chain = CredentialChain::new(&home.environment(), []);
-        let found = ask(&chain, "a.b").await.unwrap();
+        let found = look_up(&chain, "a.b").await.unwrap();
         assert_eq!(found.looked_in, ["`DOCKER_AUTH_CONFIG`"]);
         assert_eq!(pair(found).as_deref(), Some("variable:p"));
-        // Taking the files away from the first on, the next one is found each time, behind those before it.
+        // After each removal of the first source, the next one is found.
         let home = home.with("DOCKER_AUTH_CONFIG", "");
         for (user, places, file) in [
             ("docker", 2, Some(".docker/config.json")),
@@ -185,7 +187,7 @@ mod tests {
             ("ci", 5, None),
         ] {
             let chain = CredentialChain::new(&home.environment(), []).preceded_by(Anonymous);
-            let found = ask(&chain, "a.b").await.unwrap();
+            let found = look_up(&chain, "a.b").await.unwrap();
             assert_eq!(found.looked_in.len(), places, "{found:?}");
             assert_eq!(pair(found), Some(format!("{user}:p")));
             if let Some(file) = file {
@@ -195,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_registries_that_places_know_are_told_and_what_is_broken_is_left_out() {
+    async fn registries_of_readable_sources_are_listed() {
         let docker = r#"{"auths":{"https://index.docker.io/v1/":{},"ghcr.io/acme":{"auth":"???"},"not a name":{}},
             "credHelpers":{"b.example":"x","ghcr.io":"x"}}"#;
         let home = Home::new()
@@ -217,8 +219,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn all_places_can_be_asked_and_a_broken_one_is_one_of_them() {
-        let home = rich().file("auth.json", "canary");
+    async fn ask_all_includes_error_of_broken_source() {
+        let home = home_with_all_sources().file("auth.json", "canary");
         let chain = CredentialChain::new(&home.environment(), []);
         let registry = "a.b".parse().unwrap();
         let answers = chain.ask_all(&CredentialRequest::new(&registry)).await;
@@ -236,10 +238,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_place_is_named_in_order_when_nobody_is_found() {
+    async fn search_without_result_lists_all_sources_in_order() {
         let home = Home::new();
         let chain = CredentialChain::new(&home.environment(), []);
-        let looked_in = ask(&chain, "ghcr.io/a/b").await.unwrap().looked_in;
+        let looked_in = look_up(&chain, "ghcr.io/a/b").await.unwrap().looked_in;
         let mut expected = vec![
             "`DOCKER_AUTH_CONFIG`",
             "docker config `~/.docker/config.json`",
@@ -259,17 +261,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_place_stops_the_search_and_one_behind_the_find_does_not_matter() {
+    async fn broken_source_fails_only_if_searched() {
         for (broken, reaches) in [
             (".docker/config.json", false),
             ("auth.json", true),
             (".finch/config.json", true),
         ] {
-            let home = rich().with("DOCKER_AUTH_CONFIG", "").file(broken, "canary");
+            let home = home_with_all_sources()
+                .with("DOCKER_AUTH_CONFIG", "")
+                .file(broken, "canary");
             let chain = CredentialChain::new(&home.environment(), []);
-            let found = ask(&chain, "a.b").await;
+            let found = look_up(&chain, "a.b").await;
             assert_eq!(found.is_ok(), reaches, "{found:?}");
-            let error = ask(&chain, "unknown.example").await.unwrap_err();
+            let error = look_up(&chain, "unknown.example").await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);
             assert!(error.to_string().contains(broken), "{error}");
             assert!(!format!("{error:?}").contains("canary"), "{error:?}");
@@ -277,8 +281,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_reaches_a_registry_of_a_similar_name() {
-        let home = rich()
+    async fn registry_with_similar_name_gets_no_credential() {
+        let home = home_with_all_sources()
             .with("GITHUB_TOKEN", "t")
             .with("AWS_ACCESS_KEY_ID", "k")
             .with("AWS_SECRET_ACCESS_KEY", "s");
@@ -291,7 +295,7 @@ mod tests {
             "ghcr.io.example",
             "ghcr.iox",
         ] {
-            let lookup = ask(&chain, name).await.unwrap();
+            let lookup = look_up(&chain, name).await.unwrap();
             assert!(lookup.found.is_none(), "{name}: {lookup:?}");
         }
     }

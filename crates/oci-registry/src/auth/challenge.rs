@@ -1,13 +1,13 @@
-//! What a registry demands: the `WWW-Authenticate` header (RFC 9110, 11.6.1; distribution, "Token Authentication").
+//! `WWW-Authenticate` challenges of a registry (RFC 9110, 11.6.1; distribution, "Token Authentication").
 
 use http::{HeaderMap, header};
 
-/// A demand this program can answer.
+/// Challenge that the client can answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Challenge {
     Basic,
     Bearer {
-        /// Where tokens are had, as the registry wrote it.
+        /// URL of the token server, as in the header.
         realm: String,
         service: Option<String>,
         scope: Option<String>,
@@ -15,7 +15,7 @@ pub(crate) enum Challenge {
 }
 
 impl Challenge {
-    /// The demand to answer among all that the headers hold: a token before a password, others passed over.
+    /// Selects the challenge to answer: Bearer if there is one, otherwise Basic. Others are ignored.
     pub(crate) fn pick(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::WWW_AUTHENTICATE);
         let all = values
@@ -49,7 +49,7 @@ impl Challenge {
     }
 }
 
-/// Whether a registry says that the token it was shown does not suffice (RFC 6750, 3.1).
+/// Whether the registry reports that the token has insufficient scope (RFC 6750, 3.1).
 pub(crate) fn is_insufficient(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::WWW_AUTHENTICATE);
     let mut challenges = values
@@ -67,8 +67,8 @@ type Parameters = Vec<(String, String)>;
 
 /// Splits a header into schemes and their parameters.
 ///
-/// A word with `=` after it is a parameter of the scheme before it, any other word starts a new scheme; so commas inside
-/// quotes, several challenges in one header and opaque tokens (`Negotiate abc==`) all come out right.
+/// A word followed by `=` is a parameter of the scheme before it. Any other word starts a new scheme. This handles
+/// commas inside quotes, several challenges in one header and opaque tokens (`Negotiate abc==`).
 fn parse(text: &str) -> Vec<(String, Parameters)> {
     let mut challenges: Vec<(String, Parameters)> = Vec::new();
     let mut rest = text.trim_start_matches([' ', '\t', ',']);
@@ -83,7 +83,7 @@ fn parse(text: &str) -> Vec<(String, Parameters)> {
             }
             rest = after;
         } else if word.is_empty() {
-            // A stray quote: what follows cannot be told apart any more.
+            // After a stray quote, the rest of the header is ambiguous.
             break;
         } else {
             challenges.push((word.to_owned(), Parameters::new()));
@@ -94,7 +94,7 @@ fn parse(text: &str) -> Vec<(String, Parameters)> {
     challenges
 }
 
-/// Takes a quoted string or a plain word off the front.
+/// Splits a quoted string or a plain word off the beginning.
 fn take_value(text: &str) -> (String, &str) {
     let Some(quoted) = text.strip_prefix('"') else {
         let end = text.find([' ', '\t', ',']).unwrap_or(text.len());
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn real_headers() {
+    fn headers_of_real_registries_are_parsed() {
         let hub = r#"Bearer realm="https://auth.docker.io/token",service="registry.docker.io",scope="repository:a/b:pull,push""#;
         let expected = bearer(
             "https://auth.docker.io/token",
@@ -168,7 +168,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_survived(text in "\\PC*", near in "[Ba= ,\"\\\\e]{0,30}") {
+        fn parser_accepts_any_text(text in "\\PC*", near in "[Ba= ,\"\\\\e]{0,30}") {
             let _ = (parse(&text), parse(&near));
         }
     }

@@ -1,8 +1,8 @@
 //! Credentials that CI systems set in variables, each for the registry of its own forge.
 //!
-//! GitHub: `GITHUB_TOKEN` for `ghcr.io`. Forgejo and Gitea runners set `GITHUB_TOKEN` too, for a forge of their own, which
+//! GitHub: `GITHUB_TOKEN` for `ghcr.io`. Forgejo and Gitea runners set `GITHUB_TOKEN` too, for their own forge, which
 //! `GITHUB_SERVER_URL` names. GitLab: `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD` for the host in `CI_REGISTRY`. This
-//! source is the last one, so that what was set up for a registry takes precedence.
+//! source is the last one, so that credentials that were configured for a registry take precedence.
 
 use async_trait::async_trait;
 use url::Url;
@@ -10,16 +10,16 @@ use url::Url;
 use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
 
-/// GitHub's registry.
+/// GitHub's container registry.
 const GITHUB: &str = "ghcr.io";
 
-/// The forge whose tokens GitHub's registry takes.
+/// Forge whose tokens GitHub's container registry accepts.
 const GITHUB_SERVER: &str = "https://github.com";
 
-/// The user name that GitHub documents for a token whose owner does not matter.
+/// User name that GitHub documents for tokens without a specific user.
 const GITHUB_USER: &str = "x-access-token";
 
-/// The variables of the CI system that this runs in.
+/// Variables of the CI system that runs the process.
 #[derive(Debug)]
 pub(super) struct CiVariables {
     environment: Environment,
@@ -30,7 +30,8 @@ impl CiVariables {
         Self { environment }
     }
 
-    /// Whether `GITHUB_TOKEN` is a token of GitHub, and not of another forge or of a GitHub Enterprise server.
+    /// Whether `GITHUB_TOKEN` is a token of github.com. It may also belong to another forge or to a GitHub Enterprise
+    /// server.
     fn is_github(&self) -> bool {
         let server = self.environment.var("GITHUB_SERVER_URL");
         let origin = |url: &str| Some(Url::parse(url).ok()?.origin().ascii_serialization());
@@ -60,7 +61,7 @@ impl CredentialProvider for CiVariables {
         } else if registry == GITHUB && self.is_github() {
             Lookup::of("`GITHUB_TOKEN`", self.github())
         } else {
-            Lookup::elsewhere()
+            Lookup::not_applicable()
         };
         Ok(Lookup {
             is_ambient: true,
@@ -73,7 +74,7 @@ impl CredentialProvider for CiVariables {
 mod tests {
     use super::*;
 
-    async fn look(variables: &[(&str, &str)], registry: &str) -> Lookup {
+    async fn look_up(variables: &[(&str, &str)], registry: &str) -> Lookup {
         let variables = variables
             .iter()
             .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
@@ -89,13 +90,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_variable_is_for_its_own_registry_only() {
+    async fn ci_credential_is_used_for_its_registry_only() {
         let github = [("GITHUB_TOKEN", "t")];
         let expected = Credential::from_pair("x-access-token", "t");
-        let found = pair(look(&github, "ghcr.io").await);
+        let found = pair(look_up(&github, "ghcr.io").await);
         assert_eq!(found, Some((expected, "`GITHUB_TOKEN`".into())));
         let named = [("GITHUB_TOKEN", "t"), ("GITHUB_ACTOR", "carol")];
-        let found = pair(look(&named, "ghcr.io").await).map(|(credential, _)| credential);
+        let found = pair(look_up(&named, "ghcr.io").await).map(|(credential, _)| credential);
         assert_eq!(found, Some(Credential::from_pair("carol", "t")));
         for other in [
             "ghcr.io:443",
@@ -103,7 +104,7 @@ mod tests {
             "ghcr.io.example",
             "docker.pkg.github.com",
         ] {
-            let lookup = look(&named, other).await;
+            let lookup = look_up(&named, other).await;
             assert!(
                 lookup.found.is_none() && lookup.looked_in.is_empty(),
                 "{other}"
@@ -115,13 +116,13 @@ mod tests {
             ("CI_REGISTRY_USER", "gitlab-ci-token"),
             ("CI_REGISTRY_PASSWORD", "p"),
         ];
-        let found = pair(look(&gitlab, "registry.acme.example:5050").await);
+        let found = pair(look_up(&gitlab, "registry.acme.example:5050").await);
         let expected = Credential::from_pair("gitlab-ci-token", "p");
         assert_eq!(found, Some((expected, "`CI_REGISTRY_PASSWORD`".into())));
         for other in ["registry.acme.example", "acme.example:5050", "ghcr.io"] {
-            assert!(look(&gitlab, other).await.found.is_none(), "{other}");
+            assert!(look_up(&gitlab, other).await.found.is_none(), "{other}");
         }
-        let half = look(&gitlab[..2], "registry.acme.example:5050").await;
+        let half = look_up(&gitlab[..2], "registry.acme.example:5050").await;
         assert!(half.found.is_none() && half.looked_in.len() == 1);
     }
 
@@ -141,7 +142,7 @@ mod tests {
             ("github.com", false),
         ] {
             let variables = [("GITHUB_TOKEN", "t"), ("GITHUB_SERVER_URL", server)];
-            let lookup = look(&variables, "ghcr.io").await;
+            let lookup = look_up(&variables, "ghcr.io").await;
             assert_eq!(lookup.found.is_some(), is_used, "{server}");
             assert_eq!(lookup.looked_in.len(), usize::from(is_used), "{server}");
         }
@@ -155,8 +156,8 @@ mod tests {
             ("GITHUB_SERVER_URL", "https://forge.example.org"),
             ("CI_REGISTRY", "GHCR.io"),
         ];
-        assert!(look(&variables[..3], "ghcr.io").await.found.is_none());
-        let found = look(&variables, "ghcr.io").await.found;
+        assert!(look_up(&variables[..3], "ghcr.io").await.found.is_none());
+        let found = look_up(&variables, "ghcr.io").await.found;
         let expected = Credential::from_pair("u", "p");
         assert_eq!(found, Some((expected, "`CI_REGISTRY_PASSWORD`".into())));
     }

@@ -1,12 +1,13 @@
-//! Podman's places, which are those of the containers library: `auth.json` where its rules say, and `~/.dockercfg`.
+//! Podman's credential sources, which are those of the containers library: its `auth.json` files, and `~/.dockercfg`.
 //!
-//! `REGISTRY_AUTH_FILE` names the one file, and then no other of these is read. Otherwise, in this order: the session's
-//! file (Linux: `$XDG_RUNTIME_DIR/containers/auth.json`, `/run/containers/$UID/auth.json` without the variable), the
-//! user's file (`$XDG_CONFIG_HOME/containers/auth.json`, `~/.config/…` without the variable, and on systems other than
-//! Linux there too whatever the variable says), and the file of dockers of old. (containers/image,
-//! `pkg/docker/config/config.go`, containers-auth.json(5).)
+//! If `REGISTRY_AUTH_FILE` is set, only the file that it names is read. Otherwise, these files are read in order: the
+//! session's file (Linux: `$XDG_RUNTIME_DIR/containers/auth.json`, or `/run/containers/$UID/auth.json` without the
+//! variable; other systems: `~/.config/containers/auth.json`), the user's file
+//! (`$XDG_CONFIG_HOME/containers/auth.json`, or `~/.config/…` without the variable), and the legacy file of docker
+//! (containers/image, `pkg/docker/config/config.go`; containers-auth.json(5)).
 //!
-//! The library also reads docker's `config.json` between the last two. Here that has been read before, by docker's rules.
+//! The library also reads docker's `config.json` between the last two. Here, [`docker`](super::docker) has read it
+//! before, by docker's rules.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::{CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
 use crate::reference::RegistryName;
 
-/// One file of podman's.
+/// One file of podman.
 #[derive(Debug)]
 pub(super) struct ContainersFile {
     path: PathBuf,
@@ -28,7 +29,7 @@ pub(super) struct ContainersFile {
 }
 
 impl ContainersFile {
-    /// All of them, in order.
+    /// Returns all files in order.
     pub(super) fn all(environment: &Environment, helpers: &Arc<Helpers>) -> Vec<Self> {
         let file = |path, is_legacy| Self {
             path,
@@ -60,7 +61,7 @@ fn session_file(environment: &Environment) -> Option<PathBuf> {
     if let Some(directory) = environment.var("XDG_RUNTIME_DIR") {
         return Some(environment.resolve(directory).join("containers/auth.json"));
     }
-    // Whose process this is, without asking libc: whoever owns its entry.
+    // The owner of `/proc/self` is the user of the process. That avoids a call of libc.
     let user = std::fs::metadata("/proc/self").ok()?.uid();
     Some(PathBuf::from(format!("/run/containers/{user}/auth.json")))
 }
@@ -89,7 +90,7 @@ impl CredentialProvider for ContainersFile {
         let servers = file.servers(request.registry.as_str());
         let looked = self
             .helpers
-            .look(helper, &servers, &place, request.is_refused);
+            .find_credential(helper, &servers, &place, request.is_refused);
         Ok(looked.await?)
     }
 
@@ -105,20 +106,20 @@ impl CredentialProvider for ContainersFile {
 
 #[cfg(test)]
 mod tests {
-    use super::super::home::{AUTH, Home, ask, pair};
+    use super::super::home::{AUTH, Home, look_up, pair};
     use super::*;
 
     fn entry(user: &str) -> String {
         format!(r#"{{"auths":{{"a.b":{{"username":"{user}","password":"p"}}}}}}"#)
     }
 
-    /// What the files of a home say of a registry, one after another, without the first found ending it.
+    /// Returns the results of all files of a home directory, including those after the first match.
     async fn all(home: &Home, name: &str) -> Vec<(String, Option<String>)> {
         let environment = home.environment();
         let helpers = Arc::new(Helpers::new(environment.clone()));
         let mut all = Vec::new();
         for file in ContainersFile::all(&environment, &helpers) {
-            let lookup = ask(&file, name).await.unwrap();
+            let lookup = look_up(&file, name).await.unwrap();
             let place = lookup.looked_in.join("");
             let place = place.replace(home.path().to_str().unwrap(), "~");
             all.push((place, pair(lookup)));
@@ -138,7 +139,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn the_files_come_in_podman_s_order() {
+    async fn files_are_searched_in_podman_order() {
         let home = Home::new()
             .file("run/containers/auth.json", entry("session"))
             .file(".config/containers/auth.json", entry("user"))
@@ -161,7 +162,7 @@ mod tests {
             all(&home, "a.b").await[1..2],
             expected(&[("~/xdg/containers/auth.json", Some("xdg"))])
         );
-        // One file that is named is the only one, also when it is not there.
+        // A named file is the only one that is read, even if it is absent.
         let home = home
             .with("REGISTRY_AUTH_FILE", "named.json")
             .file("named.json", entry("named"));
@@ -175,7 +176,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn without_a_session_s_directory_the_user_s_number_names_it() {
+    fn session_file_defaults_to_directory_of_user_id() {
         use std::os::unix::fs::MetadataExt;
 
         let home = Home::new();
@@ -187,7 +188,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_helper_is_for_whole_registries_and_there_is_none_for_all() {
+    async fn helper_applies_to_single_registry_only() {
         let config = format!(
             r#"{{"credsStore":"one","credHelpers":{{"a.b":"one","c.d/e":"one"}},
             "auths":{{"a.b/c":{{"auth":"{AUTH}"}},"c.d":{{"auth":"{AUTH}"}}}}}}"#
@@ -210,7 +211,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_broken_file_is_an_error_and_an_empty_one_too() {
+    async fn broken_or_empty_file_is_error() {
         for broken in ["", "canary", r#"{"auths":{"a.b":{"auth":"Y2FuYXJ5"}}}"#] {
             let home = Home::new()
                 .with("REGISTRY_AUTH_FILE", "auth.json")
@@ -218,7 +219,7 @@ mod tests {
             let environment = home.environment();
             let helpers = Arc::new(Helpers::new(environment.clone()));
             let file = &ContainersFile::all(&environment, &helpers)[0];
-            let error = ask(file, "a.b").await.unwrap_err();
+            let error = look_up(file, "a.b").await.unwrap_err();
             let shown = format!("{error} {error:?}");
             assert!(shown.contains("auth.json"), "{shown}");
             assert!(

@@ -1,7 +1,8 @@
-//! Docker's places: the variable `DOCKER_AUTH_CONFIG`, and a directory with a `config.json`.
+//! Docker's credential sources: the variable `DOCKER_AUTH_CONFIG`, and a directory with a `config.json`.
 //!
-//! In the file a helper for the registry goes before the helper for all, and that before the entry in the file itself.
-//! A helper that fails is an error and never a reason to look elsewhere (docker/cli, `cli/config/configfile/file.go`).
+//! In the file, the helper for the registry takes precedence over the helper for all registries, and that over the
+//! entry in the file itself. A helper that fails is an error, and the search does not continue (docker/cli,
+//! `cli/config/configfile/file.go`).
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use super::{CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
 use crate::reference::RegistryName;
 
-/// The variable in which CI systems hand over what docker would have in its file.
+/// `DOCKER_AUTH_CONFIG`, in which CI systems pass the content of docker's configuration file.
 #[derive(Debug)]
 pub(super) struct AuthVariable {
     environment: Environment,
@@ -50,7 +51,7 @@ impl CredentialProvider for AuthVariable {
     }
 }
 
-/// A directory in which docker, or a program that keeps its ways, has its `config.json`.
+/// Directory with a `config.json`, of docker or of a compatible program.
 #[derive(Debug)]
 pub(super) struct ConfigDirectory {
     owner: &'static str,
@@ -59,7 +60,7 @@ pub(super) struct ConfigDirectory {
 }
 
 impl ConfigDirectory {
-    /// Docker's own: `$DOCKER_CONFIG`, else `~/.docker`.
+    /// Returns docker's directory: `$DOCKER_CONFIG`, or `~/.docker` without the variable.
     pub(super) fn docker(environment: &Environment, helpers: Arc<Helpers>) -> Self {
         Self {
             owner: "docker config",
@@ -68,7 +69,7 @@ impl ConfigDirectory {
         }
     }
 
-    /// Finch's, which is docker's in another place.
+    /// Returns finch's directory, which has docker's format.
     pub(super) fn finch(environment: &Environment, helpers: Arc<Helpers>) -> Self {
         Self {
             owner: "finch config",
@@ -78,14 +79,14 @@ impl ConfigDirectory {
     }
 }
 
-/// Docker's own directory: `$DOCKER_CONFIG`, else `~/.docker`.
+/// Returns docker's directory: `$DOCKER_CONFIG`, or `~/.docker` without the variable.
 fn directory(environment: &Environment) -> Option<PathBuf> {
     let named = environment.var("DOCKER_CONFIG");
     let named = named.map(|directory| environment.resolve(directory));
     named.or_else(|| Some(environment.home()?.join(".docker")))
 }
 
-/// Docker's own file, where there can be one, and what it is called.
+/// Returns the path of docker's file and its name for users. `None` without a home directory.
 pub(super) fn file(environment: &Environment) -> Option<(PathBuf, String)> {
     let path = directory(environment)?.join("config.json");
     let place = format!("docker config `{}`", path.display());
@@ -96,7 +97,7 @@ pub(super) fn file(environment: &Environment) -> Option<(PathBuf, String)> {
 impl CredentialProvider for ConfigDirectory {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
         let Some(directory) = &self.directory else {
-            return Ok(Lookup::elsewhere());
+            return Ok(Lookup::not_applicable());
         };
         let path = directory.join("config.json");
         let place = format!("{} `{}`", self.owner, path.display());
@@ -111,7 +112,7 @@ impl CredentialProvider for ConfigDirectory {
         let servers = file.servers(file::docker_key(request.registry));
         let looked = self
             .helpers
-            .look(helper, &servers, &place, request.is_refused);
+            .find_credential(helper, &servers, &place, request.is_refused);
         Ok(looked.await?)
     }
 
@@ -126,7 +127,7 @@ impl CredentialProvider for ConfigDirectory {
 
 #[cfg(test)]
 mod tests {
-    use super::super::home::{AUTH, Home, ask, pair};
+    use super::super::home::{AUTH, Home, look_up, pair};
     use super::*;
     use crate::error::ErrorKind;
 
@@ -140,33 +141,33 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_file_lies_where_the_variable_says_or_in_the_home() {
+    async fn docker_config_defaults_to_home() {
         let home = Home::new().file(".docker/config.json", entry("a.b"));
-        let found = ask(&docker(&home), "a.b").await.unwrap();
+        let found = look_up(&docker(&home), "a.b").await.unwrap();
         let place = format!(
             "docker config `{}/.docker/config.json`",
             home.path().display()
         );
         assert_eq!(found.looked_in, [place]);
         assert_eq!(pair(found).as_deref(), Some("me:canary"));
-        // Relative to the working directory, and then not in the home.
+        // The path is relative to the working directory, and the home directory is ignored.
         let home = home
             .with("DOCKER_CONFIG", "elsewhere")
             .file("elsewhere/config.json", entry("c.d"));
         let docker = docker(&home);
-        assert!(pair(ask(&docker, "a.b").await.unwrap()).is_none());
-        assert!(pair(ask(&docker, "c.d").await.unwrap()).is_some());
+        assert!(pair(look_up(&docker, "a.b").await.unwrap()).is_none());
+        assert!(pair(look_up(&docker, "c.d").await.unwrap()).is_some());
     }
 
     #[tokio::test]
-    async fn the_variable_is_read_by_docker_s_rule() {
+    async fn docker_auth_config_is_read_by_docker_rule() {
         let home = Home::new().with("DOCKER_AUTH_CONFIG", &entry("https://a.b/v1/"));
         let variable = AuthVariable::new(home.environment());
-        let found = ask(&variable, "a.b").await.unwrap();
+        let found = look_up(&variable, "a.b").await.unwrap();
         assert_eq!(pair(found).as_deref(), Some("me:canary"));
-        assert!(pair(ask(&variable, "a.b.c").await.unwrap()).is_none());
+        assert!(pair(look_up(&variable, "a.b.c").await.unwrap()).is_none());
         let broken = Home::new().with("DOCKER_AUTH_CONFIG", "canary");
-        let error = ask(&AuthVariable::new(broken.environment()), "a.b")
+        let error = look_up(&AuthVariable::new(broken.environment()), "a.b")
             .await
             .unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -183,7 +184,7 @@ mod tests {
         ] {
             let variable = format!(r#"{{"auths":{{"a.b":{entry}}}}}"#);
             let home = Home::new().with("DOCKER_AUTH_CONFIG", &variable);
-            let found = ask(&AuthVariable::new(home.environment()), "a.b").await;
+            let found = look_up(&AuthVariable::new(home.environment()), "a.b").await;
             let found = found.unwrap();
             assert!(found.found.is_none());
             assert_eq!(found.looked_in, ["`DOCKER_AUTH_CONFIG`"]);
@@ -206,14 +207,14 @@ mod tests {
         let home = Home::new()
             .file(".docker/config.json", config)
             .helper("all", script);
-        let found = ask(&docker(&home), "localhost:5000").await.unwrap();
+        let found = look_up(&docker(&home), "localhost:5000").await.unwrap();
         assert_eq!(pair(found).as_deref(), Some("u:s"));
-        assert!(pair(ask(&docker(&home), "localhost").await.unwrap()).is_none());
+        assert!(pair(look_up(&docker(&home), "localhost").await.unwrap()).is_none());
     }
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_helper_goes_before_the_file_and_its_own_before_the_one_for_all() {
+    async fn registry_helper_precedes_general_helper_and_file() {
         let config = format!(
             r#"{{"credsStore":"all","credHelpers":{{"own.b":"own","file.b":"","https://index.docker.io/v1/":"own"}},
             "auths":{{"own.b":{{"auth":"{AUTH}"}},"file.b":{{"auth":"{AUTH}"}},"all.b":{{}}}}}}"#
@@ -232,7 +233,7 @@ mod tests {
             ("docker.io", "own:https://index.docker.io/v1/"),
             ("file.b", "me:canary"),
         ] {
-            let found = ask(&docker, registry).await.unwrap();
+            let found = look_up(&docker, registry).await.unwrap();
             let place = found.looked_in.join("");
             assert!(place.contains(".docker/config.json"), "{place}");
             assert_eq!(place.contains("helper"), registry != "file.b", "{place}");
@@ -242,7 +243,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_helper_is_not_asked_again_unless_it_was_refused_or_had_nothing() {
+    async fn helper_answer_is_cached_until_refused() {
         let config = r#"{"credsStore":"all"}"#;
         let script = r#"read -r s
             [ "$s" = a.b ] || { echo credentials not found in native keychain; exit 1; }
@@ -252,7 +253,7 @@ mod tests {
             .helper("all", script);
         let docker = docker(&home);
         for name in ["a.b/c", "a.b/d", "a.b"] {
-            assert!(pair(ask(&docker, name).await.unwrap()).is_some());
+            assert!(pair(look_up(&docker, name).await.unwrap()).is_some());
         }
         assert_eq!(home.helper_runs(), 1);
         let registry = "a.b".parse().unwrap();
@@ -260,13 +261,13 @@ mod tests {
         assert!(pair(docker.credential(&again).await.unwrap()).is_some());
         assert_eq!(home.helper_runs(), 2);
         for _ in 0..2 {
-            assert!(pair(ask(&docker, "c.d").await.unwrap()).is_none());
+            assert!(pair(look_up(&docker, "c.d").await.unwrap()).is_none());
         }
         assert_eq!(home.helper_runs(), 4);
     }
 
     #[tokio::test]
-    async fn a_helper_that_is_not_there_is_an_error_and_not_nobody() {
+    async fn absent_helper_is_error() {
         let config = format!(
             r#"{{"credHelpers":{{"a.b":"absent","c.d":"../evil"}},"auths":{{"a.b":{{"auth":"{AUTH}"}}}}}}"#
         );
@@ -274,22 +275,22 @@ mod tests {
             .file(".docker/config.json", config)
             .with("PATH", "/nonexistent");
         for registry in ["a.b", "c.d"] {
-            let error = ask(&docker(&home), registry).await.unwrap_err();
+            let error = look_up(&docker(&home), registry).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Unauthenticated);
             assert!(error.to_string().contains("config.json"), "{error}");
         }
-        assert!(pair(ask(&docker(&home), "e.f").await.unwrap()).is_none());
+        assert!(pair(look_up(&docker(&home), "e.f").await.unwrap()).is_none());
     }
 
     #[tokio::test]
-    async fn finch_s_file_is_docker_s_in_another_place() {
+    async fn finch_config_is_read_in_docker_format() {
         let home = Home::new()
             .with("DOCKER_CONFIG", "elsewhere")
             .file(".finch/config.json", entry("https://a.b/v1/"));
         let environment = home.environment();
         let helpers = Arc::new(Helpers::new(environment.clone()));
         let finch = ConfigDirectory::finch(&environment, helpers);
-        let found = ask(&finch, "a.b").await.unwrap();
+        let found = look_up(&finch, "a.b").await.unwrap();
         assert!(found.looked_in[0].starts_with("finch config `"));
         assert_eq!(pair(found).as_deref(), Some("me:canary"));
     }

@@ -1,10 +1,10 @@
-//! Amazon's registries, private and public: AWS is asked for a token, which goes as a password.
+//! Credentials for Amazon's registries, private and public: AWS issues a token, which is used as a password.
 //!
-//! The one place that knows the AWS SDK. A registry is Amazon's by its whole host name, as in
-//! amazon-ecr-credential-helper, and that name gives the region too. The keys to ask with come from the
-//! [`Environment`]: `AWS_ACCESS_KEY_ID` and its like, else the profile and the files it names, else the web identity it
-//! names. Behind these stands the SDK's own way to what a container or a machine may do, for which it reads the process
-//! itself, as it does for proxies and for the programs and logins that a profile names.
+//! This is the only module that uses the AWS SDK. Amazon's registries are recognized by their complete host name, as in
+//! amazon-ecr-credential-helper, which also names the region. The access keys come from the [`Environment`]:
+//! `AWS_ACCESS_KEY_ID` and related variables, then the profile and the files that it names, then the web identity.
+//! After these, the SDK's own providers determine the role of the container or machine. They read the process
+//! environment, as the SDK also does for proxies and for the programs and logins that a profile names.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -38,22 +38,22 @@ use crate::error::{ErrorKind, Failure, Hint};
 use crate::escape::escape;
 use crate::reference::RegistryName;
 
-/// How long AWS may take in all: where there is no AWS, its SDK waits for a machine that does not answer.
+/// Total timeout of AWS. Outside AWS, its SDK waits for a metadata service that does not respond.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long the machine's own service is waited for; it is next door, or not there.
+/// Timeout of the metadata service, which is on the local network or absent.
 const MACHINE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A token is renewed this long before it ends.
+/// Time before the expiry at which a token is renewed.
 const MARGIN: Duration = Duration::from_mins(5);
 
-/// The hosts of the public registry.
+/// Hosts of the public registry.
 const PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
 
-/// The one region in which the public registry gives tokens.
+/// The only region that issues tokens for the public registry.
 const PUBLIC_REGION: &str = "us-east-1";
 
-/// What stands behind the region in a private registry's host.
+/// Domains that follow the region in the host of a private registry.
 const DOMAINS: [&str; 9] = [
     "amazonaws.com",
     "amazonaws.com.cn",
@@ -66,7 +66,7 @@ const DOMAINS: [&str; 9] = [
     "csp.hci.ic.gov",
 ];
 
-/// What the place is called.
+/// Name of the source.
 const PLACE: &str = "AWS credentials";
 
 #[derive(Debug, Snafu)]
@@ -88,7 +88,7 @@ enum Error {
         words: String,
     },
     #[snafu(display("gave up on a token of AWS for `{registry}` after {} seconds", TIMEOUT.as_secs()))]
-    Hangs { registry: RegistryName },
+    TimedOut { registry: RegistryName },
     #[snafu(display("AWS gave something for `{registry}` that is no token"))]
     Unreadable { registry: RegistryName },
 }
@@ -99,7 +99,7 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::LoadKeys { .. } | Self::Refused { .. } => ErrorKind::Unauthenticated,
-            Self::Ask { .. } | Self::Hangs { .. } => ErrorKind::Network,
+            Self::Ask { .. } | Self::TimedOut { .. } => ErrorKind::Network,
             Self::Unreadable { .. } => ErrorKind::Protocol,
         }
     }
@@ -109,12 +109,12 @@ impl Failure for Error {
             Self::LoadKeys { .. } | Self::Refused { .. } => {
                 vec!["set `AWS_PROFILE`, or `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`".into()]
             }
-            Self::Ask { .. } | Self::Hangs { .. } | Self::Unreadable { .. } => Vec::new(),
+            Self::Ask { .. } | Self::TimedOut { .. } | Self::Unreadable { .. } => Vec::new(),
         }
     }
 }
 
-/// A service of AWS that gives tokens.
+/// AWS service that issues tokens.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Service {
     Private { region: String, is_fips: bool },
@@ -122,7 +122,8 @@ enum Service {
 }
 
 impl Service {
-    /// Whose registry this is; `None` when it is not Amazon's, whatever its name resembles.
+    /// Returns the service that a registry belongs to. `None` if it is not one of Amazon's, even if the name is
+    /// similar.
     fn of(registry: &RegistryName) -> Option<Self> {
         let host = registry.host();
         if PUBLIC.contains(&host) {
@@ -152,7 +153,7 @@ impl Service {
         })
     }
 
-    /// The service's own variable for another endpoint.
+    /// Returns the variable for the endpoint of this service.
     fn endpoint_variable(&self) -> &'static str {
         match self {
             Self::Private { .. } => "AWS_ENDPOINT_URL_ECR",
@@ -161,25 +162,25 @@ impl Service {
     }
 }
 
-/// What AWS gave.
+/// Response of the token service.
 struct Token {
     /// Base64 of `AWS:password`.
     text: Option<String>,
     expires_at: Option<DateTime>,
 }
 
-/// A credential, and until when it is given out again: until it is refused, when nobody knows.
+/// Cached credential with its expiry. `None` if the expiry is unknown; it is then used until it is rejected.
 #[derive(Clone)]
-struct Held {
+struct CachedCredential {
     credential: Credential,
     until: Option<Instant>,
 }
 
-/// The credentials that AWS gives for its registries.
+/// Credential provider for Amazon's registries.
 pub(super) struct Ecr {
     environment: Environment,
-    /// One token is good for all of a region's registries.
-    held: Mutex<HashMap<Service, Held>>,
+    /// Cached credentials by service. One token is valid for all registries of a region.
+    cached: Mutex<HashMap<Service, CachedCredential>>,
 }
 
 impl fmt::Debug for Ecr {
@@ -192,7 +193,7 @@ impl Ecr {
     pub(super) fn new(environment: Environment) -> Self {
         Self {
             environment,
-            held: Mutex::default(),
+            cached: Mutex::default(),
         }
     }
 
@@ -200,10 +201,10 @@ impl Ecr {
         &self,
         service: &Service,
         registry: &RegistryName,
-    ) -> Result<Option<Held>, Error> {
+    ) -> Result<Option<CachedCredential>, Error> {
         let keys = match self.keys(service.region()).await {
             Ok(keys) => keys,
-            // Nothing is set up, as against set up wrongly: a profile that is named was meant to be there.
+            // Without a configuration, the source has no credential. A profile that is named must exist.
             Err(CredentialsError::CredentialsNotLoaded(_))
                 if self.environment.var("AWS_PROFILE").is_none() =>
             {
@@ -214,7 +215,7 @@ impl Ecr {
                 return Err(LoadKeysSnafu { registry }.into_error(error));
             }
         };
-        let token = self.ask(service, keys, registry).await?;
+        let token = self.request_token(service, keys, registry).await?;
         let unreadable = || UnreadableSnafu {
             registry: registry.clone(),
         };
@@ -223,10 +224,10 @@ impl Ecr {
         let expires_at = token.expires_at.and_then(|date| date.try_into().ok());
         let lifetime = expires_at.and_then(|date| lifetime(date, SystemTime::now()));
         let until = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
-        Ok(Some(Held { credential, until }))
+        Ok(Some(CachedCredential { credential, until }))
     }
 
-    async fn ask(
+    async fn request_token(
         &self,
         service: &Service,
         keys: Credentials,
@@ -271,7 +272,7 @@ impl Ecr {
         }
     }
 
-    /// Where the service answers, if it is not where AWS has it.
+    /// Returns the endpoint of the service, if it is not the default one.
     fn endpoint(&self, service: &Service) -> Option<String> {
         if self.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
             return None;
@@ -281,7 +282,7 @@ impl Ecr {
         endpoint.map(str::to_owned)
     }
 
-    /// The keys to ask with, by the SDK's own order.
+    /// Returns the access keys, in the SDK's own order of sources.
     async fn keys(&self, region: Region) -> Result<Credentials, CredentialsError> {
         let var = |name| self.environment.var(name);
         if let Some((id, secret)) = var("AWS_ACCESS_KEY_ID").zip(var("AWS_SECRET_ACCESS_KEY")) {
@@ -327,7 +328,7 @@ impl Ecr {
         chain.provide_credentials().await
     }
 
-    /// The files of profiles. The SDK takes a file that it is given for one that must be there, and wants one at least.
+    /// Returns the profile files that exist. The SDK requires every listed file to exist, and at least one file.
     async fn files(&self) -> EnvConfigFiles {
         let of = |variable: &str, name: &str| -> Option<PathBuf> {
             let named = self.environment.var(variable);
@@ -361,30 +362,30 @@ impl Ecr {
 impl CredentialProvider for Ecr {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
         let Some(service) = Service::of(request.registry) else {
-            return Ok(Lookup::elsewhere());
+            return Ok(Lookup::not_applicable());
         };
-        // Everybody may read what is public, and who need not say who he is should not.
+        // Public repositories are readable by everyone, so reads are anonymous unless that was rejected.
         if service == Service::Public && !request.is_write && !request.is_refused {
-            return Ok(Lookup::elsewhere());
+            return Ok(Lookup::not_applicable());
         }
-        let mut held = self.held.lock().await;
-        if let Some(known) = held.get(&service).filter(|_| !request.is_refused)
+        let mut cached = self.cached.lock().await;
+        if let Some(known) = cached.get(&service).filter(|_| !request.is_refused)
             && known.until.is_none_or(|until| Instant::now() < until)
         {
             return Ok(Lookup::of(PLACE, Some(known.credential.clone())));
         }
-        held.remove(&service);
+        cached.remove(&service);
         let fetched = tokio::time::timeout(TIMEOUT, self.fetch(&service, request.registry));
-        let fetched = fetched.await.ok().with_context(|| HangsSnafu {
+        let fetched = fetched.await.ok().with_context(|| TimedOutSnafu {
             registry: request.registry.clone(),
         })??;
-        let credential = fetched.as_ref().map(|held| held.credential.clone());
-        held.extend(fetched.map(|fetched| (service, fetched)));
+        let credential = fetched.as_ref().map(|cached| cached.credential.clone());
+        cached.extend(fetched.map(|fetched| (service, fetched)));
         Ok(Lookup::of(PLACE, credential))
     }
 }
 
-/// The user name and password in a token.
+/// Decodes the user name and password of a token.
 fn basic(token: &str) -> Option<Credential> {
     let bytes = STANDARD.decode(token.trim()).ok()?;
     let text = String::from_utf8(bytes).ok()?;
@@ -392,13 +393,14 @@ fn basic(token: &str) -> Option<Credential> {
     Some(Credential::from_pair(username, password))
 }
 
-/// How long a token is good for; `None` when it says that its end is past, and it can only be tried.
+/// Returns the time until a token is renewed. `None` if the expiry is in the past: the clocks may differ, so the token
+/// is tried.
 fn lifetime(expires_at: SystemTime, now: SystemTime) -> Option<Duration> {
     let left = expires_at.duration_since(now).ok()?;
     Some(left.saturating_sub(MARGIN.min(left / 10)))
 }
 
-/// What AWS says when it says no, and what is in the way of hearing it.
+/// Returns the error for a rejection by AWS, or for a request that failed before it.
 fn failed<E>(error: SdkError<E>, registry: &RegistryName) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
@@ -433,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn a_registry_is_amazon_s_by_its_whole_host() {
+    fn only_complete_host_matches_amazon_registry() {
         let private = |region: &str, is_fips| {
             Some(Service::Private {
                 region: region.to_owned(),
@@ -501,7 +503,7 @@ mod tests {
             ("xpublic.ecr.aws", None),
             ("x.public.ecr.aws", None),
         ] {
-            // Some of these are no names at all, and cannot get this far.
+            // Some of these are not valid registry names and are rejected earlier.
             let Ok(name) = registry.parse::<RegistryName>() else {
                 assert_eq!(expected, None);
                 continue;
@@ -512,7 +514,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_a_user_name_and_a_password() {
+    fn token_decodes_to_user_name_and_password() {
         let basic = |text: &str| basic(&STANDARD.encode(text));
         assert_eq!(basic("AWS:a:b"), Some(Credential::from_pair("AWS", "a:b")));
         assert_eq!(basic("AWS"), None);
@@ -520,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_that_ended_before_it_came_is_good_until_it_is_refused() {
+    fn expired_token_on_arrival_has_no_lifetime() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_hours(1000);
         let hours = |hours| Duration::from_hours(hours);
         assert_eq!(lifetime(now + hours(12) + MARGIN, now), Some(hours(12)));

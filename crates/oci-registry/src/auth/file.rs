@@ -1,11 +1,12 @@
 //! Credential files in docker's format, which podman reads too.
 //!
-//! This module parses a file, reads one of bounded size, and looks a registry up in it by docker's rule (docker/cli,
-//! `cli/config/credentials/file_store.go`) or that of the containers library (containers-auth.json(5), "FORMAT"). The
-//! paths of the files are in the modules of the sources. A file holds secrets, so errors name places and no content.
+//! This module reads a file of limited size, parses it, and looks up the entry of a registry by docker's rule
+//! (docker/cli, `cli/config/credentials/file_store.go`) or by that of the containers library (containers-auth.json(5),
+//! "FORMAT"). The paths of the files are in the modules of the sources. A file holds secrets, so errors name its path
+//! and never its content.
 //!
-//! docker is written in Go, whose `encoding/json` matches the names of members without regard to case, so the names are
-//! matched in the same way here. Keys are compared exactly first, then with hosts that differ in case only.
+//! docker is written in Go, whose `encoding/json` matches the names of members case-insensitively, so the names are
+//! matched in the same way here. Keys are compared exactly first, and then with case-insensitive hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{ErrorKind as IoErrorKind, Write as _};
@@ -30,7 +31,7 @@ const HUB_KEY: &str = "https://index.docker.io/v1/";
 /// The names of Docker Hub.
 const HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
-/// Largest file read, in bytes.
+/// Limit of the size of a file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
 
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -71,13 +72,13 @@ pub(crate) enum Error {
     Entry {
         place: String,
         key: String,
-        problem: Problem,
+        problem: EntryDefect,
     },
 }
 
 /// Defect of an entry. The value itself is secret.
 #[derive(Debug, Snafu)]
-pub(crate) enum Problem {
+pub(crate) enum EntryDefect {
     #[snafu(display("the entry is not an object"))]
     Shape,
     #[snafu(display("`{member}` is not a string"))]
@@ -114,11 +115,11 @@ impl Failure for Error {
     }
 }
 
-/// Reads a file that may be absent.
+/// Reads a file. Returns `None` if it is absent.
 pub(super) async fn read(path: &Path, place: &str) -> Result<Option<Vec<u8>>, Error> {
     let file = match open_input(path) {
         Ok(file) => tokio::fs::File::from_std(file),
-        // A home of `/dev/null` is how some services say that they have none.
+        // Some services set their home to `/dev/null` because they have none.
         Err(error)
             if matches!(
                 error.kind(),
@@ -141,7 +142,7 @@ pub(super) async fn read(path: &Path, place: &str) -> Result<Option<Vec<u8>>, Er
     Ok(Some(bytes))
 }
 
-/// The registries that a file names; none where it cannot be read.
+/// Returns the registries that a file names. Empty if the file cannot be read.
 pub(super) async fn registries(
     path: &Path,
     parse: impl Fn(&[u8], &str) -> Result<AuthFile, Error>,
@@ -151,8 +152,8 @@ pub(super) async fn registries(
     file.map(|file| file.registries()).unwrap_or_default()
 }
 
-/// The directory of a file, made for nobody but its owner where it is not there.
-pub(super) fn own_directory(path: &Path) -> std::io::Result<&Path> {
+/// Returns the parent directory of a file. Creates it, readable by its owner only, if it is absent.
+pub(super) fn create_parent_directory(path: &Path) -> std::io::Result<&Path> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
@@ -162,11 +163,12 @@ pub(super) fn own_directory(path: &Path) -> std::io::Result<&Path> {
     Ok(directory)
 }
 
-/// Gives a file this content at once, readable for its owner only. A link stays, and what it leads to is replaced.
+/// Replaces the content of a file atomically and makes it readable by its owner only. A symbolic link is kept, and its
+/// target is replaced.
 pub(super) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let path = behind_links(path)?;
-    let directory = own_directory(&path)?;
-    // Made with mode 0600 where there are modes.
+    let path = resolve_links(path)?;
+    let directory = create_parent_directory(&path)?;
+    // On Unix, the temporary file has mode 0600.
     let mut staged = tempfile::NamedTempFile::new_in(directory)?;
     staged.write_all(content)?;
     staged.as_file().sync_all()?;
@@ -174,21 +176,21 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Where a path leads, which need not be there.
-pub(super) fn behind_links(path: &Path) -> std::io::Result<PathBuf> {
+/// Resolves symbolic links. The target may be absent.
+pub(super) fn resolve_links(path: &Path) -> std::io::Result<PathBuf> {
     const LONGEST_CHAIN: usize = 40;
     let mut path = path.to_owned();
     for _ in 0..LONGEST_CHAIN {
         match std::fs::read_link(&path) {
             Ok(next) => path = path.parent().unwrap_or(Path::new(".")).join(next),
-            // No link, or nothing at all.
+            // The path is not a link, or does not exist.
             Err(_) => return Ok(path),
         }
     }
     Err(std::io::Error::other("too many links"))
 }
 
-/// The key that docker uses for a registry.
+/// Returns the key that docker uses for a registry.
 pub(super) fn docker_key(registry: &RegistryName) -> &str {
     if HUB.contains(&registry.as_str()) {
         HUB_KEY
@@ -200,13 +202,13 @@ pub(super) fn docker_key(registry: &RegistryName) -> &str {
 /// Parsed credential file.
 #[derive(Default)]
 pub(crate) struct AuthFile {
-    /// Parsed when an entry is used: one that cannot be used does not matter for other registries.
+    /// Entries are parsed when they are used, so that a defective entry does not affect other registries.
     auths: BTreeMap<String, Value>,
     creds_store: Option<String>,
     cred_helpers: BTreeMap<String, String>,
 }
 
-/// Whether a key of docker's file stands for a whole registry: its name, or a URL of it.
+/// Whether a key of docker's file is the name of the registry or its URL, not one of a single repository.
 pub(super) fn is_key_of(key: &str, registry: &RegistryName) -> bool {
     let path = key
         .trim_start_matches("https://")
@@ -251,7 +253,7 @@ impl AuthFile {
         Ok(file)
     }
 
-    /// Parses `.dockercfg`, whose top level has the entries that are below `auths` elsewhere.
+    /// Parses `.dockercfg`, whose top level contains the entries that other files have below `auths`.
     pub(crate) fn parse_legacy(bytes: &[u8], place: &str) -> Result<Self, Error> {
         Ok(Self {
             auths: object(bytes, place)?.into_iter().collect(),
@@ -259,8 +261,8 @@ impl AuthFile {
         })
     }
 
-    /// Parses the value of `DOCKER_AUTH_CONFIG`, of which only the entries count: helpers are installed on the machine
-    /// that set the variable, which need not be this one.
+    /// Parses the value of `DOCKER_AUTH_CONFIG`. Only the entries are used: the helpers are installed on the machine
+    /// that set the variable, which may be another one.
     pub(crate) fn parse_variable(text: &str, place: &str) -> Result<Self, Error> {
         Ok(Self {
             auths: Self::parse(text.as_bytes(), place)?.auths,
@@ -268,15 +270,16 @@ impl AuthFile {
         })
     }
 
-    /// Registries that have an entry or a helper of their own. An entry exists also where a helper has the credential.
+    /// Returns the registries that have an entry or a helper of their own. An entry also exists if a helper has the
+    /// credential.
     pub(super) fn registries(&self) -> Vec<RegistryName> {
         let keys = self.auths.keys().chain(self.cred_helpers.keys());
-        let hosts = keys.map(|key| hub_as_one(hostname(key)));
+        let hosts = keys.map(|key| normalize_hub(hostname(key)));
         hosts.filter_map(|host| host.parse().ok()).collect()
     }
 
-    /// Server names under which a helper may have a credential: `key`, then the keys of the file that differ in case only,
-    /// as `docker login` stores a name as it was typed.
+    /// Returns the server names under which a helper may have a credential: `key`, then the keys of the file that
+    /// differ only in case, because `docker login` stores the name as the user typed it.
     pub(super) fn servers<'a>(&'a self, key: &'a str) -> Vec<&'a str> {
         let keys = self.auths.keys().chain(self.cred_helpers.keys());
         let others = keys.map(String::as_str);
@@ -285,14 +288,14 @@ impl AuthFile {
         std::iter::once(key).chain(others).collect()
     }
 
-    /// Helper that docker runs for the registry: the registry's own, else the one for all.
+    /// Returns the helper that docker runs for the registry: the registry's own, otherwise the one for all registries.
     pub(crate) fn docker_helper(&self, registry: &RegistryName) -> Option<&str> {
         self.own_helper(docker_key(registry))
             .or(self.creds_store.as_deref())
             .filter(|name| !name.is_empty())
     }
 
-    /// Helper that podman runs for the registry; podman knows no helper for all.
+    /// Returns the helper that podman runs for the registry. podman has no helper for all registries.
     pub(crate) fn containers_helper(&self, registry: &RegistryName) -> Option<&str> {
         self.own_helper(registry.as_str())
             .filter(|name| !name.is_empty())
@@ -303,9 +306,10 @@ impl AuthFile {
         Some(helper)
     }
 
-    /// Entry by docker's rule: the exact key, else a key that is a URL or a path of the same host.
+    /// Returns the entry by docker's rule: the exact key, otherwise a key that is a URL or a path of the same host.
     ///
-    /// docker takes any of several such keys; here it is the closest one above the repository, else the first.
+    /// docker selects an arbitrary one of several such keys. Here, the closest one above the repository is used,
+    /// otherwise the first.
     pub(crate) fn docker_entry(
         &self,
         request: &CredentialRequest<'_>,
@@ -320,8 +324,9 @@ impl AuthFile {
         credential(exact.or_else(above).or_else(same_host), place)
     }
 
-    /// Entry by the rule of the containers library: the longest key that is the repository or above it, else a key that is
-    /// a URL of the same host. In a legacy file every key is a URL, with its scheme or without.
+    /// Returns the entry by the rule of the containers library: the longest key that is the repository or a path above
+    /// it, otherwise a key that is a URL of the same host. In a legacy file, every key is a URL, with or without its
+    /// scheme.
     pub(crate) fn containers_entry(
         &self,
         request: &CredentialRequest<'_>,
@@ -339,7 +344,7 @@ impl AuthFile {
     }
 }
 
-/// Parses JSON, without the parser's own message, which can quote the file.
+/// Parses JSON. The parser's own message is dropped because it can quote the file.
 pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T, Error> {
     serde_json::from_slice(bytes).map_err(|error| {
         let (line, column) = (error.line(), error.column());
@@ -352,12 +357,12 @@ pub(super) fn parse<T: DeserializeOwned>(bytes: &[u8], place: &str) -> Result<T,
     })
 }
 
-/// Parses an object with all its members, those that are not used included.
+/// Parses an object with all its members, including unused ones.
 fn object(bytes: &[u8], place: &str) -> Result<Map<String, Value>, Error> {
     parse(bytes, place)
 }
 
-/// Members of an object whose values are strings; a null counts as empty, as for docker.
+/// Returns the members of an object, whose values must be strings. A null is read as an empty string, as in docker.
 fn strings(object: &Map<String, Value>) -> Option<BTreeMap<String, String>> {
     let pair = |(key, value): (&String, &Value)| match value {
         Value::Null => Some((key.clone(), String::new())),
@@ -366,27 +371,27 @@ fn strings(object: &Map<String, Value>) -> Option<BTreeMap<String, String>> {
     object.iter().map(pair).collect()
 }
 
-/// Value of a member that is not null.
+/// Returns the value of a member, unless it is null.
 pub(super) fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
     let is_named = |member: &str| member.eq_ignore_ascii_case(name);
     let mut members = object.iter();
     members.find_map(|(member, value)| (is_named(member) && !value.is_null()).then_some(value))
 }
 
-/// Value of a key: the exact one, else one whose host differs in case only.
+/// Returns the value of a key: the exact one, otherwise one whose host differs only in case.
 fn find<'a, T>(map: &'a BTreeMap<String, T>, key: &str) -> Option<(&'a String, &'a T)> {
     let other = || map.iter().find(|(other, _)| is_same_key(other, key));
     map.get_key_value(key).or_else(other)
 }
 
-/// Whether two keys differ at most in the case of their hosts.
+/// Whether two keys are equal except for the case of their hosts.
 fn is_same_key(one: &str, other: &str) -> bool {
     let split = |key| str::split_once(key, '/').unwrap_or((key, ""));
     let ((one_host, one_path), (other_host, other_path)) = (split(one), split(other));
     one_host.eq_ignore_ascii_case(other_host) && one_path == other_path
 }
 
-/// The repository with its registry, then what is above it, up to the registry.
+/// Returns the repository with its registry, then each path above it, up to the registry.
 fn paths<'a>(request: &CredentialRequest<'a>) -> impl Iterator<Item = String> + use<'a> {
     let registry = request.registry.as_str();
     let longest = match request.repository {
@@ -406,7 +411,7 @@ fn without_scheme(key: &str) -> &str {
         .unwrap_or(key)
 }
 
-/// The host, and port if any, of a key: keys may be URLs.
+/// Returns the host of a key, with the port if it has one. Keys may be URLs.
 fn hostname(key: &str) -> &str {
     let rest = without_scheme(key);
     rest.split('/').next().unwrap_or(rest)
@@ -414,11 +419,11 @@ fn hostname(key: &str) -> &str {
 
 /// Whether a key is the host of the registry, or a URL or path of it.
 fn is_same_host(key: &str, registry: &RegistryName) -> bool {
-    hub_as_one(hostname(key)).eq_ignore_ascii_case(hub_as_one(registry.as_str()))
+    normalize_hub(hostname(key)).eq_ignore_ascii_case(normalize_hub(registry.as_str()))
 }
 
-/// One of the names of Docker Hub for all of them.
-fn hub_as_one(host: &str) -> &str {
+/// Replaces each name of Docker Hub by the same one.
+fn normalize_hub(host: &str) -> &str {
     let is_hub = HUB.iter().any(|name| name.eq_ignore_ascii_case(host));
     if is_hub { HUB[0] } else { host }
 }
@@ -438,8 +443,8 @@ fn credential(found: Option<(&String, &Value)>, place: &str) -> Result<Option<Cr
     entry_credential(entry).map_err(failed)
 }
 
-/// Reads the credential of an entry: none in one that only marks that a helper has it.
-fn entry_credential(entry: &Value) -> Result<Option<Credential>, Problem> {
+/// Reads the credential of an entry. `None` if the entry only marks that a helper has it.
+fn entry_credential(entry: &Value) -> Result<Option<Credential>, EntryDefect> {
     let fields = match entry {
         Value::Null => return Ok(None),
         Value::Object(fields) => fields,
@@ -475,8 +480,9 @@ mod tests {
     use super::super::home::{AUTH, Home};
     use super::*;
 
-    /// The user in whose name the entry is that a rule finds in a file of these keys, each with itself as the user.
-    fn finds(
+    /// Returns the user name of the entry that a rule selects. Each key of the file has an entry with the key as its
+    /// user name.
+    fn selected_users(
         rule: impl Fn(&AuthFile, &CredentialRequest<'_>) -> Result<Option<Credential>, Error>,
         keys: &[&str],
         name: &str,
@@ -502,7 +508,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_s_rule() {
+    fn docker_rule_selects_entry() {
         const HUB_URL: &str = "https://index.docker.io/v1/";
         let docker =
             |file: &AuthFile, request: &CredentialRequest<'_>| file.docker_entry(request, "a file");
@@ -523,7 +529,7 @@ mod tests {
             (&[HUB_URL], "docker.io/library/x", Some(HUB_URL)),
             (&[HUB_URL, "docker.io"], "docker.io", Some(HUB_URL)),
             (&["docker.io"], "index.docker.io", Some("docker.io")),
-            // A path stands for its host, and the repository's own goes first.
+            // A key with a path applies to the whole host, and the repository's own key has precedence.
             (&["ghcr.io/a"], "ghcr.io/b", Some("ghcr.io/a")),
             (
                 &["ghcr.io/a", "ghcr.io/b"],
@@ -537,7 +543,7 @@ mod tests {
             (&["ghcr.io"], "ghcr.io.example", None),
             (&["https://ghcr.io.example/ghcr.io"], "ghcr.io", None),
             (&["ftp://ghcr.io"], "ghcr.io", None),
-            // The exact key first, then one in another case.
+            // The exact key has precedence over one in another case.
             (
                 &["LocalHost:5000"],
                 "localhost:5000",
@@ -556,13 +562,13 @@ mod tests {
             (&["Docker.IO"], "docker.io", Some("Docker.IO")),
             (&[], "ghcr.io", None),
         ] {
-            let found = finds(docker, keys, name);
+            let found = selected_users(docker, keys, name);
             assert_eq!(found.as_deref(), expected, "{keys:?} {name}");
         }
     }
 
     #[test]
-    fn podman_s_rule() {
+    fn podman_rule_selects_entry() {
         let of = |is_legacy| {
             move |file: &AuthFile, request: &CredentialRequest<'_>| {
                 file.containers_entry(request, "a file", is_legacy)
@@ -574,7 +580,7 @@ mod tests {
             (quay, "quay.io/org/repo2", Some("quay.io/org")),
             (quay, "quay.io/other", Some("quay.io")),
             (quay, "quay.io", Some("quay.io")),
-            // A path is for what is below it only.
+            // A key with a path applies to repositories below it only.
             (&["quay.io/org"], "quay.io/organisation", None),
             (&["quay.io/org"], "quay.io", None),
             (
@@ -600,15 +606,15 @@ mod tests {
             ),
             (&["quay.io:443"], "quay.io", None),
             (&["quay.io"], "quay.io.example", None),
-            // A host in another case, and a path as it is.
+            // Hosts are compared case-insensitively, and paths exactly.
             (&["Quay.io/org"], "quay.io/org/x", Some("Quay.io/org")),
             (&["quay.io/Org"], "quay.io/org/x", None),
             (&["QUAY.io", "quay.io"], "quay.io", Some("quay.io")),
         ] {
-            let found = finds(of(false), keys, name);
+            let found = selected_users(of(false), keys, name);
             assert_eq!(found.as_deref(), expected, "{keys:?} {name}");
         }
-        // In a legacy file a path is what is left of a URL.
+        // In a legacy file, a key with a path is the rest of a URL.
         for (keys, name, expected) in [
             (&["quay.io/v1/"][..], "quay.io/org", Some("quay.io/v1/")),
             (
@@ -618,7 +624,7 @@ mod tests {
             ),
             (&["quay.io"], "quay.io.example", None),
         ] {
-            let found = finds(of(true), keys, name);
+            let found = selected_users(of(true), keys, name);
             assert_eq!(found.as_deref(), expected, "{keys:?} {name}");
         }
     }
@@ -631,7 +637,7 @@ mod tests {
     }
 
     #[test]
-    fn entries() {
+    fn entry_credentials_are_parsed() {
         let basic = Credential::from_pair("me", "canary");
         let identity = Credential::Identity(Secret::new("x"));
         let registry = Credential::Registry(Secret::new("x"));
@@ -644,7 +650,7 @@ mod tests {
                 r#"{"username":"me","password":"canary"}"#.into(),
                 Some(basic.clone()),
             ),
-            // Zeros behind it, and no padding.
+            // Trailing zeros, and base64 without padding.
             (r#"{"auth":"bWU6Y2FuYXJ5AAA="}"#.into(), Some(basic.clone())),
             (r#"{"auth":"bWU6Y2FuYXJ5AAA"}"#.into(), Some(basic)),
             (
@@ -657,7 +663,7 @@ mod tests {
                 Some(identity.clone()),
             ),
             (r#"{"registrytoken":"x"}"#.into(), Some(registry)),
-            // Azure's way of saying that the password is an identity token.
+            // Azure marks an identity token with this user name.
             (
                 r#"{"username":"00000000-0000-0000-0000-000000000000","password":"x"}"#.into(),
                 Some(identity),
@@ -671,7 +677,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_broken_is_named_and_not_quoted() {
+    fn parse_error_names_place_without_content() {
         for broken in [
             r#""canary""#,
             "{canary",
@@ -691,7 +697,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_of_another_registry_may_be_broken() {
+    fn broken_entry_of_another_registry_is_ignored() {
         let file =
             r#"{"auths":{"c.d":["x"],"a.b":{"username":"me","password":"canary","email":7}}}"#;
         let registry = "a.b".parse().unwrap();
@@ -702,7 +708,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_matched_without_regard_to_case() {
+    fn members_are_matched_case_insensitively() {
         let text = r#"{"AUTHS":{"a.b":{"Username":"me","PASSWORD":"canary"}},"credsstore":"all","CredHelpers":{"c.d":"own"}}"#;
         let file = AuthFile::parse(text.as_bytes(), "a file").unwrap();
         let registry = "a.b".parse().unwrap();
@@ -772,7 +778,7 @@ mod tests {
     }
 
     #[test]
-    fn members_of_other_types_are_named() {
+    fn member_of_wrong_type_is_named_in_error() {
         for (text, member) in [
             (r#"{"auths":["canary"]}"#, "auths"),
             (r#"{"credsStore":{"canary":1}}"#, "credsStore"),
@@ -792,7 +798,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn absent_files_are_no_files_and_large_ones_are_refused() {
+    async fn absent_file_is_none_and_large_file_is_refused() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("config.json");
         assert_eq!(read(&path, "p").await.unwrap(), None);
@@ -813,7 +819,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_link_is_followed_and_the_file_is_its_owner_s() {
+    fn replaced_file_follows_link_and_is_private() {
         use std::os::unix::fs::{PermissionsExt as _, symlink};
         let home = Home::new();
         let at = |name: &str| home.path().join(name);

@@ -1,7 +1,7 @@
 //! Advisory lock for updates of a credential file.
 //!
-//! The lock is a file of its own beside the credential file: that file is replaced by each update, and any process that
-//! may read its directory may lock the directory.
+//! The lock is a separate file beside the credential file, for two reasons: each update replaces the credential file,
+//! and every process with read access to its directory could lock the directory.
 
 use std::fs::TryLockError;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use snafu::Snafu;
 use tokio::time::Instant;
 
-use super::file::{behind_links, own_directory};
+use super::file::{create_parent_directory, resolve_links};
 use crate::error::{ErrorKind, Failure, Hint};
 
 /// Limit of the wait for another process.
@@ -46,8 +46,8 @@ impl Failure for Error {
     }
 }
 
-/// Exclusive lock for reading and replacing a credential file, released on drop. Docker's own tools do not use it. Without
-/// support for locks, as on some network file systems, the last writer wins, as with docker.
+/// Exclusive lock for reading and replacing a credential file, released on drop. Docker's own tools do not use it. On
+/// file systems without locks, such as some network file systems, the last writer wins, as with docker.
 #[derive(Debug)]
 pub(super) struct FileLock {
     _lock: Option<std::fs::File>,
@@ -79,8 +79,8 @@ impl FileLock {
 /// Opens the lock file, readable by its owner only. It is never deleted: one process could lock a deleted file while
 /// another one creates a new file.
 fn open_lock(path: &Path) -> std::io::Result<(std::fs::File, PathBuf)> {
-    let path = behind_links(path)?;
-    own_directory(&path)?;
+    let path = resolve_links(path)?;
+    create_parent_directory(&path)?;
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
     name.push(".oci-lock");

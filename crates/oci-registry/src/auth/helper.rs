@@ -1,8 +1,8 @@
-//! Credential helpers: programs that keep credentials for docker (docker-credential-helpers, "Development").
+//! Credential helpers: programs that store credentials for docker (docker-credential-helpers, "Development").
 //!
 //! The name comes from a configuration file that others may have written, so it must be a plain name. The program is
-//! searched on the path only. Its time and the size of its answer are limited, and nothing of the answer is shown. An
-//! answer is reused until the credential in it is refused.
+//! searched in `PATH` only. Its running time and the size of its output are limited, and the output is never shown. A
+//! credential is reused until the registry rejects it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,28 +20,28 @@ use super::{Credential, Lookup, Secret, file};
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, Hint};
 
-/// How long a helper may take: it may ask a person to unlock something.
+/// Timeout of a helper, which may prompt the user to unlock a store.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How much of a helper's answer is read, in bytes.
+/// Limit of a helper's output, in bytes.
 const MAX_ANSWER: u64 = 64 << 10;
 
-/// The user name under which a helper hands out an identity token.
+/// User name with which a helper marks an identity token.
 pub(super) const TOKEN_USER: &str = "<token>";
 
-/// What a helper says when it has nothing.
+/// Output of a helper that has no credential.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
-/// A helper did not do what a file relies on it for.
+/// Failure of a helper that a file names.
 #[derive(Debug, Snafu)]
 #[snafu(display("failed to use the helper that {place} names for the credential of `{server}`"))]
-pub(super) struct Unhelped {
+pub(super) struct HelperError {
     server: String,
     place: String,
     source: Error,
 }
 
-impl Failure for Unhelped {
+impl Failure for HelperError {
     fn hints(&self) -> Vec<Hint> {
         let place = &self.place;
         let advice = match &self.source {
@@ -80,11 +80,11 @@ enum Error {
     Unreadable { program: PathBuf },
 }
 
-/// The helpers that the environment has.
+/// Credential helpers of an environment.
 pub(super) struct Helpers {
     environment: Environment,
-    /// What was told, by helper and server. That there is nothing is asked anew: it may be there by now.
-    told: Mutex<HashMap<(String, String), Credential>>,
+    /// Cached credentials, by helper and server. Absence is not cached, because a credential may be added at any time.
+    cached: Mutex<HashMap<(String, String), Credential>>,
 }
 
 impl fmt::Debug for Helpers {
@@ -97,24 +97,24 @@ impl Helpers {
     pub(super) fn new(environment: Environment) -> Self {
         Self {
             environment,
-            told: Mutex::default(),
+            cached: Mutex::default(),
         }
     }
 
-    /// Runs the helper that a file names, until it has a credential for one of these servers.
-    pub(super) async fn look(
+    /// Runs the helper that a file names for each of these servers until it returns a credential.
+    pub(super) async fn find_credential(
         &self,
         name: &str,
         servers: &[&str],
         place: &str,
         is_refused: bool,
-    ) -> Result<Lookup, Unhelped> {
+    ) -> Result<Lookup, HelperError> {
         let mut found = None;
         for server in servers.iter().copied() {
             found = self
                 .get(name, server, is_refused)
                 .await
-                .context(UnhelpedSnafu { server, place })?;
+                .context(HelperSnafu { server, place })?;
             if found.is_some() {
                 break;
             }
@@ -132,16 +132,16 @@ impl Helpers {
         is_refused: bool,
     ) -> Result<Option<Credential>, Error> {
         let key = (name.to_owned(), server.to_owned());
-        let known = self.told.lock().await.get(&key).cloned();
+        let known = self.cached.lock().await.get(&key).cloned();
         if known.is_some() && !is_refused {
             return Ok(known);
         }
-        // Unlocked meanwhile: a helper that waits for a person holds up nobody else.
-        let credential = self.ask(name, server).await?;
-        let mut told = self.told.lock().await;
+        // The cache is not locked meanwhile, so a helper that prompts the user does not block other requests.
+        let credential = self.get_from_helper(name, server).await?;
+        let mut cached = self.cached.lock().await;
         match &credential {
-            Some(credential) => told.insert(key, credential.clone()),
-            None => told.remove(&key),
+            Some(credential) => cached.insert(key, credential.clone()),
+            None => cached.remove(&key),
         };
         Ok(credential)
     }
@@ -161,14 +161,14 @@ impl Helpers {
         found.context(AbsentSnafu { program })
     }
 
-    /// Lets the helper that a file names keep a credential.
-    pub(super) async fn keep(
+    /// Stores a credential with the helper that a file names.
+    pub(super) async fn store(
         &self,
         name: &str,
         server: &str,
         place: &str,
         (username, secret): (&str, &Secret),
-    ) -> Result<(), Unhelped> {
+    ) -> Result<(), HelperError> {
         let kept = serde_json::json!({
             "ServerURL": server,
             "Username": username,
@@ -176,19 +176,19 @@ impl Helpers {
         });
         self.change(name, "store", server, &kept.to_string())
             .await
-            .context(UnhelpedSnafu { server, place })
+            .context(HelperSnafu { server, place })
     }
 
-    /// Lets the helper that a file names forget a credential. It is no failure when there is none.
-    pub(super) async fn forget(
+    /// Erases a credential with the helper that a file names. Succeeds if there is none.
+    pub(super) async fn erase(
         &self,
         name: &str,
         server: &str,
         place: &str,
-    ) -> Result<(), Unhelped> {
+    ) -> Result<(), HelperError> {
         self.change(name, "erase", server, server)
             .await
-            .context(UnhelpedSnafu { server, place })
+            .context(HelperSnafu { server, place })
     }
 
     async fn change(
@@ -198,23 +198,24 @@ impl Helpers {
         server: &str,
         input: &str,
     ) -> Result<(), Error> {
-        let (program, answer, succeeded) = self.talk(name, action, input).await?;
+        let (program, answer, succeeded) = self.run(name, action, input).await?;
         let nothing = String::from_utf8_lossy(&answer).trim() == NOT_FOUND;
         ensure!(succeeded || nothing, FailedSnafu { program });
         let key = (name.to_owned(), server.to_owned());
-        self.told.lock().await.remove(&key);
+        self.cached.lock().await.remove(&key);
         Ok(())
     }
 
-    /// Runs a helper for one action: which program that was, what it said, and whether it succeeded.
-    async fn talk(
+    /// Runs a helper for one action. Returns the path of the program, its output, and whether it succeeded.
+    async fn run(
         &self,
         name: &str,
         action: &str,
         input: &str,
     ) -> Result<(PathBuf, Vec<u8>, bool), Error> {
         let program = self.program(name)?;
-        // Not in the working directory: shims of version managers run the program that a file there names.
+        // The helper does not run in the working directory, because shims of version managers run the program that a
+        // file there names.
         let directory = program.parent().unwrap_or(Path::new("/"));
         let mut child = Command::new(&program)
             .arg(action)
@@ -230,9 +231,9 @@ impl Helpers {
                 program: program.clone(),
             })?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let talk = async {
+        let run = async {
             if let Some(mut stdin) = stdin {
-                // A helper that does not read its input may still answer.
+                // A helper that does not read its input may still respond.
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
             let mut answer = Vec::new();
@@ -241,20 +242,20 @@ impl Helpers {
             }
             Ok((answer, child.wait().await?))
         };
-        let talked = tokio::time::timeout(TIMEOUT, talk)
+        let outcome = tokio::time::timeout(TIMEOUT, run)
             .await
             .ok()
             .context(HangsSnafu {
                 program: program.clone(),
             })?;
-        let (answer, status) = talked.context(RunSnafu {
+        let (answer, status) = outcome.context(RunSnafu {
             program: program.clone(),
         })?;
         Ok((program, answer, status.success()))
     }
 
-    async fn ask(&self, name: &str, server: &str) -> Result<Option<Credential>, Error> {
-        let (program, answer, succeeded) = self.talk(name, "get", server).await?;
+    async fn get_from_helper(&self, name: &str, server: &str) -> Result<Option<Credential>, Error> {
+        let (program, answer, succeeded) = self.run(name, "get", server).await?;
         if !succeeded {
             let nothing = String::from_utf8_lossy(&answer).trim() == NOT_FOUND;
             ensure!(nothing, FailedSnafu { program });
@@ -265,7 +266,7 @@ impl Helpers {
     }
 }
 
-/// Reads the credential that a helper printed. The whole answer must be JSON, the members that are not used included.
+/// Parses the credential that a helper printed. The whole output must be valid JSON, including unused members.
 pub(crate) fn read(answer: &[u8]) -> Option<Credential> {
     let answer: Map<String, Value> = serde_json::from_slice(answer).ok()?;
     let text = |name| file::member(&answer, name)?.as_str();
@@ -283,7 +284,7 @@ mod tests {
 
     use super::*;
 
-    async fn ask(script: &str) -> Result<Option<Credential>, Error> {
+    async fn run_script(script: &str) -> Result<Option<Credential>, Error> {
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("docker-credential-test");
         std::fs::write(&program, format!("#!/bin/sh\n{script}")).unwrap();
@@ -294,25 +295,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn answers_are_read() {
-        let basic = ask(r#"read -r server; echo "{\"ServerURL\":\"$server\",\"Username\":\"$server\",\"Secret\":\"s\"}""#).await;
+    async fn helper_answers_are_parsed() {
+        let basic = run_script(r#"read -r server; echo "{\"ServerURL\":\"$server\",\"Username\":\"$server\",\"Secret\":\"s\"}""#).await;
         let expected = Credential::Basic {
             username: "a.b".into(),
             password: Secret::new("s"),
         };
         assert_eq!(basic.unwrap(), Some(expected));
-        let token = ask(r#"echo '{"Username":"<token>","Secret":"s"}'"#)
+        let token = run_script(r#"echo '{"Username":"<token>","Secret":"s"}'"#)
             .await
             .unwrap();
         assert_eq!(token, Some(Credential::Identity(Secret::new("s"))));
         assert_eq!(
-            ask(&format!("echo {NOT_FOUND}; exit 1")).await.unwrap(),
+            run_script(&format!("echo {NOT_FOUND}; exit 1"))
+                .await
+                .unwrap(),
             None
         );
     }
 
     #[test]
-    fn answers_must_be_json_throughout() {
+    fn helper_answer_with_trailing_text_is_refused() {
         let expected = Some(Credential::from_pair("u", "s"));
         for (answer, expected) in [
             (
@@ -338,31 +341,31 @@ mod tests {
             username: "docker-credential-test".into(),
             password: Secret::new("s"),
         };
-        assert_eq!(ask(answer).await.unwrap(), Some(expected));
+        assert_eq!(run_script(answer).await.unwrap(), Some(expected));
     }
 
     #[tokio::test]
-    async fn failures_are_failures_and_say_no_secret() {
-        let failed = ask("echo canary; exit 1").await.unwrap_err();
+    async fn helper_failure_is_error_without_secret() {
+        let failed = run_script("echo canary; exit 1").await.unwrap_err();
         assert!(matches!(failed, Error::Failed { .. }) && !failed.to_string().contains("canary"));
-        let garbage = ask("echo canary").await.unwrap_err();
+        let garbage = run_script("echo canary").await.unwrap_err();
         assert!(
             matches!(garbage, Error::Unreadable { .. }) && !garbage.to_string().contains("canary")
         );
         assert!(matches!(
-            ask("yes canary").await.unwrap_err(),
+            run_script("yes canary").await.unwrap_err(),
             Error::Failed { .. } | Error::Unreadable { .. }
         ));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_helper_that_hangs_is_given_up() {
-        let error = ask("exec sleep 60").await.unwrap_err();
+    async fn unresponsive_helper_times_out() {
+        let error = run_script("exec sleep 60").await.unwrap_err();
         assert!(matches!(error, Error::Hangs { .. }), "{error:?}");
     }
 
     #[tokio::test]
-    async fn names_with_paths_are_refused() {
+    async fn helper_name_with_path_is_refused() {
         let environment = Environment::new(
             [("PATH".to_owned(), "/usr/bin".to_owned())],
             None,

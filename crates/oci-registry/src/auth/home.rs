@@ -1,4 +1,4 @@
-//! A home directory of files, for the tests of the places that lie in one.
+//! Temporary home directory for tests of credential sources.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,14 @@ use crate::environment::Environment;
 /// `me:canary` in base64.
 pub(super) const AUTH: &str = "bWU6Y2FuYXJ5";
 
-/// A home with files and variables. `~` in a variable is the home.
+/// Home directory with files and environment variables. `~` in a variable is replaced by its path.
 pub(super) struct Home {
     directory: tempfile::TempDir,
     variables: Vec<(String, String)>,
 }
 
 impl Home {
-    /// An empty home, in a session without files.
+    /// Returns an empty home directory, with a session directory in it.
     pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self {
@@ -42,7 +42,7 @@ impl Home {
         self
     }
 
-    /// A credential helper that does this, and writes a line into `ran` each time.
+    /// Adds a credential helper that runs `script` and appends a line to `ran` on each run.
     #[cfg(unix)]
     pub(super) fn helper(self, name: &str, script: &str) -> Self {
         use std::os::unix::fs::PermissionsExt;
@@ -57,7 +57,7 @@ impl Home {
         self.with("PATH", &path)
     }
 
-    /// How often helpers ran.
+    /// Returns the number of helper runs.
     #[cfg(unix)]
     pub(super) fn helper_runs(&self) -> usize {
         std::fs::read_to_string(self.path().join("ran")).map_or(0, |lines| lines.lines().count())
@@ -69,8 +69,11 @@ impl Home {
     }
 }
 
-/// Asks for a registry, or for a repository of one.
-pub(super) async fn ask(provider: &dyn CredentialProvider, name: &str) -> crate::Result<Lookup> {
+/// Looks up the credential of a registry, or of one of its repositories.
+pub(super) async fn look_up(
+    provider: &dyn CredentialProvider,
+    name: &str,
+) -> crate::Result<Lookup> {
     let (registry, repository) = match name.split_once('/') {
         Some((registry, repository)) => (registry, Some(repository.parse()?)),
         None => (name, None),
@@ -83,7 +86,7 @@ pub(super) async fn ask(provider: &dyn CredentialProvider, name: &str) -> crate:
     provider.credential(&request).await
 }
 
-/// The user name and password that are found, and other credentials without their secret.
+/// Returns the user name and password that were found, and other credentials without their secret.
 pub(super) fn pair(lookup: Lookup) -> Option<String> {
     Some(match lookup.found?.0 {
         Credential::Basic { username, password } => format!("{username}:{}", password.expose()),

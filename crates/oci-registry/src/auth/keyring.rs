@@ -1,10 +1,10 @@
-//! The keyring of the operating system, for credentials that this program has put there itself.
+//! Keyring of the operating system, for credentials that the application has stored itself.
 //!
-//! Owns one entry per registry: the application as the service, the registry as the user, and as the secret the document that
-//! credential helpers print too. Entries of other programs are their helpers' affair. A keyring may ask a person to unlock
-//! it and may hang, so it is opened only for registries of which the caller knows that there is an entry, on a thread of
-//! its own, and not for ever. It is the one store that is reached through the process instead of the
-//! [`Environment`](crate::Environment): the session's bus.
+//! Each registry has one entry: the service is the application, the user is the registry, and the secret is the
+//! document that credential helpers print. Entries of other programs are accessible through their helpers only. A
+//! keyring may prompt the user to unlock it and may not respond, so it is opened only for registries that are known to
+//! have an entry, on a separate thread and with a timeout. It is the only store that is accessed through the process
+//! (the bus of the session) instead of the [`Environment`](crate::Environment).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
 
-/// How long a keyring may take: it may ask a person to unlock it.
+/// Timeout of a keyring, which may prompt the user to unlock it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What the place is called.
+/// Name of the source.
 pub(super) const PLACE: &str = "OS keyring";
 
 #[derive(Debug, Snafu)]
@@ -33,7 +33,7 @@ enum Error {
     Use {
         intention: &'static str,
         registry: RegistryName,
-        source: Problem,
+        source: KeyringFailure,
     },
     #[snafu(display("the keyring has no entries for registry tokens"))]
     Unkeepable,
@@ -48,15 +48,15 @@ impl Failure for Error {
     }
 }
 
-/// Why a keyring could not be used. What the keyring itself says of an entry could quote the entry.
+/// Reason why a keyring could not be used. The keyring's own message is dropped because it could quote the entry.
 #[derive(Debug, Snafu)]
-enum Problem {
+enum KeyringFailure {
     #[snafu(display("there is no keyring in this session"))]
     Absent,
     #[snafu(display("the keyring is locked, or refuses this program"))]
     Closed,
     #[snafu(display("gave up on the keyring after {} seconds", TIMEOUT.as_secs()))]
-    Hangs,
+    TimedOut,
     #[snafu(display("the entry is not one that this program wrote"))]
     Unreadable,
     #[snafu(display("the keyring failed"))]
@@ -66,23 +66,26 @@ enum Problem {
 /// Credentials in the keyring of the operating system.
 #[derive(Debug, Clone)]
 pub struct Keyring {
-    noted: BTreeSet<RegistryName>,
+    registries: BTreeSet<RegistryName>,
     index: Option<KeyringIndex>,
     store: Arc<dyn Store>,
 }
 
-/// Entries by user.
+/// Store of secrets, by user.
 trait Store: std::fmt::Debug + Send + Sync {
-    fn read(&self, user: &str) -> Result<Option<String>, Problem>;
-    fn write(&self, user: &str, secret: &str) -> Result<(), Problem>;
-    fn remove(&self, user: &str) -> Result<(), Problem>;
+    fn read(&self, user: &str) -> Result<Option<String>, KeyringFailure>;
+    fn write(&self, user: &str, secret: &str) -> Result<(), KeyringFailure>;
+    fn remove(&self, user: &str) -> Result<(), KeyringFailure>;
 }
 
 impl Keyring {
     /// Creates a provider that reads the entries of `service` for these registries only.
-    pub fn new(service: impl Into<String>, noted: impl IntoIterator<Item = RegistryName>) -> Self {
+    pub fn new(
+        service: impl Into<String>,
+        registries: impl IntoIterator<Item = RegistryName>,
+    ) -> Self {
         Self {
-            noted: noted.into_iter().collect(),
+            registries: registries.into_iter().collect(),
             index: None,
             store: Arc::new(Native {
                 service: service.into(),
@@ -90,14 +93,14 @@ impl Keyring {
         }
     }
 
-    /// The same keyring, which is also asked for the registries that these notes name by then.
-    pub(super) fn noted_in(mut self, index: KeyringIndex) -> Self {
+    /// Adds the registries of an index, which is read at each search.
+    pub(super) fn with_index(mut self, index: KeyringIndex) -> Self {
         self.index = Some(index);
         self
     }
 
     async fn has_entry(&self, registry: &RegistryName) -> crate::Result<bool> {
-        if self.noted.contains(registry) {
+        if self.registries.contains(registry) {
             return Ok(true);
         }
         match &self.index {
@@ -106,12 +109,12 @@ impl Keyring {
         }
     }
 
-    /// Keeps a credential, in place of one that was kept before.
+    /// Stores a credential and replaces an earlier one.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unauthenticated`] when the keyring cannot be used, [`ErrorKind::InvalidInput`] for a
-    /// [`Credential::Registry`], which does not last.
+    /// [`ErrorKind::Unauthenticated`] if the keyring cannot be used, [`ErrorKind::InvalidInput`] for a
+    /// [`Credential::Registry`], which is not long-lived.
     pub async fn store(
         &self,
         registry: &RegistryName,
@@ -125,7 +128,9 @@ impl Keyring {
         let kept = serde_json::json!({"Username": username, "Secret": secret.expose()});
         let text = kept.to_string();
         let user = registry.as_str().to_owned();
-        let written = self.apart(move |store| store.write(&user, &text)).await;
+        let written = self
+            .run_on_thread(move |store| store.write(&user, &text))
+            .await;
         let intention = "keep";
         Ok(written.context(UseSnafu {
             intention,
@@ -133,14 +138,14 @@ impl Keyring {
         })?)
     }
 
-    /// Forgets a credential; it is no failure when there is none.
+    /// Erases a credential. Succeeds if there is none.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unauthenticated`] when the keyring cannot be used.
+    /// [`ErrorKind::Unauthenticated`] if the keyring cannot be used.
     pub async fn erase(&self, registry: &RegistryName) -> crate::Result<()> {
         let user = registry.as_str().to_owned();
-        let removed = self.apart(move |store| store.remove(&user)).await;
+        let removed = self.run_on_thread(move |store| store.remove(&user)).await;
         let intention = "remove";
         Ok(removed.context(UseSnafu {
             intention,
@@ -148,28 +153,33 @@ impl Keyring {
         })?)
     }
 
-    async fn read(&self, registry: &RegistryName) -> Result<Option<Credential>, Problem> {
+    async fn read(&self, registry: &RegistryName) -> Result<Option<Credential>, KeyringFailure> {
         let user = registry.as_str().to_owned();
-        let Some(text) = self.apart(move |store| store.read(&user)).await? else {
+        let Some(text) = self.run_on_thread(move |store| store.read(&user)).await? else {
             return Ok(None);
         };
         let kept = helper::read(text.as_bytes()).context(UnreadableSnafu)?;
         Ok(Some(kept))
     }
 
-    /// Works on the store outside the runtime: a keyring that hangs must not hold up the program's end either.
-    async fn apart<T: Send + 'static>(
+    /// Runs an operation of the store on a separate thread, so that a keyring that does not respond cannot delay the
+    /// exit of the process.
+    async fn run_on_thread<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&dyn Store) -> Result<T, Problem> + Send + 'static,
-    ) -> Result<T, Problem> {
+        work: impl FnOnce(&dyn Store) -> Result<T, KeyringFailure> + Send + 'static,
+    ) -> Result<T, KeyringFailure> {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let store = Arc::clone(&self.store);
         let thread = std::thread::Builder::new().name("keyring".into());
-        // Nobody waits any more when the answer is late, and that is no failure of this thread.
+        // After a timeout the receiver is gone, which is not an error of this thread.
         let started = thread.spawn(move || drop(sender.send(work(&*store))));
         started.ok().context(FailedSnafu)?;
         let answer = tokio::time::timeout(TIMEOUT, receiver).await;
-        answer.ok().context(HangsSnafu)?.ok().context(FailedSnafu)?
+        answer
+            .ok()
+            .context(TimedOutSnafu)?
+            .ok()
+            .context(FailedSnafu)?
     }
 }
 
@@ -177,8 +187,8 @@ impl Keyring {
 impl CredentialProvider for Keyring {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
         if !self.has_entry(request.registry).await? {
-            // It was not looked into, and is not said to have been.
-            return Ok(Lookup::elsewhere());
+            // The keyring was not opened, so it is not reported as searched.
+            return Ok(Lookup::not_applicable());
         }
         let found = self.read(request.registry).await.context(UseSnafu {
             intention: "read",
@@ -195,34 +205,34 @@ struct Native {
 }
 
 impl Native {
-    fn entry(&self, user: &str) -> Result<keyring::Entry, Problem> {
-        keyring::Entry::new(&self.service, user).map_err(|error| Problem::of(&error))
+    fn entry(&self, user: &str) -> Result<keyring::Entry, KeyringFailure> {
+        keyring::Entry::new(&self.service, user).map_err(|error| KeyringFailure::of(&error))
     }
 }
 
 impl Store for Native {
-    fn read(&self, user: &str) -> Result<Option<String>, Problem> {
+    fn read(&self, user: &str) -> Result<Option<String>, KeyringFailure> {
         match self.entry(user)?.get_password() {
             Ok(secret) => Ok(Some(secret)),
             Err(keyring::Error::NoEntry) => Ok(None),
-            Err(error) => Err(Problem::of(&error)),
+            Err(error) => Err(KeyringFailure::of(&error)),
         }
     }
 
-    fn write(&self, user: &str, secret: &str) -> Result<(), Problem> {
+    fn write(&self, user: &str, secret: &str) -> Result<(), KeyringFailure> {
         let written = self.entry(user)?.set_password(secret);
-        written.map_err(|error| Problem::of(&error))
+        written.map_err(|error| KeyringFailure::of(&error))
     }
 
-    fn remove(&self, user: &str) -> Result<(), Problem> {
+    fn remove(&self, user: &str) -> Result<(), KeyringFailure> {
         match self.entry(user)?.delete_credential() {
             Ok(()) | Err(keyring::Error::NoEntry) => Ok(()),
-            Err(error) => Err(Problem::of(&error)),
+            Err(error) => Err(KeyringFailure::of(&error)),
         }
     }
 }
 
-impl Problem {
+impl KeyringFailure {
     fn of(error: &keyring::Error) -> Self {
         match error {
             keyring::Error::NoDefaultStore => Self::Absent,
@@ -242,7 +252,7 @@ pub(super) mod tests {
     use super::super::Secret;
     use super::*;
 
-    /// A keyring in memory that counts how often it is opened.
+    /// In-memory keyring that counts how often it is opened.
     #[derive(Debug, Default)]
     struct InMemory {
         entries: Mutex<BTreeMap<String, String>>,
@@ -250,12 +260,12 @@ pub(super) mod tests {
     }
 
     impl Store for InMemory {
-        fn read(&self, user: &str) -> Result<Option<String>, Problem> {
+        fn read(&self, user: &str) -> Result<Option<String>, KeyringFailure> {
             self.opened.fetch_add(1, Ordering::Relaxed);
             Ok(self.entries.lock().unwrap().get(user).cloned())
         }
 
-        fn write(&self, user: &str, secret: &str) -> Result<(), Problem> {
+        fn write(&self, user: &str, secret: &str) -> Result<(), KeyringFailure> {
             self.entries
                 .lock()
                 .unwrap()
@@ -263,27 +273,27 @@ pub(super) mod tests {
             Ok(())
         }
 
-        fn remove(&self, user: &str) -> Result<(), Problem> {
+        fn remove(&self, user: &str) -> Result<(), KeyringFailure> {
             self.entries.lock().unwrap().remove(user);
             Ok(())
         }
     }
 
-    /// A keyring that waits for a person who never comes.
+    /// Keyring that does not respond.
     #[derive(Debug)]
     struct Hanging(Mutex<std::sync::mpsc::Receiver<()>>);
 
     impl Store for Hanging {
-        fn read(&self, _: &str) -> Result<Option<String>, Problem> {
+        fn read(&self, _: &str) -> Result<Option<String>, KeyringFailure> {
             let _ = self.0.lock().unwrap().recv();
-            Err(Problem::Closed)
+            Err(KeyringFailure::Closed)
         }
 
-        fn write(&self, _: &str, _: &str) -> Result<(), Problem> {
+        fn write(&self, _: &str, _: &str) -> Result<(), KeyringFailure> {
             unreachable!()
         }
 
-        fn remove(&self, _: &str) -> Result<(), Problem> {
+        fn remove(&self, _: &str) -> Result<(), KeyringFailure> {
             unreachable!()
         }
     }
@@ -292,30 +302,30 @@ pub(super) mod tests {
         registry.parse().unwrap()
     }
 
-    fn keyring(noted: &[&str], store: impl Store + 'static) -> Keyring {
+    fn keyring(registries: &[&str], store: impl Store + 'static) -> Keyring {
         Keyring {
-            noted: noted.iter().copied().map(name).collect(),
+            registries: registries.iter().copied().map(name).collect(),
             index: None,
             store: Arc::new(store),
         }
     }
 
-    /// A keyring that is gone with the test.
-    pub(in crate::auth) fn passing(index: KeyringIndex) -> Keyring {
-        keyring(&[], InMemory::default()).noted_in(index)
+    /// Returns an in-memory keyring.
+    pub(in crate::auth) fn in_memory_keyring(index: KeyringIndex) -> Keyring {
+        keyring(&[], InMemory::default()).with_index(index)
     }
 
-    async fn ask(keyring: &Keyring, registry: &str) -> crate::Result<Option<Credential>> {
+    async fn look_up(keyring: &Keyring, registry: &str) -> crate::Result<Option<Credential>> {
         let lookup = keyring
             .credential(&CredentialRequest::new(&name(registry)))
             .await?;
-        let is_noted = keyring.noted.contains(&name(registry));
+        let is_noted = keyring.registries.contains(&name(registry));
         assert_eq!(lookup.looked_in.len(), usize::from(is_noted));
         Ok(lookup.found.map(|(credential, _)| credential))
     }
 
     #[tokio::test]
-    async fn what_is_kept_is_found_until_it_is_erased() {
+    async fn stored_credential_is_found_until_erased() {
         let keyring = keyring(&["a.b:5000"], InMemory::default());
         let registry = name("a.b:5000");
         for credential in [
@@ -323,10 +333,13 @@ pub(super) mod tests {
             Credential::Identity(Secret::new("token")),
         ] {
             keyring.store(&registry, &credential).await.unwrap();
-            assert_eq!(ask(&keyring, "a.b:5000").await.unwrap(), Some(credential));
+            assert_eq!(
+                look_up(&keyring, "a.b:5000").await.unwrap(),
+                Some(credential)
+            );
         }
         keyring.erase(&registry).await.unwrap();
-        assert_eq!(ask(&keyring, "a.b:5000").await.unwrap(), None);
+        assert_eq!(look_up(&keyring, "a.b:5000").await.unwrap(), None);
         keyring.erase(&registry).await.unwrap();
         let token = Credential::Registry(Secret::new("token"));
         let refused = keyring.store(&registry, &token).await.unwrap_err();
@@ -334,36 +347,36 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_opened_for_noted_registries_only() {
+    async fn keyring_is_opened_for_known_registries_only() {
         let store = Arc::new(InMemory::default());
         let keyring = Keyring {
-            noted: [name("a.b")].into(),
+            registries: [name("a.b")].into(),
             index: None,
             store: Arc::clone(&store) as Arc<dyn Store>,
         };
         for other in ["b", "a.b:443", "xa.b", "a.b.c"] {
-            assert_eq!(ask(&keyring, other).await.unwrap(), None, "{other}");
+            assert_eq!(look_up(&keyring, other).await.unwrap(), None, "{other}");
         }
         assert_eq!(store.opened.load(Ordering::Relaxed), 0);
-        assert_eq!(ask(&keyring, "a.b").await.unwrap(), None);
+        assert_eq!(look_up(&keyring, "a.b").await.unwrap(), None);
         assert_eq!(store.opened.load(Ordering::Relaxed), 1);
     }
 
     #[tokio::test]
-    async fn an_entry_of_others_is_an_error_that_does_not_quote_it() {
+    async fn unreadable_entry_is_error_without_its_content() {
         let store = InMemory::default();
         store.write("a.b", "canary").unwrap();
-        let error = ask(&keyring(&["a.b"], store), "a.b").await.unwrap_err();
+        let error = look_up(&keyring(&["a.b"], store), "a.b").await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Unauthenticated);
         assert!(error.to_string().contains("keyring"), "{error}");
         assert!(!format!("{error:?}").contains("canary"), "{error:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_keyring_that_hangs_is_given_up() {
+    async fn unresponsive_keyring_times_out() {
         let (person, door) = std::sync::mpsc::channel();
         let keyring = keyring(&["a.b"], Hanging(Mutex::new(door)));
-        let error = ask(&keyring, "a.b").await.unwrap_err();
+        let error = look_up(&keyring, "a.b").await.unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
         assert!(cause.contains("gave up"), "{cause}");
         drop(person);

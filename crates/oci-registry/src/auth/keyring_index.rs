@@ -1,6 +1,6 @@
-//! List of the registries with an entry in the keyring, so that the keyring is not opened for others.
+//! List of the registries that have an entry in the keyring, so that the keyring is opened for no others.
 //!
-//! A file with one registry per line in the user's configuration directory. It contains no secrets.
+//! The list is a file with one registry per line in the user's configuration directory. It contains no secrets.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -58,7 +58,7 @@ impl KeyringIndex {
         self.path.is_some()
     }
 
-    /// Reads the registries. Lines that are no registry name are ignored.
+    /// Reads the registries. Lines that are not registry names are ignored.
     pub(super) async fn read(&self) -> crate::Result<BTreeSet<RegistryName>> {
         let Some(path) = &self.path else {
             return Ok(BTreeSet::new());

@@ -1,8 +1,8 @@
-//! Who asks: credentials, where they are found, and the tokens they are exchanged for.
+//! Credentials, the sources that provide them, and the tokens that they are exchanged for.
 //!
-//! Owns [`Credential`], the [`CredentialProvider`] seam and the [`chain`] of the places that there are (each a file of its
-//! own here), challenges ([`challenge`]), [`scope`]s and [`token`]s. Places are asked only when a registry has demanded a
-//! credential; nothing here is read before.
+//! Defines [`Credential`], the trait [`CredentialProvider`] and the [`chain`] of all sources, each of which has a
+//! module here, as well as challenges ([`challenge`]), [`scope`]s and [`token`]s. Sources are searched only after a
+//! registry has demanded a credential; none is read before.
 
 pub(crate) mod chain;
 pub(crate) mod challenge;
@@ -33,17 +33,17 @@ use http::HeaderValue;
 
 use crate::reference::{RegistryName, RepositoryName};
 
-/// A text that is shown nowhere: it has no `Display`, and its `Debug` is blank.
+/// Secret text. It has no `Display`, and its `Debug` output is redacted.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
 impl Secret {
-    /// Hides a text.
+    /// Wraps a text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// The hidden text, for the one place that sends it.
+    /// Returns the text. Only the code that sends it needs it.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -55,28 +55,28 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// What proves to a registry who asks.
+/// Credential for a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Credential {
-    /// A user name and a password, or a token in its place.
+    /// User name and password, or a token in place of the password.
     Basic {
         /// The user name.
         username: String,
         /// The password.
         password: Secret,
     },
-    /// A long-lived token that the token server takes in exchange for short-lived ones.
+    /// Long-lived token that the token server exchanges for short-lived ones.
     Identity(Secret),
-    /// A token that the registry itself takes as it is.
+    /// Token that the registry accepts directly.
     Registry(Secret),
 }
 
-/// The user that Azure's registries give to those who come with an identity token.
+/// User name that marks the password as an identity token in Azure Container Registry.
 const IDENTITY_USER: &str = "00000000-0000-0000-0000-000000000000";
 
 impl Credential {
-    /// A user name and password, or the identity token that the user name says is in the password's place.
+    /// Returns a user name and password, or an identity token if the user name marks the password as one.
     pub(crate) fn from_pair(username: impl Into<String>, password: impl Into<String>) -> Self {
         let (username, password) = (username.into(), Secret::new(password));
         if username == IDENTITY_USER {
@@ -85,7 +85,7 @@ impl Credential {
         Self::Basic { username, password }
     }
 
-    /// The `Authorization` of a user name and password; nothing for tokens.
+    /// Returns the Basic `Authorization` header. `None` for tokens.
     pub(crate) fn basic(&self) -> Option<HeaderValue> {
         let Self::Basic { username, password } = self else {
             return None;
@@ -95,7 +95,8 @@ impl Credential {
     }
 }
 
-/// A header that HTTP libraries do not print. Texts that no header can hold become one that no server accepts.
+/// Returns a header that HTTP libraries redact in their output. A text that is not a valid header value is replaced by
+/// `invalid`, which servers reject.
 pub(crate) fn sensitive(text: &str) -> HeaderValue {
     let mut value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("invalid"));
     value.set_sensitive(true);
@@ -105,19 +106,19 @@ pub(crate) fn sensitive(text: &str) -> HeaderValue {
 /// Result of a search for a credential.
 #[derive(Debug, Clone, Default)]
 pub struct Lookup {
-    /// The credential, with the place it was found in.
+    /// The credential and its source.
     pub found: Option<(Credential, String)>,
-    /// The places that were searched, in order, in words that help a person: `docker config /home/me/.docker/config.json`.
+    /// The sources that were searched, in order, as shown to users: `docker config /home/me/.docker/config.json`.
     pub looked_in: Vec<String>,
-    /// Whether the credential belongs to the CI job and was not set up for this registry by a person. A read for which it
-    /// is refused is tried once without it, as the repository may be public.
+    /// Whether the credential belongs to the CI job instead of being configured for this registry. A read that is
+    /// rejected with it is repeated once without it, because the repository may be public.
     pub is_ambient: bool,
-    /// Entries that were found and cannot be used, each with the defect. They contain no secrets.
+    /// Entries that were found but cannot be used, each with the defect. They contain no secrets.
     pub warnings: Vec<String>,
 }
 
 impl Lookup {
-    /// The result of searching one place.
+    /// Returns the result of a search in one source.
     fn of(place: impl Into<String>, credential: Option<Credential>) -> Self {
         let place = place.into();
         Self {
@@ -127,28 +128,28 @@ impl Lookup {
         }
     }
 
-    /// The result of a place that has no credentials of this registry.
-    fn elsewhere() -> Self {
+    /// Returns the result of a source that does not apply to the registry.
+    fn not_applicable() -> Self {
         Self::default()
     }
 }
 
-/// What a credential is wanted for.
+/// Parameters of a search for a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct CredentialRequest<'a> {
-    /// The registry that demands it.
+    /// The registry that demands the credential.
     pub registry: &'a RegistryName,
-    /// The repository that is asked for; none for what concerns the registry as a whole.
+    /// The repository to access. `None` for operations on the registry as a whole.
     pub repository: Option<&'a RepositoryName>,
-    /// Whether something shall be written.
+    /// Whether write access is needed.
     pub is_write: bool,
-    /// Whether the answer to the same request before has been refused, so that something else is wanted.
+    /// Whether the registry rejected the credential that the previous search returned, so that another one is needed.
     pub is_refused: bool,
 }
 
 impl<'a> CredentialRequest<'a> {
-    /// For reading what concerns a registry as a whole.
+    /// Creates a request for read access to the registry as a whole.
     pub fn new(registry: &'a RegistryName) -> Self {
         Self {
             registry,
@@ -158,21 +159,21 @@ impl<'a> CredentialRequest<'a> {
         }
     }
 
-    /// For this repository.
+    /// Sets the repository.
     #[must_use]
     pub fn repository(mut self, repository: &'a RepositoryName) -> Self {
         self.repository = Some(repository);
         self
     }
 
-    /// For writing.
+    /// Requests write access.
     #[must_use]
     pub fn to_write(mut self) -> Self {
         self.is_write = true;
         self
     }
 
-    /// Another one, since what was answered before has been refused.
+    /// Requests another credential, because the previous one was rejected.
     #[must_use]
     pub fn again(mut self) -> Self {
         self.is_refused = true;
@@ -180,31 +181,31 @@ impl<'a> CredentialRequest<'a> {
     }
 }
 
-/// Knows credentials of registries.
+/// Source of credentials.
 #[async_trait]
 pub trait CredentialProvider: fmt::Debug + Send + Sync {
-    /// Looks for a credential.
+    /// Looks up a credential.
     ///
     /// # Errors
     ///
-    /// When a place that should be asked could not be: a broken store is never the same as an empty one.
+    /// If a source that applies to the registry cannot be searched: a broken store is never treated as an empty one.
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup>;
 
-    /// The registries that credentials are known of, as far as that shows without asking for any of them. A list to choose
-    /// from: what cannot be read is left out.
+    /// Returns the registries for which credentials are known, as far as that is visible without reading any of them.
+    /// Sources that cannot be read are omitted, because the list only offers choices.
     async fn registries(&self) -> Vec<RegistryName> {
         Vec::new()
     }
 }
 
-/// Knows no credentials.
+/// Credential provider without credentials.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Anonymous;
 
 #[async_trait]
 impl CredentialProvider for Anonymous {
     async fn credential(&self, _: &CredentialRequest<'_>) -> crate::Result<Lookup> {
-        Ok(Lookup::elsewhere())
+        Ok(Lookup::not_applicable())
     }
 }
 

@@ -1,20 +1,20 @@
-//! What a token is wanted for (distribution, "Token Scope Documentation").
+//! Scopes of tokens (distribution, "Token Scope Documentation").
 
 use super::CredentialRequest;
 use crate::reference::{RegistryName, RepositoryName};
 
-/// A resource and the actions wanted on it.
+/// Resource, and the actions that a token permits on it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
-    /// Being known to the registry, and nothing more.
-    Known,
+    /// Authentication without access to a resource.
+    Authenticate,
     /// The list of all repositories.
     Catalog,
     /// Reading a repository.
     Pull(RepositoryName),
-    /// Reading and writing a repository: asked at once, so that a push needs one token.
+    /// Reading and writing a repository. Both are requested together, so that a push needs one token.
     Push(RepositoryName),
-    /// Writing to a repository what is read from another.
+    /// Writing to one repository and reading from another, for a cross-repository mount.
     Mount {
         to: RepositoryName,
         from: RepositoryName,
@@ -22,7 +22,7 @@ pub(crate) enum Scope {
 }
 
 impl Scope {
-    /// Whether a token for `self` does for `other` too.
+    /// Whether a token for `self` is also valid for `other`.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         self == other
             || matches!((self, other), (Self::Push(ours), Self::Pull(theirs)) if ours == theirs)
@@ -30,28 +30,28 @@ impl Scope {
 }
 
 impl Scope {
-    /// The scope whose credential this one goes by.
-    pub(crate) fn whose(&self) -> Self {
+    /// Returns the scope whose credential applies to this one.
+    pub(crate) fn credential_scope(&self) -> Self {
         match self {
             Self::Mount { to, .. } => Self::Push(to.clone()),
             own => own.clone(),
         }
     }
 
-    /// What to ask for a credential with.
+    /// Returns the request for the credential of this scope.
     pub(crate) fn request<'a>(&'a self, registry: &'a RegistryName) -> CredentialRequest<'a> {
         let request = CredentialRequest::new(registry);
         match self {
-            Self::Known | Self::Catalog => request,
+            Self::Authenticate | Self::Catalog => request,
             Self::Pull(name) => request.repository(name),
             Self::Push(name) | Self::Mount { to: name, .. } => request.repository(name).to_write(),
         }
     }
 
-    /// The scope in the words of the token protocol, one for each resource.
-    pub(crate) fn words(&self) -> Vec<String> {
+    /// Returns the scope strings of the token protocol, one per resource.
+    pub(crate) fn token_scopes(&self) -> Vec<String> {
         match self {
-            Self::Known => Vec::new(),
+            Self::Authenticate => Vec::new(),
             Self::Catalog => vec!["registry:catalog:*".to_owned()],
             Self::Pull(name) => vec![format!("repository:{name}:pull")],
             Self::Push(name) => vec![format!("repository:{name}:pull,push")],

@@ -1,13 +1,13 @@
-//! Where a credential goes that a person gives this program: docker's places, so that docker's tools find it too.
+//! Store for credentials that the user enters. Uses docker's places, so that docker's tools find them too.
 //!
-//! | | place | when |
+//! | | place | condition |
 //! | --- | --- | --- |
-//! | 1 | the helper that docker's `config.json` names for the registry, or for all | one is named |
-//! | 2 | the keyring of the operating system (feature `keyring`), and a note that it is there | there is one |
-//! | 3 | docker's `config.json` itself, in base64, which hides nothing | otherwise |
+//! | 1 | the helper that docker's `config.json` names for the registry, or for all registries | a helper is named |
+//! | 2 | the keyring of the operating system (feature `keyring`), recorded in the keyring index | there is a keyring |
+//! | 3 | docker's `config.json` itself, in base64, which is not encrypted | otherwise |
 //!
-//! Where a helper has it the file gets an empty entry, as docker leaves one. The file is replaced at once, is its owner's
-//! only, and keeps every key it had, in its order. What is kept elsewhere by others, podman's files for one, is theirs.
+//! If a helper has the credential, the file gets an empty entry, as docker does. The file is replaced atomically, is
+//! readable by its owner only, and keeps all its keys in order. Other places, such as podman's files, are not changed.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -32,7 +32,7 @@ use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
 
-/// The key of docker's file under which registries are.
+/// Member of docker's file that holds the entries of registries.
 const AUTHS: &str = "auths";
 
 #[derive(Debug, Snafu)]
@@ -57,7 +57,7 @@ impl Failure for Error {
     }
 }
 
-/// Place of a credential that was stored.
+/// Place in which a credential was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredCredential {
@@ -67,7 +67,7 @@ pub struct StoredCredential {
     pub is_readable: bool,
 }
 
-/// Keeps credentials, and forgets them.
+/// Store that adds and removes credentials of registries.
 pub struct CredentialStore {
     file: Option<(PathBuf, String)>,
     helpers: Arc<Helpers>,
@@ -86,7 +86,7 @@ impl fmt::Debug for CredentialStore {
 }
 
 impl CredentialStore {
-    /// The store of whoever asks. Nothing is opened before there is something to keep or to forget.
+    /// Returns the store of the user. Nothing is opened before a credential is stored or removed.
     pub fn of_user(environment: &Environment) -> Self {
         Self {
             file: docker::file(environment),
@@ -98,13 +98,13 @@ impl CredentialStore {
         }
     }
 
-    /// Keeps a credential, in place of one that was kept for the registry before.
+    /// Stores a credential and replaces an earlier one of the registry.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unauthenticated`] when the helper that should have it fails, [`ErrorKind::InvalidInput`] when docker's
-    /// file is broken, when there is no home, and for a [`Credential::Registry`], which does not last;
-    /// [`ErrorKind::Io`] when the file cannot be written.
+    /// [`ErrorKind::Unauthenticated`] if the helper that should store it fails, [`ErrorKind::InvalidInput`] if docker's
+    /// file is broken, if there is no home directory, and for a [`Credential::Registry`], which is not long-lived,
+    /// [`ErrorKind::Io`] if the file cannot be written.
     pub async fn keep(
         &self,
         registry: &RegistryName,
@@ -123,9 +123,9 @@ impl CredentialStore {
                 place: format!("credential helper `{helper}` of {place}"),
                 is_readable: false,
             };
-            self.helpers.keep(helper, key, place, pair).await?;
+            self.helpers.store(helper, key, place, pair).await?;
             for older in document.parsed.servers(key).into_iter().skip(1) {
-                self.helpers.forget(helper, older, place).await?;
+                self.helpers.erase(helper, older, place).await?;
             }
             let leave = |document: &mut Document| {
                 document.remove(registry);
@@ -138,7 +138,7 @@ impl CredentialStore {
         #[cfg(feature = "keyring")]
         if self.index.has_file() && self.keyring.store(registry, credential).await.is_ok() {
             self.index.add(registry).await?;
-            // An older one in the file would be found before it.
+            // An earlier entry in the file would take precedence.
             let remove = |document: &mut Document| document.remove(registry);
             Document::change(path, place, remove).await?;
             return Ok(StoredCredential {
@@ -158,12 +158,13 @@ impl CredentialStore {
         })
     }
 
-    /// Forgets what is kept for a registry, and says where that was: nowhere, when nothing was.
+    /// Removes the credentials of a registry. Returns the places from which they were removed, or an empty list if
+    /// there were none.
     ///
     /// # Errors
     ///
-    /// As [`CredentialStore::keep`]; [`ErrorKind::Unauthenticated`] also when the keyring that should have it cannot be
-    /// used.
+    /// As [`CredentialStore::keep`]. Also [`ErrorKind::Unauthenticated`] if the keyring that should have the credential
+    /// cannot be used.
     pub async fn forget(&self, registry: &RegistryName) -> crate::Result<Vec<String>> {
         let mut places = Vec::new();
         if let Some((path, place)) = &self.file {
@@ -172,9 +173,12 @@ impl CredentialStore {
             let has_entry = document.has(registry);
             if let Some(helper) = document.parsed.docker_helper(registry) {
                 for server in document.parsed.servers(key) {
-                    let lookup = self.helpers.look(helper, &[server], place, true).await?;
+                    let lookup = self
+                        .helpers
+                        .find_credential(helper, &[server], place, true)
+                        .await?;
                     if lookup.found.is_some() {
-                        self.helpers.forget(helper, server, place).await?;
+                        self.helpers.erase(helper, server, place).await?;
                         places.extend(lookup.looked_in);
                     }
                 }
@@ -196,7 +200,7 @@ impl CredentialStore {
     }
 }
 
-/// An entry of docker's file.
+/// Returns the entry for docker's file.
 fn entry(credential: &Credential) -> IndexMap<String, Value> {
     let (key, text) = match credential {
         Credential::Basic { username, password } => {
@@ -211,13 +215,13 @@ fn entry(credential: &Credential) -> IndexMap<String, Value> {
     IndexMap::from([(key.to_owned(), Value::Raw(text))])
 }
 
-/// Docker's file, of which nothing is lost that is not changed.
+/// Docker's file. Unchanged members keep their exact text.
 struct Document {
     parsed: AuthFile,
     keys: IndexMap<String, Value>,
 }
 
-/// A value that stays as it is, or a table whose entries can be changed.
+/// Value that is kept unchanged, or a table whose entries can be changed.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Value {
@@ -242,10 +246,10 @@ impl Value {
 }
 
 impl Document {
-    /// Reads a file, which need not be there.
+    /// Reads a file. An absent one is read as empty.
     async fn read(path: &std::path::Path, place: &str) -> crate::Result<Self> {
         let bytes = file::read(path, place).await?.unwrap_or_default();
-        // An empty file says as little as none.
+        // An empty file is read like an absent one.
         let bytes = if bytes.trim_ascii().is_empty() {
             b"{}".to_vec()
         } else {
@@ -272,7 +276,7 @@ impl Document {
         Ok(Self { parsed, keys })
     }
 
-    /// Changes a file while no other process of this program does; `change` says whether there was anything to change.
+    /// Changes a file under its lock. `change` returns whether it has changed anything.
     async fn change(
         path: &std::path::Path,
         place: &str,
@@ -303,8 +307,8 @@ impl Document {
         }
     }
 
-    /// Removes the entries of a registry under all its names, those of single repositories excepted. Returns whether there
-    /// were any.
+    /// Removes the entries of a registry under all its names, except those of single repositories. Returns whether
+    /// there were any.
     fn remove(&mut self, registry: &RegistryName) -> bool {
         let mut is_changed = false;
         for entries in self.keys.values_mut().filter_map(Value::table_mut) {
@@ -317,7 +321,7 @@ impl Document {
 
     fn write(&self, path: &std::path::Path, place: &str) -> Result<(), Error> {
         let mut text = Vec::new();
-        // As docker indents it.
+        // docker indents with tabs.
         let formatter = serde_json::ser::PrettyFormatter::with_indent(b"\t");
         let mut serializer = serde_json::Serializer::with_formatter(&mut text, formatter);
         self.keys
@@ -331,12 +335,12 @@ impl Document {
 mod tests {
     use super::super::CredentialProvider as _;
     use super::super::chain::CredentialChain;
-    use super::super::home::{Home, ask, pair};
+    use super::super::home::{Home, look_up, pair};
     use super::*;
 
     fn store(home: &Home) -> CredentialStore {
         let mut store = CredentialStore::of_user(&home.environment());
-        // A test has no business in the keyring of whoever runs it.
+        // Tests must not access the keyring of the user.
         #[cfg(feature = "keyring")]
         {
             store.index = KeyringIndex::of_user(&Environment::default());
@@ -352,7 +356,7 @@ mod tests {
     const CONFIG: &str = "{\n\t\"psFormat\": \"table {{.ID}}\",\n\t\"auths\": {\n\t\t\"c.d\": {\n\t\t\t\"auth\": \"bWU6Y2FuYXJ5\",\n\t\t\t\"email\": \"\"\n\t\t}\n\t},\n\t\"HttpHeaders\": { \"X\": 1.50 }\n}";
 
     #[tokio::test]
-    async fn the_file_keeps_all_that_is_not_changed() {
+    async fn file_keeps_unchanged_members() {
         let home = Home::new().file(".docker/config.json", CONFIG);
         let credential = Credential::from_pair("carol", "pass:word");
         let kept = store(&home)
@@ -366,7 +370,7 @@ mod tests {
         let entry = ",\n\t\t\"a.b:5000\": {\n\t\t\t\"auth\": \"Y2Fyb2w6cGFzczp3b3Jk\"\n\t\t}\n\t},";
         assert_eq!(written, CONFIG.replace("\n\t},", entry));
         let chain = CredentialChain::new(&home.environment(), []);
-        let found = ask(&chain, "a.b:5000").await.unwrap();
+        let found = look_up(&chain, "a.b:5000").await.unwrap();
         assert_eq!(found.found.as_ref().unwrap().1, kept.place);
         assert_eq!(pair(found).as_deref(), Some("carol:pass:word"));
 
@@ -383,7 +387,7 @@ mod tests {
         let home = Home::new().file(".docker/config.json", config);
         let registry = name("LOCALHOST:5000");
         let chain = CredentialChain::new(&home.environment(), []);
-        let found = ask(&chain, "localhost:5000").await.unwrap();
+        let found = look_up(&chain, "localhost:5000").await.unwrap();
         assert_eq!(pair(found).as_deref(), Some("me:canary"));
         let credential = Credential::from_pair("carol", "pass:word");
         store(&home).keep(&registry, &credential).await.unwrap();
@@ -419,7 +423,7 @@ esac"#;
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn those_who_log_in_at_once_are_all_kept() {
+    async fn concurrent_logins_are_all_stored() {
         let home = Home::new().file(".docker/config.json", CONFIG);
         let names: Vec<_> = (0..20).map(|at| name(&format!("r{at}.example"))).collect();
         let credential = Credential::from_pair("carol", "pass:word");
@@ -445,7 +449,7 @@ esac"#;
     }
 
     #[tokio::test]
-    async fn docker_hub_has_docker_s_key_and_a_token_its_own_field() {
+    async fn docker_hub_uses_docker_key_and_token_its_own_field() {
         let home = Home::new();
         let token = Credential::Identity(Secret::new("t"));
         store(&home).keep(&name("docker.io"), &token).await.unwrap();
@@ -469,7 +473,7 @@ esac"#;
     }
 
     #[tokio::test]
-    async fn a_broken_file_is_left_alone() {
+    async fn broken_file_is_not_changed() {
         for broken in ["canary", "[]", r#"{"auths": 1}"#] {
             let home = Home::new().file(".docker/config.json", broken);
             let credential = Credential::from_pair("me", "p");
@@ -486,11 +490,11 @@ esac"#;
 
     #[cfg(feature = "keyring")]
     #[tokio::test]
-    async fn a_keyring_has_it_alone_and_is_noted() {
+    async fn keyring_stores_credential_and_updates_index() {
         let home = Home::new().file(".docker/config.json", CONFIG);
         let index = KeyringIndex::of_user(&home.environment());
         let mut store = store(&home);
-        store.keyring = keyring::tests::passing(index.clone());
+        store.keyring = keyring::tests::in_memory_keyring(index.clone());
         store.index = index.clone();
         let registry = name("c.d");
         let credential = Credential::from_pair("carol", "secret");
@@ -506,12 +510,12 @@ esac"#;
             "the older one is gone: {text}"
         );
         assert!(index.read().await.unwrap().contains(&registry));
-        let found = ask(&store.keyring, "c.d").await.unwrap();
+        let found = look_up(&store.keyring, "c.d").await.unwrap();
         assert_eq!(pair(found).as_deref(), Some("carol:secret"));
         assert_eq!(store.forget(&registry).await.unwrap(), ["OS keyring"]);
         assert!(index.read().await.unwrap().is_empty());
         assert!(
-            ask(&store.keyring, "c.d")
+            look_up(&store.keyring, "c.d")
                 .await
                 .unwrap()
                 .looked_in
@@ -521,8 +525,8 @@ esac"#;
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_helper_that_is_named_has_it_and_the_file_only_says_so() {
-        // Keeps what it is given in a file, and tells it as helpers do.
+    async fn helper_stores_credential_and_file_gets_empty_entry() {
+        // Stores the credential in a file and returns it as credential helpers do.
         let script = r#"kept="$(dirname "$0")/../kept"
 case "$1" in
 store) cat > "$kept" ;;
@@ -541,7 +545,7 @@ esac"#;
             "{\n\t\"credsStore\": \"one\",\n\t\"auths\": {\n\t\t\"a.b\": {}\n\t}\n}"
         );
         let chain = CredentialChain::new(&home.environment(), []);
-        let found = ask(&chain, "a.b").await.unwrap();
+        let found = look_up(&chain, "a.b").await.unwrap();
         assert_eq!(pair(found).as_deref(), Some("carol:se\"cret"));
         let forgotten = store(&home).forget(&name("a.b")).await.unwrap();
         assert_eq!(forgotten, [kept.place]);
@@ -556,7 +560,7 @@ esac"#;
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn a_helper_that_fails_leaves_the_file_as_it_was() {
+    async fn failed_helper_leaves_file_unchanged() {
         let config = r#"{"credHelpers":{"a.b":"one"}}"#;
         let home = Home::new()
             .file(".docker/config.json", config)

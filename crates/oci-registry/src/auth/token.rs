@@ -1,4 +1,4 @@
-//! Exchanging a credential for a short-lived token (distribution, "Token Authentication" and "OAuth 2.0").
+//! Exchange of a credential for a short-lived token (distribution, "Token Authentication" and "OAuth 2.0").
 
 use std::fmt;
 use std::time::Duration;
@@ -17,16 +17,16 @@ use crate::exchange::display::ShownUrl;
 use crate::exchange::origin::Origin;
 use crate::exchange::{self, Exchange, Request, Response};
 
-/// Largest answer of a token server, in bytes.
+/// Limit of the size of a token server's response, in bytes.
 const MAX_ANSWER: usize = 128 << 10;
 
-/// How long a token is good for when the server does not say.
+/// Lifetime of a token if the server does not report one.
 const DEFAULT_LIFETIME: Duration = Duration::from_mins(1);
 
-/// A token is renewed this long before it ends, or a tenth of its life before when that is shorter.
+/// Time before the expiry at which a token is renewed. For short-lived tokens it is a tenth of the lifetime.
 const MARGIN: Duration = Duration::from_secs(5);
 
-/// The name this program gives itself before a token server.
+/// Client ID that is sent to token servers.
 const CLIENT_ID: &str = "oci-registry";
 
 #[derive(Debug, Snafu)]
@@ -62,7 +62,7 @@ impl Failure for Error {
     }
 }
 
-/// A short-lived token and when to renew it, by this machine's own clock.
+/// Short-lived token, and the time to renew it, by the monotonic clock of this machine.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Token {
     header: HeaderValue,
@@ -78,8 +78,8 @@ impl Token {
         }
     }
 
-    /// A token that is used as it is, for as long as the registry takes it.
-    pub(crate) fn lasting(token: &Secret) -> Self {
+    /// Returns a token without expiry, which is used until the registry rejects it.
+    pub(crate) fn long_lived(token: &Secret) -> Self {
         Self {
             header: super::sensitive(&format!("Bearer {}", token.expose())),
             renew_at: None,
@@ -103,23 +103,23 @@ impl fmt::Debug for Token {
     }
 }
 
-/// What token servers say when they refuse: the registries' form of errors, or that of OAuth 2.0.
+/// Error body of a token server, in the format of the distribution-spec or of OAuth 2.0.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Refusal {
-    errors: Option<Vec<Listed>>,
+struct TokenRefusal {
+    errors: Option<Vec<ErrorEntry>>,
     error_description: Option<String>,
     details: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Listed {
+struct ErrorEntry {
     #[serde(default)]
     message: Option<String>,
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct TokenAnswer {
     #[serde(default)]
     token: Option<String>,
     #[serde(default)]
@@ -128,10 +128,11 @@ struct Answer {
     expires_in: Option<f64>,
 }
 
-/// Asks the token server that a registry named for a token of these scopes.
+/// Requests a token for these scopes from the token server that the registry named.
 ///
-/// A user name and password go as Basic to the realm, which is the one exception to "a credential never leaves its
-/// origin": the registry itself named the realm, and the realm has passed the origin policy.
+/// A user name and password are sent to the realm with Basic authentication. This is the only exception to the rule
+/// that a credential is sent to its own origin only: the registry named the realm, and the realm has passed the origin
+/// policy.
 pub(crate) async fn fetch(
     exchange: &Exchange,
     realm: &Url,
@@ -141,12 +142,12 @@ pub(crate) async fn fetch(
 ) -> Result<Token, Error> {
     let shown = exchange.shown(realm);
     if let Some(Credential::Identity(secret)) = credential {
-        let response = ask_by_post(exchange, realm, service, scopes, secret)
+        let response = fetch_by_post(exchange, realm, service, scopes, secret)
             .await
             .context(AskSnafu {
                 realm: shown.clone(),
             })?;
-        // Some token servers know only the older way (distribution, "OAuth2", and what registries do).
+        // Some token servers support only the older GET request (distribution, "Token Authentication").
         if !matches!(response.status.as_u16(), 400 | 401 | 404 | 405) {
             return read(response, shown).await;
         }
@@ -163,7 +164,7 @@ pub(crate) async fn fetch(
         query.append_pair("client_id", CLIENT_ID);
     }
     let mut request = Request::new(Method::GET, url).private();
-    // Token servers take an identity token as the password of this well-known user.
+    // By convention, token servers accept an identity token as the password of the user `<token>`.
     let basic = match credential {
         Some(Credential::Identity(secret)) => Credential::Basic {
             username: "<token>".into(),
@@ -179,7 +180,7 @@ pub(crate) async fn fetch(
     read(response, shown).await
 }
 
-async fn ask_by_post(
+async fn fetch_by_post(
     exchange: &Exchange,
     realm: &Url,
     service: Option<&str>,
@@ -200,16 +201,16 @@ async fn ask_by_post(
         )
         .body(Body::Bytes(Bytes::from(form)))
         .private();
-    exchange.secrets().note(secret.expose());
+    exchange.secrets().record(secret.expose());
     exchange.send(&request).await
 }
 
 async fn read(response: Response, realm: ShownUrl) -> Result<Token, Error> {
     let (status, secrets) = (response.status, response.secrets());
     if !status.is_success() {
-        // Only what is meant for people is quoted: a body may echo what was sent, and that was a credential.
-        let body = response.beginning(MAX_ANSWER).await.unwrap_or_default();
-        let refusal: Refusal = serde_json::from_slice(&body).unwrap_or_default();
+        // Only the fields for users are quoted, because the body may repeat the credential that was sent.
+        let body = response.read_prefix(MAX_ANSWER).await.unwrap_or_default();
+        let refusal: TokenRefusal = serde_json::from_slice(&body).unwrap_or_default();
         let listed = refusal
             .errors
             .into_iter()
@@ -230,7 +231,7 @@ async fn read(response: Response, realm: ShownUrl) -> Result<Token, Error> {
     let body = response.bytes(MAX_ANSWER).await.context(AskSnafu {
         realm: realm.clone(),
     })?;
-    let answer: Option<Answer> = serde_json::from_slice(&body).ok();
+    let answer: Option<TokenAnswer> = serde_json::from_slice(&body).ok();
     let answer = answer.context(UnreadableSnafu {
         realm: realm.clone(),
     })?;
@@ -241,7 +242,7 @@ async fn read(response: Response, realm: ShownUrl) -> Result<Token, Error> {
     let token = token
         .filter(|token| HeaderValue::from_str(token).is_ok())
         .context(UnreadableSnafu { realm })?;
-    secrets.note(&token);
+    secrets.record(&token);
     let lifetime = answer
         .expires_in
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
@@ -258,17 +259,17 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn tokens_are_renewed_a_little_early() {
+    async fn tokens_are_renewed_before_expiry() {
         let (long, short) = (
             Token::new("a", Duration::from_mins(5)),
             Token::new("a", Duration::from_secs(1)),
         );
-        let lasting = Token::lasting(&Secret::new("a"));
+        let long_lived = Token::long_lived(&Secret::new("a"));
         assert!(long.is_fresh() && short.is_fresh());
         tokio::time::advance(Duration::from_millis(950)).await;
         assert!(long.is_fresh() && !short.is_fresh());
         tokio::time::advance(Duration::from_secs(295)).await;
-        assert!(!long.is_fresh() && lasting.is_fresh());
+        assert!(!long.is_fresh() && long_lived.is_fresh());
         assert!(!format!("{long:?}").contains("Bearer"));
     }
 }

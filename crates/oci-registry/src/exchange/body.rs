@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use super::pace::Sending;
 
 /// Shortest interval between two checks of content that does not arrive.
-const LOOK: Duration = Duration::from_secs(1);
+const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Content of a request that is read while it is sent. It can be opened again for another attempt.
 #[async_trait]
@@ -206,7 +206,7 @@ impl Progress {
                 return limit;
             }
             // The end of a wait for content is not known here.
-            let rest = limit.saturating_sub(idled).max(LOOK);
+            let rest = limit.saturating_sub(idled).max(MIN_CHECK_INTERVAL);
             tokio::time::sleep(rest).await;
         }
     }

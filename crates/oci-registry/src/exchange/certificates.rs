@@ -1,9 +1,8 @@
-//! The folders in which container tools keep certificates, one for each registry (docker, "Use certificates";
-//! containers-certs.d(5)).
+//! Certificate directories of container tools, one per registry (docker, "Use certificates"; containers-certs.d(5)).
 //!
-//! In `certs.d/HOST[:PORT]` every `*.crt` is an authority's certificate that is trusted for this registry, and a `*.cert`
-//! with the `*.key` beside it is what this client shows. The first folder of a registry is the only one that counts, as
-//! podman has it; so is the first pair in it, in the order of names.
+//! In `certs.d/HOST[:PORT]`, each `*.crt` file is a CA certificate that is trusted for this registry. A `*.cert` file
+//! with the `*.key` file of the same name is the client certificate. As in podman, only the first directory that exists
+//! for a registry is used. Within it, the first pair in the order of file names is used.
 
 use std::io::ErrorKind as IoErrorKind;
 use std::path::{Path, PathBuf};
@@ -13,7 +12,7 @@ use snafu::{ResultExt, Snafu, ensure};
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, Hint};
 
-/// The machine's own, docker's last.
+/// System-wide directories. docker's is the last.
 const OF_THE_MACHINE: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 #[derive(Debug, Snafu)]
@@ -56,7 +55,8 @@ impl Failure for Error {
     }
 }
 
-/// Where folders of certificates are looked for, the user's before the machine's: podman's and docker's.
+/// Returns the directories to search, the user's before those of the system. Includes the directories of podman and
+/// docker.
 pub(crate) fn folders(environment: &Environment) -> Vec<PathBuf> {
     let in_home = |directory: &str| Some(environment.home()?.join(directory));
     let named = |variable: &str| Some(environment.resolve(environment.var(variable)?));
@@ -69,11 +69,12 @@ pub(crate) fn folders(environment: &Environment) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The folder of a host and port, where there is one. What may not be looked into is an error, since nobody can tell what
-/// is in there; but for the machine's own folders, which some systems keep for their administrator: they are passed over,
-/// as podman does.
+/// Returns the directory of a host and port, if there is one.
+///
+/// A directory that cannot be read is an error, because it may contain required certificates. The system-wide
+/// directories are exempt, because some systems restrict them to administrators. They are skipped, as in podman.
 pub(crate) fn find(folders: &[PathBuf], host: &str) -> Result<Option<PathBuf>, Error> {
-    // The file systems of Windows know no colon in a name, and docker leaves it out there.
+    // Windows does not allow a colon in file names. docker omits it there.
     let name = if cfg!(windows) {
         host.replace(':', "")
     } else {
@@ -103,16 +104,16 @@ fn is_passed_over(folder: &Path, kind: IoErrorKind) -> bool {
     is_of_the_machine && kind == IoErrorKind::PermissionDenied
 }
 
-/// What the folder of a registry holds.
+/// Content of the certificate directory of a registry.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Held {
-    /// Authorities' certificates.
+    /// CA certificates.
     pub(crate) authorities: Vec<PathBuf>,
     /// A certificate chain and its key.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
 }
 
-/// Lists the folder of a registry.
+/// Lists the certificate directory of a registry.
 pub(crate) fn list(folder: &Path) -> Result<Held, Error> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -166,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn the_user_s_folders_come_before_the_machine_s() {
+    fn user_folders_precede_system_folders() {
         let of = |variables: &[(&str, &str)]| {
             let variables = variables
                 .iter()
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_folder_of_a_registry_is_the_only_one() {
+    fn only_first_folder_of_registry_is_used() {
         let home = tempfile::tempdir().unwrap();
         let folders = ["absent", "a", "b"].map(|name| home.path().join(name));
         write(&folders[1].join("a.b/ca.crt"));
@@ -213,12 +214,12 @@ mod tests {
             assert_eq!(found("a.b:5000"), Some(folders[2].join("a.b:5000")));
         }
         assert_eq!(found("a.b:443"), None);
-        // A file of this name is no folder.
+        // A regular file of this name is not a certificate directory.
         assert_eq!(found("c.d"), None);
     }
 
     #[test]
-    fn a_folder_holds_authorities_and_a_pair() {
+    fn folder_lists_authorities_and_client_pair() {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
         for name in [
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_machine_s_folders_may_be_closed() {
+    fn unreadable_folder_is_skipped_only_if_system_wide() {
         let (denied, home) = (IoErrorKind::PermissionDenied, tempfile::tempdir().unwrap());
         assert!(!is_absent(denied));
         assert!(is_passed_over(Path::new("/etc/docker/certs.d"), denied));
@@ -256,7 +257,7 @@ mod tests {
             let found = find(std::slice::from_ref(&closed), "a.b");
             set(&closed, 0o700);
             set(&closed.join("a.b"), 0o700);
-            // An administrator is kept out of nothing.
+            // File permissions do not restrict root.
             if rustix::process::geteuid().is_root() {
                 return;
             }
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_pair_is_an_error_that_names_both() {
+    fn incomplete_pair_is_error_that_names_both_files() {
         for (there, missing) in [("client.cert", "client.key"), ("client.key", "client.cert")] {
             let home = tempfile::tempdir().unwrap();
             write(&home.path().join(there));

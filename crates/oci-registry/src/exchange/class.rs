@@ -1,24 +1,24 @@
 //! Classes of addresses, by distance from this machine.
 //!
-//! The one table of special addresses (IANA, "Special-Purpose Address Registries"), including the IPv6 forms that carry an
-//! IPv4 address. The standard library has no complete table yet that is stable.
+//! Table of all special-purpose addresses (IANA, "Special-Purpose Address Registries"), including the IPv6 forms that
+//! carry an IPv4 address. The standard library has no complete and stable equivalent yet.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-/// Class of an address, from the farthest to the closest to this machine. A server may name only addresses that are not
-/// closer than its own.
+/// Class of an address, ordered from the farthest from this machine to the closest. A server may name only addresses
+/// that are not closer than its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Class {
     Public,
     Private,
     LinkLocal,
     Loopback,
-    /// No server has such an address, although systems deliver what is sent there to this machine.
+    /// Not a valid server address, although some systems deliver packets for it to this machine.
     Unspecified,
-    /// No server has such an address.
+    /// Not a valid server address.
     Multicast,
 }
 
@@ -35,11 +35,12 @@ impl fmt::Display for Class {
     }
 }
 
-/// Some addresses lead through a translator or tunnel, and where to is for that to know.
+/// Possible classes of the destination of an address. Only a translator or tunnel on the way knows the actual
+/// destination.
 struct Bounds {
-    /// As far outside as it may lead.
+    /// The farthest possible class.
     outermost: Class,
-    /// As far inside as it may lead.
+    /// The closest possible class.
     innermost: Class,
 }
 
@@ -53,17 +54,20 @@ impl From<Class> for Bounds {
 }
 
 impl Class {
-    /// The class of a server that was reached at this address: it is given no more than it certainly is.
+    /// Returns the class of a server that was reached at this address. If the destination is ambiguous, this is the
+    /// farthest possible class, which has the fewest permissions.
     pub(crate) fn reached(address: IpAddr) -> Self {
         bounds(address).outermost
     }
 
-    /// The class of an address that a server names: it is taken for all that it could be.
+    /// Returns the class of an address that a server provides. If the destination is ambiguous, this is the closest
+    /// possible class, which has the most restrictions.
     fn named(address: IpAddr) -> Self {
         bounds(address).innermost
     }
 
-    /// The class that a URL itself shows: that of an address literal, or of a name that means this machine.
+    /// Returns the class that a URL shows without name resolution: that of an address literal, or of a name of this
+    /// machine.
     pub(crate) fn shown_by(url: &Url) -> Option<Self> {
         match url.host()? {
             Host::Ipv4(address) => Some(Self::named(address.into())),
@@ -88,10 +92,11 @@ fn v4(address: Ipv4Addr) -> Class {
         [0, ..] => Class::Unspecified,
         [127, ..] => Class::Loopback,
         [224..=239, ..] => Class::Multicast,
-        // Clouds serve the credentials of a machine there. Broadcasts stay on the link too.
+        // Cloud providers serve the credentials of a machine in 169.254.0.0/16. Limited broadcasts also stay on the
+        // link.
         [169, 254, ..] | [255, 255, 255, 255] => Class::LinkLocal,
-        // The private ranges, and what carriers (100.64/10), protocols (192.0.0/24), benchmarks (198.18/15) and
-        // documentation have for themselves. What is reserved (240/4) serves some as one more private range.
+        // Private ranges, and ranges for carriers (100.64/10), protocols (192.0.0/24), benchmarks (198.18/15) and
+        // documentation. Some networks use the reserved range 240/4 as a further private range.
         [10 | 240..=255, ..]
         | [172, 16..=31, ..]
         | [192, 168, ..]
@@ -112,20 +117,20 @@ fn v6(address: Ipv6Addr) -> Bounds {
     let class = match address.segments() {
         [0, 0, 0, 0, 0, 0, 0, 0] => Class::Unspecified,
         [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
-        // IPv4 that is mapped, in the retired compatible form, translated (RFC 2765), behind a translator that everybody
-        // knows (RFC 6052), or at the end of a 6to4 tunnel.
+        // IPv4 that is mapped, in the retired compatible form, translated (RFC 2765), behind a translator with the
+        // well-known prefix (RFC 6052), or at the end of a 6to4 tunnel.
         [0, 0, 0, 0, 0, 0xffff | 0, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low]
         | [0x64, 0xff9b, 0, 0, 0, 0, high, low]
         | [0x2002, high, low, ..] => carried(high, low),
-        // A translator of this network's own, which may read the address in several ways (RFC 8215).
+        // A translator with a local-use prefix, which may place the IPv4 address in several ways (RFC 8215).
         [0x64, 0xff9b, 1, ..] => {
             return Bounds {
                 outermost: Class::Public,
                 innermost: Class::Loopback,
             };
         }
-        // Teredo: by way of one IPv4 address to another, which is written upside down.
+        // Teredo: from one IPv4 address through another, which is stored with inverted bits.
         [0x2001, 0, high, low, _, _, to_high, to_low] => {
             return Bounds {
                 outermost: Class::Public,
@@ -134,10 +139,10 @@ fn v6(address: Ipv6Addr) -> Bounds {
         }
         [0xfe80..=0xfebf, ..] => Class::LinkLocal,
         [0xff00..=0xffff, ..] => Class::Multicast,
-        // What protocols (2001::/23) and documentation have for themselves.
+        // Ranges for protocols (2001::/23) and documentation.
         [0x2001, 0x1..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Class::Private,
         [0x2000..=0x3fff, ..] => Class::Public,
-        // Nothing else is everybody's: unique local, site-local, discarded, segments, not given out.
+        // No other range is global: unique local, site-local, discard-only, segment routing, unassigned.
         _ => Class::Private,
     };
     class.into()
@@ -178,7 +183,7 @@ mod tests {
         2001:4860:4860::8888 2600::1 3fff:1000::1";
 
     #[test]
-    fn class_of_every_special_range_holds_up_to_its_edges() {
+    fn special_ranges_are_classified_up_to_their_bounds() {
         for (class, addresses) in [
             (Class::Multicast, MULTICAST),
             (Class::Unspecified, UNSPECIFIED),
@@ -195,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_translator_or_tunnel_leads_is_told_in_nobody_s_favour() {
+    fn ambiguous_translator_or_tunnel_gets_the_safer_class() {
         for address in ["64:ff9b:1::8.8.8.8", "64:ff9b:1:a00:0:100::"] {
             assert_eq!(named(address), Class::Loopback, "{address}");
             assert_eq!(reached(address), Class::Public, "{address}");

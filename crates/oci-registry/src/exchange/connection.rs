@@ -10,7 +10,7 @@ use super::error::{EmptyPemSnafu, Error, FolderSnafu, ParsePemSnafu, ReadPemSnaf
 use super::settings::Settings;
 use crate::file::open_input;
 
-/// Applies addresses, trusted certificates and client certificate, and reads their files. A client certificate of one
+/// Applies addresses, trusted certificates and client certificate, and reads their files. The client certificate of a
 /// registry is not sent to other hosts.
 pub(super) fn configure(
     mut builder: reqwest::ClientBuilder,
@@ -32,7 +32,7 @@ pub(super) fn configure(
         ensure!(!certificates.is_empty(), EmptyPemSnafu { path, purpose });
         builder = builder.tls_certs_merge(certificates);
     }
-    // What was named on purpose goes before what lies there.
+    // An explicitly configured certificate takes precedence over one in the certificate directory.
     let identity = settings.identity.as_ref().or(held.identity.as_ref());
     if let Some((chain, key)) = identity.filter(|_| is_home) {
         let purpose = "the certificate of this client";

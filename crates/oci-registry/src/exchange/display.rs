@@ -1,6 +1,6 @@
-//! URLs made safe to show.
+//! Redacted form of URLs for display.
 //!
-//! A query can be a credential, and so can the user name in a URL. No other form of a URL enters a message.
+//! The query and the user info of a URL can contain a credential. Messages contain URLs in this form only.
 
 use std::fmt;
 
@@ -9,24 +9,24 @@ use url::Url;
 
 use super::secrets::Secrets;
 
-/// Query parameters that say what is asked for and can hold no secret.
+/// Query parameters whose values are requested names or digests and contain no secret.
 const HARMLESS: [&str; 6] = ["n", "last", "digest", "mount", "from", "scope"];
 
-/// A URL as it may be shown: without user info, and with the values of unknown query parameters hidden.
+/// URL for display, without user info and with the values of unknown query parameters redacted.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct ShownUrl(String);
 
 impl ShownUrl {
-    /// A URL that may be a server's choice: without what has been noted as a secret, too.
+    /// Returns the display form of a URL that a server may have chosen. Recorded secrets are redacted too.
     pub(crate) fn new(url: &Url, secrets: &Secrets) -> Self {
         let path = percent_decode_str(url.path()).decode_utf8_lossy();
         let hidden = secrets.hide(&path);
-        // As it is written, unless that hides something.
+        // The path keeps its encoding unless a part of it is redacted.
         let path = if *path == hidden { url.path() } else { &hidden };
         let mut shown = format!("{}{path}", url.origin().ascii_serialization());
         for (at, (key, value)) in url.query_pairs().enumerate() {
             shown.push(if at == 0 { '?' } else { '&' });
-            // A key alone may be a signature as well as a value may.
+            // A key without a value may be a signature.
             if value.is_empty() && !HARMLESS.contains(&key.as_ref()) {
                 shown.push('…');
                 continue;
@@ -47,7 +47,7 @@ impl ShownUrl {
         self.0.starts_with("http://")
     }
 
-    /// The URL without the marks that it has within a sentence.
+    /// Returns the URL without the quotation marks that it has within a sentence.
     pub(crate) fn bare(&self) -> &str {
         &self.0
     }
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_hides_what_could_be_a_credential() {
+    fn shown_url_contains_no_possible_credential() {
         let url: Url = "https://u:canary@a.b/v2/x?n=10&X-Signature=canary&digest=sha256:1#canary"
             .parse()
             .unwrap();
@@ -81,7 +81,7 @@ mod tests {
         );
         assert!(!format!("{shown:?}").contains("canary"));
         let secrets = Secrets::default();
-        secrets.note("Canary-1");
+        secrets.record("Canary-1");
         let url: Url = "https://canary-1.b/Canary%2D1/x/%63anary-1?n=Canary-1"
             .parse()
             .unwrap();

@@ -1,4 +1,4 @@
-//! What can go wrong between a request and its answer, and what to do about it.
+//! Errors of an HTTP exchange and their hints.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -142,7 +142,7 @@ impl Failure for Error {
 }
 
 impl Error {
-    /// Whether too little moved for too long.
+    /// Whether the error is an idle timeout.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self, Self::Idle { .. } | Self::Stalled { .. })
     }
@@ -162,13 +162,13 @@ impl Error {
     }
 }
 
-/// What lies at the bottom of an HTTP error: the one line that says something.
+/// Innermost error of an HTTP error, which has the most specific message.
 ///
-/// The layers above it repeat that a request failed; some of them print URLs with their secrets.
+/// The outer errors only repeat that a request failed. Some of them print URLs with their secrets.
 pub(crate) struct RootCause(reqwest::Error);
 
 impl RootCause {
-    /// Whether one of the certificates is to blame.
+    /// Whether a certificate caused the error.
     pub(super) fn is_certificate(&self) -> bool {
         self.layers().any(|error| {
             let inner = error
@@ -179,7 +179,7 @@ impl RootCause {
         })
     }
 
-    /// Whether the server answered something else than TLS.
+    /// Whether the server answered with another protocol than TLS.
     fn is_no_tls(&self) -> bool {
         self.layers()
             .any(|error| error.to_string().contains("InvalidContentType"))
@@ -191,7 +191,8 @@ impl RootCause {
             .any(|error| error.to_string().contains("invalid HTTP version"))
     }
 
-    /// Whether the server turned away a client that showed no certificate, or none of those it knows.
+    /// Whether the server rejected the connection because the client sent no certificate, or none that the server
+    /// accepts.
     fn wants_identity(&self) -> bool {
         self.layers()
             .any(|error| error.to_string().contains("CertificateRequired"))

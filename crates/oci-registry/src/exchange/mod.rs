@@ -1,8 +1,9 @@
-//! One bounded request done right: sent, retried, redirected and read under one policy.
+//! HTTP exchange: one request with its redirects, retries and limits.
 //!
-//! Everything that leaves this process over HTTP passes [`Exchange::send`]. It owns redirects (by hand, [`origin`]),
-//! retries ([`retry`]), idleness ([`pace`]), bounded reads and safe display ([`display`]). It knows no credentials: an
-//! `Authorization` comes with the origin it belongs to, and goes nowhere else. It knows no OCI noun.
+//! [`Exchange::send`] sends every HTTP request of the crate. The module is responsible for redirects ([`origin`]),
+//! retries ([`retry`]), idle timeouts ([`pace`]), size limits and redaction ([`display`]). It does not look up
+//! credentials: a request carries an `Authorization` value together with its origin, and the value is sent to no other
+//! origin. The module does not depend on OCI types.
 
 pub(crate) mod body;
 pub(crate) mod certificates;
@@ -55,15 +56,15 @@ use secrets::Secrets;
 pub(crate) use settings::Settings;
 pub(crate) use stalls::Stalls;
 use statistics::Statistics;
-use warning::Heard;
+use warning::ReportedWarnings;
 
-/// What this program calls itself.
+/// `User-Agent` of all requests.
 const USER_AGENT: &str = concat!("oci-registry/", env!("CARGO_PKG_VERSION"));
 
-/// More hops than any registry needs.
+/// Limit of the redirects of one request.
 const MAX_REDIRECTS: usize = 5;
 
-/// How long a connection may take to be made.
+/// Timeout for establishing a connection.
 const CONNECT: Duration = Duration::from_secs(30);
 
 /// Limit of the header lines of an HTTP/1 response. Proxies and content delivery networks add more than the library's 100.
@@ -72,7 +73,7 @@ const MAX_HEADERS: usize = 400;
 /// Limit of the header fields of an HTTP/2 response, in bytes.
 const MAX_HEADER_LIST: u32 = 256 << 10;
 
-/// Limit of the wait for an answer after the last byte of an upload: registries hash and move whole layers then.
+/// Timeout for the response after the last byte of an upload, during which registries hash and move whole layers.
 const FINALISE: Duration = Duration::from_mins(10);
 
 /// HTTP client with a pool of connections and one policy for all requests.
@@ -80,12 +81,13 @@ const FINALISE: Duration = Duration::from_mins(10);
 pub(crate) struct Exchange {
     settings: Settings,
     environment: Environment,
-    /// Made at the first request: reading the machine's certificates takes longer than a whole offline command.
+    /// Created at the first request, because loading the system's certificates takes longer than a complete offline
+    /// command.
     client: OnceLock<Connections>,
-    /// As whom those are met to whom the identity does not belong.
+    /// Connections without the client certificate, for servers that must not get it.
     elsewhere: OnceLock<Connections>,
     pauses: std::sync::Arc<Pauses>,
-    warnings: Heard,
+    warnings: ReportedWarnings,
     secrets: Secrets,
     statistics: std::sync::Arc<Statistics>,
 }
@@ -104,13 +106,14 @@ impl Exchange {
             client: OnceLock::new(),
             elsewhere: OnceLock::new(),
             pauses: std::sync::Arc::default(),
-            warnings: Heard::default(),
+            warnings: ReportedWarnings::default(),
             secrets: Secrets::default(),
             statistics: std::sync::Arc::default(),
         }
     }
 
-    /// Connections of their own, in the same account, and with the same regard for servers that want to be left alone.
+    /// Returns an exchange with its own connections and changed settings. It shares the pauses that servers requested,
+    /// the recorded secrets and the statistics.
     pub(crate) fn beside(&self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.settings.clone();
         change(&mut settings);
@@ -126,12 +129,12 @@ impl Exchange {
         &self.statistics
     }
 
-    /// What has been sent and must not be shown, whoever repeats it.
+    /// Returns the secrets to redact in text from servers.
     pub(crate) fn secrets(&self) -> &Secrets {
         &self.secrets
     }
 
-    /// A URL as it may be shown.
+    /// Returns a URL for display.
     pub(crate) fn shown(&self, url: &Url) -> ShownUrl {
         ShownUrl::new(url, &self.secrets)
     }
@@ -140,7 +143,7 @@ impl Exchange {
         &self.settings.observer
     }
 
-    /// The connections for a URL; `is_home` unless someone else than the server chose it.
+    /// Returns the connections for a URL. `is_home` is false if another server chose the URL.
     fn connections(&self, url: &Url, is_home: bool) -> Result<&Connections, Error> {
         let home = self.settings.home.as_ref();
         let is_home = home.is_none_or(|home| is_home && *home == Origin::of(url));
@@ -158,7 +161,7 @@ impl Exchange {
             .redirect(reqwest::redirect::Policy::none())
             .referer(false)
             .retry(reqwest::retry::never())
-            // Bytes come as they are, whatever features of the HTTP library others have asked for.
+            // Bodies stay as sent, even if another crate enables decompression features of the HTTP library.
             .no_gzip()
             .no_brotli()
             .no_deflate()
@@ -177,10 +180,10 @@ impl Exchange {
         Ok(cell.get_or_init(|| Connections { client, proxies }))
     }
 
-    /// Sends a request until it is answered with something that another try would not change.
+    /// Sends a request and retries it after transient failures.
     ///
-    /// The answer may be of any status; what it means is for the caller. A transient status that never went away is
-    /// answered with its last response.
+    /// The response may have any status, and the caller handles it. If a transient status persists, the last response
+    /// is returned.
     pub(crate) async fn send(&self, request: &Request) -> Result<Response, Error> {
         let origin = Origin::of(&request.url);
         let attempts = if request.replay {
@@ -208,7 +211,7 @@ impl Exchange {
                         }
                         .fail();
                     }
-                    // A wait of nothing, or one that a clock makes so, is no wait.
+                    // A `Retry-After` below the back-off, for example zero or a past date, does not shorten the wait.
                     let own = backoff(failures);
                     let wait = asked.map_or(own, |asked| asked.max(own));
                     if asked.is_some() {
@@ -228,13 +231,13 @@ impl Exchange {
         }
     }
 
-    /// Sends a request once, following redirects.
+    /// Sends a request once and follows redirects.
     async fn follow(&self, request: &Request) -> Result<Response, Error> {
         let mut url = request.url.clone();
         let home = Origin::of(&url);
         let mut is_home = !request.is_untrusted;
         for _ in 0..=MAX_REDIRECTS {
-            // Who has been elsewhere comes back as a stranger: elsewhere chose where to.
+            // A redirect that left the origin is untrusted even if it leads back: a third party chose the URL.
             is_home &= Origin::of(&url) == home;
             let outcome = self.once(request, &url, is_home).await;
             self.settings.observer.tell(|| Step::Request {
@@ -248,7 +251,7 @@ impl Exchange {
             } else {
                 let origin = Origin::of(&url);
                 self.warnings
-                    .news(&origin, &response.headers, &self.secrets)
+                    .new_warnings(&origin, &response.headers, &self.secrets)
             };
             for text in warnings {
                 let from = response.peer.shown_host();
@@ -286,7 +289,7 @@ impl Exchange {
         .fail()
     }
 
-    /// Sends a request to one URL and waits for the head of the answer.
+    /// Sends a request to one URL and waits for the response header.
     async fn once(&self, request: &Request, url: &Url, is_home: bool) -> Result<Response, Error> {
         let connections = self.connections(url, is_home)?;
         let shown = || self.shown(url);
@@ -295,7 +298,7 @@ impl Exchange {
             && is_home
             && *origin == Origin::of(url)
         {
-            self.secrets.note_header(authorization);
+            self.secrets.record_header(authorization);
             headers.insert(header::AUTHORIZATION, authorization.clone());
         }
         let progress = Progress::new();
@@ -358,10 +361,10 @@ impl Exchange {
                 .into_error(source));
             }
         };
-        // Behind a proxy the address is the proxy's, and says nothing about the server.
+        // Behind a proxy the remote address is that of the proxy and does not classify the server.
         let address = inner
             .remote_addr()
-            .filter(|_| !connections.proxies.take(url))
+            .filter(|_| !connections.proxies.apply_to(url))
             .map(|address| Class::reached(address.ip()));
         let class = address
             .or_else(|| Class::shown_by(url))

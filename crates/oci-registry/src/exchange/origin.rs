@@ -15,10 +15,10 @@ use super::secrets::Secrets;
 use crate::error::{ErrorKind, Failure};
 use crate::escape::escape;
 
-/// How many characters of a host are shown: all that a name may have.
+/// Limit of the characters of a host that are shown: the maximum length of a host name.
 const MAX_HOST: usize = 253;
 
-/// Why a URL that a server gave is not requested.
+/// Reason to refuse a URL that a server provided.
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
     #[snafu(display("refused to go to `{text}`, which the server named: it is not a URL"))]
@@ -58,7 +58,7 @@ impl Failure for Error {
     }
 }
 
-/// Scheme, host and port, which a credential belongs to.
+/// Scheme, host and port. A credential is bound to one origin.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Origin(String);
 
@@ -78,12 +78,12 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Where a text that this server sent leads: resolved against the URL it was met at, and allowed by the policy.
+    /// Resolves a URL reference from this server against the URL of the response, and checks it against the policy.
     pub(crate) fn resolve(&self, text: &str) -> Result<Url, Error> {
         self.check(self.join(text)?)
     }
 
-    /// As [`Met::resolve`], for the realm of a challenge, which may receive a credential.
+    /// As [`Peer::resolve`], for the realm of a challenge, which may receive a credential.
     pub(crate) fn resolve_realm(&self, text: &str) -> Result<Url, Error> {
         let url = self.resolve(text)?;
         if self.class >= Class::Loopback {
@@ -92,7 +92,7 @@ impl Peer {
         Ok(url)
     }
 
-    /// As [`Met::resolve`], for what must stay on the very same server.
+    /// As [`Peer::resolve`], for a URL that must be on the same origin.
     pub(crate) fn resolve_same_origin(&self, text: &str) -> Result<Url, Error> {
         let url = self.join(text)?;
         ensure!(
@@ -104,7 +104,7 @@ impl Peer {
         self.check(url)
     }
 
-    /// The host, which a server that redirected may have chosen, as it may be shown.
+    /// Returns the host for display, with secrets redacted. A server that redirected may have chosen it.
     pub(crate) fn shown_host(&self) -> String {
         let host = self.url.host_str().unwrap_or_default();
         self.secrets.escape(host, MAX_HOST)
@@ -119,8 +119,8 @@ impl Peer {
             _ => self.url.join(text),
         };
         joined.map_err(|source| {
-            // What does not parse cannot be shown in parts, and its tail may be a signature. Part of a secret is none that
-            // is known, so nothing is cut before they are hidden.
+            // The parts of text that does not parse are unknown, and its end may be a signature. Redaction does not
+            // match a part of a secret, so the text is truncated after redaction.
             let hidden = self.secrets.hide(text);
             let text = hidden.split(['?', '#']).next().unwrap_or_default();
             NotAUrlSnafu {
@@ -155,7 +155,7 @@ impl Peer {
         Ok(url)
     }
 
-    /// Refuses a URL on another origin that shows an address of such a class.
+    /// Refuses a URL on another origin whose literal address is of a class that `is_refused` matches.
     fn refuse(&self, url: &Url, is_refused: impl Fn(Class) -> bool) -> Result<(), Error> {
         let is_own = Origin::of(url) == Origin::of(&self.url);
         match Class::shown_by(url).filter(|target| !is_own && is_refused(*target)) {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_may_not_point_further_inside_than_it_is() {
+    fn url_closer_than_the_server_is_refused() {
         let public = peer("https://registry.example/v2/", Class::Public);
         for inner in [
             "https://127.0.0.1/",
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_http_address_is_refused() {
+    fn url_other_than_plain_http_is_refused() {
         let server = peer("https://registry.example/v2/", Class::Public);
         assert!(matches!(
             server.resolve("http://registry.example/x"),
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn relative_places_keep_their_query_byte_for_byte() {
+    fn relative_url_keeps_query_unchanged() {
         let server = peer(
             "http://registry.example:5000/v2/a/blobs/uploads/",
             Class::Public,
@@ -327,14 +327,14 @@ mod tests {
     }
 
     #[test]
-    fn a_place_without_a_scheme_is_on_the_server_itself() {
+    fn url_without_scheme_is_on_same_server() {
         let server = peer("https://registry.example:5000/v2/a/blobs/", Class::Public);
         let resolve = |text: &str| server.resolve(text).unwrap().to_string();
         assert_eq!(
             resolve("registry.example:5000/upload/1?a=b"),
             "https://registry.example:5000/upload/1?a=b"
         );
-        // Any other name is the path that it looks like.
+        // Any other name is a relative path.
         assert_eq!(
             resolve("registry.example.org/upload"),
             "https://registry.example:5000/v2/a/blobs/registry.example.org/upload"
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_stay_out_of_the_refusal() {
+    fn refusal_contains_no_secrets() {
         let server = peer("https://registry.example/", Class::Public);
         let error = server
             .resolve("http://user:hunter2@10.0.0.1/x?sig=canary")
@@ -355,10 +355,10 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_secret_is_left_where_a_bad_place_is_cut() {
+    fn truncated_invalid_url_contains_no_part_of_secret() {
         let server = peer("https://registry.example/", Class::Public);
-        server.secrets.note("canary?tail");
-        server.secrets.note("canary#tail");
+        server.secrets.record("canary?tail");
+        server.secrets.record("canary#tail");
         for before in [0, 190] {
             for secret in ["canary?tail", "canary#tail", "canary%3ftail"] {
                 let text = format!("https://[{}{secret}", "-".repeat(before));
@@ -371,10 +371,10 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_repeats_a_secret_is_not_shown() {
+    fn host_that_contains_secret_is_redacted() {
         let server = peer("https://Canary-1.example/", Class::Public);
         assert_eq!(server.shown_host(), "canary-1.example");
-        server.secrets.note("Canary-1");
+        server.secrets.record("Canary-1");
         assert_eq!(server.shown_host(), "….example");
     }
 }

@@ -1,19 +1,19 @@
-//! Whether enough moves: an exchange may take as long as it likes, and may not stand still.
+//! Transfer rate of an exchange: its total time is unlimited, but a minimum rate is required.
 //!
-//! There is no limit for the whole of an exchange. There is one for how long less than [`FLOOR`] may move, so that a
-//! server that sends a byte now and then cannot hold a program for ever.
+//! The timeout [`IDLE`] applies to each transfer of [`FLOOR`] bytes, so that a server that occasionally sends a byte
+//! cannot block the client indefinitely.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Idle timeout: how long fewer than [`FLOOR`] bytes may move, in either direction, before an exchange is given up.
+/// Idle timeout: limit of the time in which fewer than [`FLOOR`] bytes are transferred in either direction.
 pub(super) const IDLE: Duration = Duration::from_mins(1);
 
-/// Bytes that must move within [`IDLE`]: ten per second, as in cargo.
+/// Minimum number of bytes within [`IDLE`]: ten per second, as in cargo.
 pub(super) const FLOOR: u64 = 600;
 
-/// The pace of what is sent, by the clock: since when it has been too slow.
+/// Rate of sent data, and the start of the current measurement.
 #[derive(Debug)]
 pub(super) struct Sending {
     since: Instant,
@@ -35,12 +35,12 @@ impl Sending {
         }
     }
 
-    /// Starts counting anew.
+    /// Restarts the measurement.
     pub(super) fn restart(&mut self) {
         *self = Self::new();
     }
 
-    /// Leaves out a time that does not count.
+    /// Excludes a period from the measurement.
     pub(super) fn postpone(&mut self, time: Duration) {
         self.since += time;
     }
@@ -54,7 +54,8 @@ impl Sending {
     }
 }
 
-/// The pace of what is received. Only waiting counts: whoever takes the bytes may take their time.
+/// Rate of received data. Only the time spent waiting for the server counts, not the time in which the caller processes
+/// the bytes.
 #[derive(Debug, Default)]
 pub(super) struct Receiving {
     waited: Duration,
@@ -62,7 +63,7 @@ pub(super) struct Receiving {
 }
 
 impl Receiving {
-    /// Waits for something that arrives; nothing when that takes too long.
+    /// Waits for data. Returns `None` after an idle timeout.
     pub(super) async fn wait<T>(
         &mut self,
         arrival: impl Future<Output = T>,
@@ -85,8 +86,8 @@ impl Receiving {
 mod tests {
     use super::*;
 
-    /// How many seconds a reader bears with a server that sends so many bytes every so many seconds.
-    async fn bears_with(bytes: usize, every: u64, takes: u64) -> Option<u64> {
+    /// Returns the seconds after which a reader times out, if the server sends `bytes` every `every` seconds.
+    async fn seconds_to_timeout(bytes: usize, every: u64, takes: u64) -> Option<u64> {
         let (start, mut pace) = (Instant::now(), Receiving::default());
         for _ in 0..1000 {
             let arrival = async {
@@ -96,25 +97,25 @@ mod tests {
             if pace.wait(arrival, |bytes| *bytes).await.is_none() {
                 return Some(start.elapsed().as_secs());
             }
-            // What is done with the bytes is nobody's fault but ours.
+            // The reader's own processing time does not count.
             tokio::time::sleep(Duration::from_secs(takes)).await;
         }
         None
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_trickle_is_borne_and_a_drip_is_not() {
-        assert_eq!(bears_with(1000, 1, 0).await, None);
-        assert_eq!(bears_with(1000, 59, 0).await, None);
-        assert_eq!(bears_with(11, 1, 0).await, None);
-        assert_eq!(bears_with(1, 10, 0).await, Some(60));
-        assert_eq!(bears_with(1000, 61, 0).await, Some(60));
+    async fn only_rate_below_floor_times_out() {
+        assert_eq!(seconds_to_timeout(1000, 1, 0).await, None);
+        assert_eq!(seconds_to_timeout(1000, 59, 0).await, None);
+        assert_eq!(seconds_to_timeout(11, 1, 0).await, None);
+        assert_eq!(seconds_to_timeout(1, 10, 0).await, Some(60));
+        assert_eq!(seconds_to_timeout(1000, 61, 0).await, Some(60));
         // A slow reader is not a slow server.
-        assert_eq!(bears_with(1000, 1, 500).await, None);
+        assert_eq!(seconds_to_timeout(1000, 1, 500).await, None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_what_is_worth_speaking_of_counts_as_sent() {
+    async fn sending_below_floor_is_not_progress() {
         let (start, mut pace) = (Instant::now(), Sending::new());
         for _ in 0..6 {
             tokio::time::sleep(Duration::from_secs(1)).await;

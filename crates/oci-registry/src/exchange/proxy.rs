@@ -1,4 +1,4 @@
-//! Proxies, as the usual variables name them.
+//! Proxies from environment variables.
 
 use hyper_util::client::proxy::matcher::Matcher;
 use snafu::ResultExt;
@@ -7,24 +7,25 @@ use url::Url;
 use super::error::{BuildProxySnafu, Error, RootCause};
 use crate::environment::Environment;
 
-/// This machine is never reached through a proxy.
+/// Hosts that are never reached through a proxy: this machine.
 const NEVER: &str = "localhost,127.0.0.0/8,::1";
 
-/// What a proxy is called where only its being there matters.
+/// Placeholder URL where only the existence of a proxy matters.
 const SOME_PROXY: &str = "http://proxy.invalid";
 
-/// The proxies of an environment, and what goes through them.
+/// Proxies of an environment and the URLs that they apply to.
 #[derive(Debug)]
 pub(super) struct Proxies {
     list: Vec<reqwest::Proxy>,
-    /// Decides as the HTTP client does, which does not tell.
+    /// Repeats the decision of the HTTP client, which does not expose it.
     matcher: Matcher,
 }
 
 impl Proxies {
-    /// The proxies of `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, lower case first as curl has it.
+    /// Reads `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`. The lower-case names take precedence, as in curl.
     ///
-    /// `HTTP_PROXY` in upper case is not read where a web server could have set it (`REQUEST_METHOD`, the httpoxy case).
+    /// `HTTP_PROXY` in upper case is ignored if `REQUEST_METHOD` is set, because a web server could have set it from a
+    /// request header (httpoxy).
     pub(super) fn of(environment: &Environment) -> Result<Self, Error> {
         let first = |names: &[&'static str]| {
             names
@@ -62,7 +63,7 @@ impl Proxies {
         Ok(Self { list, matcher })
     }
 
-    /// Lets a client use them.
+    /// Configures the proxies of an HTTP client.
     pub(super) fn configure(&self, builder: reqwest::ClientBuilder) -> reqwest::ClientBuilder {
         self.list
             .iter()
@@ -70,9 +71,9 @@ impl Proxies {
             .fold(builder, reqwest::ClientBuilder::proxy)
     }
 
-    /// Whether a request to this URL goes through one of them. What cannot be told does, since nothing is known then of
-    /// the address that answers.
-    pub(super) fn take(&self, url: &Url) -> bool {
+    /// Whether a request to this URL uses a proxy. Also true if that cannot be determined, because the remote address
+    /// then does not classify the server.
+    pub(super) fn apply_to(&self, url: &Url) -> bool {
         let url = url.as_str().parse::<http::Uri>();
         url.map_or(true, |url| self.matcher.intercept(&url).is_some())
     }
@@ -89,7 +90,7 @@ mod tests {
         Proxies::of(&Environment::new(variables, None, "/".into()))
     }
 
-    /// Which of these hosts are reached through a proxy, and by which scheme.
+    /// Returns the hosts that are reached through a proxy, with the scheme.
     fn taken(variables: &[(&str, &str)]) -> Vec<&'static str> {
         let proxies = proxies(variables).unwrap();
         let mut urls = vec![
@@ -103,12 +104,12 @@ mod tests {
             "http://127.9.9.9/",
             "https://[::1]:5000/",
         ];
-        urls.retain(|url| proxies.take(&url.parse().unwrap()));
+        urls.retain(|url| proxies.apply_to(&url.parse().unwrap()));
         urls
     }
 
     #[test]
-    fn the_usual_variables_are_read() {
+    fn proxy_variables_are_read() {
         let https = [
             "https://a.b/",
             "https://x.a.b:5000/",

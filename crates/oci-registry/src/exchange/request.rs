@@ -14,7 +14,7 @@ pub(crate) struct Request {
     pub(crate) url: Url,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Body,
-    /// Sent to this origin and to no other.
+    /// `Authorization` value, which is sent to this origin only.
     pub(crate) authorization: Option<(Origin, HeaderValue)>,
     /// Whether the request may be sent again after an unknown outcome.
     pub(crate) replay: bool,
@@ -31,7 +31,7 @@ pub(super) enum Reach {
     Anywhere,
     /// A redirect may not lead to another origin.
     WithinOrigin,
-    /// As within the origin, and nothing in the response is reported: it holds a secret.
+    /// As [`Reach::WithinOrigin`]. The response holds a secret, so nothing in it is reported.
     Private,
 }
 

@@ -1,4 +1,4 @@
-//! One answer: its head, and its body read within bounds of size and time.
+//! HTTP response, whose body is read within limits of size and time.
 
 use std::fmt;
 use std::sync::atomic::Ordering;
@@ -18,20 +18,21 @@ use super::secrets::Secrets;
 use super::stalls::Stalls;
 use super::statistics::Statistics;
 
-/// How long a document that is held in memory may take to arrive.
+/// Timeout for a document that is read into memory.
 const DOCUMENT: Duration = Duration::from_mins(10);
 
-/// An answer: its head, and a body that is still to be read, within bounds.
+/// HTTP response: status, header, and a body that has not been read yet.
 pub(crate) struct Response {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// Where the answer came from, after redirects.
+    /// Server that sent the response, after redirects.
     pub(crate) peer: Peer,
-    /// Where the request went first.
+    /// Origin of the original request.
     pub(crate) asked: Origin,
-    /// Whether someone else than the server that was asked chose where it came from, even if that is the same server.
+    /// Whether a server other than the requested one chose the URL of the response, even if the URL is on the requested
+    /// server.
     pub(crate) is_untrusted: bool,
-    /// Whether all of the request had left when the answer came.
+    /// Whether the whole request had been sent when the response arrived.
     pub(crate) is_sent: bool,
     /// Idle timeouts of the operation that the request belongs to.
     pub(super) stalls: Stalls,
@@ -49,17 +50,17 @@ impl fmt::Debug for Response {
 }
 
 impl Response {
-    /// The URL the answer came from, as it may be shown.
+    /// Returns the URL of the response for display.
     pub(crate) fn shown(&self) -> ShownUrl {
         ShownUrl::new(&self.peer.url, &self.peer.secrets)
     }
 
-    /// What has been sent and must not be shown, whoever repeats it.
+    /// Returns the secrets to redact in text from servers.
     pub(crate) fn secrets(&self) -> Secrets {
         self.peer.secrets.clone()
     }
 
-    /// A header as text, absent when empty or no text.
+    /// Returns a header as text. `None` if it is empty or is not text.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .get(name)?
@@ -69,7 +70,7 @@ impl Response {
             .filter(|value| !value.is_empty())
     }
 
-    /// Reads the body into memory.
+    /// Reads the body into memory. Fails if it is longer than `limit`.
     pub(crate) async fn bytes(self, limit: usize) -> Result<Bytes, Error> {
         let url = self.shown();
         let (bytes, whole) = self.read(limit).await?;
@@ -77,12 +78,12 @@ impl Response {
         Ok(bytes)
     }
 
-    /// Reads what fits of the body, for showing.
-    pub(crate) async fn beginning(self, limit: usize) -> Result<Bytes, Error> {
+    /// Reads the body up to `limit` bytes, for display.
+    pub(crate) async fn read_prefix(self, limit: usize) -> Result<Bytes, Error> {
         Ok(self.read(limit).await?.0)
     }
 
-    /// Reads a document, which is small, and so takes no longer than [`DOCUMENT`].
+    /// Reads a document within the timeout [`DOCUMENT`].
     async fn read(self, limit: usize) -> Result<(Bytes, bool), Error> {
         let (url, method) = (self.shown(), Method::GET);
         let read = tokio::time::timeout(DOCUMENT, self.read_all(limit)).await;
@@ -106,7 +107,7 @@ impl Response {
         Ok((bytes.freeze(), true))
     }
 
-    /// The body, piece by piece. It ends with an error after an idle timeout.
+    /// Streams the body. The stream ends with an error after an idle timeout.
     pub(crate) fn into_stream(self) -> BoxStream<'static, Result<Bytes, Error>> {
         let url = self.shown();
         let stream = self.inner.bytes_stream();

@@ -1,7 +1,8 @@
-//! When to try again, and how long to wait before it.
+//! Policy for retries and the delays between them.
 //!
-//! Owns the decision for statuses, the backoff with full jitter, `Retry-After` in both its forms, and the pause that all
-//! requests to one server share, so that parallel workers do not run into the same wall one after the other.
+//! Defines the transient statuses, the exponential back-off with full jitter, and the interpretation of both forms of
+//! `Retry-After`. All requests to one server share a pause, so that parallel workers are not rejected one after the
+//! other.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -13,16 +14,16 @@ use tokio::time::Instant;
 
 use super::origin::Origin;
 
-/// The first wait is at most this long.
+/// Upper bound of the first delay.
 const FIRST: Duration = Duration::from_millis(250);
 
-/// No wait of our own choice is longer.
+/// Upper bound of a delay without `Retry-After`.
 const CAP: Duration = Duration::from_secs(10);
 
-/// A server that asks for a longer wait is told no, and the user is told when.
+/// Limit of `Retry-After`. A longer wait is an error that names it.
 pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
 
-/// Whether an answer may be different next time.
+/// Whether the status may change on another attempt.
 pub(crate) fn is_transient(status: StatusCode) -> bool {
     matches!(
         status.as_u16(),
@@ -30,7 +31,7 @@ pub(crate) fn is_transient(status: StatusCode) -> bool {
     )
 }
 
-/// How long to wait after the given number of failures: a random part of a span that doubles.
+/// Returns the delay after the given number of failures: a random part of a span that doubles with each failure.
 pub(crate) fn backoff(failures: u32) -> Duration {
     backoff_with(failures, random_fraction())
 }
@@ -42,13 +43,13 @@ fn backoff_with(failures: u32, fraction: f64) -> Duration {
     span.mul_f64(fraction)
 }
 
-/// A number from 0 to 1, from the seed that each hash map gets; good enough to keep clients apart.
+/// Returns a number from 0 to 1, derived from the random seed of a hash map. The quality suffices to spread clients.
 fn random_fraction() -> f64 {
     let bits = RandomState::new().hash_one(0u8) >> 32;
     f64::from(u32::try_from(bits).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }
 
-/// The wait that an answer asks for, when it asks for one that can be understood (RFC 9110, 10.2.3).
+/// Returns the wait that a response requests in a valid `Retry-After` (RFC 9110, 10.2.3).
 pub(crate) fn retry_after(
     status: StatusCode,
     headers: &HeaderMap,
@@ -65,19 +66,19 @@ pub(crate) fn retry_after(
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// Until when each server wants to be left alone.
+/// End of the pause that each server has requested.
 #[derive(Debug, Default)]
 pub(super) struct Pauses(Mutex<HashMap<Origin, Instant>>);
 
 impl Pauses {
-    /// Notes that the server wants no request before this moment.
+    /// Records that the server accepts no request before this moment.
     pub(super) fn until(&self, origin: &Origin, moment: Instant) {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pause = pauses.entry(origin.clone()).or_insert(moment);
         *pause = moment.max(*pause);
     }
 
-    /// Waits until the server may be asked.
+    /// Waits until the server accepts requests.
     pub(super) async fn wait(&self, origin: &Origin) {
         let moment = self
             .0
@@ -103,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_takes_seconds_and_dates_and_nothing_else() {
+    fn retry_after_accepts_only_seconds_and_dates() {
         assert_eq!(asked(429, "2"), Some(2));
         assert_eq!(asked(503, "86400"), Some(86400));
         assert_eq!(asked(429, "99999999999999999999999"), Some(u64::MAX));
@@ -116,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn backoff_doubles_up_to_its_cap() {
+    fn backoff_doubles_up_to_cap() {
         assert_eq!(backoff_with(1, 1.0), Duration::from_millis(250));
         assert_eq!(backoff_with(3, 1.0), Duration::from_secs(1));
         assert_eq!(backoff_with(30, 1.0), CAP);
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_pause_is_shared_and_only_grows() {
+    async fn pause_is_shared_and_never_shortened() {
         let pauses = Pauses::default();
         let origin = Origin::of(&"http://a.b/".parse().unwrap());
         let start = Instant::now();

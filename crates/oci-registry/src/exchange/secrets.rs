@@ -1,9 +1,9 @@
-//! What must not be shown, whoever says it.
+//! Redaction of secrets in text from servers.
 //!
-//! A server knows the credential that it was sent, and may repeat it: in the words of a refusal, in a warning, in the place
-//! that it redirects to. Everything that leaves this process as an authorisation is noted here, in the forms in which it may
-//! come back, and hidden from whatever a server says before that is shown. What a server makes unrecognisable on purpose
-//! cannot be told from other text.
+//! A server knows the credential that it received and may repeat it in an error message, in a warning or in a redirect.
+//! Each `Authorization` value that is sent is recorded here, together with its possible encodings. All of them are
+//! redacted in text from a server before it is shown. A secret that a server deliberately transforms cannot be
+//! distinguished from other text.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, VecDeque};
@@ -18,29 +18,29 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::escape::escape;
 
-/// How many are kept, those that were sent last.
+/// Maximum number of recorded secrets. The most recently sent ones are kept.
 const MAX_SECRETS: usize = 100;
 
-/// Shorter ones are hidden only where they stand alone: they are parts of other words.
+/// Secrets with fewer bytes are redacted only as separate words, because they can be part of other words.
 const SHORT: usize = 4;
 
-/// A word of this many bytes may be a credential.
+/// Words with at least this number of bytes may be credentials.
 const LONG: usize = 16;
 
-/// How much of a text is shown at most, in bytes: more than any message quotes.
+/// Maximum size of redacted text, in bytes. It exceeds the size of every quoted message.
 const MAX_SEARCHED: usize = 16 << 10;
 
-/// What stands in place of a secret.
+/// Replacement of a secret.
 const HIDDEN: &str = "…";
 
-/// The secrets that have been sent. Clones are one.
+/// Secrets that were sent. Clones share their content.
 #[derive(Clone, Default)]
-pub(crate) struct Secrets(Arc<Mutex<VecDeque<Noted>>>);
+pub(crate) struct Secrets(Arc<Mutex<VecDeque<RecordedSecret>>>);
 
-struct Noted {
-    /// As it was given.
+struct RecordedSecret {
+    /// Value as it was recorded.
     given: Vec<u8>,
-    /// As it may come back, in lower case, since hosts are.
+    /// Possible encodings in lower case, because host names are converted to lower case.
     forms: Arc<[String]>,
 }
 
@@ -51,9 +51,9 @@ impl fmt::Debug for Secrets {
 }
 
 impl Secrets {
-    /// Notes what an `Authorization` shows.
-    pub(super) fn note_header(&self, header: &HeaderValue) {
-        self.note_once(header.as_bytes(), || {
+    /// Records the secrets of an `Authorization` header.
+    pub(super) fn record_header(&self, header: &HeaderValue) {
+        self.record_once(header.as_bytes(), || {
             let text = String::from_utf8_lossy(header.as_bytes()).into_owned();
             let (scheme, secret) = text.split_once(' ').unwrap_or(("", &text));
             let mut secrets = vec![secret.to_owned()];
@@ -66,23 +66,23 @@ impl Secrets {
                     .map(|(_, password)| password.to_owned());
                 secrets.extend(password);
                 secrets.push(pair);
-                // Quoted like the whole one, where a server has dropped the padding.
+                // The encoded pair is also matched without padding, which a server may omit.
                 secrets.push(secret.trim_end_matches('=').to_owned());
             }
             secrets
         });
     }
 
-    /// Notes a secret.
-    pub(crate) fn note(&self, secret: &str) {
-        self.note_once(secret.as_bytes(), || vec![secret.to_owned()]);
+    /// Records a secret.
+    pub(crate) fn record(&self, secret: &str) {
+        self.record_once(secret.as_bytes(), || vec![secret.to_owned()]);
     }
 
-    fn note_once(&self, given: &[u8], secrets: impl FnOnce() -> Vec<String>) {
+    fn record_once(&self, given: &[u8], secrets: impl FnOnce() -> Vec<String>) {
         let mut all = self.all();
-        let known = all.iter().position(|noted| noted.given == given);
-        let noted = known.and_then(|at| all.remove(at));
-        all.push_back(noted.unwrap_or_else(|| Noted {
+        let known = all.iter().position(|recorded| recorded.given == given);
+        let recorded = known.and_then(|at| all.remove(at));
+        all.push_back(recorded.unwrap_or_else(|| RecordedSecret {
             given: given.to_owned(),
             forms: forms(&secrets()).into_iter().collect(),
         }));
@@ -91,15 +91,15 @@ impl Secrets {
         }
     }
 
-    fn all(&self) -> MutexGuard<'_, VecDeque<Noted>> {
+    fn all(&self) -> MutexGuard<'_, VecDeque<RecordedSecret>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The text without what has been noted. What is longer than any message is cut, and no secret in two.
+    /// Redacts the recorded secrets in a text. Truncates the text to [`MAX_SEARCHED`] bytes without splitting a secret.
     pub(crate) fn hide(&self, text: &str) -> String {
         let all: Vec<_> = self.all().iter().map(|it| Arc::clone(&it.forms)).collect();
         let forms = || all.iter().flat_map(|forms| forms.iter());
-        // A secret that begins in what is shown is searched to its end.
+        // The search covers secrets that start within the limit and end after it.
         let longest = forms().map(String::len).max().unwrap_or_default();
         let searched = text.floor_char_boundary(MAX_SEARCHED.saturating_add(longest));
         let lower = text[..searched].to_ascii_lowercase();
@@ -112,7 +112,7 @@ impl Secrets {
                 shown.push_str(&text[from..hit.start]);
                 shown.push_str(HIDDEN);
             }
-            // Those that overlap are one.
+            // Overlapping matches are redacted as one.
             from = from.max(hit.end);
         }
         if from < end {
@@ -124,20 +124,21 @@ impl Secrets {
         shown
     }
 
-    /// A server's text as it may be shown: on one line, cut after `limit` characters, and without secrets.
+    /// Returns a server's text for display: secrets redacted, on one line, truncated to `limit` characters.
     pub(crate) fn escape(&self, text: &str, limit: usize) -> String {
         escape(&self.hide(text), limit)
     }
 
-    /// As [`Secrets::escape`], for what a server says in a refusal, where it may quote what it was sent in a form of its own.
+    /// As [`Secrets::escape`], for error messages, in which a server may repeat a credential in an unknown encoding.
     pub(crate) fn quote(&self, text: &str, limit: usize) -> String {
-        // On one line, so that a space ends a word, and cut last: of a long word a short one would be left.
+        // Line breaks are escaped first, so that a space ends each word. Truncation comes last, because a truncated
+        // long word could be too short to be detected.
         escape(&without_secrets(&self.escape(text, usize::MAX)), limit)
     }
 }
 
-/// A text without the words that could be a credential echoed back in a form of the server's own: long ones that are no
-/// words of any language, and no names of repositories.
+/// Redacts words that may be a credential in an unknown encoding: long words that are neither natural language nor
+/// repository names.
 pub(crate) fn without_secrets(text: &str) -> String {
     let mut hide_next = false;
     let words = text.split(' ').map(|word| {
@@ -159,7 +160,7 @@ fn is_token(word: &str) -> bool {
     word.len() >= LONG && word.bytes().all(is_of_token) && !is_name(word)
 }
 
-/// Whether a word reads like `library/some-image` or `MANIFEST_UNKNOWN`.
+/// Whether a word has the form of `library/some-image` or `MANIFEST_UNKNOWN`.
 fn is_name(word: &str) -> bool {
     let mut parts = word.split(['/', '.', '_', '-']);
     parts.all(|part| {
@@ -170,7 +171,7 @@ fn is_name(word: &str) -> bool {
     })
 }
 
-/// How secrets may be written.
+/// Returns the possible encodings of secrets.
 fn forms(secrets: &[String]) -> BTreeSet<String> {
     let forms = secrets.iter().flat_map(|secret| {
         let quoted = serde_json::Value::from(secret.as_str()).to_string();
@@ -189,7 +190,7 @@ fn forms(secrets: &[String]) -> BTreeSet<String> {
     forms.map(|form| form.to_ascii_lowercase()).collect()
 }
 
-/// Where a form stands in a text, both in lower case.
+/// Returns the matches of an encoding in a text, both in lower case.
 fn hits<'a>(lower: &'a str, form: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
     let all = lower.match_indices(form);
     let all = all.map(|(at, _)| at..at + form.len());
@@ -205,13 +206,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_is_hidden_in_every_form_it_was_sent_in() {
+    fn secret_is_redacted_in_each_encoding() {
         let secrets = Secrets::default();
         let pair = STANDARD.encode("me:pass\"wörd /1");
         let header = HeaderValue::from_str(&format!("Basic {pair}")).unwrap();
-        secrets.note_header(&header);
-        secrets.note_header(&header);
-        secrets.note_header(&HeaderValue::from_static("Bearer opaque.token-1"));
+        secrets.record_header(&header);
+        secrets.record_header(&header);
+        secrets.record_header(&HeaderValue::from_static("Bearer opaque.token-1"));
         for (text, expected) in [
             (format!("you sent {pair}!"), "you sent …!"),
             ("user me:pass\"wörd /1".into(), "user …"),
@@ -228,13 +229,13 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_hidden_in_all_its_alphabets() {
+    fn base64_secret_is_redacted_in_all_alphabets() {
         let secrets = Secrets::default();
-        // With both letters in which the alphabets differ, and with padding.
+        // Contains the two characters in which the alphabets differ, and padding.
         let pair = "me:>>>???\u{fb}";
         let encoded = STANDARD.encode(pair);
         assert!(encoded.contains('+') && encoded.contains('/') && encoded.ends_with('='));
-        secrets.note_header(&HeaderValue::from_str(&format!("Basic {encoded}")).unwrap());
+        secrets.record_header(&HeaderValue::from_str(&format!("Basic {encoded}")).unwrap());
         let bare = encoded.trim_end_matches('=');
         for text in [
             encoded.clone(),
@@ -249,18 +250,18 @@ mod tests {
     }
 
     #[test]
-    fn secrets_that_overlap_leave_nothing_of_either() {
+    fn overlapping_secrets_are_redacted_completely() {
         let secrets = Secrets::default();
-        secrets.note("first-middle");
-        secrets.note("middle-last!");
+        secrets.record("first-middle");
+        secrets.record("middle-last!");
         assert_eq!(secrets.hide("(first-middle-last!)"), "(…)");
     }
 
     #[test]
-    fn a_long_text_is_cut_and_no_secret_with_it() {
+    fn long_text_is_truncated_without_splitting_secret() {
         let secrets = Secrets::default();
         let secret = format!("start{}end", "é".repeat(MAX_SEARCHED));
-        secrets.note(&secret);
+        secrets.record(&secret);
         for before in [0, 1, MAX_SEARCHED - 1] {
             let text = format!("{}{secret}{}", "-".repeat(before), "+".repeat(1 << 20));
             let expected = format!("{}……", "-".repeat(before));
@@ -269,14 +270,14 @@ mod tests {
         let before = "-".repeat(MAX_SEARCHED);
         assert!(secrets.hide(&format!("{before}{secret}")) == format!("{before}…"));
         assert!(secrets.hide(&before) == before);
-        // As many hits as there can be, in a text of which each has to be seen.
-        secrets.note("hits");
+        // The maximum number of matches within the limit.
+        secrets.record("hits");
         let hits = "hits".repeat(MAX_SEARCHED / 4);
         assert_eq!(secrets.hide(&hits), HIDDEN.repeat(MAX_SEARCHED / 4));
     }
 
     #[test]
-    fn what_could_be_a_credential_is_not_quoted() {
+    fn possible_credential_is_not_quoted() {
         let quote = |text: &str| Secrets::default().quote(text, 60);
         for (text, expected) in [
             ("no Bearer\nabc, please", "no Bearer … please"),
@@ -287,25 +288,25 @@ mod tests {
         ] {
             assert_eq!(quote(text), expected);
         }
-        // No part of it is left where the text is cut.
+        // No part of a long word is left at the point of truncation.
         let long = format!("{} {}", "-".repeat(10), "aB3".repeat(100));
         assert_eq!(quote(&long), "---------- …");
     }
 
     #[test]
-    fn a_short_secret_is_hidden_where_it_stands_alone() {
+    fn short_secret_is_redacted_as_separate_word() {
         let secrets = Secrets::default();
-        secrets.note("ab1");
-        secrets.note("");
+        secrets.record("ab1");
+        secrets.record("");
         assert_eq!(secrets.hide("ab1: fab1 (ab1) ab12"), "…: fab1 (…) ab12");
     }
 
     #[test]
-    fn no_more_is_kept_than_a_limit() {
+    fn number_of_recorded_secrets_is_limited() {
         let secrets = Secrets::default();
         for at in 0..1000 {
-            secrets.note(&format!("secret-{at:04}"));
-            secrets.note("in use");
+            secrets.record(&format!("secret-{at:04}"));
+            secrets.record("in use");
         }
         let shown = secrets.hide("secret-0000, secret-0999, in use");
         assert_eq!(shown, "secret-0000, …, …");

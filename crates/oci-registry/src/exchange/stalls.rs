@@ -1,4 +1,4 @@
-//! Idle timeouts in a row: a server that stalls again after one of them is given up.
+//! Count of consecutive idle timeouts. An operation fails if the server stalls again after the first timeout.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use http::Method;
 use super::display::ShownUrl;
 use super::error::{Error, IdleSnafu, StalledSnafu};
 
-/// Idle timeouts in a row, without a byte between them, after which an operation fails.
+/// Number of consecutive idle timeouts, without a byte between them, after which an operation fails.
 const MAX_IN_A_ROW: u32 = 2;
 
-/// Idle timeouts in a row of one operation. The requests of an operation that sends several, such as an upload, share it,
-/// so that no layer multiplies the wait of another.
+/// Consecutive idle timeouts of one operation. All requests of an operation, such as an upload, share the count, so
+/// that the timeouts of several layers do not multiply.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Stalls(Arc<Mutex<Row>>);
 
@@ -27,7 +27,7 @@ impl Stalls {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Counts an idle timeout, whatever its length, and returns the error that stands for it.
+    /// Counts an idle timeout of any length and returns the error for it.
     pub(super) fn count(&self, method: Method, url: ShownUrl, after: Duration) -> Error {
         let waited = {
             let mut row = self.row();
@@ -47,12 +47,12 @@ impl Stalls {
         }
     }
 
-    /// Ends the row: something moved, or failed in another way.
+    /// Resets the count, because bytes were transferred or the request failed for another reason.
     pub(crate) fn reset(&self) {
         *self.row() = Row::default();
     }
 
-    /// Whether the operation is to be given up.
+    /// Whether the operation has reached the limit.
     pub(crate) fn is_over(&self) -> bool {
         self.row().timeouts >= MAX_IN_A_ROW
     }

@@ -1,6 +1,7 @@
-//! What a server wants people to know (distribution-spec, "Warnings"; RFC 7234, 5.5).
+//! Warnings of a server for users (distribution-spec, "Warnings"; RFC 7234, 5.5).
 //!
-//! Only code 299 counts, and only what is text. A warning is passed on once, and changes nothing about what is done.
+//! Only warnings with code 299 and valid text are reported. Each warning is reported once and does not affect the
+//! operation.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, PoisonError};
@@ -11,19 +12,19 @@ use super::origin::Origin;
 use super::secrets::Secrets;
 use crate::escape::is_active;
 
-/// How many bytes of warnings an answer may hold.
+/// Limit of the warnings in a response, in bytes.
 const MAX_SIZE: usize = 4096;
 
-/// How many different warnings are passed on.
+/// Limit of the number of different warnings.
 const MAX_WARNINGS: usize = 100;
 
-/// The warnings that were passed on already.
+/// Warnings that have been reported.
 #[derive(Debug, Default)]
-pub(super) struct Heard(Mutex<HashSet<(Origin, String)>>);
+pub(super) struct ReportedWarnings(Mutex<HashSet<(Origin, String)>>);
 
-impl Heard {
-    /// The warnings in an answer that are new, without secrets.
-    pub(super) fn news(
+impl ReportedWarnings {
+    /// Returns the new warnings in a response, with secrets redacted.
+    pub(super) fn new_warnings(
         &self,
         origin: &Origin,
         headers: &HeaderMap,
@@ -56,7 +57,7 @@ fn all(headers: &HeaderMap) -> Vec<String> {
     texts.collect()
 }
 
-/// The text of `299 - "text"`, with what is behind a backslash as it is.
+/// Parses the text of `299 - "text"` and resolves backslash escapes.
 fn parse(value: &str) -> Option<String> {
     let quoted = value.trim().strip_prefix("299 - \"")?;
     let (mut text, mut characters) = (String::new(), quoted.chars());
@@ -76,7 +77,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_text_of_299_counts() {
+    fn only_warning_299_with_text_is_reported() {
         for (value, expected) in [
             (
                 r#"299 - "this repository is going away""#,
@@ -99,10 +100,11 @@ mod tests {
     }
 
     #[test]
-    fn each_is_heard_once_and_not_without_end() {
-        let heard = Heard::default();
-        let news =
-            |origin: &Origin, headers: &HeaderMap| heard.news(origin, headers, &Secrets::default());
+    fn each_warning_is_reported_once_up_to_the_limit() {
+        let reported = ReportedWarnings::default();
+        let new_warnings = |origin: &Origin, headers: &HeaderMap| {
+            reported.new_warnings(origin, headers, &Secrets::default())
+        };
         let origin = Origin::of(&"https://a.b/".parse().unwrap());
         let with = |texts: &[String]| {
             let mut headers = HeaderMap::new();
@@ -116,15 +118,15 @@ mod tests {
         };
         let (one, two) = ("one".to_owned(), "two".to_owned());
         let both = [one.clone(), two.clone(), one.clone()];
-        assert_eq!(news(&origin, &with(&both)), [one.clone(), two]);
-        assert!(news(&origin, &with(&both)).is_empty());
+        assert_eq!(new_warnings(&origin, &with(&both)), [one.clone(), two]);
+        assert!(new_warnings(&origin, &with(&both)).is_empty());
         let other = Origin::of(&"https://c.d/".parse().unwrap());
-        assert_eq!(news(&other, &with(&both[..1])), [one]);
+        assert_eq!(new_warnings(&other, &with(&both[..1])), [one]);
         let long = ["a".repeat(3000), "b".repeat(3000)];
-        assert_eq!(news(&origin, &with(&long)).len(), 1);
+        assert_eq!(new_warnings(&origin, &with(&long)).len(), 1);
         for at in 0..200 {
-            news(&origin, &with(&[at.to_string()]));
+            new_warnings(&origin, &with(&[at.to_string()]));
         }
-        assert!(news(&origin, &with(&["after all".to_owned()])).is_empty());
+        assert!(new_warnings(&origin, &with(&["after all".to_owned()])).is_empty());
     }
 }

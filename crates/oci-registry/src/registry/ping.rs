@@ -61,7 +61,7 @@ impl Registry {
         self.request_base().await?;
         let latency = start.elapsed();
         let (credential_source, needs_credential) =
-            match self.transport.account(&Scope::Known).await {
+            match self.transport.account(&Scope::Authenticate).await {
                 Account::Credential { place } => (Some(place), false),
                 Account::Unasked => (None, false),
                 Account::Anonymous { .. } => (None, true),
@@ -77,10 +77,10 @@ impl Registry {
     async fn request_base(&self) -> crate::Result<()> {
         let request = Request::new(Method::GET, self.transport.url("/v2/"));
         let is_anonymous = async || {
-            let account = self.transport.account(&Scope::Known).await;
+            let account = self.transport.account(&Scope::Authenticate).await;
             matches!(account, Account::Anonymous { .. })
         };
-        match self.transport.send(request, &Scope::Known).await {
+        match self.transport.send(request, &Scope::Authenticate).await {
             Ok(answer) if answer.response.status.is_success() => Ok(()),
             Ok(answer)
                 if answer.response.status == StatusCode::UNAUTHORIZED && is_anonymous().await =>

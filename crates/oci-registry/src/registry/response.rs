@@ -89,7 +89,7 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
         .is_some_and(|kind| kind.starts_with("text/plain"));
     // A body that cannot be read changes nothing about what the status said.
     let secrets = response.secrets();
-    let body = response.beginning(MAX_BODY).await.unwrap_or_default();
+    let body = response.read_prefix(MAX_BODY).await.unwrap_or_default();
     let errors = parse(&body, &secrets);
     let expects_tls = status == StatusCode::BAD_REQUEST && url.is_plain() && names_tls(&body);
     let text = if is_plain {

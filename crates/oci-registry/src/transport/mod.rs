@@ -1,9 +1,9 @@
-//! An exchange with one registry: authorise, send, answer a challenge, send again.
+//! Authenticated exchange with one registry: sends a request, answers the challenge and sends the request again.
 //!
-//! Owns what has been learned about a registry's authentication: which scheme it demands, the credentials found for it,
-//! the tokens it gave. A credential is looked for only after a challenge, and a challenge is answered only when it comes
-//! from the registry's own origin. A credential that is refused is looked for once more, since it may have changed. A
-//! request is answered anew once and never in a loop.
+//! The transport stores the authentication state of a registry: the demanded scheme, the credentials and the tokens. It
+//! looks up a credential only after a challenge, and answers a challenge only from the registry's own origin. A
+//! rejected credential is looked up once more, because it may have changed. A request is repeated at most once, so
+//! there is no retry loop.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -68,15 +68,15 @@ impl Failure for Error {
     }
 }
 
-/// As whom a request was sent.
+/// Account with which a request was sent.
 #[derive(Debug, Clone, Default)]
 pub(crate) enum Account {
-    /// Nobody has asked who we are.
+    /// The registry has not demanded authentication.
     #[default]
     Unasked,
-    /// As nobody, after a search in these places.
+    /// Anonymous, because no credential was found in these places.
     Anonymous { looked_in: Vec<String> },
-    /// With the credential from this place.
+    /// The credential from this place.
     Credential { place: String },
 }
 
@@ -101,7 +101,7 @@ impl Account {
     }
 }
 
-/// A registry as this process talks to it.
+/// Connection to one registry with its authentication state.
 pub(crate) struct Transport {
     exchange: Arc<Exchange>,
     registry: RegistryName,
@@ -109,31 +109,31 @@ pub(crate) struct Transport {
     origin: Origin,
     provider: Arc<dyn CredentialProvider>,
     state: Mutex<State>,
-    /// What the front page demands, once it was asked.
+    /// Challenge of `/v2/`, once it was requested.
     front: OnceCell<Option<(Challenge, Peer)>>,
 }
 
 #[derive(Default)]
 struct State {
     demand: Option<Demand>,
-    /// What was found, by the scope that it was looked for.
+    /// Results of credential lookups, by scope.
     lookups: HashMap<Scope, Lookup>,
     tokens: HashMap<Scope, Token>,
 }
 
-/// How the registry wants to be shown who asks.
+/// Authentication scheme that the registry demands.
 enum Demand {
     Basic,
     Bearer { realm: Url, service: Option<String> },
 }
 
-/// An answer, and as whom it was got.
+/// Response, and the account with which the request was sent.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) response: Response,
     pub(crate) account: Account,
-    /// The request was turned away, and a new authorisation is at hand now: an upload, which cannot be sent again by
-    /// itself, should be begun anew.
+    /// Whether the request was rejected and the authorisation has been renewed since. The body of an upload cannot be
+    /// replayed, so the caller starts the upload again.
     pub(crate) renewed: bool,
 }
 
@@ -164,24 +164,24 @@ impl Transport {
         }
     }
 
-    /// The name of the registry.
+    /// Returns the name of the registry.
     pub(crate) fn registry(&self) -> &RegistryName {
         &self.registry
     }
 
-    /// Who hears of what is done.
+    /// Returns the observer of requests and credentials.
     pub(crate) fn observer(&self) -> &Observer {
         self.exchange.observer()
     }
 
-    /// The URL of a path of the registry. The path is made of parsed names only.
+    /// Returns the URL of a path of the registry. The path consists of parsed names only.
     pub(crate) fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(path);
         url
     }
 
-    /// Sends a request with the authorisation that this scope needs, and answers a challenge once.
+    /// Sends a request with the authorisation for a scope, and answers a challenge at most once.
     pub(crate) async fn send(&self, mut request: Request, scope: &Scope) -> crate::Result<Answer> {
         let is_ours = Origin::of(&request.url) == self.origin && !request.is_untrusted;
         let used = if is_ours {
@@ -190,9 +190,9 @@ impl Transport {
             None
         };
         let response = self.exchange_as(&mut request, used.clone()).await?;
-        let is_turned_away =
+        let is_unauthorized =
             response.status == http::StatusCode::UNAUTHORIZED && is_ours && self.is_home(&response);
-        let header = if is_turned_away {
+        let header = if is_unauthorized {
             match self.challenge(&response).await? {
                 Some((challenge, peer)) => {
                     self.answer(&challenge, &peer, scope, used.as_ref()).await?
@@ -225,7 +225,7 @@ impl Transport {
         })
     }
 
-    /// Sends a request with this authorisation, which goes to the registry itself and nowhere else.
+    /// Sends a request with this authorisation, which is sent to the registry's own origin only.
     async fn exchange_as(
         &self,
         request: &mut Request,
@@ -235,8 +235,8 @@ impl Transport {
         self.exchange.send(request).await
     }
 
-    /// The challenge in an answer, and where it was met. A registry that turned a request away without saying how it wants
-    /// to be answered may say so at its front page; it is asked there once.
+    /// Returns the challenge in a response, and the server that sent it. If a 401 has no challenge, the challenge of
+    /// `/v2/` is requested once.
     async fn challenge(&self, response: &Response) -> crate::Result<Option<(Challenge, Peer)>> {
         if let Some(challenge) = Challenge::pick(&response.headers) {
             return Ok(Some((challenge, response.peer.clone())));
@@ -250,30 +250,30 @@ impl Transport {
         Ok(asked.await?.clone())
     }
 
-    /// What has been sent and must not be shown, whoever repeats it.
+    /// Returns the secrets to redact in text from servers.
     pub(crate) fn secrets(&self) -> &Secrets {
         self.exchange.secrets()
     }
 
-    /// Whether an answer came from the registry itself, and nobody else chose which one.
+    /// Whether a response came from the registry's own origin and no other origin chose its URL.
     pub(crate) fn is_home(&self, response: &Response) -> bool {
         response.asked == self.origin
             && Origin::of(&response.peer.url) == self.origin
             && !response.is_untrusted
     }
 
-    /// As whom requests of this scope are sent, as far as is known.
+    /// Returns the account for requests of a scope, as far as it is known.
     pub(crate) async fn account(&self, scope: &Scope) -> Account {
         self.state.lock().await.account(scope)
     }
 
-    /// The authorisation for a scope, from what is known already: nothing before the first challenge.
+    /// Returns the authorisation for a scope. `None` before the first challenge.
     async fn known(&self, scope: &Scope) -> crate::Result<Option<HeaderValue>> {
         let mut state = self.state.lock().await;
         match &state.demand {
             None => Ok(None),
             Some(Demand::Basic) => {
-                self.look(&mut state, scope).await?;
+                self.ensure_credential(&mut state, scope).await?;
                 Ok(state.credential(scope).and_then(Credential::basic))
             }
             Some(Demand::Bearer { .. }) => match state.token(scope) {
@@ -283,9 +283,11 @@ impl Transport {
         }
     }
 
-    /// The authorisation that answers a challenge. `None` without a credential, or if the only one was refused. A token is
-    /// fetched again after each challenge and used even if the token server returned the refused one: it returns the same
-    /// token as long as that is valid (GHCR), so the refusal may have been a single one.
+    /// Returns the authorisation that answers a challenge. `None` without a credential, or if the only one was
+    /// rejected.
+    ///
+    /// A token is fetched again after each challenge and used even if it equals the rejected one: a token server such
+    /// as GHCR's returns the same token as long as that is valid, so the rejection may have been transient.
     async fn answer(
         &self,
         challenge: &Challenge,
@@ -298,13 +300,13 @@ impl Transport {
         match challenge {
             Challenge::Basic => {
                 state.demand = Some(Demand::Basic);
-                let was_known = state.lookups.contains_key(&scope.whose());
-                self.look(&mut state, scope).await?;
+                let was_known = state.lookups.contains_key(&scope.credential_scope());
+                self.ensure_credential(&mut state, scope).await?;
                 let header = state.credential(scope).and_then(Credential::basic);
                 if header.as_ref().is_some_and(is_other) || !was_known {
                     return Ok(header);
                 }
-                self.look_again(&mut state, scope).await?;
+                self.replace_credential(&mut state, scope).await?;
                 let header = state.credential(scope).and_then(Credential::basic);
                 Ok(header.filter(is_other))
             }
@@ -320,14 +322,14 @@ impl Transport {
                     realm,
                     service: service.clone(),
                 });
-                // Another request may have been turned away at the same moment, and have got a token meanwhile.
+                // Another request may have been rejected at the same time and may already have fetched a token.
                 let known = state.token(scope).map(Token::header);
                 if let Some(header) = known.filter(|header| is_other(header)) {
                     return Ok(Some(header.clone()));
                 }
                 let demanded = demanded.as_deref();
                 let mut header = self.fetch(&mut state, scope, demanded).await?;
-                if !is_other(&header) && self.look_again(&mut state, scope).await? {
+                if !is_other(&header) && self.replace_credential(&mut state, scope).await? {
                     header = self.fetch(&mut state, scope, demanded).await?;
                 }
                 Ok(Some(header))
@@ -335,8 +337,8 @@ impl Transport {
         }
     }
 
-    /// Sends a read again without the credential of the CI job, which the registry refused: anonymously, or with an
-    /// anonymous token. `None` if it was sent without that credential, or there is no anonymous token.
+    /// Repeats a read without the credential of the CI job, which the registry rejected: anonymously, or with an
+    /// anonymous token. Returns `None` if the request was sent without that credential, or there is no anonymous token.
     async fn send_without_ambient(
         &self,
         request: &mut Request,
@@ -345,15 +347,17 @@ impl Transport {
         let mut state = self.state.lock().await;
         let header = if self.drop_ambient(&mut state, scope) {
             match state.demand {
-                Some(Demand::Bearer { .. }) => match self.redeem(&state, scope, None).await {
-                    Ok(token) => Some(state.keep(scope, token)),
-                    // The answer of the registry is the one to report.
-                    Err(_) => return Ok(None),
-                },
+                Some(Demand::Bearer { .. }) => {
+                    match self.exchange_for_token(&state, scope, None).await {
+                        Ok(token) => Some(state.store_token(scope, token)),
+                        // The caller reports the registry's response instead.
+                        Err(_) => return Ok(None),
+                    }
+                }
                 _ => None,
             }
         } else {
-            // Another request may have been refused at the same moment, and have dropped it.
+            // Another request may have been rejected at the same time and may already have dropped the credential.
             let is_dropped = |lookup: &Lookup| lookup.is_ambient && lookup.found.is_none();
             let sent = request.authorization.as_ref().map(|(_, header)| header);
             let known = state.token(scope).map(Token::header).cloned();
@@ -366,7 +370,7 @@ impl Transport {
         self.exchange_as(request, header).await.map(Some)
     }
 
-    /// Drops the credential of the CI job for reads of a repository, since it was refused. Returns whether there was one.
+    /// Drops the rejected credential of the CI job for reads of a repository. Returns whether there was one.
     fn drop_ambient(&self, state: &mut State, scope: &Scope) -> bool {
         let lookup = match scope {
             Scope::Pull(_) => state.lookups.get_mut(scope),
@@ -393,24 +397,24 @@ impl Transport {
         true
     }
 
-    /// Looks for the credential of a scope, unless that has been done.
-    async fn look(&self, state: &mut State, scope: &Scope) -> Result<(), Error> {
-        if !state.lookups.contains_key(&scope.whose()) {
-            self.ask(state, scope, &scope.request(&self.registry))
+    /// Looks up the credential of a scope, unless that was done before.
+    async fn ensure_credential(&self, state: &mut State, scope: &Scope) -> Result<(), Error> {
+        if !state.lookups.contains_key(&scope.credential_scope()) {
+            self.look_up_credential(state, scope, &scope.request(&self.registry))
                 .await?;
         }
         Ok(())
     }
 
-    /// Looks for another credential than the one that was refused; says whether there is one.
-    async fn look_again(&self, state: &mut State, scope: &Scope) -> Result<bool, Error> {
+    /// Looks up a replacement for a rejected credential. Returns whether there is one.
+    async fn replace_credential(&self, state: &mut State, scope: &Scope) -> Result<bool, Error> {
         let refused = state.credential(scope).cloned();
         let request = scope.request(&self.registry).again();
-        self.ask(state, scope, &request).await?;
+        self.look_up_credential(state, scope, &request).await?;
         Ok(state.credential(scope) != refused.as_ref())
     }
 
-    async fn ask(
+    async fn look_up_credential(
         &self,
         state: &mut State,
         scope: &Scope,
@@ -428,48 +432,48 @@ impl Transport {
                 });
             }
         }
-        state.lookups.insert(scope.whose(), lookup);
+        state.lookups.insert(scope.credential_scope(), lookup);
         Ok(())
     }
 
-    /// Gets a token; the state stays locked meanwhile, so that one fetch serves all who wait for it.
+    /// Fetches a token. The state stays locked, so that concurrent requests share one fetch.
     async fn fetch(
         &self,
         state: &mut State,
         scope: &Scope,
         demanded: Option<&str>,
     ) -> Result<HeaderValue, Error> {
-        self.look(state, scope).await?;
-        let token = match self.redeem(state, scope, demanded).await {
+        self.ensure_credential(state, scope).await?;
+        let token = match self.exchange_for_token(state, scope, demanded).await {
             Err(error)
                 if matches!(error.kind(), ErrorKind::Unauthenticated | ErrorKind::Denied)
-                    && (self.look_again(state, scope).await?
+                    && (self.replace_credential(state, scope).await?
                         || self.drop_ambient(state, scope)) =>
             {
-                self.redeem(state, scope, demanded).await?
+                self.exchange_for_token(state, scope, demanded).await?
             }
             outcome => outcome?,
         };
-        Ok(state.keep(scope, token))
+        Ok(state.store_token(scope, token))
     }
 
-    /// Exchanges the credential that was found for a token.
-    async fn redeem(
+    /// Exchanges the credential for a token.
+    async fn exchange_for_token(
         &self,
         state: &State,
         scope: &Scope,
         demanded: Option<&str>,
     ) -> Result<Token, Error> {
         match (state.credential(scope), &state.demand) {
-            (Some(Credential::Registry(secret)), _) => Ok(Token::lasting(secret)),
+            (Some(Credential::Registry(secret)), _) => Ok(Token::long_lived(secret)),
             (credential, Some(Demand::Bearer { realm, service })) => {
-                // Some token servers honour only the first scope, so what the registry demands goes first.
+                // Some token servers honour only the first scope, so the scope that the registry demands comes first.
                 let mut scopes: Vec<String> = demanded
                     .into_iter()
                     .flat_map(str::split_whitespace)
                     .map(Into::into)
                     .collect();
-                for ours in scope.words() {
+                for ours in scope.token_scopes() {
                     if !scopes.contains(&ours) {
                         scopes.push(ours);
                     }
@@ -492,7 +496,7 @@ impl Transport {
     }
 }
 
-/// Whether an answer refuses the credential of the request.
+/// Whether a response rejects the credential of the request.
 fn is_refusal(response: &Response) -> bool {
     use http::StatusCode;
     matches!(
@@ -503,11 +507,15 @@ fn is_refusal(response: &Response) -> bool {
 
 impl State {
     fn credential(&self, scope: &Scope) -> Option<&Credential> {
-        let (credential, _) = self.lookups.get(&scope.whose())?.found.as_ref()?;
+        let (credential, _) = self
+            .lookups
+            .get(&scope.credential_scope())?
+            .found
+            .as_ref()?;
         Some(credential)
     }
 
-    /// A fresh token for the scope, or for one that covers it.
+    /// Returns a fresh token for the scope, or for one that covers it.
     fn token(&self, scope: &Scope) -> Option<&Token> {
         let covering = self.tokens.iter().filter(|(held, _)| held.covers(scope));
         let covering = covering.map(|(_, token)| token);
@@ -515,8 +523,8 @@ impl State {
         fitting.find(|token| token.is_fresh())
     }
 
-    /// Stores a token for a scope, and returns the header that sends it.
-    fn keep(&mut self, scope: &Scope, token: Token) -> HeaderValue {
+    /// Stores a token for a scope and returns its header.
+    fn store_token(&mut self, scope: &Scope, token: Token) -> HeaderValue {
         let header = token.header().clone();
         self.tokens.retain(|_, token| token.is_fresh());
         self.tokens.insert(scope.clone(), token);
@@ -524,7 +532,7 @@ impl State {
     }
 
     fn account(&self, scope: &Scope) -> Account {
-        match self.lookups.get(&scope.whose()) {
+        match self.lookups.get(&scope.credential_scope()) {
             None => Account::Unasked,
             Some(Lookup {
                 found: Some((_, place)),
