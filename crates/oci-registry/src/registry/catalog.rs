@@ -38,7 +38,7 @@ impl Failure for ListRepositories {
     }
 }
 
-/// One registry, for requests that name no repository. Cheap to clone.
+/// Registry, for requests without a repository. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Registry {
     pub(super) transport: Arc<Transport>,
@@ -55,10 +55,10 @@ impl Registry {
         self.transport.registry()
     }
 
-    /// Lists the repositories, in the registry's order. The next page is requested only when the stream is polled beyond
-    /// this one. Names that are not valid are left out ([`Step::OmittedNames`](crate::Step::OmittedNames)).
+    /// Lists the repositories in the registry's order. The next page is requested only when the stream is polled beyond
+    /// the current one. Invalid names are omitted ([`Step::OmittedNames`](crate::Step::OmittedNames)).
     ///
-    /// The stream ends with [`ErrorKind::Unsupported`] if the registry has no such list.
+    /// The stream ends with [`ErrorKind::Unsupported`] if the registry has no catalog.
     pub fn catalog(&self) -> BoxStream<'static, crate::Result<RepositoryName>> {
         let names = page::stream(Arc::clone(&self.transport), "/v2/_catalog", Scope::Catalog);
         let registry = self.name().clone();
@@ -72,7 +72,7 @@ impl Registry {
         let place = registry.to_string();
         let parse = move |name: &str| {
             let name: RepositoryName = name.parse().ok()?;
-            // The name of registry and repository together may be too long.
+            // The registry and repository names together may exceed the length limit.
             Reference::new(registry.clone(), name.clone()).ok()?;
             Some(name)
         };

@@ -46,54 +46,55 @@ impl Failure for Error {
     }
 }
 
-/// How a [`Client`] reaches registries.
+/// Options of a [`Client`].
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
-    /// Proxies and the places of configuration files come from here.
+    /// Environment, with the proxies and the directories of configuration files.
     pub environment: Environment,
-    /// Who knows the credentials.
+    /// Source of the credentials.
     pub credentials: Arc<dyn CredentialProvider>,
-    /// `Some(true)`: plain HTTP everywhere; `Some(false)`: TLS everywhere; `None`: plain HTTP for this very machine only
-    /// ([`RegistryName::is_loopback`]). Never is one tried after the other.
+    /// `Some(true)`: plain HTTP for all registries. `Some(false)`: TLS for all registries. `None`: plain HTTP for this
+    /// machine only ([`RegistryName::is_loopback`]). The client never falls back from one to the other.
     pub plain_http: Option<bool>,
-    /// Limit of the attempts for one request, at least 1. After two idle timeouts in a row without a byte in either
-    /// direction, two minutes in all, no further attempt follows. The wait for the answer to an upload is limited to ten
-    /// minutes and counts as one of them.
+    /// Limit of the attempts for one request, at least 1. After two consecutive idle timeouts without a byte in either
+    /// direction, two minutes in total, no further attempt follows. The wait for the response to an upload is limited
+    /// to ten minutes and counts as one idle timeout.
     pub attempts: u32,
-    /// Hosts that are reached at another address than their name says.
+    /// Addresses of hosts in place of name resolution.
     pub resolve: Vec<Resolve>,
-    /// A file of certificates in PEM that are trusted beside the machine's own. Given it, TLS is spoken everywhere.
+    /// PEM file of certificates that are trusted in addition to those of the system. If set, TLS is used for all
+    /// registries.
     pub ca_file: Option<PathBuf>,
-    /// Files of a certificate chain and of its key, in PEM, that are shown to registries. Given them, TLS is spoken
-    /// everywhere.
+    /// PEM files of the client certificate chain and its key, for all registries. If set, TLS is used for all
+    /// registries.
     pub identity: Option<(PathBuf, PathBuf)>,
-    /// What is otherwise for single registries.
+    /// Options of individual registries, which take precedence over the general ones.
     pub registries: BTreeMap<RegistryName, RegistryOptions>,
-    /// Folders that have a folder `HOST[:PORT]` for each registry with certificates of its own, as container tools keep
-    /// them: `*.crt` are authorities that are trusted for it, a `*.cert` and the `*.key` beside it are shown to it and to
-    /// nobody else. The first of these that has one for a registry counts; it means that TLS is spoken, unless plain HTTP
-    /// was asked for. It is read at the first request.
+    /// Certificate directories in the format of container tools. Each has a subdirectory `HOST[:PORT]` per registry:
+    /// its `*.crt` files are trusted CA certificates, and a `*.cert` file with the `*.key` file beside it is the client
+    /// certificate, for this registry only. The first directory with a subdirectory for a registry is used. It enables
+    /// TLS unless plain HTTP is configured. It is read at the first request.
     ///
-    /// By default podman's and docker's, the user's before the machine's: `$XDG_CONFIG_HOME/containers/certs.d`
-    /// (`~/.config/…` without the variable), `$DOCKER_CONFIG/certs.d` (`~/.docker/…`), `/etc/containers/certs.d` and
-    /// `/etc/docker/certs.d`.
+    /// Defaults to the directories of podman and docker, the user's before those of the system:
+    /// `$XDG_CONFIG_HOME/containers/certs.d` (`~/.config/…` without the variable), `$DOCKER_CONFIG/certs.d`
+    /// (`~/.docker/…`), `/etc/containers/certs.d` and `/etc/docker/certs.d`.
     pub certificate_folders: Vec<PathBuf>,
-    /// Over how many connections one large blob is fetched from a registry that knows ranges, at least 1. More than one
-    /// helps where each connection is given less than the network has; each holds up to 2 MiB in memory.
+    /// Number of connections for one large blob from a registry that supports ranges, at least 1. More than one helps
+    /// if the network limits the rate of each connection. Each connection holds up to 2 MiB in memory.
     pub connections_per_blob: usize,
-    /// Told of each step that is taken.
+    /// Observer of the client's events.
     pub observer: Observer,
 }
 
-/// How one registry is reached, where that is not as [`ClientOptions`] have it for all.
+/// Options of one registry that differ from [`ClientOptions`].
 #[derive(Debug, Clone, Default)]
 pub struct RegistryOptions {
-    /// Whether plain HTTP is spoken. Without an answer, TLS is when there are certificates below.
+    /// Whether to use plain HTTP. `None` uses TLS if there are certificates below.
     pub plain_http: Option<bool>,
-    /// Files of certificates in PEM that are trusted beside the machine's own; where there are any, in place of the general
-    /// [`ClientOptions::ca_file`].
+    /// PEM files of certificates that are trusted in addition to those of the system. If not empty, they replace the
+    /// general [`ClientOptions::ca_file`].
     pub ca_files: Vec<PathBuf>,
-    /// Files of a certificate chain and of its key, in PEM, that are shown to this registry and to nobody else.
+    /// PEM files of the client certificate chain and its key, for this registry only.
     pub identity: Option<(PathBuf, PathBuf)>,
 }
 
@@ -104,8 +105,8 @@ impl RegistryOptions {
 }
 
 impl ClientOptions {
-    /// All the credentials that this environment has ([`CredentialChain`]), five attempts, plain HTTP for loopback only,
-    /// and the certificates that podman and docker have for single registries.
+    /// Returns the default options: all credentials of the environment ([`CredentialChain`]), five attempts, plain HTTP
+    /// for loopback only, and the certificate directories of podman and docker.
     pub fn new(environment: Environment) -> Self {
         let credentials = Arc::new(CredentialChain::new(&environment, []));
         let certificate_folders = certificates::folders(&environment);
@@ -125,18 +126,18 @@ impl ClientOptions {
     }
 }
 
-/// What a [`Client`] has done so far.
+/// Numbers of requests and bytes of a [`Client`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Traffic {
-    /// Requests sent, each try, each hop of a redirect and each token counted.
+    /// Requests sent, including each attempt, each redirect and each token request.
     pub requests: u64,
-    /// Bytes of bodies sent.
+    /// Bytes of request bodies.
     pub sent: u64,
-    /// Bytes of bodies received.
+    /// Bytes of response bodies.
     pub received: u64,
 }
 
-/// Connections, credentials and tokens, shared by everything that one process asks of registries. Cheap to clone.
+/// Registry client: the connections, credentials and tokens of one process. Cheap to clone.
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
@@ -147,7 +148,7 @@ struct Inner {
     exchange: Arc<Exchange>,
     credentials: Arc<dyn CredentialProvider>,
     plain_http: Option<bool>,
-    /// Whether an identity is shown to all registries.
+    /// Whether a client certificate is configured for all registries.
     has_identity: bool,
     registries: BTreeMap<RegistryName, RegistryOptions>,
     certificate_folders: Vec<PathBuf>,
@@ -155,7 +156,7 @@ struct Inner {
     hosts: Mutex<HashMap<RegistryName, Host>>,
 }
 
-/// What this process knows of one registry.
+/// State of one registry.
 #[derive(Clone)]
 struct Host {
     transport: Arc<Transport>,
@@ -171,7 +172,7 @@ impl fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client that has connected to nothing and read nothing yet.
+    /// Creates a client. It neither opens connections nor reads files yet.
     pub fn new(options: ClientOptions) -> Self {
         let wants_tls = options.ca_file.is_some() || options.identity.is_some();
         let has_identity = options.identity.is_some();
@@ -202,31 +203,31 @@ impl Client {
         Self { inner, lists }
     }
 
-    /// The same client, with the same connections and tokens, whose lists report [`Step::OmittedNames`](crate::Step::OmittedNames) to this observer
-    /// instead of [`ClientOptions::observer`].
+    /// Returns a client with the same connections and tokens whose lists report
+    /// [`Step::OmittedNames`](crate::Step::OmittedNames) to this observer instead of [`ClientOptions::observer`].
     #[must_use]
     pub fn with_list_observer(mut self, observer: Observer) -> Self {
         self.lists = observer;
         self
     }
 
-    /// The observer of lists.
+    /// Returns the observer of lists.
     pub(crate) fn list_observer(&self) -> &Observer {
         &self.lists
     }
 
-    /// One registry.
+    /// Returns a registry.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] when no URL can be made of the name; [`ErrorKind::Io`] when it cannot be told whether the
-    /// registry has certificates of its own.
+    /// [`ErrorKind::InvalidInput`] if the name does not form a valid URL, [`ErrorKind::Io`] if the certificate
+    /// directories cannot be searched.
     pub fn registry(&self, name: &RegistryName) -> crate::Result<Registry> {
         let transport = self.host(name)?.transport;
         Ok(Registry::new(transport, self.lists.clone()))
     }
 
-    /// The repository of a reference; its tag and digest do not matter here.
+    /// Returns the repository of a reference, whose tag and digest are ignored.
     ///
     /// # Errors
     ///
@@ -238,7 +239,7 @@ impl Client {
         Ok(repository.with_connections_per_blob(self.inner.connections_per_blob))
     }
 
-    /// What has been sent and received so far.
+    /// Returns the numbers of requests and bytes so far.
     pub fn traffic(&self) -> Traffic {
         let statistics = self.inner.exchange.statistics();
         Traffic {
@@ -248,8 +249,8 @@ impl Client {
         }
     }
 
-    /// Tells registries that nothing more comes for the uploads that are under way: for one who stops in the middle of
-    /// them. Registries that do not want to know are not asked twice; how long to wait for them is the caller's choice.
+    /// Cancels the open upload sessions at the registries, for a process that stops during an upload. Each session is
+    /// cancelled at most once, and failures are ignored. The caller decides how long to wait.
     pub async fn cancel_uploads(&self) {
         let hosts: Vec<Host> = self.hosts().values().cloned().collect();
         let cancelled = hosts
@@ -288,7 +289,8 @@ impl Client {
         })?;
         let exchange = if !plain && (own.has_certificates() || folder.is_some()) {
             Arc::new(self.inner.exchange.beside(|settings| {
-                // What is everybody's goes before what lies in a folder, and is shown to whoever asks.
+                // A general client certificate takes precedence over one in a certificate directory and is sent to
+                // every server that requests one.
                 if own.identity.is_some() || !self.inner.has_identity {
                     settings.home = Some(Origin::of(&base));
                 }
@@ -311,7 +313,7 @@ impl Client {
     }
 }
 
-/// Docker Hub answers under another name than its own.
+/// Docker Hub serves its API under a different host name.
 fn api_host(name: &RegistryName) -> &str {
     match name.as_str() {
         "docker.io" | "index.docker.io" => "registry-1.docker.io",

@@ -91,7 +91,7 @@ impl Failure for Error {
 /// Result of a DELETE request.
 enum Deletion {
     Deleted,
-    /// The registry answered that there is no such content, or none that it could delete under this name.
+    /// The registry has no such content, or none that it can delete under this name.
     NotFound(crate::Error),
     /// The registry does not support this deletion.
     Unsupported(crate::Error),

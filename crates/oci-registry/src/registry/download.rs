@@ -1,8 +1,8 @@
 //! Blob downloads, resumed after a broken connection (distribution-spec, "Pulling blobs"; RFC 9110, 14).
 //!
-//! Bytes that were passed on are never passed on again: after a break the client requests the rest, and if the registry
-//! sends the whole blob instead, the client drops its beginning. If the registry sends another range, the client requests
-//! the whole blob, once. The digest of the whole blob decides at the end.
+//! Each byte is yielded once. After an interruption the client requests the rest. If the registry sends the whole blob
+//! instead, the client skips the bytes that it has yielded already. If the registry sends another range, the client
+//! requests the whole blob, once. The digest of the whole blob is verified at the end.
 
 use std::time::Duration;
 
@@ -21,10 +21,11 @@ use crate::error::{ErrorKind, Failure};
 use crate::exchange::{self, Request, Response};
 use crate::manifest::Descriptor;
 
-/// How often in a row a download may break off without a byte between.
+/// Limit of consecutive failures without progress.
 const MAX_FAILURES: u32 = 5;
 
-/// How much must have come between two breaks, in bytes, or how much time gone by, for them not to add up.
+/// Progress between two failures that resets their count: this number of bytes, or any bytes after the time
+/// [`PATIENCE`].
 const PROGRESS: u64 = 1 << 20;
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -72,27 +73,27 @@ struct Download {
     connections: usize,
     digest: Digest,
     size: u64,
-    /// How many bytes have been passed on.
+    /// Number of bytes that were yielded.
     offset: u64,
-    /// How many bytes are still to be dropped, from a registry that began anew.
+    /// Number of bytes to skip, if the registry sends the blob from its beginning again.
     skip: u64,
     etag: Option<HeaderValue>,
     body: BoxStream<'static, crate::Result<Bytes>>,
-    /// Whether the body comes over several connections, which have retried what another try may change.
+    /// Whether the body arrives over several connections, which have their own retries.
     is_segmented: bool,
-    /// Whether there has been a body.
+    /// Whether a response has arrived.
     is_answered: bool,
-    /// Whether the whole blob was requested because the registry sent another range than the requested one.
+    /// Whether the whole blob was requested because the registry sent a range other than the requested one.
     is_restarted: bool,
     failures: u32,
-    /// How much has come since the last break, and when that was.
+    /// Number of bytes since the last failure, and the time of that failure.
     since: u64,
     broke: Option<Instant>,
-    /// How much has come in vain, from a registry that begins anew each time.
+    /// Number of skipped bytes, from a registry that sends the blob from its beginning each time.
     dropped: u64,
 }
 
-/// Opens a blob. The first request is answered when this returns.
+/// Opens a blob. Returns after the first response has arrived.
 pub(super) async fn open(
     requests: &RepositoryRequests,
     connections: usize,
@@ -124,7 +125,7 @@ pub(super) async fn open_after(
     BlobStream::after(descriptor, partial, download.into_stream())
 }
 
-/// A tag of the content that also holds for its parts.
+/// Returns the ETag of a response if it is a strong one, which also applies to ranges.
 fn strong_etag(response: &Response) -> Option<HeaderValue> {
     response
         .headers
@@ -153,7 +154,7 @@ async fn request(
     let answer = requests.send(request).await?;
     let has_range = from.is_some();
     let status = answer.response.status;
-    // The caller requests the whole blob after a refused range.
+    // If the range is rejected, the caller requests the whole blob.
     if matches!(status, StatusCode::OK | StatusCode::PARTIAL_CONTENT)
         || has_range && status == StatusCode::RANGE_NOT_SATISFIABLE
     {
@@ -163,7 +164,7 @@ async fn request(
 }
 
 impl Download {
-    /// A download that has passed on so much, and has asked for nothing yet.
+    /// Creates a download that continues at `offset`. No request is sent yet.
     fn new(
         requests: &RepositoryRequests,
         connections: usize,
@@ -189,7 +190,7 @@ impl Download {
         }
     }
 
-    /// Opens the blob over several connections, where the options allow that, it is large enough, and the registry
+    /// Opens the blob over several connections if the options allow it, the blob is large enough, and the registry
     /// supports ranges.
     async fn open_segments(&mut self) -> crate::Result<()> {
         let connections = self.connections;
@@ -217,7 +218,7 @@ impl Download {
     /// Continues with the body of this response.
     fn begin(&mut self, response: Response) {
         (self.is_answered, self.is_segmented) = (true, false);
-        // Another process may have fetched the first bytes of the blob.
+        // The first bytes of the blob may come from an earlier process, without an ETag.
         self.etag = self.etag.take().or_else(|| strong_etag(&response));
         self.body = response.into_stream().map_err(Into::into).boxed();
     }
@@ -258,14 +259,14 @@ impl Download {
                     .build()
                     .into()
                 }
-                // All bytes arrived, and only the end of the message is missing.
+                // All bytes have arrived. Only the end of the response is missing.
                 Some(Err(_)) if self.offset == self.size => return Ok(None),
                 Some(Err(error)) if self.is_segmented && error.kind() != ErrorKind::Protocol => {
                     return Err(error);
                 }
                 Some(Err(error)) => error,
             };
-            // A connection that brings a byte and ends is as good as one that brings none.
+            // A connection that fails soon after its first bytes does not count as progress.
             let is_progress = self.since >= PROGRESS
                 || self.since > 0 && self.broke.is_none_or(|broke| broke.elapsed() >= PATIENCE);
             if is_progress {
@@ -282,7 +283,7 @@ impl Download {
         }
     }
 
-    /// Requests the bytes that are missing.
+    /// Requests the missing bytes.
     async fn resume(&mut self) -> crate::Result<()> {
         let is_ranged = self.offset > 0;
         let (offset, last, size) = (self.offset, self.size.saturating_sub(1), self.size);
@@ -307,7 +308,7 @@ impl Download {
         Ok(())
     }
 
-    /// Requests the rest of the blob by its range, or all of it.
+    /// Requests the rest of the blob by range, or the whole blob.
     async fn request_rest(&mut self, is_ranged: bool) -> crate::Result<Response> {
         let from = is_ranged.then_some((self.offset, self.etag.as_ref()));
         let response = request(&self.requests, &self.digest, from).await;

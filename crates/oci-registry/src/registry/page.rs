@@ -1,4 +1,4 @@
-//! Lists in pages, as a stream (distribution-spec, "Listing Tags").
+//! Paginated lists as streams (distribution-spec, "Listing Tags").
 //!
 //! The stream yields names while their page arrives, and requests the next page only when it is polled beyond this one. A
 //! page that breaks off is requested again, and its names are yielded once. The stream ends with an error at a next page
@@ -104,7 +104,7 @@ impl PageCursor {
         Ok(Some(page))
     }
 
-    /// Whether the page that was requested last is the first.
+    /// Whether the last requested page is the first one.
     pub(super) fn is_first(&self) -> bool {
         self.seen.len() == 1
     }
@@ -185,7 +185,7 @@ impl Pages {
         }
     }
 
-    /// Reads a piece of a page. Returns the page unless this was its end.
+    /// Reads a chunk of a page. Returns the page unless it is complete.
     async fn read(&mut self, mut page: Arriving) -> crate::Result<Option<Arriving>> {
         let url = ShownUrl::new(&page.url, self.transport.secrets());
         let mut names = VecDeque::new();
@@ -232,7 +232,7 @@ impl Pages {
             StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE
         );
         if is_refused && self.cursor.is_first() {
-            // Some registries refuse a page of this size; without a size they choose their own.
+            // Some registries reject this page size. Without a size, they use their own default.
             url.set_query(None);
             answer = self.request(url.clone(), is_untrusted).await?;
         }
@@ -266,7 +266,7 @@ impl Pages {
     }
 }
 
-/// The target of the `Link` header whose relation is `next` (RFC 8288).
+/// Returns the target of the `Link` header with the relation `next` (RFC 8288).
 fn next_link(headers: &HeaderMap) -> Option<String> {
     let values = headers.get_all(header::LINK);
     values
@@ -275,7 +275,7 @@ fn next_link(headers: &HeaderMap) -> Option<String> {
         .find_map(next_in)
 }
 
-/// Reads `<target>; name=value; …, <target>; …`, where a value may be quoted and then hold anything.
+/// Parses `<target>; name=value; …, <target>; …`. A quoted value may contain any character.
 pub(crate) fn next_in(mut rest: &str) -> Option<String> {
     while let Some(open) = rest.find('<') {
         let (target, after) = rest[open + 1..].split_once('>')?;
@@ -305,7 +305,7 @@ fn outside_quotes(text: &str, wanted: char) -> Option<usize> {
     })
 }
 
-/// Whether a parameter says that its link leads to the next page.
+/// Whether a parameter is the relation `next`.
 fn is_next(parameter: &str) -> bool {
     let (name, value) = parameter.split_once('=').unwrap_or_default();
     let mut relations = value.trim().trim_matches('"').split_whitespace();
@@ -313,7 +313,7 @@ fn is_next(parameter: &str) -> bool {
         && relations.any(|relation| relation.eq_ignore_ascii_case("next"))
 }
 
-/// The names of a page that arrives in pieces of this size, if it is one.
+/// Parses the names of a page that arrives in chunks of `piece` bytes. `None` if it is malformed.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) fn names_in(page: &[u8], piece: usize) -> Option<Vec<String>> {
     names::read(page, piece).ok()
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_link_is_found() {
+    fn link_with_relation_next_is_found() {
         assert_eq!(
             link("</v2/x/tags/list?last=a&n=1>; rel=\"next\"").as_deref(),
             Some("/v2/x/tags/list?last=a&n=1")

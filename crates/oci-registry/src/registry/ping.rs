@@ -45,16 +45,16 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unauthenticated`] and [`ErrorKind::Denied`] if the registry refuses the credential,
-    /// [`ErrorKind::NotFound`] and [`ErrorKind::Protocol`] if the server is no registry.
+    /// [`ErrorKind::Unauthenticated`] and [`ErrorKind::Denied`] if the registry rejects the credential,
+    /// [`ErrorKind::NotFound`] and [`ErrorKind::Protocol`] if the server is not a registry.
     pub async fn ping(&self) -> crate::Result<PingResponse> {
-        let response = self.measure().await;
+        let response = self.measure_ping().await;
         Ok(response.with_context(|_| ReachSnafu {
             registry: self.name().clone(),
         })?)
     }
 
-    async fn measure(&self) -> crate::Result<PingResponse> {
+    async fn measure_ping(&self) -> crate::Result<PingResponse> {
         self.request_base().await?;
         // The second request uses the connection and the token of the first.
         let start = Instant::now();

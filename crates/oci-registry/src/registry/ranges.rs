@@ -1,8 +1,9 @@
 //! Ranges of a blob (RFC 9110, 14; distribution-spec, "Pulling blobs"), and downloads over several connections.
 //!
-//! Several connections help on networks that limit the rate of each. The blob is requested in segments, as many at a time
-//! as connections are allowed, and passed on in order; at most as many segments are held in memory. A registry that
-//! answers a segment with something else does not support ranges, and the caller continues over one connection.
+//! Several connections help on networks that limit the rate of each connection. The client requests the blob in
+//! segments, one per connection at a time, and yields them in order. At most as many segments as connections are held
+//! in memory. A registry that does not respond with the requested segment does not support ranges, and the caller
+//! continues over one connection.
 
 use bytes::Bytes;
 use futures_util::stream::{BoxStream, StreamExt};
@@ -15,10 +16,10 @@ use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
 use crate::exchange::{self, Request, Response};
 
-/// The size of a segment, in bytes: some milliseconds of a fast connection, and little to hold.
+/// Size of a segment in bytes. A fast connection transfers it in some milliseconds, and it requires little memory.
 pub(super) const SEGMENT: u64 = 2 << 20;
 
-/// How often a segment is asked for.
+/// Limit of the attempts for a segment.
 const MAX_FAILURES: u32 = 5;
 
 #[derive(Debug, Snafu)]
@@ -57,23 +58,23 @@ impl Failure for Error {
 
 /// Outcome of the request for the first segment.
 pub(super) enum Opened {
-    /// The rest of the blob in order.
+    /// Rest of the blob, in order.
     Segments(BoxStream<'static, crate::Result<Bytes>>),
-    /// The whole blob: the registry ignores ranges.
+    /// Whole blob, because the registry ignores ranges.
     Whole(Box<Response>),
-    /// Another range than the requested one.
+    /// Range other than the requested one.
     Other,
 }
 
-/// A part of a blob, both ends included.
+/// Range of a blob, with inclusive bounds.
 #[derive(Clone, Copy)]
 struct Segment {
     from: u64,
     to: u64,
 }
 
-/// Whether a response holds exactly the bytes from `from` to `to` of a blob of `size` bytes (RFC 9110, 14.4). A body in
-/// several parts never does.
+/// Whether a response contains exactly the bytes from `from` to `to` of a blob of `size` bytes (RFC 9110, 14.4). False
+/// for a multipart body.
 pub(super) fn is_range(response: &Response, from: u64, to: u64, size: u64) -> bool {
     let is_multipart = response
         .header(header::CONTENT_TYPE.as_str())
@@ -101,7 +102,7 @@ fn parse_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
         .then_some((first.parse().ok()?, last.parse().ok()?, whole))
 }
 
-/// Opens a blob from this byte on. The first request is answered when this returns.
+/// Opens a blob at `offset`. Returns after the first response has arrived.
 pub(super) async fn open(
     requests: &RepositoryRequests,
     digest: &Digest,
@@ -161,7 +162,7 @@ async fn request_segment(
     }
 }
 
-/// Fetches a segment, again after a broken connection.
+/// Fetches a segment, with retries after a broken connection.
 async fn fetch(
     requests: RepositoryRequests,
     digest: Digest,
@@ -230,7 +231,7 @@ async fn read(
     Ok(bytes)
 }
 
-/// The range that a response names, for an error message.
+/// Returns the range of a response for an error message.
 pub(super) fn shown_range(response: &Response) -> String {
     let range = response.header(header::CONTENT_RANGE.as_str());
     response.secrets().escape(range.unwrap_or_default(), 100)

@@ -394,8 +394,8 @@ async fn change(
 /// Returns the delay between a write and the read that checks it: longer than another client needs from reading to
 /// writing. It is longer after a conflict, as there may be many clients.
 fn settling_time(round: u32) -> Duration {
-    let least = Duration::from_millis(if round == 1 { 500 } else { 1000 });
-    least + exchange::backoff(round)
+    let minimum = Duration::from_millis(if round == 1 { 500 } else { 1000 });
+    minimum + exchange::backoff(round)
 }
 
 /// Reads the content of a fallback tag.
@@ -407,7 +407,7 @@ async fn read(
     let request = requests.manifest_request(Method::GET, tag);
     let answer: Answer = requests.send(request).await?;
     let etag = answer.response.headers.get(header::ETAG).cloned();
-    // A weak one never matches.
+    // A weak ETag never matches `If-Match`.
     let etag = etag.filter(|etag| !etag.as_bytes().starts_with(b"W/"));
     let condition = etag.map(|etag| (header::IF_MATCH, etag));
     let manifest = requests.read_manifest(answer, tag).await.optional()?;

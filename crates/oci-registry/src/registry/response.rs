@@ -1,7 +1,7 @@
-//! What a registry's answer means: the one place where a status becomes a kind of error.
+//! Conversion of error responses: the only place that maps HTTP statuses to error kinds.
 //!
-//! Reads the error body of the distribution-spec ("Error Codes"), which registries also replace with HTML, plain text or
-//! nothing, and quotes the registry's own words as its own.
+//! Parses the error body of the distribution-spec ("Error Codes"). Registries may also send HTML, plain text or an
+//! empty body. The registry's own text is quoted.
 
 use http::StatusCode;
 use serde::Deserialize;
@@ -13,10 +13,10 @@ use crate::exchange::secrets::Secrets;
 use crate::reference::RegistryName;
 use crate::transport::{Account, Answer};
 
-/// How much of an error body is read, in bytes.
+/// Limit of the bytes that are read of an error body.
 const MAX_BODY: usize = 64 << 10;
 
-/// How many characters of each of the registry's texts are shown.
+/// Limit of the characters that are shown of each text from a registry.
 pub(crate) const MAX_SHOWN: usize = 1000;
 
 #[derive(Debug, Snafu)]
@@ -27,10 +27,10 @@ struct Refusal {
     status: StatusCode,
     kind: ErrorKind,
     errors: Vec<RegistryError>,
-    /// The body as it came, when it held no errors in the expected form.
+    /// The plain text of the body, if it has no errors in the specified format.
     text: String,
     account: Account,
-    /// Whether the server answered that it expects TLS.
+    /// Whether the response states that the server expects TLS.
     expects_tls: bool,
 }
 
@@ -78,7 +78,7 @@ fn words(errors: &[RegistryError], text: &str) -> String {
     words
 }
 
-/// Turns an answer that is not what was hoped for into an error.
+/// Converts an unexpected response to an error.
 pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::Error {
     let Answer {
         response, account, ..
@@ -87,7 +87,7 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
     let is_plain = response
         .header("content-type")
         .is_some_and(|kind| kind.starts_with("text/plain"));
-    // A body that cannot be read changes nothing about what the status said.
+    // If the body cannot be read, the status alone determines the error.
     let secrets = response.secrets();
     let body = response.read_prefix(MAX_BODY).await.unwrap_or_default();
     let errors = parse(&body, &secrets);
@@ -111,7 +111,8 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
     .into()
 }
 
-/// Whether the text of an answer 400 says that the port expects TLS, as Go's server, nginx, Apache and Tomcat word it.
+/// Whether the body of a 400 response states that the port expects TLS, in the wording of Go's server, nginx, Apache or
+/// Tomcat.
 fn names_tls(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body).to_ascii_uppercase();
     ["HTTPS", "SSL", "TLS"]
@@ -126,7 +127,7 @@ fn kind(status: StatusCode, errors: &[RegistryError], account: &Account) -> Erro
             .any(|error| error.code.eq_ignore_ascii_case(code))
     };
     match status.as_u16() {
-        // A registry that was shown a token and still says "unauthorized" means that it does not suffice.
+        // A 401 with the code DENIED in response to a credential means that its permissions are insufficient.
         401 if says("DENIED") && matches!(account, Account::Credential { .. }) => ErrorKind::Denied,
         401 => ErrorKind::Unauthenticated,
         403 => ErrorKind::Denied,
@@ -156,7 +157,7 @@ struct Entry {
     detail: serde_json::Value,
 }
 
-/// Reads the errors in a body, without what must not be shown of them.
+/// Parses the errors in a body and redacts secrets.
 pub(crate) fn parse(body: &[u8], secrets: &Secrets) -> Vec<RegistryError> {
     let Ok(body) = serde_json::from_slice::<Body>(body) else {
         return Vec::new();
@@ -180,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn error_bodies_are_read_in_all_their_forms() {
+    fn error_bodies_of_all_formats_are_parsed() {
         let body = br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m","detail":[{"a":1}]},{"code":"X"},{"code":7}]}"#;
         let errors = parse(body, &Secrets::default());
         assert_eq!(errors[0].detail, r#"[{"a":1}]"#);
@@ -199,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_credential_in_a_form_of_the_registry_s_own_is_not_shown() {
+    fn credential_in_unknown_encoding_is_redacted() {
         let body = br#"{"errors":[{"code":"c2VjcmV0LWNhbmFyeS0x","message":"not with c2VjcmV0LWNhbmFyeS0x","detail":"c2VjcmV0LWNhbmFyeS0x"}]}"#;
         let errors = parse(body, &Secrets::default());
         assert_eq!(words(&errors, ""), " …: not with …");
@@ -207,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn statuses_have_one_meaning() {
+    fn status_determines_error_kind() {
         let code = |code: &str| {
             vec![RegistryError {
                 code: code.into(),

@@ -184,7 +184,7 @@ impl Upload<'_> {
         if session.offset == size && (size > 0 || !is_known) {
             return UploadRequest::Close;
         }
-        let chunk = capabilities.chunk.map(|chunk| chunk.max(session.least));
+        let chunk = capabilities.chunk.map(|chunk| chunk.max(session.min_chunk));
         let has_begun = session.offset > 0;
         match chunk {
             Some(chunk) if has_begun || !is_known || size > chunk => UploadRequest::Chunk(chunk),
@@ -235,7 +235,7 @@ impl Upload<'_> {
         if let UploadRequest::Chunk(size) = request
             && error.kind() == ErrorKind::Protocol
             && received.is_none_or(|received| received == before)
-            && !self.uploads.shrink_chunks(size, session.least)
+            && !self.uploads.shrink_chunks(size, session.min_chunk)
         {
             return Err(self.failed(error));
         }

@@ -1,8 +1,7 @@
 //! The names of one page of a list, parsed while the page arrives.
 //!
-//! Some registries answer everything in one page, so a page is never held in memory: of the document
-//! `{"name": …, "tags": ["a", "b", …]}` only the part that is incomplete is. `serde_json` parses the parts: keys, names and
-//! the values of other members.
+//! Some registries return the whole list in one page, so only the incomplete part of the document `{"name": …, "tags":
+//! ["a", "b", …]}` is held in memory. `serde_json` parses the parts: keys, names, and the values of other members.
 
 use std::collections::VecDeque;
 
@@ -212,7 +211,7 @@ fn ends_in_number(bytes: &[u8]) -> bool {
     )
 }
 
-/// Returns the names of a page that arrives in pieces of this size.
+/// Returns the names of a page that arrives in chunks of `piece` bytes.
 #[cfg(any(test, feature = "fuzzing"))]
 pub(super) fn read(page: &[u8], piece: usize) -> Result<Vec<String>, Error> {
     let (mut reader, mut names) = (Names::new(), VecDeque::new());

@@ -86,9 +86,9 @@ impl Uploads {
     }
 
     /// Reduces the chunk size below that of a rejected request. Returns `false` if there is no smaller size.
-    pub(super) fn shrink_chunks(&self, rejected: u64, least: u64) -> bool {
+    pub(super) fn shrink_chunks(&self, rejected: u64, min_chunk: u64) -> bool {
         let smaller = CHUNKS.into_iter().find(|size| *size < rejected);
-        let Some(smaller) = smaller.filter(|size| *size.max(&least) < rejected) else {
+        let Some(smaller) = smaller.filter(|size| *size.max(&min_chunk) < rejected) else {
             return false;
         };
         let mut capabilities = self.capabilities();

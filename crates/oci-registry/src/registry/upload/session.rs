@@ -34,7 +34,7 @@ pub(super) struct UploadSession {
     /// Number of bytes that the registry has.
     pub(super) offset: u64,
     /// Minimum size of a chunk other than the last, in bytes.
-    pub(super) least: u64,
+    pub(super) min_chunk: u64,
     /// Whether the session broke off and was continued at the offset that the registry reported.
     pub(super) is_continued: bool,
     /// Whether the registry's own origin chose the URL. Another origin could name any URL of the registry, so requests to
@@ -114,13 +114,13 @@ impl Upload<'_> {
 
     /// Reads the session that a response has started, if it has.
     pub(super) fn read_session(&self, answer: &Answer) -> Result<Option<UploadSession>, Error> {
-        let least = answer
+        let min_chunk = answer
             .response
             .header(CHUNK_MIN_LENGTH)
             .map_or(0, |requested| {
-                let least = requested.parse().ok();
-                least
-                    .filter(|least| *least <= MAX_CHUNK_MIN_LENGTH)
+                let min_chunk = requested.parse().ok();
+                min_chunk
+                    .filter(|min_chunk| *min_chunk <= MAX_CHUNK_MIN_LENGTH)
                     .unwrap_or_else(|| {
                         self.ignore_minimum(&answer.response, requested);
                         0
@@ -129,7 +129,7 @@ impl Upload<'_> {
         let session = location(answer)?.map(|url| UploadSession {
             url,
             offset: 0,
-            least,
+            min_chunk,
             is_continued: false,
             is_trusted: self.requests.is_home(&answer.response),
         });
@@ -206,7 +206,7 @@ impl Upload<'_> {
             (413, _)
                 if self
                     .uploads
-                    .shrink_chunks(end - session.offset, session.least) =>
+                    .shrink_chunks(end - session.offset, session.min_chunk) =>
             {
                 Ok(Outcome::ChangeMethod)
             }
@@ -270,7 +270,10 @@ impl Upload<'_> {
             return Ok(Outcome::Renewed(refusal));
         }
         match status.as_u16() {
-            413 if self.uploads.shrink_chunks(self.feed.size(), session.least) => {
+            413 if self
+                .uploads
+                .shrink_chunks(self.feed.size(), session.min_chunk) =>
+            {
                 Ok(Outcome::ChangeMethod)
             }
             // The registry has lost the session, or has other content in it.
