@@ -42,7 +42,7 @@ use crate::reference::RegistryName;
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Timeout of the metadata service, which is on the local network or absent.
-const MACHINE_TIMEOUT: Duration = Duration::from_secs(1);
+const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time before the expiry at which a token is renewed.
 const MARGIN: Duration = Duration::from_mins(5);
@@ -202,7 +202,7 @@ impl Ecr {
         service: &Service,
         registry: &RegistryName,
     ) -> Result<Option<CachedCredential>, Error> {
-        let keys = match self.keys(service.region()).await {
+        let keys = match self.access_keys(service.region()).await {
             Ok(keys) => keys,
             // Without a configuration, the source has no credential. A profile that is named must exist.
             Err(CredentialsError::CredentialsNotLoaded(_))
@@ -245,7 +245,7 @@ impl Ecr {
                 config.set_endpoint_url(endpoint);
                 let client = aws_sdk_ecr::Client::from_conf(config.build());
                 let answer = client.get_authorization_token().send().await;
-                let answer = answer.map_err(|error| failed(error, registry))?;
+                let answer = answer.map_err(|error| sdk_error(error, registry))?;
                 let mut tokens = answer.authorization_data.unwrap_or_default().into_iter();
                 let token = tokens.next();
                 Ok(Token {
@@ -262,7 +262,7 @@ impl Ecr {
                 config.set_endpoint_url(endpoint);
                 let client = aws_sdk_ecrpublic::Client::from_conf(config.build());
                 let answer = client.get_authorization_token().send().await;
-                let answer = answer.map_err(|error| failed(error, registry))?;
+                let answer = answer.map_err(|error| sdk_error(error, registry))?;
                 let token = answer.authorization_data;
                 Ok(Token {
                     expires_at: token.as_ref().and_then(|token| token.expires_at),
@@ -274,7 +274,7 @@ impl Ecr {
 
     /// Returns the endpoint of the service, if it is not the default one.
     fn endpoint(&self, service: &Service) -> Option<String> {
-        if self.is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
+        if self.is_enabled("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS") {
             return None;
         }
         let own = self.environment.var(service.endpoint_variable());
@@ -283,7 +283,7 @@ impl Ecr {
     }
 
     /// Returns the access keys, in the SDK's own order of sources.
-    async fn keys(&self, region: Region) -> Result<Credentials, CredentialsError> {
+    async fn access_keys(&self, region: Region) -> Result<Credentials, CredentialsError> {
         let var = |name| self.environment.var(name);
         if let Some((id, secret)) = var("AWS_ACCESS_KEY_ID").zip(var("AWS_SECRET_ACCESS_KEY")) {
             let session = var("AWS_SESSION_TOKEN").map(str::to_owned);
@@ -294,7 +294,7 @@ impl Ecr {
             .with_behavior_version(Some(BehaviorVersion::latest()));
         let mut profile = ProfileFileCredentialsProvider::builder()
             .configure(&config)
-            .profile_files(self.files().await);
+            .profile_files(self.profile_files().await);
         if let Some(name) = var("AWS_PROFILE") {
             profile = profile.profile_name(name);
         }
@@ -314,12 +314,12 @@ impl Ecr {
         }
         let container = EcsCredentialsProvider::builder().configure(&config);
         chain = chain.or_else("container", container.build());
-        if !self.is_on("AWS_EC2_METADATA_DISABLED") {
+        if !self.is_enabled("AWS_EC2_METADATA_DISABLED") {
             let client = imds::Client::builder()
                 .configure(&config)
                 .max_attempts(1)
-                .connect_timeout(MACHINE_TIMEOUT)
-                .read_timeout(MACHINE_TIMEOUT);
+                .connect_timeout(METADATA_TIMEOUT)
+                .read_timeout(METADATA_TIMEOUT);
             let machine = ImdsCredentialsProvider::builder()
                 .configure(&config)
                 .imds_client(client.build());
@@ -329,7 +329,7 @@ impl Ecr {
     }
 
     /// Returns the profile files that exist. The SDK requires every listed file to exist, and at least one file.
-    async fn files(&self) -> EnvConfigFiles {
+    async fn profile_files(&self) -> EnvConfigFiles {
         let of = |variable: &str, name: &str| -> Option<PathBuf> {
             let named = self.environment.var(variable);
             let named = named.map(|path| self.environment.resolve(path));
@@ -352,7 +352,7 @@ impl Ecr {
         files.build()
     }
 
-    fn is_on(&self, variable: &str) -> bool {
+    fn is_enabled(&self, variable: &str) -> bool {
         let value = self.environment.var(variable);
         value.is_some_and(|value| value.eq_ignore_ascii_case("true"))
     }
@@ -401,7 +401,7 @@ fn lifetime(expires_at: SystemTime, now: SystemTime) -> Option<Duration> {
 }
 
 /// Returns the error for a rejection by AWS, or for a request that failed before it.
-fn failed<E>(error: SdkError<E>, registry: &RegistryName) -> Error
+fn sdk_error<E>(error: SdkError<E>, registry: &RegistryName) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {

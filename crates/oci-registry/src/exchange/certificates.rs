@@ -13,7 +13,7 @@ use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, Hint};
 
 /// System-wide directories. docker's is the last.
-const OF_THE_MACHINE: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+const SYSTEM_FOLDERS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
@@ -65,7 +65,7 @@ pub(crate) fn folders(environment: &Environment) -> Vec<PathBuf> {
     let docker = named("DOCKER_CONFIG").or_else(|| in_home(".docker"));
     let own = [podman, docker].into_iter().flatten();
     own.map(|directory| directory.join("certs.d"))
-        .chain(OF_THE_MACHINE.map(PathBuf::from))
+        .chain(SYSTEM_FOLDERS.map(PathBuf::from))
         .collect()
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn find(folders: &[PathBuf], host: &str) -> Result<Option<PathBuf>, E
         match std::fs::metadata(&own) {
             Ok(metadata) if metadata.is_dir() => return Ok(Some(own)),
             Ok(_) => {}
-            Err(error) if is_absent(error.kind()) || is_passed_over(folder, error.kind()) => {}
+            Err(error) if is_absent(error.kind()) || is_skipped(folder, error.kind()) => {}
             Err(source) => {
                 let folder = folder.clone();
                 return Err(Error::Find { folder, source });
@@ -99,14 +99,14 @@ fn is_absent(kind: IoErrorKind) -> bool {
     matches!(kind, IoErrorKind::NotFound | IoErrorKind::NotADirectory)
 }
 
-fn is_passed_over(folder: &Path, kind: IoErrorKind) -> bool {
-    let is_of_the_machine = OF_THE_MACHINE.iter().any(|own| folder == Path::new(own));
-    is_of_the_machine && kind == IoErrorKind::PermissionDenied
+fn is_skipped(folder: &Path, kind: IoErrorKind) -> bool {
+    let is_system_folder = SYSTEM_FOLDERS.iter().any(|own| folder == Path::new(own));
+    is_system_folder && kind == IoErrorKind::PermissionDenied
 }
 
 /// Content of the certificate directory of a registry.
 #[derive(Debug, Default, PartialEq)]
-pub(crate) struct Held {
+pub(crate) struct RegistryCertificates {
     /// CA certificates.
     pub(crate) authorities: Vec<PathBuf>,
     /// A certificate chain and its key.
@@ -114,10 +114,10 @@ pub(crate) struct Held {
 }
 
 /// Lists the certificate directory of a registry.
-pub(crate) fn list(folder: &Path) -> Result<Held, Error> {
+pub(crate) fn list(folder: &Path) -> Result<RegistryCertificates, Error> {
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if is_absent(error.kind()) => return Ok(Held::default()),
+        Err(error) if is_absent(error.kind()) => return Ok(RegistryCertificates::default()),
         Err(source) => {
             let folder = folder.to_owned();
             return Err(Error::List { folder, source });
@@ -131,17 +131,17 @@ pub(crate) fn list(folder: &Path) -> Result<Held, Error> {
         .flatten()
         .collect();
     names.sort();
-    let mut held = Held::default();
+    let mut found = RegistryCertificates::default();
     for name in &names {
         let path = folder.join(name);
         if name.strip_suffix(".crt").is_some() {
-            held.authorities.push(path);
+            found.authorities.push(path);
         } else if let Some(stem) = name.strip_suffix(".cert") {
             let key = format!("{stem}.key");
             let certificate = path.clone();
             ensure!(names.contains(&key), NoKeySnafu { certificate, key });
             let pair = (path, folder.join(key));
-            held.identity.get_or_insert(pair);
+            found.identity.get_or_insert(pair);
         } else if let Some(stem) = name.strip_suffix(".key") {
             let certificate = format!("{stem}.cert");
             let is_there = names.contains(&certificate);
@@ -154,7 +154,7 @@ pub(crate) fn list(folder: &Path) -> Result<Held, Error> {
             );
         }
     }
-    Ok(held)
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -227,22 +227,25 @@ mod tests {
         ] {
             write(&path(name));
         }
-        let expected = Held {
+        let expected = RegistryCertificates {
             authorities: vec![path("a.crt"), path("z.crt")],
             identity: Some((path("one.cert"), path("one.key"))),
         };
         assert_eq!(list(home.path()).unwrap(), expected);
-        assert_eq!(list(&path("absent")).unwrap(), Held::default());
+        assert_eq!(
+            list(&path("absent")).unwrap(),
+            RegistryCertificates::default()
+        );
     }
 
     #[test]
     fn unreadable_folder_is_skipped_only_if_system_wide() {
         let (denied, home) = (IoErrorKind::PermissionDenied, tempfile::tempdir().unwrap());
         assert!(!is_absent(denied));
-        assert!(is_passed_over(Path::new("/etc/docker/certs.d"), denied));
-        assert!(!is_passed_over(home.path(), denied));
+        assert!(is_skipped(Path::new("/etc/docker/certs.d"), denied));
+        assert!(!is_skipped(home.path(), denied));
         let other = IoErrorKind::Other;
-        assert!(!is_passed_over(Path::new("/etc/docker/certs.d"), other));
+        assert!(!is_skipped(Path::new("/etc/docker/certs.d"), other));
         #[cfg(unix)]
         {
             use std::os::unix::fs::PermissionsExt;

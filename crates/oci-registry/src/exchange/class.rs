@@ -37,18 +37,18 @@ impl fmt::Display for Class {
 
 /// Possible classes of the destination of an address. Only a translator or tunnel on the way knows the actual
 /// destination.
-struct Bounds {
+struct ClassRange {
     /// The farthest possible class.
-    outermost: Class,
+    farthest: Class,
     /// The closest possible class.
-    innermost: Class,
+    closest: Class,
 }
 
-impl From<Class> for Bounds {
+impl From<Class> for ClassRange {
     fn from(class: Class) -> Self {
         Self {
-            outermost: class,
-            innermost: class,
+            farthest: class,
+            closest: class,
         }
     }
 }
@@ -56,22 +56,22 @@ impl From<Class> for Bounds {
 impl Class {
     /// Returns the class of a server that was reached at this address. If the destination is ambiguous, this is the
     /// farthest possible class, which has the fewest permissions.
-    pub(crate) fn reached(address: IpAddr) -> Self {
-        bounds(address).outermost
+    pub(crate) fn of_server(address: IpAddr) -> Self {
+        class_range(address).farthest
     }
 
     /// Returns the class of an address that a server provides. If the destination is ambiguous, this is the closest
     /// possible class, which has the most restrictions.
-    fn named(address: IpAddr) -> Self {
-        bounds(address).innermost
+    fn of_named(address: IpAddr) -> Self {
+        class_range(address).closest
     }
 
     /// Returns the class that a URL shows without name resolution: that of an address literal, or of a name of this
     /// machine.
     pub(crate) fn shown_by(url: &Url) -> Option<Self> {
         match url.host()? {
-            Host::Ipv4(address) => Some(Self::named(address.into())),
-            Host::Ipv6(address) => Some(Self::named(address.into())),
+            Host::Ipv4(address) => Some(Self::of_named(address.into())),
+            Host::Ipv6(address) => Some(Self::of_named(address.into())),
             Host::Domain(name) => {
                 let name = name.trim_end_matches('.');
                 (name == "localhost" || name.ends_with(".localhost")).then_some(Self::Loopback)
@@ -80,7 +80,7 @@ impl Class {
     }
 }
 
-fn bounds(address: IpAddr) -> Bounds {
+fn class_range(address: IpAddr) -> ClassRange {
     match address {
         IpAddr::V4(address) => v4(address).into(),
         IpAddr::V6(address) => v6(address),
@@ -109,7 +109,7 @@ fn v4(address: Ipv4Addr) -> Class {
     }
 }
 
-fn v6(address: Ipv6Addr) -> Bounds {
+fn v6(address: Ipv6Addr) -> ClassRange {
     let carried = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         v4(Ipv4Addr::new(a, b, c, d))
@@ -125,16 +125,16 @@ fn v6(address: Ipv6Addr) -> Bounds {
         | [0x2002, high, low, ..] => carried(high, low),
         // A translator with a local-use prefix, which may place the IPv4 address in several ways (RFC 8215).
         [0x64, 0xff9b, 1, ..] => {
-            return Bounds {
-                outermost: Class::Public,
-                innermost: Class::Loopback,
+            return ClassRange {
+                farthest: Class::Public,
+                closest: Class::Loopback,
             };
         }
         // Teredo: from one IPv4 address through another, which is stored with inverted bits.
         [0x2001, 0, high, low, _, _, to_high, to_low] => {
-            return Bounds {
-                outermost: Class::Public,
-                innermost: carried(high, low).max(carried(!to_high, !to_low)),
+            return ClassRange {
+                farthest: Class::Public,
+                closest: carried(high, low).max(carried(!to_high, !to_low)),
             };
         }
         [0xfe80..=0xfebf, ..] => Class::LinkLocal,
@@ -153,11 +153,11 @@ mod tests {
     use super::*;
 
     fn named(address: &str) -> Class {
-        Class::named(address.parse().unwrap())
+        Class::of_named(address.parse().unwrap())
     }
 
     fn reached(address: &str) -> Class {
-        Class::reached(address.parse().unwrap())
+        Class::of_server(address.parse().unwrap())
     }
 
     const MULTICAST: &str = "\

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use snafu::{ResultExt, ensure};
 
-use super::certificates::{self, Held};
+use super::certificates::{self, RegistryCertificates};
 use super::error::{EmptyPemSnafu, Error, FolderSnafu, ParsePemSnafu, ReadPemSnafu, RootCause};
 use super::settings::Settings;
 use crate::file::open_input;
@@ -15,16 +15,16 @@ use crate::file::open_input;
 pub(super) fn configure(
     mut builder: reqwest::ClientBuilder,
     settings: &Settings,
-    is_home: bool,
+    may_send_identity: bool,
 ) -> Result<reqwest::ClientBuilder, Error> {
     for resolve in &settings.resolve {
         builder = builder.resolve(&resolve.host, resolve.address);
     }
-    let held = match &settings.folder {
+    let found = match &settings.folder {
         Some(folder) => certificates::list(folder).context(FolderSnafu { folder })?,
-        None => Held::default(),
+        None => RegistryCertificates::default(),
     };
-    for path in settings.ca_files.iter().chain(&held.authorities) {
+    for path in settings.ca_files.iter().chain(&found.authorities) {
         let purpose = "the certificates to trust";
         let certificates = reqwest::Certificate::from_pem_bundle(&read(path, purpose)?);
         let certificates = certificates.map_err(RootCause::from);
@@ -33,8 +33,8 @@ pub(super) fn configure(
         builder = builder.tls_certs_merge(certificates);
     }
     // An explicitly configured certificate takes precedence over one in the certificate directory.
-    let identity = settings.identity.as_ref().or(held.identity.as_ref());
-    if let Some((chain, key)) = identity.filter(|_| is_home) {
+    let identity = settings.identity.as_ref().or(found.identity.as_ref());
+    if let Some((chain, key)) = identity.filter(|_| may_send_identity) {
         let purpose = "the certificate of this client";
         let mut bytes = read(key, "the key of this client")?;
         bytes.push(b'\n');

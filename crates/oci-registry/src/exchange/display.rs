@@ -10,7 +10,7 @@ use url::Url;
 use super::secrets::Secrets;
 
 /// Query parameters whose values are requested names or digests and contain no secret.
-const HARMLESS: [&str; 6] = ["n", "last", "digest", "mount", "from", "scope"];
+const SAFE_PARAMETERS: [&str; 6] = ["n", "last", "digest", "mount", "from", "scope"];
 
 /// URL for display, without user info and with the values of unknown query parameters redacted.
 #[derive(Clone, PartialEq, Eq)]
@@ -20,20 +20,24 @@ impl ShownUrl {
     /// Returns the display form of a URL that a server may have chosen. Recorded secrets are redacted too.
     pub(crate) fn new(url: &Url, secrets: &Secrets) -> Self {
         let path = percent_decode_str(url.path()).decode_utf8_lossy();
-        let hidden = secrets.hide(&path);
+        let redacted = secrets.redact(&path);
         // The path keeps its encoding unless a part of it is redacted.
-        let path = if *path == hidden { url.path() } else { &hidden };
+        let path = if *path == redacted {
+            url.path()
+        } else {
+            &redacted
+        };
         let mut shown = format!("{}{path}", url.origin().ascii_serialization());
         for (at, (key, value)) in url.query_pairs().enumerate() {
             shown.push(if at == 0 { '?' } else { '&' });
             // A key without a value may be a signature.
-            if value.is_empty() && !HARMLESS.contains(&key.as_ref()) {
+            if value.is_empty() && !SAFE_PARAMETERS.contains(&key.as_ref()) {
                 shown.push('…');
                 continue;
             }
             shown.push_str(&key);
             shown.push('=');
-            shown.push_str(if HARMLESS.contains(&key.as_ref()) {
+            shown.push_str(if SAFE_PARAMETERS.contains(&key.as_ref()) {
                 &value
             } else {
                 "…"
@@ -48,7 +52,7 @@ impl ShownUrl {
     }
 
     /// Returns the URL without the quotation marks that it has within a sentence.
-    pub(crate) fn bare(&self) -> &str {
+    pub(crate) fn without_quotes(&self) -> &str {
         &self.0
     }
 }

@@ -122,12 +122,14 @@ impl Failure for Error {
             Self::Connect {
                 certificate: true, ..
             } => Hint::TrustCertificate,
-            Self::Connect { source, .. } if source.is_no_tls() => Hint::UsePlainHttp,
+            Self::Connect { source, .. } if source.is_not_tls() => Hint::UsePlainHttp,
             Self::Connect { .. } => {
                 "check the name and the port, and whether a proxy is needed".into()
             }
-            Self::Send { source, .. } if source.wants_identity() => Hint::ClientCertificate,
-            Self::Send { url, source, .. } if url.is_plain() && source.is_no_http() => Hint::UseTls,
+            Self::Send { source, .. } if source.requires_identity() => Hint::ClientCertificate,
+            Self::Send { url, source, .. } if url.is_plain() && source.is_not_http() => {
+                Hint::UseTls
+            }
             Self::ReadPem { .. } => "check the path and the permissions of the file".into(),
             Self::ParsePem { .. } | Self::EmptyPem { .. } => {
                 "the file must be PEM, which begins with `-----BEGIN`".into()
@@ -154,8 +156,8 @@ impl Error {
                 certificate,
                 source,
                 ..
-            } => !certificate && !source.is_no_tls(),
-            Self::Send { source, .. } => !source.wants_identity() && !source.is_no_http(),
+            } => !certificate && !source.is_not_tls(),
+            Self::Send { source, .. } => !source.requires_identity() && !source.is_not_http(),
             Self::Idle { .. } | Self::ReadAnswer { .. } => true,
             _ => false,
         }
@@ -180,20 +182,20 @@ impl RootCause {
     }
 
     /// Whether the server answered with another protocol than TLS.
-    fn is_no_tls(&self) -> bool {
+    fn is_not_tls(&self) -> bool {
         self.layers()
             .any(|error| error.to_string().contains("InvalidContentType"))
     }
 
     /// Whether the server answered something other than HTTP/1, for example a TLS alert.
-    fn is_no_http(&self) -> bool {
+    fn is_not_http(&self) -> bool {
         self.layers()
             .any(|error| error.to_string().contains("invalid HTTP version"))
     }
 
     /// Whether the server rejected the connection because the client sent no certificate, or none that the server
     /// accepts.
-    fn wants_identity(&self) -> bool {
+    fn requires_identity(&self) -> bool {
         self.layers()
             .any(|error| error.to_string().contains("CertificateRequired"))
     }

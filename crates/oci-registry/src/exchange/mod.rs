@@ -44,7 +44,7 @@ use error::{
     RedirectNowhereSnafu, RedirectSnafu, RedirectWriteSnafu, RootCause, SendSnafu,
 };
 use origin::{Origin, Peer};
-use pace::IDLE;
+use pace::IDLE_TIMEOUT;
 use proxy::Proxies;
 use request::Reach;
 pub(crate) use request::Request;
@@ -65,7 +65,7 @@ const USER_AGENT: &str = concat!("oci-registry/", env!("CARGO_PKG_VERSION"));
 const MAX_REDIRECTS: usize = 5;
 
 /// Timeout for establishing a connection.
-const CONNECT: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Limit of the header lines of an HTTP/1 response. Proxies and content delivery networks add more than the library's 100.
 const MAX_HEADERS: usize = 400;
@@ -74,7 +74,7 @@ const MAX_HEADERS: usize = 400;
 const MAX_HEADER_LIST: u32 = 256 << 10;
 
 /// Timeout for the response after the last byte of an upload, during which registries hash and move whole layers.
-const FINALISE: Duration = Duration::from_mins(10);
+const FINALISE_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// HTTP client with a pool of connections and one policy for all requests.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ pub(crate) struct Exchange {
     /// command.
     client: OnceLock<Connections>,
     /// Connections without the client certificate, for servers that must not get it.
-    elsewhere: OnceLock<Connections>,
+    client_without_identity: OnceLock<Connections>,
     pauses: std::sync::Arc<Pauses>,
     warnings: ReportedWarnings,
     secrets: Secrets,
@@ -104,7 +104,7 @@ impl Exchange {
             settings,
             environment,
             client: OnceLock::new(),
-            elsewhere: OnceLock::new(),
+            client_without_identity: OnceLock::new(),
             pauses: std::sync::Arc::default(),
             warnings: ReportedWarnings::default(),
             secrets: Secrets::default(),
@@ -114,7 +114,7 @@ impl Exchange {
 
     /// Returns an exchange with its own connections and changed settings. It shares the pauses that servers requested,
     /// the recorded secrets and the statistics.
-    pub(crate) fn beside(&self, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) fn with_changed_settings(&self, change: impl FnOnce(&mut Settings)) -> Self {
         let mut settings = self.settings.clone();
         change(&mut settings);
         Self {
@@ -143,14 +143,15 @@ impl Exchange {
         &self.settings.observer
     }
 
-    /// Returns the connections for a URL. `is_home` is false if another server chose the URL.
-    fn connections(&self, url: &Url, is_home: bool) -> Result<&Connections, Error> {
-        let home = self.settings.home.as_ref();
-        let is_home = home.is_none_or(|home| is_home && *home == Origin::of(url));
-        let cell = if is_home {
+    /// Returns the connections for a URL. `is_trusted` is false if another server chose the URL.
+    fn connections(&self, url: &Url, is_trusted: bool) -> Result<&Connections, Error> {
+        let identity_origin = self.settings.identity_origin.as_ref();
+        let is_trusted =
+            identity_origin.is_none_or(|origin| is_trusted && *origin == Origin::of(url));
+        let cell = if is_trusted {
             &self.client
         } else {
-            &self.elsewhere
+            &self.client_without_identity
         };
         if let Some(connections) = cell.get() {
             return Ok(connections);
@@ -170,8 +171,8 @@ impl Exchange {
             .http1_max_headers(MAX_HEADERS)
             .http1_ignore_invalid_headers_in_responses(true)
             .http2_max_header_list_size(MAX_HEADER_LIST)
-            .connect_timeout(CONNECT);
-        let builder = connection::configure(builder, &self.settings, is_home)?;
+            .connect_timeout(CONNECT_TIMEOUT);
+        let builder = connection::configure(builder, &self.settings, is_trusted)?;
         let client = proxies
             .configure(builder)
             .build()
@@ -194,7 +195,7 @@ impl Exchange {
         let mut failures = 0;
         loop {
             self.pauses.wait(&origin).await;
-            let outcome = self.follow(request).await;
+            let outcome = self.send_and_follow(request).await;
             failures += 1;
             if matches!(&outcome, Err(error) if !error.is_idle()) {
                 request.stalls.reset();
@@ -204,7 +205,7 @@ impl Exchange {
                 Ok(response) if is_transient(response.status) => {
                     let asked =
                         retry::retry_after(response.status, &response.headers, SystemTime::now());
-                    if let Some(wait) = asked.filter(|wait| *wait > retry::LONGEST_RETRY_AFTER) {
+                    if let Some(wait) = asked.filter(|wait| *wait > retry::MAX_RETRY_AFTER) {
                         return AskedToWaitSnafu {
                             url: response.shown(),
                             wait,
@@ -215,7 +216,7 @@ impl Exchange {
                     let own = backoff(failures);
                     let wait = asked.map_or(own, |asked| asked.max(own));
                     if asked.is_some() {
-                        self.pauses.until(&origin, Instant::now() + wait);
+                        self.pauses.pause_until(&origin, Instant::now() + wait);
                     }
                     if is_last {
                         return Ok(response);
@@ -232,17 +233,17 @@ impl Exchange {
     }
 
     /// Sends a request once and follows redirects.
-    async fn follow(&self, request: &Request) -> Result<Response, Error> {
+    async fn send_and_follow(&self, request: &Request) -> Result<Response, Error> {
         let mut url = request.url.clone();
-        let home = Origin::of(&url);
-        let mut is_home = !request.is_untrusted;
+        let origin = Origin::of(&url);
+        let mut is_trusted = !request.is_untrusted;
         for _ in 0..=MAX_REDIRECTS {
             // A redirect that left the origin is untrusted even if it leads back: a third party chose the URL.
-            is_home &= Origin::of(&url) == home;
-            let outcome = self.once(request, &url, is_home).await;
+            is_trusted &= Origin::of(&url) == origin;
+            let outcome = self.send_once(request, &url, is_trusted).await;
             self.settings.observer.tell(|| Step::Request {
                 method: request.method.to_string(),
-                url: self.shown(&url).bare().to_owned(),
+                url: self.shown(&url).without_quotes().to_owned(),
                 status: outcome.as_ref().ok().map(|answer| answer.status.as_u16()),
             });
             let response = outcome?;
@@ -290,12 +291,17 @@ impl Exchange {
     }
 
     /// Sends a request to one URL and waits for the response header.
-    async fn once(&self, request: &Request, url: &Url, is_home: bool) -> Result<Response, Error> {
-        let connections = self.connections(url, is_home)?;
+    async fn send_once(
+        &self,
+        request: &Request,
+        url: &Url,
+        is_trusted: bool,
+    ) -> Result<Response, Error> {
+        let connections = self.connections(url, is_trusted)?;
         let shown = || self.shown(url);
         let mut headers = request.headers.clone();
         if let Some((origin, authorization)) = &request.authorization
-            && is_home
+            && is_trusted
             && *origin == Origin::of(url)
         {
             self.secrets.record_header(authorization);
@@ -323,17 +329,17 @@ impl Exchange {
         };
         self.statistics.requests.fetch_add(1, Ordering::Relaxed);
         let finalise = if request.method == Method::PUT || request.body.is_stream() {
-            FINALISE
+            FINALISE_TIMEOUT
         } else {
-            IDLE
+            IDLE_TIMEOUT
         };
         let outcome = tokio::select! {
             outcome = sent => outcome,
-            after = progress.idle(IDLE, finalise) => {
+            after = progress.idle(IDLE_TIMEOUT, finalise) => {
                 if progress.is_moving() {
                     request.stalls.reset();
                 }
-                return Err(request.stalls.count(request.method.clone(), shown(), after));
+                return Err(request.stalls.record_timeout(request.method.clone(), shown(), after));
             }
         };
         self.statistics
@@ -365,7 +371,7 @@ impl Exchange {
         let address = inner
             .remote_addr()
             .filter(|_| !connections.proxies.apply_to(url))
-            .map(|address| Class::reached(address.ip()));
+            .map(|address| Class::of_server(address.ip()));
         let class = address
             .or_else(|| Class::shown_by(url))
             .unwrap_or(Class::Public);
@@ -377,8 +383,8 @@ impl Exchange {
                 class,
                 secrets: self.secrets.clone(),
             },
-            is_untrusted: !is_home,
-            asked: Origin::of(&request.url),
+            is_untrusted: !is_trusted,
+            requested_origin: Origin::of(&request.url),
             is_sent: progress.is_finished(),
             stalls: request.stalls.clone(),
             inner,

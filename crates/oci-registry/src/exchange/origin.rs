@@ -121,8 +121,8 @@ impl Peer {
         joined.map_err(|source| {
             // The parts of text that does not parse are unknown, and its end may be a signature. Redaction does not
             // match a part of a secret, so the text is truncated after redaction.
-            let hidden = self.secrets.hide(text);
-            let text = hidden.split(['?', '#']).next().unwrap_or_default();
+            let redacted = self.secrets.redact(text);
+            let text = redacted.split(['?', '#']).next().unwrap_or_default();
             NotAUrlSnafu {
                 text: escape(text, 200),
             }

@@ -1,17 +1,17 @@
 //! Transfer rate of an exchange: its total time is unlimited, but a minimum rate is required.
 //!
-//! The timeout [`IDLE`] applies to each transfer of [`FLOOR`] bytes, so that a server that occasionally sends a byte
-//! cannot block the client indefinitely.
+//! The timeout [`IDLE_TIMEOUT`] applies to each transfer of [`MIN_BYTES`] bytes, so that a server that occasionally
+//! sends a byte cannot block the client indefinitely.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Idle timeout: limit of the time in which fewer than [`FLOOR`] bytes are transferred in either direction.
-pub(super) const IDLE: Duration = Duration::from_mins(1);
+/// Idle timeout: limit of the time in which fewer than [`MIN_BYTES`] bytes are transferred in either direction.
+pub(super) const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// Minimum number of bytes within [`IDLE`]: ten per second, as in cargo.
-pub(super) const FLOOR: u64 = 600;
+/// Minimum number of bytes within [`IDLE_TIMEOUT`]: ten per second, as in cargo.
+pub(super) const MIN_BYTES: u64 = 600;
 
 /// Rate of sent data, and the start of the current measurement.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Sending {
 
     pub(super) fn moved(&mut self, bytes: usize) {
         self.moved += bytes as u64;
-        if self.moved >= FLOOR {
+        if self.moved >= MIN_BYTES {
             *self = Self::new();
         }
     }
@@ -70,12 +70,12 @@ impl Receiving {
         size: impl Fn(&T) -> usize,
     ) -> Option<T> {
         let began = Instant::now();
-        let arrived = tokio::time::timeout(IDLE.saturating_sub(self.waited), arrival)
+        let arrived = tokio::time::timeout(IDLE_TIMEOUT.saturating_sub(self.waited), arrival)
             .await
             .ok()?;
         self.waited += began.elapsed();
         self.moved += size(&arrived) as u64;
-        if self.moved >= FLOOR {
+        if self.moved >= MIN_BYTES {
             *self = Self::default();
         }
         Some(arrived)

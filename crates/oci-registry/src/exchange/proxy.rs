@@ -8,10 +8,10 @@ use super::error::{BuildProxySnafu, Error, RootCause};
 use crate::environment::Environment;
 
 /// Hosts that are never reached through a proxy: this machine.
-const NEVER: &str = "localhost,127.0.0.0/8,::1";
+const EXCLUDED_HOSTS: &str = "localhost,127.0.0.0/8,::1";
 
 /// Placeholder URL where only the existence of a proxy matters.
-const SOME_PROXY: &str = "http://proxy.invalid";
+const PLACEHOLDER_PROXY: &str = "http://proxy.invalid";
 
 /// Proxies of an environment and the URLs that they apply to.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Proxies {
         let exceptions = first(&["no_proxy", "NO_PROXY"])
             .map(|(_, list)| list)
             .unwrap_or_default();
-        let exceptions = format!("{NEVER},{exceptions}");
+        let exceptions = format!("{EXCLUDED_HOSTS},{exceptions}");
         let no_proxy = reqwest::NoProxy::from_string(&exceptions);
         let mut matcher = Matcher::builder().no(exceptions);
         let mut list = Vec::new();
@@ -53,11 +53,11 @@ impl Proxies {
             first(&["https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY"])
         {
             list.push(build(variable, reqwest::Proxy::https(url))?.no_proxy(no_proxy.clone()));
-            matcher = matcher.https(SOME_PROXY);
+            matcher = matcher.https(PLACEHOLDER_PROXY);
         }
         if let Some((variable, url)) = first(http).or_else(|| first(&["all_proxy", "ALL_PROXY"])) {
             list.push(build(variable, reqwest::Proxy::http(url))?.no_proxy(no_proxy));
-            matcher = matcher.http(SOME_PROXY);
+            matcher = matcher.http(PLACEHOLDER_PROXY);
         }
         let matcher = matcher.build();
         Ok(Self { list, matcher })

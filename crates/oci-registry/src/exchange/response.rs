@@ -13,13 +13,13 @@ use snafu::IntoError;
 use super::display::ShownUrl;
 use super::error::{AnswerTooLargeSnafu, Error, IdleSnafu, ReadAnswerSnafu};
 use super::origin::{Origin, Peer};
-use super::pace::{IDLE, Receiving};
+use super::pace::{IDLE_TIMEOUT, Receiving};
 use super::secrets::Secrets;
 use super::stalls::Stalls;
 use super::statistics::Statistics;
 
 /// Timeout for a document that is read into memory.
-const DOCUMENT: Duration = Duration::from_mins(10);
+const DOCUMENT_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// HTTP response: status, header, and a body that has not been read yet.
 pub(crate) struct Response {
@@ -28,7 +28,7 @@ pub(crate) struct Response {
     /// Server that sent the response, after redirects.
     pub(crate) peer: Peer,
     /// Origin of the original request.
-    pub(crate) asked: Origin,
+    pub(crate) requested_origin: Origin,
     /// Whether a server other than the requested one chose the URL of the response, even if the URL is on the requested
     /// server.
     pub(crate) is_untrusted: bool,
@@ -83,12 +83,12 @@ impl Response {
         Ok(self.read(limit).await?.0)
     }
 
-    /// Reads a document within the timeout [`DOCUMENT`].
+    /// Reads a document within the timeout [`DOCUMENT_TIMEOUT`].
     async fn read(self, limit: usize) -> Result<(Bytes, bool), Error> {
         let (url, method) = (self.shown(), Method::GET);
-        let read = tokio::time::timeout(DOCUMENT, self.read_all(limit)).await;
+        let read = tokio::time::timeout(DOCUMENT_TIMEOUT, self.read_all(limit)).await;
         read.unwrap_or_else(|_| {
-            let after = DOCUMENT;
+            let after = DOCUMENT_TIMEOUT;
             IdleSnafu { method, url, after }.fail()
         })
     }
@@ -121,7 +121,7 @@ impl Response {
                     _ => 0,
                 };
                 match pace.wait(stream.next(), size).await {
-                    None => Err(stalls.count(Method::GET, url, IDLE)),
+                    None => Err(stalls.record_timeout(Method::GET, url, IDLE_TIMEOUT)),
                     Some(None) => Ok(None),
                     Some(Some(Err(error))) => {
                         stalls.reset();

@@ -15,13 +15,13 @@ use tokio::time::Instant;
 use super::origin::Origin;
 
 /// Upper bound of the first delay.
-const FIRST: Duration = Duration::from_millis(250);
+const FIRST_DELAY: Duration = Duration::from_millis(250);
 
 /// Upper bound of a delay without `Retry-After`.
-const CAP: Duration = Duration::from_secs(10);
+const MAX_DELAY: Duration = Duration::from_secs(10);
 
 /// Limit of `Retry-After`. A longer wait is an error that names it.
-pub(super) const LONGEST_RETRY_AFTER: Duration = Duration::from_mins(1);
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_mins(1);
 
 /// Whether the status may change on another attempt.
 pub(crate) fn is_transient(status: StatusCode) -> bool {
@@ -37,9 +37,9 @@ pub(crate) fn backoff(failures: u32) -> Duration {
 }
 
 fn backoff_with(failures: u32, fraction: f64) -> Duration {
-    let span = FIRST
+    let span = FIRST_DELAY
         .saturating_mul(1 << failures.saturating_sub(1).min(10))
-        .min(CAP);
+        .min(MAX_DELAY);
     span.mul_f64(fraction)
 }
 
@@ -72,7 +72,7 @@ pub(super) struct Pauses(Mutex<HashMap<Origin, Instant>>);
 
 impl Pauses {
     /// Records that the server accepts no request before this moment.
-    pub(super) fn until(&self, origin: &Origin, moment: Instant) {
+    pub(super) fn pause_until(&self, origin: &Origin, moment: Instant) {
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let pause = pauses.entry(origin.clone()).or_insert(moment);
         *pause = moment.max(*pause);
@@ -120,7 +120,7 @@ mod tests {
     fn backoff_doubles_up_to_cap() {
         assert_eq!(backoff_with(1, 1.0), Duration::from_millis(250));
         assert_eq!(backoff_with(3, 1.0), Duration::from_secs(1));
-        assert_eq!(backoff_with(30, 1.0), CAP);
+        assert_eq!(backoff_with(30, 1.0), MAX_DELAY);
         assert_eq!(backoff_with(30, 0.0), Duration::ZERO);
         assert!((0.0..=1.0).contains(&random_fraction()));
     }
@@ -130,8 +130,8 @@ mod tests {
         let pauses = Pauses::default();
         let origin = Origin::of(&"http://a.b/".parse().unwrap());
         let start = Instant::now();
-        pauses.until(&origin, start + Duration::from_secs(2));
-        pauses.until(&origin, start + Duration::from_secs(1));
+        pauses.pause_until(&origin, start + Duration::from_secs(2));
+        pauses.pause_until(&origin, start + Duration::from_secs(1));
         pauses.wait(&origin).await;
         assert_eq!(start.elapsed().as_secs(), 2);
         pauses

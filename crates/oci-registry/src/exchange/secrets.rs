@@ -22,16 +22,16 @@ use crate::escape::escape;
 const MAX_SECRETS: usize = 100;
 
 /// Secrets with fewer bytes are redacted only as separate words, because they can be part of other words.
-const SHORT: usize = 4;
+const MIN_SUBSTRING_LENGTH: usize = 4;
 
 /// Words with at least this number of bytes may be credentials.
-const LONG: usize = 16;
+const MIN_TOKEN_LENGTH: usize = 16;
 
 /// Maximum size of redacted text, in bytes. It exceeds the size of every quoted message.
 const MAX_SEARCHED: usize = 16 << 10;
 
 /// Replacement of a secret.
-const HIDDEN: &str = "…";
+const REDACTED: &str = "…";
 
 /// Secrets that were sent. Clones share their content.
 #[derive(Clone, Default)]
@@ -39,9 +39,9 @@ pub(crate) struct Secrets(Arc<Mutex<VecDeque<RecordedSecret>>>);
 
 struct RecordedSecret {
     /// Value as it was recorded.
-    given: Vec<u8>,
+    value: Vec<u8>,
     /// Possible encodings in lower case, because host names are converted to lower case.
-    forms: Arc<[String]>,
+    encodings: Arc<[String]>,
 }
 
 impl fmt::Debug for Secrets {
@@ -78,13 +78,13 @@ impl Secrets {
         self.record_once(secret.as_bytes(), || vec![secret.to_owned()]);
     }
 
-    fn record_once(&self, given: &[u8], secrets: impl FnOnce() -> Vec<String>) {
+    fn record_once(&self, value: &[u8], secrets: impl FnOnce() -> Vec<String>) {
         let mut all = self.all();
-        let known = all.iter().position(|recorded| recorded.given == given);
+        let known = all.iter().position(|recorded| recorded.value == value);
         let recorded = known.and_then(|at| all.remove(at));
         all.push_back(recorded.unwrap_or_else(|| RecordedSecret {
-            given: given.to_owned(),
-            forms: forms(&secrets()).into_iter().collect(),
+            value: value.to_owned(),
+            encodings: encodings(&secrets()).into_iter().collect(),
         }));
         if all.len() > MAX_SECRETS {
             all.pop_front();
@@ -96,21 +96,27 @@ impl Secrets {
     }
 
     /// Redacts the recorded secrets in a text. Truncates the text to [`MAX_SEARCHED`] bytes without splitting a secret.
-    pub(crate) fn hide(&self, text: &str) -> String {
-        let all: Vec<_> = self.all().iter().map(|it| Arc::clone(&it.forms)).collect();
-        let forms = || all.iter().flat_map(|forms| forms.iter());
+    pub(crate) fn redact(&self, text: &str) -> String {
+        let all: Vec<_> = self
+            .all()
+            .iter()
+            .map(|it| Arc::clone(&it.encodings))
+            .collect();
+        let encodings = || all.iter().flat_map(|encodings| encodings.iter());
         // The search covers secrets that start within the limit and end after it.
-        let longest = forms().map(String::len).max().unwrap_or_default();
+        let longest = encodings().map(String::len).max().unwrap_or_default();
         let searched = text.floor_char_boundary(MAX_SEARCHED.saturating_add(longest));
         let lower = text[..searched].to_ascii_lowercase();
-        let mut hits: Vec<_> = forms().flat_map(|form| hits(&lower, form)).collect();
+        let mut hits: Vec<_> = encodings()
+            .flat_map(|encoding| hits(&lower, encoding))
+            .collect();
         hits.sort_unstable_by_key(|hit| (hit.start, Reverse(hit.end)));
         let end = text.floor_char_boundary(MAX_SEARCHED);
         let (mut shown, mut from) = (String::new(), 0);
         for hit in hits.into_iter().take_while(|hit| hit.start < end) {
             if hit.start >= from {
                 shown.push_str(&text[from..hit.start]);
-                shown.push_str(HIDDEN);
+                shown.push_str(REDACTED);
             }
             // Overlapping matches are redacted as one.
             from = from.max(hit.end);
@@ -119,14 +125,14 @@ impl Secrets {
             shown.push_str(&text[from..end]);
         }
         if end < text.len() {
-            shown.push_str(HIDDEN);
+            shown.push_str(REDACTED);
         }
         shown
     }
 
     /// Returns a server's text for display: secrets redacted, on one line, truncated to `limit` characters.
     pub(crate) fn escape(&self, text: &str, limit: usize) -> String {
-        escape(&self.hide(text), limit)
+        escape(&self.redact(text), limit)
     }
 
     /// As [`Secrets::escape`], for error messages, in which a server may repeat a credential in an unknown encoding.
@@ -147,7 +153,7 @@ pub(crate) fn without_secrets(text: &str) -> String {
             matches!(word.trim_end_matches(':'), "Basic" | "Bearer"),
         );
         if hidden || is_token(word) {
-            HIDDEN
+            REDACTED
         } else {
             word
         }
@@ -157,14 +163,14 @@ pub(crate) fn without_secrets(text: &str) -> String {
 
 fn is_token(word: &str) -> bool {
     let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=_-.~%".contains(&byte);
-    word.len() >= LONG && word.bytes().all(is_of_token) && !is_name(word)
+    word.len() >= MIN_TOKEN_LENGTH && word.bytes().all(is_of_token) && !is_name(word)
 }
 
 /// Whether a word has the form of `library/some-image` or `MANIFEST_UNKNOWN`.
 fn is_name(word: &str) -> bool {
     let mut parts = word.split(['/', '.', '_', '-']);
     parts.all(|part| {
-        let is_short = part.len() < LONG;
+        let is_short = part.len() < MIN_TOKEN_LENGTH;
         let is_letter = |byte: u8| byte.is_ascii_lowercase();
         let is_small = |byte: u8| is_letter(byte) || (is_short && byte.is_ascii_digit());
         part.bytes().all(is_small) || part.bytes().all(|byte| byte.is_ascii_uppercase())
@@ -172,8 +178,8 @@ fn is_name(word: &str) -> bool {
 }
 
 /// Returns the possible encodings of secrets.
-fn forms(secrets: &[String]) -> BTreeSet<String> {
-    let forms = secrets.iter().flat_map(|secret| {
+fn encodings(secrets: &[String]) -> BTreeSet<String> {
+    let encodings = secrets.iter().flat_map(|secret| {
         let quoted = serde_json::Value::from(secret.as_str()).to_string();
         [
             secret.to_owned(),
@@ -186,17 +192,19 @@ fn forms(secrets: &[String]) -> BTreeSet<String> {
             URL_SAFE_NO_PAD.encode(secret),
         ]
     });
-    let forms = forms.filter(|form| !form.is_empty());
-    forms.map(|form| form.to_ascii_lowercase()).collect()
+    let encodings = encodings.filter(|encoding| !encoding.is_empty());
+    encodings
+        .map(|encoding| encoding.to_ascii_lowercase())
+        .collect()
 }
 
 /// Returns the matches of an encoding in a text, both in lower case.
-fn hits<'a>(lower: &'a str, form: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
-    let all = lower.match_indices(form);
-    let all = all.map(|(at, _)| at..at + form.len());
+fn hits<'a>(lower: &'a str, encoding: &'a str) -> impl Iterator<Item = Range<usize>> + 'a {
+    let all = lower.match_indices(encoding);
+    let all = all.map(|(at, _)| at..at + encoding.len());
     all.filter(move |hit| {
         let is_word = |character: char| character.is_alphanumeric();
-        form.len() >= SHORT
+        encoding.len() >= MIN_SUBSTRING_LENGTH
             || !(lower[..hit.start].ends_with(is_word) || lower[hit.end..].starts_with(is_word))
     })
 }
@@ -223,7 +231,7 @@ mod tests {
             ("OPAQUE.TOKEN-1opaque.token-1".into(), "……"),
             ("nothing of it".into(), "nothing of it"),
         ] {
-            assert_eq!(secrets.hide(&text), expected, "{text}");
+            assert_eq!(secrets.redact(&text), expected, "{text}");
         }
         assert!(!format!("{secrets:?}").contains("opaque"));
     }
@@ -245,7 +253,7 @@ mod tests {
             utf8_percent_encode(&encoded, NON_ALPHANUMERIC).to_string(),
             utf8_percent_encode(bare, NON_ALPHANUMERIC).to_string(),
         ] {
-            assert_eq!(secrets.hide(&format!("<{text}>")), "<…>", "{text}");
+            assert_eq!(secrets.redact(&format!("<{text}>")), "<…>", "{text}");
         }
     }
 
@@ -254,7 +262,7 @@ mod tests {
         let secrets = Secrets::default();
         secrets.record("first-middle");
         secrets.record("middle-last!");
-        assert_eq!(secrets.hide("(first-middle-last!)"), "(…)");
+        assert_eq!(secrets.redact("(first-middle-last!)"), "(…)");
     }
 
     #[test]
@@ -265,15 +273,15 @@ mod tests {
         for before in [0, 1, MAX_SEARCHED - 1] {
             let text = format!("{}{secret}{}", "-".repeat(before), "+".repeat(1 << 20));
             let expected = format!("{}……", "-".repeat(before));
-            assert!(secrets.hide(&text) == expected, "{before}");
+            assert!(secrets.redact(&text) == expected, "{before}");
         }
         let before = "-".repeat(MAX_SEARCHED);
-        assert!(secrets.hide(&format!("{before}{secret}")) == format!("{before}…"));
-        assert!(secrets.hide(&before) == before);
+        assert!(secrets.redact(&format!("{before}{secret}")) == format!("{before}…"));
+        assert!(secrets.redact(&before) == before);
         // The maximum number of matches within the limit.
         secrets.record("hits");
         let hits = "hits".repeat(MAX_SEARCHED / 4);
-        assert_eq!(secrets.hide(&hits), HIDDEN.repeat(MAX_SEARCHED / 4));
+        assert_eq!(secrets.redact(&hits), REDACTED.repeat(MAX_SEARCHED / 4));
     }
 
     #[test]
@@ -298,7 +306,7 @@ mod tests {
         let secrets = Secrets::default();
         secrets.record("ab1");
         secrets.record("");
-        assert_eq!(secrets.hide("ab1: fab1 (ab1) ab12"), "…: fab1 (…) ab12");
+        assert_eq!(secrets.redact("ab1: fab1 (ab1) ab12"), "…: fab1 (…) ab12");
     }
 
     #[test]
@@ -308,7 +316,7 @@ mod tests {
             secrets.record(&format!("secret-{at:04}"));
             secrets.record("in use");
         }
-        let shown = secrets.hide("secret-0000, secret-0999, in use");
+        let shown = secrets.redact("secret-0000, secret-0999, in use");
         assert_eq!(shown, "secret-0000, …, …");
         assert_eq!(secrets.all().len(), MAX_SECRETS);
     }

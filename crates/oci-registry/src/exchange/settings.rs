@@ -19,7 +19,7 @@ pub(crate) struct Settings {
     /// Directory of further certificates and keys.
     pub(crate) folder: Option<PathBuf>,
     /// Origin that the identity is for. Without one, every server that requests a certificate gets it.
-    pub(crate) home: Option<Origin>,
+    pub(crate) identity_origin: Option<Origin>,
     /// Observer of each request.
     pub(crate) observer: Observer,
 }

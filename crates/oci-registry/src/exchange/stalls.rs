@@ -9,33 +9,33 @@ use super::display::ShownUrl;
 use super::error::{Error, IdleSnafu, StalledSnafu};
 
 /// Number of consecutive idle timeouts, without a byte between them, after which an operation fails.
-const MAX_IN_A_ROW: u32 = 2;
+const MAX_CONSECUTIVE: u32 = 2;
 
 /// Consecutive idle timeouts of one operation. All requests of an operation, such as an upload, share the count, so
 /// that the timeouts of several layers do not multiply.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Stalls(Arc<Mutex<Row>>);
+pub(crate) struct Stalls(Arc<Mutex<StallCount>>);
 
 #[derive(Debug, Default)]
-struct Row {
+struct StallCount {
     timeouts: u32,
     waited: Duration,
 }
 
 impl Stalls {
-    fn row(&self) -> MutexGuard<'_, Row> {
+    fn lock(&self) -> MutexGuard<'_, StallCount> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts an idle timeout of any length and returns the error for it.
-    pub(super) fn count(&self, method: Method, url: ShownUrl, after: Duration) -> Error {
+    pub(super) fn record_timeout(&self, method: Method, url: ShownUrl, after: Duration) -> Error {
         let waited = {
-            let mut row = self.row();
-            row.timeouts += 1;
-            row.waited += after;
-            row.waited
+            let mut count = self.lock();
+            count.timeouts += 1;
+            count.waited += after;
+            count.waited
         };
-        if self.is_over() {
+        if self.has_reached_limit() {
             StalledSnafu {
                 method,
                 url,
@@ -49,11 +49,11 @@ impl Stalls {
 
     /// Resets the count, because bytes were transferred or the request failed for another reason.
     pub(crate) fn reset(&self) {
-        *self.row() = Row::default();
+        *self.lock() = StallCount::default();
     }
 
     /// Whether the operation has reached the limit.
-    pub(crate) fn is_over(&self) -> bool {
-        self.row().timeouts >= MAX_IN_A_ROW
+    pub(crate) fn has_reached_limit(&self) -> bool {
+        self.lock().timeouts >= MAX_CONSECUTIVE
     }
 }

@@ -183,7 +183,7 @@ impl Client {
             ca_files: options.ca_file.into_iter().collect(),
             identity: options.identity,
             folder: None,
-            home: None,
+            identity_origin: None,
             observer: options.observer,
         };
         let inner = Arc::new(Inner {
@@ -288,11 +288,11 @@ impl Client {
             registry: name.clone(),
         })?;
         let exchange = if !plain && (own.has_certificates() || folder.is_some()) {
-            Arc::new(self.inner.exchange.beside(|settings| {
+            Arc::new(self.inner.exchange.with_changed_settings(|settings| {
                 // A general client certificate takes precedence over one in a certificate directory and is sent to
                 // every server that requests one.
                 if own.identity.is_some() || !self.inner.has_identity {
-                    settings.home = Some(Origin::of(&base));
+                    settings.identity_origin = Some(Origin::of(&base));
                 }
                 if !own.ca_files.is_empty() {
                     settings.ca_files = own.ca_files;

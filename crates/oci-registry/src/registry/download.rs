@@ -12,7 +12,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use snafu::{ResultExt, Snafu};
 use tokio::time::Instant;
 
-use super::ranges::{self, Opened};
+use super::ranges::{self, RangeResponse};
 use super::requests::RepositoryRequests;
 use super::response;
 use crate::blob::{BlobStream, PartialBlob};
@@ -25,9 +25,9 @@ use crate::manifest::Descriptor;
 const MAX_FAILURES: u32 = 5;
 
 /// Progress between two failures that resets their count: this number of bytes, or any bytes after the time
-/// [`PATIENCE`].
+/// [`PROGRESS_INTERVAL`].
 const PROGRESS: u64 = 1 << 20;
-const PATIENCE: Duration = Duration::from_mins(1);
+const PROGRESS_INTERVAL: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -87,10 +87,10 @@ struct Download {
     is_restarted: bool,
     failures: u32,
     /// Number of bytes since the last failure, and the time of that failure.
-    since: u64,
-    broke: Option<Instant>,
+    progress: u64,
+    failed_at: Option<Instant>,
     /// Number of skipped bytes, from a registry that sends the blob from its beginning each time.
-    dropped: u64,
+    skipped: u64,
 }
 
 /// Opens a blob. Returns after the first response has arrived.
@@ -184,9 +184,9 @@ impl Download {
             is_answered: false,
             is_restarted: false,
             failures: 0,
-            since: 0,
-            broke: None,
-            dropped: 0,
+            progress: 0,
+            failed_at: None,
+            skipped: 0,
         }
     }
 
@@ -202,15 +202,15 @@ impl Download {
         match opened.with_context(|_| FetchSnafu {
             digest: digest.clone(),
         })? {
-            Opened::Segments(segments) => {
+            RangeResponse::Segments(segments) => {
                 (self.is_answered, self.is_segmented) = (true, true);
                 self.body = segments;
             }
-            Opened::Whole(response) => {
+            RangeResponse::Whole(response) => {
                 self.skip = self.offset;
                 self.begin(*response);
             }
-            Opened::Other => {}
+            RangeResponse::Other => {}
         }
         Ok(())
     }
@@ -240,12 +240,12 @@ impl Download {
                         .min(piece.len());
                     piece.advance(drop);
                     self.skip -= drop as u64;
-                    self.dropped += drop as u64;
+                    self.skipped += drop as u64;
                     if piece.is_empty() {
                         continue;
                     }
                     self.offset += piece.len() as u64;
-                    self.since += piece.len() as u64;
+                    self.progress += piece.len() as u64;
                     return Ok(Some(piece));
                 }
                 None if self.offset >= self.size => return Ok(None),
@@ -267,14 +267,17 @@ impl Download {
                 Some(Err(error)) => error,
             };
             // A connection that fails soon after its first bytes does not count as progress.
-            let is_progress = self.since >= PROGRESS
-                || self.since > 0 && self.broke.is_none_or(|broke| broke.elapsed() >= PATIENCE);
+            let is_progress = self.progress >= PROGRESS
+                || self.progress > 0
+                    && self
+                        .failed_at
+                        .is_none_or(|failed_at| failed_at.elapsed() >= PROGRESS_INTERVAL);
             if is_progress {
                 self.failures = 0;
             }
-            (self.since, self.broke) = (0, Some(Instant::now()));
+            (self.progress, self.failed_at) = (0, Some(Instant::now()));
             self.failures += 1;
-            let is_over = self.failures > MAX_FAILURES || self.dropped > self.size;
+            let is_over = self.failures > MAX_FAILURES || self.skipped > self.size;
             if is_over || self.requests.is_stalled() {
                 return Err(failure);
             }

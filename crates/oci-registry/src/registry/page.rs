@@ -118,7 +118,7 @@ impl PageCursor {
             .transpose()
             .context(NextPageSnafu { url: page.shown() });
         self.next = next?.map(|url| PageRequest {
-            is_untrusted: page.is_untrusted || Origin::of(&url) != page.asked,
+            is_untrusted: page.is_untrusted || Origin::of(&url) != page.requested_origin,
             url,
         });
         Ok(())
@@ -131,12 +131,12 @@ struct Pages {
     cursor: PageCursor,
     /// Names that arrived and were not returned yet.
     names: VecDeque<String>,
-    arriving: Option<Arriving>,
+    body_in_progress: Option<PageBody>,
     stalls: Stalls,
 }
 
 /// Page whose body is read.
-struct Arriving {
+struct PageBody {
     url: Url,
     is_untrusted: bool,
     body: BoxStream<'static, Result<Bytes, exchange::Error>>,
@@ -159,7 +159,7 @@ pub(super) fn stream(
         transport,
         scope,
         names: VecDeque::new(),
-        arriving: None,
+        body_in_progress: None,
         stalls: Stalls::default(),
     };
     futures_util::stream::try_unfold(pages, |mut pages| async move {
@@ -175,10 +175,10 @@ impl Pages {
             if let Some(name) = self.names.pop_front() {
                 return Ok(Some(name));
             }
-            if let Some(page) = self.arriving.take() {
-                self.arriving = self.read(page).await?;
+            if let Some(page) = self.body_in_progress.take() {
+                self.body_in_progress = self.read(page).await?;
             } else if let Some(page) = self.cursor.next_page()? {
-                self.arriving = Some(self.open(page, HashSet::new(), 0).await?);
+                self.body_in_progress = Some(self.open(page, HashSet::new(), 0).await?);
             } else {
                 return Ok(None);
             }
@@ -186,7 +186,7 @@ impl Pages {
     }
 
     /// Reads a chunk of a page. Returns the page unless it is complete.
-    async fn read(&mut self, mut page: Arriving) -> crate::Result<Option<Arriving>> {
+    async fn read(&mut self, mut page: PageBody) -> crate::Result<Option<PageBody>> {
         let url = ShownUrl::new(&page.url, self.transport.secrets());
         let mut names = VecDeque::new();
         let piece = page.body.next().await.transpose();
@@ -201,7 +201,7 @@ impl Pages {
         match piece {
             Ok(Some(_)) => Ok(Some(page)),
             Ok(None) => Ok(None),
-            Err(error) if page.failures + 1 >= MAX_FAILURES || self.stalls.is_over() => {
+            Err(error) if page.failures + 1 >= MAX_FAILURES || self.stalls.has_reached_limit() => {
                 Err(error.into())
             }
             Err(_) => {
@@ -221,7 +221,7 @@ impl Pages {
         page: PageRequest,
         yielded: HashSet<String>,
         failures: u32,
-    ) -> crate::Result<Arriving> {
+    ) -> crate::Result<PageBody> {
         let PageRequest {
             mut url,
             is_untrusted,
@@ -248,7 +248,7 @@ impl Pages {
             });
         }
         self.cursor.follow_link(&answer.response)?;
-        Ok(Arriving {
+        Ok(PageBody {
             url,
             is_untrusted,
             body: answer.response.into_stream(),

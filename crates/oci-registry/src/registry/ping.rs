@@ -63,7 +63,7 @@ impl Registry {
         let (credential_source, needs_credential) =
             match self.transport.account(&Scope::Authenticate).await {
                 Account::Credential { place } => (Some(place), false),
-                Account::Unasked => (None, false),
+                Account::NotDemanded => (None, false),
                 Account::Anonymous { .. } => (None, true),
             };
         Ok(PingResponse {

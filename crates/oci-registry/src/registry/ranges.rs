@@ -57,7 +57,7 @@ impl Failure for Error {
 }
 
 /// Outcome of the request for the first segment.
-pub(super) enum Opened {
+pub(super) enum RangeResponse {
     /// Rest of the blob, in order.
     Segments(BoxStream<'static, crate::Result<Bytes>>),
     /// Whole blob, because the registry ignores ranges.
@@ -109,7 +109,7 @@ pub(super) async fn open(
     size: u64,
     offset: u64,
     connections: usize,
-) -> crate::Result<Opened> {
+) -> crate::Result<RangeResponse> {
     let segments = (0..)
         .map(move |at| offset + at * SEGMENT)
         .take_while(move |from| *from < size)
@@ -119,15 +119,17 @@ pub(super) async fn open(
         });
     let mut segments = segments.peekable();
     let Some(&segment) = segments.peek() else {
-        return Ok(Opened::Segments(futures_util::stream::empty().boxed()));
+        return Ok(RangeResponse::Segments(
+            futures_util::stream::empty().boxed(),
+        ));
     };
     let requests_of_first = requests.for_one_operation();
     let first = request_segment(&requests_of_first, digest, segment).await?;
     if first.status == StatusCode::OK {
-        return Ok(Opened::Whole(Box::new(first)));
+        return Ok(RangeResponse::Whole(Box::new(first)));
     }
     if !is_range(&first, segment.from, segment.to, size) {
-        return Ok(Opened::Other);
+        return Ok(RangeResponse::Other);
     }
     let mut first = Some((requests_of_first, first));
     let (requests, digest) = (requests.clone(), digest.clone());
@@ -140,7 +142,7 @@ pub(super) async fn open(
             fetch(requests, digest.clone(), segment, size, response)
         })
         .buffered(connections);
-    Ok(Opened::Segments(pieces.boxed()))
+    Ok(RangeResponse::Segments(pieces.boxed()))
 }
 
 async fn request_segment(

@@ -86,7 +86,7 @@ impl RepositoryRequests {
 
     /// Whether the operation has reached its limit of consecutive idle timeouts.
     pub(super) fn is_stalled(&self) -> bool {
-        self.stalls.as_ref().is_some_and(Stalls::is_over)
+        self.stalls.as_ref().is_some_and(Stalls::has_reached_limit)
     }
 
     /// Records progress of the operation, which resets the count of idle timeouts.
@@ -127,8 +127,8 @@ impl RepositoryRequests {
     }
 
     /// Whether a response came from the registry's own origin.
-    pub(super) fn is_home(&self, response: &Response) -> bool {
-        self.transport.is_home(response)
+    pub(super) fn is_own_response(&self, response: &Response) -> bool {
+        self.transport.is_own_response(response)
     }
 
     /// Returns the URL of a path within the repository. `rest` consists of parsed names only.

@@ -20,8 +20,8 @@ const MAX_BODY: usize = 64 << 10;
 pub(crate) const MAX_SHOWN: usize = 1000;
 
 #[derive(Debug, Snafu)]
-#[snafu(display("the registry answered {status}{}", words(errors, text)))]
-struct Refusal {
+#[snafu(display("the registry answered {status}{}", describe(errors, text)))]
+struct ErrorResponse {
     registry: RegistryName,
     url: ShownUrl,
     status: StatusCode,
@@ -34,7 +34,7 @@ struct Refusal {
     expects_tls: bool,
 }
 
-impl Failure for Refusal {
+impl Failure for ErrorResponse {
     fn kind(&self) -> ErrorKind {
         self.kind
     }
@@ -61,7 +61,7 @@ impl Failure for Refusal {
     }
 }
 
-fn words(errors: &[RegistryError], text: &str) -> String {
+fn describe(errors: &[RegistryError], text: &str) -> String {
     let mut words = String::new();
     for (at, error) in errors.iter().enumerate() {
         words.push_str(if at == 0 { " " } else { "; " });
@@ -91,14 +91,14 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
     let secrets = response.secrets();
     let body = response.read_prefix(MAX_BODY).await.unwrap_or_default();
     let errors = parse(&body, &secrets);
-    let expects_tls = status == StatusCode::BAD_REQUEST && url.is_plain() && names_tls(&body);
+    let expects_tls = status == StatusCode::BAD_REQUEST && url.is_plain() && mentions_tls(&body);
     let text = if is_plain {
         secrets.quote(&String::from_utf8_lossy(&body), 300)
     } else {
         String::new()
     };
     let kind = kind(status, &errors, &account);
-    Refusal {
+    ErrorResponse {
         registry: registry.clone(),
         url,
         status,
@@ -113,7 +113,7 @@ pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::E
 
 /// Whether the body of a 400 response states that the port expects TLS, in the wording of Go's server, nginx, Apache or
 /// Tomcat.
-fn names_tls(body: &[u8]) -> bool {
+fn mentions_tls(body: &[u8]) -> bool {
     let text = String::from_utf8_lossy(body).to_ascii_uppercase();
     ["HTTPS", "SSL", "TLS"]
         .iter()
@@ -185,7 +185,7 @@ mod tests {
         let body = br#"{"errors":[{"code":"DENIED","message":"no\u001b[31m","detail":[{"a":1}]},{"code":"X"},{"code":7}]}"#;
         let errors = parse(body, &Secrets::default());
         assert_eq!(errors[0].detail, r#"[{"a":1}]"#);
-        assert_eq!(words(&errors, "unused"), " DENIED: no\\u{1b}[31m; X; 7");
+        assert_eq!(describe(&errors, "unused"), " DENIED: no\\u{1b}[31m; X; 7");
         for body in [
             &b""[..],
             b"<html>",
@@ -196,14 +196,14 @@ mod tests {
         ] {
             assert!(parse(body, &Secrets::default()).is_empty());
         }
-        assert_eq!(words(&[], "plain"), ": plain");
+        assert_eq!(describe(&[], "plain"), ": plain");
     }
 
     #[test]
     fn credential_in_unknown_encoding_is_redacted() {
         let body = br#"{"errors":[{"code":"c2VjcmV0LWNhbmFyeS0x","message":"not with c2VjcmV0LWNhbmFyeS0x","detail":"c2VjcmV0LWNhbmFyeS0x"}]}"#;
         let errors = parse(body, &Secrets::default());
-        assert_eq!(words(&errors, ""), " …: not with …");
+        assert_eq!(describe(&errors, ""), " …: not with …");
         assert_eq!(errors[0].detail, "…");
     }
 
@@ -220,7 +220,7 @@ mod tests {
             super::kind(
                 StatusCode::from_u16(status).unwrap(),
                 errors,
-                &Account::Unasked,
+                &Account::NotDemanded,
             )
         };
         assert_eq!(kind(401, &[]), ErrorKind::Unauthenticated);

@@ -50,7 +50,7 @@ const PROGRESS: u64 = 1 << 20;
 struct Attempts {
     failures: u32,
     /// Largest offset that the registry has reported.
-    furthest: u64,
+    largest_offset: u64,
     is_renewed: bool,
     may_continue: bool,
 }
@@ -131,7 +131,7 @@ impl Upload<'_> {
     ) -> crate::Result<Option<Sent>> {
         let mut attempts = Attempts {
             failures: 0,
-            furthest: 0,
+            largest_offset: 0,
             is_renewed: false,
             may_continue: true,
         };
@@ -165,9 +165,9 @@ impl Upload<'_> {
                     self.forget_session(&url);
                     attempts.is_renewed = true;
                 }
-                Outcome::Renewed(error) => return Err(self.failed(error)),
+                Outcome::Renewed(error) => return Err(self.send_error(error)),
                 Outcome::Unknown(broken, request, error) => {
-                    if let Some(sent) = self.confirm(request).await? {
+                    if let Some(sent) = self.find_sent_blob(request).await? {
                         self.forget_session(&broken.url);
                         return Ok(Some(sent));
                     }
@@ -198,7 +198,7 @@ impl Upload<'_> {
     }
 
     /// Whether the blob exists although the response to its last request was lost.
-    async fn confirm(&self, request: UploadRequest) -> crate::Result<Option<Sent>> {
+    async fn find_sent_blob(&self, request: UploadRequest) -> crate::Result<Option<Sent>> {
         if !matches!(request, UploadRequest::Whole | UploadRequest::Close) {
             return Ok(None);
         }
@@ -226,9 +226,10 @@ impl Upload<'_> {
             _ => None,
         };
         // Progress of single bytes would let an upload fail forever.
-        let is_progress = |received: &u64| *received >= attempts.furthest.saturating_add(PROGRESS);
+        let is_progress =
+            |received: &u64| *received >= attempts.largest_offset.saturating_add(PROGRESS);
         if let Some(received) = received.filter(is_progress) {
-            (attempts.furthest, attempts.failures) = (received, 1);
+            (attempts.largest_offset, attempts.failures) = (received, 1);
             self.requests.record_progress();
         }
         // A chunk that is refused at the right offset is too large.
@@ -237,14 +238,14 @@ impl Upload<'_> {
             && received.is_none_or(|received| received == before)
             && !self.uploads.shrink_chunks(size, session.min_chunk)
         {
-            return Err(self.failed(error));
+            return Err(self.send_error(error));
         }
         let is_over = || attempts.failures >= MAX_FAILURES || self.requests.is_stalled();
         if received.is_none() && !is_over() {
             self.cancel_session(&session.url).await;
         }
         if is_over() {
-            return Err(self.failed(error));
+            return Err(self.send_error(error));
         }
         tokio::time::sleep(exchange::backoff(attempts.failures)).await;
         Ok(received.map(|offset| UploadSession {

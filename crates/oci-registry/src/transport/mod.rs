@@ -73,7 +73,7 @@ impl Failure for Error {
 pub(crate) enum Account {
     /// The registry has not demanded authentication.
     #[default]
-    Unasked,
+    NotDemanded,
     /// Anonymous, because no credential was found in these places.
     Anonymous { looked_in: Vec<String> },
     /// The credential from this place.
@@ -88,7 +88,7 @@ impl Account {
             registry: registry.clone(),
         };
         match self {
-            Self::Unasked => Vec::new(),
+            Self::NotDemanded => Vec::new(),
             Self::Anonymous { looked_in } => {
                 let searched = looked_in.clone();
                 vec![Hint::NoCredential { registry, searched }, log_in]
@@ -110,19 +110,19 @@ pub(crate) struct Transport {
     provider: Arc<dyn CredentialProvider>,
     state: Mutex<State>,
     /// Challenge of `/v2/`, once it was requested.
-    front: OnceCell<Option<(Challenge, Peer)>>,
+    base_challenge: OnceCell<Option<(Challenge, Peer)>>,
 }
 
 #[derive(Default)]
 struct State {
-    demand: Option<Demand>,
+    scheme: Option<AuthScheme>,
     /// Results of credential lookups, by scope.
     lookups: HashMap<Scope, Lookup>,
     tokens: HashMap<Scope, Token>,
 }
 
 /// Authentication scheme that the registry demands.
-enum Demand {
+enum AuthScheme {
     Basic,
     Bearer { realm: Url, service: Option<String> },
 }
@@ -160,7 +160,7 @@ impl Transport {
             origin,
             provider,
             state: Mutex::default(),
-            front: OnceCell::new(),
+            base_challenge: OnceCell::new(),
         }
     }
 
@@ -185,17 +185,19 @@ impl Transport {
     pub(crate) async fn send(&self, mut request: Request, scope: &Scope) -> crate::Result<Answer> {
         let is_ours = Origin::of(&request.url) == self.origin && !request.is_untrusted;
         let used = if is_ours {
-            self.known(scope).await?
+            self.known_header(scope).await?
         } else {
             None
         };
-        let response = self.exchange_as(&mut request, used.clone()).await?;
-        let is_unauthorized =
-            response.status == http::StatusCode::UNAUTHORIZED && is_ours && self.is_home(&response);
+        let response = self.send_with_header(&mut request, used.clone()).await?;
+        let is_unauthorized = response.status == http::StatusCode::UNAUTHORIZED
+            && is_ours
+            && self.is_own_response(&response);
         let header = if is_unauthorized {
-            match self.challenge(&response).await? {
+            match self.find_challenge(&response).await? {
                 Some((challenge, peer)) => {
-                    self.answer(&challenge, &peer, scope, used.as_ref()).await?
+                    self.answer_challenge(&challenge, &peer, scope, used.as_ref())
+                        .await?
                 }
                 None => None,
             }
@@ -207,11 +209,11 @@ impl Transport {
         let response = match header.filter(|_| !is_stream) {
             Some(header) => {
                 drop(response);
-                self.exchange_as(&mut request, Some(header)).await?
+                self.send_with_header(&mut request, Some(header)).await?
             }
             None => response,
         };
-        let is_refused = is_ours && is_refusal(&response) && self.is_home(&response);
+        let is_refused = is_ours && is_refusal(&response) && self.is_own_response(&response);
         let without = if is_refused {
             self.send_without_ambient(&mut request, scope).await?
         } else {
@@ -226,7 +228,7 @@ impl Transport {
     }
 
     /// Sends a request with this authorisation, which is sent to the registry's own origin only.
-    async fn exchange_as(
+    async fn send_with_header(
         &self,
         request: &mut Request,
         header: Option<HeaderValue>,
@@ -237,11 +239,14 @@ impl Transport {
 
     /// Returns the challenge in a response, and the server that sent it. If a 401 has no challenge, the challenge of
     /// `/v2/` is requested once.
-    async fn challenge(&self, response: &Response) -> crate::Result<Option<(Challenge, Peer)>> {
+    async fn find_challenge(
+        &self,
+        response: &Response,
+    ) -> crate::Result<Option<(Challenge, Peer)>> {
         if let Some(challenge) = Challenge::pick(&response.headers) {
             return Ok(Some((challenge, response.peer.clone())));
         }
-        let asked = self.front.get_or_try_init(|| async {
+        let asked = self.base_challenge.get_or_try_init(|| async {
             let front = Request::new(http::Method::GET, self.url("/v2/")).within_origin();
             let front = self.exchange.send(&front).await?;
             let challenge = Challenge::pick(&front.headers);
@@ -256,8 +261,8 @@ impl Transport {
     }
 
     /// Whether a response came from the registry's own origin and no other origin chose its URL.
-    pub(crate) fn is_home(&self, response: &Response) -> bool {
-        response.asked == self.origin
+    pub(crate) fn is_own_response(&self, response: &Response) -> bool {
+        response.requested_origin == self.origin
             && Origin::of(&response.peer.url) == self.origin
             && !response.is_untrusted
     }
@@ -268,15 +273,15 @@ impl Transport {
     }
 
     /// Returns the authorisation for a scope. `None` before the first challenge.
-    async fn known(&self, scope: &Scope) -> crate::Result<Option<HeaderValue>> {
+    async fn known_header(&self, scope: &Scope) -> crate::Result<Option<HeaderValue>> {
         let mut state = self.state.lock().await;
-        match &state.demand {
+        match &state.scheme {
             None => Ok(None),
-            Some(Demand::Basic) => {
+            Some(AuthScheme::Basic) => {
                 self.ensure_credential(&mut state, scope).await?;
                 Ok(state.credential(scope).and_then(Credential::basic))
             }
-            Some(Demand::Bearer { .. }) => match state.token(scope) {
+            Some(AuthScheme::Bearer { .. }) => match state.token(scope) {
                 Some(token) => Ok(Some(token.header().clone())),
                 None => Ok(Some(self.fetch(&mut state, scope, None).await?)),
             },
@@ -288,7 +293,7 @@ impl Transport {
     ///
     /// A token is fetched again after each challenge and used even if it equals the rejected one: a token server such
     /// as GHCR's returns the same token as long as that is valid, so the rejection may have been transient.
-    async fn answer(
+    async fn answer_challenge(
         &self,
         challenge: &Challenge,
         peer: &Peer,
@@ -299,7 +304,7 @@ impl Transport {
         let is_other = |header: &HeaderValue| refused != Some(header);
         match challenge {
             Challenge::Basic => {
-                state.demand = Some(Demand::Basic);
+                state.scheme = Some(AuthScheme::Basic);
                 let was_known = state.lookups.contains_key(&scope.credential_scope());
                 self.ensure_credential(&mut state, scope).await?;
                 let header = state.credential(scope).and_then(Credential::basic);
@@ -318,7 +323,7 @@ impl Transport {
                 let realm = peer.resolve_realm(realm).with_context(|_| RealmSnafu {
                     registry: self.registry.clone(),
                 })?;
-                state.demand = Some(Demand::Bearer {
+                state.scheme = Some(AuthScheme::Bearer {
                     realm,
                     service: service.clone(),
                 });
@@ -346,8 +351,8 @@ impl Transport {
     ) -> Result<Option<Response>, exchange::Error> {
         let mut state = self.state.lock().await;
         let header = if self.drop_ambient(&mut state, scope) {
-            match state.demand {
-                Some(Demand::Bearer { .. }) => {
+            match state.scheme {
+                Some(AuthScheme::Bearer { .. }) => {
                     match self.exchange_for_token(&state, scope, None).await {
                         Ok(token) => Some(state.store_token(scope, token)),
                         // The caller reports the registry's response instead.
@@ -367,7 +372,7 @@ impl Transport {
             known
         };
         drop(state);
-        self.exchange_as(request, header).await.map(Some)
+        self.send_with_header(request, header).await.map(Some)
     }
 
     /// Drops the rejected credential of the CI job for reads of a repository. Returns whether there was one.
@@ -464,9 +469,9 @@ impl Transport {
         scope: &Scope,
         demanded: Option<&str>,
     ) -> Result<Token, Error> {
-        match (state.credential(scope), &state.demand) {
+        match (state.credential(scope), &state.scheme) {
             (Some(Credential::Registry(secret)), _) => Ok(Token::long_lived(secret)),
-            (credential, Some(Demand::Bearer { realm, service })) => {
+            (credential, Some(AuthScheme::Bearer { realm, service })) => {
                 // Some token servers honour only the first scope, so the scope that the registry demands comes first.
                 let mut scopes: Vec<String> = demanded
                     .into_iter()
@@ -533,7 +538,7 @@ impl State {
 
     fn account(&self, scope: &Scope) -> Account {
         match self.lookups.get(&scope.credential_scope()) {
-            None => Account::Unasked,
+            None => Account::NotDemanded,
             Some(Lookup {
                 found: Some((_, place)),
                 ..

@@ -131,7 +131,7 @@ impl Upload<'_> {
             offset: 0,
             min_chunk,
             is_continued: false,
-            is_trusted: self.requests.is_home(&answer.response),
+            is_trusted: self.requests.is_own_response(&answer.response),
         });
         if let Some(session) = &session {
             self.uploads.open().push(OpenSession {
@@ -293,7 +293,7 @@ impl Upload<'_> {
         let request = session.request(Method::GET);
         match self.requests.send(request).await {
             Ok(answer) => Ok(self.read_status(session, &answer)),
-            Err(error) if self.requests.is_stalled() => Err(self.failed(error)),
+            Err(error) if self.requests.is_stalled() => Err(self.send_error(error)),
             Err(_) => Ok(None),
         }
     }
@@ -359,7 +359,7 @@ impl Upload<'_> {
         let Some(location) = location(answer)? else {
             return Ok(());
         };
-        session.is_trusted &= self.requests.is_home(&answer.response);
+        session.is_trusted &= self.requests.is_own_response(&answer.response);
         let old = std::mem::replace(&mut session.url, location);
         for open in self.uploads.open().iter_mut() {
             if open.url == old {
@@ -390,7 +390,7 @@ impl Upload<'_> {
     }
 
     /// Adds the name of the blob to an error.
-    pub(super) fn failed(&self, error: crate::Error) -> crate::Error {
+    pub(super) fn send_error(&self, error: crate::Error) -> crate::Error {
         SendSnafu { what: &self.what }.into_error(error).into()
     }
 }
