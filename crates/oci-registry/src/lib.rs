@@ -1,4 +1,4 @@
-//! A client for OCI registries: verified, streaming, resumable.
+//! Client library for OCI registries, with verified, streaming and resumable transfers.
 //!
 //! # OCI in short
 //!
@@ -90,10 +90,10 @@
 //! | 401 of the registry | `transport` | 2 | none |
 //! | 401 or 403 for a read with the credential of a CI job | `transport` | 1 more, without the credential | none |
 //! | credential that the token server refuses | `transport` | 2, the second with the credential looked up again | none |
-//! | body of a blob that breaks off | `registry/download` | 6 without progress of 1 MiB, or of a byte per minute | back-off |
+//! | interrupted body of a blob | `registry/download` | 6 without progress of 1 MiB, or of a byte per minute | back-off |
 //! | segment of a blob, for its request and its body | `registry/ranges` | 5 | back-off |
-//! | page of a list that breaks off | `registry/page` | 5 | back-off |
-//! | request of an upload session without a final answer | `registry/upload` | 5 without progress of 1 MiB | back-off |
+//! | interrupted page of a list | `registry/page` | 5 | back-off |
+//! | request of an upload session without a definite response | `registry/upload` | 5 without progress of 1 MiB | back-off |
 //! | 401 after a part of an upload was sent | `registry/upload` | 2 | none |
 //! | list of referrers that another client changes at the same time | `registry/referrers` | 10 | 0.5 s, then 1 s, plus back-off |
 //!
@@ -106,7 +106,7 @@
 //! * Content that is read has been verified against the requested digest.
 //! * A manifest is sent after all content that it names, and a tag after its manifest. A file under its final name is
 //!   complete.
-//! * An unclear answer is an error, never "absent".
+//! * An ambiguous response is an error. It is never treated as "absent".
 //! * A credential is sent only to its registry and to the token server that this registry names.
 //! * The crate prints nothing and does not read the process environment: credential helpers get the [`Environment`] that
 //!   was passed. Two libraries do read it: `keyring` (feature `keyring`) for its session, and the AWS SDK (feature `ecr`)

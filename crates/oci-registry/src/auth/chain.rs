@@ -8,7 +8,7 @@
 //! | 4 | podman's `auth.json` files and the helpers that they name, `~/.dockercfg` | any, and single repositories |
 //! | 5 | finch's `config.json`, and the helpers that it names | any |
 //! | 6 | the keyring of the operating system (feature `keyring`) | those that are listed as having an entry |
-//! | 7 | AWS (feature `ecr`) | Amazon's; the public one only for writes, or after a rejected credential |
+//! | 7 | AWS (feature `ecr`) | Amazon's; the public one only for writes, or after a rejected read |
 //! | 8 | `CI_REGISTRY_USER` and `CI_REGISTRY_PASSWORD`; `GITHUB_TOKEN` | the host in `CI_REGISTRY`; `ghcr.io`, if `GITHUB_SERVER_URL` is GitHub's |
 //!
 //! Credentials that were configured for a registry take precedence over those of a CI job. The first credential found

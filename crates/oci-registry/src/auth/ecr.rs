@@ -393,8 +393,8 @@ fn basic(token: &str) -> Option<Credential> {
     Some(Credential::from_pair(username, password))
 }
 
-/// Returns the time until a token is renewed. `None` if the expiry is in the past: the clocks may differ, so the token
-/// is tried.
+/// Returns the time until a token is renewed. `None` if the expiry is in the past, in which case the token
+/// can only be tried.
 fn lifetime(expires_at: SystemTime, now: SystemTime) -> Option<Duration> {
     let left = expires_at.duration_since(now).ok()?;
     Some(left.saturating_sub(MARGIN.min(left / 10)))

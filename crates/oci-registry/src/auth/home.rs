@@ -15,7 +15,7 @@ pub(super) struct Home {
 }
 
 impl Home {
-    /// Returns an empty home directory, with a session directory in it.
+    /// Returns an empty home directory, whose session directory has no files.
     pub(super) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self {

@@ -144,7 +144,7 @@ pub struct CredentialRequest<'a> {
     pub repository: Option<&'a RepositoryName>,
     /// Whether write access is needed.
     pub is_write: bool,
-    /// Whether the registry rejected the credential that the previous search returned, so that another one is needed.
+    /// Whether the registry rejected the result of the previous search, so that another credential is needed.
     pub is_refused: bool,
 }
 
@@ -173,7 +173,7 @@ impl<'a> CredentialRequest<'a> {
         self
     }
 
-    /// Requests another credential, because the previous one was rejected.
+    /// Requests another credential, because the result of the previous search was rejected.
     #[must_use]
     pub fn again(mut self) -> Self {
         self.is_refused = true;

@@ -182,7 +182,7 @@ impl Progress {
         self.state().finished
     }
 
-    /// Whether something moved, though too little, since progress was last sufficient.
+    /// Whether bytes were sent since the last sufficient progress, although too few.
     pub(super) fn is_moving(&self) -> bool {
         self.state().pace.is_moving()
     }
@@ -205,7 +205,7 @@ impl Progress {
             if idled >= limit && !is_waiting {
                 return limit;
             }
-            // The end of a wait for content is not known here.
+            // The end of a wait for content is not signalled, so the limit is checked again after an interval.
             let rest = limit.saturating_sub(idled).max(MIN_CHECK_INTERVAL);
             tokio::time::sleep(rest).await;
         }

@@ -110,7 +110,7 @@ mod tests {
         assert_eq!(seconds_to_timeout(11, 1, 0).await, None);
         assert_eq!(seconds_to_timeout(1, 10, 0).await, Some(60));
         assert_eq!(seconds_to_timeout(1000, 61, 0).await, Some(60));
-        // A slow reader is not a slow server.
+        // The processing time of the reader does not count as idle time.
         assert_eq!(seconds_to_timeout(1000, 1, 500).await, None);
     }
 

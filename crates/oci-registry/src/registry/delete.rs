@@ -174,7 +174,7 @@ async fn send_delete(requests: &RepositoryRequests, url: Url) -> crate::Result<D
     }
 }
 
-/// Deletes a manifest or tag that exists. Returns the refusal if it still exists.
+/// Deletes a manifest or tag that exists. Returns the registry's error if it still exists.
 async fn delete_named(
     requests: &RepositoryRequests,
     named: &Identifier,

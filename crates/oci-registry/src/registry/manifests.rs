@@ -154,7 +154,7 @@ impl RepositoryRequests {
         else {
             return Ok(None);
         };
-        // A digest of another algorithm than SHA-256 makes the same content look like other content.
+        // The same content has another digest in each algorithm, so tags are resolved to SHA-256 digests only.
         let is_requested = match identifier {
             Identifier::Digest(requested) => *requested == digest,
             Identifier::Tag(_) => digest.algorithm() == Some(Algorithm::Sha256),

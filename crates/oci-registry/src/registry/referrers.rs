@@ -318,7 +318,7 @@ enum Fallback {
     Subject,
     /// A list, and the condition that it is still this one.
     List(Box<Index>, Option<(HeaderName, HeaderValue)>),
-    /// Anything else.
+    /// Other content.
     Other,
 }
 

@@ -197,7 +197,7 @@ impl Upload<'_> {
         }
     }
 
-    /// Whether the blob exists although the response to its last request was lost.
+    /// Returns the blob if it exists although the response to its last request was lost.
     async fn find_sent_blob(&self, request: UploadRequest) -> crate::Result<Option<Sent>> {
         if !matches!(request, UploadRequest::Whole | UploadRequest::Close) {
             return Ok(None);
@@ -207,7 +207,7 @@ impl Upload<'_> {
         Ok(found.then_some((digest, Delivery::Uploaded)))
     }
 
-    /// Decides after a request with an unknown outcome: returns the session to continue, or `None` to start another one.
+    /// Recovers from a request with an unknown outcome. Returns the session to continue, or `None` to start another one.
     async fn recover(
         &self,
         mut session: UploadSession,
