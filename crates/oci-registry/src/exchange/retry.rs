@@ -49,7 +49,7 @@ fn random_fraction() -> f64 {
     f64::from(u32::try_from(bits).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }
 
-/// Returns the wait that a response requests in a valid `Retry-After` (RFC 9110, 10.2.3).
+/// Returns the wait that a 429 or 503 response requests in a valid `Retry-After` (RFC 9110, 10.2.3).
 pub(crate) fn retry_after(
     status: StatusCode,
     headers: &HeaderMap,
