@@ -76,20 +76,20 @@ enum Error {
         registry: RegistryName,
         source: CredentialsError,
     },
-    #[snafu(display("failed to ask AWS for a token for `{registry}`"))]
+    #[snafu(display("failed to request a token for `{registry}` from AWS"))]
     Ask {
         registry: RegistryName,
         source: Cause,
     },
-    #[snafu(display("AWS gave no token for `{registry}`: {code}{}{words}", if words.is_empty() { "" } else { ": " }))]
+    #[snafu(display("AWS refused a token for `{registry}`: {code}{}{words}", if words.is_empty() { "" } else { ": " }))]
     Refused {
         registry: RegistryName,
         code: String,
         words: String,
     },
-    #[snafu(display("gave up on a token of AWS for `{registry}` after {} seconds", TIMEOUT.as_secs()))]
+    #[snafu(display("AWS returned no token for `{registry}` within {} seconds", TIMEOUT.as_secs()))]
     TimedOut { registry: RegistryName },
-    #[snafu(display("AWS gave something for `{registry}` that is no token"))]
+    #[snafu(display("AWS returned an invalid token for `{registry}`"))]
     Unreadable { registry: RegistryName },
 }
 

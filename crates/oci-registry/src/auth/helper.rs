@@ -65,18 +65,18 @@ impl Failure for HelperError {
 enum Error {
     #[snafu(display("refused to run the credential helper `{}`: it is not a plain name", name.escape_debug()))]
     Name { name: String },
-    #[snafu(display("failed to find `{program}` on the path"))]
+    #[snafu(display("failed to find `{program}` in `PATH`"))]
     Absent { program: String },
     #[snafu(display("failed to run `{}`", program.display()))]
     Run {
         program: PathBuf,
         source: std::io::Error,
     },
-    #[snafu(display("gave up on `{}` after {} seconds", program.display(), TIMEOUT.as_secs()))]
+    #[snafu(display("`{}` did not finish within {} seconds", program.display(), TIMEOUT.as_secs()))]
     Hangs { program: PathBuf },
     #[snafu(display("`{}` failed", program.display()))]
     Failed { program: PathBuf },
-    #[snafu(display("`{}` answered something that is no credential", program.display()))]
+    #[snafu(display("`{}` returned an invalid credential", program.display()))]
     Unreadable { program: PathBuf },
 }
 

@@ -53,11 +53,11 @@ impl Failure for Error {
 enum KeyringFailure {
     #[snafu(display("there is no keyring in this session"))]
     Absent,
-    #[snafu(display("the keyring is locked, or refuses this program"))]
+    #[snafu(display("the keyring is locked or denies access"))]
     Closed,
-    #[snafu(display("gave up on the keyring after {} seconds", TIMEOUT.as_secs()))]
+    #[snafu(display("the keyring did not respond within {} seconds", TIMEOUT.as_secs()))]
     TimedOut,
-    #[snafu(display("the entry is not one that this program wrote"))]
+    #[snafu(display("the entry was not written by this program"))]
     Unreadable,
     #[snafu(display("the keyring failed"))]
     Failed,

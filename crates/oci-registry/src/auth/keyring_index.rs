@@ -14,7 +14,7 @@ use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
 
 #[derive(Debug, Snafu)]
-#[snafu(display("failed to write `{}`, where it is noted whose credentials are in the keyring", path.display()))]
+#[snafu(display("failed to write the keyring index `{}`", path.display()))]
 struct Error {
     path: PathBuf,
     source: std::io::Error,
@@ -63,7 +63,7 @@ impl KeyringIndex {
         let Some(path) = &self.path else {
             return Ok(BTreeSet::new());
         };
-        let bytes = file::read(path, "the notes about the keyring").await?;
+        let bytes = file::read(path, "the keyring index").await?;
         let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }

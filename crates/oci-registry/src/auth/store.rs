@@ -37,9 +37,9 @@ const AUTHS: &str = "auths";
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to keep a credential: there is no home directory"))]
+    #[snafu(display("failed to store a credential: no home directory"))]
     NoHomeDirectory,
-    #[snafu(display("failed to keep a registry token: it does not last"))]
+    #[snafu(display("failed to store a registry token: it is short-lived"))]
     NotStorable,
     #[snafu(display("failed to write {place}"))]
     Write {

@@ -31,7 +31,7 @@ const CLIENT_ID: &str = "oci-registry";
 
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
-    #[snafu(display("failed to ask the token server {realm}"))]
+    #[snafu(display("failed to request a token from the token server {realm}"))]
     Ask {
         realm: ShownUrl,
         #[snafu(source(from(exchange::Error, crate::Error::from)))]
@@ -43,7 +43,7 @@ pub(crate) enum Error {
         status: StatusCode,
         words: String,
     },
-    #[snafu(display("the token server {realm} answered something that is no token"))]
+    #[snafu(display("the token server {realm} returned an invalid token"))]
     Unreadable { realm: ShownUrl },
 }
 

@@ -17,7 +17,7 @@ const SYSTEM_FOLDERS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs
 
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
-    #[snafu(display("failed to look into `{}`", folder.display()))]
+    #[snafu(display("failed to search `{}`", folder.display()))]
     Find {
         folder: PathBuf,
         source: std::io::Error,

@@ -23,13 +23,13 @@ pub(crate) enum Error {
         purpose: &'static str,
         source: std::io::Error,
     },
-    #[snafu(display("failed to read `{}`, {purpose}: it is not what PEM should hold", path.display()))]
+    #[snafu(display("failed to read `{}`, {purpose}: not valid PEM", path.display()))]
     ParsePem {
         path: PathBuf,
         purpose: &'static str,
         source: RootCause,
     },
-    #[snafu(display("failed to read `{}`, {purpose}: there is none in it", path.display()))]
+    #[snafu(display("failed to read `{}`, {purpose}: no certificate found", path.display()))]
     EmptyPem {
         path: PathBuf,
         purpose: &'static str,
@@ -40,7 +40,7 @@ pub(crate) enum Error {
         #[snafu(source(from(certificates::Error, crate::Error::from)))]
         source: crate::Error,
     },
-    #[snafu(display("failed to use the proxy that `{variable}` names"))]
+    #[snafu(display("failed to use the proxy in `{variable}`"))]
     BuildProxy { variable: String, source: RootCause },
     #[snafu(display("failed to reach {url}"))]
     Connect {
@@ -78,10 +78,10 @@ pub(crate) enum Error {
         url: ShownUrl,
         source: origin::Error,
     },
-    #[snafu(display("refused to follow {url}: it redirects without saying where"))]
+    #[snafu(display("refused to follow {url}: the redirect has no `Location`"))]
     RedirectNowhere { url: ShownUrl },
     #[snafu(display(
-        "refused to follow {url}: it answers {method} with {status}, which would drop what was sent"
+        "refused to follow {url}: it answers {method} with {status}, which would drop the request body"
     ))]
     RedirectWrite {
         url: ShownUrl,

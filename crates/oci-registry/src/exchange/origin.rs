@@ -27,11 +27,11 @@ pub(crate) enum Error {
         source: url::ParseError,
     },
     #[snafu(display(
-        "refused to go to {url}, which the server named: only http and https are spoken"
+        "refused to go to {url}, which the server named: only http and https are supported"
     ))]
     Scheme { url: ShownUrl },
     #[snafu(display(
-        "refused to go to {url}, which the server named: it carries a user name or password"
+        "refused to go to {url}, which the server named: it contains a user name or password"
     ))]
     UserInfo { url: ShownUrl },
     #[snafu(display(
@@ -46,9 +46,7 @@ pub(crate) enum Error {
         target: Class,
         reached: Class,
     },
-    #[snafu(display(
-        "refused to go to {url}, which the server named: it is not on the server itself"
-    ))]
+    #[snafu(display("refused to go to {url}, which the server named: it is on another server"))]
     OffOrigin { url: ShownUrl },
 }
 

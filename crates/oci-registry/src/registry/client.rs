@@ -25,7 +25,7 @@ use crate::transport::Transport;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to make a URL of the registry `{registry}`"))]
+    #[snafu(display("failed to form a URL for the registry `{registry}`"))]
     BaseUrl {
         registry: RegistryName,
         source: url::ParseError,

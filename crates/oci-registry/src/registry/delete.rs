@@ -31,7 +31,7 @@ enum Error {
         what: Reference,
         source: crate::Error,
     },
-    #[snafu(display("failed to delete `{what}`: `{registry}` refuses to"))]
+    #[snafu(display("failed to delete `{what}`: `{registry}` refused the deletion"))]
     Refused {
         what: Reference,
         registry: RegistryName,
@@ -42,7 +42,7 @@ enum Error {
         repository: Reference,
         digest: Digest,
     },
-    #[snafu(display("failed to let `{what}` name {digest} again, after it could not be deleted"))]
+    #[snafu(display("failed to restore `{what}` to {digest} after a failed deletion"))]
     Restore {
         what: Reference,
         digest: Digest,

@@ -43,7 +43,7 @@ enum Error {
         source: crate::Error,
     },
     #[snafu(display(
-        "refused the rest of the blob {digest}: asked for the bytes from {offset} on, the registry sent `{range}`"
+        "refused the rest of the blob {digest}: requested the bytes from {offset}, the registry sent `{range}`"
     ))]
     WrongRange {
         digest: Digest,
@@ -125,7 +125,7 @@ pub(super) async fn open_after(
     BlobStream::after(descriptor, partial, download.into_stream())
 }
 
-/// Returns the ETag of a response if it is a strong one, which also applies to ranges.
+/// Returns the `ETag` of a response if it is a strong one, which also applies to ranges.
 fn strong_etag(response: &Response) -> Option<HeaderValue> {
     response
         .headers
@@ -218,7 +218,7 @@ impl Download {
     /// Continues with the body of this response.
     fn begin(&mut self, response: Response) {
         (self.is_answered, self.is_segmented) = (true, false);
-        // The first bytes of the blob may come from an earlier process, without an ETag.
+        // The first bytes of the blob may come from an earlier process, without an `ETag`.
         self.etag = self.etag.take().or_else(|| strong_etag(&response));
         self.body = response.into_stream().map_err(Into::into).boxed();
     }

@@ -31,7 +31,7 @@ enum Error {
         actual: Digest,
     },
     #[snafu(display(
-        "failed to push `{reference}`: the registry took it, and does not have it under that name"
+        "failed to push `{reference}`: the registry accepted it but does not serve it"
     ))]
     NotStored { reference: Reference },
 }

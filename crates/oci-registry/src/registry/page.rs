@@ -37,7 +37,7 @@ const MAX_PAGES: usize = 10_000;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to read the list that {url} answered"))]
+    #[snafu(display("failed to read the list from {url}"))]
     ParsePage { url: ShownUrl, source: names::Error },
     #[snafu(display("this registry offers no list of its repositories, or none to this account"))]
     NoCatalog { source: crate::Error },
@@ -46,7 +46,7 @@ enum Error {
         url: ShownUrl,
         source: origin::Error,
     },
-    #[snafu(display("gave up on the list: {url} names a page that was there before"))]
+    #[snafu(display("gave up on the list: {url} links to a page that was requested before"))]
     Loop { url: ShownUrl },
     #[snafu(display("gave up on the list after {MAX_PAGES} pages, at {url}"))]
     Endless { url: ShownUrl },

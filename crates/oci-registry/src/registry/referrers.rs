@@ -36,34 +36,34 @@ const MAX_ROUNDS: u32 = 10;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to list what refers to `{subject}`"))]
+    #[snafu(display("failed to list the referrers of `{subject}`"))]
     List {
         subject: Reference,
         source: crate::Error,
     },
-    #[snafu(display("failed to read the list that {url} answered"))]
+    #[snafu(display("failed to read the list from {url}"))]
     ParsePage {
         url: ShownUrl,
         source: serde_json::Error,
     },
-    #[snafu(display("gave up on what refers to `{subject}`: it is more than {MAX_REFERRERS}"))]
+    #[snafu(display("gave up on the referrers of `{subject}`: more than {MAX_REFERRERS}"))]
     TooMany { subject: Reference },
-    #[snafu(display("failed to change the list of what refers to {subject} at `{list}`"))]
+    #[snafu(display("failed to update the list of referrers of {subject} at `{list}`"))]
     Change {
         subject: Digest,
         list: Reference,
         source: crate::Error,
     },
     #[snafu(display(
-        "failed to change the list of what refers to {subject}: `{list}` is not such a list"
+        "failed to update the list of referrers of {subject}: `{list}` is not a list of referrers"
     ))]
     NotAList { subject: Digest, list: Reference },
     #[snafu(display(
-        "failed to change the list of what refers to {subject}: the registry resolves `{list}` as the digest of the subject"
+        "failed to update the list of referrers of {subject}: the registry resolves `{list}` as the digest of the subject"
     ))]
     Alias { subject: Digest, list: Reference },
     #[snafu(display(
-        "gave up on the list of what refers to {subject}: others wrote to `{list}` {MAX_ROUNDS} times meanwhile"
+        "gave up on the list of referrers of {subject}: other clients changed `{list}` during each of {MAX_ROUNDS} attempts"
     ))]
     Contested { subject: Digest, list: Reference },
 }
@@ -407,7 +407,7 @@ async fn read(
     let request = requests.manifest_request(Method::GET, tag);
     let answer: Answer = requests.send(request).await?;
     let etag = answer.response.headers.get(header::ETAG).cloned();
-    // A weak ETag never matches `If-Match`.
+    // A weak `ETag` never matches `If-Match`.
     let etag = etag.filter(|etag| !etag.as_bytes().starts_with(b"W/"));
     let condition = etag.map(|etag| (header::IF_MATCH, etag));
     let manifest = requests.read_manifest(answer, tag).await.optional()?;

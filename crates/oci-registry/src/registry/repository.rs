@@ -35,7 +35,7 @@ enum Error {
         digest: Digest,
     },
     #[snafu(display(
-        "failed to find out the size of the blob {digest} of `{repository}`: the registry does not say it"
+        "failed to find the size of the blob {digest} in `{repository}`: the registry did not report it"
     ))]
     NoSize {
         repository: Reference,

@@ -23,7 +23,7 @@ use crate::transport::{Answer, Transport};
 pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
 
 #[derive(Debug, Snafu)]
-#[snafu(display("failed to find out whether `{repository}` has the blob {digest}"))]
+#[snafu(display("failed to check whether `{repository}` has the blob {digest}"))]
 struct FindBlob {
     repository: Reference,
     digest: Digest,

@@ -27,13 +27,13 @@ use crate::reference::RegistryName;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to look for the credential of `{registry}`"))]
+    #[snafu(display("failed to look up the credential of `{registry}`"))]
     FindCredential {
         registry: RegistryName,
         source: crate::Error,
     },
     #[snafu(display(
-        "failed to answer the challenge of `{registry}`: its token server is out of bounds"
+        "failed to answer the challenge of `{registry}`: the URL of its token server is not allowed"
     ))]
     Realm {
         registry: RegistryName,

@@ -10,13 +10,13 @@ use crate::exchange::origin;
 pub(super) enum Error {
     #[snafu(display("failed to start an upload for {what}"))]
     Start { what: String, source: crate::Error },
-    #[snafu(display("failed to find out where the registry wants the content"))]
+    #[snafu(display("failed to read the upload URL of the registry"))]
     Location { source: origin::Error },
-    #[snafu(display("failed to find out where the registry wants the content: it did not say"))]
+    #[snafu(display("the registry sent no upload URL"))]
     NoLocation,
     #[snafu(display("failed to send {what}"))]
     Send { what: String, source: crate::Error },
-    #[snafu(display("the registry answered before it had read all of {what}"))]
+    #[snafu(display("the registry answered before all of {what} was sent"))]
     Early { what: String },
 }
 
