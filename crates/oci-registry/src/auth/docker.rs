@@ -79,7 +79,7 @@ impl ConfigDirectory {
     }
 }
 
-/// Returns docker's directory: `$DOCKER_CONFIG`, or `~/.docker` without the variable.
+/// Returns the path of docker's directory. `None` without a home directory.
 fn directory(environment: &Environment) -> Option<PathBuf> {
     let named = environment.var("DOCKER_CONFIG");
     let named = named.map(|directory| environment.resolve(directory));

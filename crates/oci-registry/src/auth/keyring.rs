@@ -281,9 +281,9 @@ pub(super) mod tests {
 
     /// Keyring that does not respond.
     #[derive(Debug)]
-    struct Hanging(Mutex<std::sync::mpsc::Receiver<()>>);
+    struct Unresponsive(Mutex<std::sync::mpsc::Receiver<()>>);
 
-    impl Store for Hanging {
+    impl Store for Unresponsive {
         fn read(&self, _: &str) -> Result<Option<String>, KeyringFailure> {
             let _ = self.0.lock().unwrap().recv();
             Err(KeyringFailure::Closed)
@@ -374,11 +374,11 @@ pub(super) mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn unresponsive_keyring_times_out() {
-        let (person, door) = std::sync::mpsc::channel();
-        let keyring = keyring(&["a.b"], Hanging(Mutex::new(door)));
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let keyring = keyring(&["a.b"], Unresponsive(Mutex::new(receiver)));
         let error = look_up(&keyring, "a.b").await.unwrap_err();
         let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert!(cause.contains("gave up"), "{cause}");
-        drop(person);
+        assert!(cause.contains("did not respond"), "{cause}");
+        drop(sender);
     }
 }

@@ -27,9 +27,9 @@ pub(crate) enum Error {
         folder: PathBuf,
         source: std::io::Error,
     },
-    #[snafu(display("failed to use the certificate `{}`: its key `{key}` is not beside it", certificate.display()))]
+    #[snafu(display("failed to use the certificate `{}`: its key `{key}` is missing", certificate.display()))]
     NoKey { certificate: PathBuf, key: String },
-    #[snafu(display("failed to use the key `{}`: its certificate `{certificate}` is not beside it", key.display()))]
+    #[snafu(display("failed to use the key `{}`: its certificate `{certificate}` is missing", key.display()))]
     NoCertificate { key: PathBuf, certificate: String },
 }
 
@@ -45,7 +45,7 @@ impl Failure for Error {
         match self {
             Self::NoKey { certificate, .. } => vec![
                 format!(
-                    "if `{}` is the certificate of an authority, rename it so that it ends with `.crt`",
+                    "if `{}` is a CA certificate, change its extension to `.crt`",
                     certificate.display()
                 )
                 .into(),
@@ -55,8 +55,7 @@ impl Failure for Error {
     }
 }
 
-/// Returns the directories to search, the user's before those of the system. Includes the directories of podman and
-/// docker.
+/// Returns the certificate directories of podman and docker, the user's before those of the system.
 pub(crate) fn folders(environment: &Environment) -> Vec<PathBuf> {
     let in_home = |directory: &str| Some(environment.home()?.join(directory));
     let named = |variable: &str| Some(environment.resolve(environment.var(variable)?));

@@ -21,32 +21,26 @@ const MAX_HOST: usize = 253;
 /// Reason to refuse a URL that a server provided.
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
-    #[snafu(display("refused to go to `{text}`, which the server named: it is not a URL"))]
+    #[snafu(display("refused `{text}` from the server: not a URL"))]
     NotAUrl {
         text: String,
         source: url::ParseError,
     },
-    #[snafu(display(
-        "refused to go to {url}, which the server named: only http and https are supported"
-    ))]
+    #[snafu(display("refused {url} from the server: only http and https are supported"))]
     Scheme { url: ShownUrl },
-    #[snafu(display(
-        "refused to go to {url}, which the server named: it contains a user name or password"
-    ))]
+    #[snafu(display("refused {url} from the server: it contains a user name or password"))]
     UserInfo { url: ShownUrl },
-    #[snafu(display(
-        "refused to go from https to {url}, which the server named: it is not encrypted"
-    ))]
+    #[snafu(display("refused {url} from the server: it downgrades from https to http"))]
     Downgrade { url: ShownUrl },
     #[snafu(display(
-        "refused to go to {url}, which the server named: a {target} address is out of reach for a server at a {reached} one"
+        "refused {url} from the server: a server at a {reached} address may not name a {target} address"
     ))]
     Inward {
         url: ShownUrl,
         target: Class,
         reached: Class,
     },
-    #[snafu(display("refused to go to {url}, which the server named: it is on another server"))]
+    #[snafu(display("refused {url} from the server: it is on another server"))]
     OffOrigin { url: ShownUrl },
 }
 
