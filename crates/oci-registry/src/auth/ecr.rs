@@ -77,7 +77,7 @@ enum Error {
         source: CredentialsError,
     },
     #[snafu(display("failed to request a token for `{registry}` from AWS"))]
-    Ask {
+    RequestToken {
         registry: RegistryName,
         source: Cause,
     },
@@ -99,7 +99,7 @@ impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::LoadKeys { .. } | Self::Refused { .. } => ErrorKind::Unauthenticated,
-            Self::Ask { .. } | Self::TimedOut { .. } => ErrorKind::Network,
+            Self::RequestToken { .. } | Self::TimedOut { .. } => ErrorKind::Network,
             Self::Unreadable { .. } => ErrorKind::Protocol,
         }
     }
@@ -109,7 +109,9 @@ impl Failure for Error {
             Self::LoadKeys { .. } | Self::Refused { .. } => {
                 vec!["set `AWS_PROFILE`, or `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`".into()]
             }
-            Self::Ask { .. } | Self::TimedOut { .. } | Self::Unreadable { .. } => Vec::new(),
+            Self::RequestToken { .. } | Self::TimedOut { .. } | Self::Unreadable { .. } => {
+                Vec::new()
+            }
         }
     }
 }
@@ -418,8 +420,8 @@ where
         .build();
     }
     match error.into_source() {
-        Ok(source) => Error::Ask { registry, source },
-        Err(source) => Error::Ask {
+        Ok(source) => Error::RequestToken { registry, source },
+        Err(source) => Error::RequestToken {
             registry,
             source: source.into(),
         },

@@ -80,7 +80,7 @@ pub(crate) enum Error {
 #[derive(Debug, Snafu)]
 pub(crate) enum EntryDefect {
     #[snafu(display("the entry is not an object"))]
-    Shape,
+    NotAnObject,
     #[snafu(display("`{member}` is not a string"))]
     Text { member: &'static str },
     #[snafu(display("`auth` is not base64 of `user:password`"))]
@@ -448,7 +448,7 @@ fn entry_credential(entry: &Value) -> Result<Option<Credential>, EntryDefect> {
     let fields = match entry {
         Value::Null => return Ok(None),
         Value::Object(fields) => fields,
-        _ => return ShapeSnafu.fail(),
+        _ => return NotAnObjectSnafu.fail(),
     };
     let text = |name: &'static str| match member(fields, name).filter(|value| **value != "") {
         Some(value) => value.as_str().map(Some).context(TextSnafu { member: name }),

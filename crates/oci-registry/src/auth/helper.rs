@@ -73,7 +73,7 @@ enum Error {
         source: std::io::Error,
     },
     #[snafu(display("`{}` did not finish within {} seconds", program.display(), TIMEOUT.as_secs()))]
-    Hangs { program: PathBuf },
+    TimedOut { program: PathBuf },
     #[snafu(display("`{}` failed", program.display()))]
     Failed { program: PathBuf },
     #[snafu(display("`{}` returned an invalid credential", program.display()))]
@@ -245,7 +245,7 @@ impl Helpers {
         let outcome = tokio::time::timeout(TIMEOUT, run)
             .await
             .ok()
-            .context(HangsSnafu {
+            .context(TimedOutSnafu {
                 program: program.clone(),
             })?;
         let (answer, status) = outcome.context(RunSnafu {
@@ -361,7 +361,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn unresponsive_helper_times_out() {
         let error = run_script("exec sleep 60").await.unwrap_err();
-        assert!(matches!(error, Error::Hangs { .. }), "{error:?}");
+        assert!(matches!(error, Error::TimedOut { .. }), "{error:?}");
     }
 
     #[tokio::test]

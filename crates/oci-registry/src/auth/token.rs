@@ -32,7 +32,7 @@ const CLIENT_ID: &str = "oci-registry";
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
     #[snafu(display("failed to request a token from the token server {realm}"))]
-    Ask {
+    RequestToken {
         realm: ShownUrl,
         #[snafu(source(from(exchange::Error, crate::Error::from)))]
         source: crate::Error,
@@ -50,7 +50,7 @@ pub(crate) enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::Ask { source, .. } => source.kind(),
+            Self::RequestToken { source, .. } => source.kind(),
             Self::Refused { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => {
                 ErrorKind::RateLimited
             }
@@ -144,7 +144,7 @@ pub(crate) async fn fetch(
     if let Some(Credential::Identity(secret)) = credential {
         let response = fetch_by_post(exchange, realm, service, scopes, secret)
             .await
-            .context(AskSnafu {
+            .context(RequestTokenSnafu {
                 realm: shown.clone(),
             })?;
         // Some token servers support only the older GET request (distribution, "Token Authentication").
@@ -174,7 +174,7 @@ pub(crate) async fn fetch(
         other => other.and_then(Credential::basic),
     };
     request.authorization = basic.map(|header| (Origin::of(realm), header));
-    let response = exchange.send(&request).await.context(AskSnafu {
+    let response = exchange.send(&request).await.context(RequestTokenSnafu {
         realm: shown.clone(),
     })?;
     read(response, shown).await
@@ -228,9 +228,12 @@ async fn read(response: Response, realm: ShownUrl) -> Result<Token, Error> {
         }
         .fail();
     }
-    let body = response.bytes(MAX_ANSWER).await.context(AskSnafu {
-        realm: realm.clone(),
-    })?;
+    let body = response
+        .bytes(MAX_ANSWER)
+        .await
+        .context(RequestTokenSnafu {
+            realm: realm.clone(),
+        })?;
     let answer: Option<TokenAnswer> = serde_json::from_slice(&body).ok();
     let answer = answer.context(UnreadableSnafu {
         realm: realm.clone(),

@@ -79,7 +79,7 @@ pub(crate) enum Error {
         source: origin::Error,
     },
     #[snafu(display("refused to follow {url}: the redirect has no `Location`"))]
-    RedirectNowhere { url: ShownUrl },
+    RedirectWithoutLocation { url: ShownUrl },
     #[snafu(display(
         "refused to follow {url}: it answers {method} with {status}, which would drop the request body"
     ))]
@@ -91,7 +91,7 @@ pub(crate) enum Error {
     #[snafu(display("refused to follow {url}: more than {limit} redirects"))]
     RedirectLoop { url: ShownUrl, limit: usize },
     #[snafu(display("gave up on {url}: the server asks to wait {} seconds", wait.as_secs()))]
-    AskedToWait { url: ShownUrl, wait: Duration },
+    RetryAfterTooLong { url: ShownUrl, wait: Duration },
 }
 
 impl Failure for Error {
@@ -108,10 +108,10 @@ impl Failure for Error {
             | Self::Stalled { .. }
             | Self::ReadAnswer { .. } => ErrorKind::Network,
             Self::Folder { source, .. } | Self::ReadContent { source, .. } => source.kind(),
-            Self::AskedToWait { .. } => ErrorKind::RateLimited,
+            Self::RetryAfterTooLong { .. } => ErrorKind::RateLimited,
             Self::AnswerTooLarge { .. }
             | Self::Redirect { .. }
-            | Self::RedirectNowhere { .. }
+            | Self::RedirectWithoutLocation { .. }
             | Self::RedirectWrite { .. }
             | Self::RedirectLoop { .. } => ErrorKind::Protocol,
         }
@@ -134,7 +134,7 @@ impl Failure for Error {
             Self::ParsePem { .. } | Self::EmptyPem { .. } => {
                 "the file must be PEM, which begins with `-----BEGIN`".into()
             }
-            Self::AskedToWait { wait, .. } => {
+            Self::RetryAfterTooLong { wait, .. } => {
                 format!("try again in {} seconds", wait.as_secs()).into()
             }
             _ => return Vec::new(),

@@ -40,8 +40,8 @@ use class::Class;
 use display::ShownUrl;
 pub(crate) use error::Error;
 use error::{
-    AskedToWaitSnafu, BuildClientSnafu, ConnectSnafu, ReadContentSnafu, RedirectLoopSnafu,
-    RedirectNowhereSnafu, RedirectSnafu, RedirectWriteSnafu, RootCause, SendSnafu,
+    BuildClientSnafu, ConnectSnafu, ReadContentSnafu, RedirectLoopSnafu, RedirectSnafu,
+    RedirectWithoutLocationSnafu, RedirectWriteSnafu, RetryAfterTooLongSnafu, RootCause, SendSnafu,
 };
 use origin::{Origin, Peer};
 use pace::IDLE_TIMEOUT;
@@ -206,7 +206,7 @@ impl Exchange {
                     let asked =
                         retry::retry_after(response.status, &response.headers, SystemTime::now());
                     if let Some(wait) = asked.filter(|wait| *wait > retry::MAX_RETRY_AFTER) {
-                        return AskedToWaitSnafu {
+                        return RetryAfterTooLongSnafu {
                             url: response.shown(),
                             wait,
                         }
@@ -274,7 +274,7 @@ impl Exchange {
                 }
             );
             let Some(location) = response.header(header::LOCATION.as_str()) else {
-                return RedirectNowhereSnafu { url: shown }.fail();
+                return RedirectWithoutLocationSnafu { url: shown }.fail();
             };
             let next = if request.reach == Reach::Anywhere {
                 response.peer.resolve(location)

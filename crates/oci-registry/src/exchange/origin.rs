@@ -35,7 +35,7 @@ pub(crate) enum Error {
     #[snafu(display(
         "refused {url} from the server: a server at a {reached} address may not name a {target} address"
     ))]
-    Inward {
+    CloserAddress {
         url: ShownUrl,
         target: Class,
         reached: Class,
@@ -152,7 +152,7 @@ impl Peer {
         let is_own = Origin::of(url) == Origin::of(&self.url);
         match Class::shown_by(url).filter(|target| !is_own && is_refused(*target)) {
             None => Ok(()),
-            Some(target) => InwardSnafu {
+            Some(target) => CloserAddressSnafu {
                 url: ShownUrl::new(url, &self.secrets),
                 target,
                 reached: self.class,
@@ -203,7 +203,7 @@ mod tests {
             "https://192.0.0.8/",
         ] {
             assert!(
-                matches!(public.resolve(inner), Err(Error::Inward { .. })),
+                matches!(public.resolve(inner), Err(Error::CloserAddress { .. })),
                 "{inner}"
             );
         }
@@ -241,7 +241,10 @@ mod tests {
             let server = peer(own, class);
             for url in NEVER_NAMED {
                 let refused = server.resolve(url);
-                assert!(matches!(refused, Err(Error::Inward { .. })), "{own} {url}");
+                assert!(
+                    matches!(refused, Err(Error::CloserAddress { .. })),
+                    "{own} {url}"
+                );
             }
             assert!(server.resolve(own).is_ok());
             assert!(server.resolve_realm(own).is_ok());
@@ -258,7 +261,10 @@ mod tests {
         ] {
             assert!(server.resolve(private).is_ok(), "{private}");
             let refused = server.resolve_realm(private);
-            assert!(matches!(refused, Err(Error::Inward { .. })), "{private}");
+            assert!(
+                matches!(refused, Err(Error::CloserAddress { .. })),
+                "{private}"
+            );
         }
         for allowed in ["http://localhost:5001/token", "http://8.8.8.8/token"] {
             assert!(server.resolve_realm(allowed).is_ok(), "{allowed}");
