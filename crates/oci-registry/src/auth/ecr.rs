@@ -89,7 +89,7 @@ enum Error {
     },
     #[snafu(display("AWS returned no token for `{registry}` within {} seconds", TIMEOUT.as_secs()))]
     TimedOut { registry: RegistryName },
-    #[snafu(display("AWS returned an invalid token for `{registry}`"))]
+    #[snafu(display("AWS returned no valid token for `{registry}`"))]
     Unreadable { registry: RegistryName },
 }
 

@@ -230,12 +230,12 @@ async fn ecr_refusal_or_invalid_response_shows_no_secret() {
             ErrorKind::Unauthenticated,
             "AccessDeniedException: not for you",
         ),
-        (200, &nonsense, ErrorKind::Protocol, "no token"),
+        (200, &nonsense, ErrorKind::Protocol, "no valid token"),
         (
             200,
             r#"{"authorizationData":[]}"#,
             ErrorKind::Protocol,
-            "no token",
+            "no valid token",
         ),
     ] {
         let reply = Response::new(status)
