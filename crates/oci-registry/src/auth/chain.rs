@@ -23,8 +23,8 @@ use async_trait::async_trait;
 
 use super::ci::CiVariables;
 use super::containers::ContainersFile;
+use super::credential_helper::Helpers;
 use super::docker::{AuthVariable, ConfigDirectory};
-use super::helper::Helpers;
 #[cfg(feature = "keyring")]
 use super::keyring_index::KeyringIndex;
 use super::{CredentialProvider, CredentialRequest, Lookup};

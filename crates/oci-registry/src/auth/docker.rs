@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::credential_helper::Helpers;
 use super::file::{self, AuthFile};
-use super::helper::Helpers;
 use super::{CredentialProvider, CredentialRequest, Lookup};
 use crate::environment::Environment;
 use crate::reference::RegistryName;

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use snafu::{OptionExt, ResultExt, Snafu};
 
-use super::helper::{self, TOKEN_USER};
+use super::credential_helper::{self, TOKEN_USER};
 use super::keyring_index::KeyringIndex;
 use super::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure};
@@ -158,7 +158,7 @@ impl Keyring {
         let Some(text) = self.run_on_thread(move |store| store.read(&user)).await? else {
             return Ok(None);
         };
-        let kept = helper::read(text.as_bytes()).context(UnreadableSnafu)?;
+        let kept = credential_helper::read(text.as_bytes()).context(UnreadableSnafu)?;
         Ok(Some(kept))
     }
 

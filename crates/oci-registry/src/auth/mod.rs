@@ -8,12 +8,12 @@ pub(crate) mod chain;
 pub(crate) mod challenge;
 mod ci;
 mod containers;
+pub(crate) mod credential_helper;
 mod docker;
 #[cfg(feature = "ecr")]
 mod ecr;
 pub(crate) mod file;
 mod file_lock;
-pub(crate) mod helper;
 #[cfg(test)]
 mod home;
 #[cfg(feature = "keyring")]

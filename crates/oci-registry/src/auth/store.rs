@@ -20,9 +20,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use snafu::{OptionExt, ResultExt, Snafu};
 
+use super::credential_helper::{Helpers, TOKEN_USER};
 use super::file::{self, AuthFile, docker_key};
 use super::file_lock::FileLock;
-use super::helper::{Helpers, TOKEN_USER};
 #[cfg(feature = "keyring")]
 use super::keyring::{self, Keyring};
 #[cfg(feature = "keyring")]
