@@ -3,22 +3,8 @@
 use std::process::Command;
 
 use oci_registry::ErrorKind;
-use testkit::failures::failing_registry;
+use testkit::failures::{failing_registry, without_random_name};
 use testkit::sha256;
-
-const KINDS: [ErrorKind; 11] = [
-    ErrorKind::InvalidInput,
-    ErrorKind::Unauthenticated,
-    ErrorKind::Denied,
-    ErrorKind::NotFound,
-    ErrorKind::Conflict,
-    ErrorKind::Network,
-    ErrorKind::RateLimited,
-    ErrorKind::Mismatch,
-    ErrorKind::Unsupported,
-    ErrorKind::Protocol,
-    ErrorKind::Io,
-];
 
 /// Returns the arguments of a command that fails with an error of this kind.
 fn arguments(kind: ErrorKind) -> &'static str {
@@ -37,21 +23,13 @@ fn arguments(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Replaces the random part of the name of a partial file.
-fn without_random_name(text: String) -> String {
-    match text.split_once(".partial-") {
-        Some((start, end)) => format!("{start}.partial-RANDOM{}", &end["RANDOM".len()..]),
-        None => text,
-    }
-}
-
 #[test]
 fn error_of_each_kind_is_printed_with_causes_and_hints() {
     let (registry, directory) = (failing_registry(), tempfile::tempdir().unwrap());
     std::fs::write(directory.path().join("existing"), "").unwrap();
     let (host, digest) = (registry.host(), sha256(b"content"));
     let path = directory.path().to_str().unwrap();
-    for kind in KINDS {
+    for kind in ErrorKind::ALL {
         let arguments = arguments(kind);
         let command = arguments.replace("HOST", &host).replace("DIGEST", &digest);
         let output = Command::new(env!("CARGO_BIN_EXE_cargo-oci"))

@@ -41,6 +41,21 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Every kind, in the order of declaration.
+    pub const ALL: [Self; 11] = [
+        Self::InvalidInput,
+        Self::Unauthenticated,
+        Self::Denied,
+        Self::NotFound,
+        Self::Conflict,
+        Self::Network,
+        Self::RateLimited,
+        Self::Mismatch,
+        Self::Unsupported,
+        Self::Protocol,
+        Self::Io,
+    ];
+
     /// Returns the stable code of this kind, for scripts: `oci::not_found`, `oci::network`, …
     pub fn code(self) -> &'static str {
         match self {

@@ -3,23 +3,9 @@
 use nu_protocol::engine::StateWorkingSet;
 use nu_protocol::{Config, ErrorStyle, Value, format_cli_error};
 use oci_registry::{Digest, ErrorKind};
-use testkit::failures::failing_registry;
+use testkit::failures::{failing_registry, without_random_name};
 
 use crate::{Directory, eval_in};
-
-const KINDS: [ErrorKind; 11] = [
-    ErrorKind::InvalidInput,
-    ErrorKind::Unauthenticated,
-    ErrorKind::Denied,
-    ErrorKind::NotFound,
-    ErrorKind::Conflict,
-    ErrorKind::Network,
-    ErrorKind::RateLimited,
-    ErrorKind::Mismatch,
-    ErrorKind::Unsupported,
-    ErrorKind::Protocol,
-    ErrorKind::Io,
-];
 
 /// The host in snapshots. It is as long as the host of a server, because errors contain the column of a label.
 const HOST: &str = "127.0.0.1:PORT_";
@@ -41,21 +27,13 @@ fn command(kind: ErrorKind) -> &'static str {
     }
 }
 
-/// Replaces the random part of the name of a partial file.
-fn without_random_name(text: String) -> String {
-    match text.split_once(".partial-") {
-        Some((start, end)) => format!("{start}.partial-RANDOM{}", &end["RANDOM".len()..]),
-        None => text,
-    }
-}
-
 #[test]
 fn error_of_each_kind_is_printed_with_causes_and_help() {
     let (registry, directory) = (failing_registry(), Directory::new("errors"));
     std::fs::write(directory.0.join("existing"), "").unwrap();
     let (host, digest) = (registry.host(), Digest::sha256(b"content").to_string());
     assert_eq!(host.len(), HOST.len());
-    for kind in KINDS {
+    for kind in ErrorKind::ALL {
         let source = command(kind)
             .replace("HOST", &host)
             .replace("DIGEST", &digest);

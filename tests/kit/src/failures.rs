@@ -1,4 +1,4 @@
-//! A registry whose repositories fail, each in one way.
+//! A registry whose repositories fail, each in one way, and the text of the errors.
 
 use crate::server::{Response, Server};
 
@@ -30,4 +30,13 @@ pub fn failing_registry() -> Server {
         Some("unavailable") => Response::error(503, "UNAVAILABLE"),
         _ => Response::error(404, "NAME_UNKNOWN"),
     })
+}
+
+/// Replaces the random part of the name of a partial file.
+#[must_use]
+pub fn without_random_name(text: String) -> String {
+    match text.split_once(".partial-") {
+        Some((start, end)) => format!("{start}.partial-RANDOM{}", &end["RANDOM".len()..]),
+        None => text,
+    }
 }
