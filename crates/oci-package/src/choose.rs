@@ -326,11 +326,18 @@ impl IndexSearch<'_> {
                 package.platform.is_none() && !matches!(self.wanted, ManifestSelector::Target(_));
             ensure!(
                 is_silent || fits(&package, self.wanted),
-                mismatch(&wanted, &package.target)
+                mismatch(&wanted, &description(&package))
             );
         }
         Ok(())
     }
+}
+
+/// Returns the target of a package with the glibc version that it requires, if any.
+fn description(package: &PackageTarget) -> String {
+    let glibc = package.glibc;
+    let glibc = glibc.map_or_else(String::new, |version| format!(" with glibc {version}"));
+    format!("{}{glibc}", package.target)
 }
 
 async fn read(source: &dyn Source, identifier: &Identifier) -> crate::Result<Option<Manifest>> {

@@ -242,9 +242,10 @@ pub(super) fn check_destinations(
         let PushDestination { repository, tags } = &publication.destination;
         for earlier in &publications[..at] {
             let other = &earlier.destination;
-            let mut shared = tags.iter().filter(|tag| other.tags.contains(tag));
-            let is_same = other.repository.is_same_place(repository, directory);
-            if let (true, Some(tag)) = (is_same, shared.next()) {
+            let shared = tags.iter().find(|tag| other.tags.contains(tag));
+            if let Some(tag) = shared
+                && other.repository.is_same_place(repository, directory)
+            {
                 return Err(Error::usage(format!(
                     "failed to push `{}` and `{}`: both would be `{}`",
                     earlier.package.name,
