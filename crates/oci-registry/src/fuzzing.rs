@@ -20,7 +20,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::archive::Archive;
 use crate::auth::challenge::Challenge;
 use crate::auth::file::AuthFile;
-use crate::auth::{Credential, CredentialRequest, Secret, helper};
+use crate::auth::{Credential, CredentialRequest, Secret, credential_helper};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::escape::{escape, is_active};
@@ -335,7 +335,8 @@ pub fn credentials(data: &[u8]) {
             }
         }
     }
-    if let Some(Credential::Basic { username, password }) = helper::read(rest.as_bytes()) {
+    if let Some(Credential::Basic { username, password }) = credential_helper::read(rest.as_bytes())
+    {
         let answer: serde_json::Value = serde_json::from_str(rest).expect("a response is JSON");
         let members = answer.as_object().expect("a response is an object");
         let has = |name: &str, expected: &str| {

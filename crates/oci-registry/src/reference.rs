@@ -14,6 +14,7 @@ use std::str::FromStr;
 use crate::digest::Digest;
 pub use location::{ArchiveFormat, ImageName, Location, LocationText};
 pub(crate) use location::{Form, PathAndName};
+pub(crate) use name::DOCKER_HUB;
 use name::{MAX_NAME, Problem, failure};
 pub use name::{RegistryName, RepositoryName, Tag};
 
@@ -165,6 +166,16 @@ impl Reference {
             tag,
             digest,
             ..self.whole_repository()
+        }
+    }
+
+    /// Returns the repository name in URLs. Docker Hub stores its official images under `library/`.
+    pub(crate) fn api_name(&self) -> RepositoryName {
+        let name = &self.repository;
+        let is_official = self.registry.is_docker_hub() && !name.as_str().contains('/');
+        match format!("library/{name}").parse() {
+            Ok(library) if is_official => library,
+            _ => name.clone(),
         }
     }
 

@@ -23,13 +23,10 @@ use tokio::io::AsyncReadExt;
 use super::{Credential, CredentialRequest, Secret};
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::file::open_input;
-use crate::reference::RegistryName;
+use crate::reference::{DOCKER_HUB, RegistryName};
 
 /// The key under which docker keeps the credential of Docker Hub.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
-
-/// The names of Docker Hub.
-const HUB: [&str; 3] = ["docker.io", "index.docker.io", "registry-1.docker.io"];
 
 /// Limit of the size of a file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
@@ -192,7 +189,7 @@ pub(super) fn resolve_links(path: &Path) -> std::io::Result<PathBuf> {
 
 /// Returns the key that docker uses for a registry.
 pub(super) fn docker_key(registry: &RegistryName) -> &str {
-    if HUB.contains(&registry.as_str()) {
+    if registry.is_docker_hub() {
         HUB_KEY
     } else {
         registry.as_str()
@@ -424,8 +421,10 @@ fn is_same_host(key: &str, registry: &RegistryName) -> bool {
 
 /// Replaces each name of Docker Hub by the same one.
 fn normalize_hub(host: &str) -> &str {
-    let is_hub = HUB.iter().any(|name| name.eq_ignore_ascii_case(host));
-    if is_hub { HUB[0] } else { host }
+    let is_hub = DOCKER_HUB
+        .iter()
+        .any(|name| name.eq_ignore_ascii_case(host));
+    if is_hub { DOCKER_HUB[0] } else { host }
 }
 
 fn credential(found: Option<(&String, &Value)>, place: &str) -> Result<Option<Credential>, Error> {

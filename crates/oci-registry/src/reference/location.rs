@@ -52,27 +52,6 @@ pub enum ArchiveFormat {
     Docker(Option<ImageName>),
 }
 
-/// Registry and repository, with one name for Docker Hub and its official images.
-fn canonical_name(reference: &Reference) -> (&str, String) {
-    let (registry, name) = (
-        reference.registry().as_str(),
-        reference.repository().as_str(),
-    );
-    if !matches!(
-        registry,
-        "docker.io" | "index.docker.io" | "registry-1.docker.io"
-    ) {
-        return (registry, name.to_owned());
-    }
-    let is_official = !name.contains('/');
-    let name = if is_official {
-        format!("library/{name}")
-    } else {
-        name.to_owned()
-    };
-    ("docker.io", name)
-}
-
 /// Absolute path without `.` and `..`. The part of it that exists has no symbolic links.
 fn resolve(base: &Path, path: &Path) -> PathBuf {
     let mut resolved = PathBuf::new();
@@ -181,7 +160,8 @@ impl Location {
     pub fn is_same_place(&self, other: &Self, base: &Path) -> bool {
         match (self, other) {
             (Self::Registry(one), Self::Registry(other)) => {
-                canonical_name(one) == canonical_name(other)
+                one.registry().api_host() == other.registry().api_host()
+                    && one.api_name() == other.api_name()
             }
             (
                 Self::Layout { directory, .. },

@@ -17,6 +17,12 @@ pub(super) const MAX_NAME: usize = 255;
 /// Longest tag in bytes.
 const MAX_TAG: usize = 128;
 
+/// Names of Docker Hub. The first one is the current name.
+pub(crate) const DOCKER_HUB: [&str; 3] = ["docker.io", "index.docker.io", DOCKER_HUB_API];
+
+/// Host of Docker Hub's API.
+const DOCKER_HUB_API: &str = "registry-1.docker.io";
+
 /// Error of a malformed name, with the problem and its position.
 #[derive(Debug, Snafu)]
 #[snafu(display("failed to parse the {what} `{}`: {problem}", text.escape_debug()))]
@@ -121,6 +127,20 @@ impl RegistryName {
     /// Returns the port, if there is one.
     pub fn port(&self) -> Option<u16> {
         self.split().1.and_then(|port| port.parse().ok())
+    }
+
+    /// Whether this is one of the names of Docker Hub.
+    pub(crate) fn is_docker_hub(&self) -> bool {
+        DOCKER_HUB.contains(&self.as_str())
+    }
+
+    /// Returns the host that serves the API. Docker Hub serves it under a different host name.
+    pub(crate) fn api_host(&self) -> &str {
+        if self.is_docker_hub() {
+            DOCKER_HUB_API
+        } else {
+            self.as_str()
+        }
     }
 
     fn split(&self) -> (&str, Option<&str>) {

@@ -283,7 +283,7 @@ impl Client {
             .or(folder.as_ref().map(|_| false))
             .unwrap_or_else(|| name.is_loopback());
         let scheme = if plain { "http" } else { "https" };
-        let base = Url::parse(&format!("{scheme}://{}/", api_host(name)));
+        let base = Url::parse(&format!("{scheme}://{}/", name.api_host()));
         let base = base.with_context(|_| BaseUrlSnafu {
             registry: name.clone(),
         })?;
@@ -310,13 +310,5 @@ impl Client {
         };
         hosts.insert(name.clone(), host.clone());
         Ok(host)
-    }
-}
-
-/// Docker Hub serves its API under a different host name.
-fn api_host(name: &RegistryName) -> &str {
-    match name.as_str() {
-        "docker.io" | "index.docker.io" => "registry-1.docker.io",
-        other => other,
     }
 }

@@ -60,7 +60,7 @@ pub(super) struct RepositoryRequests {
 impl RepositoryRequests {
     /// Binds a transport to the repository of a reference.
     pub(super) fn new(transport: Arc<Transport>, reference: &Reference, access: Access) -> Self {
-        let name = api_name(reference);
+        let name = reference.api_name();
         let path = format!("/v2/{name}/").into();
         let scope = match access {
             Access::Pull => Scope::Pull(name.clone()),
@@ -184,18 +184,5 @@ impl RepositoryRequests {
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(context(response::refusal(self.registry(), answer).await).into()),
         }
-    }
-}
-
-/// Returns the repository name in URLs. Docker Hub stores its official images under `library/`.
-pub(super) fn api_name(reference: &Reference) -> RepositoryName {
-    let name = reference.repository();
-    let is_hub = matches!(
-        reference.registry().as_str(),
-        "docker.io" | "index.docker.io" | "registry-1.docker.io"
-    );
-    match format!("library/{name}").parse() {
-        Ok(library) if is_hub && !name.as_str().contains('/') => library,
-        _ => name.clone(),
     }
 }

@@ -27,7 +27,7 @@ use self::error::{SendSnafu, StartSnafu};
 use self::feed::Feed;
 use self::mount::Mount;
 use self::session::{BlobDigest, Outcome, Sent, Upload, UploadRequest, UploadSession};
-use super::requests::{RepositoryRequests, api_name};
+use super::requests::RepositoryRequests;
 use crate::blob::file::Unhashed;
 use crate::blob::{Blob, Meter};
 use crate::error::ErrorKind;
@@ -105,7 +105,7 @@ fn mount_source(requests: &RepositoryRequests, blob: &Blob) -> Option<Repository
     let origin = blob
         .origin()
         .filter(|origin| origin.registry() == requests.registry())?;
-    Some(api_name(origin)).filter(|name| name != requests.name())
+    Some(origin.api_name()).filter(|name| name != requests.name())
 }
 
 impl Upload<'_> {
