@@ -8,7 +8,7 @@ use std::error::Error;
 use std::sync::{Mutex, PoisonError};
 
 use nu_protocol::{LabeledError, Span};
-use oci_registry::{ErrorKind, Observer, Step};
+use oci_registry::{ClientEvent, ErrorKind, Observer};
 
 use crate::hints;
 
@@ -73,8 +73,8 @@ pub(crate) fn warn_incomplete_row(name: &str, error: &oci_registry::Error) {
 /// Creates an observer that prints one warning per repository or registry that lists invalid names.
 pub(crate) fn list_observer() -> Observer {
     let warned = Mutex::new(HashSet::new());
-    Observer::new(move |step| {
-        if let Step::OmittedNames(omitted) = step {
+    Observer::new(move |event| {
+        if let ClientEvent::OmittedNames(omitted) = event {
             let mut warned = warned.lock().unwrap_or_else(PoisonError::into_inner);
             if warned.insert(omitted.place().to_owned()) {
                 warn(&omitted.to_string());

@@ -14,7 +14,7 @@ use std::time::Instant;
 use anstyle::Style;
 use clap::ColorChoice;
 use clap_cargo::style;
-use oci_registry::{Digest, Environment, ErrorKind, Traffic};
+use oci_registry::{Digest, Environment, ErrorKind, TransferStats};
 
 use crate::cargo;
 use crate::finding::Finding;
@@ -213,7 +213,7 @@ struct ReporterState {
     /// First error of stdout while the command was running.
     stdout_error: Mutex<Option<std::io::Error>>,
     /// Transfer statistics and time of the last `oci-finished` message.
-    last_finished: Mutex<(Traffic, Instant)>,
+    last_finished: Mutex<(TransferStats, Instant)>,
 }
 
 impl Reporter {
@@ -245,7 +245,7 @@ impl Reporter {
             progress: ProgressBars::new(environment, quiet),
             is_annotated: environment.var("GITHUB_ACTIONS") == Some("true"),
             stdout_error: Mutex::default(),
-            last_finished: Mutex::new((Traffic::default(), Instant::now())),
+            last_finished: Mutex::new((TransferStats::default(), Instant::now())),
         })))
     }
 
@@ -311,7 +311,7 @@ impl Reporter {
         reference: String,
         digest: &Digest,
         index_digest: Option<&Digest>,
-        traffic: Traffic,
+        stats: TransferStats,
     ) -> Result<(), Error> {
         if self.is_json() {
             let now = Instant::now();
@@ -320,13 +320,13 @@ impl Reporter {
                 .last_finished
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let (before, then) = std::mem::replace(&mut *last, (traffic, now));
+            let (before, then) = std::mem::replace(&mut *last, (stats, now));
             self.write_json(&Message::Finished {
                 reference,
                 digest,
                 index_digest,
-                requests: traffic.requests - before.requests,
-                bytes: traffic.sent + traffic.received - before.sent - before.received,
+                requests: stats.requests - before.requests,
+                bytes: stats.sent + stats.received - before.sent - before.received,
                 seconds: (now - then).as_secs_f64(),
             });
         } else {

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use oci_registry::{
-    Client, ClientOptions, CredentialProvider, Delete, Digest, Environment, Location, LocationText,
-    Mode, Observer, RegistryName, Source, Step, Target,
+    Client, ClientEvent, ClientOptions, CredentialProvider, Delete, Digest, Environment, Location,
+    LocationText, Mode, Observer, RegistryName, Source, Target,
 };
 
 use crate::cargo;
@@ -50,8 +50,8 @@ impl Session {
         options.identity =
             identity.map(|(chain, key)| (environment.resolve(chain), environment.resolve(key)));
         let noted = Mutex::new(HashSet::new());
-        options.observer = Observer::new(move |step| match step {
-            Step::Request {
+        options.observer = Observer::new(move |event| match event {
+            ClientEvent::Request {
                 method,
                 url,
                 status,
@@ -60,20 +60,20 @@ impl Session {
                 let status = status.map_or_else(|| "-".to_owned(), |status| status.to_string());
                 reporter.status("Request", format_args!("{method} {url} {status}"));
             }
-            Step::Warning { from, text } => {
+            ClientEvent::Warning { from, text } => {
                 reporter.note(format_args!("warning from `{from}`: {text}"));
             }
-            Step::Ignored { from, what } => {
+            ClientEvent::Ignored { from, what } => {
                 reporter.note(format_args!("ignored a header of `{from}`: {what}"));
             }
-            Step::OmittedNames(omitted) => {
+            ClientEvent::OmittedNames(omitted) => {
                 // A command may list the same repository several times.
                 let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
                 if noted.insert(omitted.place().to_owned()) {
                     reporter.note(omitted);
                 }
             }
-            Step::Credential { problem } => reporter.note(problem),
+            ClientEvent::Credential { problem } => reporter.note(problem),
             _ => {}
         });
         Self {
@@ -110,9 +110,9 @@ impl Session {
         digest: &Digest,
         index: Option<&Digest>,
     ) -> Result<(), Error> {
-        let traffic = self.client.traffic();
+        let stats = self.client.transfer_stats();
         self.reporter
-            .finished(reference.to_string(), digest, index, traffic)
+            .finished(reference.to_string(), digest, index, stats)
     }
 
     /// Returns a registry.

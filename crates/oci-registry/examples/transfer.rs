@@ -38,7 +38,7 @@ async fn main() -> Outcome<()> {
         ["tags", of] => tags(&client, of).await?,
         _ => return Err("usage: transfer push REFERENCE FILE… | pull REFERENCE DIRECTORY | copy FROM TO | tags REPOSITORY".into()),
     }
-    let traffic = client.traffic();
+    let stats = client.transfer_stats();
     #[expect(
         clippy::print_stderr,
         reason = "statistics are printed beside the data"
@@ -46,7 +46,7 @@ async fn main() -> Outcome<()> {
     {
         eprintln!(
             "{{\"requests\":{},\"peak_kib\":{}}}",
-            traffic.requests,
+            stats.requests,
             peak_kib().unwrap_or(0)
         );
     }

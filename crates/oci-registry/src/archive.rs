@@ -111,7 +111,7 @@ impl Archive {
         Self { inner, observer }
     }
 
-    /// The same archive, which reports the names that no tag stands for ([`Step::OmittedNames`](crate::Step::OmittedNames))
+    /// The same archive, which reports the names that no tag stands for ([`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames))
     /// to this observer.
     #[must_use]
     pub fn observed_by(mut self, observer: Observer) -> Self {

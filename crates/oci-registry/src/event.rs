@@ -1,7 +1,6 @@
 //! Events of a client, for front ends that show its progress and for tests that count its requests.
 //!
-//! A client reports [`Step`]s to an [`Observer`]. Steps contain no secrets. The two state machines whose states are
-//! reported, uploads and authorization, are in `registry/upload.rs` and in `transport`.
+//! A client reports [`ClientEvent`]s to an [`Observer`]. Events contain no secrets.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,7 +20,7 @@ const MAX_OMITTED_LENGTH: usize = 300;
 /// Event of a [`Client`](crate::Client).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Step {
+pub enum ClientEvent {
     /// A request was sent and has a result. Each retry and each hop of a redirect counts.
     Request {
         /// HTTP method: `GET`, `PUT`, …
@@ -95,7 +94,7 @@ impl OmittedNames {
     /// Reports the names if there are any.
     pub(crate) fn report(self, observer: &Observer) {
         if self.count > 0 {
-            observer.tell(|| Step::OmittedNames(self));
+            observer.notify(|| ClientEvent::OmittedNames(self));
         }
     }
 }
@@ -164,22 +163,22 @@ pub(crate) fn valid_names<T: Send + 'static>(
     valid.boxed()
 }
 
-type Tell = dyn Fn(&Step) + Send + Sync;
+type Callback = dyn Fn(&ClientEvent) + Send + Sync;
 
-/// Receiver of every [`Step`], called on the thread where it occurs. Cheap to clone.
+/// Receiver of every [`ClientEvent`], called on the thread where it occurs. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Observer(Option<Arc<Tell>>);
+pub struct Observer(Option<Arc<Callback>>);
 
 impl Observer {
     /// Creates an observer that calls this function, which should be fast.
-    pub fn new(tell: impl Fn(&Step) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(tell)))
+    pub fn new(callback: impl Fn(&ClientEvent) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(callback)))
     }
 
-    /// Reports a step. The step is computed only if there is a receiver.
-    pub(crate) fn tell(&self, step: impl FnOnce() -> Step) {
-        if let Some(tell) = &self.0 {
-            tell(&step());
+    /// Reports an event. The event is computed only if there is a receiver.
+    pub(crate) fn notify(&self, event: impl FnOnce() -> ClientEvent) {
+        if let Some(callback) = &self.0 {
+            callback(&event());
         }
     }
 }

@@ -302,7 +302,7 @@ impl Layout {
         }
     }
 
-    /// The same layout, which reports the names that no tag stands for ([`Step::OmittedNames`](crate::Step::OmittedNames))
+    /// The same layout, which reports the names that no tag stands for ([`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames))
     /// to this observer.
     #[must_use]
     pub fn observed_by(mut self, observer: Observer) -> Self {

@@ -163,7 +163,7 @@ pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind, Failure, Hint, Optional, RegistryError, Result, Side};
 pub use escape::{escape, is_active};
-pub use event::{Observer, OmittedNames, Step};
+pub use event::{ClientEvent, Observer, OmittedNames};
 pub use exchange::Resolve;
 pub use export::{ExportOptions, export};
 pub use file::{open_input, open_output, open_regular, open_regular_with};
@@ -180,7 +180,8 @@ pub use reference::{
 };
 pub use referrers::DescriptorStream;
 pub use registry::{
-    Access, Client, ClientOptions, PingResponse, Registry, RegistryOptions, Repository, Traffic,
+    Access, Client, ClientOptions, PingResponse, Registry, RegistryOptions, Repository,
+    TransferStats,
 };
 pub use storage::{Delete, Delivery, OtherName, Source, TagStream, Target};
 pub use unpack::{FileEntry, FileName, UnpackOptions, unpack};

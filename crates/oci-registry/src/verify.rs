@@ -138,40 +138,40 @@ pub async fn verify(
         size: descriptor.size,
     };
     let mut wrong = 0_usize;
-    let mut ahead = Ahead::new(&descriptor);
-    ahead.add(&manifest, 0, place)?;
+    let mut queue = VerificationQueue::new(&descriptor);
+    queue.add(&manifest, 0, place)?;
     let mut checks = FuturesOrdered::new();
     loop {
         while checks.len() < options.concurrency.max(1)
-            && let Some(piece) = ahead.next()
+            && let Some(item) = queue.next()
         {
-            checks.push_back(check(source, piece));
+            checks.push_back(check(source, item));
         }
-        let Some((piece, outcome)) = checks.next().await else {
+        let Some((item, outcome)) = checks.next().await else {
             break;
         };
-        let may_be_absent = may_be_absent(&piece.descriptor, piece.depth.is_some());
+        let may_be_absent = may_be_absent(&item.descriptor, item.depth.is_some());
         if may_be_absent && matches!(&outcome, Err(error) if error.kind() == ErrorKind::NotFound) {
             verified.skipped += 1;
-            (options.observer)(VerifyEvent::Skipped(&piece.descriptor));
+            (options.observer)(VerifyEvent::Skipped(&item.descriptor));
             continue;
         }
-        *(if piece.depth.is_some() {
+        *(if item.depth.is_some() {
             &mut verified.manifests
         } else {
             &mut verified.blobs
         }) += 1;
         match outcome {
             Ok(manifest) => {
-                verified.size = verified.size.saturating_add(piece.descriptor.size);
-                (options.observer)(VerifyEvent::Good(&piece.descriptor));
-                if let (Some(manifest), Some(depth)) = (manifest, piece.depth) {
-                    ahead.add(&manifest, depth, place)?;
+                verified.size = verified.size.saturating_add(item.descriptor.size);
+                (options.observer)(VerifyEvent::Good(&item.descriptor));
+                if let (Some(manifest), Some(depth)) = (manifest, item.depth) {
+                    queue.add(&manifest, depth, place)?;
                 }
             }
             Err(error) if is_about_content(error.kind()) => {
                 wrong += 1;
-                (options.observer)(VerifyEvent::Wrong(&piece.descriptor, &error));
+                (options.observer)(VerifyEvent::Wrong(&item.descriptor, &error));
             }
             Err(source) => {
                 return Err(source).context(ReadSnafu { place: place() })?;
@@ -227,7 +227,7 @@ fn is_about_content(kind: ErrorKind) -> bool {
 }
 
 /// Manifest or blob of an artifact.
-struct Piece {
+struct QueueItem {
     descriptor: Descriptor,
     /// Number of indexes on the path to it; `None` for a blob.
     depth: Option<usize>,
@@ -236,16 +236,16 @@ struct Piece {
 /// Queue of content to verify. Manifests come before blobs, so a graph that is too large is detected before many blobs
 /// are read. Deep manifests come first, so the queue holds no more than the entries on one path from the root to a
 /// leaf.
-struct Ahead {
-    manifests: Vec<Piece>,
-    blobs: VecDeque<Piece>,
+struct VerificationQueue {
+    manifests: Vec<QueueItem>,
+    blobs: VecDeque<QueueItem>,
     /// Claims that were added to the queue. A manifest and a blob with the same digest, or two differing descriptors of
     /// the same content, are two claims.
     seen: HashSet<Claim>,
     budget: Budget,
 }
 
-impl Ahead {
+impl VerificationQueue {
     fn new(root: &Descriptor) -> Self {
         Self {
             manifests: Vec::new(),
@@ -272,7 +272,7 @@ impl Ahead {
         for descriptor in manifest.successors() {
             if self.seen.insert(claim(descriptor, depth.is_some())) {
                 let descriptor = descriptor.clone();
-                fresh.push(Piece { descriptor, depth });
+                fresh.push(QueueItem { descriptor, depth });
             }
         }
         match depth {
@@ -286,19 +286,22 @@ impl Ahead {
         Ok(())
     }
 
-    fn next(&mut self) -> Option<Piece> {
+    fn next(&mut self) -> Option<QueueItem> {
         self.manifests.pop().or_else(|| self.blobs.pop_front())
     }
 }
 
 /// Verifies one manifest or blob, and returns the manifest if it is correct.
-async fn check(source: &dyn Source, piece: Piece) -> (Piece, crate::Result<Option<Manifest>>) {
-    let outcome = if piece.depth.is_some() {
-        manifest(source, &piece.descriptor).await.map(Some)
+async fn check(
+    source: &dyn Source,
+    item: QueueItem,
+) -> (QueueItem, crate::Result<Option<Manifest>>) {
+    let outcome = if item.depth.is_some() {
+        manifest(source, &item.descriptor).await.map(Some)
     } else {
-        blob(source, &piece.descriptor).await.map(|()| None)
+        blob(source, &item.descriptor).await.map(|()| None)
     };
-    (piece, outcome)
+    (item, outcome)
 }
 
 async fn manifest(source: &dyn Source, descriptor: &Descriptor) -> crate::Result<Manifest> {

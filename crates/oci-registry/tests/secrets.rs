@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::TryStreamExt;
 use oci_registry::{
-    Access, Client, Credential, CredentialProvider, CredentialRequest, Lookup, Observer, Secret,
-    Source, Step, Target,
+    Access, Client, ClientEvent, Credential, CredentialProvider, CredentialRequest, Lookup,
+    Observer, Secret, Source, Target,
 };
 use serde_json::{Value, json};
 use support::{CANARY, Password, blob, by_tag, found, open, options, select, shown};
@@ -130,12 +130,12 @@ async fn credential_repeated_by_a_registry_is_not_shown() {
             (bearer, Form::Token),
         ] {
             let server = echoing_registry(echo, challenge, form);
-            let steps = Arc::new(Mutex::new(String::new()));
+            let events = Arc::new(Mutex::new(String::new()));
             let mut options = options(Password);
             options.attempts = 1;
             options.observer = Observer::new({
-                let steps = Arc::clone(&steps);
-                move |step| writeln!(steps.lock().unwrap(), "{step:?}").unwrap()
+                let events = Arc::clone(&events);
+                move |event| writeln!(events.lock().unwrap(), "{event:?}").unwrap()
             });
             let client = Client::new(options);
             let repository = open(&client, &server, Access::Push);
@@ -149,7 +149,7 @@ async fn credential_repeated_by_a_registry_is_not_shown() {
             ] {
                 text += &shown(&result.unwrap_err());
             }
-            write!(text, "{client:?}{repository:?}{}", steps.lock().unwrap()).unwrap();
+            write!(text, "{client:?}{repository:?}{}", events.lock().unwrap()).unwrap();
             let case = format!("{number}, {challenge}, {form:?}");
             assert!(!contains_secret(&text), "{case}: {text}");
         }
@@ -191,9 +191,9 @@ async fn host_that_equals_the_password_is_not_shown_in_warnings() {
             _ => Response::new(403),
         }
     });
-    let (observer, hosts) = select(|step| match step {
-        Step::Warning { from, .. } => Some(("warning", from.clone())),
-        Step::Ignored { from, .. } => Some(("ignored", from.clone())),
+    let (observer, hosts) = select(|event| match event {
+        ClientEvent::Warning { from, .. } => Some(("warning", from.clone())),
+        ClientEvent::Ignored { from, .. } => Some(("ignored", from.clone())),
         _ => None,
     });
     let mut options = options(HostAsPassword);

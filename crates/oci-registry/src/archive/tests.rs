@@ -560,7 +560,7 @@ async fn docker_archive_reports_names_without_a_tag() {
     std::fs::write(&path, bytes).unwrap();
     let reports = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&reports);
-    let observer = Observer::new(move |step| seen.lock().unwrap().push(step.clone()));
+    let observer = Observer::new(move |event| seen.lock().unwrap().push(event.clone()));
     let archive = Archive::open(&path, ArchiveFormat::Docker(None)).await;
     let archive = archive.unwrap().observed_by(observer);
     assert!(tags(&archive).await.is_empty());

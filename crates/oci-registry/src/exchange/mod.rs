@@ -34,7 +34,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::environment::Environment;
-use crate::event::{Observer, Step};
+use crate::event::{ClientEvent, Observer};
 use body::Progress;
 use class::Class;
 use display::ShownUrl;
@@ -241,7 +241,7 @@ impl Exchange {
             // A redirect that left the origin is untrusted even if it leads back: a third party chose the URL.
             is_trusted &= Origin::of(&url) == origin;
             let outcome = self.send_once(request, &url, is_trusted).await;
-            self.settings.observer.tell(|| Step::Request {
+            self.settings.observer.notify(|| ClientEvent::Request {
                 method: request.method.to_string(),
                 url: self.shown(&url).without_quotes().to_owned(),
                 status: outcome.as_ref().ok().map(|answer| answer.status.as_u16()),
@@ -256,7 +256,9 @@ impl Exchange {
             };
             for text in warnings {
                 let from = response.peer.shown_host();
-                self.settings.observer.tell(|| Step::Warning { from, text });
+                self.settings
+                    .observer
+                    .notify(|| ClientEvent::Warning { from, text });
             }
             let status = response.status;
             if !matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308) {

@@ -56,7 +56,7 @@ impl Registry {
     }
 
     /// Lists the repositories in the registry's order. The next page is requested only when the stream is polled beyond
-    /// the current one. Invalid names are omitted ([`Step::OmittedNames`](crate::Step::OmittedNames)).
+    /// the current one. Invalid names are omitted ([`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames)).
     ///
     /// The stream ends with [`ErrorKind::Unsupported`] if the registry has no catalog.
     pub fn catalog(&self) -> BoxStream<'static, crate::Result<RepositoryName>> {

@@ -128,7 +128,7 @@ impl ClientOptions {
 
 /// Numbers of requests and bytes of a [`Client`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Traffic {
+pub struct TransferStats {
     /// Requests sent, including each attempt, each redirect and each token request.
     pub requests: u64,
     /// Bytes of request bodies.
@@ -204,7 +204,7 @@ impl Client {
     }
 
     /// Returns a client with the same connections and tokens whose lists report
-    /// [`Step::OmittedNames`](crate::Step::OmittedNames) to this observer instead of [`ClientOptions::observer`].
+    /// [`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames) to this observer instead of [`ClientOptions::observer`].
     #[must_use]
     pub fn with_list_observer(mut self, observer: Observer) -> Self {
         self.lists = observer;
@@ -240,9 +240,9 @@ impl Client {
     }
 
     /// Returns the numbers of requests and bytes so far.
-    pub fn traffic(&self) -> Traffic {
+    pub fn transfer_stats(&self) -> TransferStats {
         let statistics = self.inner.exchange.statistics();
-        Traffic {
+        TransferStats {
             requests: statistics.requests.load(Ordering::Relaxed),
             sent: statistics.sent.load(Ordering::Relaxed),
             received: statistics.received.load(Ordering::Relaxed),

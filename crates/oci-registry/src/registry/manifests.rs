@@ -13,7 +13,7 @@ use crate::exchange::body::Body;
 use crate::manifest::{self, Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference};
 use crate::referrers::is_same;
-use crate::transport::Answer;
+use crate::transport::AuthorizedResponse;
 
 /// Response header of a registry with the referrers API: the subject of the pushed manifest.
 const SUBJECT: &str = "oci-subject";
@@ -85,7 +85,7 @@ impl RepositoryRequests {
     /// Reads the manifest in the response to a request for this identifier.
     pub(super) async fn read_manifest(
         &self,
-        answer: Answer,
+        answer: AuthorizedResponse,
         identifier: &Identifier,
     ) -> crate::Result<Manifest> {
         if !answer.response.status.is_success() {

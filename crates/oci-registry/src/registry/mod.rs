@@ -19,7 +19,7 @@ pub(crate) mod response;
 mod upload;
 
 pub use catalog::Registry;
-pub use client::{Client, ClientOptions, RegistryOptions, Traffic};
+pub use client::{Client, ClientOptions, RegistryOptions, TransferStats};
 pub use ping::PingResponse;
 pub use repository::Repository;
 pub use requests::Access;

@@ -23,7 +23,7 @@ use crate::exchange::display::ShownUrl;
 use crate::exchange::origin::{self, Origin};
 use crate::exchange::secrets::Secrets;
 use crate::exchange::{self, Request, Response, Stalls};
-use crate::transport::{Answer, Transport};
+use crate::transport::{AuthorizedResponse, Transport};
 use names::Names;
 
 /// Number of names to request per page. Some registries reject more.
@@ -258,7 +258,7 @@ impl Pages {
         })
     }
 
-    async fn request(&mut self, url: Url, is_untrusted: bool) -> crate::Result<Answer> {
+    async fn request(&mut self, url: Url, is_untrusted: bool) -> crate::Result<AuthorizedResponse> {
         let request = Request::new(Method::GET, url)
             .untrusted(is_untrusted)
             .counting(&self.stalls);

@@ -26,7 +26,7 @@ use crate::exchange::{self, Request};
 use crate::manifest::{self, Descriptor, Document, Index, Manifest, MediaType};
 use crate::reference::{Identifier, Reference};
 use crate::referrers::{self, DescriptorStream, MAX_REFERRERS};
-use crate::transport::Answer;
+use crate::transport::AuthorizedResponse;
 
 /// Response header with the filters that the registry has applied to a list.
 const FILTERS_APPLIED: &str = "oci-filters-applied";
@@ -203,7 +203,7 @@ impl Listing {
     }
 
     /// Requests one page. `None` for the first page where the registry has no list.
-    async fn fetch(&self, page: PageRequest) -> crate::Result<Option<Answer>> {
+    async fn fetch(&self, page: PageRequest) -> crate::Result<Option<AuthorizedResponse>> {
         let accepted = HeaderValue::from_static("application/vnd.oci.image.index.v1+json");
         let request = Request::new(Method::GET, page.url)
             .header(header::ACCEPT, accepted)
@@ -405,7 +405,7 @@ async fn read(
     subject: &Digest,
 ) -> crate::Result<Fallback> {
     let request = requests.manifest_request(Method::GET, tag);
-    let answer: Answer = requests.send(request).await?;
+    let answer: AuthorizedResponse = requests.send(request).await?;
     let etag = answer.response.headers.get(header::ETAG).cloned();
     // A weak `ETag` never matches `If-Match`.
     let etag = etag.filter(|etag| !etag.as_bytes().starts_with(b"W/"));

@@ -17,7 +17,7 @@ use crate::event::Observer;
 use crate::exchange::secrets::Secrets;
 use crate::exchange::{Request, Response, Stalls};
 use crate::reference::{Reference, RegistryName, RepositoryName};
-use crate::transport::{Answer, Transport};
+use crate::transport::{AuthorizedResponse, Transport};
 
 /// Response header with the digest of the content that the registry serves or has stored.
 pub(super) const CONTENT_DIGEST: &str = "docker-content-digest";
@@ -137,7 +137,7 @@ impl RepositoryRequests {
     }
 
     /// Sends a request with the scope of the repository.
-    pub(super) async fn send(&self, request: Request) -> crate::Result<Answer> {
+    pub(super) async fn send(&self, request: Request) -> crate::Result<AuthorizedResponse> {
         self.send_with_scope(request, &self.scope).await
     }
 
@@ -146,7 +146,7 @@ impl RepositoryRequests {
         &self,
         request: Request,
         scope: &Scope,
-    ) -> crate::Result<Answer> {
+    ) -> crate::Result<AuthorizedResponse> {
         let request = match &self.stalls {
             Some(stalls) => request.counting(stalls),
             None => request,

@@ -11,7 +11,7 @@ use crate::error::{ErrorKind, Failure, Hint, RegistryError};
 use crate::exchange::display::ShownUrl;
 use crate::exchange::secrets::Secrets;
 use crate::reference::RegistryName;
-use crate::transport::{Account, Answer};
+use crate::transport::{Account, AuthorizedResponse};
 
 /// Limit of the bytes that are read of an error body.
 const MAX_BODY: usize = 64 << 10;
@@ -79,8 +79,8 @@ fn describe(errors: &[RegistryError], text: &str) -> String {
 }
 
 /// Converts an unexpected response to an error.
-pub(super) async fn refusal(registry: &RegistryName, answer: Answer) -> crate::Error {
-    let Answer {
+pub(super) async fn refusal(registry: &RegistryName, answer: AuthorizedResponse) -> crate::Error {
+    let AuthorizedResponse {
         response, account, ..
     } = answer;
     let (status, url) = (response.status, response.shown());

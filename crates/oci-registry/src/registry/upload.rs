@@ -11,8 +11,8 @@
 //! whether the blob exists before it sends the content again.
 
 mod capabilities;
+mod content;
 mod error;
-mod feed;
 mod mount;
 mod session;
 
@@ -23,8 +23,8 @@ use snafu::ResultExt;
 use url::Url;
 
 pub(super) use self::capabilities::Uploads;
+use self::content::UploadContent;
 use self::error::{SendSnafu, StartSnafu};
-use self::feed::Feed;
 use self::mount::Mount;
 use self::session::{BlobDigest, Outcome, Sent, Upload, UploadRequest, UploadSession};
 use super::requests::RepositoryRequests;
@@ -66,7 +66,7 @@ pub(super) async fn send(
     let upload = Upload {
         requests,
         uploads,
-        feed: Feed::of_blob(blob.clone()),
+        content: UploadContent::of_blob(blob.clone()),
         what: format!("the blob {digest}"),
         digest: BlobDigest::Known(digest),
     };
@@ -93,7 +93,7 @@ pub(super) async fn send_unhashed(
         requests,
         uploads,
         digest: BlobDigest::Pending(Arc::clone(&file)),
-        feed: Feed::of_file(Arc::clone(&file)),
+        content: UploadContent::of_file(Arc::clone(&file)),
         what: format!("`{}`", path.display()),
     };
     let sent = upload.run(None).await?;
@@ -179,7 +179,7 @@ impl Upload<'_> {
 
     /// Chooses the next request of a session.
     fn next_request(&self, session: &UploadSession, attempts: &Attempts) -> UploadRequest {
-        let (size, capabilities) = (self.feed.size(), *self.uploads.capabilities());
+        let (size, capabilities) = (self.content.size(), *self.uploads.capabilities());
         let is_known = matches!(self.digest, BlobDigest::Known(_));
         if session.offset == size && (size > 0 || !is_known) {
             return UploadRequest::Close;

@@ -19,7 +19,7 @@ use crate::auth::scope::Scope;
 use crate::auth::token::{self, Token};
 use crate::auth::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure, Hint};
-use crate::event::{Observer, Step};
+use crate::event::{ClientEvent, Observer};
 use crate::exchange::origin::{self, Origin, Peer};
 use crate::exchange::secrets::Secrets;
 use crate::exchange::{self, Exchange, Request, Response};
@@ -129,7 +129,7 @@ enum AuthScheme {
 
 /// Response, and the account with which the request was sent.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub(crate) struct AuthorizedResponse {
     pub(crate) response: Response,
     pub(crate) account: Account,
     /// Whether the request was rejected and the authorisation has been renewed since. The body of an upload cannot be
@@ -182,7 +182,11 @@ impl Transport {
     }
 
     /// Sends a request with the authorisation for a scope, and answers a challenge at most once.
-    pub(crate) async fn send(&self, mut request: Request, scope: &Scope) -> crate::Result<Answer> {
+    pub(crate) async fn send(
+        &self,
+        mut request: Request,
+        scope: &Scope,
+    ) -> crate::Result<AuthorizedResponse> {
         let is_ours = Origin::of(&request.url) == self.origin && !request.is_untrusted;
         let used = if is_ours {
             self.known_header(scope).await?
@@ -220,7 +224,7 @@ impl Transport {
             None
         };
         let response = without.unwrap_or(response);
-        Ok(Answer {
+        Ok(AuthorizedResponse {
             response,
             account: self.account(scope).await,
             renewed,
@@ -389,7 +393,7 @@ impl Transport {
         };
         state.tokens.remove(scope);
         let registry = &self.registry;
-        self.observer().tell(|| Step::Credential {
+        self.observer().notify(|| ClientEvent::Credential {
             problem: format!(
                 "`{registry}` refused the credential from {place}: reading without it"
             ),
@@ -432,7 +436,7 @@ impl Transport {
         for problem in &lookup.warnings {
             let is_reported = |earlier: &Lookup| earlier.warnings.contains(problem);
             if !state.lookups.values().any(is_reported) {
-                self.observer().tell(|| Step::Credential {
+                self.observer().notify(|| ClientEvent::Credential {
                     problem: problem.clone(),
                 });
             }

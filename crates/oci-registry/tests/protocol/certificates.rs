@@ -225,7 +225,7 @@ async fn options_of_one_registry_apply_to_that_registry_only() {
         assert_eq!(tags.is_ok(), is_accepted, "{host}");
     }
     // One client counts the requests to all registries.
-    assert_eq!(client.traffic().requests, 3);
+    assert_eq!(client.transfer_stats().requests, 3);
 }
 
 #[tokio::test]

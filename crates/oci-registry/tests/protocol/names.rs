@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use oci_registry::{
-    Access, Client, CopyOptions, Delete, Digest, ErrorKind, Layout, Location, LocationText,
-    Manifest, Memory, Observer, OmittedNames, Source, Step, copy_all,
+    Access, Client, ClientEvent, CopyOptions, Delete, Digest, ErrorKind, Layout, Location,
+    LocationText, Manifest, Memory, Observer, OmittedNames, Source, copy_all,
 };
 use testkit::server::{Response, Server};
 
@@ -16,8 +16,8 @@ type Reports = Selected<OmittedNames>;
 
 /// An observer of omitted names, and the reports that it received.
 fn observer() -> (Observer, Reports) {
-    select(|step| match step {
-        Step::OmittedNames(omitted) => Some(omitted.clone()),
+    select(|event| match event {
+        ClientEvent::OmittedNames(omitted) => Some(omitted.clone()),
         _ => None,
     })
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use futures_util::TryStreamExt;
 use oci_registry::{
-    Access, Blob, Client, Credential, CredentialProvider, CredentialRequest, Delete, ErrorKind,
-    Hint, Lookup, Secret, Source, Step, Tag, Target,
+    Access, Blob, Client, ClientEvent, Credential, CredentialProvider, CredentialRequest, Delete,
+    ErrorKind, Hint, Lookup, Secret, Source, Tag, Target,
 };
 use testkit::server::{Response, Server};
 
@@ -214,8 +214,8 @@ async fn response_with_bare_line_feeds_is_read() {
 
 /// Opens the repository of a server. Returns the warnings of the registry as they arrive, each with its host.
 fn repository_with_warnings(server: &Server) -> (oci_registry::Repository, Selected<String>) {
-    let (observer, warnings) = select(|step| match step {
-        Step::Warning { from, text } => Some(format!("{from}: {text}")),
+    let (observer, warnings) = select(|event| match event {
+        ClientEvent::Warning { from, text } => Some(format!("{from}: {text}")),
         _ => None,
     });
     let client = observed_client(observer);

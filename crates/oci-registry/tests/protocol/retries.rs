@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use oci_registry::{Access, ErrorKind, Identifier, Source, Step};
+use oci_registry::{Access, ClientEvent, ErrorKind, Identifier, Source};
 use testkit::loopback::DeadHost;
 use testkit::server::{Response, Server};
 
@@ -80,8 +80,8 @@ async fn each_request_is_reported_without_secrets() {
         "/there?sig=canary-5f3a" => Response::new(404),
         _ => Response::new(307).header("Location", "/there?sig=canary-5f3a"),
     });
-    let (observer, requests) = select(|step| match step {
-        Step::Request {
+    let (observer, requests) = select(|event| match event {
+        ClientEvent::Request {
             method,
             url,
             status,

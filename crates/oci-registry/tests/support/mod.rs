@@ -6,9 +6,9 @@ use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 
 use oci_registry::{
-    Access, Annotations, Blob, Client, ClientOptions, Credential, CredentialProvider,
+    Access, Annotations, Blob, Client, ClientEvent, ClientOptions, Credential, CredentialProvider,
     CredentialRequest, Descriptor, Digest, Environment, Error, Identifier, Lookup, Manifest,
-    MediaType, Observer, Packed, Repository, Secret, Source, Step,
+    MediaType, Observer, Packed, Repository, Secret, Source,
 };
 use testkit::registry::{Contents, FakeRegistry};
 use testkit::server::{Response, Server};
@@ -107,13 +107,13 @@ pub(crate) fn observed_client(observer: Observer) -> Client {
 /// Values that an observer selected.
 pub(crate) type Selected<T> = Arc<Mutex<Vec<T>>>;
 
-/// An observer that keeps what the function returns for a step.
+/// An observer that keeps what the function returns for an event.
 pub(crate) fn select<T: Send + 'static>(
-    select: impl Fn(&Step) -> Option<T> + Send + Sync + 'static,
+    select: impl Fn(&ClientEvent) -> Option<T> + Send + Sync + 'static,
 ) -> (Observer, Selected<T>) {
     let selected = Selected::default();
     let values = Arc::clone(&selected);
-    let observer = Observer::new(move |step| values.lock().unwrap().extend(select(step)));
+    let observer = Observer::new(move |event| values.lock().unwrap().extend(select(event)));
     (observer, selected)
 }
 

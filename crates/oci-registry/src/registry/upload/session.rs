@@ -9,18 +9,18 @@ use snafu::{IntoError, OptionExt, ResultExt};
 use url::Url;
 
 use super::capabilities::{OpenSession, Uploads};
+use super::content::UploadContent;
 use super::error::{EarlySnafu, Error, LocationSnafu, NoLocationSnafu, SendSnafu};
-use super::feed::Feed;
 use crate::blob::file::Unhashed;
 use crate::digest::Digest;
 use crate::error::ErrorKind;
-use crate::event::Step;
+use crate::event::ClientEvent;
 use crate::exchange::body::{Body, RequestBody as _};
 use crate::exchange::{self, Request, Response};
 use crate::registry::requests::RepositoryRequests;
 use crate::registry::response;
 use crate::storage::Delivery;
-use crate::transport::Answer;
+use crate::transport::AuthorizedResponse;
 
 /// Response header with the minimum size of a chunk.
 const CHUNK_MIN_LENGTH: &str = "OCI-Chunk-Min-Length";
@@ -62,7 +62,7 @@ pub(super) struct Upload<'a> {
     pub(super) requests: &'a RepositoryRequests,
     pub(super) uploads: &'a Uploads,
     pub(super) digest: BlobDigest,
-    pub(super) feed: Arc<Feed>,
+    pub(super) content: Arc<UploadContent>,
     /// The blob as errors name it.
     pub(super) what: String,
 }
@@ -113,7 +113,10 @@ impl Upload<'_> {
     }
 
     /// Reads the session that a response has started, if it has.
-    pub(super) fn read_session(&self, answer: &Answer) -> Result<Option<UploadSession>, Error> {
+    pub(super) fn read_session(
+        &self,
+        answer: &AuthorizedResponse,
+    ) -> Result<Option<UploadSession>, Error> {
         let min_chunk = answer
             .response
             .header(CHUNK_MIN_LENGTH)
@@ -146,7 +149,7 @@ impl Upload<'_> {
     /// Sends the whole content with the request that closes the session ("POST then PUT").
     pub(super) async fn send_whole(&self, session: UploadSession) -> crate::Result<Outcome> {
         let digest = self.blob_digest().await?;
-        let body = Body::Stream(Arc::new(self.feed.part(0, u64::MAX)));
+        let body = Body::Stream(Arc::new(self.content.part(0, u64::MAX)));
         self.put(session, UploadRequest::Whole, digest, body).await
     }
 
@@ -160,7 +163,7 @@ impl Upload<'_> {
             UploadRequest::Chunk(size) => size,
             _ => u64::MAX,
         };
-        let part = self.feed.part(session.offset, length);
+        let part = self.content.part(session.offset, length);
         let end = session.offset + part.length();
         let mut patch = session
             .request(Method::PATCH)
@@ -272,7 +275,7 @@ impl Upload<'_> {
         match status.as_u16() {
             413 if self
                 .uploads
-                .shrink_chunks(self.feed.size(), session.min_chunk) =>
+                .shrink_chunks(self.content.size(), session.min_chunk) =>
             {
                 Ok(Outcome::ChangeMethod)
             }
@@ -298,7 +301,7 @@ impl Upload<'_> {
         }
     }
 
-    fn read_status(&self, session: &mut UploadSession, answer: &Answer) -> Option<u64> {
+    fn read_status(&self, session: &mut UploadSession, answer: &AuthorizedResponse) -> Option<u64> {
         if !answer.response.status.is_success() {
             return None;
         }
@@ -310,7 +313,7 @@ impl Upload<'_> {
             .ok()?;
         let received = last.checked_add(1)?;
         self.follow_location(session, answer).ok()?;
-        (received > 1 && received <= self.feed.size()).then_some(received)
+        (received > 1 && received <= self.content.size()).then_some(received)
     }
 
     /// Cancels a session. Many registries do not support that, so a failure is ignored.
@@ -341,13 +344,16 @@ impl Upload<'_> {
         if let Ok(digest) = file.digest().await {
             return Ok(digest);
         }
-        let rest = self.feed.part(self.feed.size(), 0).open().await?;
+        let rest = self.content.part(self.content.size(), 0).open().await?;
         rest.try_for_each(|_| async { Ok(()) }).await?;
         file.digest().await
     }
 
     /// Sends a request once. The inner error is an unknown outcome.
-    async fn send_once(&self, request: Request) -> crate::Result<Result<Answer, crate::Error>> {
+    async fn send_once(
+        &self,
+        request: Request,
+    ) -> crate::Result<Result<AuthorizedResponse, crate::Error>> {
         match self.requests.send(request).await {
             Err(error) if error.kind() == ErrorKind::Network => Ok(Err(error)),
             outcome => outcome.map(Ok),
@@ -355,7 +361,11 @@ impl Upload<'_> {
     }
 
     /// Updates the URL of a session from the `Location` of a response.
-    fn follow_location(&self, session: &mut UploadSession, answer: &Answer) -> Result<(), Error> {
+    fn follow_location(
+        &self,
+        session: &mut UploadSession,
+        answer: &AuthorizedResponse,
+    ) -> Result<(), Error> {
         let Some(location) = location(answer)? else {
             return Ok(());
         };
@@ -380,8 +390,8 @@ impl Upload<'_> {
         let what = format!(
             "`{CHUNK_MIN_LENGTH}: {requested}`, which is no number of bytes up to {MAX_CHUNK_MIN_LENGTH}"
         );
-        let event = || Step::Ignored { from, what };
-        self.requests.observer().tell(event);
+        let event = || ClientEvent::Ignored { from, what };
+        self.requests.observer().notify(event);
     }
 
     /// Returns the error for a success that arrived before the whole body was sent.
@@ -396,7 +406,7 @@ impl Upload<'_> {
 }
 
 /// Returns the absolute `Location` of a response.
-fn location(answer: &Answer) -> Result<Option<Url>, Error> {
+fn location(answer: &AuthorizedResponse) -> Result<Option<Url>, Error> {
     let location = answer.response.header(header::LOCATION.as_str());
     location
         .map(|location| answer.response.peer.resolve(location))

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use oci_registry::{Access, Client, ClientOptions, Environment, ErrorKind, Repository, Step};
+use oci_registry::{
+    Access, Client, ClientEvent, ClientOptions, Environment, ErrorKind, Repository,
+};
 use testkit::server::{Request, Response, Server};
 
 use super::{authorization, basic, basic_registry};
@@ -63,8 +65,8 @@ fn repository(
     let variables = variables.map(|(name, value)| ((*name).to_owned(), value.clone()));
     let environment = Environment::new(variables, Some(home.into()), home.into());
     let mut options = ClientOptions::new(environment);
-    let (observer, problems) = select(|step| match step {
-        Step::Credential { problem } => Some(problem.clone()),
+    let (observer, problems) = select(|event| match event {
+        ClientEvent::Credential { problem } => Some(problem.clone()),
         _ => None,
     });
     options.observer = observer;

@@ -1,6 +1,6 @@
 //! Uploads in chunks, to registries that limit the size of a request.
 
-use oci_registry::{Access, ErrorKind, Step};
+use oci_registry::{Access, ClientEvent, ErrorKind};
 use testkit::registry::{FakeRegistry, Switches};
 use testkit::server::{Request, Response};
 
@@ -85,8 +85,8 @@ async fn minimum_chunk_size_is_honoured_up_to_a_limit() {
             }
             _ => None,
         });
-        let (observer, ignored) = select(|step| match step {
-            Step::Ignored { from, what } => Some(format!("{from} {what}")),
+        let (observer, ignored) = select(|event| match event {
+            ClientEvent::Ignored { from, what } => Some(format!("{from} {what}")),
             _ => None,
         });
         let client = observed_client(observer);

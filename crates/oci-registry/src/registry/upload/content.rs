@@ -17,14 +17,14 @@ use crate::exchange::body::RequestBody;
 
 /// Content of an upload. Its digest is verified or computed before its last byte is sent.
 #[derive(Debug)]
-pub(super) struct Feed {
-    content: Content,
+pub(super) struct UploadContent {
+    source: ContentSource,
     /// Opened content at the end of the last part.
     position: Mutex<Option<Position>>,
 }
 
 #[derive(Debug)]
-enum Content {
+enum ContentSource {
     Known(Box<Blob>),
     Unhashed(Arc<Unhashed>),
 }
@@ -45,37 +45,37 @@ impl fmt::Debug for Position {
     }
 }
 
-impl Feed {
+impl UploadContent {
     /// Returns the content of a blob, verified while it is sent.
     pub(super) fn of_blob(blob: Blob) -> Arc<Self> {
-        Self::new(Content::Known(Box::new(blob)))
+        Self::new(ContentSource::Known(Box::new(blob)))
     }
 
     /// Returns the content of a file, whose digest is computed while it is sent.
     pub(super) fn of_file(file: Arc<Unhashed>) -> Arc<Self> {
-        Self::new(Content::Unhashed(file))
+        Self::new(ContentSource::Unhashed(file))
     }
 
-    fn new(content: Content) -> Arc<Self> {
+    fn new(source: ContentSource) -> Arc<Self> {
         Arc::new(Self {
-            content,
+            source,
             position: Mutex::default(),
         })
     }
 
     /// Returns the size in bytes.
     pub(super) fn size(&self) -> u64 {
-        match &self.content {
-            Content::Known(blob) => blob.size(),
-            Content::Unhashed(file) => file.size(),
+        match &self.source {
+            ContentSource::Known(blob) => blob.size(),
+            ContentSource::Unhashed(file) => file.size(),
         }
     }
 
     /// Returns a part of the content, at most up to its end.
-    pub(super) fn part(self: &Arc<Self>, from: u64, length: u64) -> Part {
-        Part {
+    pub(super) fn part(self: &Arc<Self>, from: u64, length: u64) -> ContentPart {
+        ContentPart {
             length: length.min(self.size().saturating_sub(from)),
-            feed: Arc::clone(self),
+            content: Arc::clone(self),
             from,
         }
     }
@@ -92,9 +92,9 @@ impl Feed {
         }
         let mut position = Position {
             at: 0,
-            pieces: match &self.content {
-                Content::Known(blob) => blob.open().await?.boxed(),
-                Content::Unhashed(file) => file.open().await?,
+            pieces: match &self.source {
+                ContentSource::Known(blob) => blob.open().await?.boxed(),
+                ContentSource::Unhashed(file) => file.open().await?,
             },
             held: Bytes::new(),
         };
@@ -130,27 +130,27 @@ impl Position {
 
 /// Part of the content of an upload: the body of one request.
 #[derive(Debug, Clone)]
-pub(super) struct Part {
-    feed: Arc<Feed>,
+pub(super) struct ContentPart {
+    content: Arc<UploadContent>,
     from: u64,
     length: u64,
 }
 
 #[async_trait]
-impl RequestBody for Part {
+impl RequestBody for ContentPart {
     fn length(&self) -> u64 {
         self.length
     }
 
     /// Opens the part at its first byte. The last part ends with an error if the content is not the expected one.
     async fn open(&self) -> crate::Result<BoxStream<'static, crate::Result<Bytes>>> {
-        let position = self.feed.open_at(self.from).await?;
-        let (feed, end) = (Arc::clone(&self.feed), self.from + self.length);
+        let position = self.content.open_at(self.from).await?;
+        let (content, end) = (Arc::clone(&self.content), self.from + self.length);
         let pieces = futures_util::stream::try_unfold(
-            (feed, position),
-            move |(feed, mut position)| async move {
-                if position.at >= end && end < feed.size() {
-                    feed.store(position);
+            (content, position),
+            move |(content, mut position)| async move {
+                if position.at >= end && end < content.size() {
+                    content.store(position);
                     return Ok(None);
                 }
                 // At the end of the content the stream has ended, or yields an error or more bytes than expected.
@@ -160,7 +160,7 @@ impl RequestBody for Part {
                     u64::MAX
                 };
                 let piece = position.next(limit).await?;
-                Ok(piece.map(|piece| (piece, (feed, position))))
+                Ok(piece.map(|piece| (piece, (content, position))))
             },
         );
         Ok(pieces.boxed())
@@ -174,7 +174,7 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::blob::{BlobStream, Content as Opens};
+    use crate::blob::{BlobStream, Content as BlobContent};
     use crate::digest::Digest;
     use crate::error::ErrorKind;
     use crate::manifest::{Descriptor, MediaType};
@@ -187,18 +187,21 @@ mod tests {
     }
 
     impl Ten {
-        fn feed(names: &[u8]) -> (Arc<Self>, Arc<Feed>) {
+        fn content(names: &[u8]) -> (Arc<Self>, Arc<UploadContent>) {
             let descriptor = Descriptor::new(MediaType::OCTET_STREAM, Digest::sha256(names), 10);
             let ten = Arc::new(Self {
                 descriptor: descriptor.clone(),
                 opened: AtomicU32::new(0),
             });
-            let content: Arc<dyn Opens> = ten.clone();
-            (ten, Feed::of_blob(Blob::from_content(descriptor, content)))
+            let content: Arc<dyn BlobContent> = ten.clone();
+            (
+                ten,
+                UploadContent::of_blob(Blob::from_content(descriptor, content)),
+            )
         }
     }
 
-    impl Opens for Ten {
+    impl BlobContent for Ten {
         fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
             self.opened.fetch_add(1, Ordering::Relaxed);
             let pieces = b"0123456789".chunks(3).map(|piece| Ok(Bytes::from(piece)));
@@ -207,38 +210,43 @@ mod tests {
         }
     }
 
-    async fn read(feed: &Arc<Feed>, from: u64, length: u64) -> crate::Result<String> {
-        let pieces: Vec<Bytes> = feed.part(from, length).open().await?.try_collect().await?;
+    async fn read(content: &Arc<UploadContent>, from: u64, length: u64) -> crate::Result<String> {
+        let pieces: Vec<Bytes> = content
+            .part(from, length)
+            .open()
+            .await?
+            .try_collect()
+            .await?;
         Ok(String::from_utf8(pieces.concat()).unwrap())
     }
 
     #[tokio::test]
     async fn parts_in_order_open_the_content_once() {
-        let (ten, feed) = Ten::feed(b"0123456789");
-        assert_eq!(read(&feed, 0, 4).await.unwrap(), "0123");
-        assert_eq!(read(&feed, 4, 4).await.unwrap(), "4567");
-        assert_eq!(read(&feed, 8, 4).await.unwrap(), "89");
+        let (ten, content) = Ten::content(b"0123456789");
+        assert_eq!(read(&content, 0, 4).await.unwrap(), "0123");
+        assert_eq!(read(&content, 4, 4).await.unwrap(), "4567");
+        assert_eq!(read(&content, 8, 4).await.unwrap(), "89");
         assert_eq!(ten.opened.load(Ordering::Relaxed), 1);
-        assert_eq!(read(&feed, 5, 100).await.unwrap(), "56789");
-        assert_eq!(read(&feed, 0, 10).await.unwrap(), "0123456789");
+        assert_eq!(read(&content, 5, 100).await.unwrap(), "56789");
+        assert_eq!(read(&content, 0, 10).await.unwrap(), "0123456789");
         assert_eq!(ten.opened.load(Ordering::Relaxed), 3);
     }
 
     #[tokio::test]
     async fn part_after_a_dropped_part_opens_content_again() {
-        let (ten, feed) = Ten::feed(b"0123456789");
-        let mut half = feed.part(0, 6).open().await.unwrap();
+        let (ten, content) = Ten::content(b"0123456789");
+        let mut half = content.part(0, 6).open().await.unwrap();
         assert_eq!(half.try_next().await.unwrap().unwrap(), "012");
         drop(half);
-        assert_eq!(read(&feed, 6, 4).await.unwrap(), "6789");
+        assert_eq!(read(&content, 6, 4).await.unwrap(), "6789");
         assert_eq!(ten.opened.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test]
     async fn last_part_of_wrong_content_fails() {
-        let (_, feed) = Ten::feed(b"something else");
-        assert_eq!(read(&feed, 0, 5).await.unwrap(), "01234");
-        let error = read(&feed, 5, 5).await.unwrap_err();
+        let (_, content) = Ten::content(b"something else");
+        assert_eq!(read(&content, 0, 5).await.unwrap(), "01234");
+        let error = read(&content, 5, 5).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Mismatch);
     }
 }
