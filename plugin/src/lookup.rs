@@ -134,6 +134,17 @@ impl Lookup {
         Ok(Operand { name, span })
     }
 
+    /// Separates the path of a location to delete from its tag or digest.
+    pub(crate) async fn locate_deletable(
+        &self,
+        operand: Operand<LocationText>,
+    ) -> Result<Operand<Location>, LabeledError> {
+        let span = operand.span;
+        let name = operand.name.locate_deletable(&self.base).await;
+        let name = name.map_err(|error| error.at(span))?;
+        Ok(Operand { name, span })
+    }
+
     /// Opens the place of an operand for reading.
     pub(crate) async fn place(&self, operand: &Operand<Location>) -> Result<Place, LabeledError> {
         let place = Place::open(&self.client, &operand.name, &self.base);

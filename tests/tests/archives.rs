@@ -222,6 +222,14 @@ fn names_of_skopeo_without_a_tag_are_listed_with_digest() {
         unclear.stderr.contains("2 names end with this tag"),
         "{unclear}"
     );
+    for (name, problem) in [
+        ("acme/f:1".to_owned(), "several names end with `:1`"),
+        (format!("acme/f:1@{digest}"), "has both a tag and a digest"),
+    ] {
+        let delete = home.cargo_oci(["delete", "--yes", &format!("oci:theirs:{name}")]);
+        let delete = delete.within(home.path()).fails_with(2);
+        assert!(delete.stderr.contains(problem), "{delete}");
+    }
     let mirror = home.cargo_oci(["copy", "--all-tags", "oci:theirs", "oci:mirror"]);
     let mirror = mirror.within(home.path()).succeeds();
     assert!(

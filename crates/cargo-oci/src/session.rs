@@ -125,6 +125,13 @@ impl Session {
         Ok(written.locate(self.environment.current_dir()).await?)
     }
 
+    /// Splits the text of a location to delete into path and tag or digest.
+    pub(crate) async fn locate_deletable(&self, written: &LocationText) -> Result<Location, Error> {
+        Ok(written
+            .locate_deletable(self.environment.current_dir())
+            .await?)
+    }
+
     /// Splits the text of a location to write to into path and tag or digest.
     pub(crate) fn locate_target(&self, written: &LocationText) -> Result<Location, Error> {
         Ok(written.locate_target(self.environment.current_dir())?)

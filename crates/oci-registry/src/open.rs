@@ -6,6 +6,7 @@ use std::sync::Arc;
 use snafu::Snafu;
 
 use crate::archive::Archive;
+use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Hint, Optional, Result};
 use crate::layout::{Layout, Named, tag_of};
 use crate::memory::Memory;
@@ -22,6 +23,18 @@ enum Error {
     NotATag { name: String, place: Location },
     #[snafu(display("failed to read `{place}:`: the name after the colon is missing"))]
     NoName { place: Location },
+    #[snafu(display("failed to delete `{written}`: the reference has both a tag and a digest"))]
+    TagAndDigest {
+        written: LocationText,
+        tag: Tag,
+        digest: Digest,
+    },
+    #[snafu(display("failed to delete `{written}`: several names end with `:{tag}`"))]
+    SharedTag {
+        written: LocationText,
+        tag: Tag,
+        manifest: Location,
+    },
 }
 
 impl Failure for Error {
@@ -36,6 +49,12 @@ impl Failure for Error {
                 format!("write `{place}:{tag}`")
             }
             Self::NoName { place } => format!("write `{place}` or `{place}:TAG`"),
+            Self::TagAndDigest { tag, digest, .. } => {
+                format!("remove `@{digest}` to delete the tag, or `:{tag}` to delete the manifest")
+            }
+            Self::SharedTag { manifest, .. } => {
+                format!("write `{manifest}` to delete the manifest with all its names")
+            }
         };
         vec![advice.into()]
     }
@@ -118,6 +137,40 @@ impl LocationText {
             let (name, place) = (name.to_owned(), parts.place.clone());
             Error::NotATag { name, place }.into()
         })
+    }
+
+    /// Separates path and name as [`LocationText::locate`] does, for a deletion: the location has a tag, a digest, or
+    /// neither.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] if the text has a tag and a digest, or if it is a full name whose tag does not
+    /// identify the manifest: only the whole manifest could be deleted.
+    pub async fn locate_deletable(&self, base: &Path) -> Result<Location> {
+        let location = self.locate(base).await?;
+        let (Some(tag), Some(digest)) = (location.tag(), location.digest()) else {
+            return Ok(location);
+        };
+        let (written, tag, digest) = (self.clone(), tag.clone(), digest.clone());
+        let has_digest = match &self.0 {
+            Form::Located(_) => true,
+            Form::Layout(written) | Form::Archive(written) => written.digest.is_some(),
+        };
+        let error = if has_digest {
+            Error::TagAndDigest {
+                written,
+                tag,
+                digest,
+            }
+        } else {
+            let manifest = location.with(digest);
+            Error::SharedTag {
+                written,
+                tag,
+                manifest,
+            }
+        };
+        Err(error.into())
     }
 
     /// Separates path and name. Fails with the location itself if it has no path.

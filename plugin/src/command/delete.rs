@@ -115,7 +115,7 @@ struct DeleteCall {
 
 impl DeleteCall {
     async fn delete(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
-        let operand = self.lookup.locate(operand).await?;
+        let operand = self.lookup.locate_deletable(operand).await?;
         let at = operand.span;
         let Some(identifier) = operand.name.identifier() else {
             let message = format!("refusing to delete the whole repository `{}`", operand.name);
@@ -126,18 +126,6 @@ impl DeleteCall {
                 )),
             );
         };
-        if let Location::Registry(reference) = &operand.name
-            && let (Some(tag), Some(digest)) = (reference.tag(), reference.digest())
-        {
-            let message =
-                format!("refusing to delete `{reference}`: it has both a tag and a digest");
-            let advice = format!(
-                "leave out `@{digest}` to delete the tag, or `:{tag}` to delete the manifest"
-            );
-            return Err(
-                report::invalid(message, "has both a tag and a digest", at).with_help(advice)
-            );
-        }
         let place = Place::open_deletable(self.lookup.client(), &operand.name, self.lookup.base());
         let place = place
             .await

@@ -92,7 +92,7 @@ impl DeletedContent {
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let mut locations = Vec::new();
     for reference in &flags.references {
-        let location = session.locate(reference).await?;
+        let location = session.locate_deletable(reference).await?;
         check(&location, flags.blob)?;
         locations.push(location);
     }
@@ -148,13 +148,6 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
 /// Checks a reference before any request.
 fn check(location: &Location, is_blob: bool) -> Result<(), Error> {
     let named = naming::require_identifier(location, "delete")?;
-    if let (Some(tag), Some(digest)) = (naming::tag(location), naming::digest(location)) {
-        let both =
-            format!("failed to delete `{location}`: the reference has both a tag and a digest");
-        return Err(Error::usage(both).help(format!(
-            "remove `@{digest}` to delete the tag, or `:{tag}` to delete the manifest"
-        )));
-    }
     if is_blob && let Identifier::Tag(tag) = named {
         let name = format!("failed to delete the blob `{location}`: missing digest");
         return Err(Error::usage(name).help(format!("replace `{tag}` with a digest")));
