@@ -15,6 +15,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use cargo_metadata::{Package, PackageId};
@@ -179,7 +180,7 @@ pub(crate) fn source_repository(environment: &CargoEnvironment) -> Option<String
 pub(crate) async fn origin(environment: &CargoEnvironment, directory: &Path) -> Option<String> {
     let mut command = git(environment, &work_tree(directory)?);
     command.args(["remote", "get-url", "origin"]);
-    let url = process::capture(command).await.ok()?;
+    let url = output(command).await.ok()?;
     Some(url.trim().to_owned()).filter(|url| !url.is_empty())
 }
 
@@ -210,6 +211,9 @@ const EXECUTABLE: &str = "100755";
 
 /// Mode of a submodule in git's index.
 const SUBMODULE: &str = "160000";
+
+/// Maximum time of one command. Git waits without limit for a named pipe or a lost network drive.
+const TIMEOUT: Duration = Duration::from_mins(2);
 
 /// Maximum number of paths in the arguments of one command, because the system limits their total length.
 const MAX_PATHS: usize = 500;
@@ -260,8 +264,7 @@ impl GitIndex {
 async fn work_tree_provenance(environment: &CargoEnvironment, index: &GitIndex) -> Provenance {
     let mut log = git(environment, &index.root);
     log.args(["log", "-1", "--no-show-signature", "--format=%H %ct"]);
-    let (log, dirty) = tokio::join!(process::capture(log), is_dirty(environment, index));
-    let log = log.map_err(|error| message(&error));
+    let (log, dirty) = tokio::join!(output(log), is_dirty(environment, index));
     let commit = log.and_then(|line| match line.trim().split_once(' ') {
         Some((revision, time)) => Ok((revision.to_owned(), time.parse().ok())),
         None => Err(format!("`git log` printed `{}`", line.trim())),
@@ -387,11 +390,24 @@ async fn leading_filtered(
 
 /// Returns the NUL-terminated records that a command prints. The error is the message of the command.
 async fn records(command: Command) -> Result<Vec<String>, String> {
-    let output = process::capture_bytes(command).await;
-    let output = output.map_err(|error| message(&error))?;
-    // The names of package files are UTF-8, so other names may be converted lossily.
-    let text = String::from_utf8_lossy(&output);
+    let text = output(command).await?;
     Ok(text.split_terminator('\0').map(str::to_owned).collect())
+}
+
+/// Returns the text that a command prints. The error is the message of the command.
+async fn output(command: Command) -> Result<String, String> {
+    let shown = process::shown(&command);
+    let output = tokio::time::timeout(TIMEOUT, process::capture_bytes(command)).await;
+    let output = output
+        .map_err(|_| {
+            format!(
+                "`{shown}` did not finish within {} seconds",
+                TIMEOUT.as_secs()
+            )
+        })?
+        .map_err(|error| message(&error))?;
+    // The names of package files are UTF-8, so other names may be converted lossily.
+    Ok(String::from_utf8_lossy(&output).into_owned())
 }
 
 /// Returns the error message of git, or the error that prevented running it.
@@ -671,6 +687,27 @@ mod tests {
         );
         let problem = found.problem.as_ref().unwrap();
         assert!(problem.contains("dubious ownership"), "{problem}");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(start_paused = true)]
+    async fn git_that_does_not_end_is_a_problem() {
+        use std::os::unix::fs::PermissionsExt;
+        let scratch = repository_with_ignored_package();
+        scratch.write("bin/git", "#!/bin/sh\nexec sleep 1000");
+        let program = scratch.path().join("bin/git");
+        std::fs::set_permissions(program, PermissionsExt::from_mode(0o755)).unwrap();
+        let path = format!("{}:/usr/bin:/bin", scratch.path().join("bin").display());
+        let found = &query(&scratch, &[("PATH", &path), ("GITHUB_SHA", "0123")]).await["ours"];
+        assert_eq!(
+            (found.revision.as_deref(), found.dirty),
+            (Some("0123"), None)
+        );
+        let problem = found.problem.as_ref().unwrap();
+        assert!(
+            problem.ends_with("did not finish within 120 seconds"),
+            "{problem}"
+        );
     }
 
     #[tokio::test]
