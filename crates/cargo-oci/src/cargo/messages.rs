@@ -258,9 +258,18 @@ fn parse(line: &[u8], number: usize) -> Result<Option<Message>, Error> {
     let line = line.strip_prefix("\u{feff}".as_bytes()).unwrap_or(line);
     match serde_json::from_slice(line) {
         Ok(message) => Ok(Some(message)),
-        Err(_) if !contains_message(&String::from_utf8_lossy(line)) => Ok(None),
-        Err(source) => Err(source).context(ParseSnafu { line: number }),
+        Err(error) if is_damaged_message(line, &error) => {
+            Err(error).context(ParseSnafu { line: number })
+        }
+        Err(_) => Ok(None),
     }
+}
+
+/// Whether a line that does not parse is a damaged message of cargo, and not other text.
+fn is_damaged_message(line: &[u8], error: &serde_json::Error) -> bool {
+    // JSON may write a letter of the `reason` as an escape sequence. Cargo writes the member first.
+    let is_broken_json = !error.is_data() && line.starts_with(b"{\"reason\"");
+    is_broken_json || contains_message(&String::from_utf8_lossy(line))
 }
 
 /// Whether text contains the `reason` of a message of cargo.
@@ -557,6 +566,7 @@ mod tests {
             format!("{message}{message}"),
             message[..message.len() - 1].to_owned(),
             r#"{"reason":"compiler-artifact","package_id":"pa"#.to_owned(),
+            r#"{"reason":"compiler-\u0061rtifact","package_id":"pa"#.to_owned(),
             message.replace("\"package_id\"", "\"id\""),
             "  \"reason\" : \"compiler-artifact\",".to_owned(),
             format!("progress {}", END.trim_end()),
