@@ -171,10 +171,10 @@ pub async fn explain(source: &dyn Source, location: &Location, error: Error) -> 
         let advice = without_tags(source, &place).await;
         return error.with_hints([advice]);
     }
-    let known = tags.iter().map(Tag::as_str);
-    let similar = location
-        .tag()
-        .and_then(|tag| nearest(tag.as_str(), known))
+    // The tag itself exists if its index has no matching entry.
+    let wanted = location.tag().filter(|tag| !tags.contains(tag));
+    let similar = wanted
+        .and_then(|tag| nearest(tag.as_str(), tags.iter().map(Tag::as_str)))
         .and_then(|similar| similar.parse::<Tag>().ok());
     let similar = similar.map(|similar| {
         let reference = place.with(similar);
