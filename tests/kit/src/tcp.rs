@@ -32,6 +32,9 @@ impl TcpServer {
                 let Ok((stream, _)) = listener.accept().await else {
                     return;
                 };
+                // With Nagle's algorithm, a body after its head waits 40 ms for the delayed acknowledgement.
+                // It fails for a connection that the client has closed already.
+                let _ = stream.set_nodelay(true);
                 connections.spawn(handler(stream, earlier));
             }
         });
