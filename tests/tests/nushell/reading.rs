@@ -120,6 +120,30 @@ fn invalid_tags_are_omitted_with_one_warning() {
 }
 
 #[test]
+fn list_without_new_names_is_an_error() {
+    require!(Nu);
+    let server = Server::start(|request, earlier| {
+        let link = format!("<{}?page={}>; rel=next", request.path(), earlier + 1);
+        let list = if request.path().ends_with("/tags/list") {
+            r#"{"tags":["1.0.0"]}"#
+        } else {
+            r#"{"repositories":[]}"#
+        };
+        Response::new(200).header("Link", link).body(list)
+    });
+    let (home, host) = (Home::new(), server.host());
+    for list in [
+        format!("oci tags {host}/some"),
+        format!("oci catalog {host}"),
+    ] {
+        let run = home.nu(&format!("{list} | collect | to nuon")).outcome();
+        assert!(run.stderr.contains("oci::protocol"), "{run}");
+        let text = run.stderr.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(text.contains("after 100 pages in a row"), "{run}");
+    }
+}
+
+#[test]
 fn manifest_returns_record_with_layers() {
     require!(DockerRegistry, Nu);
     let (registry, sources) = registry_with_widgets();

@@ -2,11 +2,13 @@
 //!
 //! The stream yields names while their page arrives, and requests the next page only when it is polled beyond this one. A
 //! page that breaks off is requested again, and its names are yielded once. The stream ends with an error at a next page
-//! on another origin, at a page that was requested before, and at the limits for pages and names.
+//! on another origin, at a page that was requested before, after too many pages without a new name, and at the limits for
+//! pages and names.
 
 mod names;
 
 use std::collections::{HashSet, VecDeque};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -35,6 +37,10 @@ const MAX_FAILURES: u32 = 5;
 /// Limit of the pages of a list.
 const MAX_PAGES: usize = 10_000;
 
+/// Limit of the consecutive pages without a new name. Some are valid: a page with fewer names than requested does not end
+/// a list.
+const MAX_PAGES_WITHOUT_NAME: usize = 100;
+
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("failed to read the list from {url}"))]
@@ -50,6 +56,10 @@ enum Error {
     Loop { url: ShownUrl },
     #[snafu(display("gave up on the list after {MAX_PAGES} pages, at {url}"))]
     Endless { url: ShownUrl },
+    #[snafu(display(
+        "gave up on the list after {MAX_PAGES_WITHOUT_NAME} pages in a row without a new name, at {url}"
+    ))]
+    NoNewNames { url: ShownUrl },
 }
 
 impl Failure for Error {
@@ -61,10 +71,16 @@ impl Failure for Error {
     }
 }
 
-/// Position in a list of pages. Refuses a page on another origin, a page that was requested before, and too many pages.
+/// Position in a list of pages. Refuses a page on another origin, a page that was requested before, too many pages, and too
+/// many consecutive pages without a new name.
 pub(super) struct PageCursor {
     next: Option<PageRequest>,
     seen: HashSet<Url>,
+    /// Hashes of the last name of each page. The names of all pages would need too much memory.
+    last_names: HashSet<u64>,
+    hasher: RandomState,
+    /// Number of consecutive pages without a new name.
+    pages_without_name: usize,
     secrets: Secrets,
 }
 
@@ -85,6 +101,9 @@ impl PageCursor {
                 is_untrusted,
             }),
             seen: HashSet::new(),
+            last_names: HashSet::new(),
+            hasher: RandomState::new(),
+            pages_without_name: 0,
             secrets: secrets.clone(),
         }
     }
@@ -100,6 +119,10 @@ impl PageCursor {
             self.seen.len() < MAX_PAGES,
             EndlessSnafu { url: shown.clone() }
         );
+        ensure!(
+            self.pages_without_name < MAX_PAGES_WITHOUT_NAME,
+            NoNewNamesSnafu { url: shown.clone() }
+        );
         ensure!(self.seen.insert(url.clone()), LoopSnafu { url: shown });
         Ok(Some(page))
     }
@@ -107,6 +130,17 @@ impl PageCursor {
     /// Whether the last requested page is the first one.
     pub(super) fn is_first(&self) -> bool {
         self.seen.len() == 1
+    }
+
+    /// Records the last name of a complete page. A page without a name, or whose last name was the last one of an earlier
+    /// page, has no new name.
+    pub(super) fn record_last_name(&mut self, last: Option<&str>) {
+        let is_new = last.is_some_and(|last| self.last_names.insert(self.hasher.hash_one(last)));
+        self.pages_without_name = if is_new {
+            0
+        } else {
+            self.pages_without_name + 1
+        };
     }
 
     /// Reads the link to the next page, which is on the server that sent this page. A list that was redirected to another
@@ -143,6 +177,7 @@ struct PageBody {
     reader: Names,
     /// Names that were read so far, which are skipped if the page breaks off and is requested again.
     yielded: HashSet<String>,
+    last_name: Option<String>,
     failures: u32,
 }
 
@@ -196,11 +231,17 @@ impl Pages {
             Err(_) => Ok(()),
         };
         parsed.context(ParsePageSnafu { url })?;
+        if let Some(last) = names.back() {
+            page.last_name = Some(last.clone());
+        }
         names.retain(|name| page.yielded.insert(name.clone()));
         self.names.append(&mut names);
         match piece {
             Ok(Some(_)) => Ok(Some(page)),
-            Ok(None) => Ok(None),
+            Ok(None) => {
+                self.cursor.record_last_name(page.last_name.as_deref());
+                Ok(None)
+            }
             Err(error) if page.failures + 1 >= MAX_FAILURES || self.stalls.has_reached_limit() => {
                 Err(error.into())
             }
@@ -254,6 +295,7 @@ impl Pages {
             body: answer.response.into_stream(),
             reader: Names::new(),
             yielded,
+            last_name: None,
             failures,
         })
     }

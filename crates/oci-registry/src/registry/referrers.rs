@@ -199,6 +199,9 @@ impl Listing {
         let url = response.shown();
         let body = answer.response.bytes(manifest::MAX_READ).await?;
         let page: Index = serde_json::from_slice(&body).context(ParsePageSnafu { url })?;
+        // An entry of another artifact type is also a sign of progress.
+        let last = page.manifests.last().map(|entry| entry.digest.as_str());
+        self.cursor.record_last_name(last);
         Ok(self.matching(page.manifests, is_filtered))
     }
 

@@ -6,6 +6,9 @@ use testkit::server::{Request, Response, Server};
 
 use crate::support::{NoCredential, Password, client, reader, repository};
 
+/// Path of the list of tags.
+const LIST: &str = "/v2/acme/widgets/tags/list";
+
 async fn catalog(server: &Server) -> oci_registry::Result<Vec<RepositoryName>> {
     let name = server.host().parse().unwrap();
     let registry = client(NoCredential).registry(&name).unwrap();
@@ -101,6 +104,63 @@ async fn truncated_page_fails_after_five_requests() {
     assert_eq!(server.requests().len(), 5);
 }
 
+/// A server whose pages always link to another page. The script returns the names of the page with this number.
+fn endless_list(names: impl Fn(usize) -> &'static str + Send + Sync + 'static) -> Server {
+    Server::start(move |request, earlier| {
+        let link = format!("<{}?page={}>; rel=next", request.path(), earlier + 1);
+        let page = Response::new(200).header("Link", link);
+        let list = if request.path() == LIST {
+            "tags"
+        } else {
+            "repositories"
+        };
+        page.body(format!(r#"{{"{list}":[{}]}}"#, names(earlier)))
+    })
+}
+
+#[tokio::test]
+async fn list_after_100_pages_without_new_name_is_refused() {
+    type Names = fn(usize) -> &'static str;
+    let empty: Names = |_| "";
+    let repeated: Names = |_| r#""a","b""#;
+    let alternating: Names = |page| [r#""a""#, r#""b""#][page % 2];
+    for (names, new) in [(empty, 0), (repeated, 1), (alternating, 2)] {
+        let server = endless_list(names);
+        let errors = [
+            tags(&server).await.unwrap_err(),
+            catalog(&server).await.unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Protocol);
+            let text = error.in_one_line();
+            assert!(
+                text.contains("after 100 pages in a row without a new name"),
+                "{text}"
+            );
+        }
+        assert_eq!(server.requests().len(), 2 * (new + 100));
+    }
+}
+
+#[tokio::test]
+async fn list_with_99_empty_pages_between_names_is_complete() {
+    let server = Server::start(|_, earlier| {
+        let names = match earlier {
+            0 => r#""a""#,
+            100 => r#""b""#,
+            200 => r#""c""#,
+            _ => "",
+        };
+        let page = Response::new(200).body(format!(r#"{{"tags":[{names}]}}"#));
+        if earlier == 300 {
+            return page;
+        }
+        page.header("Link", format!("<{LIST}?page={}>; rel=next", earlier + 1))
+    });
+    assert_eq!(tags(&server).await.unwrap().len(), 3);
+    assert_eq!(server.requests().len(), 301);
+}
+
 #[tokio::test]
 async fn refused_page_size_is_omitted() {
     for status in [400, 413] {
@@ -139,9 +199,6 @@ async fn catalog_with_insufficient_scope_is_unsupported() {
 }
 
 // ---- lists on other origins
-
-/// Path of the list of tags.
-const LIST: &str = "/v2/acme/widgets/tags/list";
 
 /// Starts a registry whose lists require a password, except URLs that contain `open`.
 fn registry_with_password(script: impl Fn(&Request) -> Response + Send + Sync + 'static) -> Server {

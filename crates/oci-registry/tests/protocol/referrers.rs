@@ -153,6 +153,41 @@ async fn endless_list_of_referrers_is_refused() {
     assert_eq!(found.unwrap_err().kind(), ErrorKind::Protocol);
 }
 
+#[tokio::test]
+async fn referrers_after_100_pages_without_entry_are_refused() {
+    let subject = manifest("subject");
+    let one = referrer(&subject, "a/one");
+    for (entries, new) in [(vec![], 0), (vec![&one], 1)] {
+        let answer = page(&entries);
+        let server = Server::start(move |request, earlier| {
+            let link = format!("<{}?page={}>; rel=next", request.path(), earlier + 1);
+            answer.clone().header("Link", link)
+        });
+        let error = of_type(&writer(&server), subject.digest(), "a/two").await;
+        let text = error.unwrap_err().in_one_line();
+        assert!(text.contains("100 pages in a row"), "{text}");
+        assert_eq!(server.requests().len(), new + 100);
+    }
+}
+
+#[tokio::test]
+async fn referrers_of_other_types_on_many_pages_are_skipped() {
+    let subject = manifest("subject");
+    let digest = subject.digest().clone();
+    let wanted = referrer(&subject, "a/wanted");
+    let last = page(&[&wanted]);
+    let server = Server::start(move |request, earlier| {
+        if earlier == 150 {
+            return last.clone();
+        }
+        let other = referrer(&subject, &format!("a/{earlier}"));
+        let link = format!("<{}?page={}>; rel=next", request.path(), earlier + 1);
+        page(&[&other]).header("Link", link)
+    });
+    let found = of_type(&writer(&server), &digest, "a/wanted").await;
+    assert_eq!(found.unwrap(), [listed(&wanted)]);
+}
+
 // ---- fallback tags
 
 #[tokio::test]
