@@ -40,6 +40,7 @@ fn text_of(hint: &Hint) -> Option<String> {
             "the server does not use TLS on this port: pass `--plain-http` if plain HTTP is intended"
         }
         Hint::UseTls => "the server requires TLS on this port: pass `--plain-http=false`",
+        Hint::TryTls => "the server may expect TLS on this port: pass `--plain-http=false`",
         Hint::KeepArchives => "pass `--titles` to download the archives without unpacking them",
         Hint::CheckRepository { registry, .. } => {
             return Some(format!(

@@ -11,6 +11,7 @@ use e2e::require;
 use e2e::server::{Response, Server};
 use e2e::token::TokenPolicy;
 use serde_json::Value;
+use testkit::tcp::TcpServer;
 
 #[test]
 fn inspect_prints_release() {
@@ -422,6 +423,16 @@ fn every_verb_uses_credentials() {
     home.cargo_oci(["delete", &format!("{copy}:latest"), "--yes"])
         .succeeds();
     assert_eq!(registry.tags("copy"), ["1.2.3"]);
+}
+
+#[test]
+fn closed_plain_http_connection_hints_at_tls() {
+    let server = TcpServer::start(|stream, _| async move { drop(stream) });
+    let place = format!("{}/acme/widgets", server.host());
+    let home = Home::new();
+    let tags = home.cargo_oci(["tags", &place, "--retries", "0"]).outcome();
+    let help = "help: the server may expect TLS on this port: pass `--plain-http=false`\n";
+    assert!(tags.stderr.ends_with(help), "{tags}");
 }
 
 #[test]

@@ -44,6 +44,7 @@ fn sentences(hint: &Hint) -> Vec<String> {
             "the server does not use TLS on this port: pass `--plain-http` if plain HTTP is intended"
         }
         Hint::UseTls => "the server requires TLS on this port: pass `--plain-http=false`",
+        Hint::TryTls => "the server may expect TLS on this port: pass `--plain-http=false`",
         Hint::OverwriteVersion => {
             "publish a new version, or pass `--overwrite` to replace a released one"
         }

@@ -106,8 +106,10 @@ pub enum Hint {
     ClientCertificate,
     /// The server answered a TLS handshake with something else.
     UsePlainHttp,
-    /// The server expects TLS and received plain HTTP.
+    /// The server reported that it expects TLS and received plain HTTP.
     UseTls,
+    /// The first request over plain HTTP got no HTTP response, so the server may expect TLS.
+    TryTls,
     /// A released version has other files, or the tag refers to something else: a new version, or an explicit overwrite.
     OverwriteVersion,
     /// A tag refers to a manifest that is not a package for the same target: an explicit overwrite replaces it.

@@ -1,6 +1,7 @@
 //! Errors of an HTTP exchange and their hints.
 
 use std::fmt;
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,6 +13,13 @@ use super::{certificates, origin};
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::escape::escape;
 
+/// Messages of `hyper`, whose kinds are not accessible, for a connection that ended without a response.
+const NO_RESPONSE: [&str; 3] = [
+    "connection closed before message completed",
+    "channel closed",
+    "received unexpected message from connection",
+];
+
 #[derive(Debug, Snafu)]
 #[snafu(visibility(pub(super)))]
 pub(crate) enum Error {
@@ -21,7 +29,7 @@ pub(crate) enum Error {
     ReadPem {
         path: PathBuf,
         purpose: &'static str,
-        source: std::io::Error,
+        source: io::Error,
     },
     #[snafu(display("failed to read `{}`, {purpose}: not valid PEM", path.display()))]
     ParsePem {
@@ -46,12 +54,14 @@ pub(crate) enum Error {
     Connect {
         url: ShownUrl,
         certificate: bool,
+        may_expect_tls: bool,
         source: RootCause,
     },
     #[snafu(display("failed to get an answer to {method} {url}"))]
     Send {
         method: Method,
         url: ShownUrl,
+        may_expect_tls: bool,
         source: RootCause,
     },
     #[snafu(display("gave up on {method} {url}: no progress for {} seconds", after.as_secs()))]
@@ -123,13 +133,18 @@ impl Failure for Error {
                 certificate: true, ..
             } => Hint::TrustCertificate,
             Self::Connect { source, .. } if source.is_not_tls() => Hint::UsePlainHttp,
+            Self::Connect {
+                may_expect_tls: true,
+                ..
+            } => Hint::TryTls,
             Self::Connect { .. } => {
                 "check the name and the port, and whether a proxy is needed".into()
             }
             Self::Send { source, .. } if source.requires_identity() => Hint::ClientCertificate,
-            Self::Send { url, source, .. } if url.is_plain() && source.is_not_http() => {
-                Hint::UseTls
-            }
+            Self::Send {
+                may_expect_tls: true,
+                ..
+            } => Hint::TryTls,
             Self::ReadPem { .. } => "check the path and the permissions of the file".into(),
             Self::ParsePem { .. } | Self::EmptyPem { .. } => {
                 "the file must be PEM, which begins with `-----BEGIN`".into()
@@ -174,8 +189,8 @@ impl RootCause {
     pub(super) fn is_certificate(&self) -> bool {
         self.layers().any(|error| {
             let inner = error
-                .downcast_ref::<std::io::Error>()
-                .and_then(std::io::Error::get_ref);
+                .downcast_ref::<io::Error>()
+                .and_then(io::Error::get_ref);
             let shown = inner.map_or_else(|| error.to_string(), ToString::to_string);
             shown.contains("certificate")
         })
@@ -191,6 +206,24 @@ impl RootCause {
     fn is_not_http(&self) -> bool {
         self.layers()
             .any(|error| error.to_string().contains("invalid HTTP version"))
+    }
+
+    /// Whether the server sent no HTTP response: it closed the connection, or sent other bytes.
+    pub(super) fn is_without_response(&self) -> bool {
+        let is_closed = |error: &io::Error| {
+            matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::ConnectionAborted
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::UnexpectedEof
+            )
+        };
+        self.is_not_http()
+            || self.layers().any(|error| {
+                error.downcast_ref().is_some_and(is_closed)
+                    || NO_RESPONSE.contains(&error.to_string().as_str())
+            })
     }
 
     /// Whether the server rejected the connection because the client sent no certificate, or none that the server

@@ -24,8 +24,9 @@ mod stalls;
 mod statistics;
 mod warning;
 
-use std::sync::OnceLock;
+use std::collections::HashSet;
 use std::sync::atomic::Ordering;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use http::{Method, header};
@@ -87,6 +88,8 @@ pub(crate) struct Exchange {
     /// Connections without the client certificate, for servers that must not get it.
     client_without_identity: OnceLock<Connections>,
     pauses: std::sync::Arc<Pauses>,
+    /// Origins that have answered over plain HTTP.
+    plain_origins: Mutex<HashSet<Origin>>,
     warnings: ReportedWarnings,
     secrets: Secrets,
     statistics: std::sync::Arc<Statistics>,
@@ -106,6 +109,7 @@ impl Exchange {
             client: OnceLock::new(),
             client_without_identity: OnceLock::new(),
             pauses: std::sync::Arc::default(),
+            plain_origins: Mutex::default(),
             warnings: ReportedWarnings::default(),
             secrets: Secrets::default(),
             statistics: std::sync::Arc::default(),
@@ -354,21 +358,30 @@ impl Exchange {
                     return Err(ReadContentSnafu { url: shown() }.into_error(source));
                 }
                 let (connect, source) = (error.is_connect(), RootCause::from(error));
+                // A proxy that closes the connection does not show what the server expects.
+                let may_expect_tls = source.is_without_response()
+                    && !connections.proxies.apply_to(url)
+                    && self.may_expect_tls(request, url);
                 if connect {
                     let certificate = source.is_certificate();
                     return Err(ConnectSnafu {
                         url: shown(),
                         certificate,
+                        may_expect_tls,
                     }
                     .into_error(source));
                 }
                 return Err(SendSnafu {
                     method: request.method.clone(),
                     url: shown(),
+                    may_expect_tls,
                 }
                 .into_error(source));
             }
         };
+        if url.scheme() == "http" {
+            self.plain_origins().insert(Origin::of(url));
+        }
         // Behind a proxy the remote address is that of the proxy and does not classify the server.
         let address = inner
             .remote_addr()
@@ -392,5 +405,19 @@ impl Exchange {
             inner,
             statistics: std::sync::Arc::clone(&self.statistics),
         })
+    }
+
+    /// Whether the requested origin, and not that of a redirect, is plain HTTP and has not answered yet.
+    fn may_expect_tls(&self, request: &Request, url: &Url) -> bool {
+        let origin = Origin::of(url);
+        url.scheme() == "http"
+            && origin == Origin::of(&request.url)
+            && !self.plain_origins().contains(&origin)
+    }
+
+    fn plain_origins(&self) -> MutexGuard<'_, HashSet<Origin>> {
+        self.plain_origins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }

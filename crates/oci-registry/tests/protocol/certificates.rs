@@ -256,7 +256,63 @@ async fn tls_to_a_plain_http_server_is_not_retried_without_tls() {
 async fn plain_http_to_a_tls_server_hints_at_tls() {
     let server = tls_registry(&Authority::new(), ClientCertificates::Ignored);
     let error = network_error(without_certificates(), &server.host()).await;
-    assert_eq!(error.hints(), [Hint::UseTls]);
+    assert_eq!(error.hints(), [Hint::TryTls]);
+}
+
+/// Returns the hints of an error with the default options and without retries.
+async fn hints_without_retries(host: &str) -> Vec<Hint> {
+    let mut options = without_certificates();
+    options.attempts = 1;
+    network_error(options, host).await.hints()
+}
+
+#[tokio::test]
+async fn plain_http_to_a_server_that_closes_hints_at_tls() {
+    let alert: &[u8] = &[0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x0a];
+    for (reads_request, answer) in [(false, &[][..]), (false, alert), (true, &[]), (true, alert)] {
+        let server = TcpServer::start(move |mut stream, _| async move {
+            if reads_request {
+                let _ = stream.read(&mut [0; 4096]).await;
+            }
+            let _ = stream.write_all(answer).await;
+        });
+        let hints = hints_without_retries(&server.host()).await;
+        assert_eq!(hints, [Hint::TryTls], "{reads_request} {answer:?}");
+    }
+    // The server reads a part of the request, so that the kernel resets the connection.
+    let server = TcpServer::start(|mut stream, _| async move {
+        let _ = stream.read_exact(&mut [0; 5]).await;
+    });
+    assert_eq!(hints_without_retries(&server.host()).await, [Hint::TryTls]);
+}
+
+#[tokio::test]
+async fn closed_connection_after_a_response_does_not_hint_at_tls() {
+    let server = Server::start(|_, earlier| match earlier {
+        0 => tag_list(),
+        _ => Response::connection_closed(),
+    });
+    let mut options = without_certificates();
+    options.attempts = 1;
+    let repository = repository(&Client::new(options), &server.host());
+    let first: Vec<_> = repository.tags().try_collect().await.unwrap();
+    assert_eq!(first.len(), 1);
+    let second: Result<Vec<_>, _> = repository.tags().try_collect().await;
+    let error = second.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Network);
+    assert!(!error.hints().contains(&Hint::TryTls), "{error:?}");
+}
+
+#[tokio::test]
+async fn closed_tls_connection_does_not_hint_at_tls() {
+    let server = TcpServer::start(|mut stream, _| async move {
+        let _ = stream.read(&mut [0; 4096]).await;
+    });
+    let mut options = without_certificates();
+    options.attempts = 1;
+    options.plain_http = Some(false);
+    let error = network_error(options, &server.host()).await;
+    assert!(!error.hints().contains(&Hint::TryTls), "{error:?}");
 }
 
 #[tokio::test]
