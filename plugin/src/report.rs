@@ -70,16 +70,21 @@ pub(crate) fn warn_incomplete_row(name: &str, error: &oci_registry::Error) {
     warn(&format!("no details of `{name}`: {why}"));
 }
 
-/// Creates an observer that prints one warning per repository or registry that lists invalid names.
+/// Creates an observer that prints one warning per repository or registry that lists invalid names, and one per repository
+/// that does not list a referrer.
 pub(crate) fn list_observer() -> Observer {
     let warned = Mutex::new(HashSet::new());
-    Observer::new(move |event| {
-        if let ClientEvent::OmittedNames(omitted) = event {
+    Observer::new(move |event| match event {
+        ClientEvent::OmittedNames(omitted) => {
             let mut warned = warned.lock().unwrap_or_else(PoisonError::into_inner);
             if warned.insert(omitted.place().to_owned()) {
                 warn(&omitted.to_string());
             }
         }
+        ClientEvent::UnlistedReferrer { referrer, subject } => warn(&format!(
+            "the registry accepted `{referrer}`, but does not list it as a referrer of {subject}"
+        )),
+        _ => {}
     })
 }
 

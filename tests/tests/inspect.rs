@@ -11,6 +11,7 @@ use e2e::require;
 use e2e::server::{Response, Server};
 use e2e::token::TokenPolicy;
 use serde_json::Value;
+use testkit::registry::{FakeRegistry, Switches};
 use testkit::tcp::TcpServer;
 
 #[test]
@@ -423,6 +424,33 @@ fn every_verb_uses_credentials() {
     home.cargo_oci(["delete", &format!("{copy}:latest"), "--yes"])
         .succeeds();
     assert_eq!(registry.tags("copy"), ["1.2.3"]);
+}
+
+#[test]
+fn attached_file_that_is_not_listed_is_noted() {
+    let registry = FakeRegistry::start_with(Switches::default(), |request, _, _| {
+        let list = Response::new(200)
+            .header("Content-Type", "application/vnd.oci.image.index.v1+json")
+            .body(r#"{"schemaVersion":2,"manifests":[]}"#);
+        request.target.contains("/referrers/").then_some(list)
+    });
+    let home = Home::new();
+    let image = image_layout(&home.path().join("image"));
+    let place = format!("{}/acme/widgets", registry.server.host());
+    let tagged = format!("{place}:1.0");
+    home.cargo_oci(["copy", "oci:image:1.0", &tagged])
+        .succeeds();
+    fs::write(home.path().join("a.spdx.json"), "{}").unwrap();
+    let attached = home
+        .cargo_oci(["attach", &tagged, "a.spdx.json"])
+        .succeeds();
+    let name = format!("{place}@{}", attached.printed_digest());
+    let note = format!(
+        "note: the registry accepted `{name}`, but does not list it as a referrer of {image}\n"
+    );
+    assert!(attached.stderr.contains(&note), "{attached}");
+    let fallback = image.replace(':', "-");
+    assert_eq!(registry.tagged(&fallback), None);
 }
 
 #[test]

@@ -73,6 +73,12 @@ impl Session {
                     reporter.note(omitted);
                 }
             }
+            ClientEvent::UnlistedReferrer { referrer, subject } => {
+                reporter.note(format_args!(
+                    "the registry accepted `{referrer}`, but does not list it as a referrer of \
+                     {subject}"
+                ));
+            }
             ClientEvent::Credential { problem } => reporter.note(problem),
             _ => {}
         });

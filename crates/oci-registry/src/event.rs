@@ -10,6 +10,7 @@ use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 use crate::digest::Digest;
 use crate::error::Result;
 use crate::escape::escape;
+use crate::reference::Reference;
 
 /// Maximum number of names that [`OmittedNames`] holds.
 const MAX_OMITTED: usize = 10;
@@ -46,6 +47,14 @@ pub enum ClientEvent {
     },
     /// A list of tags or repositories has ended, and some of its names cannot be used. Sent once per list.
     OmittedNames(OmittedNames),
+    /// A registry accepted a manifest with a subject (`OCI-Subject`), and does not list it as a referrer of the subject.
+    /// Sent once per [`Repository`](crate::Repository).
+    UnlistedReferrer {
+        /// Full name of the pushed manifest.
+        referrer: Reference,
+        /// Digest of its subject.
+        subject: Digest,
+    },
     /// A credential was found but cannot be used or was rejected, and the client continues without it. Sent once.
     Credential {
         /// Source of the credential and its defect. It contains no secrets.

@@ -95,6 +95,7 @@
 //! | interrupted page of a list | `registry/page` | 5 | back-off |
 //! | request of an upload session without a definite response | `registry/upload` | 5 without progress of 1 MiB | back-off |
 //! | 401 after a part of an upload was sent | `registry/upload` | 2 | none |
+//! | list of referrers without the manifest that was pushed | `registry/referrers` | 5 | back-off |
 //! | list of referrers that another client changes at the same time | `registry/referrers` | 10 | 0.5 s, then 1 s, plus back-off |
 //!
 //! The back-off is a random part of a span that starts at 250 ms and doubles up to 10 s. `exchange` sends the requests of

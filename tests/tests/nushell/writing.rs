@@ -2,9 +2,12 @@
 
 use e2e::program::Home;
 use e2e::registry::Registry;
+use e2e::release::image_layout;
 use e2e::require;
 use e2e::sources::{Sources, host_triple};
 use serde_json::json;
+use testkit::registry::{FakeRegistry, Switches};
+use testkit::server::Response;
 
 fn registry_with_widgets() -> (Registry, Sources) {
     let (registry, sources) = (Registry::open(), Sources::widgets());
@@ -132,4 +135,30 @@ fn whoami_names_credential_in_use() {
     let other = Home::logged_in(registry.host(), "carol", "wrong");
     let code = other.nu_error_code(&format!("oci ping {}", registry.host()));
     assert_eq!(code, "oci::unauthenticated");
+}
+
+#[test]
+fn copied_referrer_that_is_not_listed_prints_warning() {
+    require!(Nu);
+    let registry = FakeRegistry::start_with(Switches::default(), |request, _, _| {
+        let list = Response::new(200)
+            .header("Content-Type", "application/vnd.oci.image.index.v1+json")
+            .body(r#"{"schemaVersion":2,"manifests":[]}"#);
+        request.target.contains("/referrers/").then_some(list)
+    });
+    let home = Home::new();
+    let image = image_layout(&home.path().join("image"));
+    std::fs::write(home.path().join("a.spdx.json"), "{}").unwrap();
+    let attached = home.cargo_oci(["attach", "oci:image:1.0", "a.spdx.json"]);
+    let attached = attached.succeeds().printed_digest();
+    let place = format!("{}/acme/widgets", registry.server.host());
+    let copied = home.nu(&format!(
+        "oci copy oci:image:1.0 {place} --referrers | get action | to nuon"
+    ));
+    let copied = copied.succeeds();
+    assert_eq!(copied.stdout.trim(), "[copied]", "{copied}");
+    let warning = format!(
+        "Warning: the registry accepted `{place}@{attached}`, but does not list it as a referrer of {image}\n"
+    );
+    assert_eq!(copied.stderr, warning);
 }

@@ -29,7 +29,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use http::{Method, header};
+use http::{HeaderMap, Method, header};
 use snafu::{IntoError, ResultExt};
 use tokio::time::Instant;
 use url::Url;
@@ -305,30 +305,16 @@ impl Exchange {
     ) -> Result<Response, Error> {
         let connections = self.connections(url, is_trusted)?;
         let shown = || self.shown(url);
-        let mut headers = request.headers.clone();
-        if let Some((origin, authorization)) = &request.authorization
-            && is_trusted
-            && *origin == Origin::of(url)
-        {
-            self.secrets.record_header(authorization);
-            headers.insert(header::AUTHORIZATION, authorization.clone());
-        }
         let progress = Progress::new();
         let body = request
             .body
             .open(&progress)
             .await
             .context(ReadContentSnafu { url: shown() })?;
-        if request.method != Method::GET
-            && request.method != Method::HEAD
-            && request.method != Method::DELETE
-        {
-            headers.insert(header::CONTENT_LENGTH, request.body.size().into());
-        }
         let builder = connections
             .client
             .request(request.method.clone(), url.clone())
-            .headers(headers);
+            .headers(self.request_headers(request, url, is_trusted));
         let sent = match body {
             Some(body) => builder.body(body).send(),
             None => builder.send(),
@@ -405,6 +391,22 @@ impl Exchange {
             inner,
             statistics: std::sync::Arc::clone(&self.statistics),
         })
+    }
+
+    /// Returns the headers of a request to this URL. Only the origin of the credential receives it.
+    fn request_headers(&self, request: &Request, url: &Url, is_trusted: bool) -> HeaderMap {
+        let mut headers = request.headers.clone();
+        if let Some((origin, authorization)) = &request.authorization
+            && is_trusted
+            && *origin == Origin::of(url)
+        {
+            self.secrets.record_header(authorization);
+            headers.insert(header::AUTHORIZATION, authorization.clone());
+        }
+        if ![Method::GET, Method::HEAD, Method::DELETE].contains(&request.method) {
+            headers.insert(header::CONTENT_LENGTH, request.body.size().into());
+        }
+        headers
     }
 
     /// Whether the requested origin, and not that of a redirect, is plain HTTP and has not answered yet.

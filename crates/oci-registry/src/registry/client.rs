@@ -203,8 +203,10 @@ impl Client {
         Self { inner, lists }
     }
 
-    /// Returns a client with the same connections and tokens whose lists report
-    /// [`ClientEvent::OmittedNames`](crate::ClientEvent::OmittedNames) to this observer instead of [`ClientOptions::observer`].
+    /// Returns a client with the same connections and tokens that reports
+    /// [`OmittedNames`](crate::ClientEvent::OmittedNames) and
+    /// [`UnlistedReferrer`](crate::ClientEvent::UnlistedReferrer) to this observer instead of
+    /// [`ClientOptions::observer`].
     #[must_use]
     pub fn with_list_observer(mut self, observer: Observer) -> Self {
         self.lists = observer;

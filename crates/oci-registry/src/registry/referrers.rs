@@ -31,6 +31,9 @@ use crate::transport::AuthorizedResponse;
 /// Response header with the filters that the registry has applied to a list.
 const FILTERS_APPLIED: &str = "oci-filters-applied";
 
+/// Limit of the reads of a list that does not contain a pushed manifest.
+const MAX_READS: u32 = 5;
+
 /// Limit of the writes of an index that other clients change at the same time.
 const MAX_ROUNDS: u32 = 10;
 
@@ -123,20 +126,47 @@ pub(super) fn list(
     .boxed()
 }
 
-/// Whether the registry has the referrers API.
-pub(super) async fn has_list(
+/// Result of a search in the list of the referrers API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Membership {
+    /// The registry does not have the referrers API.
+    NoList,
+    /// The list contains the manifest.
+    Listed,
+    /// The list does not contain the manifest, or cannot be read to its end.
+    Unlisted,
+}
+
+/// Searches a pushed manifest in the list of the referrers API. A registry may update its list later than it accepts the
+/// manifest, so a list without the manifest is requested again.
+///
+/// # Errors
+///
+/// The error of the request that shows whether the registry has the referrers API.
+pub(super) async fn find(
     requests: &RepositoryRequests,
     subject: &Digest,
-) -> crate::Result<bool> {
-    let mut listing = Listing::new(requests.clone(), subject.clone(), None);
-    let Some(first) = listing.cursor.next_page()? else {
-        return Ok(false);
-    };
-    let answer = listing.fetch(first).await;
-    let answer = answer.with_context(|_| ListSnafu {
-        subject: listing.subject(),
-    })?;
-    Ok(answer.is_some())
+    referrer: &Digest,
+) -> crate::Result<Membership> {
+    let requests = requests.for_one_operation();
+    for reads in 1..=MAX_READS {
+        let mut listing = Listing::new(requests.clone(), subject.clone(), None);
+        let first = match listing.first_page().await {
+            Ok(Some(first)) => first,
+            Ok(None) if reads == 1 => return Ok(Membership::NoList),
+            Err(error) if reads == 1 => {
+                let subject = listing.subject();
+                return Err(ListSnafu { subject }.into_error(error).into());
+            }
+            Ok(None) | Err(_) => break,
+        };
+        match listing.contains(first, referrer).await {
+            Ok(true) => return Ok(Membership::Listed),
+            Ok(false) if reads < MAX_READS => tokio::time::sleep(exchange::backoff(reads)).await,
+            Ok(false) | Err(_) => break,
+        }
+    }
+    Ok(Membership::Unlisted)
 }
 
 impl Listing {
@@ -190,6 +220,42 @@ impl Listing {
         let Some(answer) = self.fetch(page).await? else {
             return self.fallback_entries().await;
         };
+        let (entries, is_filtered) = self.read(answer).await?;
+        Ok(self.matching(entries, is_filtered))
+    }
+
+    /// Requests the first page. `None` if the registry has no list.
+    async fn first_page(&mut self) -> crate::Result<Option<AuthorizedResponse>> {
+        match self.cursor.next_page()? {
+            Some(page) => self.fetch(page).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Whether this page or a later one contains a manifest.
+    async fn contains(
+        &mut self,
+        mut answer: AuthorizedResponse,
+        referrer: &Digest,
+    ) -> crate::Result<bool> {
+        loop {
+            let (entries, _) = self.read(answer).await?;
+            if entries.iter().any(|entry| entry.digest == *referrer) {
+                return Ok(true);
+            }
+            let next = match self.cursor.next_page()? {
+                Some(page) => self.fetch(page).await?,
+                None => None,
+            };
+            let Some(next) = next else {
+                return Ok(false);
+            };
+            answer = next;
+        }
+    }
+
+    /// Reads a page. Returns its entries, and whether the registry applied the filter.
+    async fn read(&mut self, answer: AuthorizedResponse) -> crate::Result<(Vec<Descriptor>, bool)> {
         let response = &answer.response;
         self.cursor.follow_link(response)?;
         let is_filtered = response.header(FILTERS_APPLIED).is_some_and(|filters| {
@@ -202,7 +268,7 @@ impl Listing {
         // An entry of another artifact type is also a sign of progress.
         let last = page.manifests.last().map(|entry| entry.digest.as_str());
         self.cursor.record_last_name(last);
-        Ok(self.matching(page.manifests, is_filtered))
+        Ok((page.manifests, is_filtered))
     }
 
     /// Requests one page. `None` for the first page where the registry has no list.

@@ -9,13 +9,14 @@ use futures_util::TryStreamExt;
 use http::header;
 use snafu::{IntoError, ResultExt, Snafu};
 
+use super::referrers::Membership;
 use super::requests::{Access, RepositoryRequests};
 use super::upload::{self, Uploads};
 use super::{delete, download, referrers};
 use crate::blob::{Blob, BlobStream, Meter, PartialBlob};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Optional};
-use crate::event::{self, Observer};
+use crate::event::{self, ClientEvent, Observer};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference, Tag};
 use crate::referrers::DescriptorStream;
@@ -80,7 +81,8 @@ pub struct Repository {
     uploads: Arc<Uploads>,
     connections_per_blob: usize,
     lists: Observer,
-    /// Whether the registry has answered a request of the referrers API.
+    /// Whether the registry has answered a request of the referrers API. One check per repository is enough to detect a
+    /// registry that keeps no lists.
     lists_referrers: Arc<AtomicBool>,
 }
 
@@ -100,7 +102,7 @@ impl Repository {
         }
     }
 
-    /// Sets the observer of names omitted from the list of tags.
+    /// Sets the observer of names omitted from the list of tags, and of manifests omitted from a list of referrers.
     pub(super) fn with_list_observer(self, lists: Observer) -> Self {
         Self { lists, ..self }
     }
@@ -118,14 +120,24 @@ impl Repository {
         self.requests.reference()
     }
 
-    /// Whether the registry has the referrers API. Requested until it has answered once.
-    async fn lists_referrers(&self, subject: &Digest) -> crate::Result<bool> {
+    /// Whether the registry has the referrers API. The list is requested until it has been read once, and an observer is
+    /// notified if it does not contain the pushed manifest.
+    async fn lists_referrers(&self, subject: &Digest, pushed: &Digest) -> crate::Result<bool> {
         if self.lists_referrers.load(Ordering::Relaxed) {
             return Ok(true);
         }
-        let has_list = referrers::has_list(&self.requests, subject).await?;
-        self.lists_referrers.fetch_or(has_list, Ordering::Relaxed);
-        Ok(has_list)
+        let found = referrers::find(&self.requests, subject, pushed).await?;
+        if found == Membership::NoList {
+            return Ok(false);
+        }
+        let is_known = self.lists_referrers.swap(true, Ordering::Relaxed);
+        if found == Membership::Unlisted && !is_known {
+            self.lists.notify(|| ClientEvent::UnlistedReferrer {
+                referrer: self.reference().with(pushed.clone()),
+                subject: subject.clone(),
+            });
+        }
+        Ok(true)
     }
 
     async fn put_tag(&self, manifest: &Manifest, tag: &Tag, replay: bool) -> crate::Result<()> {
@@ -276,10 +288,11 @@ impl Target for Repository {
                 return Ok(());
             };
             // `OCI-Subject` alone is no proof: a registry may send it and keep no list.
-            if names_subject && self.lists_referrers(&subject.digest).await? {
+            let (subject, pushed) = (&subject.digest, manifest.digest());
+            if names_subject && self.lists_referrers(subject, pushed).await? {
                 return Ok(());
             }
-            referrers::add(&self.requests, &subject.digest, manifest).await
+            referrers::add(&self.requests, subject, manifest).await
         };
         Ok(pushed.await.with_context(|_| PushManifestSnafu {
             reference: self.reference().with(identifier),

@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use futures_util::TryStreamExt;
 use oci_registry::{
-    Algorithm, Blob, CopyOptions, Descriptor, Digest, ErrorKind, Identifier, Index, Manifest,
-    MediaType, Memory, Source, Target, copy,
+    Access, Algorithm, Blob, ClientEvent, CopyOptions, Descriptor, Digest, ErrorKind, Identifier,
+    Index, Manifest, MediaType, Memory, Reference, Repository, Source, Target, copy,
 };
 use testkit::registry::{FakeRegistry, StoredManifest};
 use testkit::server::{Request, Response, Server};
 
 use crate::fixtures::{NO_REFERRERS, listed, local_targets, push, referrer, registry, tag};
-use crate::support::{by_tag, manifest, packed, put, served, tagged, writer};
+use crate::support::{
+    Selected, by_tag, manifest, observed_client, open, packed, put, select, served, tagged, writer,
+};
 
 fn fallback(subject: &Manifest) -> String {
     subject.digest().to_string().replace(':', "-")
@@ -243,12 +245,16 @@ async fn fallback_tag_absent_or_not_an_index_lists_nothing() {
     assert_eq!(all(&repository, subject.digest()).await.unwrap(), []);
 }
 
-/// Starts a registry that sends `OCI-Subject` for a pushed manifest, and this response for a list of referrers.
-fn registry_with_subject_header(subject: &Manifest, list: Response) -> FakeRegistry {
+/// Starts a registry that sends `OCI-Subject` for a pushed manifest. The script returns the list of referrers; the number
+/// counts the earlier reads.
+fn registry_with_lists(
+    subject: &Manifest,
+    list: impl Fn(&Request, usize) -> Response + Send + Sync + 'static,
+) -> FakeRegistry {
     let noted = subject.digest().clone();
-    FakeRegistry::start_with(NO_REFERRERS, move |request, _, contents| {
+    FakeRegistry::start_with(NO_REFERRERS, move |request, earlier, contents| {
         if request.target.contains("/referrers/") {
-            return Some(list.clone());
+            return Some(list(request, earlier));
         }
         (request.method == "PUT").then(|| contents.respond(request).header("OCI-Subject", &noted))
     })
@@ -258,7 +264,8 @@ fn registry_with_subject_header(subject: &Manifest, list: Response) -> FakeRegis
 async fn registry_with_referrers_api_gets_no_fallback_tag() {
     let subject = manifest("subject");
     let (one, two) = (referrer(&subject, "a/one"), referrer(&subject, "a/two"));
-    let registry = registry_with_subject_header(&subject, page(&[&one]));
+    let list = page(&[&one]);
+    let registry = registry_with_lists(&subject, move |_, _| list.clone());
     let repository = writer(&registry.server);
     repository.push_manifest(&one).await.unwrap();
     // The list is requested once only.
@@ -278,14 +285,95 @@ async fn registry_with_referrers_api_gets_no_fallback_tag() {
 async fn registry_that_sends_oci_subject_only_gets_fallback_tag() {
     let subject = manifest("subject");
     let one = referrer(&subject, "a/one");
-    let registry =
-        registry_with_subject_header(&subject, Response::new(404).body("404 page not found"));
+    let registry = registry_with_lists(&subject, |_, _| Response::new(404).body("404 page"));
     let repository = writer(&registry.server);
     repository.push_manifest(&one).await.unwrap();
     let list = tagged(&registry, &fallback(&subject)).unwrap();
     assert_eq!(list.as_index().unwrap().manifests, [listed(&one)]);
     let found = all(&repository, subject.digest()).await.unwrap();
     assert_eq!(found, [listed(&one)]);
+}
+
+/// Opens the repository of a registry for writing. Returns it and the referrers that it reports as missing in a list.
+fn observed_writer(registry: &FakeRegistry) -> (Repository, Selected<(Reference, Digest)>) {
+    let (observer, unlisted) = select(|step| match step {
+        ClientEvent::UnlistedReferrer { referrer, subject } => {
+            Some((referrer.clone(), subject.clone()))
+        }
+        _ => None,
+    });
+    let client = observed_client(observer);
+    (open(&client, &registry.server, Access::Push), unlisted)
+}
+
+#[tokio::test]
+async fn referrer_that_is_listed_late_is_not_reported() {
+    let subject = manifest("subject");
+    let one = referrer(&subject, "a/one");
+    let (before, after) = (page(&[]), page(&[&one]));
+    let registry = registry_with_lists(&subject, move |_, earlier| {
+        if earlier < 2 { &before } else { &after }.clone()
+    });
+    let (repository, unlisted) = observed_writer(&registry);
+    repository.push_manifest(&one).await.unwrap();
+    assert_eq!(*unlisted.lock().unwrap(), []);
+    assert_eq!(registry.server.count("GET"), 3);
+    assert_eq!(registry.server.count("PUT"), 1);
+}
+
+#[tokio::test]
+async fn referrer_that_is_never_listed_is_reported() {
+    let subject = manifest("subject");
+    let (one, two) = (referrer(&subject, "a/one"), referrer(&subject, "a/two"));
+    let list = page(&[&two]);
+    let registry = registry_with_lists(&subject, move |_, _| list.clone());
+    let (repository, unlisted) = observed_writer(&registry);
+    repository.push_manifest(&one).await.unwrap();
+    let reported = (
+        repository.reference().with(one.digest().clone()),
+        subject.digest().clone(),
+    );
+    assert_eq!(*unlisted.lock().unwrap(), [reported]);
+    assert_eq!(registry.server.count("GET"), 5);
+    // The list is checked once per repository, and the fallback tag is not written.
+    let three = referrer(&subject, "a/three");
+    repository.push_manifest(&three).await.unwrap();
+    assert_eq!(unlisted.lock().unwrap().len(), 1);
+    assert_eq!(registry.server.count("GET"), 5);
+    assert_eq!(registry.server.count("PUT"), 2);
+}
+
+#[tokio::test]
+async fn pushed_referrer_on_a_later_page_is_found() {
+    let subject = manifest("subject");
+    let (one, two) = (referrer(&subject, "a/one"), referrer(&subject, "a/two"));
+    let (first, second) = (page(&[&one]), page(&[&two]));
+    let registry = registry_with_lists(&subject, move |request, _| {
+        if request.target.contains("page=2") {
+            return second.clone();
+        }
+        let link = format!("<{}?page=2>; rel=next", request.path());
+        first.clone().header("Link", link)
+    });
+    let (repository, unlisted) = observed_writer(&registry);
+    repository.push_manifest(&two).await.unwrap();
+    assert_eq!(*unlisted.lock().unwrap(), []);
+    assert_eq!(registry.server.count("GET"), 2);
+}
+
+#[tokio::test]
+async fn unreadable_list_after_a_push_is_reported_at_once() {
+    let subject = manifest("subject");
+    let one = referrer(&subject, "a/one");
+    let list = Response::new(200)
+        .header("Content-Type", MediaType::INDEX)
+        .body("<html>");
+    let registry = registry_with_lists(&subject, move |_, _| list.clone());
+    let (repository, unlisted) = observed_writer(&registry);
+    repository.push_manifest(&one).await.unwrap();
+    assert_eq!(unlisted.lock().unwrap().len(), 1);
+    assert_eq!(registry.server.count("GET"), 1);
+    assert_eq!(registry.server.count("PUT"), 1);
 }
 
 /// An index of two platforms, and a registry that returns it under its own fallback tag: until the tag is set, or always.
