@@ -1,25 +1,51 @@
-//! Files as the source and the destination of blobs.
+//! Files as the source of blobs.
 //!
-//! Reading, hashing and writing block the thread. One blocking task does them for a whole file and exchanges chunks
-//! through a channel of small capacity, so they overlap with the network and memory use stays small.
+//! Reading and hashing block the thread. One blocking task does both for a whole file and sends chunks through a channel
+//! of small capacity, so they overlap with the network and memory use stays small.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::future::BoxFuture;
 use futures_util::stream::{self, BoxStream, StreamExt, TryStreamExt};
-use snafu::{OptionExt, ResultExt, ensure};
+use snafu::{OptionExt, ResultExt, Snafu, ensure};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{
-    Blob, BlobStream, ChangedFileSnafu, Error, Meter, OpenFileSnafu, ReadFileSnafu, TooLongSnafu,
-    WriteFileSnafu,
-};
+use super::content::{Blob, Content};
+use super::meter::Meter;
+use super::stream::{BlobStream, PartialBlob};
+use super::verification::Verification;
 use crate::digest::{Algorithm, Digest, Hasher};
+use crate::error::{ErrorKind, Failure};
 use crate::file::open_regular;
 use crate::manifest::{Descriptor, MediaType};
+
+#[derive(Debug, Snafu)]
+enum Error {
+    #[snafu(display("failed to open `{}`", path.display()))]
+    Open {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to read `{}`", path.display()))]
+    Read {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[snafu(display("failed to read `{}`: the file changed while it was read", path.display()))]
+    Changed { path: PathBuf },
+}
+
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Open { .. } | Self::Read { .. } | Self::Changed { .. } => ErrorKind::Io,
+        }
+    }
+}
 
 /// Size of a read in bytes: large enough that the cost of the system call is negligible compared with hashing.
 pub(crate) const CHUNK_SIZE: usize = 256 << 10;
@@ -28,12 +54,12 @@ pub(crate) const CHUNK_SIZE: usize = 256 << 10;
 pub(super) const IN_MEMORY_MAX: u64 = 1 << 20;
 
 /// Capacity of the channel between the two threads, in chunks.
-const CHANNEL_CAPACITY: usize = 4;
+pub(super) const CHANNEL_CAPACITY: usize = 4;
 
 /// Opens a regular file and returns its size.
-pub(super) fn open(path: &Path) -> Result<(File, u64), Error> {
-    let file = open_regular(path).context(OpenFileSnafu { path })?;
-    let size = file.metadata().context(ReadFileSnafu { path })?.len();
+fn open(path: &Path) -> Result<(File, u64), Error> {
+    let file = open_regular(path).context(OpenSnafu { path })?;
+    let size = file.metadata().context(ReadSnafu { path })?.len();
     Ok((file, size))
 }
 
@@ -45,7 +71,7 @@ pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
 }
 
 /// Computes digest and size of a file.
-pub(super) async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
+async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
     blocking(move || {
         let (mut hasher, mut size) = (Algorithm::Sha256.hasher(), 0);
         let (file, _) = open(&path)?;
@@ -59,7 +85,7 @@ pub(super) async fn hash(path: PathBuf) -> Result<(Digest, u64), Error> {
 }
 
 /// Reads a whole file. Returns `None` if it has more than [`IN_MEMORY_MAX`] bytes.
-pub(super) async fn read_small(path: PathBuf) -> Result<Option<Vec<u8>>, Error> {
+async fn read_small(path: PathBuf) -> Result<Option<Vec<u8>>, Error> {
     blocking(move || {
         let (file, size) = open(&path)?;
         if size > IN_MEMORY_MAX {
@@ -69,7 +95,7 @@ pub(super) async fn read_small(path: PathBuf) -> Result<Option<Vec<u8>>, Error> 
         let mut bytes = Vec::with_capacity(room);
         file.take(IN_MEMORY_MAX + 1)
             .read_to_end(&mut bytes)
-            .context(ReadFileSnafu { path: &path })?;
+            .context(ReadSnafu { path: &path })?;
         Ok(Some(bytes).filter(|bytes| bytes.len() as u64 <= IN_MEMORY_MAX))
     })
     .await
@@ -77,7 +103,7 @@ pub(super) async fn read_small(path: PathBuf) -> Result<Option<Vec<u8>>, Error> 
 
 /// Hashes the first `size` bytes of a file. Uses the given handle, because the file may be locked against other
 /// handles.
-pub(super) async fn hash_prefix(
+async fn hash_prefix(
     mut hasher: Hasher,
     mut file: File,
     path: PathBuf,
@@ -85,12 +111,12 @@ pub(super) async fn hash_prefix(
 ) -> Result<Hasher, Error> {
     blocking(move || {
         let mut seen = 0;
-        file.rewind().context(ReadFileSnafu { path: &path })?;
+        file.rewind().context(ReadSnafu { path: &path })?;
         each_piece(file.take(size), &path, |piece| {
             hasher.update(piece);
             seen += piece.len() as u64;
         })?;
-        ensure!(seen == size, ChangedFileSnafu { path });
+        ensure!(seen == size, ChangedSnafu { path });
         Ok(hasher)
     })
     .await
@@ -99,7 +125,7 @@ pub(super) async fn hash_prefix(
 fn each_piece(mut reader: impl Read, path: &Path, mut see: impl FnMut(&[u8])) -> Result<(), Error> {
     let mut buffer = vec![0; CHUNK_SIZE];
     loop {
-        match reader.read(&mut buffer).context(ReadFileSnafu { path })? {
+        match reader.read(&mut buffer).context(ReadSnafu { path })? {
             0 => return Ok(()),
             count => see(&buffer[..count]),
         }
@@ -107,14 +133,14 @@ fn each_piece(mut reader: impl Read, path: &Path, mut see: impl FnMut(&[u8])) ->
 }
 
 /// Bytes of a file, followed by their digest and size.
-pub(super) struct Reading {
-    pub(super) pieces: BoxStream<'static, crate::Result<Bytes>>,
+struct Reading {
+    pieces: BoxStream<'static, crate::Result<Bytes>>,
     /// Digest and size. The sender is dropped without a value if the file could not be read or was not read to its end.
-    pub(super) outcome: oneshot::Receiver<(Digest, u64)>,
+    outcome: oneshot::Receiver<(Digest, u64)>,
 }
 
 /// Reads a file and hashes it at the same time. At most one byte after `limit` is read.
-pub(super) async fn read(path: PathBuf, hasher: Hasher, limit: u64) -> Result<Reading, Error> {
+async fn read(path: PathBuf, hasher: Hasher, limit: u64) -> Result<Reading, Error> {
     let (pieces, received) = mpsc::channel::<Result<Bytes, Error>>(CHANNEL_CAPACITY);
     let (done, outcome) = oneshot::channel();
     let (file, path) = blocking(move || open(&path).map(|(file, _)| (file, path))).await?;
@@ -123,7 +149,7 @@ pub(super) async fn read(path: PathBuf, hasher: Hasher, limit: u64) -> Result<Re
         let (mut hasher, mut size) = (hasher, 0);
         loop {
             let mut piece = BytesMut::zeroed(CHUNK_SIZE);
-            match file.read(&mut piece).context(ReadFileSnafu { path: &path }) {
+            match file.read(&mut piece).context(ReadSnafu { path: &path }) {
                 Ok(0) => break,
                 Ok(count) => {
                     piece.truncate(count);
@@ -151,92 +177,90 @@ pub(super) async fn read(path: PathBuf, hasher: Hasher, limit: u64) -> Result<Re
     })
 }
 
-/// Writes a stream to its end into a file. On success the content is verified, and flushed to the disk if `syncs` is
-/// set.
-pub(super) async fn write(
-    mut stream: BlobStream,
-    mut file: File,
-    path: PathBuf,
-    syncs: bool,
-) -> crate::Result<()> {
-    if stream.size() <= IN_MEMORY_MAX {
-        return write_small(stream, file, path, syncs).await;
+impl Blob {
+    /// Creates a blob from a file. The file is read now to compute its digest, and again whenever the blob is opened.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] if the path cannot be read or is not a regular file.
+    pub async fn from_file(media_type: MediaType, path: &Path) -> crate::Result<Self> {
+        let (digest, size) = hash(path.to_owned()).await?;
+        Ok(Self::of_file(
+            Descriptor::new(media_type, digest, size),
+            path.to_owned(),
+        ))
     }
-    let check = stream.take_check();
-    let (pieces, mut received) = mpsc::channel::<Bytes>(CHANNEL_CAPACITY);
-    let writer = tokio::task::spawn_blocking(move || -> Result<_, crate::Error> {
-        let mut check = check;
-        while let Some(piece) = received.blocking_recv() {
-            check.update(&piece)?;
-            file.write_all(&piece)
-                .context(WriteFileSnafu { path: &path })?;
-        }
-        Ok((check, file, path))
-    });
-    let read = async {
-        while let Some(piece) = stream.next().await {
-            // If the writer has ended, its error is reported below.
-            if pieces.send(piece?).await.is_err() {
-                break;
-            }
-        }
-        drop(pieces);
-        Ok::<_, crate::Error>(())
-    };
-    let read = read.await;
-    let written = writer.await.expect("writing a file does not panic");
-    // An error of the stream is the cause of an incomplete file, so it is reported first.
-    read?;
-    let (check, file, path) = written?;
-    blocking(move || {
-        check.finish()?;
-        if syncs {
-            file.sync_all().context(WriteFileSnafu { path })?;
-        }
-        Ok(())
-    })
-    .await
+
+    /// Reads a small file once and returns two blobs: one that opens the file again, as [`Blob::from_file`] does, and
+    /// one that holds the hashed bytes, to be sent immediately and then dropped. `None` if the file is too large for
+    /// that.
+    pub(crate) async fn of_small_file(
+        media_type: MediaType,
+        path: &Path,
+    ) -> crate::Result<Option<(Self, Self)>> {
+        let Some(bytes) = read_small(path.to_owned()).await? else {
+            return Ok(None);
+        };
+        let held = blocking(move || Self::from_bytes(media_type, bytes)).await;
+        let named = Self::of_file(held.descriptor().clone(), path.to_owned());
+        Ok(Some((named, held)))
+    }
+
+    /// Creates a blob from a file that contains the content of the descriptor.
+    fn of_file(descriptor: Descriptor, path: PathBuf) -> Self {
+        let content = Arc::new(FileContent {
+            descriptor: descriptor.clone(),
+            path,
+        });
+        Self::from_content(descriptor, content)
+    }
 }
 
-/// Writes a small stream as [`write`] does, but collects all bytes before the blocking task starts: passing each chunk
-/// through a channel would take longer than writing it.
-async fn write_small(
-    mut stream: BlobStream,
-    mut file: File,
+/// Content of a file.
+#[derive(Debug)]
+struct FileContent {
+    descriptor: Descriptor,
     path: PathBuf,
-    syncs: bool,
-) -> crate::Result<()> {
-    let mut check = stream.take_check();
-    let (mut pieces, mut held, size) = (Vec::new(), 0, stream.size());
-    while let Some(piece) = stream.next().await {
-        let piece = piece?;
-        held += piece.len() as u64;
-        pieces.push(piece);
-        // Memory use is bounded by the stated size. The check below reports the excess.
-        if held > size {
-            break;
-        }
+}
+
+impl Content for FileContent {
+    fn open(&self) -> BoxFuture<'_, crate::Result<BlobStream>> {
+        Box::pin(BlobStream::from_file(&self.descriptor, &self.path))
     }
-    ensure!(
-        held <= size,
-        TooLongSnafu {
-            digest: stream.digest.clone(),
-            expected: size
-        }
-    );
-    blocking(move || {
-        for piece in pieces {
-            check.update(&piece)?;
-            file.write_all(&piece)
-                .context(WriteFileSnafu { path: &path })?;
-        }
-        check.finish()?;
-        if syncs {
-            file.sync_all().context(WriteFileSnafu { path })?;
-        }
-        Ok(())
-    })
-    .await
+}
+
+impl BlobStream {
+    /// Opens a file that is expected to hold the content of the descriptor.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] if it cannot be opened.
+    pub(crate) async fn from_file(descriptor: &Descriptor, path: &Path) -> crate::Result<Self> {
+        let hasher = descriptor.digest.verifier()?;
+        let Reading { pieces, outcome } = read(path.to_owned(), hasher, descriptor.size).await?;
+        let verification = Verification::InReader { seen: 0, outcome };
+        Ok(Self::with(descriptor, pieces, verification))
+    }
+}
+
+impl PartialBlob {
+    /// Reads the first `size` bytes of a file that holds a part of the content of `digest`. The bytes are read through
+    /// `file`, whose position is behind them afterwards; `path` names the file in errors.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Io`] if the file cannot be read or has fewer bytes; [`ErrorKind::Unsupported`] if the algorithm of
+    /// the digest is unknown.
+    pub async fn of_file(
+        digest: &Digest,
+        file: std::fs::File,
+        path: &Path,
+        size: u64,
+    ) -> crate::Result<Self> {
+        let hasher = digest.verifier()?;
+        let hasher = hash_prefix(hasher, file, path.to_owned(), size).await?;
+        Ok(Self { hasher, size })
+    }
 }
 
 /// File whose digest is computed while it is sent.
@@ -293,7 +317,7 @@ impl Unhashed {
                 }
                 None => seen == size,
             };
-            ensure!(is_right, ChangedFileSnafu { path: path.clone() });
+            ensure!(is_right, ChangedSnafu { path: path.clone() });
             Ok(piece.unwrap_or_default())
         });
         Ok(self.meter.watch(bounded.boxed()))
@@ -303,7 +327,7 @@ impl Unhashed {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Io`](crate::ErrorKind::Io) if the file was not read to its end, or if its size changed.
+    /// [`ErrorKind::Io`] if the file was not read to its end, or if its size changed.
     pub(crate) async fn digest(&self) -> crate::Result<Digest> {
         let outcome = std::mem::take(&mut *self.outcome());
         let read = match outcome {
@@ -315,7 +339,7 @@ impl Unhashed {
             *self.outcome() = Outcome::Read(digest.clone(), *size);
         }
         let whole = read.filter(|(_, size)| *size == self.size);
-        Ok(whole.map(|(digest, _)| digest).context(ChangedFileSnafu {
+        Ok(whole.map(|(digest, _)| digest).context(ChangedSnafu {
             path: self.path.clone(),
         })?)
     }
@@ -333,9 +357,30 @@ impl Unhashed {
     }
 }
 
-/// Opens a file as the verified content of a descriptor.
-pub(super) async fn stream(descriptor: &Descriptor, path: &Path) -> crate::Result<BlobStream> {
-    let hasher = descriptor.digest.verifier()?;
-    let Reading { pieces, outcome } = read(path.to_owned(), hasher, descriptor.size).await?;
-    Ok(BlobStream::checked_by_reader(descriptor, pieces, outcome))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::blob::stream::tests::outcome;
+
+    #[tokio::test]
+    async fn file_blob_reopened_after_change_fails_with_mismatch() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, "one").unwrap();
+        let blob = Blob::from_file(MediaType::OCTET_STREAM, &path)
+            .await
+            .unwrap();
+        for _ in 0..2 {
+            assert_eq!(outcome(blob.open().await.unwrap()).await.unwrap(), "one");
+        }
+        std::fs::write(&path, "two").unwrap();
+        assert!(outcome(blob.open().await.unwrap()).await.is_err());
+        std::fs::write(&path, "longer").unwrap();
+        assert!(
+            outcome(blob.open().await.unwrap())
+                .await
+                .unwrap_err()
+                .contains("is longer than")
+        );
+    }
 }

@@ -12,7 +12,8 @@ use bytes::Bytes;
 use futures_util::future::{BoxFuture, FutureExt};
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 
-use super::{Blob, BlobStream, Content};
+use super::content::{Blob, Content};
+use super::stream::BlobStream;
 
 /// Counter of the transferred bytes of one blob. Clones share the counter. It starts again at zero when the content is
 /// opened again.
@@ -104,7 +105,7 @@ impl BlobStream {
     /// Counts the bytes of this stream with the meter.
     #[must_use]
     pub fn metered(mut self, meter: &Meter) -> Self {
-        self.inner = meter.watch_after(self.check.begun(), self.inner);
+        self.inner = meter.watch_after(self.verification.offset(), self.inner);
         self
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use snafu::{ResultExt, Snafu, ensure};
 use tempfile::TempPath;
 
-use super::BlobStream;
 use super::file::blocking;
+use super::stream::BlobStream;
 use crate::error::{ErrorKind, Failure};
 
 #[derive(Debug, Snafu)]
