@@ -1,7 +1,7 @@
 //! Staging of files that are being fetched: beside their final location, under temporary names.
 //!
-//! If the fetch of a large file is interrupted, the file is kept in the directory [`PARTIAL_DIRECTORY`] under its digest, and the
-//! next fetch continues it. The content of a kept file is not trusted: it is hashed and verified together with the
+//! If the fetch of a large file is interrupted, the file is kept in the directory [`PARTIAL_DIRECTORY`] under its
+//! digest, and the next fetch continues it. The content of a kept file is not trusted: it is hashed and verified together with the
 //! rest. It is used only if no other user could have written it, and by one process at a time. All other files are in a
 //! directory that is removed when the value is dropped.
 
@@ -13,15 +13,12 @@ use std::sync::OnceLock;
 use snafu::ResultExt;
 
 use super::directory::Directory;
-use super::{Error, MakeDirectorySnafu, WriteFileSnafu};
+use super::error::{Error, MakeDirectorySnafu, WriteFileSnafu};
+#[cfg(unix)]
+use super::executable::executable_mode;
+use super::file_name::{PARTIAL_DIRECTORY, TEMPORARY_PREFIX};
 use crate::digest::Digest;
 use crate::manifest::Descriptor;
-
-/// Directory for partial files, in the directory that is written to.
-pub(super) const PARTIAL_DIRECTORY: &str = ".oci-partial";
-
-/// Prefix of directories that are removed at the end of the call.
-pub(super) const TEMPORARY_PREFIX: &str = ".partial-";
 
 /// Smallest file that is kept, in bytes. Fetching a smaller one again takes no longer than continuing it.
 const KEEP_FROM: u64 = 2 << 20;
@@ -182,7 +179,7 @@ impl Staged {
             return Ok(());
         }
         let mode = if executable {
-            super::runnable(self.mode)
+            executable_mode(self.mode)
         } else {
             self.mode
         };

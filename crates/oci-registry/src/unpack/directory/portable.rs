@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::Entry;
+use super::entry::Entry;
 
 /// Directory, identified by its path.
 #[derive(Debug, Clone)]

@@ -1,0 +1,85 @@
+//! Parent directories of the files to write.
+
+use std::io::{self, ErrorKind};
+
+use snafu::{ResultExt, ensure};
+
+use super::directory::Directory;
+use super::error::{Error, MakeDirectorySnafu, NotADirectorySnafu};
+use super::file_name::FileName;
+
+/// Handling of directories that do not exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    Create,
+    Leave,
+}
+
+/// Opens the parent directories of files. The last one stays open, because files of one directory usually follow each
+/// other.
+#[derive(Debug)]
+pub(super) struct Parents<'a> {
+    root: &'a Directory,
+    missing: Missing,
+    last: Option<(String, Directory)>,
+}
+
+impl<'a> Parents<'a> {
+    pub(super) fn new(root: &'a Directory, missing: Missing) -> Self {
+        Self {
+            root,
+            missing,
+            last: None,
+        }
+    }
+
+    /// Opens the parent directory of a file; `None` if it does not exist and must not be created.
+    pub(super) fn open(&mut self, name: &FileName) -> Result<Option<Directory>, Error> {
+        self.open_directory(name.split().0)
+    }
+
+    /// Opens a directory by its name, which is empty for the root.
+    pub(super) fn open_directory(&mut self, parent: &str) -> Result<Option<Directory>, Error> {
+        if let Some((last, directory)) = &self.last
+            && last == parent
+        {
+            return Ok(Some(directory.clone()));
+        }
+        let mut directory = self.root.clone();
+        for part in parent.split('/').filter(|part| !part.is_empty()) {
+            match descend(&directory, part, self.missing)? {
+                Some(child) => directory = child,
+                None => return Ok(None),
+            }
+        }
+        self.last = Some((parent.to_owned(), directory.clone()));
+        Ok(Some(directory))
+    }
+}
+
+fn descend(
+    directory: &Directory,
+    part: &str,
+    missing: Missing,
+) -> Result<Option<Directory>, Error> {
+    let path = directory.path().join(part);
+    let mut child = directory.child(part);
+    if missing == Missing::Create && has_kind(&child, ErrorKind::NotFound) {
+        let created = directory.create_child(part);
+        // Another process may have created it.
+        if !has_kind(&created, ErrorKind::AlreadyExists) {
+            created.context(MakeDirectorySnafu { path: &path })?;
+        }
+        child = directory.child(part);
+    }
+    if has_kind(&child, ErrorKind::NotFound) {
+        return Ok(None);
+    }
+    let is_other = has_kind(&child, ErrorKind::NotADirectory);
+    ensure!(!is_other, NotADirectorySnafu { path });
+    child.map(Some).context(MakeDirectorySnafu { path })
+}
+
+fn has_kind<T>(result: &io::Result<T>, kind: ErrorKind) -> bool {
+    matches!(result, Err(error) if error.kind() == kind)
+}
