@@ -2,14 +2,57 @@
 //!
 //! This module adds the parts that the short form omits, and maps spans of errors back to the given text.
 
-use super::name::{RegistryName, Tag};
-use super::{Malformed, Reference, is_registry};
+use super::full::{self, Malformed, Reference};
+use super::name::{RegistryName, Tag, failure, is_registry};
 
 /// Current and former name of Docker Hub, which short forms omit.
 const HUB: [&str; 2] = ["docker.io", "index.docker.io"];
 
+impl Reference {
+    /// Parses a reference in the short forms that docker accepts: `alpine` is `docker.io/library/alpine:latest`.
+    ///
+    /// The rules are those of docker's reference library (distribution/reference, `normalize.go`):
+    ///
+    /// * The part before the first `/` is a registry if it contains a `.`, a `:` or an upper-case letter, or is
+    ///   `localhost`. Otherwise the registry is `docker.io`. A text without `/` has no registry, so `localhost:5000`
+    ///   has the tag `5000`.
+    /// * `index.docker.io` is the same as `docker.io`. On this registry a name without `/` is in the namespace
+    ///   `library/`.
+    /// * Without tag and digest the tag is `latest`.
+    /// * 64 hexadecimal digits are the ID of an image and not a valid name.
+    ///
+    /// One rule is stricter: a registry that is recognized only by an upper-case letter is refused. Letters are
+    /// converted to lower case here, so it would be printed as a repository of `docker.io`.
+    ///
+    /// [`Reference::from_str`] accepts no short forms. Use this function for texts that were written for docker, such
+    /// as the name of an image in a Dockerfile.
+    ///
+    /// ```
+    /// use oci_registry::Reference;
+    ///
+    /// let reference = Reference::from_docker("acme/widgets@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855")?;
+    /// assert_eq!(reference.registry().as_str(), "docker.io");
+    /// assert_eq!(Reference::from_docker("alpine")?.to_string(), "docker.io/library/alpine:latest");
+    /// # Ok::<(), oci_registry::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput), with the span of the offending bytes in the given
+    /// text.
+    pub fn from_docker(text: &str) -> crate::Result<Self> {
+        parse(text).map_err(|(problem, help)| {
+            let general = || {
+                let form = "[[REGISTRY/]NAMESPACE/]REPOSITORY[:TAG][@DIGEST]";
+                format!("docker's names are {form}, such as `alpine` or `acme/widgets:1.2.3`")
+            };
+            failure("reference", text, problem, help.or_else(|| Some(general())))
+        })
+    }
+}
+
 /// Parses a short form.
-pub(super) fn parse(text: &str) -> Result<Reference, Malformed> {
+fn parse(text: &str) -> Result<Reference, Malformed> {
     if text.len() == 64
         && text
             .bytes()
@@ -37,7 +80,7 @@ pub(super) fn parse(text: &str) -> Result<Reference, Malformed> {
         (false, _) => format!("{first}/"),
     };
     let mut reference =
-        super::parse(&format!("{before}{rest}")).map_err(|((problem, span), help)| {
+        full::parse(&format!("{before}{rest}")).map_err(|((problem, span), help)| {
             // Maps the span to the given text. Bytes that were added are not part of it.
             let given = text.len() - rest.len();
             let map = |at: usize| match at.checked_sub(before.len()) {
@@ -46,8 +89,8 @@ pub(super) fn parse(text: &str) -> Result<Reference, Malformed> {
             };
             ((problem, map(span.start)..map(span.end)), help)
         })?;
-    if reference.tag.is_none() && reference.digest.is_none() {
-        reference.tag = Some(Tag::latest());
+    if reference.identifier().is_none() {
+        reference = reference.with(Tag::latest());
     }
     Ok(reference)
 }

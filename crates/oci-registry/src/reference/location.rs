@@ -8,8 +8,11 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
-use super::name::{Problem, RegistryName, RepositoryName, Tag, failure, no_help, text_newtype};
-use super::{Identifier, Reference, is_registry};
+use super::full::Reference;
+use super::identifier::Identifier;
+use super::name::{
+    Problem, RegistryName, RepositoryName, Tag, failure, is_registry, no_help, text_newtype,
+};
 use crate::digest::Digest;
 
 /// Name of an image in a docker archive, without its tag: `widgets`, `acme/widgets`, `ghcr.io/acme/widgets`.

@@ -187,6 +187,11 @@ fn split_port(text: &str) -> (&str, Option<&str>) {
     }
 }
 
+/// Whether the first component of a name is a registry, because it contains characters that only a host name has.
+pub(super) fn is_registry(first: &str) -> bool {
+    first.contains(['.', ':']) || first.eq_ignore_ascii_case("localhost")
+}
+
 fn check_registry(text: &str) -> Result<String, Problem> {
     if text.is_empty() {
         return Err(("a host name is missing", 0..0));
