@@ -27,142 +27,34 @@ macro_rules! requirements {
 }
 
 mod blob;
+mod capabilities;
 mod delete;
+mod fixture;
 mod graph;
 mod manifest;
+mod outcome;
 mod sample;
 mod tag;
 
-use std::fmt;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use futures_util::stream::TryStreamExt;
-use snafu::{ResultExt, Snafu, ensure};
+use snafu::ResultExt;
 
+pub use self::capabilities::Capabilities;
 pub use self::delete::run_deletions;
-use self::sample::{Sample, Script, ScriptedContent, by_tag};
-use crate::blob::Blob;
-use crate::error::{ErrorKind, Failure, Optional};
-use crate::manifest::{Descriptor, Manifest};
-use crate::reference::{Identifier, Tag};
-use crate::storage::{Delivery, Target};
-
-/// Larger than any blob of the tests.
-const LIMIT: usize = 16 << 20;
-
-/// Number of concurrent writers.
-const WRITERS: usize = 16;
-
-#[derive(Debug, Snafu)]
-enum Error {
-    #[snafu(display("failed to create a target for the requirement `{requirement}`"))]
-    Make {
-        requirement: &'static str,
-        source: crate::Error,
-    },
-    #[snafu(display("the target violates the requirement `{requirement}`"))]
-    Violated {
-        requirement: &'static str,
-        source: Violation,
-    },
-}
-
-impl Failure for Error {
-    fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Make { source, .. } => source.kind(),
-            Self::Violated { .. } => ErrorKind::Protocol,
-        }
-    }
-}
-
-/// Violation of a requirement.
-#[derive(Debug, Snafu)]
-enum Violation {
-    #[snafu(display("failed to {step}"))]
-    Step {
-        step: &'static str,
-        source: crate::Error,
-    },
-    #[snafu(display("expected {expected}"))]
-    Outcome { expected: &'static str },
-    #[snafu(display("expected {step} to fail with {expected:?}"))]
-    OtherKind {
-        step: &'static str,
-        expected: ErrorKind,
-        source: crate::Error,
-    },
-    #[snafu(display("expected {step} to fail with {expected:?}, but it succeeded"))]
-    NoFailure {
-        step: &'static str,
-        expected: ErrorKind,
-    },
-}
-
-type CheckResult<T = ()> = Result<T, Violation>;
-
-/// Behavior in which targets may differ. The default is the strictest target, which accepts all valid content.
-#[derive(Debug, Clone, Copy)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "the capabilities are independent of each other"
-)]
-pub struct Capabilities {
-    /// Whether a manifest is refused if content that it refers to is missing. Otherwise it is accepted.
-    pub refuses_incomplete: bool,
-    /// Whether a tag on a missing manifest is refused. Otherwise setting the tag pushes the manifest.
-    pub refuses_tag_on_absent: bool,
-    /// Whether content may have a sha512 digest. Otherwise it is refused.
-    pub sha512: bool,
-    /// Whether a tag may refer to an index. Otherwise it is refused.
-    pub indexes: bool,
-    /// Whether a tag may refer to an artifact that is not an image. Otherwise it is refused.
-    pub artifacts: bool,
-    /// Whether tags can be deleted. Otherwise that fails with [`ErrorKind::Unsupported`].
-    pub deletes_tags: bool,
-    /// Whether manifests can be deleted. Otherwise that fails with [`ErrorKind::Unsupported`].
-    pub deletes_manifests: bool,
-    /// Whether blobs can be deleted. Otherwise that fails with [`ErrorKind::Unsupported`].
-    pub deletes_blobs: bool,
-}
-
-impl Default for Capabilities {
-    fn default() -> Self {
-        Self {
-            refuses_incomplete: true,
-            refuses_tag_on_absent: true,
-            sha512: true,
-            indexes: true,
-            artifacts: true,
-            deletes_tags: true,
-            deletes_manifests: true,
-            deletes_blobs: true,
-        }
-    }
-}
-
-/// Result for a target that meets all requirements.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Report {
-    /// Sentences of the requirements that were checked.
-    pub requirements: Vec<&'static str>,
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} requirements met", self.requirements.len())
-    }
-}
+use self::fixture::Fixture;
+pub use self::outcome::Report;
+use self::outcome::{CheckResult, MakeSnafu, ViolatedSnafu};
+use crate::storage::Target;
 
 /// Checks all requirements, each with a fresh and empty target from `make`. Repositories of one registry may share
 /// content, so a blob that one requirement expects to be refused is never pushed by another.
 ///
 /// # Errors
 ///
-/// The first violated requirement and the reason. The kind is [`ErrorKind::Protocol`], or that of an error of `make`.
+/// The first violated requirement and the reason. The kind is [`ErrorKind::Protocol`](crate::ErrorKind::Protocol), or
+/// that of an error of `make`.
 pub async fn run(
     capabilities: Capabilities,
     make: impl AsyncFn() -> crate::Result<Arc<dyn Target>>,
@@ -180,12 +72,6 @@ pub async fn run(
         requirements.push(requirement);
     }
     Ok(Report { requirements })
-}
-
-/// Fresh target and its declared capabilities.
-struct Fixture {
-    target: Arc<dyn Target>,
-    capabilities: Capabilities,
 }
 
 requirements! {
@@ -230,180 +116,22 @@ requirements! {
     "descriptions contain the identifier" => graph::described,
 }
 
-impl Fixture {
-    async fn push_blob(&self, blob: &Blob) -> CheckResult<Delivery> {
-        let pushed = self.target.push_blob(blob).await;
-        pushed.context(StepSnafu {
-            step: "push a blob",
-        })
-    }
-
-    async fn push(&self, sample: &Sample) -> CheckResult {
-        for blob in &sample.blobs {
-            self.push_blob(blob).await?;
-        }
-        self.push_manifest(&sample.manifest).await
-    }
-
-    async fn push_manifest(&self, manifest: &Manifest) -> CheckResult {
-        let pushed = self.target.push_manifest(manifest).await;
-        pushed.context(StepSnafu {
-            step: "push a manifest",
-        })
-    }
-
-    async fn tag(&self, manifest: &Manifest, tag: &Tag) -> CheckResult {
-        let tagged = self.target.tag(manifest, tag).await;
-        tagged.context(StepSnafu {
-            step: "tag a manifest",
-        })
-    }
-
-    async fn manifest(&self, identifier: &Identifier) -> CheckResult<Manifest> {
-        let found = self.target.manifest(identifier).await;
-        found.context(StepSnafu {
-            step: "fetch a manifest",
-        })
-    }
-
-    async fn exists(&self, descriptor: &Descriptor) -> CheckResult<bool> {
-        let exists = self.target.exists(descriptor).await;
-        exists.context(StepSnafu {
-            step: "check that content exists",
-        })
-    }
-
-    async fn read(&self, descriptor: &Descriptor) -> crate::Result<Bytes> {
-        self.target.blob(descriptor).await?.read_to_end(LIMIT).await
-    }
-
-    async fn expect_blob(&self, descriptor: &Descriptor, content: &[u8]) -> CheckResult {
-        let read = self.read(descriptor).await;
-        let read = read.context(StepSnafu {
-            step: "read a blob back",
-        })?;
-        expect(read == content, "the bytes of a blob to be the pushed ones")?;
-        let exists = self.exists(descriptor).await?;
-        expect(exists, "a blob that can be read to exist")
-    }
-
-    /// Checks that the target returns this manifest for the identifier in all operations.
-    async fn expect_manifest(&self, identifier: &Identifier, expected: &Manifest) -> CheckResult {
-        let found = self.manifest(identifier).await?;
-        expect(
-            found.bytes() == expected.bytes(),
-            "the bytes of a manifest to be the pushed ones",
-        )?;
-        expect(
-            found.digest() == expected.digest(),
-            "the digest of a manifest to be the pushed one",
-        )?;
-        expect(
-            found.media_type() == expected.media_type(),
-            "the media type of a manifest to be the pushed one",
-        )?;
-        let resolved = self.target.resolve(identifier).await;
-        let resolved = resolved.context(StepSnafu {
-            step: "resolve a manifest",
-        })?;
-        let descriptor = expected.descriptor();
-        let actual = (&resolved.digest, resolved.size, &resolved.media_type);
-        let expected_fields = (&descriptor.digest, descriptor.size, &descriptor.media_type);
-        expect(
-            actual == expected_fields,
-            "resolving to return digest, size and media type of the manifest",
-        )?;
-        let exists = self.exists(&descriptor).await?;
-        expect(exists, "a manifest that can be fetched to exist")
-    }
-
-    async fn expect_no_blob(&self, descriptor: &Descriptor) -> CheckResult {
-        let exists = self.exists(descriptor).await?;
-        expect(!exists, "a missing blob not to exist")?;
-        let read = self.read(descriptor).await;
-        fails(read, ErrorKind::NotFound, "reading a missing blob")
-    }
-
-    async fn expect_no_manifest(&self, identifier: &Identifier) -> CheckResult {
-        let found = self.target.manifest(identifier).await;
-        fails(found, ErrorKind::NotFound, "fetching a missing manifest")?;
-        let resolved = self.target.resolve(identifier).await;
-        fails(
-            resolved,
-            ErrorKind::NotFound,
-            "resolving a missing manifest",
-        )
-    }
-
-    /// Returns the tags in byte order. A registry may report an empty repository as missing.
-    async fn tags(&self) -> CheckResult<Vec<Tag>> {
-        let tags: crate::Result<Vec<Tag>> = self.target.tags().try_collect().await;
-        let tags = tags.optional().context(StepSnafu { step: "list tags" })?;
-        let mut tags = tags.unwrap_or_default();
-        tags.sort();
-        Ok(tags)
-    }
-
-    /// Checks that the push of the scripted content is refused and stores nothing, and that the right content is
-    /// accepted afterwards.
-    async fn expect_refused(
-        &self,
-        content: &'static str,
-        script: Script,
-        kind: ErrorKind,
-    ) -> CheckResult {
-        let right = sample::blob(content);
-        let wrong = ScriptedContent::blob(right.descriptor().clone(), script);
-        let pushed = self.target.push_blob(&wrong).await;
-        fails(
-            pushed,
-            kind,
-            "pushing content that does not match its descriptor",
-        )?;
-        self.expect_no_blob(right.descriptor()).await?;
-        self.push_blob(&right).await?;
-        self.expect_blob(right.descriptor(), content.as_bytes())
-            .await
-    }
-
-    /// Checks that setting the tag is refused and that the tag does not exist afterwards.
-    async fn expect_tag_refused(&self, manifest: &Manifest, tag: &Tag) -> CheckResult {
-        let tagged = self.target.tag(manifest, tag).await;
-        expect(tagged.is_err(), "a tag to be refused, as declared")?;
-        self.expect_no_manifest(&by_tag(tag)).await?;
-        expect(
-            !self.tags().await?.contains(tag),
-            "a refused tag not to be listed",
-        )
-    }
-}
-
-fn expect(holds: bool, expected: &'static str) -> CheckResult {
-    ensure!(holds, OutcomeSnafu { expected });
-    Ok(())
-}
-
-fn fails<T>(outcome: crate::Result<T>, expected: ErrorKind, step: &'static str) -> CheckResult {
-    match outcome {
-        Ok(_) => NoFailureSnafu { step, expected }.fail(),
-        Err(error) if error.kind() == expected => Ok(()),
-        Err(error) => Err(error).context(OtherKindSnafu { step, expected }),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
     use futures_util::stream::StreamExt;
 
+    use super::fixture::LIMIT;
     use super::*;
     use crate::archive::Archive;
-    use crate::blob::BlobStream;
+    use crate::blob::{Blob, BlobStream};
+    use crate::error::ErrorKind;
     use crate::layout::Layout;
+    use crate::manifest::{Descriptor, Manifest};
     use crate::memory::Memory;
-    use crate::reference::ArchiveFormat;
-    use crate::storage::Source;
+    use crate::reference::{ArchiveFormat, Identifier, Tag};
+    use crate::storage::{Delivery, Source};
 
     #[tokio::test]
     async fn memory_meets_all_requirements() {

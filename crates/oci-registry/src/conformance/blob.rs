@@ -6,10 +6,11 @@ use futures_util::future::try_join_all;
 use futures_util::stream::StreamExt;
 use snafu::ResultExt;
 
+use super::fixture::{Fixture, WRITERS};
+use super::outcome::{CheckResult, StepSnafu, Violation, expect, fails};
 use super::sample::{
     Sample, Script, ScriptedContent, blob, by_digest, by_tag, large, large_pieces, tag,
 };
-use super::{CheckResult, Fixture, StepSnafu, Violation, WRITERS, expect, fails};
 use crate::blob::Meter;
 use crate::digest::{Algorithm, Digest};
 use crate::error::ErrorKind;

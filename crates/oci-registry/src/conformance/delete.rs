@@ -6,10 +6,10 @@ use futures_util::future::BoxFuture;
 use futures_util::stream::TryStreamExt;
 use snafu::ResultExt;
 
+use super::capabilities::Capabilities;
+use super::fixture::Fixture;
+use super::outcome::{CheckResult, MakeSnafu, Report, StepSnafu, ViolatedSnafu, expect, fails};
 use super::sample::{Sample, blob, by_digest, by_tag, index_of, tag};
-use super::{
-    Capabilities, CheckResult, Fixture, MakeSnafu, Report, StepSnafu, ViolatedSnafu, expect, fails,
-};
 use crate::blob::Blob;
 use crate::digest::Digest;
 use crate::error::ErrorKind;

@@ -5,8 +5,10 @@ use std::sync::{Arc, Mutex};
 use futures_util::future::BoxFuture;
 use snafu::ResultExt;
 
+use super::capabilities::Capabilities;
+use super::fixture::{Fixture, LIMIT};
+use super::outcome::{CheckResult, StepSnafu, expect};
 use super::sample::{Sample, by_digest, by_tag, nested, tag};
-use super::{Capabilities, CheckResult, Fixture, LIMIT, StepSnafu, expect};
 use crate::copy::{CopyEvent, CopyOptions, copy};
 use crate::manifest::Manifest;
 use crate::memory::Memory;

@@ -1,7 +1,8 @@
 //! Requirements on manifests and indexes.
 
+use super::fixture::Fixture;
+use super::outcome::{CheckResult, expect};
 use super::sample::{Sample, by_digest, by_tag, index_of, nested, tag};
-use super::{CheckResult, Fixture, expect};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 
 pub(super) async fn manifest_by_digest(fixture: &Fixture) -> CheckResult {

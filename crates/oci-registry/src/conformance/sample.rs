@@ -159,9 +159,9 @@ impl Content for ScriptedContent {
 
 /// Generates the large blob in chunks, of which no two are equal.
 pub(super) fn large_pieces() -> impl Iterator<Item = Bytes> {
-    const PIECE: u64 = 65_537;
-    (0..LARGE.div_ceil(PIECE)).map(|at| {
-        let length = PIECE.min(LARGE - at * PIECE);
+    const CHUNK_SIZE: u64 = 65_537;
+    (0..LARGE.div_ceil(CHUNK_SIZE)).map(|at| {
+        let length = CHUNK_SIZE.min(LARGE - at * CHUNK_SIZE);
         let seed = at.to_le_bytes();
         (0..length)
             .zip(seed.iter().cycle())

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use futures_util::future::try_join_all;
 use snafu::ResultExt;
 
+use super::fixture::{Fixture, WRITERS};
+use super::outcome::{CheckResult, StepSnafu, expect};
 use super::sample::{Sample, by_digest, by_tag, tag};
-use super::{CheckResult, Fixture, StepSnafu, WRITERS, expect};
 use crate::reference::Tag;
 
 pub(super) async fn tag_moves(fixture: &Fixture) -> CheckResult {
