@@ -32,7 +32,7 @@ use self::error::{
 };
 pub(crate) use self::index::{Section, Span};
 use self::state::State;
-use self::stored::{PIECE, Stored};
+use self::stored::{BUFFER_SIZE, Stored};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::Optional;
@@ -418,7 +418,9 @@ impl Source for Archive {
 
 /// Reads the next chunk of a blob.
 fn piece(file: &File, span: Span) -> std::io::Result<Bytes> {
-    let length = usize::try_from(span.size).unwrap_or(usize::MAX).min(PIECE);
+    let length = usize::try_from(span.size)
+        .unwrap_or(usize::MAX)
+        .min(BUFFER_SIZE);
     let mut piece = BytesMut::zeroed(length);
     Section::new(file, span).read_exact(&mut piece)?;
     Ok(piece.freeze())

@@ -15,7 +15,7 @@ use snafu::{OptionExt, ResultExt};
 
 use super::error::{Error, InvalidEntrySnafu, ParseSnafu, ReadSnafu};
 use super::index::{Section, Span, Spans};
-use super::stored::{PIECE, Stored, blob_name, digest_of};
+use super::stored::{BUFFER_SIZE, Stored, blob_name, digest_of};
 use crate::digest::{Algorithm, Digest};
 use crate::layout::{self, Listed, Listing};
 use crate::manifest::{
@@ -316,7 +316,7 @@ impl Saves<'_> {
         }
         let mut hasher = Algorithm::Sha256.hasher();
         let mut content = Section::new(self.file, span);
-        let mut buffer = vec![0; PIECE];
+        let mut buffer = vec![0; BUFFER_SIZE];
         loop {
             match content.read(&mut buffer) {
                 Ok(0) => break,

@@ -16,7 +16,7 @@ use super::error::{
     ChangedSnafu, Error, InvalidSnafu, ParseSnafu, ReadSnafu, WriteSnafu, WriteTarSnafu,
 };
 use super::index::{self, Spans};
-use super::stored::{PIECE, Stored, blob_name, digest_of};
+use super::stored::{BUFFER_SIZE, Stored, blob_name, digest_of};
 use crate::digest::Digest;
 use crate::file::{is_of_other_type, open_regular};
 use crate::layout::{self, Listing, Marker};
@@ -116,7 +116,7 @@ impl State {
         let entries = self.entries(format);
         let temporary = layout::new_temporary(directory_of(path)).context(WriteSnafu { path })?;
         let mut writer = Writer::new(std::io::BufWriter::with_capacity(
-            PIECE,
+            BUFFER_SIZE,
             temporary.as_file(),
         ));
         for (name, stored) in &entries {

@@ -11,7 +11,7 @@ use crate::digest::Digest;
 use crate::file::open_regular;
 
 /// Size of the read buffer, in bytes.
-pub(super) const PIECE: usize = 256 << 10;
+pub(super) const BUFFER_SIZE: usize = 256 << 10;
 
 /// Storage of a blob or manifest.
 #[derive(Debug, Clone)]
