@@ -474,6 +474,7 @@ mod tests {
     impl std::error::Error for Limit {}
 
     #[async_trait]
+    #[deny(clippy::missing_trait_methods)]
     impl Source for SlowSource {
         async fn manifest(&self, identifier: &Identifier) -> Result<Manifest> {
             self.requests.fetch_add(1, Ordering::Relaxed);
@@ -503,6 +504,38 @@ mod tests {
 
         fn describe(&self, identifier: &Identifier) -> String {
             self.memory.describe(identifier)
+        }
+
+        async fn resolve(&self, identifier: &Identifier) -> Result<Descriptor> {
+            Ok(self.manifest(identifier).await?.descriptor())
+        }
+
+        async fn blob_after(
+            &self,
+            descriptor: &Descriptor,
+            partial: oci_registry::PartialBlob,
+        ) -> Result<BlobStream> {
+            self.memory.blob_after(descriptor, partial).await
+        }
+
+        async fn find_blob(&self, digest: &Digest) -> Result<Descriptor> {
+            self.memory.find_blob(digest).await
+        }
+
+        fn origin(&self) -> Option<&oci_registry::Reference> {
+            self.memory.origin()
+        }
+
+        async fn other_names(&self) -> Result<Vec<oci_registry::OtherName>> {
+            self.memory.other_names().await
+        }
+
+        fn referrers(
+            &self,
+            subject: &Digest,
+            artifact_type: Option<&MediaType>,
+        ) -> oci_registry::DescriptorStream {
+            self.memory.referrers(subject, artifact_type)
         }
     }
 

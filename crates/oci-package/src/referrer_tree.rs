@@ -190,6 +190,7 @@ mod tests {
     struct EndlessReferrers(Memory);
 
     #[async_trait::async_trait]
+    #[deny(clippy::missing_trait_methods)]
     impl Source for EndlessReferrers {
         async fn manifest(
             &self,
@@ -231,6 +232,26 @@ mod tests {
 
         fn describe(&self, identifier: &oci_registry::Identifier) -> String {
             self.0.describe(identifier)
+        }
+
+        async fn blob_after(
+            &self,
+            descriptor: &Descriptor,
+            partial: oci_registry::PartialBlob,
+        ) -> oci_registry::Result<oci_registry::BlobStream> {
+            self.0.blob_after(descriptor, partial).await
+        }
+
+        async fn find_blob(&self, digest: &Digest) -> oci_registry::Result<Descriptor> {
+            self.0.find_blob(digest).await
+        }
+
+        fn origin(&self) -> Option<&oci_registry::Reference> {
+            self.0.origin()
+        }
+
+        async fn other_names(&self) -> oci_registry::Result<Vec<oci_registry::OtherName>> {
+            self.0.other_names().await
         }
     }
 

@@ -178,6 +178,7 @@ async fn remove_missing_entry_lists_available_entries() {
 struct UndeletableMemory(Memory);
 
 #[async_trait::async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Source for UndeletableMemory {
     async fn manifest(&self, identifier: &Identifier) -> oci_registry::Result<Manifest> {
         self.0.manifest(identifier).await
@@ -197,9 +198,42 @@ impl Source for UndeletableMemory {
     fn describe(&self, identifier: &Identifier) -> String {
         self.0.describe(identifier)
     }
+
+    async fn resolve(&self, identifier: &Identifier) -> oci_registry::Result<Descriptor> {
+        self.0.resolve(identifier).await
+    }
+
+    async fn blob_after(
+        &self,
+        descriptor: &Descriptor,
+        partial: oci_registry::PartialBlob,
+    ) -> oci_registry::Result<oci_registry::BlobStream> {
+        self.0.blob_after(descriptor, partial).await
+    }
+
+    async fn find_blob(&self, digest: &Digest) -> oci_registry::Result<Descriptor> {
+        self.0.find_blob(digest).await
+    }
+
+    fn origin(&self) -> Option<&oci_registry::Reference> {
+        self.0.origin()
+    }
+
+    async fn other_names(&self) -> oci_registry::Result<Vec<oci_registry::OtherName>> {
+        self.0.other_names().await
+    }
+
+    fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&MediaType>,
+    ) -> oci_registry::DescriptorStream {
+        self.0.referrers(subject, artifact_type)
+    }
 }
 
 #[async_trait::async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Target for UndeletableMemory {
     async fn exists(&self, descriptor: &Descriptor) -> oci_registry::Result<bool> {
         self.0.exists(descriptor).await
@@ -216,6 +250,23 @@ impl Target for UndeletableMemory {
     async fn tag(&self, manifest: &Manifest, tag: &Tag) -> oci_registry::Result<()> {
         self.0.tag(manifest, tag).await
     }
+
+    async fn push_file(
+        &self,
+        media_type: MediaType,
+        path: &std::path::Path,
+        meter: &oci_registry::Meter,
+    ) -> oci_registry::Result<(Blob, oci_registry::Delivery)> {
+        self.0.push_file(media_type, path, meter).await
+    }
+
+    async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> oci_registry::Result<()> {
+        self.tag(manifest, tag).await
+    }
+
+    async fn complete(&self, untagged: Option<&Manifest>) -> oci_registry::Result<()> {
+        self.0.complete(untagged).await
+    }
 }
 
 #[derive(Debug)]
@@ -230,6 +281,7 @@ impl std::fmt::Display for DeleteUnsupported {
 impl std::error::Error for DeleteUnsupported {}
 
 #[async_trait::async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Delete for UndeletableMemory {
     async fn delete_tag(&self, _: &Tag) -> oci_registry::Result<()> {
         Err(oci_registry::Error::new(

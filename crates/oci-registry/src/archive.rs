@@ -162,6 +162,12 @@ impl Archive {
         self.write(state).await
     }
 
+    fn add_to_listing(&self, manifest: &Manifest) {
+        let mut state = self.state();
+        let is_new = state.listing.add(manifest.descriptor());
+        state.is_ahead |= is_new;
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.inner
             .state
@@ -460,15 +466,8 @@ impl Target for Archive {
         }
         if manifest.subject().is_some() {
             // A program that reads the file finds this manifest only if it is listed.
-            self.list(manifest).await?;
+            self.add_to_listing(manifest);
         }
-        Ok(())
-    }
-
-    async fn list(&self, manifest: &Manifest) -> crate::Result<()> {
-        let mut state = self.state();
-        let is_new = state.listing.add(manifest.descriptor());
-        state.is_ahead |= is_new;
         Ok(())
     }
 
@@ -496,8 +495,11 @@ impl Target for Archive {
         self.write(state).await
     }
 
-    async fn finish(&self) -> crate::Result<()> {
-        Self::finish(self).await
+    async fn complete(&self, untagged: Option<&Manifest>) -> crate::Result<()> {
+        if let Some(manifest) = untagged {
+            self.add_to_listing(manifest);
+        }
+        self.finish().await
     }
 }
 

@@ -274,6 +274,7 @@ impl Cached {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Source for Cached {
     async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
         let known = match identifier {

@@ -222,6 +222,7 @@ mod tests {
     }
 
     #[async_trait::async_trait]
+    #[deny(clippy::missing_trait_methods)]
     impl Source for FaultyTarget {
         async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
             let found = self.memory.manifest(identifier).await;
@@ -249,9 +250,42 @@ mod tests {
         fn describe(&self, identifier: &Identifier) -> String {
             self.memory.describe(identifier)
         }
+
+        async fn resolve(&self, identifier: &Identifier) -> crate::Result<Descriptor> {
+            Ok(self.manifest(identifier).await?.descriptor())
+        }
+
+        async fn blob_after(
+            &self,
+            descriptor: &Descriptor,
+            partial: crate::blob::PartialBlob,
+        ) -> crate::Result<BlobStream> {
+            self.memory.blob_after(descriptor, partial).await
+        }
+
+        async fn find_blob(&self, digest: &crate::digest::Digest) -> crate::Result<Descriptor> {
+            self.memory.find_blob(digest).await
+        }
+
+        fn origin(&self) -> Option<&crate::reference::Reference> {
+            self.memory.origin()
+        }
+
+        async fn other_names(&self) -> crate::Result<Vec<crate::storage::OtherName>> {
+            self.memory.other_names().await
+        }
+
+        fn referrers(
+            &self,
+            subject: &crate::digest::Digest,
+            artifact_type: Option<&crate::manifest::MediaType>,
+        ) -> crate::referrers::DescriptorStream {
+            self.memory.referrers(subject, artifact_type)
+        }
     }
 
     #[async_trait::async_trait]
+    #[deny(clippy::missing_trait_methods)]
     impl Target for FaultyTarget {
         async fn exists(&self, descriptor: &Descriptor) -> crate::Result<bool> {
             self.memory.exists(descriptor).await
@@ -278,6 +312,23 @@ mod tests {
                 return Ok(());
             }
             self.memory.tag(manifest, tag).await
+        }
+
+        async fn push_file(
+            &self,
+            media_type: crate::manifest::MediaType,
+            path: &std::path::Path,
+            meter: &crate::blob::Meter,
+        ) -> crate::Result<(Blob, Delivery)> {
+            self.memory.push_file(media_type, path, meter).await
+        }
+
+        async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> crate::Result<()> {
+            self.tag(manifest, tag).await
+        }
+
+        async fn complete(&self, untagged: Option<&Manifest>) -> crate::Result<()> {
+            self.memory.complete(untagged).await
         }
     }
 

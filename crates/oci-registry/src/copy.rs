@@ -156,7 +156,8 @@ pub async fn copy(
     let copy = Copy::new(source, target, &options);
     let manifest = copy.read(root).await?;
     copy.root(&manifest, &options.tags).await?;
-    copy.finish(root).await?;
+    let untagged = options.tags.is_empty().then_some(&manifest);
+    copy.complete(root, untagged).await?;
     Ok(manifest)
 }
 
@@ -190,7 +191,7 @@ pub async fn copy_all(
     let copied = stream::iter(work).buffered(options.concurrency.max(1));
     let copied: Vec<_> = copied.try_collect().await?;
     if let Some(first) = tags.first() {
-        copy.finish(&first.clone().into()).await?;
+        copy.complete(&first.clone().into(), None).await?;
     }
     let copied = tags.into_iter().zip(copied);
     Ok(copied
@@ -301,9 +302,12 @@ impl<'a> Copy<'a> {
         }
     }
 
-    async fn finish(&self, root: &Identifier) -> Result<(), Error> {
-        let finished = self.target.finish().await;
-        finished.with_context(|_| self.written(root))
+    async fn complete(&self, root: &Identifier, untagged: Option<&Manifest>) -> Result<(), Error> {
+        let completed = self.target.complete(untagged).await;
+        completed.with_context(|_| match untagged {
+            Some(manifest) => self.written(&manifest.digest().clone().into()),
+            None => self.written(root),
+        })
     }
 
     /// Copies the manifest of a listed tag. Returns `None` if the tag no longer exists.
@@ -345,10 +349,6 @@ impl<'a> Copy<'a> {
         self.manifest(manifest.clone(), 0, is_whole, &graph).await?;
         if self.options.referrers {
             self.referrers(&graph).await?;
-        }
-        if tags.is_empty() {
-            let listed = self.target.list(manifest).await;
-            listed.with_context(|_| self.written(&manifest.digest().clone().into()))?;
         }
         for (tag, held) in wanting {
             let turn = self.turn(manifest).await;

@@ -185,21 +185,21 @@ pub(crate) fn full_names(scheme: &str, path: &Path, names: &[String]) -> String 
 pub struct Layout {
     directory: PathBuf,
     observer: Observer,
-    known: Arc<tokio::sync::Mutex<Option<Known>>>,
+    cached: Arc<tokio::sync::Mutex<Option<CachedListing>>>,
 }
 
 /// Parsed index, and the version of the file that it was read from.
 #[derive(Debug)]
-struct Known {
-    version: Version,
+struct CachedListing {
+    version: FileVersion,
     listing: Arc<Listing>,
 }
 
 /// Identification of one version of a file: its length, its modification time and, on Unix, its inode number.
 #[derive(Debug, PartialEq)]
-struct Version(u64, Option<std::time::SystemTime>, Option<u64>);
+struct FileVersion(u64, Option<std::time::SystemTime>, Option<u64>);
 
-impl Version {
+impl FileVersion {
     fn of(file: &std::fs::Metadata) -> Self {
         #[cfg(unix)]
         let number = Some(std::os::unix::fs::MetadataExt::ino(file));
@@ -298,7 +298,7 @@ impl Layout {
         Self {
             directory,
             observer: Observer::default(),
-            known: Arc::default(),
+            cached: Arc::default(),
         }
     }
 
@@ -347,17 +347,17 @@ impl Layout {
     /// Returns the index, which is parsed once for each version of its file.
     async fn read_listing(&self) -> Result<Arc<Listing>, Error> {
         let path = self.listing();
-        let mut known = self.known.lock().await;
+        let mut cached = self.cached.lock().await;
         // Read before the content: if the file is replaced in between, the older version is stored.
         let version = tokio::fs::metadata(&path).await.ok();
-        let version = version.map(|file| Version::of(&file));
-        if let Some(known) = &*known
-            && Some(&known.version) == version.as_ref()
+        let version = version.map(|file| FileVersion::of(&file));
+        if let Some(cached) = &*cached
+            && Some(&cached.version) == version.as_ref()
         {
-            return Ok(Arc::clone(&known.listing));
+            return Ok(Arc::clone(&cached.listing));
         }
         let listing = Arc::new(self.parse_listing().await?);
-        *known = version.map(|version| Known {
+        *cached = version.map(|version| CachedListing {
             version,
             listing: Arc::clone(&listing),
         });
@@ -392,7 +392,7 @@ impl Layout {
             })?;
         if change(&mut listing) || is_absent {
             write_whole(&self.listing(), &json(&listing))?;
-            *self.known.lock().await = None;
+            *self.cached.lock().await = None;
         }
         Ok(())
     }
@@ -756,7 +756,10 @@ impl Target for Layout {
         self.update(|listing| listing.put(descriptor, tag)).await
     }
 
-    async fn list(&self, manifest: &Manifest) -> crate::Result<()> {
+    async fn complete(&self, untagged: Option<&Manifest>) -> crate::Result<()> {
+        let Some(manifest) = untagged else {
+            return Ok(());
+        };
         let descriptor = manifest.descriptor();
         self.update(|listing| listing.add(descriptor)).await
     }

@@ -202,7 +202,7 @@ impl LocationText {
 pub enum Mode {
     /// Write. A layout that does not exist is created; an archive is written whenever a tag is set.
     Write,
-    /// Write all content at once. As [`Mode::Write`], but an archive is written by [`Target::finish`] only.
+    /// Write all content at once. As [`Mode::Write`], but an archive is written by [`Target::complete`] only.
     WriteOnce,
     /// Change content. The layout or archive must exist.
     Existing,

@@ -93,6 +93,9 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Opens the rest of a blob after its first bytes. The stream ends with an error unless both together match the
     /// descriptor.
     ///
+    /// It is a method because an interrupted download continues from any source. A registry sends only the rest
+    /// (RFC 9110, section 14). The default implementation reads the blob from its first byte.
+    ///
     /// # Errors
     ///
     /// As [`Source::blob`].
@@ -117,8 +120,10 @@ pub trait Source: fmt::Debug + Send + Sync {
         Err(NoSize { blob }.into())
     }
 
-    /// Returns the repository, if this is a repository of a registry. Other repositories of that registry can mount
-    /// blobs from it.
+    /// Returns the repository, if this is a repository of a registry.
+    ///
+    /// It is a method because the copy from any source states where its blobs are: other repositories of that registry
+    /// mount them from there (distribution-spec, "Mounting a blob from another repository").
     fn origin(&self) -> Option<&Reference> {
         None
     }
@@ -126,7 +131,10 @@ pub trait Source: fmt::Debug + Send + Sync {
     /// Lists the tags. Pages are requested as the stream is polled. Names that are not valid tags are skipped.
     fn tags(&self) -> TagStream;
 
-    /// Lists the names that are not available as tags, with their digests. Only layouts and archives have such names.
+    /// Lists the names that are not available as tags, with their digests.
+    ///
+    /// It is a method because a list of tags names its omissions for any source. Only layouts and archives have such
+    /// names; the default implementation returns none.
     ///
     /// # Errors
     ///
@@ -178,8 +186,8 @@ pub trait Target: Source {
 
     /// Pushes a file whose digest is not known, and returns the resulting blob.
     ///
-    /// A target may upload a large file while it computes the digest, instead of reading it twice. The meter counts the
-    /// bytes.
+    /// It is a method because a file is packed for any target. A registry may upload a large file while it computes the
+    /// digest; the default implementation reads the file twice. The meter counts the bytes.
     async fn push_file(
         &self,
         media_type: MediaType,
@@ -201,23 +209,22 @@ pub trait Target: Source {
     /// Sets a tag on a manifest, which must exist. The request is repeated if its response is lost.
     async fn tag(&self, manifest: &Manifest, tag: &Tag) -> Result<()>;
 
-    /// Sets a tag as [`Target::tag`] does, but sends the request only once. This is for a tag that other clients move,
-    /// too: a second request could revert a change of another client. After an error the tag may or may not have been
-    /// set.
+    /// Sets a tag as [`Target::tag`] does, but sends the request only once. After an error the tag may or may not have
+    /// been set.
+    ///
+    /// It is a method because an index that other clients change, too, is updated at any target. At a registry a second
+    /// request could revert a change of another client. Other targets send no requests and use the default
+    /// implementation.
     async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
         self.tag(manifest, tag).await
     }
 
-    /// Adds a manifest without a tag to the list of manifests, if the storage has such a list. Other storage does
-    /// nothing.
-    async fn list(&self, manifest: &Manifest) -> Result<()> {
-        let _ = manifest;
-        Ok(())
-    }
-
-    /// Finishes writes of content without a tag. Storage that writes everything at once implements it; other storage
-    /// does nothing.
-    async fn finish(&self) -> Result<()> {
+    /// Completes a copy, whose root is given if it gets no tag.
+    ///
+    /// It is a method because every copy ends with it. Layouts and archives add the root to the list of their manifests,
+    /// which is where other programs find it, and archives write their file. The default implementation does nothing.
+    async fn complete(&self, untagged: Option<&Manifest>) -> Result<()> {
+        let _ = untagged;
         Ok(())
     }
 }

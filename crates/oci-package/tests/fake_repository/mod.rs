@@ -10,7 +10,8 @@ use async_trait::async_trait;
 use futures_util::{FutureExt, StreamExt};
 use oci_registry::{
     Access, Blob, BlobStream, Client, ClientOptions, Delivery, Descriptor, Digest, Environment,
-    Error, Identifier, Manifest, Memory, Packed, Result, Source, Tag, TagStream, Target,
+    Error, Identifier, Manifest, MediaType, Memory, Meter, Packed, Result, Source, Tag, TagStream,
+    Target,
 };
 use testkit::loopback::DeadHost;
 use tokio::time::Instant;
@@ -218,6 +219,7 @@ impl fmt::Debug for FakeRepository {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Source for FakeRepository {
     async fn manifest(&self, identifier: &Identifier) -> Result<Manifest> {
         self.request(format!("manifest {identifier}"), self.find(identifier))
@@ -258,9 +260,38 @@ impl Source for FakeRepository {
     fn describe(&self, identifier: &Identifier) -> String {
         self.memory.describe(identifier)
     }
+
+    async fn blob_after(
+        &self,
+        descriptor: &Descriptor,
+        partial: oci_registry::PartialBlob,
+    ) -> Result<BlobStream> {
+        self.memory.blob_after(descriptor, partial).await
+    }
+
+    async fn find_blob(&self, digest: &Digest) -> Result<Descriptor> {
+        self.memory.find_blob(digest).await
+    }
+
+    fn origin(&self) -> Option<&oci_registry::Reference> {
+        self.memory.origin()
+    }
+
+    async fn other_names(&self) -> Result<Vec<oci_registry::OtherName>> {
+        self.memory.other_names().await
+    }
+
+    fn referrers(
+        &self,
+        subject: &Digest,
+        artifact_type: Option<&MediaType>,
+    ) -> oci_registry::DescriptorStream {
+        self.memory.referrers(subject, artifact_type)
+    }
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Target for FakeRepository {
     async fn exists(&self, descriptor: &Descriptor) -> Result<bool> {
         let found =
@@ -305,5 +336,24 @@ impl Target for FakeRepository {
             Ok(())
         };
         self.request(format!("tag {tag}"), set).await
+    }
+
+    async fn push_file(
+        &self,
+        media_type: MediaType,
+        path: &std::path::Path,
+        meter: &Meter,
+    ) -> Result<(Blob, Delivery)> {
+        let blob = Blob::from_file(media_type, path).await?;
+        let delivery = self.push_blob(&blob.clone().metered(meter)).await?;
+        Ok((blob, delivery))
+    }
+
+    async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> Result<()> {
+        self.tag(manifest, tag).await
+    }
+
+    async fn complete(&self, untagged: Option<&Manifest>) -> Result<()> {
+        self.memory.complete(untagged).await
     }
 }

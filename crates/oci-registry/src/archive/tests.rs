@@ -488,7 +488,7 @@ async fn referrer_is_found_after_reopening() {
     let about = Manifest::from_image(image).unwrap();
     archive.push_blob(&Blob::empty()).await.unwrap();
     archive.push_manifest(&about).await.unwrap();
-    Target::finish(&archive).await.unwrap();
+    archive.finish().await.unwrap();
     let listed = async |artifact_type: Option<MediaType>| {
         let archive = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
         let listed = archive.referrers(subject.digest(), artifact_type.as_ref());
@@ -503,7 +503,7 @@ async fn referrer_is_found_after_reopening() {
     let before = std::fs::read(&path).unwrap();
     let again = Archive::open(&path, ArchiveFormat::Oci).await.unwrap();
     again.push_manifest(&about).await.unwrap();
-    Target::finish(&again).await.unwrap();
+    again.finish().await.unwrap();
     assert_eq!(std::fs::read(&path).unwrap(), before);
 }
 

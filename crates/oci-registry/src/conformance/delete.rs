@@ -412,6 +412,7 @@ mod tests {
     }
 
     #[async_trait]
+    #[deny(clippy::missing_trait_methods)]
     impl Source for FaultyDelete {
         async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
             self.memory.manifest(identifier).await
@@ -438,9 +439,34 @@ mod tests {
         fn describe(&self, identifier: &Identifier) -> String {
             self.memory.describe(identifier)
         }
+
+        async fn resolve(&self, identifier: &Identifier) -> crate::Result<Descriptor> {
+            self.memory.resolve(identifier).await
+        }
+
+        async fn blob_after(
+            &self,
+            descriptor: &Descriptor,
+            partial: crate::blob::PartialBlob,
+        ) -> crate::Result<BlobStream> {
+            self.memory.blob_after(descriptor, partial).await
+        }
+
+        async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {
+            self.memory.find_blob(digest).await
+        }
+
+        fn origin(&self) -> Option<&crate::reference::Reference> {
+            self.memory.origin()
+        }
+
+        async fn other_names(&self) -> crate::Result<Vec<crate::storage::OtherName>> {
+            self.memory.other_names().await
+        }
     }
 
     #[async_trait]
+    #[deny(clippy::missing_trait_methods)]
     impl Target for FaultyDelete {
         async fn exists(&self, descriptor: &Descriptor) -> crate::Result<bool> {
             self.memory.exists(descriptor).await
@@ -456,6 +482,23 @@ mod tests {
 
         async fn tag(&self, manifest: &Manifest, tag: &Tag) -> crate::Result<()> {
             self.memory.tag(manifest, tag).await
+        }
+
+        async fn push_file(
+            &self,
+            media_type: MediaType,
+            path: &std::path::Path,
+            meter: &crate::blob::Meter,
+        ) -> crate::Result<(Blob, Delivery)> {
+            self.memory.push_file(media_type, path, meter).await
+        }
+
+        async fn tag_once(&self, manifest: &Manifest, tag: &Tag) -> crate::Result<()> {
+            self.tag(manifest, tag).await
+        }
+
+        async fn complete(&self, untagged: Option<&Manifest>) -> crate::Result<()> {
+            self.memory.complete(untagged).await
         }
     }
 
@@ -477,6 +520,7 @@ mod tests {
     }
 
     #[async_trait]
+    #[deny(clippy::missing_trait_methods)]
     impl Delete for FaultyDelete {
         async fn delete_tag(&self, tag: &Tag) -> crate::Result<()> {
             let held = self.resolve(&by_tag(tag)).await;

@@ -188,6 +188,7 @@ async fn copy_all_skips_fallback_tags_of_referrers() {
 struct FailingReferrers(Memory);
 
 #[async_trait::async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Source for FailingReferrers {
     async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
         self.0.manifest(identifier).await
@@ -214,6 +215,30 @@ impl Source for FailingReferrers {
 
     fn describe(&self, identifier: &Identifier) -> String {
         self.0.describe(identifier)
+    }
+
+    async fn resolve(&self, identifier: &Identifier) -> crate::Result<Descriptor> {
+        self.0.resolve(identifier).await
+    }
+
+    async fn blob_after(
+        &self,
+        descriptor: &Descriptor,
+        partial: crate::blob::PartialBlob,
+    ) -> crate::Result<BlobStream> {
+        self.0.blob_after(descriptor, partial).await
+    }
+
+    async fn find_blob(&self, digest: &crate::digest::Digest) -> crate::Result<Descriptor> {
+        self.0.find_blob(digest).await
+    }
+
+    fn origin(&self) -> Option<&crate::reference::Reference> {
+        self.0.origin()
+    }
+
+    async fn other_names(&self) -> crate::Result<Vec<crate::storage::OtherName>> {
+        self.0.other_names().await
     }
 }
 

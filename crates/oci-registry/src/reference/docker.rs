@@ -24,8 +24,8 @@ impl Reference {
     /// One rule is stricter: a registry that is recognized only by an upper-case letter is refused. Letters are
     /// converted to lower case here, so it would be printed as a repository of `docker.io`.
     ///
-    /// [`Reference::from_str`] accepts no short forms. Use this function for texts that were written for docker, such
-    /// as the name of an image in a Dockerfile.
+    /// Parsing with [`FromStr`](std::str::FromStr) accepts no short forms. Use this function for texts that were written
+    /// for docker, such as the name of an image in a Dockerfile.
     ///
     /// ```
     /// use oci_registry::Reference;
