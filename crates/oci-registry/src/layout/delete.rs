@@ -6,7 +6,9 @@ use std::collections::HashSet;
 use async_trait::async_trait;
 use snafu::ensure;
 
-use super::{AManifestSnafu, Error, Layout, Listed, Listing, NoBlobSnafu, NoManifestSnafu};
+use super::Layout;
+use super::error::{AManifestSnafu, Error, NoBlobSnafu, NoManifestSnafu};
+use super::listing::{Listed, Listing};
 use crate::digest::Digest;
 use crate::reference::Tag;
 use crate::storage::Delete;

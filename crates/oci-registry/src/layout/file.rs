@@ -1,0 +1,94 @@
+//! Files of a layout: atomic writes, and reads of limited size.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use serde::Serialize;
+use snafu::{ResultExt, ensure};
+use tokio::io::AsyncReadExt;
+
+use super::error::{Error, NotAFileSnafu, ReadSnafu, TooLargeSnafu, WriteSnafu};
+use crate::file::{is_of_other_type, open_regular};
+
+/// Creates a temporary file beside its final name, for [`persist`].
+pub(crate) fn new_temporary(directory: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".partial-");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        // The mode that the umask allows, as for any other file. Without this, a temporary file is private.
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(directory)
+}
+
+/// Moves a finished file to its final name and flushes the directory.
+pub(crate) fn persist(temporary: tempfile::NamedTempFile, path: &Path) -> std::io::Result<()> {
+    temporary.persist(path).map_err(|error| error.error)?;
+    #[cfg(unix)]
+    if let Some(directory) = path.parent() {
+        // The parent of a bare file name is the working directory.
+        let directory = if directory.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            directory
+        };
+        File::open(directory)?.sync_all()?;
+    }
+    Ok(())
+}
+
+/// Writes a file under a temporary name, flushes it and moves it to its final name.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut temporary =
+        new_temporary(path.parent().unwrap_or(Path::new("."))).context(WriteSnafu { path })?;
+    temporary.write_all(bytes).context(WriteSnafu { path })?;
+    temporary
+        .as_file()
+        .sync_all()
+        .context(WriteSnafu { path })?;
+    persist(temporary, path).context(WriteSnafu { path })
+}
+
+/// Creates a file unless it exists. If two processes create it, one of them finds that of the other.
+pub(super) fn create_once(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut temporary =
+        new_temporary(path.parent().unwrap_or(Path::new("."))).context(WriteSnafu { path })?;
+    temporary.write_all(bytes).context(WriteSnafu { path })?;
+    temporary
+        .as_file()
+        .sync_all()
+        .context(WriteSnafu { path })?;
+    match temporary.persist_noclobber(path) {
+        Err(error) if error.error.kind() != std::io::ErrorKind::AlreadyExists => {
+            Err(error.error).context(WriteSnafu { path })
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings, numbers and maps with text keys always serialise")
+}
+
+/// Reads a file; `None` if it does not exist.
+pub(super) async fn read(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, Error> {
+    let file = match open_regular(path) {
+        Ok(file) => tokio::fs::File::from_std(file),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) if is_of_other_type(&error) => return NotAFileSnafu { path }.fail(),
+        Err(source) => {
+            return Err(Error::Read {
+                path: path.to_owned(),
+                source,
+            });
+        }
+    };
+    let mut bytes = Vec::new();
+    let read = file.take(limit + 1).read_to_end(&mut bytes).await;
+    read.context(ReadSnafu { path })?;
+    ensure!(bytes.len() as u64 <= limit, TooLargeSnafu { path, limit });
+    Ok(Some(bytes))
+}
