@@ -20,17 +20,17 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use crate::archive::Archive;
 use crate::auth::challenge::Challenge;
 use crate::auth::file::AuthFile;
-use crate::auth::{Credential, CredentialRequest, Secret, credential_helper};
+use crate::auth::{Credential, CredentialRequest, credential_helper};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::escape::{escape, is_active};
 use crate::exchange::class::Class;
 use crate::exchange::origin::{Origin, Peer};
 use crate::exchange::retry;
-use crate::exchange::secrets::{self, Secrets};
 use crate::export::tree::{Limits, Tree};
 use crate::layout::{self, Listed, Listing};
 use crate::manifest::{Descriptor, Manifest, MediaType};
+use crate::redact::{self, Secret, Secrets};
 use crate::reference::{
     ArchiveFormat, ImageName, LocationText, Reference, RegistryName, RepositoryName, Tag,
 };
@@ -727,8 +727,14 @@ pub fn error_body(data: &[u8]) {
     let shown = escape(&words, limit);
     assert!(!shown.contains(is_active), "{shown:?}");
     assert!(shown.chars().count() <= 10 * limit + 1);
+    // A recorded secret is redacted, whatever precedes it.
+    let secrets = Secrets::default();
+    secrets.record("canary-secret");
+    secrets.record(&shown);
+    let redacted = secrets.redact(&format!("{shown}canary-secret"));
+    assert!(!redacted.contains("canary-secret"), "{redacted:?}");
     // The credentials after the name of a scheme are removed.
-    let hidden = secrets::without_secrets(&shown);
+    let hidden = redact::redact_tokens(&shown);
     let mut parts = hidden.split(' ');
     while let Some(part) = parts.next() {
         if matches!(part.trim_end_matches(':'), "Basic" | "Bearer") {

@@ -53,6 +53,7 @@
 //! | --- | --- |
 //! | `error` | one opaque error with a kind, hints, and the errors that a registry reported |
 //! | `escape` | control characters of foreign text, escaped for display |
+//! | `redact` | redaction of secrets in texts, URLs and headers |
 //! | `file` | files opened for reading, without blocking on a pipe |
 //! | `digest` | digests and hashers |
 //! | `event` | events of a client, and their observer |
@@ -67,7 +68,7 @@
 //! | `layout` | a repository in a directory (OCI image layout) |
 //! | `archive` | a repository in one file |
 //! | `environment` | environment variables and directories, as an argument |
-//! | `exchange` | one HTTP exchange: redirects, retries, idle timeouts, size limits, redaction |
+//! | `exchange` | one HTTP exchange: redirects, retries, idle timeouts, size limits |
 //! | `auth` | credentials and tokens |
 //! | `transport` | an exchange with authentication |
 //! | `registry` | a repository at a registry |
@@ -141,6 +142,7 @@ mod manifest;
 mod memory;
 mod open;
 mod pack;
+mod redact;
 mod reference;
 mod referrers;
 mod registry;
@@ -155,7 +157,7 @@ pub use auth::chain::CredentialChain;
 #[cfg(feature = "keyring")]
 pub use auth::keyring::Keyring;
 pub use auth::store::{CredentialStore, StoredCredential};
-pub use auth::{Anonymous, Credential, CredentialProvider, CredentialRequest, Lookup, Secret};
+pub use auth::{Anonymous, Credential, CredentialProvider, CredentialRequest, Lookup};
 pub use blob::{Blob, BlobStream, Content, Meter, OutputFile, PartialBlob};
 pub use bundle::{Bundle, Bundled, bundle};
 pub use cache::Cache;
@@ -175,6 +177,7 @@ pub use manifest::{
 pub use memory::Memory;
 pub use open::Mode;
 pub use pack::Packed;
+pub use redact::{Secret, without_user_info};
 pub use reference::{
     ArchiveFormat, Identifier, ImageName, Location, LocationText, Reference, RegistryName,
     RepositoryName, Tag,

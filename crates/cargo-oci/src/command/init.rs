@@ -78,7 +78,8 @@ async fn registry(session: &Session, root: &Path) -> Option<Suggestion> {
         None => (cargo::origin(&session.cargo, root).await?, "the git remote"),
     };
     let value = registry_of_forge(&url)?;
-    let origin = format!("{origin}, `{}`", redacted(&url));
+    let shown = oci_registry::escape(&oci_registry::without_user_info(&url), 200);
+    let origin = format!("{origin}, `{shown}`");
     Some(Suggestion { value, origin })
 }
 
@@ -105,15 +106,6 @@ fn host_and_path(url: &str) -> Option<(&str, &str)> {
     let host = host.split(':').next()?;
     let path = path.trim_matches('/');
     Some((host, path.strip_suffix(".git").unwrap_or(path)))
-}
-
-/// Returns a URL without user name and password.
-fn redacted(url: &str) -> String {
-    let shown = match (url.split_once("://"), url.split_once('@')) {
-        (Some((scheme, _)), Some((_, rest))) => format!("{scheme}://{rest}"),
-        _ => url.to_owned(),
-    };
-    oci_registry::escape(&shown, 200)
 }
 
 /// Returns the table as TOML, with the origins as comments.
@@ -173,7 +165,6 @@ mod tests {
         ] {
             assert_eq!(registry_of_forge(url).as_deref(), expected, "{url}");
         }
-        assert_eq!(redacted("https://user:canary@a.b/c"), "https://a.b/c");
     }
 
     #[test]

@@ -16,9 +16,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-use super::{Credential, Lookup, Secret, file};
+use super::{Credential, Lookup, file};
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, Hint};
+use crate::redact::Secret;
 
 /// Timeout of a helper, which may prompt the user to unlock a store.
 const TIMEOUT: Duration = Duration::from_secs(30);

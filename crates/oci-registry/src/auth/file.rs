@@ -20,9 +20,10 @@ use serde_json::{Map, Value};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 use tokio::io::AsyncReadExt;
 
-use super::{Credential, CredentialRequest, Secret};
+use super::{Credential, CredentialRequest};
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::file::open_input;
+use crate::redact::Secret;
 use crate::reference::{DOCKER_HUB, RegistryName};
 
 /// The key under which docker keeps the credential of Docker Hub.

@@ -249,7 +249,6 @@ pub(super) mod tests {
     use std::sync::Mutex;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::super::Secret;
     use super::*;
 
     /// In-memory keyring that counts how often it is opened.

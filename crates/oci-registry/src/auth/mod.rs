@@ -31,29 +31,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
+use crate::redact::{Secret, sensitive};
 use crate::reference::{RegistryName, RepositoryName};
-
-/// Secret text. It has no `Display`, and its `Debug` output is redacted.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Wraps a text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// Returns the text. Only the code that sends it needs it.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("…")
-    }
-}
 
 /// Credential for a registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,14 +72,6 @@ impl Credential {
         let pair = STANDARD.encode(format!("{username}:{}", password.expose()));
         Some(sensitive(&format!("Basic {pair}")))
     }
-}
-
-/// Returns a header that HTTP libraries redact in their output. A text that is not a valid header value is replaced by
-/// `invalid`, which servers reject.
-pub(crate) fn sensitive(text: &str) -> HeaderValue {
-    let mut value = HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("invalid"));
-    value.set_sensitive(true);
-    value
 }
 
 /// Result of a search for a credential.

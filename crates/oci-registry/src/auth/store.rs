@@ -27,9 +27,10 @@ use super::file_lock::FileLock;
 use super::keyring::{self, Keyring};
 #[cfg(feature = "keyring")]
 use super::keyring_index::KeyringIndex;
-use super::{Credential, Secret, docker};
+use super::{Credential, docker};
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
+use crate::redact::Secret;
 use crate::reference::RegistryName;
 
 /// Member of docker's file that holds the entries of registries.

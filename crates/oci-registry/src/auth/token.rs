@@ -10,12 +10,12 @@ use snafu::{OptionExt, ResultExt, Snafu};
 use tokio::time::Instant;
 use url::Url;
 
-use super::{Credential, Secret};
+use super::Credential;
 use crate::error::{ErrorKind, Failure};
 use crate::exchange::body::Body;
-use crate::exchange::display::ShownUrl;
 use crate::exchange::origin::Origin;
 use crate::exchange::{self, Exchange, Request, Response};
+use crate::redact::{Secret, ShownUrl, sensitive};
 
 /// Limit of the size of a token server's response, in bytes.
 const MAX_ANSWER: usize = 128 << 10;
@@ -73,7 +73,7 @@ impl Token {
     fn new(token: &str, lifetime: Duration) -> Self {
         let life = lifetime.saturating_sub(MARGIN.min(lifetime / 10));
         Self {
-            header: super::sensitive(&format!("Bearer {token}")),
+            header: sensitive(&format!("Bearer {token}")),
             renew_at: Instant::now().checked_add(life),
         }
     }
@@ -81,7 +81,7 @@ impl Token {
     /// Returns a token without expiry, which is used until the registry rejects it.
     pub(crate) fn long_lived(token: &Secret) -> Self {
         Self {
-            header: super::sensitive(&format!("Bearer {}", token.expose())),
+            header: sensitive(&format!("Bearer {}", token.expose())),
             renew_at: None,
         }
     }

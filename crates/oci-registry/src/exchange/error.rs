@@ -8,10 +8,10 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use snafu::Snafu;
 
-use super::display::ShownUrl;
 use super::{certificates, origin};
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::escape::escape;
+use crate::redact::ShownUrl;
 
 /// Messages of `hyper`, whose kinds are not accessible, for a connection that ended without a response.
 const NO_RESPONSE: [&str; 3] = [

@@ -1,15 +1,14 @@
 //! HTTP exchange: one request with its redirects, retries and limits.
 //!
 //! [`Exchange::send`] sends every HTTP request of the crate. The module is responsible for redirects ([`origin`]),
-//! retries ([`retry`]), idle timeouts ([`pace`]), size limits and redaction ([`display`]). It does not look up
-//! credentials: a request carries an `Authorization` value together with its origin, and the value is sent to no other
-//! origin. The module does not depend on OCI types.
+//! retries ([`retry`]), idle timeouts ([`pace`]), and size limits. It does not look up credentials: a request carries an
+//! `Authorization` value together with its origin, and the value is sent to no other origin. The module does not depend
+//! on OCI types.
 
 pub(crate) mod body;
 pub(crate) mod certificates;
 pub(crate) mod class;
 mod connection;
-pub(crate) mod display;
 mod error;
 pub(crate) mod origin;
 mod pace;
@@ -18,7 +17,6 @@ mod request;
 mod resolve;
 mod response;
 pub(crate) mod retry;
-pub(crate) mod secrets;
 mod settings;
 mod stalls;
 mod statistics;
@@ -35,10 +33,10 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::environment::Environment;
-use crate::event::{ClientEvent, Observer};
+use crate::event::{Observer, ClientEvent};
+use crate::redact::{Secrets, ShownUrl};
 use body::Progress;
 use class::Class;
-use display::ShownUrl;
 pub(crate) use error::Error;
 use error::{
     BuildClientSnafu, ConnectSnafu, ReadContentSnafu, RedirectLoopSnafu, RedirectSnafu,
@@ -53,7 +51,6 @@ pub use resolve::Resolve;
 pub(crate) use response::Response;
 use retry::Pauses;
 pub(crate) use retry::{backoff, is_transient};
-use secrets::Secrets;
 pub(crate) use settings::Settings;
 pub(crate) use stalls::Stalls;
 use statistics::Statistics;

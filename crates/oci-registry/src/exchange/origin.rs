@@ -10,10 +10,9 @@ use snafu::{IntoError, Snafu, ensure};
 use url::Url;
 
 use super::class::Class;
-use super::display::ShownUrl;
-use super::secrets::Secrets;
 use crate::error::{ErrorKind, Failure};
 use crate::escape::escape;
+use crate::redact::{Secrets, ShownUrl};
 
 /// Limit of the characters of a host that are shown: the maximum length of a host name.
 const MAX_HOST: usize = 253;

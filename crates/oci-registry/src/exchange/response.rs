@@ -10,13 +10,12 @@ use futures_util::stream::BoxStream;
 use http::{HeaderMap, Method, StatusCode};
 use snafu::IntoError;
 
-use super::display::ShownUrl;
 use super::error::{AnswerTooLargeSnafu, Error, IdleSnafu, ReadAnswerSnafu};
 use super::origin::{Origin, Peer};
 use super::pace::{IDLE_TIMEOUT, Receiving};
-use super::secrets::Secrets;
 use super::stalls::Stalls;
 use super::statistics::Statistics;
+use crate::redact::{Secrets, ShownUrl};
 
 /// Timeout for a document that is read into memory.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_mins(10);

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::display::ShownUrl;
 use super::error::{Error, IdleSnafu, StalledSnafu};
+use crate::redact::ShownUrl;
 
 /// Number of consecutive idle timeouts, without a byte between them, after which an operation fails.
 const MAX_CONSECUTIVE: u32 = 2;

@@ -9,8 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use http::{HeaderMap, header};
 
 use super::origin::Origin;
-use super::secrets::Secrets;
 use crate::escape::is_active;
+use crate::redact::Secrets;
 
 /// Limit of the warnings in a response, in bytes.
 const MAX_SIZE: usize = 4096;

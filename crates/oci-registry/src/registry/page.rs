@@ -21,10 +21,9 @@ use super::response;
 use crate::auth::challenge::is_insufficient;
 use crate::auth::scope::Scope;
 use crate::error::{ErrorKind, Failure};
-use crate::exchange::display::ShownUrl;
 use crate::exchange::origin::{self, Origin};
-use crate::exchange::secrets::Secrets;
 use crate::exchange::{self, Request, Response, Stalls};
+use crate::redact::{Secrets, ShownUrl};
 use crate::transport::{AuthorizedResponse, Transport};
 use names::Names;
 

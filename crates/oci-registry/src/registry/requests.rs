@@ -14,8 +14,8 @@ use crate::auth::scope::Scope;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
 use crate::event::Observer;
-use crate::exchange::secrets::Secrets;
 use crate::exchange::{Request, Response, Stalls};
+use crate::redact::Secrets;
 use crate::reference::{Reference, RegistryName, RepositoryName};
 use crate::transport::{AuthorizedResponse, Transport};
 

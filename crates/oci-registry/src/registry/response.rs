@@ -8,8 +8,7 @@ use serde::Deserialize;
 use snafu::Snafu;
 
 use crate::error::{ErrorKind, Failure, Hint, RegistryError};
-use crate::exchange::display::ShownUrl;
-use crate::exchange::secrets::Secrets;
+use crate::redact::{Secrets, ShownUrl};
 use crate::reference::RegistryName;
 use crate::transport::{Account, AuthorizedResponse};
 

@@ -21,8 +21,8 @@ use crate::auth::{Credential, CredentialProvider, CredentialRequest, Lookup};
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::event::{ClientEvent, Observer};
 use crate::exchange::origin::{self, Origin, Peer};
-use crate::exchange::secrets::Secrets;
 use crate::exchange::{self, Exchange, Request, Response};
+use crate::redact::Secrets;
 use crate::reference::RegistryName;
 
 #[derive(Debug, Snafu)]
