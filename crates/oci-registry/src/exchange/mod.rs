@@ -10,16 +10,14 @@ pub(crate) mod certificates;
 pub(crate) mod class;
 mod connection;
 mod error;
+mod message;
 pub(crate) mod origin;
 mod pace;
 mod proxy;
-mod request;
 mod resolve;
-mod response;
 pub(crate) mod retry;
 mod settings;
 mod stalls;
-mod statistics;
 mod warning;
 
 use std::collections::HashSet;
@@ -42,18 +40,16 @@ use error::{
     BuildClientSnafu, ConnectSnafu, ReadContentSnafu, RedirectLoopSnafu, RedirectSnafu,
     RedirectWithoutLocationSnafu, RedirectWriteSnafu, RetryAfterTooLongSnafu, RootCause, SendSnafu,
 };
+use message::{Reach, Statistics};
+pub(crate) use message::{Request, Response};
 use origin::{Origin, Peer};
 use pace::IDLE_TIMEOUT;
 use proxy::Proxies;
-use request::Reach;
-pub(crate) use request::Request;
 pub use resolve::Resolve;
-pub(crate) use response::Response;
 use retry::Pauses;
 pub(crate) use retry::{backoff, is_transient};
 pub(crate) use settings::Settings;
 pub(crate) use stalls::Stalls;
-use statistics::Statistics;
 use warning::ReportedWarnings;
 
 /// `User-Agent` of all requests.
