@@ -18,8 +18,8 @@ use futures_util::StreamExt;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 
 use crate::archive::Archive;
+use crate::auth::auth_file::AuthFile;
 use crate::auth::challenge::Challenge;
-use crate::auth::file::AuthFile;
 use crate::auth::{Credential, CredentialRequest, credential_helper};
 use crate::digest::Digest;
 use crate::error::Error;

@@ -69,15 +69,15 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         ));
     }
     let store = CredentialStore::of_user(&session.environment);
-    let kept = store.keep(name, &credential).await?;
+    let stored = store.store(name, &credential).await?;
     reporter.status(
         "Logged in",
-        format_args!("to {name}, stored in: {}", kept.place),
+        format_args!("to {name}, stored in: {}", stored.place),
     );
-    if kept.is_readable {
+    if stored.is_readable {
         reporter.note(format_args!(
             "the password is stored in clear text in {}: set a credential helper there (`credsStore`)",
-            kept.place
+            stored.place
         ));
     }
     // Another credential source may have precedence over the store.
@@ -86,7 +86,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     for problem in &lookup.warnings {
         reporter.note(problem);
     }
-    if let Some((_, place)) = lookup.found.filter(|(_, place)| *place != kept.place) {
+    if let Some((_, place)) = lookup.found.filter(|(_, place)| *place != stored.place) {
         reporter.note(format_args!(
             "another credential for `{name}` has precedence: {place}"
         ));

@@ -24,7 +24,7 @@ pub(crate) struct Flags {
 pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let (name, reporter) = (&flags.registry, session.reporter);
     let store = CredentialStore::of_user(&session.environment);
-    let places = store.forget(name).await?;
+    let places = store.erase(name).await?;
     for place in &places {
         reporter.status(
             "Logged out",

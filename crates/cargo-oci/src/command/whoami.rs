@@ -40,7 +40,10 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     let chain = CredentialChain::new(&session.environment, []);
     let mut results: Vec<SearchResult> = Vec::new();
     let mut used = None;
-    for result in chain.ask_all(&CredentialRequest::new(name)).await {
+    for result in chain
+        .search_all_sources(&CredentialRequest::new(name))
+        .await
+    {
         let lookup = match result {
             Ok(lookup) => lookup,
             // A source that fails before the credential is found makes every command fail. A later one is not used.

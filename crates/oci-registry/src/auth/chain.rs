@@ -34,12 +34,12 @@ use crate::reference::RegistryName;
 /// Searches several sources in order until one has a credential.
 #[derive(Clone)]
 pub struct CredentialChain {
-    places: Vec<Arc<dyn CredentialProvider>>,
+    sources: Vec<Arc<dyn CredentialProvider>>,
 }
 
 impl fmt::Debug for CredentialChain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(&self.places).finish()
+        f.debug_list().entries(&self.sources).finish()
     }
 }
 
@@ -54,44 +54,47 @@ impl CredentialChain {
         keyring_registries: impl IntoIterator<Item = RegistryName>,
     ) -> Self {
         let helpers = Arc::new(Helpers::new(environment.clone()));
-        let mut places: Vec<Arc<dyn CredentialProvider>> = vec![
+        let mut sources: Vec<Arc<dyn CredentialProvider>> = vec![
             Arc::new(AuthVariable::new(environment.clone())),
             Arc::new(ConfigDirectory::docker(environment, Arc::clone(&helpers))),
         ];
         for file in ContainersFile::all(environment, &helpers) {
-            places.push(Arc::new(file));
+            sources.push(Arc::new(file));
         }
-        places.push(Arc::new(ConfigDirectory::finch(environment, helpers)));
+        sources.push(Arc::new(ConfigDirectory::finch(environment, helpers)));
         #[cfg(feature = "keyring")]
-        places.push(Arc::new(
+        sources.push(Arc::new(
             super::keyring::Keyring::new(environment.application(), keyring_registries)
                 .with_index(KeyringIndex::of_user(environment)),
         ));
         #[cfg(not(feature = "keyring"))]
         drop(keyring_registries);
         #[cfg(feature = "ecr")]
-        places.push(Arc::new(super::ecr::Ecr::new(environment.clone())));
-        places.push(Arc::new(CiVariables::new(environment.clone())));
-        Self { places }
+        sources.push(Arc::new(super::ecr::Ecr::new(environment.clone())));
+        sources.push(Arc::new(CiVariables::new(environment.clone())));
+        Self { sources }
     }
 
     /// Searches all sources, including those after the first one with a credential, and returns their results in order.
     /// A source that does not apply to the registry is omitted. A broken one does not end the search.
-    pub async fn ask_all(&self, request: &CredentialRequest<'_>) -> Vec<crate::Result<Lookup>> {
-        let mut answers = Vec::new();
-        for place in &self.places {
-            let answer = place.credential(request).await;
-            if !matches!(&answer, Ok(lookup) if lookup.looked_in.is_empty()) {
-                answers.push(answer);
+    pub async fn search_all_sources(
+        &self,
+        request: &CredentialRequest<'_>,
+    ) -> Vec<crate::Result<Lookup>> {
+        let mut results = Vec::new();
+        for source in &self.sources {
+            let result = source.credential(request).await;
+            if !matches!(&result, Ok(lookup) if lookup.looked_in.is_empty()) {
+                results.push(result);
             }
         }
-        answers
+        results
     }
 
     /// Adds a provider that is searched before all sources.
     #[must_use]
     pub fn preceded_by(mut self, provider: impl CredentialProvider + 'static) -> Self {
-        self.places.insert(0, Arc::new(provider));
+        self.sources.insert(0, Arc::new(provider));
         self
     }
 }
@@ -100,8 +103,8 @@ impl CredentialChain {
 impl CredentialProvider for CredentialChain {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
         let mut all = Lookup::default();
-        for place in &self.places {
-            let lookup = place.credential(request).await?;
+        for source in &self.sources {
+            let lookup = source.credential(request).await?;
             all.looked_in.extend(lookup.looked_in);
             all.warnings.extend(lookup.warnings);
             if lookup.found.is_some() {
@@ -116,8 +119,8 @@ impl CredentialProvider for CredentialChain {
     /// Returns the registries of all sources without duplicates, in the order of the sources.
     async fn registries(&self) -> Vec<RegistryName> {
         let mut names = Vec::new();
-        for place in &self.places {
-            for name in place.registries().await {
+        for source in &self.sources {
+            for name in source.registries().await {
                 if !names.contains(&name) {
                     names.push(name);
                 }
@@ -219,11 +222,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ask_all_includes_error_of_broken_source() {
+    async fn search_all_sources_includes_error_of_broken_source() {
         let home = home_with_all_sources().file("auth.json", "canary");
         let chain = CredentialChain::new(&home.environment(), []);
         let registry = "a.b".parse().unwrap();
-        let answers = chain.ask_all(&CredentialRequest::new(&registry)).await;
+        let answers = chain
+            .search_all_sources(&CredentialRequest::new(&registry))
+            .await;
         let users: Vec<_> = answers
             .into_iter()
             .map(|answer| match answer {

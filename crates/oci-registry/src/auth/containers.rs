@@ -14,9 +14,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::auth_file::{self, AuthFile};
 use super::credential_helper::Helpers;
-use super::file::{self, AuthFile};
-use super::{CredentialProvider, CredentialRequest, Lookup};
+use super::{CredentialProvider, CredentialRequest, Lookup, private_file};
 use crate::environment::Environment;
 use crate::reference::RegistryName;
 
@@ -75,7 +75,7 @@ fn session_file(environment: &Environment) -> Option<PathBuf> {
 impl CredentialProvider for ContainersFile {
     async fn credential(&self, request: &CredentialRequest<'_>) -> crate::Result<Lookup> {
         let place = format!("podman's `{}`", self.path.display());
-        let Some(bytes) = file::read(&self.path, &place).await? else {
+        let Some(bytes) = private_file::read(&self.path, &place).await? else {
             return Ok(Lookup::of(place, None));
         };
         let file = if self.is_legacy {
@@ -100,7 +100,7 @@ impl CredentialProvider for ContainersFile {
         } else {
             AuthFile::parse
         };
-        file::registries(&self.path, parse).await
+        auth_file::registries(&self.path, parse).await
     }
 }
 

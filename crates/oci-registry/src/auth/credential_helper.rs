@@ -16,7 +16,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Command;
 use tokio::sync::Mutex;
 
-use super::{Credential, Lookup, file};
+use super::{Credential, Lookup, auth_entry};
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::redact::Secret;
@@ -270,7 +270,7 @@ impl Helpers {
 /// Parses the credential that a helper printed. The whole output must be valid JSON, including unused members.
 pub(crate) fn read(answer: &[u8]) -> Option<Credential> {
     let answer: Map<String, Value> = serde_json::from_slice(answer).ok()?;
-    let text = |name| file::member(&answer, name)?.as_str();
+    let text = |name| auth_entry::member(&answer, name)?.as_str();
     let (username, secret) = (text("Username")?, text("Secret")?);
     Some(match username {
         TOKEN_USER => Credential::Identity(Secret::new(secret)),

@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
+use super::auth_file::{self, AuthFile};
 use super::credential_helper::Helpers;
-use super::file::{self, AuthFile};
-use super::{CredentialProvider, CredentialRequest, Lookup};
+use super::{CredentialProvider, CredentialRequest, Lookup, private_file, registry_key};
 use crate::environment::Environment;
 use crate::reference::RegistryName;
 
@@ -101,7 +101,7 @@ impl CredentialProvider for ConfigDirectory {
         };
         let path = directory.join("config.json");
         let place = format!("{} `{}`", self.owner, path.display());
-        let Some(bytes) = file::read(&path, &place).await? else {
+        let Some(bytes) = private_file::read(&path, &place).await? else {
             return Ok(Lookup::of(place, None));
         };
         let file = AuthFile::parse(&bytes, &place)?;
@@ -109,7 +109,7 @@ impl CredentialProvider for ConfigDirectory {
             let found = file.docker_entry(request, &place)?;
             return Ok(Lookup::of(place, found));
         };
-        let servers = file.servers(file::docker_key(request.registry));
+        let servers = file.servers(registry_key::docker_key(request.registry));
         let looked = self
             .helpers
             .find_credential(helper, &servers, &place, request.is_refused);
@@ -119,7 +119,7 @@ impl CredentialProvider for ConfigDirectory {
     async fn registries(&self) -> Vec<RegistryName> {
         let path = self.directory.as_ref().map(|path| path.join("config.json"));
         match path {
-            Some(path) => file::registries(&path, AuthFile::parse).await,
+            Some(path) => auth_file::registries(&path, AuthFile::parse).await,
             None => Vec::new(),
         }
     }

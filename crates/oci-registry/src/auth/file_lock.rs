@@ -10,7 +10,7 @@ use std::time::Duration;
 use snafu::Snafu;
 use tokio::time::Instant;
 
-use super::file::{create_parent_directory, resolve_links};
+use super::private_file::{create_parent_directory, resolve_links};
 use crate::error::{ErrorKind, Failure, Hint};
 
 /// Limit of the wait for another process.

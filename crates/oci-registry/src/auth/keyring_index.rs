@@ -7,8 +7,8 @@ use std::path::PathBuf;
 
 use snafu::{ResultExt, Snafu};
 
-use super::file;
 use super::file_lock::FileLock;
+use super::private_file;
 use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure};
 use crate::reference::RegistryName;
@@ -63,7 +63,7 @@ impl KeyringIndex {
         let Some(path) = &self.path else {
             return Ok(BTreeSet::new());
         };
-        let bytes = file::read(path, "the keyring index").await?;
+        let bytes = private_file::read(path, "the keyring index").await?;
         let text = String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned();
         Ok(text.lines().filter_map(|line| line.parse().ok()).collect())
     }
@@ -99,7 +99,7 @@ impl KeyringIndex {
             return Ok(());
         };
         let lines = names.iter().flat_map(|name| [name.as_str(), "\n"]);
-        file::replace(path, lines.collect::<String>().as_bytes()).context(Snafu { path })
+        private_file::replace(path, lines.collect::<String>().as_bytes()).context(Snafu { path })
     }
 }
 

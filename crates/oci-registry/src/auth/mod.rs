@@ -4,15 +4,17 @@
 //! module here, as well as challenges ([`challenge`]), [`scope`]s and [`token`]s. Sources are searched only after a
 //! registry has demanded a credential; none is read before.
 
+mod auth_entry;
+pub(crate) mod auth_file;
 pub(crate) mod chain;
 pub(crate) mod challenge;
 mod ci;
 mod containers;
 pub(crate) mod credential_helper;
 mod docker;
+mod docker_config;
 #[cfg(feature = "ecr")]
 mod ecr;
-pub(crate) mod file;
 mod file_lock;
 #[cfg(test)]
 mod home;
@@ -20,6 +22,8 @@ mod home;
 pub(crate) mod keyring;
 #[cfg(feature = "keyring")]
 mod keyring_index;
+mod private_file;
+mod registry_key;
 pub(crate) mod scope;
 pub(crate) mod store;
 pub(crate) mod token;

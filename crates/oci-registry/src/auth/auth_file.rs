@@ -1,53 +1,24 @@
 //! Credential files in docker's format, which podman reads too.
 //!
-//! This module reads a file of limited size, parses it, and looks up the entry of a registry by docker's rule
-//! (docker/cli, `cli/config/credentials/file_store.go`) or by that of the containers library (containers-auth.json(5),
-//! "FORMAT"). The paths of the files are in the modules of the sources. A file holds secrets, so errors name its path
-//! and never its content.
-//!
-//! docker is written in Go, whose `encoding/json` matches the names of members case-insensitively, so the names are
-//! matched in the same way here. Keys are compared exactly first, and then with case-insensitive hosts.
+//! This module parses a file, and looks up the entry of a registry by docker's rule (docker/cli,
+//! `cli/config/credentials/file_store.go`) or by that of the containers library (containers-auth.json(5), "FORMAT"). The
+//! paths of the files are in the modules of the sources. A file holds secrets, so errors name its path and never its
+//! content.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{ErrorKind as IoErrorKind, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use base64::Engine as _;
-use base64::alphabet::STANDARD;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
-use snafu::{OptionExt, ResultExt, Snafu, ensure};
-use tokio::io::AsyncReadExt;
+use snafu::{OptionExt, Snafu};
 
-use super::{Credential, CredentialRequest};
+use super::auth_entry::{self, EntryDefect};
+use super::{Credential, CredentialRequest, private_file, registry_key};
 use crate::error::{ErrorKind, Failure, Hint};
-use crate::file::open_input;
-use crate::redact::Secret;
-use crate::reference::{DOCKER_HUB, RegistryName};
-
-/// The key under which docker keeps the credential of Docker Hub.
-const HUB_KEY: &str = "https://index.docker.io/v1/";
-
-/// Limit of the size of a file, in bytes.
-const MAX_FILE: u64 = 4 << 20;
-
-const BASE64: GeneralPurpose = GeneralPurpose::new(
-    &STANDARD,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+use crate::reference::RegistryName;
 
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
-    #[snafu(display("failed to read the credentials in `{}`", path.display()))]
-    Read {
-        path: PathBuf,
-        source: std::io::Error,
-    },
-    #[snafu(display(
-        "failed to read the credentials in {place}: it has more than {MAX_FILE} bytes"
-    ))]
-    TooLarge { place: String },
     // The parser's own message can quote the file.
     #[snafu(display(
         "failed to read the credentials in {place}: not a JSON object (line {line}, column {column})"
@@ -74,126 +45,22 @@ pub(crate) enum Error {
     },
 }
 
-/// Defect of an entry. The value itself is secret.
-#[derive(Debug, Snafu)]
-pub(crate) enum EntryDefect {
-    #[snafu(display("the entry is not an object"))]
-    NotAnObject,
-    #[snafu(display("`{member}` is not a string"))]
-    Text { member: &'static str },
-    #[snafu(display("`auth` is not base64 of `user:password`"))]
-    Pair,
-}
-
 impl Failure for Error {
-    fn hints(&self) -> Vec<Hint> {
-        match self {
-            Self::Read { .. } => vec!["check the permissions of the file".into()],
-            Self::TooLarge { .. } | Self::Parse { .. } | Self::Member { .. } => {
-                vec!["correct or remove it: the format is that of Docker's `config.json`".into()]
-            }
-            Self::Entry { key, .. } => vec![
-                format!(
-                    "remove the entry, and log in to `{}` again",
-                    key.escape_debug()
-                )
-                .into(),
-            ],
-        }
-    }
-
     fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Read { .. } => ErrorKind::Io,
-            Self::TooLarge { .. }
-            | Self::Parse { .. }
-            | Self::Member { .. }
-            | Self::Entry { .. } => ErrorKind::InvalidInput,
-        }
+        ErrorKind::InvalidInput
     }
-}
 
-/// Reads a file. Returns `None` if it is absent.
-pub(super) async fn read(path: &Path, place: &str) -> Result<Option<Vec<u8>>, Error> {
-    let file = match open_input(path) {
-        Ok(file) => tokio::fs::File::from_std(file),
-        // Some services set their home to `/dev/null` because they have none.
-        Err(error)
-            if matches!(
-                error.kind(),
-                IoErrorKind::NotFound | IoErrorKind::NotADirectory
-            ) =>
-        {
-            return Ok(None);
-        }
-        Err(source) => {
-            return Err(Error::Read {
-                path: path.to_owned(),
-                source,
-            });
-        }
-    };
-    let mut bytes = Vec::new();
-    let read = file.take(MAX_FILE + 1).read_to_end(&mut bytes).await;
-    let length = read.context(ReadSnafu { path })? as u64;
-    ensure!(length <= MAX_FILE, TooLargeSnafu { place });
-    Ok(Some(bytes))
-}
-
-/// Returns the registries that a file names. Empty if the file cannot be read.
-pub(super) async fn registries(
-    path: &Path,
-    parse: impl Fn(&[u8], &str) -> Result<AuthFile, Error>,
-) -> Vec<RegistryName> {
-    let bytes = read(path, "").await.ok().flatten();
-    let file = bytes.and_then(|bytes| parse(&bytes, "").ok());
-    file.map(|file| file.registries()).unwrap_or_default()
-}
-
-/// Returns the parent directory of a file. Creates it, readable by its owner only, if it is absent.
-pub(super) fn create_parent_directory(path: &Path) -> std::io::Result<&Path> {
-    let directory = path.parent().unwrap_or(Path::new("."));
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.create(directory)?;
-    Ok(directory)
-}
-
-/// Replaces the content of a file atomically and makes it readable by its owner only. A symbolic link is kept, and its
-/// target is replaced.
-pub(super) fn replace(path: &Path, content: &[u8]) -> std::io::Result<()> {
-    let path = resolve_links(path)?;
-    let directory = create_parent_directory(&path)?;
-    // On Unix, the temporary file has mode 0600.
-    let mut staged = tempfile::NamedTempFile::new_in(directory)?;
-    staged.write_all(content)?;
-    staged.as_file().sync_all()?;
-    staged.persist(&path)?;
-    Ok(())
-}
-
-/// Resolves symbolic links. The target may be absent.
-pub(super) fn resolve_links(path: &Path) -> std::io::Result<PathBuf> {
-    const LONGEST_CHAIN: usize = 40;
-    let mut path = path.to_owned();
-    for _ in 0..LONGEST_CHAIN {
-        match std::fs::read_link(&path) {
-            Ok(next) => path = path.parent().unwrap_or(Path::new(".")).join(next),
-            // The path is not a link, or does not exist.
-            Err(_) => return Ok(path),
-        }
-    }
-    Err(std::io::Error::other("too many links"))
-}
-
-/// Returns the key that docker uses for a registry.
-pub(super) fn docker_key(registry: &RegistryName) -> &str {
-    if registry.is_docker_hub() {
-        HUB_KEY
-    } else {
-        registry.as_str()
+    fn hints(&self) -> Vec<Hint> {
+        let advice = match self {
+            Self::Parse { .. } | Self::Member { .. } => {
+                "correct or remove it: the format is that of Docker's `config.json`".to_owned()
+            }
+            Self::Entry { key, .. } => format!(
+                "remove the entry, and log in to `{}` again",
+                key.escape_debug()
+            ),
+        };
+        vec![advice.into()]
     }
 }
 
@@ -204,18 +71,6 @@ pub(crate) struct AuthFile {
     auths: BTreeMap<String, Value>,
     creds_store: Option<String>,
     cred_helpers: BTreeMap<String, String>,
-}
-
-/// Whether a key of docker's file is the name of the registry or its URL, not one of a single repository.
-pub(super) fn is_key_of(key: &str, registry: &RegistryName) -> bool {
-    let path = key
-        .trim_start_matches("https://")
-        .trim_start_matches("http://");
-    let rest = path
-        .split_once('/')
-        .map(|(_, rest)| rest.trim_end_matches('/'));
-    let is_whole = matches!(rest, None | Some("" | "v1" | "v2"));
-    is_whole && is_same_host(key, registry)
 }
 
 impl AuthFile {
@@ -272,7 +127,7 @@ impl AuthFile {
     /// credential.
     pub(super) fn registries(&self) -> Vec<RegistryName> {
         let keys = self.auths.keys().chain(self.cred_helpers.keys());
-        let hosts = keys.map(|key| normalize_hub(hostname(key)));
+        let hosts = keys.map(|key| registry_key::host(key));
         hosts.filter_map(|host| host.parse().ok()).collect()
     }
 
@@ -281,14 +136,14 @@ impl AuthFile {
     pub(super) fn servers<'a>(&'a self, key: &'a str) -> Vec<&'a str> {
         let keys = self.auths.keys().chain(self.cred_helpers.keys());
         let others = keys.map(String::as_str);
-        let others = others.filter(|other| *other != key && is_same_key(other, key));
+        let others = others.filter(|other| *other != key && registry_key::is_same_key(other, key));
         let others: BTreeSet<&str> = others.collect();
         std::iter::once(key).chain(others).collect()
     }
 
     /// Returns the helper that docker runs for the registry: the registry's own, otherwise the one for all registries.
     pub(crate) fn docker_helper(&self, registry: &RegistryName) -> Option<&str> {
-        self.own_helper(docker_key(registry))
+        self.own_helper(registry_key::docker_key(registry))
             .or(self.creds_store.as_deref())
             .filter(|name| !name.is_empty())
     }
@@ -300,7 +155,7 @@ impl AuthFile {
     }
 
     fn own_helper(&self, key: &str) -> Option<&str> {
-        let (_, helper) = find(&self.cred_helpers, key)?;
+        let (_, helper) = registry_key::find(&self.cred_helpers, key)?;
         Some(helper)
     }
 
@@ -313,11 +168,12 @@ impl AuthFile {
         request: &CredentialRequest<'_>,
         place: &str,
     ) -> Result<Option<Credential>, Error> {
-        let exact = find(&self.auths, docker_key(request.registry));
-        let above = || paths(request).find_map(|path| find(&self.auths, &path));
+        let exact = registry_key::find(&self.auths, registry_key::docker_key(request.registry));
+        let above =
+            || registry_key::paths(request).find_map(|path| registry_key::find(&self.auths, &path));
         let same_host = || {
             let mut keys = self.auths.iter();
-            keys.find(|(key, _)| is_same_host(key, request.registry))
+            keys.find(|(key, _)| registry_key::is_same_host(key, request.registry))
         };
         credential(exact.or_else(above).or_else(same_host), place)
     }
@@ -331,15 +187,26 @@ impl AuthFile {
         place: &str,
         is_legacy: bool,
     ) -> Result<Option<Credential>, Error> {
-        let exact = paths(request).find_map(|path| find(&self.auths, &path));
+        let exact =
+            registry_key::paths(request).find_map(|path| registry_key::find(&self.auths, &path));
         let same_host = || {
             self.auths.iter().find(|(key, _)| {
-                let is_url = is_legacy || without_scheme(key) != *key;
-                (is_url || !key.contains('/')) && is_same_host(key, request.registry)
+                let is_url = is_legacy || registry_key::without_scheme(key) != *key;
+                (is_url || !key.contains('/')) && registry_key::is_same_host(key, request.registry)
             })
         };
         credential(exact.or_else(same_host), place)
     }
+}
+
+/// Returns the registries that a file names. Empty if the file cannot be read.
+pub(super) async fn registries(
+    path: &Path,
+    parse: impl Fn(&[u8], &str) -> Result<AuthFile, Error>,
+) -> Vec<RegistryName> {
+    let bytes = private_file::read(path, "").await.ok().flatten();
+    let file = bytes.and_then(|bytes| parse(&bytes, "").ok());
+    file.map(|file| file.registries()).unwrap_or_default()
 }
 
 /// Parses JSON. The parser's own message is dropped because it can quote the file.
@@ -369,65 +236,7 @@ fn strings(object: &Map<String, Value>) -> Option<BTreeMap<String, String>> {
     object.iter().map(pair).collect()
 }
 
-/// Returns the value of a member, unless it is null.
-pub(super) fn member<'a>(object: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
-    let is_named = |member: &str| member.eq_ignore_ascii_case(name);
-    let mut members = object.iter();
-    members.find_map(|(member, value)| (is_named(member) && !value.is_null()).then_some(value))
-}
-
-/// Returns the value of a key: the exact one, otherwise one whose host differs only in case.
-fn find<'a, T>(map: &'a BTreeMap<String, T>, key: &str) -> Option<(&'a String, &'a T)> {
-    let other = || map.iter().find(|(other, _)| is_same_key(other, key));
-    map.get_key_value(key).or_else(other)
-}
-
-/// Whether two keys are equal except for the case of their hosts.
-fn is_same_key(one: &str, other: &str) -> bool {
-    let split = |key| str::split_once(key, '/').unwrap_or((key, ""));
-    let ((one_host, one_path), (other_host, other_path)) = (split(one), split(other));
-    one_host.eq_ignore_ascii_case(other_host) && one_path == other_path
-}
-
-/// Returns the repository with its registry, then each path above it, up to the registry.
-fn paths<'a>(request: &CredentialRequest<'a>) -> impl Iterator<Item = String> + use<'a> {
-    let registry = request.registry.as_str();
-    let longest = match request.repository {
-        Some(repository) => format!("{registry}/{repository}"),
-        None => registry.to_owned(),
-    };
-    std::iter::successors(Some(longest), move |path| {
-        let (above, _) = path.rsplit_once('/')?;
-        Some(above.to_owned())
-    })
-}
-
-fn without_scheme(key: &str) -> &str {
-    let stripped = key.strip_prefix("https://");
-    stripped
-        .or_else(|| key.strip_prefix("http://"))
-        .unwrap_or(key)
-}
-
-/// Returns the host of a key, with the port if it has one. Keys may be URLs.
-fn hostname(key: &str) -> &str {
-    let rest = without_scheme(key);
-    rest.split('/').next().unwrap_or(rest)
-}
-
-/// Whether a key is the host of the registry, or a URL or path of it.
-fn is_same_host(key: &str, registry: &RegistryName) -> bool {
-    normalize_hub(hostname(key)).eq_ignore_ascii_case(normalize_hub(registry.as_str()))
-}
-
-/// Replaces each name of Docker Hub by the same one.
-fn normalize_hub(host: &str) -> &str {
-    let is_hub = DOCKER_HUB
-        .iter()
-        .any(|name| name.eq_ignore_ascii_case(host));
-    if is_hub { DOCKER_HUB[0] } else { host }
-}
-
+/// Returns the credential of the entry that was found. `None` if a helper has it.
 fn credential(found: Option<(&String, &Value)>, place: &str) -> Result<Option<Credential>, Error> {
     let Some((key, entry)) = found else {
         return Ok(None);
@@ -440,45 +249,14 @@ fn credential(found: Option<(&String, &Value)>, place: &str) -> Result<Option<Cr
         }
         .build()
     };
-    entry_credential(entry).map_err(failed)
-}
-
-/// Reads the credential of an entry. `None` if the entry only marks that a helper has it.
-fn entry_credential(entry: &Value) -> Result<Option<Credential>, EntryDefect> {
-    let fields = match entry {
-        Value::Null => return Ok(None),
-        Value::Object(fields) => fields,
-        _ => return NotAnObjectSnafu.fail(),
-    };
-    let text = |name: &'static str| match member(fields, name).filter(|value| **value != "") {
-        Some(value) => value.as_str().map(Some).context(TextSnafu { member: name }),
-        None => Ok(None),
-    };
-    if let Some(token) = text("registrytoken")? {
-        return Ok(Some(Credential::Registry(Secret::new(token))));
-    }
-    if let Some(token) = text("identitytoken")? {
-        return Ok(Some(Credential::Identity(Secret::new(token))));
-    }
-    if let Some(auth) = text("auth")? {
-        return pair(auth).context(PairSnafu).map(Some);
-    }
-    let pair = text("username")?.zip(text("password")?);
-    Ok(pair.map(|(username, password)| Credential::from_pair(username, password)))
-}
-
-/// Decodes a user name and a password.
-fn pair(auth: &str) -> Option<Credential> {
-    let text = String::from_utf8(BASE64.decode(auth.trim()).ok()?).ok()?;
-    let (username, password) = text.split_once(':')?;
-    let password = password.trim_end_matches('\0');
-    (!username.is_empty()).then(|| Credential::from_pair(username, password))
+    auth_entry::credential(entry).map_err(failed)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::home::{AUTH, Home};
+    use super::super::home::AUTH;
     use super::*;
+    use crate::redact::Secret;
 
     /// Returns the user name of the entry that a rule selects. Each key of the file has an entry with the key as its
     /// user name.
@@ -795,43 +573,5 @@ mod tests {
         let nothing = r#"{"auths":null,"credsStore":null,"credHelpers":{"a.b":null}}"#;
         let file = AuthFile::parse(nothing.as_bytes(), "a file").unwrap();
         assert_eq!(file.docker_helper(&"a.b".parse().unwrap()), None);
-    }
-
-    #[tokio::test]
-    async fn absent_file_is_none_and_large_file_is_refused() {
-        let home = tempfile::tempdir().unwrap();
-        let path = home.path().join("config.json");
-        assert_eq!(read(&path, "p").await.unwrap(), None);
-        std::fs::write(&path, "{}").unwrap();
-        assert_eq!(read(&path, "p").await.unwrap().unwrap(), b"{}");
-        assert_eq!(read(&path.join("below"), "p").await.unwrap(), None);
-        assert!(matches!(
-            read(home.path(), "p").await,
-            Err(Error::Read { .. })
-        ));
-        let file = std::fs::File::create(&path).unwrap();
-        file.set_len(MAX_FILE + 1).unwrap();
-        assert!(matches!(
-            read(&path, "p").await,
-            Err(Error::TooLarge { .. })
-        ));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn replaced_file_follows_link_and_is_private() {
-        use std::os::unix::fs::{PermissionsExt as _, symlink};
-        let home = Home::new();
-        let at = |name: &str| home.path().join(name);
-        symlink("real/file", at("link")).unwrap();
-        for content in ["one", "two"] {
-            replace(&at("link"), content.as_bytes()).unwrap();
-            assert!(at("link").is_symlink());
-            assert_eq!(std::fs::read_to_string(at("real/file")).unwrap(), content);
-        }
-        let mode = |name: &str| std::fs::metadata(at(name)).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode("real/file"), mode("real")), (0o600, 0o700));
-        symlink("loop", at("loop")).unwrap();
-        assert!(replace(&at("loop"), b"x").is_err());
     }
 }
