@@ -24,7 +24,7 @@ use crate::auth::{Credential, CredentialRequest, credential_helper};
 use crate::digest::Digest;
 use crate::error::Error;
 use crate::escape::{escape, is_active};
-use crate::exchange::class::Class;
+use crate::exchange::address_class::AddressClass;
 use crate::exchange::origin::{Origin, Peer};
 use crate::exchange::retry;
 use crate::export::tree::{Limits, Tree};
@@ -278,7 +278,7 @@ pub fn link(data: &[u8]) {
         url: "https://registry.example/v2/a/tags/list"
             .parse()
             .expect("a URL"),
-        class: Class::Public,
+        class: AddressClass::Public,
         secrets: Secrets::default(),
     };
     match peer.resolve_same_origin(&target) {
@@ -287,7 +287,7 @@ pub fn link(data: &[u8]) {
     }
     if let Ok(url) = peer.resolve(&target) {
         assert_eq!(url.scheme(), "https");
-        assert!(Class::shown_by(&url).is_none_or(|class| class == Class::Public));
+        assert!(AddressClass::shown_by(&url).is_none_or(|class| class == AddressClass::Public));
     }
 }
 

@@ -163,7 +163,7 @@ pub(crate) async fn fetch(
         }
         query.append_pair("client_id", CLIENT_ID);
     }
-    let mut request = Request::new(Method::GET, url).private();
+    let mut request = Request::new(Method::GET, url).with_secret_response();
     // By convention, token servers accept an identity token as the password of the user `<token>`.
     let basic = match credential {
         Some(Credential::Identity(secret)) => Credential::Basic {
@@ -200,7 +200,7 @@ async fn fetch_by_post(
             HeaderValue::from_static("application/x-www-form-urlencoded"),
         )
         .body(Body::Bytes(Bytes::from(form)))
-        .private();
+        .with_secret_response();
     exchange.secrets().record(secret.expose());
     exchange.send(&request).await
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use futures_util::stream::{BoxStream, Stream, StreamExt};
 use tokio::time::Instant;
 
-use super::pace::Sending;
+use super::transfer_rate::SendRate;
 
 /// Shortest interval between two checks of content that does not arrive.
 const MIN_CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -58,13 +58,13 @@ impl Body {
                 Ok(None)
             }
             Self::Bytes(bytes) => {
-                progress.moved(bytes.len());
+                progress.record_sent(bytes.len());
                 progress.finish();
                 Ok(Some(bytes.clone().into()))
             }
             Self::Stream(content) => {
                 let pieces = content.open().await?;
-                Ok(Some(watch(pieces, content.length(), progress)))
+                Ok(Some(report_progress(pieces, content.length(), progress)))
             }
         }
     }
@@ -74,7 +74,7 @@ impl Body {
 ///
 /// The last piece is sent only after the content has ended without an error: the HTTP client does not poll the body again
 /// once it has sent the announced number of bytes, so it would not detect a digest mismatch.
-fn watch(
+fn report_progress(
     pieces: impl Stream<Item = crate::Result<Bytes>> + Send + 'static,
     size: u64,
     progress: &Progress,
@@ -103,7 +103,7 @@ fn watch(
                 if leaving.is_empty() && !is_last {
                     continue;
                 }
-                if progress.moved(leaving.len()) >= size {
+                if progress.record_sent(leaving.len()) >= size {
                     progress.finish();
                 }
                 return Ok(Some((leaving, (pieces, held, progress))));
@@ -118,7 +118,7 @@ pub(super) struct Progress(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    pace: Sending,
+    rate: SendRate,
     /// Start of the wait for content, if there is nothing to send.
     waiting: Option<Instant>,
     sent: u64,
@@ -129,7 +129,7 @@ struct State {
 impl Progress {
     pub(super) fn new() -> Self {
         Self(Arc::new(Mutex::new(State {
-            pace: Sending::new(),
+            rate: SendRate::new(),
             waiting: None,
             sent: 0,
             finished: false,
@@ -149,13 +149,13 @@ impl Progress {
     fn has_content(&self) {
         let mut state = self.state();
         if let Some(waiting) = state.waiting.take() {
-            state.pace.postpone(waiting.elapsed());
+            state.rate.postpone(waiting.elapsed());
         }
     }
 
-    fn moved(&self, bytes: usize) -> u64 {
+    fn record_sent(&self, bytes: usize) -> u64 {
         let mut state = self.state();
-        state.pace.moved(bytes);
+        state.rate.record(bytes);
         state.sent += bytes as u64;
         state.sent
     }
@@ -163,7 +163,7 @@ impl Progress {
     fn finish(&self) {
         let mut state = self.state();
         state.finished = true;
-        state.pace.restart();
+        state.rate.restart();
     }
 
     /// Stores the failure for [`Progress::take_failure`]. The HTTP client gets its message only.
@@ -183,8 +183,8 @@ impl Progress {
     }
 
     /// Whether bytes were sent since the last sufficient progress, although too few.
-    pub(super) fn is_moving(&self) -> bool {
-        self.state().pace.is_moving()
+    pub(super) fn has_sent_bytes(&self) -> bool {
+        self.state().rate.has_sent_bytes()
     }
 
     pub(super) fn sent(&self) -> u64 {
@@ -199,7 +199,7 @@ impl Progress {
                 let state = self.state();
                 let limit = if state.finished { finalise } else { idle };
                 let until = state.waiting.unwrap_or_else(Instant::now);
-                let idled = until.saturating_duration_since(state.pace.since());
+                let idled = until.saturating_duration_since(state.rate.since());
                 (idled, limit, state.waiting.is_some())
             };
             if idled >= limit && !is_waiting {
@@ -230,7 +230,7 @@ mod tests {
         });
         for _ in 0..5 {
             tokio::time::sleep(Duration::from_secs(9)).await;
-            progress.moved(1000);
+            progress.record_sent(1000);
         }
         progress.finish();
         assert_eq!(watch.await.unwrap(), Duration::from_secs(100));
@@ -249,7 +249,7 @@ mod tests {
                 tokio::time::sleep(Duration::from_secs(50)).await;
                 progress.has_content();
                 tokio::time::sleep(Duration::from_secs(4)).await;
-                progress.moved(1);
+                progress.record_sent(1);
             }
             std::future::pending::<()>().await;
         };

@@ -13,18 +13,18 @@ use crate::environment::Environment;
 use crate::error::{ErrorKind, Failure, Hint};
 
 /// System-wide directories. docker's is the last.
-const SYSTEM_FOLDERS: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
+const SYSTEM_DIRECTORIES: [&str; 2] = ["/etc/containers/certs.d", "/etc/docker/certs.d"];
 
 #[derive(Debug, Snafu)]
 pub(crate) enum Error {
-    #[snafu(display("failed to search `{}`", folder.display()))]
+    #[snafu(display("failed to search `{}`", directory.display()))]
     Find {
-        folder: PathBuf,
+        directory: PathBuf,
         source: std::io::Error,
     },
-    #[snafu(display("failed to list the certificates in `{}`", folder.display()))]
+    #[snafu(display("failed to list the certificates in `{}`", directory.display()))]
     List {
-        folder: PathBuf,
+        directory: PathBuf,
         source: std::io::Error,
     },
     #[snafu(display("failed to use the certificate `{}`: its key `{key}` is missing", certificate.display()))]
@@ -56,7 +56,7 @@ impl Failure for Error {
 }
 
 /// Returns the certificate directories of podman and docker, the user's before those of the system.
-pub(crate) fn folders(environment: &Environment) -> Vec<PathBuf> {
+pub(crate) fn directories(environment: &Environment) -> Vec<PathBuf> {
     let in_home = |directory: &str| Some(environment.home()?.join(directory));
     let named = |variable: &str| Some(environment.resolve(environment.var(variable)?));
     let podman = named("XDG_CONFIG_HOME").or_else(|| in_home(".config"));
@@ -64,7 +64,7 @@ pub(crate) fn folders(environment: &Environment) -> Vec<PathBuf> {
     let docker = named("DOCKER_CONFIG").or_else(|| in_home(".docker"));
     let own = [podman, docker].into_iter().flatten();
     own.map(|directory| directory.join("certs.d"))
-        .chain(SYSTEM_FOLDERS.map(PathBuf::from))
+        .chain(SYSTEM_DIRECTORIES.map(PathBuf::from))
         .collect()
 }
 
@@ -72,22 +72,22 @@ pub(crate) fn folders(environment: &Environment) -> Vec<PathBuf> {
 ///
 /// A directory that cannot be read is an error, because it may contain required certificates. The system-wide
 /// directories are exempt, because some systems restrict them to administrators. They are skipped, as in podman.
-pub(crate) fn find(folders: &[PathBuf], host: &str) -> Result<Option<PathBuf>, Error> {
+pub(crate) fn find(directories: &[PathBuf], host: &str) -> Result<Option<PathBuf>, Error> {
     // Windows does not allow a colon in file names. docker omits it there.
     let name = if cfg!(windows) {
         host.replace(':', "")
     } else {
         host.to_owned()
     };
-    for folder in folders {
-        let own = folder.join(&name);
+    for directory in directories {
+        let own = directory.join(&name);
         match std::fs::metadata(&own) {
             Ok(metadata) if metadata.is_dir() => return Ok(Some(own)),
             Ok(_) => {}
-            Err(error) if is_absent(error.kind()) || is_skipped(folder, error.kind()) => {}
+            Err(error) if is_absent(error.kind()) || is_skipped(directory, error.kind()) => {}
             Err(source) => {
-                let folder = folder.clone();
-                return Err(Error::Find { folder, source });
+                let directory = directory.clone();
+                return Err(Error::Find { directory, source });
             }
         }
     }
@@ -98,9 +98,11 @@ fn is_absent(kind: IoErrorKind) -> bool {
     matches!(kind, IoErrorKind::NotFound | IoErrorKind::NotADirectory)
 }
 
-fn is_skipped(folder: &Path, kind: IoErrorKind) -> bool {
-    let is_system_folder = SYSTEM_FOLDERS.iter().any(|own| folder == Path::new(own));
-    is_system_folder && kind == IoErrorKind::PermissionDenied
+fn is_skipped(directory: &Path, kind: IoErrorKind) -> bool {
+    let is_system_directory = SYSTEM_DIRECTORIES
+        .iter()
+        .any(|own| directory == Path::new(own));
+    is_system_directory && kind == IoErrorKind::PermissionDenied
 }
 
 /// Content of the certificate directory of a registry.
@@ -113,33 +115,33 @@ pub(crate) struct RegistryCertificates {
 }
 
 /// Lists the certificate directory of a registry.
-pub(crate) fn list(folder: &Path) -> Result<RegistryCertificates, Error> {
-    let entries = match std::fs::read_dir(folder) {
+pub(crate) fn list(directory: &Path) -> Result<RegistryCertificates, Error> {
+    let entries = match std::fs::read_dir(directory) {
         Ok(entries) => entries,
         Err(error) if is_absent(error.kind()) => return Ok(RegistryCertificates::default()),
         Err(source) => {
-            let folder = folder.to_owned();
-            return Err(Error::List { folder, source });
+            let directory = directory.to_owned();
+            return Err(Error::List { directory, source });
         }
     };
     let names = entries.map(|entry| entry.map(|entry| entry.file_name().into_string().ok()));
     let names = names.collect::<Result<Vec<_>, _>>();
     let mut names: Vec<String> = names
-        .context(ListSnafu { folder })?
+        .context(ListSnafu { directory })?
         .into_iter()
         .flatten()
         .collect();
     names.sort();
     let mut found = RegistryCertificates::default();
     for name in &names {
-        let path = folder.join(name);
+        let path = directory.join(name);
         if name.strip_suffix(".crt").is_some() {
             found.authorities.push(path);
         } else if let Some(stem) = name.strip_suffix(".cert") {
             let key = format!("{stem}.key");
             let certificate = path.clone();
             ensure!(names.contains(&key), NoKeySnafu { certificate, key });
-            let pair = (path, folder.join(key));
+            let pair = (path, directory.join(key));
             found.identity.get_or_insert(pair);
         } else if let Some(stem) = name.strip_suffix(".key") {
             let certificate = format!("{stem}.cert");
@@ -166,14 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn user_folders_precede_system_folders() {
+    fn user_directories_precede_system_folders() {
         let of = |variables: &[(&str, &str)]| {
             let variables = variables
                 .iter()
                 .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
             let environment = Environment::new(variables, Some("/home/me".into()), "/there".into());
-            let folders = folders(&environment).into_iter();
-            folders
+            let directories = directories(&environment).into_iter();
+            directories
                 .map(|path| path.display().to_string())
                 .collect::<Vec<_>>()
         };
@@ -194,23 +196,23 @@ mod tests {
             [&["/x/containers/certs.d", "/there/d/certs.d"][..], &machine].concat()
         );
         assert_eq!(
-            super::folders(&Environment::default()),
+            super::directories(&Environment::default()),
             machine.map(PathBuf::from)
         );
     }
 
     #[test]
-    fn only_first_folder_of_registry_is_used() {
+    fn only_first_directory_of_registry_is_used() {
         let home = tempfile::tempdir().unwrap();
-        let folders = ["absent", "a", "b"].map(|name| home.path().join(name));
-        write(&folders[1].join("a.b/ca.crt"));
-        write(&folders[2].join("a.b/ca.crt"));
-        write(&folders[2].join("a.b:5000/ca.crt"));
-        write(&folders[1].join("c.d"));
-        let found = |name: &str| find(&folders, name).unwrap();
-        assert_eq!(found("a.b"), Some(folders[1].join("a.b")));
+        let directories = ["absent", "a", "b"].map(|name| home.path().join(name));
+        write(&directories[1].join("a.b/ca.crt"));
+        write(&directories[2].join("a.b/ca.crt"));
+        write(&directories[2].join("a.b:5000/ca.crt"));
+        write(&directories[1].join("c.d"));
+        let found = |name: &str| find(&directories, name).unwrap();
+        assert_eq!(found("a.b"), Some(directories[1].join("a.b")));
         if cfg!(unix) {
-            assert_eq!(found("a.b:5000"), Some(folders[2].join("a.b:5000")));
+            assert_eq!(found("a.b:5000"), Some(directories[2].join("a.b:5000")));
         }
         assert_eq!(found("a.b:443"), None);
         // A regular file of this name is not a certificate directory.
@@ -218,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn folder_lists_authorities_and_client_pair() {
+    fn directory_lists_authorities_and_client_pair() {
         let home = tempfile::tempdir().unwrap();
         let path = |name: &str| home.path().join(name);
         for name in [
@@ -238,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn unreadable_folder_is_skipped_only_if_system_wide() {
+    fn unreadable_directory_is_skipped_only_if_system_wide() {
         let (denied, home) = (IoErrorKind::PermissionDenied, tempfile::tempdir().unwrap());
         assert!(!is_absent(denied));
         assert!(is_skipped(Path::new("/etc/docker/certs.d"), denied));

@@ -6,7 +6,9 @@ use std::path::Path;
 use snafu::{ResultExt, ensure};
 
 use super::certificates::{self, RegistryCertificates};
-use super::error::{EmptyPemSnafu, Error, FolderSnafu, ParsePemSnafu, ReadPemSnafu, RootCause};
+use super::error::{
+    CertificateDirectorySnafu, EmptyPemSnafu, Error, ParsePemSnafu, ReadPemSnafu, RootCause,
+};
 use super::settings::Settings;
 use crate::file::open_input;
 
@@ -20,8 +22,10 @@ pub(super) fn configure(
     for resolve in &settings.resolve {
         builder = builder.resolve(&resolve.host, resolve.address);
     }
-    let found = match &settings.folder {
-        Some(folder) => certificates::list(folder).context(FolderSnafu { folder })?,
+    let found = match &settings.certificate_directory {
+        Some(directory) => {
+            certificates::list(directory).context(CertificateDirectorySnafu { directory })?
+        }
         None => RegistryCertificates::default(),
     };
     for path in settings.ca_files.iter().chain(&found.authorities) {

@@ -42,9 +42,9 @@ pub(crate) enum Error {
         path: PathBuf,
         purpose: &'static str,
     },
-    #[snafu(display("failed to read the registry's own certificates in `{}`", folder.display()))]
-    Folder {
-        folder: PathBuf,
+    #[snafu(display("failed to read the registry's own certificates in `{}`", directory.display()))]
+    CertificateDirectory {
+        directory: PathBuf,
         #[snafu(source(from(certificates::Error, crate::Error::from)))]
         source: crate::Error,
     },
@@ -57,7 +57,7 @@ pub(crate) enum Error {
         may_expect_tls: bool,
         source: RootCause,
     },
-    #[snafu(display("failed to get an answer to {method} {url}"))]
+    #[snafu(display("failed to get a response to {method} {url}"))]
     Send {
         method: Method,
         url: ShownUrl,
@@ -79,10 +79,10 @@ pub(crate) enum Error {
     },
     #[snafu(display("failed to read the content to send to {url}"))]
     ReadContent { url: ShownUrl, source: crate::Error },
-    #[snafu(display("failed to read the answer of {url}"))]
-    ReadAnswer { url: ShownUrl, source: RootCause },
-    #[snafu(display("refused the answer of {url}: it has more than {limit} bytes"))]
-    AnswerTooLarge { url: ShownUrl, limit: usize },
+    #[snafu(display("failed to read the response of {url}"))]
+    ReadResponse { url: ShownUrl, source: RootCause },
+    #[snafu(display("refused the response of {url}: it has more than {limit} bytes"))]
+    ResponseTooLarge { url: ShownUrl, limit: usize },
     #[snafu(display("failed to follow a redirect of {url}"))]
     Redirect {
         url: ShownUrl,
@@ -116,10 +116,12 @@ impl Failure for Error {
             | Self::Send { .. }
             | Self::Idle { .. }
             | Self::Stalled { .. }
-            | Self::ReadAnswer { .. } => ErrorKind::Network,
-            Self::Folder { source, .. } | Self::ReadContent { source, .. } => source.kind(),
+            | Self::ReadResponse { .. } => ErrorKind::Network,
+            Self::CertificateDirectory { source, .. } | Self::ReadContent { source, .. } => {
+                source.kind()
+            }
             Self::RetryAfterTooLong { .. } => ErrorKind::RateLimited,
-            Self::AnswerTooLarge { .. }
+            Self::ResponseTooLarge { .. }
             | Self::Redirect { .. }
             | Self::RedirectWithoutLocation { .. }
             | Self::RedirectWrite { .. }
@@ -173,7 +175,7 @@ impl Error {
                 ..
             } => !certificate && !source.is_not_tls(),
             Self::Send { source, .. } => !source.requires_identity() && !source.is_not_http(),
-            Self::Idle { .. } | Self::ReadAnswer { .. } => true,
+            Self::Idle { .. } | Self::ReadResponse { .. } => true,
             _ => false,
         }
     }

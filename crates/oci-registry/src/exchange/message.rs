@@ -14,10 +14,10 @@ use snafu::IntoError;
 use url::Url;
 
 use super::body::Body;
-use super::error::{AnswerTooLargeSnafu, Error, IdleSnafu, ReadAnswerSnafu};
+use super::error::{Error, IdleSnafu, ReadResponseSnafu, ResponseTooLargeSnafu};
 use super::origin::{Origin, Peer};
-use super::pace::{IDLE_TIMEOUT, Receiving};
 use super::stalls::Stalls;
+use super::transfer_rate::{IDLE_TIMEOUT, ReceiveRate};
 use crate::redact::{Secrets, ShownUrl};
 
 /// Timeout for a document that is read into memory.
@@ -33,8 +33,8 @@ pub(crate) struct Request {
     /// `Authorization` value, which is sent to this origin only.
     pub(crate) authorization: Option<(Origin, HeaderValue)>,
     /// Whether the request may be sent again after an unknown outcome.
-    pub(crate) replay: bool,
-    pub(super) reach: Reach,
+    pub(crate) is_repeatable: bool,
+    pub(super) redirects: RedirectPolicy,
     /// Whether another origin chose the URL. The request is then sent without credentials, whatever its origin.
     pub(crate) is_untrusted: bool,
     pub(super) stalls: Stalls,
@@ -42,13 +42,13 @@ pub(crate) struct Request {
 
 /// Limits of the redirects of a request, and of the use of its response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reach {
+pub(super) enum RedirectPolicy {
     /// A redirect may lead to another origin.
-    Anywhere,
+    AnyOrigin,
     /// A redirect may not lead to another origin.
-    WithinOrigin,
-    /// As [`Reach::WithinOrigin`]. The response holds a secret, so nothing in it is reported.
-    Private,
+    SameOrigin,
+    /// As [`RedirectPolicy::SameOrigin`]. The response holds a secret, so nothing in it is reported.
+    Secret,
 }
 
 impl Request {
@@ -60,8 +60,8 @@ impl Request {
             headers,
             body,
             authorization: None,
-            replay: true,
-            reach: Reach::Anywhere,
+            is_repeatable: true,
+            redirects: RedirectPolicy::AnyOrigin,
             is_untrusted: false,
             stalls: Stalls::default(),
         }
@@ -82,7 +82,7 @@ impl Request {
     /// Refuses redirects to another origin.
     #[must_use]
     pub(crate) fn within_origin(mut self) -> Self {
-        self.reach = Reach::WithinOrigin;
+        self.redirects = RedirectPolicy::SameOrigin;
         self
     }
 
@@ -95,8 +95,8 @@ impl Request {
 
     /// Marks the response as a secret: redirects to another origin are refused, and nothing in the response is reported.
     #[must_use]
-    pub(crate) fn private(mut self) -> Self {
-        self.reach = Reach::Private;
+    pub(crate) fn with_secret_response(mut self) -> Self {
+        self.redirects = RedirectPolicy::Secret;
         self
     }
 
@@ -110,7 +110,7 @@ impl Request {
     /// Disables further attempts: the caller handles an unknown outcome.
     #[must_use]
     pub(crate) fn once(mut self) -> Self {
-        self.replay = false;
+        self.is_repeatable = false;
         self
     }
 }
@@ -168,7 +168,7 @@ impl Response {
     pub(crate) async fn bytes(self, limit: usize) -> Result<Bytes, Error> {
         let url = self.shown();
         let (bytes, whole) = self.read(limit).await?;
-        snafu::ensure!(whole, AnswerTooLargeSnafu { url, limit });
+        snafu::ensure!(whole, ResponseTooLargeSnafu { url, limit });
         Ok(bytes)
     }
 
@@ -206,27 +206,27 @@ impl Response {
         let url = self.shown();
         let stream = self.inner.bytes_stream();
         let (statistics, stalls) = (self.statistics, self.stalls);
-        let state = (Box::pin(stream), url, Receiving::default());
-        futures_util::stream::try_unfold(state, move |(mut stream, url, mut pace)| {
+        let state = (Box::pin(stream), url, ReceiveRate::default());
+        futures_util::stream::try_unfold(state, move |(mut stream, url, mut rate)| {
             let (statistics, stalls) = (statistics.clone(), stalls.clone());
             async move {
                 let size = |piece: &Option<reqwest::Result<Bytes>>| match piece {
                     Some(Ok(piece)) => piece.len(),
                     _ => 0,
                 };
-                match pace.wait(stream.next(), size).await {
+                match rate.wait(stream.next(), size).await {
                     None => Err(stalls.record_timeout(Method::GET, url, IDLE_TIMEOUT)),
                     Some(None) => Ok(None),
                     Some(Some(Err(error))) => {
                         stalls.reset();
-                        Err(ReadAnswerSnafu { url }.into_error(error.into()))
+                        Err(ReadResponseSnafu { url }.into_error(error.into()))
                     }
                     Some(Some(Ok(piece))) => {
                         stalls.reset();
                         statistics
                             .received
                             .fetch_add(piece.len() as u64, Ordering::Relaxed);
-                        Ok(Some((piece, (stream, url, pace))))
+                        Ok(Some((piece, (stream, url, rate))))
                     }
                 }
             }

@@ -1,23 +1,23 @@
 //! HTTP exchange: one request with its redirects, retries and limits.
 //!
 //! [`Exchange::send`] sends every HTTP request of the crate. The module is responsible for redirects ([`origin`]),
-//! retries ([`retry`]), idle timeouts ([`pace`]), and size limits. It does not look up credentials: a request carries an
+//! retries ([`retry`]), idle timeouts ([`transfer_rate`]), and size limits. It does not look up credentials: a request carries an
 //! `Authorization` value together with its origin, and the value is sent to no other origin. The module does not depend
 //! on OCI types.
 
+pub(crate) mod address_class;
 pub(crate) mod body;
 pub(crate) mod certificates;
-pub(crate) mod class;
 mod connection;
 mod error;
 mod message;
 pub(crate) mod origin;
-mod pace;
 mod proxy;
 mod resolve;
 pub(crate) mod retry;
 mod settings;
 mod stalls;
+mod transfer_rate;
 mod warning;
 
 use std::collections::HashSet;
@@ -33,23 +33,23 @@ use url::Url;
 use crate::environment::Environment;
 use crate::event::{Observer, ClientEvent};
 use crate::redact::{Secrets, ShownUrl};
+use address_class::AddressClass;
 use body::Progress;
-use class::Class;
 pub(crate) use error::Error;
 use error::{
     BuildClientSnafu, ConnectSnafu, ReadContentSnafu, RedirectLoopSnafu, RedirectSnafu,
     RedirectWithoutLocationSnafu, RedirectWriteSnafu, RetryAfterTooLongSnafu, RootCause, SendSnafu,
 };
-use message::{Reach, Statistics};
+use message::{RedirectPolicy, Statistics};
 pub(crate) use message::{Request, Response};
 use origin::{Origin, Peer};
-use pace::IDLE_TIMEOUT;
 use proxy::Proxies;
 pub use resolve::Resolve;
 use retry::Pauses;
 pub(crate) use retry::{backoff, is_transient};
 pub(crate) use settings::Settings;
 pub(crate) use stalls::Stalls;
+use transfer_rate::IDLE_TIMEOUT;
 use warning::ReportedWarnings;
 
 /// `User-Agent` of all requests.
@@ -184,7 +184,7 @@ impl Exchange {
     /// is returned.
     pub(crate) async fn send(&self, request: &Request) -> Result<Response, Error> {
         let origin = Origin::of(&request.url);
-        let attempts = if request.replay {
+        let attempts = if request.is_repeatable {
             self.settings.attempts
         } else {
             1
@@ -241,10 +241,13 @@ impl Exchange {
             self.settings.observer.notify(|| ClientEvent::Request {
                 method: request.method.to_string(),
                 url: self.shown(&url).without_quotes().to_owned(),
-                status: outcome.as_ref().ok().map(|answer| answer.status.as_u16()),
+                status: outcome
+                    .as_ref()
+                    .ok()
+                    .map(|response| response.status.as_u16()),
             });
             let response = outcome?;
-            let warnings = if request.reach == Reach::Private {
+            let warnings = if request.redirects == RedirectPolicy::Secret {
                 Vec::new()
             } else {
                 let origin = Origin::of(&url);
@@ -275,7 +278,7 @@ impl Exchange {
             let Some(location) = response.header(header::LOCATION.as_str()) else {
                 return RedirectWithoutLocationSnafu { url: shown }.fail();
             };
-            let next = if request.reach == Reach::Anywhere {
+            let next = if request.redirects == RedirectPolicy::AnyOrigin {
                 response.peer.resolve(location)
             } else {
                 response.peer.resolve_same_origin(location)
@@ -321,7 +324,7 @@ impl Exchange {
         let outcome = tokio::select! {
             outcome = sent => outcome,
             after = progress.idle(IDLE_TIMEOUT, finalise) => {
-                if progress.is_moving() {
+                if progress.has_sent_bytes() {
                     request.stalls.reset();
                 }
                 return Err(request.stalls.record_timeout(request.method.clone(), shown(), after));
@@ -365,10 +368,10 @@ impl Exchange {
         let address = inner
             .remote_addr()
             .filter(|_| !connections.proxies.apply_to(url))
-            .map(|address| Class::of_server(address.ip()));
+            .map(|address| AddressClass::of_server(address.ip()));
         let class = address
-            .or_else(|| Class::shown_by(url))
-            .unwrap_or(Class::Public);
+            .or_else(|| AddressClass::shown_by(url))
+            .unwrap_or(AddressClass::Public);
         Ok(Response {
             status: inner.status(),
             headers: inner.headers().clone(),

@@ -9,7 +9,7 @@ use http::uri::Scheme;
 use snafu::{IntoError, Snafu, ensure};
 use url::Url;
 
-use super::class::Class;
+use super::address_class::AddressClass;
 use crate::error::{ErrorKind, Failure};
 use crate::escape::escape;
 use crate::redact::{Secrets, ShownUrl};
@@ -36,8 +36,8 @@ pub(crate) enum Error {
     ))]
     CloserAddress {
         url: ShownUrl,
-        target: Class,
-        reached: Class,
+        target: AddressClass,
+        reached: AddressClass,
     },
     #[snafu(display("refused {url} from the server: it is on another server"))]
     OffOrigin { url: ShownUrl },
@@ -63,7 +63,7 @@ impl Origin {
 #[derive(Debug, Clone)]
 pub(crate) struct Peer {
     pub(crate) url: Url,
-    pub(crate) class: Class,
+    pub(crate) class: AddressClass,
     /// Values to redact in text from the server.
     pub(crate) secrets: Secrets,
 }
@@ -77,8 +77,8 @@ impl Peer {
     /// As [`Peer::resolve`], for the realm of a challenge, which may receive a credential.
     pub(crate) fn resolve_realm(&self, text: &str) -> Result<Url, Error> {
         let url = self.resolve(text)?;
-        if self.class >= Class::Loopback {
-            self.refuse(&url, |target| target == Class::Private)?;
+        if self.class >= AddressClass::Loopback {
+            self.refuse(&url, |target| target == AddressClass::Private)?;
         }
         Ok(url)
     }
@@ -139,7 +139,7 @@ impl Peer {
         self.refuse(&url, |target| {
             let is_special = matches!(
                 target,
-                Class::LinkLocal | Class::Unspecified | Class::Multicast
+                AddressClass::LinkLocal | AddressClass::Unspecified | AddressClass::Multicast
             );
             is_special || target > self.class
         })?;
@@ -147,9 +147,9 @@ impl Peer {
     }
 
     /// Refuses a URL on another origin whose literal address is of a class that `is_refused` matches.
-    fn refuse(&self, url: &Url, is_refused: impl Fn(Class) -> bool) -> Result<(), Error> {
+    fn refuse(&self, url: &Url, is_refused: impl Fn(AddressClass) -> bool) -> Result<(), Error> {
         let is_own = Origin::of(url) == Origin::of(&self.url);
-        match Class::shown_by(url).filter(|target| !is_own && is_refused(*target)) {
+        match AddressClass::shown_by(url).filter(|target| !is_own && is_refused(*target)) {
             None => Ok(()),
             Some(target) => CloserAddressSnafu {
                 url: ShownUrl::new(url, &self.secrets),
@@ -165,7 +165,7 @@ impl Peer {
 mod tests {
     use super::*;
 
-    fn peer(url: &str, class: Class) -> Peer {
+    fn peer(url: &str, class: AddressClass) -> Peer {
         Peer {
             url: url.parse().unwrap(),
             class,
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn url_closer_than_the_server_is_refused() {
-        let public = peer("https://registry.example/v2/", Class::Public);
+        let public = peer("https://registry.example/v2/", AddressClass::Public);
         for inner in [
             "https://127.0.0.1/",
             "https://169.254.169.254/",
@@ -207,11 +207,11 @@ mod tests {
             );
         }
         assert!(public.resolve("https://auth.example/token").is_ok());
-        let private = peer("http://10.0.0.5:5000/", Class::Private);
+        let private = peer("http://10.0.0.5:5000/", AddressClass::Private);
         assert!(private.resolve("http://10.9.9.9/x").is_ok());
         assert!(private.resolve("http://127.0.0.1/x").is_err());
         assert!(
-            peer("http://127.0.0.1:5000/", Class::Loopback)
+            peer("http://127.0.0.1:5000/", AddressClass::Loopback)
                 .resolve("http://127.0.0.1:5001/token")
                 .is_ok()
         );
@@ -232,10 +232,10 @@ mod tests {
     #[test]
     fn link_local_and_unspecified_literals_are_refused() {
         for (own, class) in [
-            ("http://127.0.0.1:5000/", Class::Loopback),
-            ("http://0.0.0.0:5000/", Class::Unspecified),
-            ("http://169.254.1.1:5000/", Class::LinkLocal),
-            ("http://10.0.0.5:5000/", Class::Private),
+            ("http://127.0.0.1:5000/", AddressClass::Loopback),
+            ("http://0.0.0.0:5000/", AddressClass::Unspecified),
+            ("http://169.254.1.1:5000/", AddressClass::LinkLocal),
+            ("http://10.0.0.5:5000/", AddressClass::Private),
         ] {
             let server = peer(own, class);
             for url in NEVER_NAMED {
@@ -252,7 +252,7 @@ mod tests {
 
     #[test]
     fn realm_of_loopback_registry_may_not_be_private_literal() {
-        let server = peer("http://127.0.0.1:5000/", Class::Loopback);
+        let server = peer("http://127.0.0.1:5000/", AddressClass::Loopback);
         for private in [
             "http://10.0.0.1/",
             "http://[fd00::1]/",
@@ -268,13 +268,13 @@ mod tests {
         for allowed in ["http://localhost:5001/token", "http://8.8.8.8/token"] {
             assert!(server.resolve_realm(allowed).is_ok(), "{allowed}");
         }
-        let private = peer("http://10.0.0.5:5000/", Class::Private);
+        let private = peer("http://10.0.0.5:5000/", AddressClass::Private);
         assert!(private.resolve_realm("http://10.9.9.9/token").is_ok());
     }
 
     #[test]
     fn url_other_than_plain_http_is_refused() {
-        let server = peer("https://registry.example/v2/", Class::Public);
+        let server = peer("https://registry.example/v2/", AddressClass::Public);
         assert!(matches!(
             server.resolve("http://registry.example/x"),
             Err(Error::Downgrade { .. })
@@ -305,7 +305,7 @@ mod tests {
     fn relative_url_keeps_query_unchanged() {
         let server = peer(
             "http://registry.example:5000/v2/a/blobs/uploads/",
-            Class::Public,
+            AddressClass::Public,
         );
         let url = server
             .resolve("/v2/a/blobs/uploads/1?_state=a%2Bb%3D&x=+y")
@@ -325,7 +325,10 @@ mod tests {
 
     #[test]
     fn url_without_scheme_is_on_same_server() {
-        let server = peer("https://registry.example:5000/v2/a/blobs/", Class::Public);
+        let server = peer(
+            "https://registry.example:5000/v2/a/blobs/",
+            AddressClass::Public,
+        );
         let resolve = |text: &str| server.resolve(text).unwrap().to_string();
         assert_eq!(
             resolve("registry.example:5000/upload/1?a=b"),
@@ -340,7 +343,7 @@ mod tests {
 
     #[test]
     fn refusal_contains_no_secrets() {
-        let server = peer("https://registry.example/", Class::Public);
+        let server = peer("https://registry.example/", AddressClass::Public);
         let error = server
             .resolve("http://user:hunter2@10.0.0.1/x?sig=canary")
             .unwrap_err()
@@ -353,7 +356,7 @@ mod tests {
 
     #[test]
     fn truncated_invalid_url_contains_no_part_of_secret() {
-        let server = peer("https://registry.example/", Class::Public);
+        let server = peer("https://registry.example/", AddressClass::Public);
         server.secrets.record("canary?tail");
         server.secrets.record("canary#tail");
         for before in [0, 190] {
@@ -369,7 +372,7 @@ mod tests {
 
     #[test]
     fn host_that_contains_secret_is_redacted() {
-        let server = peer("https://Canary-1.example/", Class::Public);
+        let server = peer("https://Canary-1.example/", AddressClass::Public);
         assert_eq!(server.shown_host(), "canary-1.example");
         server.secrets.record("Canary-1");
         assert_eq!(server.shown_host(), "….example");

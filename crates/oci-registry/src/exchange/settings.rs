@@ -17,7 +17,7 @@ pub(crate) struct Settings {
     /// Certificate chain and key of this client.
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
     /// Directory of further certificates and keys.
-    pub(crate) folder: Option<PathBuf>,
+    pub(crate) certificate_directory: Option<PathBuf>,
     /// Origin that the identity is for. Without one, every server that requests a certificate gets it.
     pub(crate) identity_origin: Option<Origin>,
     /// Observer of each request.

@@ -78,7 +78,7 @@ pub struct ClientOptions {
     /// Defaults to the directories of podman and docker, the user's before those of the system:
     /// `$XDG_CONFIG_HOME/containers/certs.d` (`~/.config/…` without the variable), `$DOCKER_CONFIG/certs.d`
     /// (`~/.docker/…`), `/etc/containers/certs.d` and `/etc/docker/certs.d`.
-    pub certificate_folders: Vec<PathBuf>,
+    pub certificate_directories: Vec<PathBuf>,
     /// Number of connections for one large blob from a registry that supports ranges, at least 1. More than one helps
     /// if the network limits the rate of each connection. Each connection holds up to 2 MiB in memory.
     pub connections_per_blob: usize,
@@ -109,7 +109,7 @@ impl ClientOptions {
     /// for loopback only, and the certificate directories of podman and docker.
     pub fn new(environment: Environment) -> Self {
         let credentials = Arc::new(CredentialChain::new(&environment, []));
-        let certificate_folders = certificates::folders(&environment);
+        let certificate_directories = certificates::directories(&environment);
         Self {
             environment,
             credentials,
@@ -119,7 +119,7 @@ impl ClientOptions {
             ca_file: None,
             identity: None,
             registries: BTreeMap::new(),
-            certificate_folders,
+            certificate_directories,
             connections_per_blob: 1,
             observer: Observer::default(),
         }
@@ -151,7 +151,7 @@ struct Inner {
     /// Whether a client certificate is configured for all registries.
     has_identity: bool,
     registries: BTreeMap<RegistryName, RegistryOptions>,
-    certificate_folders: Vec<PathBuf>,
+    certificate_directories: Vec<PathBuf>,
     connections_per_blob: usize,
     hosts: Mutex<HashMap<RegistryName, Host>>,
 }
@@ -182,7 +182,7 @@ impl Client {
             resolve: options.resolve,
             ca_files: options.ca_file.into_iter().collect(),
             identity: options.identity,
-            folder: None,
+            certificate_directory: None,
             identity_origin: None,
             observer: options.observer,
         };
@@ -196,7 +196,7 @@ impl Client {
             },
             has_identity,
             registries: options.registries,
-            certificate_folders: options.certificate_folders,
+            certificate_directories: options.certificate_directories,
             connections_per_blob: options.connections_per_blob,
             hosts: Mutex::default(),
         });
@@ -274,22 +274,22 @@ impl Client {
             return Ok(host.clone());
         }
         let own = self.inner.registries.get(name).cloned().unwrap_or_default();
-        let folder = certificates::find(&self.inner.certificate_folders, name.as_str());
-        let folder = folder.with_context(|_| FindCertificatesSnafu {
+        let directory = certificates::find(&self.inner.certificate_directories, name.as_str());
+        let directory = directory.with_context(|_| FindCertificatesSnafu {
             registry: name.clone(),
         })?;
         let plain = own
             .plain_http
             .or(own.has_certificates().then_some(false))
             .or(self.inner.plain_http)
-            .or(folder.as_ref().map(|_| false))
+            .or(directory.as_ref().map(|_| false))
             .unwrap_or_else(|| name.is_loopback());
         let scheme = if plain { "http" } else { "https" };
         let base = Url::parse(&format!("{scheme}://{}/", name.api_host()));
         let base = base.with_context(|_| BaseUrlSnafu {
             registry: name.clone(),
         })?;
-        let exchange = if !plain && (own.has_certificates() || folder.is_some()) {
+        let exchange = if !plain && (own.has_certificates() || directory.is_some()) {
             Arc::new(self.inner.exchange.with_changed_settings(|settings| {
                 // A general client certificate takes precedence over one in a certificate directory and is sent to
                 // every server that requests one.
@@ -300,7 +300,7 @@ impl Client {
                     settings.ca_files = own.ca_files;
                 }
                 settings.identity = own.identity.or(settings.identity.take());
-                settings.folder = folder;
+                settings.certificate_directory = directory;
             }))
         } else {
             Arc::clone(&self.inner.exchange)

@@ -69,7 +69,7 @@ impl Certificates {
 /// Returns the options of a client that reads certificates from a directory, after one that is absent.
 fn options(certificates: &Path) -> ClientOptions {
     let mut options = crate::support::options(NoCredential);
-    options.certificate_folders = vec![certificates.join("absent"), certificates.to_owned()];
+    options.certificate_directories = vec![certificates.join("absent"), certificates.to_owned()];
     options
 }
 

@@ -15,22 +15,22 @@ pub(super) const MIN_BYTES: u64 = 600;
 
 /// Rate of sent data, and the start of the current measurement.
 #[derive(Debug)]
-pub(super) struct Sending {
+pub(super) struct SendRate {
     since: Instant,
-    moved: u64,
+    transferred: u64,
 }
 
-impl Sending {
+impl SendRate {
     pub(super) fn new() -> Self {
         Self {
             since: Instant::now(),
-            moved: 0,
+            transferred: 0,
         }
     }
 
-    pub(super) fn moved(&mut self, bytes: usize) {
-        self.moved += bytes as u64;
-        if self.moved >= MIN_BYTES {
+    pub(super) fn record(&mut self, bytes: usize) {
+        self.transferred += bytes as u64;
+        if self.transferred >= MIN_BYTES {
             *self = Self::new();
         }
     }
@@ -45,8 +45,8 @@ impl Sending {
         self.since += time;
     }
 
-    pub(super) fn is_moving(&self) -> bool {
-        self.moved > 0
+    pub(super) fn has_sent_bytes(&self) -> bool {
+        self.transferred > 0
     }
 
     pub(super) fn since(&self) -> Instant {
@@ -57,12 +57,12 @@ impl Sending {
 /// Rate of received data. Only the time spent waiting for the server counts, not the time in which the caller processes
 /// the bytes.
 #[derive(Debug, Default)]
-pub(super) struct Receiving {
+pub(super) struct ReceiveRate {
     waited: Duration,
-    moved: u64,
+    transferred: u64,
 }
 
-impl Receiving {
+impl ReceiveRate {
     /// Waits for data. Returns `None` after an idle timeout.
     pub(super) async fn wait<T>(
         &mut self,
@@ -74,8 +74,8 @@ impl Receiving {
             .await
             .ok()?;
         self.waited += began.elapsed();
-        self.moved += size(&arrived) as u64;
-        if self.moved >= MIN_BYTES {
+        self.transferred += size(&arrived) as u64;
+        if self.transferred >= MIN_BYTES {
             *self = Self::default();
         }
         Some(arrived)
@@ -88,13 +88,13 @@ mod tests {
 
     /// Returns the seconds after which a reader times out, if the server sends `bytes` every `every` seconds.
     async fn seconds_to_timeout(bytes: usize, every: u64, takes: u64) -> Option<u64> {
-        let (start, mut pace) = (Instant::now(), Receiving::default());
+        let (start, mut rate) = (Instant::now(), ReceiveRate::default());
         for _ in 0..1000 {
             let arrival = async {
                 tokio::time::sleep(Duration::from_secs(every)).await;
                 bytes
             };
-            if pace.wait(arrival, |bytes| *bytes).await.is_none() {
+            if rate.wait(arrival, |bytes| *bytes).await.is_none() {
                 return Some(start.elapsed().as_secs());
             }
             // The reader's own processing time does not count.
@@ -116,13 +116,13 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn sending_below_floor_is_not_progress() {
-        let (start, mut pace) = (Instant::now(), Sending::new());
+        let (start, mut rate) = (Instant::now(), SendRate::new());
         for _ in 0..6 {
             tokio::time::sleep(Duration::from_secs(1)).await;
-            pace.moved(99);
+            rate.record(99);
         }
-        assert_eq!(pace.since(), start);
-        pace.moved(6);
-        assert_eq!(pace.since(), start + Duration::from_secs(6));
+        assert_eq!(rate.since(), start);
+        rate.record(6);
+        assert_eq!(rate.since(), start + Duration::from_secs(6));
     }
 }

@@ -11,7 +11,7 @@ use url::{Host, Url};
 /// Class of an address, ordered from the farthest from this machine to the closest. A server may name only addresses
 /// that are not closer than its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Class {
+pub(crate) enum AddressClass {
     Public,
     Private,
     LinkLocal,
@@ -22,7 +22,7 @@ pub(crate) enum Class {
     Multicast,
 }
 
-impl fmt::Display for Class {
+impl fmt::Display for AddressClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Public => "public",
@@ -37,15 +37,15 @@ impl fmt::Display for Class {
 
 /// Possible classes of the destination of an address. Only a translator or tunnel on the way knows the actual
 /// destination.
-struct ClassRange {
+struct AddressClassRange {
     /// The farthest possible class.
-    farthest: Class,
+    farthest: AddressClass,
     /// The closest possible class.
-    closest: Class,
+    closest: AddressClass,
 }
 
-impl From<Class> for ClassRange {
-    fn from(class: Class) -> Self {
+impl From<AddressClass> for AddressClassRange {
+    fn from(class: AddressClass) -> Self {
         Self {
             farthest: class,
             closest: class,
@@ -53,7 +53,7 @@ impl From<Class> for ClassRange {
     }
 }
 
-impl Class {
+impl AddressClass {
     /// Returns the class of a server that was reached at this address. If the destination is ambiguous, this is the
     /// farthest possible class, which has the fewest permissions.
     pub(crate) fn of_server(address: IpAddr) -> Self {
@@ -80,21 +80,21 @@ impl Class {
     }
 }
 
-fn class_range(address: IpAddr) -> ClassRange {
+fn class_range(address: IpAddr) -> AddressClassRange {
     match address {
         IpAddr::V4(address) => v4(address).into(),
         IpAddr::V6(address) => v6(address),
     }
 }
 
-fn v4(address: Ipv4Addr) -> Class {
+fn v4(address: Ipv4Addr) -> AddressClass {
     match address.octets() {
-        [0, ..] => Class::Unspecified,
-        [127, ..] => Class::Loopback,
-        [224..=239, ..] => Class::Multicast,
+        [0, ..] => AddressClass::Unspecified,
+        [127, ..] => AddressClass::Loopback,
+        [224..=239, ..] => AddressClass::Multicast,
         // Cloud providers serve the credentials of a machine in 169.254.0.0/16. Limited broadcasts also stay on the
         // link.
-        [169, 254, ..] | [255, 255, 255, 255] => Class::LinkLocal,
+        [169, 254, ..] | [255, 255, 255, 255] => AddressClass::LinkLocal,
         // Private ranges, and ranges for carriers (100.64/10), protocols (192.0.0/24), benchmarks (198.18/15) and
         // documentation. Some networks use the reserved range 240/4 as a further private range.
         [10 | 240..=255, ..]
@@ -104,19 +104,19 @@ fn v4(address: Ipv4Addr) -> Class {
         | [192, 0, 0 | 2, _]
         | [198, 18 | 19, ..]
         | [198, 51, 100, _]
-        | [203, 0, 113, _] => Class::Private,
-        _ => Class::Public,
+        | [203, 0, 113, _] => AddressClass::Private,
+        _ => AddressClass::Public,
     }
 }
 
-fn v6(address: Ipv6Addr) -> ClassRange {
+fn v6(address: Ipv6Addr) -> AddressClassRange {
     let carried = |high: u16, low: u16| {
         let ([a, b], [c, d]) = (high.to_be_bytes(), low.to_be_bytes());
         v4(Ipv4Addr::new(a, b, c, d))
     };
     let class = match address.segments() {
-        [0, 0, 0, 0, 0, 0, 0, 0] => Class::Unspecified,
-        [0, 0, 0, 0, 0, 0, 0, 1] => Class::Loopback,
+        [0, 0, 0, 0, 0, 0, 0, 0] => AddressClass::Unspecified,
+        [0, 0, 0, 0, 0, 0, 0, 1] => AddressClass::Loopback,
         // IPv4 that is mapped, in the retired compatible form, translated (RFC 2765), behind a translator with the
         // well-known prefix (RFC 6052), or at the end of a 6to4 tunnel.
         [0, 0, 0, 0, 0, 0xffff | 0, high, low]
@@ -125,25 +125,25 @@ fn v6(address: Ipv6Addr) -> ClassRange {
         | [0x2002, high, low, ..] => carried(high, low),
         // A translator with a local-use prefix, which may place the IPv4 address in several ways (RFC 8215).
         [0x64, 0xff9b, 1, ..] => {
-            return ClassRange {
-                farthest: Class::Public,
-                closest: Class::Loopback,
+            return AddressClassRange {
+                farthest: AddressClass::Public,
+                closest: AddressClass::Loopback,
             };
         }
         // Teredo: from one IPv4 address through another, which is stored with inverted bits.
         [0x2001, 0, high, low, _, _, to_high, to_low] => {
-            return ClassRange {
-                farthest: Class::Public,
+            return AddressClassRange {
+                farthest: AddressClass::Public,
                 closest: carried(high, low).max(carried(!to_high, !to_low)),
             };
         }
-        [0xfe80..=0xfebf, ..] => Class::LinkLocal,
-        [0xff00..=0xffff, ..] => Class::Multicast,
+        [0xfe80..=0xfebf, ..] => AddressClass::LinkLocal,
+        [0xff00..=0xffff, ..] => AddressClass::Multicast,
         // Ranges for protocols (2001::/23) and documentation.
-        [0x2001, 0x1..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => Class::Private,
-        [0x2000..=0x3fff, ..] => Class::Public,
+        [0x2001, 0x1..=0x1ff | 0xdb8, ..] | [0x3fff, 0..=0x0fff, ..] => AddressClass::Private,
+        [0x2000..=0x3fff, ..] => AddressClass::Public,
         // No other range is global: unique local, site-local, discard-only, segment routing, unassigned.
-        _ => Class::Private,
+        _ => AddressClass::Private,
     };
     class.into()
 }
@@ -152,12 +152,12 @@ fn v6(address: Ipv6Addr) -> ClassRange {
 mod tests {
     use super::*;
 
-    fn named(address: &str) -> Class {
-        Class::of_named(address.parse().unwrap())
+    fn named(address: &str) -> AddressClass {
+        AddressClass::of_named(address.parse().unwrap())
     }
 
-    fn reached(address: &str) -> Class {
-        Class::of_server(address.parse().unwrap())
+    fn reached(address: &str) -> AddressClass {
+        AddressClass::of_server(address.parse().unwrap())
     }
 
     const MULTICAST: &str = "\
@@ -185,12 +185,12 @@ mod tests {
     #[test]
     fn special_ranges_are_classified_up_to_their_bounds() {
         for (class, addresses) in [
-            (Class::Multicast, MULTICAST),
-            (Class::Unspecified, UNSPECIFIED),
-            (Class::Loopback, LOOPBACK),
-            (Class::LinkLocal, LINK_LOCAL),
-            (Class::Private, PRIVATE),
-            (Class::Public, PUBLIC),
+            (AddressClass::Multicast, MULTICAST),
+            (AddressClass::Unspecified, UNSPECIFIED),
+            (AddressClass::Loopback, LOOPBACK),
+            (AddressClass::LinkLocal, LINK_LOCAL),
+            (AddressClass::Private, PRIVATE),
+            (AddressClass::Public, PUBLIC),
         ] {
             for address in addresses.split_whitespace() {
                 assert_eq!(named(address), class, "{address}");
@@ -202,17 +202,17 @@ mod tests {
     #[test]
     fn ambiguous_translator_or_tunnel_gets_the_safer_class() {
         for address in ["64:ff9b:1::8.8.8.8", "64:ff9b:1:a00:0:100::"] {
-            assert_eq!(named(address), Class::Loopback, "{address}");
-            assert_eq!(reached(address), Class::Public, "{address}");
+            assert_eq!(named(address), AddressClass::Loopback, "{address}");
+            assert_eq!(reached(address), AddressClass::Public, "{address}");
         }
         // A server at 8.8.8.8, and clients at 10.0.0.1 and 9.9.9.9; a server at 127.0.0.1.
         for (address, class) in [
-            ("2001:0:808:808:0:0:f5ff:fffe", Class::Private),
-            ("2001:0:808:808:0:0:f6f6:f6f6", Class::Public),
-            ("2001:0:7f00:1:0:0:f6f6:f6f6", Class::Loopback),
+            ("2001:0:808:808:0:0:f5ff:fffe", AddressClass::Private),
+            ("2001:0:808:808:0:0:f6f6:f6f6", AddressClass::Public),
+            ("2001:0:7f00:1:0:0:f6f6:f6f6", AddressClass::Loopback),
         ] {
             assert_eq!(named(address), class, "{address}");
-            assert_eq!(reached(address), Class::Public, "{address}");
+            assert_eq!(reached(address), AddressClass::Public, "{address}");
         }
     }
 }
