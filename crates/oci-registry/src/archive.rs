@@ -14,7 +14,7 @@ mod docker;
 mod error;
 mod index;
 mod state;
-mod stored;
+mod stored_content;
 
 use std::fs::File;
 use std::io::Read;
@@ -27,12 +27,13 @@ use futures_util::StreamExt;
 use snafu::{OptionExt, ResultExt, ensure};
 
 use self::error::{
-    AmbiguousSnafu, Error, InvalidSnafu, NoArchiveSnafu, NoBlobSnafu, NoManifestSnafu, NoNameSnafu,
-    NoNamedSnafu, NotAnImageSnafu, ReadSnafu, UnclearSnafu, WriteSnafu, WrongDigestSnafu,
+    AmbiguousImageSnafu, AmbiguousNameSnafu, ArchiveNotFoundSnafu, BlobNotFoundSnafu,
+    DigestMismatchSnafu, Error, InvalidSnafu, ManifestNotFoundSnafu, MissingImageNameSnafu,
+    NameNotFoundSnafu, NotAnImageSnafu, ReadSnafu, WriteSnafu,
 };
 pub(crate) use self::index::{Section, Span};
 use self::state::State;
-use self::stored::{BUFFER_SIZE, Stored};
+use self::stored_content::{BUFFER_SIZE, StoredContent};
 use crate::blob::{Blob, BlobStream};
 use crate::digest::Digest;
 use crate::error::Optional;
@@ -56,7 +57,7 @@ struct Inner {
     format: ArchiveFormat,
     state: Mutex<State>,
     /// Whether tags are written only by [`Archive::finish`], too.
-    waits: bool,
+    is_written_once: bool,
     /// Lock for writing the file.
     writing: tokio::sync::Mutex<()>,
 }
@@ -76,7 +77,7 @@ impl Archive {
             blocking(move || State::read(&path, &format)).await?
         };
         let path_of = path.clone();
-        let state = state.context(NoArchiveSnafu { path: path_of })?;
+        let state = state.context(ArchiveNotFoundSnafu { path: path_of })?;
         Ok(Self::of(path, format, state))
     }
 
@@ -104,7 +105,7 @@ impl Archive {
             path: path.clone(),
             format: format.clone(),
             state: Mutex::new(state),
-            waits: true,
+            is_written_once: true,
             writing: tokio::sync::Mutex::new(()),
         });
         let observer = self.observer;
@@ -126,7 +127,7 @@ impl Archive {
     /// [`ErrorKind::NotFound`](crate::ErrorKind::NotFound) if no entry of the archive has this name.
     pub(crate) fn find_name(&self, name: &str) -> crate::Result<Named> {
         let named = Named::find(&self.state().listing, name);
-        Ok(named.with_context(|| NoNamedSnafu {
+        Ok(named.with_context(|| NameNotFoundSnafu {
             path: self.path(),
             name,
         })?)
@@ -137,7 +138,7 @@ impl Archive {
             path,
             format,
             state: Mutex::new(state),
-            waits: false,
+            is_written_once: false,
             writing: tokio::sync::Mutex::new(()),
         });
         let observer = Observer::default();
@@ -165,7 +166,7 @@ impl Archive {
     fn add_to_listing(&self, manifest: &Manifest) {
         let mut state = self.state();
         let is_new = state.listing.add(manifest.descriptor());
-        state.is_ahead |= is_new;
+        state.has_unwritten_entries |= is_new;
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -175,7 +176,7 @@ impl Archive {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn stored(&self, digest: &Digest) -> Option<Stored> {
+    fn stored(&self, digest: &Digest) -> Option<StoredContent> {
         self.state().stored.get(digest).cloned()
     }
 
@@ -187,15 +188,15 @@ impl Archive {
     /// Writes this state to the file, unless the file has it. Content that is pushed meanwhile is included in the next
     /// write.
     async fn write(&self, state: State) -> crate::Result<()> {
-        let is_packed = |stored: &Stored| matches!(stored, Stored::Packed(..));
+        let is_in_archive = |stored: &StoredContent| matches!(stored, StoredContent::Archive(..));
         let is_written = {
             let now = self.state();
             let is_same =
                 now.images == state.images && now.listing.entries() == state.listing.entries();
             is_same
-                && !state.is_ahead
+                && !state.has_unwritten_entries
                 && now.version.is_some()
-                && state.stored.values().all(is_packed)
+                && state.stored.values().all(is_in_archive)
         };
         if is_written {
             return Ok(());
@@ -209,7 +210,7 @@ impl Archive {
         }
         for listed in since.listing.into_entries() {
             if listed.annotation(layout::REF_NAME).is_none() {
-                now.is_ahead |= now.listing.add(listed);
+                now.has_unwritten_entries |= now.listing.add(listed);
             }
         }
         Ok(())
@@ -223,10 +224,10 @@ impl Archive {
             (Identifier::Tag(tag), ArchiveFormat::Oci) => {
                 let listed = state.listing.find(tag);
                 let names = state.listing.full_names(tag);
-                let (path, is_unclear) = (self.path(), listed.is_none() && !names.is_empty());
+                let (path, is_ambiguous) = (self.path(), listed.is_none() && !names.is_empty());
                 ensure!(
-                    !is_unclear,
-                    UnclearSnafu {
+                    !is_ambiguous,
+                    AmbiguousNameSnafu {
                         path,
                         tag: tag.clone(),
                         names
@@ -238,7 +239,7 @@ impl Archive {
                 let found = state.images.find(name.as_ref(), tag);
                 let path = self.path();
                 found.map_err(|()| {
-                    AmbiguousSnafu {
+                    AmbiguousImageSnafu {
                         path,
                         tag: tag.clone(),
                     }
@@ -246,14 +247,17 @@ impl Archive {
                 })?
             }
         };
-        let digest = digest.with_context(|| self.no_manifest(identifier))?;
+        let digest = digest.with_context(|| self.manifest_not_found(identifier))?;
         let listed = state.listing.find_digest(&digest);
         let media_type = listed.map(|listed| listed.media_type.to_string());
         Ok((digest, media_type))
     }
 
-    fn no_manifest(&self, identifier: &Identifier) -> NoManifestSnafu<PathBuf, Identifier> {
-        NoManifestSnafu {
+    fn manifest_not_found(
+        &self,
+        identifier: &Identifier,
+    ) -> ManifestNotFoundSnafu<PathBuf, Identifier> {
+        ManifestNotFoundSnafu {
             path: self.path().to_owned(),
             identifier: identifier.clone(),
         }
@@ -262,7 +266,7 @@ impl Archive {
 
 impl Inner {
     /// Sets a tag on a manifest. `is_whole` states whether all its successors are in the archive.
-    fn name(
+    fn set_tag(
         &self,
         state: &mut State,
         manifest: &Manifest,
@@ -274,7 +278,7 @@ impl Inner {
             return Ok(());
         };
         let path = &self.path;
-        let name = name.as_ref().with_context(|| NoNameSnafu {
+        let name = name.as_ref().with_context(|| MissingImageNameSnafu {
             path,
             tag: tag.clone(),
         })?;
@@ -304,10 +308,10 @@ impl Source for Archive {
         let (digest, media_type) = self.find(identifier)?;
         let stored = self
             .stored(&digest)
-            .with_context(|| self.no_manifest(identifier))?;
+            .with_context(|| self.manifest_not_found(identifier))?;
         let path = self.path().to_owned();
         let limit = manifest::MAX_READ as u64;
-        let problem = "a manifest in it is too large";
+        let problem = "a manifest is too large";
         ensure!(
             stored.size() <= limit,
             InvalidSnafu {
@@ -326,7 +330,7 @@ impl Source for Archive {
         let (expected, actual) = (digest.clone(), hasher.finish());
         ensure!(
             actual == expected,
-            WrongDigestSnafu {
+            DigestMismatchSnafu {
                 path,
                 expected,
                 actual
@@ -337,32 +341,33 @@ impl Source for Archive {
 
     async fn blob(&self, descriptor: &Descriptor) -> crate::Result<BlobStream> {
         let (path, digest) = (self.path().to_owned(), descriptor.digest.clone());
-        let stored = self.stored(&digest).context(NoBlobSnafu {
+        let stored = self.stored(&digest).context(BlobNotFoundSnafu {
             path: path.clone(),
             digest,
         })?;
         match stored {
-            Stored::Waiting(file, _) => BlobStream::from_file(descriptor, &file).await,
-            Stored::Held(bytes) => BlobStream::new(
+            StoredContent::TemporaryFile(file, _) => BlobStream::from_file(descriptor, &file).await,
+            StoredContent::Memory(bytes) => BlobStream::new(
                 descriptor,
                 futures_util::stream::once(async { Ok(bytes) }).boxed(),
             ),
-            Stored::Packed(file, span) => {
-                let pieces = futures_util::stream::unfold(Some((file, span)), move |rest| {
+            StoredContent::Archive(file, span) => {
+                let chunks = futures_util::stream::unfold(Some((file, span)), move |rest| {
                     let path = path.clone();
                     async move {
                         let (file, span) = rest.filter(|(_, span)| span.size > 0)?;
-                        let read = blocking(move || piece(&file, span).map(|piece| (piece, file)));
+                        let read =
+                            blocking(move || read_chunk(&file, span).map(|chunk| (chunk, file)));
                         match read.await.context(ReadSnafu { path }) {
-                            Ok((piece, file)) => {
-                                let rest = span.after(piece.len() as u64);
-                                Some((Ok(piece), Some((file, rest))))
+                            Ok((chunk, file)) => {
+                                let rest = span.after(chunk.len() as u64);
+                                Some((Ok(chunk), Some((file, rest))))
                             }
                             Err(error) => Some((Err(error.into()), None)),
                         }
                     }
                 });
-                BlobStream::new(descriptor, pieces.boxed())
+                BlobStream::new(descriptor, chunks.boxed())
             }
         }
     }
@@ -404,7 +409,7 @@ impl Source for Archive {
 
     async fn find_blob(&self, digest: &Digest) -> crate::Result<Descriptor> {
         let (path, missing) = (self.path().to_owned(), digest.clone());
-        let stored = self.stored(digest).context(NoBlobSnafu {
+        let stored = self.stored(digest).context(BlobNotFoundSnafu {
             path,
             digest: missing,
         })?;
@@ -423,13 +428,13 @@ impl Source for Archive {
 }
 
 /// Reads the next chunk of a blob.
-fn piece(file: &File, span: Span) -> std::io::Result<Bytes> {
+fn read_chunk(file: &File, span: Span) -> std::io::Result<Bytes> {
     let length = usize::try_from(span.size)
         .unwrap_or(usize::MAX)
         .min(BUFFER_SIZE);
-    let mut piece = BytesMut::zeroed(length);
-    Section::new(file, span).read_exact(&mut piece)?;
-    Ok(piece.freeze())
+    let mut chunk = BytesMut::zeroed(length);
+    Section::new(file, span).read_exact(&mut chunk)?;
+    Ok(chunk.freeze())
 }
 
 #[async_trait]
@@ -446,10 +451,14 @@ impl Target for Archive {
         let directory = state::directory_of(path);
         let made = tokio::fs::create_dir_all(directory).await;
         made.context(WriteSnafu { path: directory })?;
-        let waiting = layout::new_temporary(directory).context(WriteSnafu { path: directory })?;
-        let file = waiting.as_file().try_clone().context(WriteSnafu { path })?;
-        blob.open().await?.write_to(file, waiting.path()).await?;
-        let stored = Stored::Waiting(Arc::new(waiting.into_temp_path()), blob.size());
+        let temporary = layout::new_temporary(directory).context(WriteSnafu { path: directory })?;
+        let file = temporary
+            .as_file()
+            .try_clone()
+            .context(WriteSnafu { path })?;
+        blob.open().await?.write_to(file, temporary.path()).await?;
+        let stored =
+            StoredContent::TemporaryFile(Arc::new(temporary.into_temp_path()), blob.size());
         self.state()
             .stored
             .entry(blob.digest().clone())
@@ -459,7 +468,7 @@ impl Target for Archive {
 
     async fn push_manifest(&self, manifest: &Manifest) -> crate::Result<()> {
         if !self.has(&manifest.descriptor()) {
-            let stored = Stored::Held(manifest.bytes().clone());
+            let stored = StoredContent::Memory(manifest.bytes().clone());
             self.state()
                 .stored
                 .insert(manifest.digest().clone(), stored);
@@ -477,21 +486,21 @@ impl Target for Archive {
         let digest = manifest.digest();
         ensure!(
             self.has(&descriptor),
-            self.no_manifest(&digest.clone().into())
+            self.manifest_not_found(&digest.clone().into())
         );
         let is_whole = manifest
             .successors()
             .into_iter()
             .all(|successor| self.has(successor));
-        if self.inner.waits {
+        if self.inner.is_written_once {
             // Changes the state in place, so that content pushed meanwhile is not lost.
             let mut state = self.state();
-            self.inner.name(&mut state, manifest, tag, is_whole)?;
-            state.is_ahead = true;
+            self.inner.set_tag(&mut state, manifest, tag, is_whole)?;
+            state.has_unwritten_entries = true;
             return Ok(());
         }
         let mut state = self.state().clone();
-        self.inner.name(&mut state, manifest, tag, is_whole)?;
+        self.inner.set_tag(&mut state, manifest, tag, is_whole)?;
         self.write(state).await
     }
 

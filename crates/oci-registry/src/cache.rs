@@ -27,13 +27,13 @@ use crate::referrers::DescriptorStream;
 use crate::storage::{OtherName, Source, TagStream};
 
 /// Maximum size of the cache in bytes.
-const LIMIT: u64 = 64 << 20;
+const MAX_SIZE: u64 = 64 << 20;
 
 /// Largest image config that is cached, in bytes.
 const MAX_CONFIG: u64 = 1 << 20;
 
 /// Prefix of the names of files that are being written.
-const UNFINISHED: &str = ".unfinished-";
+const TEMPORARY_PREFIX: &str = ".unfinished-";
 
 /// Cache of small documents. Clones share the cache.
 ///
@@ -60,7 +60,7 @@ struct Directory {
 impl Cache {
     /// Creates a cache in this directory, which is created with the first entry.
     pub fn at(directory: impl Into<PathBuf>) -> Self {
-        Self::with_limit(directory, LIMIT)
+        Self::with_limit(directory, MAX_SIZE)
     }
 
     /// Returns the cache of the user in the directory that the operating system's conventions specify; `None` without a
@@ -83,10 +83,10 @@ impl Cache {
 
     /// Wraps a source, so that its documents are read from this cache and written to it.
     pub fn over(&self, source: Arc<dyn Source>) -> Arc<dyn Source> {
-        Arc::new(Cached {
+        Arc::new(CachedSource {
             source,
             cache: self.clone(),
-            expects_known: AtomicBool::new(true),
+            expects_cached: AtomicBool::new(true),
         })
     }
 
@@ -118,7 +118,7 @@ impl Cache {
         Some(manifest.known_as(digest.clone()))
     }
 
-    async fn keep(&self, manifest: &Manifest) {
+    async fn write_manifest(&self, manifest: &Manifest) {
         let bytes = manifest.bytes().clone();
         // The media type of some manifests is known only from their `Content-Type`, which the cache does not store.
         let is_self_describing = Manifest::parse(bytes.clone(), None)
@@ -167,7 +167,7 @@ impl Directory {
         self.make_room(bytes.len() as u64);
         // Renamed when complete, because several processes may write the same entry. Temporary files have mode 0600.
         let temporary = tempfile::Builder::new()
-            .prefix(UNFINISHED)
+            .prefix(TEMPORARY_PREFIX)
             .tempfile_in(directory);
         let mut temporary = temporary.ok()?;
         temporary.write_all(bytes).ok()?;
@@ -186,20 +186,20 @@ impl Directory {
             return;
         }
         let mut entries = entries(&self.path);
-        let mut kept: u64 = entries.iter().map(|entry| entry.size).sum();
-        if kept.saturating_add(wanted) > self.limit {
+        let mut total: u64 = entries.iter().map(|entry| entry.size).sum();
+        if total.saturating_add(wanted) > self.limit {
             entries.sort_by_key(|entry| entry.written);
             // Down to half of the limit, so that the next eviction is not needed soon.
             for entry in entries {
-                if kept <= self.limit / 2 {
+                if total <= self.limit / 2 {
                     break;
                 }
                 if fs::remove_file(&entry.path).is_ok() {
-                    kept -= entry.size;
+                    total -= entry.size;
                 }
             }
         }
-        let room = self.limit.saturating_sub(kept).saturating_sub(wanted);
+        let room = self.limit.saturating_sub(total).saturating_sub(wanted);
         self.room.store(room, Ordering::Relaxed);
     }
 }
@@ -238,7 +238,7 @@ fn is_own_name(algorithm: Algorithm, file: &OsStr) -> bool {
         digest.parse::<Digest>().is_ok()
     };
     file.to_str()
-        .is_some_and(|name| name.starts_with(UNFINISHED) || is_digest(name))
+        .is_some_and(|name| name.starts_with(TEMPORARY_PREFIX) || is_digest(name))
 }
 
 /// Whether a path is a directory, and not a link to one.
@@ -256,43 +256,43 @@ fn make_private(directory: &Path) -> Option<()> {
 
 /// Source with a cache.
 #[derive(Debug)]
-struct Cached {
+struct CachedSource {
     source: Arc<dyn Source>,
     cache: Cache,
     /// Whether the manifest of the last tag was cached. If so, the next tag is resolved before its manifest is fetched,
     /// because that request is cheaper. Otherwise it would be an additional request.
-    expects_known: AtomicBool,
+    expects_cached: AtomicBool,
 }
 
-impl Cached {
+impl CachedSource {
     /// Returns the manifest of a tag if it is cached.
-    async fn known(&self, tag: &Identifier) -> crate::Result<Option<Manifest>> {
+    async fn cached_manifest(&self, tag: &Identifier) -> crate::Result<Option<Manifest>> {
         let named = self.source.resolve(tag).await?;
-        let known = self.cache.manifest(&named.digest).await;
-        Ok(known.filter(|manifest| *manifest.media_type() == named.media_type))
+        let cached = self.cache.manifest(&named.digest).await;
+        Ok(cached.filter(|manifest| *manifest.media_type() == named.media_type))
     }
 }
 
 #[async_trait]
 #[deny(clippy::missing_trait_methods)]
-impl Source for Cached {
+impl Source for CachedSource {
     async fn manifest(&self, identifier: &Identifier) -> crate::Result<Manifest> {
-        let known = match identifier {
+        let cached = match identifier {
             Identifier::Digest(digest) => self.cache.manifest(digest).await,
-            Identifier::Tag(_) if self.expects_known.load(Ordering::Relaxed) => {
-                self.known(identifier).await?
+            Identifier::Tag(_) if self.expects_cached.load(Ordering::Relaxed) => {
+                self.cached_manifest(identifier).await?
             }
             Identifier::Tag(_) => None,
         };
-        if let Some(known) = known {
-            return Ok(known);
+        if let Some(cached) = cached {
+            return Ok(cached);
         }
         let manifest = self.source.manifest(identifier).await?;
         if let Identifier::Tag(_) = identifier {
-            let was_known = self.cache.manifest(manifest.digest()).await.is_some();
-            self.expects_known.store(was_known, Ordering::Relaxed);
+            let was_cached = self.cache.manifest(manifest.digest()).await.is_some();
+            self.expects_cached.store(was_cached, Ordering::Relaxed);
         }
-        self.cache.keep(&manifest).await;
+        self.cache.write_manifest(&manifest).await;
         Ok(manifest)
     }
 
@@ -304,8 +304,8 @@ impl Source for Cached {
         if !descriptor.media_type.is_image_config() || descriptor.size > MAX_CONFIG {
             return self.source.blob(descriptor).await;
         }
-        let known = self.cache.read(&descriptor.digest, MAX_CONFIG).await;
-        let bytes = if let Some(bytes) = known {
+        let cached = self.cache.read(&descriptor.digest, MAX_CONFIG).await;
+        let bytes = if let Some(bytes) = cached {
             bytes
         } else {
             let stream = self.source.blob(descriptor).await?;
@@ -389,8 +389,8 @@ mod tests {
             assert_eq!(cache.read(&digest, 1000).await, Some(bytes));
             let (digest, bytes) = content(at + 100);
             cache.write(&digest, bytes).await;
-            let kept: u64 = entries(home.path()).iter().map(|entry| entry.size).sum();
-            assert!(kept <= 1100, "{kept}");
+            let total: u64 = entries(home.path()).iter().map(|entry| entry.size).sum();
+            assert!(total <= 1100, "{total}");
             assert!(cache.read(&digest, 1000).await.is_some());
         }
     }
@@ -409,7 +409,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let cache = home.path().join("cache");
         let (digest, _) = content(200);
-        let left = format!("sha256/{UNFINISHED}x");
+        let left = format!("sha256/{TEMPORARY_PREFIX}x");
         let foreign = [
             "sha256/notes.txt".to_owned(),
             format!("other/{}", digest.encoded()),

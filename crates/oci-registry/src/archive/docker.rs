@@ -15,7 +15,7 @@ use snafu::{OptionExt, ResultExt};
 
 use super::error::{Error, InvalidEntrySnafu, ParseSnafu, ReadSnafu};
 use super::index::{Section, Span, Spans};
-use super::stored::{BUFFER_SIZE, Stored, blob_name, digest_of};
+use super::stored_content::{BUFFER_SIZE, StoredContent, blob_name, digest_of};
 use crate::digest::{Algorithm, Digest};
 use crate::layout::{self, Listed, Listing};
 use crate::manifest::{
@@ -32,7 +32,7 @@ const MANIFEST_JSON: &str = "manifest.json";
 
 /// Entry of an image in the document.
 #[derive(Serialize, Deserialize)]
-struct Saved {
+struct SavedImage {
     #[serde(rename = "Config")]
     config: String,
     #[serde(rename = "RepoTags", default, deserialize_with = "null_is_empty")]
@@ -174,7 +174,7 @@ impl Images {
 
     /// Returns the document that Docker reads.
     pub(super) fn to_json(&self) -> Vec<u8> {
-        let saved = self.0.values().map(|image| Saved {
+        let saved = self.0.values().map(|image| SavedImage {
             config: blob_name(&image.config),
             names: image.names.clone(),
             layers: image.layers.iter().map(blob_name).collect(),
@@ -195,11 +195,12 @@ pub(super) fn read(
     file: &Arc<File>,
     spans: &Spans,
     path: &Path,
-    stored: &mut BTreeMap<Digest, Stored>,
+    stored: &mut BTreeMap<Digest, StoredContent>,
     listing: &mut Listing,
 ) -> Result<Images, Error> {
     let name = MANIFEST_JSON;
-    let saved: Vec<Saved> = serde_json::from_slice(document).context(ParseSnafu { path, name })?;
+    let saved: Vec<SavedImage> =
+        serde_json::from_slice(document).context(ParseSnafu { path, name })?;
     let known = known(stored, listing, path)?;
     let mut images = Images::default();
     let mut archive = Saves {
@@ -211,7 +212,7 @@ pub(super) fn read(
     for saved in saved {
         let mut content = |name: &str| -> Result<(Digest, Span), Error> {
             let (digest, span) = archive.digest(name)?;
-            let packed = Stored::Packed(Arc::clone(file), span);
+            let packed = StoredContent::Archive(Arc::clone(file), span);
             stored.entry(digest.clone()).or_insert(packed);
             Ok((digest, span))
         };
@@ -223,7 +224,7 @@ pub(super) fn read(
             manifest.clone()
         } else {
             let manifest = archive.manifest(&config, &layers)?;
-            let held = Stored::Held(manifest.bytes().clone());
+            let held = StoredContent::Memory(manifest.bytes().clone());
             stored.insert(manifest.digest().clone(), held);
             listing.add(manifest.descriptor());
             manifest
@@ -242,7 +243,7 @@ pub(super) fn read(
 
 /// Returns the manifests of the layout by config and layers: those of its index, and of the indexes in it.
 fn known(
-    stored: &BTreeMap<Digest, Stored>,
+    stored: &BTreeMap<Digest, StoredContent>,
     listing: &Listing,
     path: &Path,
 ) -> Result<BTreeMap<(Digest, Vec<Digest>), Manifest>, Error> {

@@ -14,7 +14,7 @@ use crate::tarball;
 #[snafu(visibility(pub(super)))]
 pub(super) enum Error {
     #[snafu(display("failed to find the archive `{}`", path.display()))]
-    NoArchive { path: PathBuf },
+    ArchiveNotFound { path: PathBuf },
     #[snafu(display("failed to read the archive `{}`", path.display()))]
     Read {
         path: PathBuf,
@@ -25,18 +25,18 @@ pub(super) enum Error {
         path: PathBuf,
         source: tarball::Error,
     },
-    #[snafu(display("invalid archive `{}`: {problem}", path.display()))]
+    #[snafu(display("failed to read the archive `{}`: {problem}", path.display()))]
     Invalid {
         path: PathBuf,
         problem: &'static str,
     },
-    #[snafu(display("invalid archive `{}`: the entry `{}` {problem}", path.display(), name.escape_debug()))]
+    #[snafu(display("failed to read the archive `{}`: the entry `{}` {problem}", path.display(), name.escape_debug()))]
     InvalidEntry {
         path: PathBuf,
         name: String,
         problem: &'static str,
     },
-    #[snafu(display("failed to read the archive `{}`: it is compressed as a whole", path.display()))]
+    #[snafu(display("failed to read the archive `{}`: it is compressed", path.display()))]
     Compressed { path: PathBuf },
     #[snafu(display("failed to read `{name}` of the archive `{}`", path.display()))]
     Parse {
@@ -57,51 +57,51 @@ pub(super) enum Error {
     #[snafu(display("failed to write the archive `{}`: another process has changed it", path.display()))]
     Changed { path: PathBuf },
     #[snafu(display("failed to find the manifest `{identifier}` in the archive `{}`", path.display()))]
-    NoManifest {
+    ManifestNotFound {
         path: PathBuf,
         identifier: Identifier,
     },
     #[snafu(display("failed to find the manifest `{}` in the archive `{}`", name.escape_debug(), path.display()))]
-    NoNamed { path: PathBuf, name: String },
+    NameNotFound { path: PathBuf, name: String },
     #[snafu(display("failed to find the manifest `{tag}` in the archive `{}`: {} names end with this tag", path.display(), names.len()))]
-    Unclear {
+    AmbiguousName {
         path: PathBuf,
         tag: Tag,
         names: Vec<String>,
     },
-    #[snafu(display("failed to find the blob {digest} in the archive `{}`", path.display()))]
-    NoBlob { path: PathBuf, digest: Digest },
+    #[snafu(display("failed to find the blob `{digest}` in the archive `{}`", path.display()))]
+    BlobNotFound { path: PathBuf, digest: Digest },
     #[snafu(display("digest mismatch of a manifest in the archive `{}`: expected {expected}, received {actual}", path.display()))]
-    WrongDigest {
+    DigestMismatch {
         path: PathBuf,
         expected: Digest,
         actual: Digest,
     },
     #[snafu(display("failed to find the tag `{tag}` in the archive `{}`: several images have it", path.display()))]
-    Ambiguous { path: PathBuf, tag: Tag },
-    #[snafu(display("failed to tag `{tag}` in the archive `{}`: the name of the image is missing", path.display()))]
-    NoName { path: PathBuf, tag: Tag },
-    #[snafu(display("failed to tag {digest} in the archive `{}`: a docker archive contains images only", path.display()))]
+    AmbiguousImage { path: PathBuf, tag: Tag },
+    #[snafu(display("failed to set the tag `{tag}` in the archive `{}`: missing image name", path.display()))]
+    MissingImageName { path: PathBuf, tag: Tag },
+    #[snafu(display("failed to tag `{digest}` in the archive `{}`: a docker archive contains images only", path.display()))]
     NotAnImage { path: PathBuf, digest: Digest },
 }
 
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::NoArchive { .. }
-            | Self::NoManifest { .. }
-            | Self::NoNamed { .. }
-            | Self::Unclear { .. }
-            | Self::NoBlob { .. } => ErrorKind::NotFound,
+            Self::ArchiveNotFound { .. }
+            | Self::ManifestNotFound { .. }
+            | Self::NameNotFound { .. }
+            | Self::AmbiguousName { .. }
+            | Self::BlobNotFound { .. } => ErrorKind::NotFound,
             Self::Invalid { .. } | Self::InvalidEntry { .. } | Self::Parse { .. } => {
                 ErrorKind::Protocol
             }
             Self::Compressed { .. } => ErrorKind::Unsupported,
             Self::Changed { .. } => ErrorKind::Conflict,
-            Self::WrongDigest { .. } => ErrorKind::Mismatch,
-            Self::Ambiguous { .. } | Self::NoName { .. } | Self::NotAnImage { .. } => {
-                ErrorKind::InvalidInput
-            }
+            Self::DigestMismatch { .. } => ErrorKind::Mismatch,
+            Self::AmbiguousImage { .. }
+            | Self::MissingImageName { .. }
+            | Self::NotAnImage { .. } => ErrorKind::InvalidInput,
             Self::Read { .. } | Self::Write { .. } => ErrorKind::Io,
             Self::ReadTar { source, .. } | Self::WriteTar { source, .. } => source.kind(),
         }
@@ -109,13 +109,15 @@ impl Failure for Error {
 
     fn hints(&self) -> Vec<Hint> {
         let advice = match self {
-            Self::NoArchive { .. } => "check the path; `copy` creates an archive".to_owned(),
+            Self::ArchiveNotFound { .. } => "check the path; `copy` creates an archive".to_owned(),
             Self::ReadTar { path, .. } => {
                 format!("check that `{}` is a complete archive", path.display())
             }
             Self::Compressed { path } => format!("decompress `{}` first", path.display()),
-            Self::Unclear { path, names, .. } => layout::full_names("oci-archive", path, names),
-            Self::Ambiguous { path, tag } | Self::NoName { path, tag } => {
+            Self::AmbiguousName { path, names, .. } => {
+                layout::full_names("oci-archive", path, names)
+            }
+            Self::AmbiguousImage { path, tag } | Self::MissingImageName { path, tag } => {
                 format!("write `docker-archive:{}:NAME:{tag}`", path.display())
             }
             Self::NotAnImage { path, .. } => {
@@ -128,7 +130,7 @@ impl Failure for Error {
                     .into(),
                 ];
             }
-            Self::Changed { .. } => "run it again".to_owned(),
+            Self::Changed { .. } => "run the command again".to_owned(),
             _ => return Vec::new(),
         };
         vec![advice.into()]

@@ -91,7 +91,7 @@ pub(super) fn read(mut file: &File, path: &Path, format: &ArchiveFormat) -> Resu
     while let Some(entry) = reader.next().context(ReadTarSnafu { path })? {
         entries += 1;
         names += entry.path.len();
-        let problem = "it has too many entries";
+        let problem = "too many entries";
         ensure!(
             entries <= MAX_ENTRIES && names <= MAX_NAMES,
             InvalidSnafu { path, problem }

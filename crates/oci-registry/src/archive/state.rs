@@ -16,7 +16,7 @@ use super::error::{
     ChangedSnafu, Error, InvalidSnafu, ParseSnafu, ReadSnafu, WriteSnafu, WriteTarSnafu,
 };
 use super::index::{self, Spans};
-use super::stored::{BUFFER_SIZE, Stored, blob_name, digest_of};
+use super::stored_content::{BUFFER_SIZE, StoredContent, blob_name, digest_of};
 use crate::digest::Digest;
 use crate::file::{is_of_other_type, open_regular};
 use crate::layout::{self, Listing, Marker};
@@ -26,20 +26,20 @@ use crate::tarball::{Entry, Writer};
 /// Content and tags of an archive: those in the file and those that were pushed since.
 #[derive(Debug, Clone)]
 pub(super) struct State {
-    pub(super) stored: BTreeMap<Digest, Stored>,
+    pub(super) stored: BTreeMap<Digest, StoredContent>,
     pub(super) listing: Listing,
     pub(super) images: Images,
     /// Whether the listing has entries that the file does not have yet.
-    pub(super) is_ahead: bool,
+    pub(super) has_unwritten_entries: bool,
     /// Version of the file that was read. `None` before the first write.
-    pub(super) version: Option<Version>,
+    pub(super) version: Option<FileVersion>,
 }
 
 /// Size and modification time of one version of a file.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Version(u64, SystemTime);
+pub(super) struct FileVersion(u64, SystemTime);
 
-impl Version {
+impl FileVersion {
     fn of(file: &std::fs::Metadata) -> std::io::Result<Self> {
         Ok(Self(file.len(), file.modified()?))
     }
@@ -52,7 +52,7 @@ impl State {
             stored: BTreeMap::new(),
             listing: Listing::empty(),
             images: Images::default(),
-            is_ahead: false,
+            has_unwritten_entries: false,
             version: None,
         }
     }
@@ -63,7 +63,7 @@ impl State {
             Ok(file) => Arc::new(file),
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             Err(error) if is_of_other_type(&error) => {
-                let problem = "it is not a regular file";
+                let problem = "not a regular file";
                 return InvalidSnafu { path, problem }.fail();
             }
             Err(source) => {
@@ -74,7 +74,7 @@ impl State {
             }
         };
         let metadata = file.metadata().context(ReadSnafu { path })?;
-        let version = Version::of(&metadata).context(ReadSnafu { path })?;
+        let version = FileVersion::of(&metadata).context(ReadSnafu { path })?;
         let spans = index::read(&file, path, format)?;
         let mut state = Self {
             stored: packed(&file, &spans),
@@ -89,18 +89,18 @@ impl State {
         match format {
             ArchiveFormat::Oci => {
                 let name = "oci-layout";
-                let problem = "there is no `oci-layout` in it";
+                let problem = "missing `oci-layout`";
                 let bytes = document(name)?.context(InvalidSnafu { path, problem })?;
                 let marker: Marker =
                     serde_json::from_slice(&bytes).context(ParseSnafu { path, name })?;
-                let problem = "it is a layout of another version";
+                let problem = "unsupported version of the layout";
                 ensure!(
                     marker.version == layout::VERSION,
                     InvalidSnafu { path, problem }
                 );
             }
             ArchiveFormat::Docker(_) => {
-                let problem = "there is no `manifest.json` in it";
+                let problem = "missing `manifest.json`";
                 let bytes = document("manifest.json")?.context(InvalidSnafu { path, problem })?;
                 let State {
                     stored, listing, ..
@@ -137,7 +137,7 @@ impl State {
             .context(WriteSnafu { path })?;
         let spans = index::read(&file, path, format)?;
         let found = match std::fs::metadata(path) {
-            Ok(metadata) => Some(Version::of(&metadata).context(ReadSnafu { path })?),
+            Ok(metadata) => Some(FileVersion::of(&metadata).context(ReadSnafu { path })?),
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(source) => {
                 return Err(Error::Read {
@@ -153,13 +153,13 @@ impl State {
             stored: packed(&Arc::new(file), &spans),
             listing: self.listing.clone(),
             images: self.images.clone(),
-            is_ahead: false,
-            version: Some(Version::of(&metadata).context(ReadSnafu { path })?),
+            has_unwritten_entries: false,
+            version: Some(FileVersion::of(&metadata).context(ReadSnafu { path })?),
         })
     }
 
     /// Returns all entries by name.
-    fn entries(&self, format: &ArchiveFormat) -> BTreeMap<String, Stored> {
+    fn entries(&self, format: &ArchiveFormat) -> BTreeMap<String, StoredContent> {
         let blobs = self.stored.iter();
         let mut entries: BTreeMap<_, _> = blobs
             .map(|(digest, stored)| (blob_name(digest), stored.clone()))
@@ -168,7 +168,7 @@ impl State {
             version: layout::VERSION.to_owned(),
         };
         let mut hold = |name: &str, bytes: Vec<u8>| {
-            entries.insert(name.to_owned(), Stored::Held(bytes.into()));
+            entries.insert(name.to_owned(), StoredContent::Memory(bytes.into()));
         };
         hold("oci-layout", layout::json(&marker));
         hold("index.json", layout::json(&self.listing));
@@ -188,10 +188,10 @@ pub(super) fn directory_of(path: &Path) -> &Path {
 }
 
 /// Returns the blobs of an archive and their positions in it.
-fn packed(file: &Arc<File>, spans: &Spans) -> BTreeMap<Digest, Stored> {
+fn packed(file: &Arc<File>, spans: &Spans) -> BTreeMap<Digest, StoredContent> {
     let blobs = spans.iter().filter_map(|(name, span)| {
         let digest = digest_of(name)?;
-        Some((digest, Stored::Packed(Arc::clone(file), *span)))
+        Some((digest, StoredContent::Archive(Arc::clone(file), *span)))
     });
     blobs.collect()
 }

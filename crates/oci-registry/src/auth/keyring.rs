@@ -250,6 +250,7 @@ pub(super) mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::auth::Secret;
 
     /// In-memory keyring that counts how often it is opened.
     #[derive(Debug, Default)]

@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::environment::Environment;
-use crate::event::{Observer, ClientEvent};
+use crate::event::{ClientEvent, Observer};
 use crate::redact::{Secrets, ShownUrl};
 use address_class::AddressClass;
 use body::Progress;

@@ -15,31 +15,31 @@ pub(super) const BUFFER_SIZE: usize = 256 << 10;
 
 /// Storage of a blob or manifest.
 #[derive(Debug, Clone)]
-pub(super) enum Stored {
+pub(super) enum StoredContent {
     /// In the archive file.
-    Packed(Arc<File>, Span),
+    Archive(Arc<File>, Span),
     /// In a temporary file, deleted with the last clone.
-    Waiting(Arc<tempfile::TempPath>, u64),
+    TemporaryFile(Arc<tempfile::TempPath>, u64),
     /// In memory, for manifests.
-    Held(Bytes),
+    Memory(Bytes),
 }
 
-impl Stored {
+impl StoredContent {
     /// Returns the size in bytes.
     pub(super) fn size(&self) -> u64 {
         match self {
-            Self::Packed(_, span) => span.size,
-            Self::Waiting(_, size) => *size,
-            Self::Held(bytes) => bytes.len() as u64,
+            Self::Archive(_, span) => span.size,
+            Self::TemporaryFile(_, size) => *size,
+            Self::Memory(bytes) => bytes.len() as u64,
         }
     }
 
     /// Opens the content at its first byte.
     pub(super) fn open(&self) -> std::io::Result<Box<dyn Read + '_>> {
         Ok(match self {
-            Self::Packed(file, span) => Box::new(Section::new(file, *span)),
-            Self::Waiting(path, _) => Box::new(open_regular(path)?),
-            Self::Held(bytes) => Box::new(&bytes[..]),
+            Self::Archive(file, span) => Box::new(Section::new(file, *span)),
+            Self::TemporaryFile(path, _) => Box::new(open_regular(path)?),
+            Self::Memory(bytes) => Box::new(&bytes[..]),
         })
     }
 }
