@@ -2,9 +2,14 @@
 
 use oci_registry::{Error, ErrorKind, Hint};
 
-/// Returns the advice for an error, one sentence each. An error without hints gets the advice for its kind, if any.
+/// Returns the hints of an error, one sentence each.
+pub(crate) fn worded(error: &Error) -> Vec<String> {
+    error.hints().iter().flat_map(sentences).collect()
+}
+
+/// Returns the hints of an error, as [`worded`], or the advice for its kind if it has none.
 pub(crate) fn of(error: &Error) -> Vec<String> {
-    let hints: Vec<String> = error.hints().iter().flat_map(sentences).collect();
+    let hints = worded(error);
     match advice_for(error.kind()) {
         Some(advice) if hints.is_empty() => vec![advice.to_owned()],
         _ => hints,

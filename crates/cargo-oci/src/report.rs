@@ -137,26 +137,20 @@ impl From<oci_registry::Error> for Error {
 
 impl From<cargo::Error> for Error {
     fn from(error: cargo::Error) -> Self {
-        let help = error.help().into_iter().collect();
-        let kind = match error.class() {
+        match error {
             // Cargo has already printed the error.
-            cargo::ErrorClass::Build => {
-                return Self {
-                    exit: exit_code::BUILD_FAILED,
-                    kind: "build",
-                    help,
-                    cause: None,
-                };
-            }
-            cargo::ErrorClass::Usage => ErrorKind::InvalidInput,
-            cargo::ErrorClass::Conflict => ErrorKind::Conflict,
-            cargo::ErrorClass::Io => ErrorKind::Io,
-        };
-        Self {
-            exit: exit_code::of(kind),
-            kind: name(kind),
-            help,
-            cause: Some(Box::new(error)),
+            cargo::Error::BuildFailed => Self {
+                exit: exit_code::BUILD_FAILED,
+                kind: "build",
+                help: Vec::new(),
+                cause: None,
+            },
+            cargo::Error::Other(error) => Self {
+                exit: exit_code::of(error.kind()),
+                kind: name(error.kind()),
+                help: hints::worded(&error),
+                cause: Some(Box::new(error)),
+            },
         }
     }
 }

@@ -10,9 +10,10 @@ use std::{
 
 use cargo_metadata::{CrateType, Package, PackageId, Target};
 use oci_package::{FileKind, platform::target_name};
+use oci_registry::{ErrorKind, Failure, Hint};
 use snafu::{Snafu, ensure};
 
-use super::{ErrorClass, PartError, Selection, Workspace};
+use super::{Selection, Workspace};
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -24,16 +25,13 @@ enum Error {
     SharedFile { path: PathBuf, targets: Vec<String> },
 }
 
-impl PartError for Error {
-    fn class(&self) -> ErrorClass {
-        ErrorClass::Usage
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
     }
 
-    fn help(&self) -> Option<String> {
-        Some(
-            "rename one of the targets, or push their packages separately with `--package`"
-                .to_owned(),
-        )
+    fn hints(&self) -> Vec<Hint> {
+        vec!["rename one of the targets, or push their packages separately with `--package`".into()]
     }
 }
 

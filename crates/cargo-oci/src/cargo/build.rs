@@ -6,6 +6,7 @@
 use std::{ffi::OsString, io, process::Stdio, time::Duration};
 
 use clap::ValueEnum;
+use oci_registry::{ErrorKind, Failure, Hint};
 use snafu::{ResultExt, Snafu, ensure};
 use tokio::{
     io::BufReader,
@@ -13,42 +14,38 @@ use tokio::{
 };
 
 use super::{
-    BuildOutput, BuildRequest, CargoEnvironment, ErrorClass, PartError, Selection,
-    container::Container, messages::MessageReader, process,
+    BuildOutput, BuildRequest, CargoEnvironment, Selection, container::Container,
+    messages::MessageReader, process,
 };
 
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("failed to run `{command}`"))]
     Run { command: String, source: io::Error },
-    #[snafu(display("cargo failed to build"))]
-    Build,
     #[snafu(display(
         "failed to build with cross: `{KEEPS_FILES}` keeps the files in the container"
     ))]
     FilesInContainer,
 }
 
-impl PartError for Error {
-    fn class(&self) -> ErrorClass {
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::Build => ErrorClass::Build,
-            Self::Run { .. } => ErrorClass::Io,
-            Self::FilesInContainer => ErrorClass::Usage,
+            Self::Run { .. } => ErrorKind::Io,
+            Self::FilesInContainer => ErrorKind::InvalidInput,
         }
     }
 
-    fn help(&self) -> Option<String> {
-        let help = match self {
+    fn hints(&self) -> Vec<Hint> {
+        match self {
             Self::Run { source, command }
                 if source.kind() == io::ErrorKind::NotFound && command.starts_with(CROSS) =>
             {
-                "install it with `cargo install cross`".to_owned()
+                vec!["install it with `cargo install cross`".into()]
             }
-            Self::FilesInContainer => format!("unset `{KEEPS_FILES}`"),
-            Self::Run { .. } | Self::Build => return None,
-        };
-        Some(help)
+            Self::FilesInContainer => vec![format!("unset `{KEEPS_FILES}`").into()],
+            Self::Run { .. } => Vec::new(),
+        }
     }
 }
 
@@ -190,8 +187,11 @@ async fn run(
         // After Ctrl-C, this process receives the same signal, which takes precedence over the error of the build.
         tokio::time::sleep(SIGNAL_TIMEOUT).await;
     }
-    ensure!(finished && status.success(), BuildSnafu);
-    Ok(())
+    if finished && status.success() {
+        Ok(())
+    } else {
+        Err(super::Error::BuildFailed)
+    }
 }
 
 /// Ends a build whose messages are no longer read.
@@ -293,9 +293,7 @@ mod tests {
             seen.push(line.to_owned());
         })
         .await;
-        let error = result.unwrap_err();
-        assert_eq!(error.class(), ErrorClass::Build);
-        assert_eq!(error_chain(&error), "cargo failed to build");
+        assert!(matches!(result, Err(super::super::Error::BuildFailed)));
         assert_eq!(
             seen.last().unwrap(),
             r#"{"reason":"build-finished","success":false}"#

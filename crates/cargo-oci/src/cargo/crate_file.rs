@@ -6,13 +6,11 @@ use std::{collections::BTreeMap, io, path::PathBuf, process::Stdio};
 
 use cargo_metadata::{Package, PackageId};
 use oci_package::FileKind;
+use oci_registry::{ErrorKind, Failure, Hint};
 use snafu::{ResultExt, Snafu, ensure};
 use tokio::process::Command;
 
-use super::{
-    BuiltFile, CargoEnvironment, ErrorClass, OutputOptions, PartError, Selection, Workspace,
-    process,
-};
+use super::{BuiltFile, CargoEnvironment, OutputOptions, Selection, Workspace, process};
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -20,33 +18,34 @@ enum Error {
     List { source: process::Error },
     #[snafu(display("failed to run `{command}`"))]
     Run { command: String, source: io::Error },
-    #[snafu(display("cargo failed to package"))]
-    Fail,
     #[snafu(display("failed to find the `.crate` file of `{package}`: no such file `{}`", path.display()))]
     NoCrateFile { package: String, path: PathBuf },
 }
 
-impl PartError for Error {
-    fn class(&self) -> ErrorClass {
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
         match self {
             // If cargo ran and failed, the sources or the manifest are invalid.
-            Self::List { source } if source.has_failed() => ErrorClass::Usage,
-            Self::List { .. } | Self::Run { .. } => ErrorClass::Io,
-            Self::Fail => ErrorClass::Build,
-            Self::NoCrateFile { .. } => ErrorClass::Usage,
+            Self::List { source } if source.has_failed() => ErrorKind::InvalidInput,
+            Self::List { .. } | Self::Run { .. } => ErrorKind::Io,
+            Self::NoCrateFile { .. } => ErrorKind::InvalidInput,
         }
     }
 
-    fn help(&self) -> Option<String> {
-        let help = match self {
-            Self::List { source } if source.stderr()?.contains(ALLOW_DIRTY) => {
+    fn hints(&self) -> Vec<Hint> {
+        let hint = match self {
+            Self::List { source }
+                if source
+                    .stderr()
+                    .is_some_and(|stderr| stderr.contains(ALLOW_DIRTY)) =>
+            {
                 "commit or ignore the files, or pass `--allow-dirty` to publish them as they are"
             }
             Self::List { .. } => "run `cargo package --list` to see the error",
             Self::NoCrateFile { .. } => "create it with `cargo package`, or remove `--no-build`",
-            Self::Run { .. } | Self::Fail => return None,
+            Self::Run { .. } => return Vec::new(),
         };
-        Some(help.to_owned())
+        vec![hint.into()]
     }
 }
 
@@ -132,21 +131,24 @@ fn command(
     command
 }
 
-async fn run(mut command: Command) -> Result<(), Error> {
+async fn run(mut command: Command) -> Result<(), super::Error> {
     command.stdin(Stdio::null()).stdout(Stdio::null());
     let shown = process::shown(&command);
     let status = command
         .status()
         .await
         .context(RunSnafu { command: shown })?;
-    ensure!(status.success(), FailSnafu);
-    Ok(())
+    if status.success() {
+        Ok(())
+    } else {
+        Err(super::Error::BuildFailed)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scratch::{TestDirectory, error_chain, flags},
+        super::scratch::{TestDirectory, error_chain, error_kind, flags},
         *,
     };
 
@@ -190,7 +192,7 @@ mod tests {
     async fn crate_file_is_created_or_must_exist() {
         let scratch = TestDirectory::new_package();
         let error = package(&scratch, false, None).await.unwrap_err();
-        assert_eq!(error.class(), ErrorClass::Usage);
+        assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
         assert!(
             error_chain(&error).contains("a-0.1.0.crate"),
             "{}",
@@ -221,7 +223,7 @@ mod tests {
         scratch.write(".env", "SECRET=1");
         for output in [Some(QUIET), None] {
             let error = package(&scratch, false, output).await.unwrap_err();
-            assert_eq!(error.class(), ErrorClass::Usage);
+            assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
             let error_chain = error_chain(&error);
             assert!(error_chain.contains("\n\n.env\n\n"), "{error_chain}");
             assert!(

@@ -13,13 +13,11 @@ use std::{
 };
 
 use cargo_metadata::{CompilerMessage, Message};
+use oci_registry::{ErrorKind, Failure, Hint};
 use serde_json::json;
 use snafu::{ResultExt, Snafu, ensure};
 
-use super::{
-    BuildOutput, BuildRequest, CargoEnvironment, ErrorClass, PartError, messages::MessageReader,
-    process,
-};
+use super::{BuildOutput, BuildRequest, CargoEnvironment, messages::MessageReader, process};
 use crate::stdio;
 
 /// Environment variable that makes this program act as the `RUSTC_WRAPPER` of the run.
@@ -52,27 +50,27 @@ enum Error {
     Incomplete,
 }
 
-impl PartError for Error {
-    fn class(&self) -> ErrorClass {
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::NotBuilt { .. } => ErrorClass::Usage,
+            Self::NotBuilt { .. } => ErrorKind::InvalidInput,
             // If cargo ran and failed, the manifests or the flags are invalid.
-            Self::List { source } if source.has_failed() => ErrorClass::Usage,
-            Self::Locate { .. } | Self::List { .. } | Self::Incomplete => ErrorClass::Io,
+            Self::List { source } if source.has_failed() => ErrorKind::InvalidInput,
+            Self::Locate { .. } | Self::List { .. } | Self::Incomplete => ErrorKind::Io,
         }
     }
 
-    fn help(&self) -> Option<String> {
-        let help = match self {
+    fn hints(&self) -> Vec<Hint> {
+        let hint = match self {
             Self::NotBuilt { .. } => {
                 "build it in this directory with the same flags, or name the files of another build with `--messages` or `--file`"
             }
             Self::List { source } if source.has_failed() => {
                 "correct the flags, or the manifest in the message of cargo"
             }
-            Self::Locate { .. } | Self::List { .. } | Self::Incomplete => return None,
+            Self::Locate { .. } | Self::List { .. } | Self::Incomplete => return Vec::new(),
         };
-        Some(help.to_owned())
+        vec![hint.into()]
     }
 }
 
@@ -184,7 +182,7 @@ fn diagnostic() -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scratch::{TestDirectory, all_kinds, error_chain, flags, recorded},
+        super::scratch::{TestDirectory, all_kinds, error_chain, error_kind, flags, recorded},
         *,
     };
 
@@ -224,7 +222,7 @@ mod tests {
                  or name the files of another build with `--messages` or `--file`"
             );
             assert_eq!(error_chain(&error), expected);
-            assert_eq!(error.class(), ErrorClass::Usage);
+            assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
         }
     }
 

@@ -19,10 +19,11 @@ use std::{
 };
 
 use cargo_metadata::{Package, PackageId};
+use oci_registry::{ErrorKind, Failure, Hint};
 use snafu::{ResultExt, Snafu};
 use tokio::process::Command;
 
-use super::{CargoEnvironment, ErrorClass, PartError, process};
+use super::{CargoEnvironment, process};
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -33,13 +34,13 @@ enum Error {
     },
 }
 
-impl PartError for Error {
-    fn class(&self) -> ErrorClass {
-        ErrorClass::Usage
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
     }
 
-    fn help(&self) -> Option<String> {
-        Some("set it to seconds since 1970, as `git log -1 --format=%ct` prints them".to_owned())
+    fn hints(&self) -> Vec<Hint> {
+        vec!["set it to seconds since 1970, as `git log -1 --format=%ct` prints them".into()]
     }
 }
 
@@ -460,7 +461,7 @@ mod tests {
     use super::{
         super::{
             Workspace,
-            scratch::{TestDirectory, error_chain, flags},
+            scratch::{TestDirectory, error_chain, error_kind, flags},
         },
         *,
     };
@@ -780,7 +781,7 @@ mod tests {
             .variables
             .insert("SOURCE_DATE_EPOCH".into(), "today".into());
         let error = provenance(&environment, &[]).await.unwrap_err();
-        assert_eq!(error.class(), ErrorClass::Usage);
+        assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
         assert_eq!(
             error_chain(&error),
             "failed to read `SOURCE_DATE_EPOCH`: `today` is not a number of seconds\n\

@@ -9,13 +9,13 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
-use oci_registry::{Location, open_regular, open_regular_with};
+use oci_registry::{ErrorKind, Failure, Hint, Location, open_regular, open_regular_with};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use snafu::{OptionExt, ResultExt, Snafu};
 use url::Url;
 
-use super::{CargoEnvironment, ErrorClass, PartError};
+use super::CargoEnvironment;
 
 /// File name of the records with the programs of each package.
 const RECORDS: &str = ".crates.toml";
@@ -54,27 +54,37 @@ enum Error {
     ProgramExists { program: String, owner: String },
 }
 
-impl PartError for Error {
-    fn class(&self) -> ErrorClass {
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::ReadConfig { .. } | Self::NoHomeDirectory => ErrorClass::Usage,
-            Self::ProgramExists { .. } => ErrorClass::Conflict,
-            _ => ErrorClass::Io,
+            Self::ReadConfig { .. } | Self::NoHomeDirectory => ErrorKind::InvalidInput,
+            Self::ProgramExists { .. } => ErrorKind::Conflict,
+            Self::Open { .. }
+            | Self::ParseRecords { .. }
+            | Self::ParseDetails { .. }
+            | Self::InvalidProgramName { .. }
+            | Self::Write { .. }
+            | Self::Remove { .. } => ErrorKind::Io,
         }
     }
 
-    fn help(&self) -> Option<String> {
-        match self {
-            Self::NoHomeDirectory => Some("pass a directory with `--root`".to_owned()),
+    fn hints(&self) -> Vec<Hint> {
+        let hint = match self {
+            Self::NoHomeDirectory => "pass a directory with `--root`",
             Self::ProgramExists { .. } => {
-                Some("pass `--force` to replace it, or choose another `--root`".to_owned())
+                "pass `--force` to replace it, or choose another `--root`"
             }
-            Self::InvalidProgramName { .. } => Some(
-                "remove the line from the file, or pass another directory with `--root`".to_owned(),
-            ),
-            Self::Open { .. } => Some("pass another directory with `--root`".to_owned()),
-            _ => None,
-        }
+            Self::InvalidProgramName { .. } => {
+                "remove the line from the file, or pass another directory with `--root`"
+            }
+            Self::Open { .. } => "pass another directory with `--root`",
+            Self::ReadConfig { .. }
+            | Self::ParseRecords { .. }
+            | Self::ParseDetails { .. }
+            | Self::Write { .. }
+            | Self::Remove { .. } => return Vec::new(),
+        };
+        vec![hint.into()]
     }
 }
 
@@ -451,7 +461,7 @@ impl InstalledPackages {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scratch::{TestDirectory, error_chain},
+        super::scratch::{TestDirectory, error_chain, error_kind},
         *,
     };
 
@@ -519,7 +529,7 @@ mod tests {
             ("manual", "was not installed by cargo"),
         ] {
             let error = installed.check(&record("1.2.0", &[program])).unwrap_err();
-            assert_eq!(error.class(), ErrorClass::Conflict);
+            assert_eq!(error_kind(&error), ErrorKind::Conflict);
             assert!(
                 error_chain(&error).contains(owner),
                 "{}",
@@ -556,7 +566,7 @@ mod tests {
             assert!(status.unwrap().success());
             let opened = InstalledPackages::open(scratch.path().join("root"), |_| ()).await;
             let error = opened.unwrap_err();
-            assert_eq!(error.class(), ErrorClass::Io);
+            assert_eq!(error_kind(&error), ErrorKind::Io);
             assert!(
                 error_chain(&error).contains(name),
                 "{}",
@@ -610,7 +620,7 @@ mod tests {
             .variables
             .remove(std::ffi::OsStr::new("CARGO_INSTALL_ROOT"));
         let error = install_root(&environment, None).unwrap_err();
-        assert_eq!(error.class(), ErrorClass::Usage);
+        assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
     }
 
     #[test]

@@ -6,11 +6,12 @@ use std::{
 };
 
 use cargo_metadata::{Artifact, Message, Package};
+use oci_registry::{ErrorKind, Failure, Hint};
 use snafu::{ResultExt, Snafu, ensure};
 use tokio::io::{AsyncBufRead, AsyncBufReadExt};
 
 use super::{
-    BuildOutput, BuildRequest, BuiltFile, ErrorClass, PartError,
+    BuildOutput, BuildRequest, BuiltFile,
     artifact::{CollectedFiles, TargetDirectory, kind_of},
     container::Container,
 };
@@ -41,41 +42,38 @@ pub(super) enum Error {
     NotOnThisMachine { path: PathBuf },
 }
 
-impl PartError for Error {
-    fn class(&self) -> ErrorClass {
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
         match self {
-            Self::Read { .. } => ErrorClass::Io,
+            Self::Read { .. } => ErrorKind::Io,
             Self::Parse { .. }
             | Self::Encoding
             | Self::WithoutFile { .. }
             | Self::Incomplete
-            | Self::NotOnThisMachine { .. } => ErrorClass::Usage,
+            | Self::NotOnThisMachine { .. } => ErrorKind::InvalidInput,
         }
     }
 
-    fn help(&self) -> Option<String> {
-        let help = match self {
+    fn hints(&self) -> Vec<Hint> {
+        let hint = match self {
             Self::Parse { .. } => {
                 "keep each line as cargo prints it on stdout, without a prefix or other output"
-                    .to_owned()
             }
             Self::Encoding => {
-                "save them as UTF-8, in PowerShell with `| Out-File -Encoding utf8 FILE`".to_owned()
+                "save them as UTF-8, in PowerShell with `| Out-File -Encoding utf8 FILE`"
             }
             Self::WithoutFile { .. } => {
                 "two targets may write the same file: give them different names, and build again"
-                    .to_owned()
             }
             Self::Incomplete => {
                 "save the complete stdout of `cargo build --message-format json-render-diagnostics`"
-                    .to_owned()
             }
             Self::NotOnThisMachine { .. } => {
-                "copy the files to this machine, and pass them with `--file NAME=PATH`".to_owned()
+                "copy the files to this machine, and pass them with `--file NAME=PATH`"
             }
-            Self::Read { .. } => return None,
+            Self::Read { .. } => return Vec::new(),
         };
-        Some(help)
+        vec![hint.into()]
     }
 }
 
@@ -293,7 +291,7 @@ mod tests {
     use super::{
         super::{
             Workspace,
-            scratch::{all_kinds, error_chain, flags, recorded},
+            scratch::{all_kinds, error_chain, error_kind, flags, recorded},
         },
         *,
     };
@@ -401,10 +399,9 @@ mod tests {
     async fn target_without_file_is_refused() {
         let stream = [&artifact(2, &["cdylib"], &["cdylib"], &[]), END].concat();
         let error = read(&stream, "--workspace").await.unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cargo reported no file for the cdylib target `x` of `shapes`"
-        );
+        let error_chain = error_chain(&error);
+        let expected = "cargo reported no file for the cdylib target `x` of `shapes`\n";
+        assert!(error_chain.starts_with(expected), "{error_chain}");
     }
 
     #[tokio::test]
@@ -538,7 +535,7 @@ mod tests {
             format!("{message}{END}{message}"),
         ] {
             let error = read(&stream, "").await.unwrap_err();
-            assert_eq!(error.class(), ErrorClass::Usage);
+            assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
             assert!(
                 error_chain(&error)
                     .starts_with("the messages of cargo end before the end of the build")
@@ -573,7 +570,7 @@ mod tests {
         ] {
             let stream = format!("hello\n{line}\n{END}");
             let error = read(&stream, "").await.unwrap_err();
-            assert_eq!(error.class(), ErrorClass::Usage, "{line}");
+            assert_eq!(error_kind(&error), ErrorKind::InvalidInput, "{line}");
             let error_chain = error_chain(&error);
             let expected = "failed to parse line 2 of the messages of cargo\n";
             assert!(error_chain.starts_with(expected), "{line}: {error_chain}");
@@ -618,7 +615,7 @@ mod tests {
         ] {
             let stream = format!("{}{other}{END}", tool(1, "bin", "tool"));
             let error = read(&stream, "").await.unwrap_err();
-            assert_eq!(error.class(), ErrorClass::Usage);
+            assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
             let expected = format!(
                 "failed to select a file: `{path}` is written by more than one target: \
                  bin `tool` of `my-app`, {owner}\nhelp: "
@@ -708,7 +705,7 @@ mod tests {
     fn files_outside_of_mounted_directories_are_error() {
         let file = "/builds/acme/target/a-b-c/release/my-app";
         let error = in_container("/builds/acme/app", file).unwrap_err();
-        assert_eq!(error.class(), ErrorClass::Usage);
+        assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
         let expected = "nothing to push: the reported files are not on this machine; \
                         the first is `/builds/acme/target/a-b-c/release/my-app`\nhelp: ";
         assert!(

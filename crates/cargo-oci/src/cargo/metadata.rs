@@ -6,9 +6,10 @@ use std::path::PathBuf;
 
 use cargo_metadata::{Metadata, Package, PackageId};
 use oci_package::nearest;
+use oci_registry::{ErrorKind, Failure, Hint};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
-use super::{CargoEnvironment, ErrorClass, PartError, process, selection::Selection};
+use super::{CargoEnvironment, process, selection::Selection};
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -30,37 +31,38 @@ enum Error {
     },
 }
 
-impl PartError for Error {
-    fn class(&self) -> ErrorClass {
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
         match self {
             // If cargo ran and failed, the manifests or the flags are invalid.
-            Self::RunMetadata { source } if source.has_failed() => ErrorClass::Usage,
-            Self::RunMetadata { .. } | Self::ParseMetadata { .. } => ErrorClass::Io,
+            Self::RunMetadata { source } if source.has_failed() => ErrorKind::InvalidInput,
+            Self::RunMetadata { .. } | Self::ParseMetadata { .. } => ErrorKind::Io,
             Self::UnknownPackage { .. } | Self::ExcludeAlone | Self::Pattern { .. } => {
-                ErrorClass::Usage
+                ErrorKind::InvalidInput
             }
         }
     }
 
-    fn help(&self) -> Option<String> {
-        if let Self::RunMetadata { source } = self {
-            return source.stderr().map(|stderr| advice(stderr).to_owned());
+    fn hints(&self) -> Vec<Hint> {
+        match self {
+            Self::RunMetadata { source } => {
+                let stderr = source.stderr().into_iter();
+                stderr.map(|stderr| advice(stderr).into()).collect()
+            }
+            Self::ExcludeAlone => vec!["add `--workspace`, or remove `--exclude`".into()],
+            Self::UnknownPackage {
+                specification,
+                known,
+            } => {
+                let name = specification.split(['@', ':']).next().unwrap_or_default();
+                let hint = match nearest(name, known.iter().map(String::as_str)) {
+                    Some(near) => format!("a package with a similar name exists: `{near}`"),
+                    None => format!("the packages of the workspace are `{}`", known.join("`, `")),
+                };
+                vec![hint.into()]
+            }
+            Self::ParseMetadata { .. } | Self::Pattern { .. } => Vec::new(),
         }
-        if let Self::ExcludeAlone = self {
-            return Some("add `--workspace`, or remove `--exclude`".to_owned());
-        }
-        let Self::UnknownPackage {
-            specification,
-            known,
-        } = self
-        else {
-            return None;
-        };
-        let name = specification.split(['@', ':']).next().unwrap_or_default();
-        Some(match nearest(name, known.iter().map(String::as_str)) {
-            Some(near) => format!("a package with a similar name exists: `{near}`"),
-            None => format!("the packages of the workspace are `{}`", known.join("`, `")),
-        })
     }
 }
 
@@ -285,7 +287,7 @@ fn is_version(text: &str, version: &semver::Version) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::scratch::{TestDirectory, error_chain, flags, recorded},
+        super::scratch::{TestDirectory, error_chain, error_kind, flags, recorded},
         *,
     };
 
@@ -380,7 +382,7 @@ mod tests {
         let error = Workspace::load(&scratch.environment(), &flags(""))
             .await
             .unwrap_err();
-        assert_eq!(error.class(), ErrorClass::Usage);
+        assert_eq!(error_kind(&error), ErrorKind::InvalidInput);
         let error_chain = error_chain(&error);
         assert!(
             error_chain.starts_with("failed to read the workspace\n`"),
@@ -390,7 +392,6 @@ mod tests {
             error_chain.contains("could not find `Cargo.toml`"),
             "{error_chain}"
         );
-        let help = error.help().unwrap();
-        assert!(help.contains("`--manifest-path`"), "{help}");
+        assert!(error_chain.contains("`--manifest-path`"), "{error_chain}");
     }
 }

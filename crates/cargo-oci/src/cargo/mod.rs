@@ -1,7 +1,7 @@
 //! Interface to cargo, rustc and git.
 //!
 //! This module does not know registries, names or tags. It prints nothing, and reads no environment variable of the
-//! process: its input is an [`CargoEnvironment`].
+//! process: its input is a [`CargoEnvironment`].
 //!
 //! | subject | file | processes |
 //! | --- | --- | --- |
@@ -36,7 +36,9 @@ mod toolchain;
 #[cfg(test)]
 mod scratch;
 
-use std::{collections::BTreeMap, error::Error as StdError, ffi::OsString, fmt, path::PathBuf};
+use std::{collections::BTreeMap, ffi::OsString, fmt, path::PathBuf};
+
+use oci_registry::Failure;
 
 pub(crate) use artifact::{BuildOutput, BuildRequest, BuiltFile, PackageOutput};
 pub(crate) use build::{BuildTool, OutputOptions, build};
@@ -112,58 +114,17 @@ impl fmt::Debug for CargoEnvironment {
     }
 }
 
-/// Class of an [`Error`], which determines the exit code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ErrorClass {
-    /// Invalid flags or manifests.
-    Usage,
-    /// A program to install exists and belongs to another package.
-    Conflict,
-    /// Cargo failed to build, and already printed the error to stderr.
-    Build,
-    /// A program could not be run, or a file could not be read or written.
-    Io,
-}
-
 /// Error of this module.
 #[derive(Debug)]
-pub(crate) struct Error(Box<dyn PartError>);
-
-impl Error {
-    /// Returns the class of the error.
-    pub(crate) fn class(&self) -> ErrorClass {
-        self.0.class()
-    }
-
-    /// Returns a hint, if there is one.
-    pub(crate) fn help(&self) -> Option<String> {
-        self.0.help()
-    }
+pub(crate) enum Error {
+    /// Cargo failed to build or to package, and already printed the error to stderr.
+    BuildFailed,
+    /// Any other error, with its kind and hints.
+    Other(oci_registry::Error),
 }
 
-impl fmt::Display for Error {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-impl StdError for Error {
-    fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.0.source()
-    }
-}
-
-/// Private error type of one file of this module.
-trait PartError: StdError + Send + Sync + 'static {
-    fn class(&self) -> ErrorClass;
-
-    fn help(&self) -> Option<String> {
-        None
-    }
-}
-
-impl<E: PartError> From<E> for Error {
-    fn from(error: E) -> Self {
-        Self(Box::new(error))
+impl<F: Failure> From<F> for Error {
+    fn from(failure: F) -> Self {
+        Self::Other(failure.into())
     }
 }

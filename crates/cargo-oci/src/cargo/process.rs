@@ -7,10 +7,11 @@ use std::{
     process::{ExitStatus, Output, Stdio},
 };
 
+use oci_registry::{ErrorKind, Failure};
 use snafu::{ResultExt, Snafu};
 use tokio::process::Command;
 
-use super::{CargoEnvironment, ErrorClass, PartError};
+use super::CargoEnvironment;
 
 #[derive(Debug, Snafu)]
 pub(super) enum Error {
@@ -47,9 +48,9 @@ impl Error {
     }
 }
 
-impl PartError for Error {
-    fn class(&self) -> ErrorClass {
-        ErrorClass::Io
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Io
     }
 }
 

@@ -10,9 +10,11 @@ use std::{
 use cargo_metadata::PackageId;
 use clap::{Args, FromArgMatches};
 use oci_package::FileKind;
+use oci_registry::ErrorKind;
 use tempfile::TempDir;
 
 use super::{CargoEnvironment, Selection, Workspace, process};
+use crate::hints;
 
 /// Returns the environment of the tests, without variables that change the results.
 pub(super) fn environment(directory: &Path) -> CargoEnvironment {
@@ -112,17 +114,30 @@ pub(super) fn recorded() -> Workspace {
     Workspace::parse(include_str!("recorded/metadata.json")).unwrap()
 }
 
-/// Returns the messages of an error and its causes, and its hint.
+/// Returns the messages of an error and its causes, and its hints.
 pub(super) fn error_chain(error: &super::Error) -> String {
-    let mut error_chain = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        error_chain = format!("{error_chain}\n{error}");
-        cause = error.source();
-    }
-    match error.help() {
-        Some(help) => format!("{error_chain}\nhelp: {help}"),
-        None => error_chain,
+    let error = other(error);
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| {
+        error.source()
+    });
+    let mut lines: Vec<_> = causes.map(ToString::to_string).collect();
+    lines.extend(
+        hints::worded(error)
+            .into_iter()
+            .map(|hint| format!("help: {hint}")),
+    );
+    lines.join("\n")
+}
+
+/// Returns the kind of an error.
+pub(super) fn error_kind(error: &super::Error) -> ErrorKind {
+    other(error).kind()
+}
+
+fn other(error: &super::Error) -> &oci_registry::Error {
+    match error {
+        super::Error::Other(error) => error,
+        super::Error::BuildFailed => panic!("cargo failed to build"),
     }
 }
 

@@ -11,10 +11,11 @@ use std::{
 use cargo_metadata::Package;
 use oci_package::platform::{HOST_TUPLE, target_name};
 use oci_package::{FileKind, nearest};
+use oci_registry::{ErrorKind, Failure, Hint};
 use serde_json::{Map, Value};
 use snafu::{OptionExt, ResultExt, Snafu, ensure};
 
-use super::{ErrorClass, PartError, Workspace};
+use super::Workspace;
 
 /// All keys, in the order in which messages list them.
 const KEYS: [&str; 11] = [
@@ -66,26 +67,30 @@ enum InvalidValue {
     NotBuilt { key: String, kind: FileKind },
 }
 
-impl PartError for Error {
-    fn class(&self) -> ErrorClass {
-        ErrorClass::Usage
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::InvalidInput
     }
 
-    fn help(&self) -> Option<String> {
-        match &self.source {
-            InvalidValue::UnknownKey { key } => Some(match nearest(key, KEYS) {
-                Some(near) => format!("a key with a similar name exists: `{near}`"),
-                None => format!("the keys are `{}`", KEYS.join("`, `")),
-            }),
+    fn hints(&self) -> Vec<Hint> {
+        let hint: Hint = match &self.source {
+            InvalidValue::UnknownKey { key } => match nearest(key, KEYS) {
+                Some(near) => format!("a key with a similar name exists: `{near}`").into(),
+                None => format!("the keys are `{}`", KEYS.join("`, `")).into(),
+            },
             InvalidValue::NotBuilt {
                 kind: FileKind::File,
                 ..
-            } => Some("add other files with `--file NAME=PATH`".to_owned()),
-            InvalidValue::NotBuilt { .. } => {
-                Some("add the `.crate` file with `--crate`".to_owned())
-            }
-            _ => None,
-        }
+            } => "add other files with `--file NAME=PATH`".into(),
+            InvalidValue::NotBuilt { .. } => "add the `.crate` file with `--crate`".into(),
+            InvalidValue::WrongType { .. }
+            | InvalidValue::Empty { .. }
+            | InvalidValue::Control { .. }
+            | InvalidValue::Repeated { .. }
+            | InvalidValue::NotATriple { .. }
+            | InvalidValue::NotAKind { .. } => return Vec::new(),
+        };
+        vec![hint]
     }
 }
 
@@ -320,6 +325,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::hints;
 
     const FILE: &str = "/home/me/widgets/Cargo.toml";
 
@@ -338,8 +344,9 @@ mod tests {
     /// Returns the message, the cause and the hint of an error.
     fn error_of(package: &Value) -> [String; 3] {
         let error = read(&json!({}), package).unwrap_err();
-        let help = error.help().unwrap_or_default();
-        [error.to_string(), error.source.to_string(), help]
+        let (message, cause) = (error.to_string(), error.source.to_string());
+        let hints = hints::worded(&error.into());
+        [message, cause, hints.concat()]
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Versions of rustc and cargo, and the target triple of this machine.
 
+use oci_registry::{ErrorKind, Failure};
 use snafu::{OptionExt, ResultExt, Snafu};
 
-use super::{CargoEnvironment, ErrorClass, PartError, process};
+use super::{CargoEnvironment, process};
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -14,9 +15,9 @@ enum Error {
     NoHost,
 }
 
-impl PartError for Error {
-    fn class(&self) -> ErrorClass {
-        ErrorClass::Io
+impl Failure for Error {
+    fn kind(&self) -> ErrorKind {
+        ErrorKind::Io
     }
 }
 
@@ -61,7 +62,10 @@ fn first_line(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::scratch::{environment, error_chain},
+        *,
+    };
 
     const RUSTC: &str = "rustc 1.95.0 (59807616e 2026-04-14)\nbinary: rustc\n\
                          commit-hash: 59807616e1fa2540724bfbac14d7976d7e4a3860\n\
@@ -83,13 +87,13 @@ mod tests {
 
     #[tokio::test]
     async fn missing_rustc_is_error_with_command() {
-        let mut environment = super::super::scratch::environment(std::path::Path::new("/"));
+        let mut environment = environment(std::path::Path::new("/"));
         environment
             .variables
             .insert("RUSTC".into(), "/nowhere/rustc".into());
         let error = Toolchain::detect(&environment).await.unwrap_err();
-        assert_eq!(error.to_string(), "failed to get the version of rustc");
-        let cause = std::error::Error::source(&error).unwrap().to_string();
-        assert_eq!(cause, "failed to run `/nowhere/rustc -vV`");
+        let expected = "failed to get the version of rustc\nfailed to run `/nowhere/rustc -vV`\n";
+        let error_chain = error_chain(&error);
+        assert!(error_chain.starts_with(expected), "{error_chain}");
     }
 }
