@@ -14,35 +14,35 @@ use oci_registry::{Cache, Client};
 use crate::OciPlugin;
 use crate::connection::ShellContext;
 use crate::input::{Operand, Operands};
-use crate::lookup::Lookup;
 use crate::report;
+use crate::resolver::OperandResolver;
 use crate::runtime::Rows;
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 
 /// One command call, with its settings and the environment of the shell.
-pub(crate) struct Session<'a> {
+pub(crate) struct CallContext<'a> {
     plugin: &'a OciPlugin,
     engine: &'a EngineInterface,
     call: &'a EvaluatedCall,
-    settings: Settings,
-    context: ShellContext,
+    settings: ConnectionSettings,
+    shell: ShellContext,
 }
 
-impl<'a> Session<'a> {
+impl<'a> CallContext<'a> {
     /// Reads the settings and the environment of a call.
     pub(crate) fn open(
         plugin: &'a OciPlugin,
         engine: &'a EngineInterface,
         call: &'a EvaluatedCall,
     ) -> Result<Self, LabeledError> {
-        let settings = Settings::read(engine, call)?;
-        let context = ShellContext::read(engine, &settings)?;
+        let settings = ConnectionSettings::read(engine, call)?;
+        let shell = ShellContext::read(engine, &settings)?;
         Ok(Self {
             plugin,
             engine,
             call,
             settings,
-            context,
+            shell,
         })
     }
 
@@ -78,19 +78,19 @@ impl<'a> Session<'a> {
 
     /// Returns a client, with the connections and tokens of earlier calls if the environment did not change.
     pub(crate) fn client(&self) -> Client {
-        let client = self.plugin.clients.client(&self.context);
+        let client = self.plugin.clients.client(&self.shell);
         // The observer is not part of the shared client: a warning during completion would corrupt the command line.
         client.with_list_observer(report::list_observer())
     }
 
     /// Returns the user's cache of registry content, or `None` without a home directory.
     pub(crate) fn cache(&self) -> Option<Cache> {
-        self.context.cache()
+        self.shell.cache()
     }
 
     /// Returns the working directory of the shell.
     pub(crate) fn current_dir(&self) -> &Path {
-        self.context.current_dir()
+        self.shell.current_dir()
     }
 
     /// Resolves a path against the working directory of the shell.
@@ -98,14 +98,14 @@ impl<'a> Session<'a> {
         self.current_dir().join(path)
     }
 
-    /// Returns a lookup that does not select a manifest from an index.
-    pub(crate) fn lookup(&self) -> Lookup {
-        Lookup::new(self.client(), self.current_dir()).with_engine(self.engine)
+    /// Returns a resolver that does not select a manifest from an index.
+    pub(crate) fn resolver(&self) -> OperandResolver {
+        OperandResolver::new(self.client(), self.current_dir()).with_engine(self.engine)
     }
 
-    /// Returns a lookup that selects a manifest from an index if `--target` or `--platform` is given.
-    pub(crate) fn selecting_lookup(&self) -> Result<Lookup, LabeledError> {
-        self.lookup().with_selection(self.call)
+    /// Returns a resolver that selects a manifest from an index if `--target` or `--platform` is given.
+    pub(crate) fn selecting_resolver(&self) -> Result<OperandResolver, LabeledError> {
+        self.resolver().with_selection(self.call)
     }
 
     /// Returns one value for a single operand, or a list of values for a list of operands, processed concurrently.

@@ -26,8 +26,8 @@ use tokio::time::Instant;
 use crate::OciPlugin;
 use crate::connection::ShellContext;
 use crate::input::Operand;
-use crate::lookup::{Found, Lookup};
-use crate::settings::Settings;
+use crate::resolver::{OperandResolver, ResolvedManifest};
+use crate::settings::ConnectionSettings;
 
 /// Maximum time that the shell waits for a new list. It waits once per list.
 ///
@@ -94,8 +94,8 @@ pub(crate) fn complete(
         ArgType::Flag(flag) => {
             let manifest = text(position(0)?, false)?.parse().ok()?;
             match flag.as_ref() {
-                "target" => CompletionContext::complete_name(List::Targets(manifest)),
-                "platform" => CompletionContext::complete_name(List::Platforms(manifest)),
+                "target" => CompletionContext::complete_name(NameList::Targets(manifest)),
+                "platform" => CompletionContext::complete_name(NameList::Platforms(manifest)),
                 _ => return None,
             }
         }
@@ -139,7 +139,7 @@ fn text(typed: &Expression, has_placeholder: bool) -> Option<String> {
 /// The list that completes an argument, and the text around a name of the list.
 #[derive(Debug, PartialEq)]
 struct CompletionContext {
-    list: List,
+    list: NameList,
     prefix: String,
     suffix: &'static str,
     /// Whether the name completes the argument, so that a space may follow.
@@ -147,7 +147,7 @@ struct CompletionContext {
 }
 
 impl CompletionContext {
-    fn complete_name(list: List) -> Self {
+    fn complete_name(list: NameList) -> Self {
         Self {
             list,
             prefix: String::new(),
@@ -178,13 +178,13 @@ impl CompletionContext {
         // A tag follows the last colon. The colon belongs to a port or scheme instead if `/` follows it, or if neither `/`
         // nor `:` precedes it.
         let tagged = typed.rsplit_once(':');
-        let tagged = tagged.filter(|(place, tag)| {
-            !tag.contains('/') && (place.contains('/') || place.contains(':'))
+        let tagged = tagged.filter(|(repository, tag)| {
+            !tag.contains('/') && (repository.contains('/') || repository.contains(':'))
         });
-        if let Some((place, _)) = tagged {
+        if let Some((repository, _)) = tagged {
             return (kind == ArgumentKind::Manifest).then_some(Self {
-                list: List::Tags(place.parse().ok()?),
-                prefix: format!("{place}:"),
+                list: NameList::Tags(repository.parse().ok()?),
+                prefix: format!("{repository}:"),
                 suffix: "",
                 completes_argument: true,
             });
@@ -197,14 +197,14 @@ impl CompletionContext {
         }
         match typed.split_once('/') {
             None => Some(Self {
-                list: List::Registries,
+                list: NameList::Registries,
                 prefix: String::new(),
                 suffix: if is_registry { "" } else { "/" },
                 completes_argument: is_registry,
             }),
             Some(_) if is_registry => None,
             Some((registry, _)) => Some(Self {
-                list: List::Repositories(registry.parse().ok()?),
+                list: NameList::Repositories(registry.parse().ok()?),
                 prefix: format!("{registry}/"),
                 suffix: "",
                 completes_argument: kind == ArgumentKind::Repository,
@@ -215,7 +215,7 @@ impl CompletionContext {
 
 /// A list of names for completion.
 #[derive(Debug, Clone, PartialEq)]
-enum List {
+enum NameList {
     Registries,
     Repositories(RegistryName),
     Tags(LocationText),
@@ -223,7 +223,7 @@ enum List {
     Platforms(LocationText),
 }
 
-impl List {
+impl NameList {
     /// Returns the key of the list in the cache.
     fn key(&self) -> String {
         format!("{self:?}")
@@ -241,7 +241,11 @@ impl List {
     }
 
     /// Fetches the names. Returns `None` on any error.
-    async fn fetch(self, lookup: Lookup, environment: Environment) -> Option<Names> {
+    async fn fetch(
+        self,
+        resolver: OperandResolver,
+        environment: Environment,
+    ) -> Option<NameStream> {
         Some(match self {
             Self::Registries => {
                 let chain = CredentialChain::new(&environment, []);
@@ -249,25 +253,25 @@ impl List {
                 stream::iter(names.map(|name| Ok(name.to_string()))).boxed()
             }
             Self::Repositories(registry) => {
-                let names = lookup.client().registry(&registry).ok()?.catalog();
+                let names = resolver.client().registry(&registry).ok()?.catalog();
                 names.map_ok(|name| name.to_string()).boxed()
             }
             Self::Tags(location) => {
-                let operand = lookup.locate(without_span(location)).await.ok()?;
-                let place = lookup.place(&operand).await.ok()?;
-                let tags = place.content().tags();
+                let operand = resolver.locate(without_span(location)).await.ok()?;
+                let location = resolver.open(&operand).await.ok()?;
+                let tags = location.content().tags();
                 tags.map_ok(|tag| tag.to_string()).boxed()
             }
             Self::Targets(location) => {
-                let operand = lookup.locate(without_span(location)).await.ok()?;
-                let found = lookup.find(&operand).await.ok()?;
+                let operand = resolver.locate(without_span(location)).await.ok()?;
+                let found = resolver.resolve(&operand).await.ok()?;
                 entry_names(&found, |entry| {
                     entry.annotation(annotation::TARGET).map(str::to_owned)
                 })
             }
             Self::Platforms(location) => {
-                let operand = lookup.locate(without_span(location)).await.ok()?;
-                let found = lookup.find(&operand).await.ok()?;
+                let operand = resolver.locate(without_span(location)).await.ok()?;
+                let found = resolver.resolve(&operand).await.ok()?;
                 entry_names(&found, |entry| {
                     let platform = entry.platform.as_ref();
                     let platform = platform.filter(|platform| platform::is_known(platform));
@@ -285,7 +289,10 @@ fn without_span(name: LocationText) -> Operand<LocationText> {
 }
 
 /// Returns the sorted distinct names of the entries of an index.
-fn entry_names(found: &Found, name: impl Fn(&Descriptor) -> Option<String>) -> Names {
+fn entry_names(
+    found: &ResolvedManifest,
+    name: impl Fn(&Descriptor) -> Option<String>,
+) -> NameStream {
     let index = found.manifest.as_index();
     let entries = index.map_or(&[][..], |index| &index.manifests).iter();
     let mut names: Vec<_> = entries.filter_map(name).collect();
@@ -295,7 +302,7 @@ fn entry_names(found: &Found, name: impl Fn(&Descriptor) -> Option<String>) -> N
 }
 
 /// A stream of names.
-type Names = BoxStream<'static, oci_registry::Result<String>>;
+type NameStream = BoxStream<'static, oci_registry::Result<String>>;
 
 /// Cache of complete and partially fetched lists.
 #[derive(Default)]
@@ -315,7 +322,7 @@ struct CachedList {
     requested_at: Instant,
     /// The shell waits for the list until this instant.
     wait_until: Instant,
-    progress: watch::Receiver<Progress>,
+    progress: watch::Receiver<FetchedNames>,
 }
 
 impl CachedList {
@@ -336,7 +343,7 @@ impl CachedList {
 }
 
 #[derive(Debug, Clone, Default)]
-struct Progress {
+struct FetchedNames {
     names: Vec<String>,
     is_finished: bool,
     /// Whether fetching ended because the registry did not answer in time.
@@ -353,19 +360,19 @@ impl fmt::Debug for CompletionCache {
 fn names(
     plugin: &OciPlugin,
     engine: &EngineInterface,
-    list: &List,
+    list: &NameList,
     later_call: impl Future<Output = ()>,
 ) -> Option<Vec<String>> {
-    let settings = Settings::from_config(engine).ok()?;
+    let settings = ConnectionSettings::from_config(engine).ok()?;
     let context = ShellContext::read(engine, &settings).ok()?;
     let environment = context.environment();
     let client = plugin.clients.client(&context);
-    let lookup = Lookup::new(client, context.current_dir());
+    let resolver = OperandResolver::new(client, context.current_dir());
     let runtime = plugin.runtime.start().ok()?;
     let _inside = runtime.enter();
     let cached = plugin
         .completions
-        .get(context, list, || list.clone().fetch(lookup, environment));
+        .get(context, list, || list.clone().fetch(resolver, environment));
     let mut progress = cached.progress;
     runtime.block_on(async {
         let finished = async {
@@ -385,9 +392,14 @@ fn names(
 
 impl CompletionCache {
     /// Returns the cached list, or starts to fetch it.
-    fn get<F>(&self, context: ShellContext, list: &List, fetch: impl FnOnce() -> F) -> CachedList
+    fn get<F>(
+        &self,
+        context: ShellContext,
+        list: &NameList,
+        fetch: impl FnOnce() -> F,
+    ) -> CachedList
     where
-        F: Future<Output = Option<Names>> + Send + 'static,
+        F: Future<Output = Option<NameStream>> + Send + 'static,
     {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if cache.context.as_ref() != Some(&context) {
@@ -415,7 +427,7 @@ impl CompletionCache {
                 timed_out || other.timed_out_recently(),
             )
         });
-        let (sender, progress) = watch::channel(Progress {
+        let (sender, progress) = watch::channel(FetchedNames {
             names: expired.unwrap_or_default(),
             is_finished: has_timed_out,
             has_timed_out: false,
@@ -440,7 +452,10 @@ impl CompletionCache {
 }
 
 /// Publishes the names of a list while they arrive, and marks the list as finished.
-async fn fill(fetch: impl Future<Output = Option<Names>>, sender: watch::Sender<Progress>) {
+async fn fill(
+    fetch: impl Future<Output = Option<NameStream>>,
+    sender: watch::Sender<FetchedNames>,
+) {
     let mut names = Vec::new();
     let work = async {
         let Some(stream) = fetch.await else { return };
@@ -471,7 +486,7 @@ mod tests {
 
     use super::*;
 
-    fn context(typed: &str, kind: ArgumentKind) -> Option<(List, String, bool)> {
+    fn context(typed: &str, kind: ArgumentKind) -> Option<(NameList, String, bool)> {
         let context = CompletionContext::of_argument(typed, kind)?;
         let shape = format!("{}…{}", context.prefix, context.suffix);
         Some((context.list, shape, context.completes_argument))
@@ -481,21 +496,25 @@ mod tests {
     fn completion_context_depends_on_typed_part() {
         use ArgumentKind::{Manifest, Registry, Repository};
         let registries = |suffix: &str, completes_argument| {
-            Some((List::Registries, format!("…{suffix}"), completes_argument))
+            Some((
+                NameList::Registries,
+                format!("…{suffix}"),
+                completes_argument,
+            ))
         };
         assert_eq!(context("", Registry), registries("", true));
         assert_eq!(context("gh", Manifest), registries("/", false));
         assert_eq!(context("localhost:50", Manifest), registries("/", false));
         assert_eq!(context("ghcr.io/a", Registry), None);
         let repositories = |completes_argument| {
-            let list = List::Repositories("ghcr.io".parse().unwrap());
+            let list = NameList::Repositories("ghcr.io".parse().unwrap());
             Some((list, "ghcr.io/…".to_owned(), completes_argument))
         };
         assert_eq!(context("ghcr.io/", Repository), repositories(true));
         assert_eq!(context("ghcr.io/acme/w", Manifest), repositories(false));
-        let tags = |place: &str| {
-            let list = List::Tags(place.parse().unwrap());
-            Some((list, format!("{place}:…"), true))
+        let tags = |repository: &str| {
+            let list = NameList::Tags(repository.parse().unwrap());
+            Some((list, format!("{repository}:…"), true))
         };
         assert_eq!(context("ghcr.io/acme/w:", Manifest), tags("ghcr.io/acme/w"));
         assert_eq!(context("a:1/b:1.2", Manifest), tags("a:1/b"));
@@ -510,7 +529,7 @@ mod tests {
     }
 
     /// Returns a stream that waits before each name.
-    fn slow_names(pause: Duration, names: &'static [&'static str]) -> Ready<Option<Names>> {
+    fn slow_names(pause: Duration, names: &'static [&'static str]) -> Ready<Option<NameStream>> {
         let names = stream::iter(names).then(move |name| async move {
             tokio::time::sleep(pause).await;
             Ok((*name).to_owned())
@@ -521,7 +540,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn late_list_is_available_at_next_completion() {
         let completions = CompletionCache::default();
-        let (list, shell) = (List::Registries, ShellContext::default);
+        let (list, shell) = (NameList::Registries, ShellContext::default);
         let second = Duration::from_secs(1);
         let first = completions.get(shell(), &list, || slow_names(second, &["a", "b"]));
         assert_eq!(first.wait_until, first.requested_at + WAIT_LIMIT);
@@ -545,7 +564,7 @@ mod tests {
     async fn list_without_answer_times_out_empty() {
         let completions = CompletionCache::default();
         let hour = Duration::from_hours(1);
-        let cached = completions.get(ShellContext::default(), &List::Registries, || {
+        let cached = completions.get(ShellContext::default(), &NameList::Registries, || {
             slow_names(hour, &["never"])
         });
         tokio::time::sleep(FETCH_TIMEOUT * 2).await;
@@ -594,8 +613,8 @@ mod tests {
         let hour = Duration::from_hours(1);
         let get = |list: &str, pause| {
             let list = match list.parse() {
-                Ok(registry) => List::Repositories(registry),
-                Err(_) => List::Tags(list.parse().unwrap()),
+                Ok(registry) => NameList::Repositories(registry),
+                Err(_) => NameList::Tags(list.parse().unwrap()),
             };
             completions.get(ShellContext::default(), &list, || {
                 slow_names(pause, &["name"])

@@ -13,7 +13,7 @@ use nu_plugin::EngineInterface;
 use nu_protocol::{LabeledError, Value};
 use oci_registry::{Cache, Client, ClientOptions, Environment};
 
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 
 /// Environment variables that Nushell changes between commands. No registry setting depends on them.
 const IGNORED_VARIABLES: [&str; 10] = [
@@ -59,14 +59,14 @@ impl ClientCache {
 pub(crate) struct ShellContext {
     variables: BTreeMap<String, String>,
     current_dir: PathBuf,
-    settings: Settings,
+    settings: ConnectionSettings,
 }
 
 impl ShellContext {
     /// Requests the current environment from the engine.
     pub(crate) fn read(
         engine: &EngineInterface,
-        settings: &Settings,
+        settings: &ConnectionSettings,
     ) -> Result<Self, LabeledError> {
         let variables = engine.get_env_vars()?.into_iter();
         Ok(Self {
@@ -103,7 +103,7 @@ impl ShellContext {
     fn options(&self) -> ClientOptions {
         let environment = self.environment();
         let path = |path: &PathBuf| environment.resolve(expand_home(&environment, path));
-        let Settings {
+        let ConnectionSettings {
             ca_file, identity, ..
         } = &self.settings;
         ClientOptions {

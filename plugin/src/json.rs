@@ -11,16 +11,16 @@ use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, Se
 /// Parses a JSON document. Fails if anything but whitespace follows it.
 pub(crate) fn read(bytes: &[u8], span: Span) -> serde_json::Result<Value> {
     let mut document = serde_json::Deserializer::from_slice(bytes);
-    let value = Node(span).deserialize(&mut document)?;
+    let value = JsonValueSeed(span).deserialize(&mut document)?;
     document.end()?;
     Ok(value)
 }
 
 /// Deserializer of any JSON value.
 #[derive(Clone, Copy)]
-struct Node(Span);
+struct JsonValueSeed(Span);
 
-impl<'de> DeserializeSeed<'de> for Node {
+impl<'de> DeserializeSeed<'de> for JsonValueSeed {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
@@ -28,7 +28,7 @@ impl<'de> DeserializeSeed<'de> for Node {
     }
 }
 
-impl<'de> Visitor<'de> for Node {
+impl<'de> Visitor<'de> for JsonValueSeed {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -76,7 +76,7 @@ impl<'de> Visitor<'de> for Node {
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let mut record = Record::new();
-        while let Some(Key(key)) = fields.next_key()? {
+        while let Some(JsonKey(key)) = fields.next_key()? {
             // The last value of a duplicate key is used, as in other JSON parsers.
             record.insert(key, fields.next_value_seed(self)?);
         }
@@ -85,9 +85,9 @@ impl<'de> Visitor<'de> for Node {
 }
 
 /// A key of a JSON object.
-struct Key(String);
+struct JsonKey(String);
 
-impl<'de> Deserialize<'de> for Key {
+impl<'de> Deserialize<'de> for JsonKey {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer).map(Self)
     }
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_document_is_an_error() {
+    fn invalid_document_is_an_error() {
         for text in ["", "{", "<html>", "{} {}", &"[".repeat(100_000)] {
             assert!(read_text(text).is_err(), "{text:.10}");
         }

@@ -7,12 +7,12 @@
 //! | --- | --- |
 //! | `command` | one file per command: its signature, its examples, its rows |
 //! | `input` | operands of a command, from its arguments or the pipeline |
-//! | `session` | state of one command call |
+//! | `call_context` | state of one command call |
 //! | `settings` | connection flags, and their defaults in `$env.config.plugins.oci` |
 //! | `connection` | the HTTP client, reused while the shell's environment does not change |
-//! | `place` | an opened repository, layout directory or archive |
-//! | `lookup` | resolution of an operand to a manifest |
-//! | `missing` | errors for content that was not found |
+//! | `open_location` | an opened repository, layout directory or archive |
+//! | `resolver` | resolution of an operand to a manifest |
+//! | `not_found` | errors for content that was not found |
 //! | `runtime` | waiting and streaming, both cancelled by Ctrl-C |
 //! | `completion` | completion of registries, repositories, tags, targets and platforms |
 //! | `value`, `json` | conversion of library types and JSON documents to Nushell values |
@@ -20,19 +20,19 @@
 //! | `hints` | texts of the hints that library errors carry |
 //! | `serve` | communication with the shell |
 
+mod call_context;
 mod command;
 mod completion;
 mod connection;
 mod hints;
 mod input;
 mod json;
-mod lookup;
-mod missing;
-mod place;
+mod not_found;
+mod open_location;
 mod report;
+mod resolver;
 mod runtime;
 mod serve;
-mod session;
 mod settings;
 mod value;
 
@@ -43,7 +43,7 @@ use nu_plugin::{Plugin, PluginCommand};
 use completion::CompletionCache;
 use connection::ClientCache;
 use runtime::Runtime;
-use serve::Calls;
+use serve::CallCounter;
 
 pub use serve::serve;
 
@@ -55,7 +55,7 @@ pub struct OciPlugin {
     runtime: Runtime,
     clients: ClientCache,
     completions: CompletionCache,
-    calls: Arc<Calls>,
+    calls: Arc<CallCounter>,
 }
 
 impl Plugin for OciPlugin {

@@ -15,13 +15,13 @@ use crate::report::ToLabeledError;
 
 /// A part of a reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Part {
+pub(crate) enum ReferencePart {
     /// The repository, the layout's directory or the archive's file.
-    Place,
+    Location,
     /// The tag or digest of a manifest.
-    Manifest,
+    Identifier,
     /// The digest of a blob.
-    Blob,
+    BlobDigest,
 }
 
 /// Converts an error to a Nushell error. If `part` was not found, the label marks it.
@@ -29,7 +29,7 @@ pub(crate) enum Part {
 /// Blocks while the engine returns the source code.
 pub(crate) fn report(
     error: &Error,
-    part: Part,
+    part: ReferencePart,
     operand: &Operand<Location>,
     engine: Option<&EngineInterface>,
 ) -> LabeledError {
@@ -39,7 +39,7 @@ pub(crate) fn report(
     let find = |text: &str| range(part, &operand.name, text);
     let at = engine.and_then(|engine| input::part_of(engine, operand.span, find));
     let report = error.at(at.unwrap_or(operand.span));
-    if part != Part::Blob {
+    if part != ReferencePart::BlobDigest {
         return report;
     }
     let mut help = hints::of(error);
@@ -48,7 +48,7 @@ pub(crate) fn report(
 }
 
 /// Returns the range of the part in the written text, or `None` if the text is another name.
-fn range(part: Part, name: &Location, text: &str) -> Option<Range<usize>> {
+fn range(part: ReferencePart, name: &Location, text: &str) -> Option<Range<usize>> {
     let is_name = match name {
         Location::Registry(reference) => text
             .parse::<Reference>()
@@ -63,13 +63,15 @@ fn range(part: Part, name: &Location, text: &str) -> Option<Range<usize>> {
         .as_ref()
         .and_then(|identifier| Some(text.strip_suffix(identifier.as_str())?.len()));
     match (part, name) {
-        (Part::Manifest | Part::Blob, _) => end.map(|end| end..text.len()),
-        (Part::Place, Location::Registry(reference)) => {
+        (ReferencePart::Identifier | ReferencePart::BlobDigest, _) => {
+            end.map(|end| end..text.len())
+        }
+        (ReferencePart::Location, Location::Registry(reference)) => {
             let repository = reference.repository().as_str();
             let start = text.find(repository)?;
             Some(start..start + repository.len())
         }
-        (Part::Place, _) => {
+        (ReferencePart::Location, _) => {
             let start = text.find(':')? + 1;
             // Excludes the `:` or `@` before the identifier.
             let end = end.map_or(text.len(), |end| end - 1);
@@ -89,15 +91,23 @@ mod tests {
         let digest = oci_registry::Digest::sha256(b"");
         let by_digest = format!("a.b/c:1@{digest}");
         for (name, part, expected) in [
-            ("a.b/c/d:1.2", Part::Manifest, Some("1.2")),
-            ("a.b/c/d:1.2", Part::Place, Some("c/d")),
-            ("a.b:5000/c", Part::Place, Some("c")),
-            ("a.b/c", Part::Manifest, None),
-            (&by_digest, Part::Blob, Some(digest.as_str())),
-            ("oci:some/where:1", Part::Place, Some("some/where")),
-            ("oci:some/where", Part::Place, Some("some/where")),
-            ("oci:some/where:1", Part::Manifest, Some("1")),
-            ("oci-archive:a.tar", Part::Place, Some("a.tar")),
+            ("a.b/c/d:1.2", ReferencePart::Identifier, Some("1.2")),
+            ("a.b/c/d:1.2", ReferencePart::Location, Some("c/d")),
+            ("a.b:5000/c", ReferencePart::Location, Some("c")),
+            ("a.b/c", ReferencePart::Identifier, None),
+            (&by_digest, ReferencePart::BlobDigest, Some(digest.as_str())),
+            (
+                "oci:some/where:1",
+                ReferencePart::Location,
+                Some("some/where"),
+            ),
+            (
+                "oci:some/where",
+                ReferencePart::Location,
+                Some("some/where"),
+            ),
+            ("oci:some/where:1", ReferencePart::Identifier, Some("1")),
+            ("oci-archive:a.tar", ReferencePart::Location, Some("a.tar")),
         ] {
             let text: LocationText = name.parse().unwrap();
             let location = text.locate_target(std::path::Path::new("")).unwrap();

@@ -9,12 +9,12 @@ use oci_registry::{Cache, Client, Delete, Identifier, Location, Mode, Result, So
 
 /// A repository, layout or archive that was opened for reading, writing or deleting. Cheap to clone.
 #[derive(Debug)]
-pub(crate) struct Place<S: ?Sized = dyn Source> {
+pub(crate) struct OpenLocation<S: ?Sized = dyn Source> {
     content: Arc<S>,
     location: Location,
 }
 
-impl<S: ?Sized> Clone for Place<S> {
+impl<S: ?Sized> Clone for OpenLocation<S> {
     fn clone(&self) -> Self {
         Self {
             content: Arc::clone(&self.content),
@@ -23,7 +23,7 @@ impl<S: ?Sized> Clone for Place<S> {
     }
 }
 
-impl<S: ?Sized> Place<S> {
+impl<S: ?Sized> OpenLocation<S> {
     fn new(content: Arc<S>, location: &Location) -> Self {
         let location = location.whole_repository();
         Self { content, location }
@@ -34,18 +34,18 @@ impl<S: ?Sized> Place<S> {
         &self.content
     }
 
-    /// Returns the name of the place, without tag and digest.
+    /// Returns the name of the location, without tag and digest.
     pub(crate) fn name(&self) -> String {
         self.location.to_string()
     }
 
-    /// Returns the full reference of a tag or digest in the place.
+    /// Returns the full reference of a tag or digest in the location.
     pub(crate) fn reference(&self, identifier: impl Into<Identifier>) -> String {
         self.location.with(identifier).to_string()
     }
 }
 
-impl Place {
+impl OpenLocation {
     /// Opens a location for reading. A relative path is resolved against `base`.
     pub(crate) async fn open(client: &Client, location: &Location, base: &Path) -> Result<Self> {
         let location = absolute(location, base);
@@ -63,7 +63,7 @@ impl Place {
     }
 }
 
-impl Place<dyn Target> {
+impl OpenLocation<dyn Target> {
     /// Opens a location as a target.
     pub(crate) async fn open_target(
         client: &Client,
@@ -77,7 +77,7 @@ impl Place<dyn Target> {
     }
 }
 
-impl Place<dyn Delete> {
+impl OpenLocation<dyn Delete> {
     /// Opens a location for deletion. Returns `None` for an archive, which does not support deletion.
     pub(crate) async fn open_deletable(
         client: &Client,

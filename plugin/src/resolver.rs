@@ -1,6 +1,6 @@
 //! Resolution of an operand to a manifest.
 //!
-//! The place is opened, a repository without tag and digest resolves to its highest release, and `--target` or
+//! The location is opened, a repository without tag and digest resolves to its highest release, and `--target` or
 //! `--platform` select a manifest from an index. `oci-package` decides which one matches.
 
 use std::path::{Path, PathBuf};
@@ -13,8 +13,8 @@ use oci_registry::{
 };
 
 use crate::input::Operand;
-use crate::missing::{self, Part};
-use crate::place::Place;
+use crate::not_found::{self, ReferencePart};
+use crate::open_location::OpenLocation;
 use crate::report::{self, ToLabeledError};
 
 /// Target triple that this program was built for.
@@ -25,22 +25,22 @@ const ROOT: &str = "/";
 
 /// Resolves the operands of a call to manifests.
 #[derive(Debug)]
-pub(crate) struct Lookup {
+pub(crate) struct OperandResolver {
     client: Client,
     base: PathBuf,
     /// Candidates in an index, best first. Empty if an index is returned as it is.
-    wanted: Vec<ManifestSelector>,
+    selection: Vec<ManifestSelector>,
     /// Span of the flag `--target` or `--platform`.
-    wanted_span: Option<Span>,
+    selection_span: Option<Span>,
     /// Engine to request source code from, for labels at a part of a reference.
     engine: Option<EngineInterface>,
 }
 
 /// A resolved manifest.
 #[derive(Debug)]
-pub(crate) struct Found {
-    /// The place that contains the manifest.
-    pub(crate) place: Place,
+pub(crate) struct ResolvedManifest {
+    /// The repository, layout or archive that contains the manifest.
+    pub(crate) location: OpenLocation,
     /// The tag or digest of the operand, or the tag of the highest release.
     pub(crate) identifier: Identifier,
     /// The manifest.
@@ -49,21 +49,21 @@ pub(crate) struct Found {
     pub(crate) index: Option<Manifest>,
 }
 
-impl Found {
+impl ResolvedManifest {
     /// Returns the tag and the index through which the manifest was found.
     pub(crate) fn listing<'a>(&'a self, operand: &'a Operand<Location>) -> ManifestOrigin<'a> {
         ManifestOrigin::new(&operand.name, &self.identifier).with_index(self.index.as_ref())
     }
 }
 
-impl Lookup {
-    /// Creates a lookup that returns an index as it is. Relative paths are resolved against `base`.
+impl OperandResolver {
+    /// Creates a resolver that returns an index as it is. Relative paths are resolved against `base`.
     pub(crate) fn new(client: Client, base: &Path) -> Self {
         Self {
             client,
             base: base.to_owned(),
-            wanted: Vec::new(),
-            wanted_span: None,
+            selection: Vec::new(),
+            selection_span: None,
             engine: None,
         }
     }
@@ -75,7 +75,7 @@ impl Lookup {
     }
 
     /// Adds the flags that select a manifest from an index.
-    pub(crate) fn flags(signature: Signature) -> Signature {
+    pub(crate) fn selection_flags(signature: Signature) -> Signature {
         signature
             .named(
                 "target",
@@ -93,17 +93,17 @@ impl Lookup {
 
     /// Selects a manifest from an index if `--target` or `--platform` is given.
     pub(crate) fn with_selection(mut self, call: &EvaluatedCall) -> Result<Self, LabeledError> {
-        if let Some(wanted) = wanted(call)? {
-            self.wanted_span = Some(wanted.span);
-            self.wanted = vec![wanted.item];
+        if let Some(selection) = selection(call)? {
+            self.selection_span = Some(selection.span);
+            self.selection = vec![selection.item];
         }
         Ok(self)
     }
 
     /// Selects the manifest for this machine from an index, unless the flags select another one.
     pub(crate) fn for_machine(mut self) -> Self {
-        if self.wanted.is_empty() {
-            self.wanted = ManifestSelector::for_machine(Path::new(ROOT), BUILT_FOR);
+        if self.selection.is_empty() {
+            self.selection = ManifestSelector::for_machine(Path::new(ROOT), BUILT_FOR);
         }
         self
     }
@@ -115,7 +115,7 @@ impl Lookup {
 
     /// Whether a manifest is selected from an index.
     pub(crate) fn has_selection(&self) -> bool {
-        !self.wanted.is_empty()
+        !self.selection.is_empty()
     }
 
     /// Returns the directory that relative paths are resolved against.
@@ -145,52 +145,56 @@ impl Lookup {
         Ok(Operand { name, span })
     }
 
-    /// Opens the place of an operand for reading.
-    pub(crate) async fn place(&self, operand: &Operand<Location>) -> Result<Place, LabeledError> {
-        let place = Place::open(&self.client, &operand.name, &self.base);
-        place
+    /// Opens the location of an operand for reading.
+    pub(crate) async fn open(
+        &self,
+        operand: &Operand<Location>,
+    ) -> Result<OpenLocation, LabeledError> {
+        let opened = OpenLocation::open(&self.client, &operand.name, &self.base);
+        opened
             .await
-            .map_err(|error| self.missing(&error, Part::Place, operand))
+            .map_err(|error| self.not_found(&error, ReferencePart::Location, operand))
     }
 
     /// Converts an error, with a label at the part of the operand that was not found.
-    pub(crate) fn missing(
+    pub(crate) fn not_found(
         &self,
         error: &Error,
-        part: Part,
+        part: ReferencePart,
         operand: &Operand<Location>,
     ) -> LabeledError {
-        missing::report(error, part, operand, self.engine.as_ref())
+        not_found::report(error, part, operand, self.engine.as_ref())
     }
 
     /// Converts an error about a manifest, with hints about the existing tags.
-    pub(crate) async fn missing_manifest(
+    pub(crate) async fn manifest_not_found(
         &self,
         source: &dyn Source,
         error: Error,
         operand: &Operand<Location>,
     ) -> LabeledError {
         let error = oci_package::explain(source, &operand.name, error).await;
-        self.missing(&error, Part::Manifest, operand)
+        self.not_found(&error, ReferencePart::Identifier, operand)
     }
 
     /// Resolves an operand to its manifest.
-    pub(crate) async fn find(&self, operand: &Operand<Location>) -> Result<Found, LabeledError> {
-        let place = self.place(operand).await?;
-        let (source, location) = (&**place.content(), &operand.name);
-        let identifier = oci_package::resolve_identifier(source, location, None).await;
-        let identifier = identifier.map_err(|error| self.missing(&error, Part::Place, operand))?;
-        let found =
-            oci_package::resolve_manifest(source, location, &identifier, &self.wanted).await;
-        let (manifest, index) = found.map_err(|error| match self.wanted_span {
+    pub(crate) async fn resolve(
+        &self,
+        operand: &Operand<Location>,
+    ) -> Result<ResolvedManifest, LabeledError> {
+        let location = self.open(operand).await?;
+        let (source, name) = (&**location.content(), &operand.name);
+        let identifier = oci_package::resolve_identifier(source, name, None).await;
+        let identifier =
+            identifier.map_err(|error| self.not_found(&error, ReferencePart::Location, operand))?;
+        let found = oci_package::resolve_manifest(source, name, &identifier, &self.selection).await;
+        let (manifest, index) = found.map_err(|error| match self.selection_span {
             // The index exists, but has no matching manifest.
-            Some(wanted) if is_plain_not_found(&error) => {
-                error.labelled("not in the index", wanted)
-            }
-            _ => self.missing(&error, Part::Manifest, operand),
+            Some(span) if is_plain_not_found(&error) => error.labelled("not in the index", span),
+            _ => self.not_found(&error, ReferencePart::Identifier, operand),
         })?;
-        Ok(Found {
-            place,
+        Ok(ResolvedManifest {
+            location,
             identifier,
             manifest,
             index,
@@ -204,7 +208,7 @@ fn is_plain_not_found(error: &Error) -> bool {
 }
 
 /// Reads the flags `--target` and `--platform`.
-fn wanted(call: &EvaluatedCall) -> Result<Option<Spanned<ManifestSelector>>, LabeledError> {
+fn selection(call: &EvaluatedCall) -> Result<Option<Spanned<ManifestSelector>>, LabeledError> {
     let target: Option<Spanned<String>> = call.get_flag("target")?;
     let platform: Option<Spanned<String>> = call.get_flag("platform")?;
     match (target, platform) {

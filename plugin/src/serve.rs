@@ -73,14 +73,14 @@ fn send_encoding(writer: &mut impl Write) -> io::Result<()> {
 
 /// Counts the calls that the shell sent, to let a completion end when another call arrives.
 #[derive(Debug)]
-pub(crate) struct Calls {
+pub(crate) struct CallCounter {
     /// Number of calls received.
     count: watch::Sender<u64>,
     /// Sequence numbers of the completion calls that were received but not started.
     completions: Mutex<VecDeque<u64>>,
 }
 
-impl Default for Calls {
+impl Default for CallCounter {
     fn default() -> Self {
         Self {
             count: watch::Sender::new(0),
@@ -89,7 +89,7 @@ impl Default for Calls {
     }
 }
 
-impl Calls {
+impl CallCounter {
     fn record(&self, is_completion: bool) {
         let number = *self.count.borrow() + 1;
         if is_completion {
@@ -127,7 +127,7 @@ impl Calls {
 /// Reader of messages from the shell that records calls.
 struct CountingReader<R> {
     messages: R,
-    calls: Arc<Calls>,
+    calls: Arc<CallCounter>,
 }
 
 impl<R: PluginRead<PluginInput>> PluginRead<PluginInput> for CountingReader<R> {
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn completion_ends_when_a_later_call_arrives() {
-        let calls = Calls::default();
+        let calls = CallCounter::default();
         calls.record(false);
         calls.record(true);
         let mut first = Box::pin(calls.begin_completion());

@@ -11,7 +11,7 @@ use oci_registry::Resolve;
 use crate::report::{self, ToLabeledError};
 
 /// A flag of a call, with its value if it has one.
-type Flag = (Spanned<String>, Option<Value>);
+type GivenFlag = (Spanned<String>, Option<Value>);
 
 /// Use plain HTTP (`true`) or TLS (`false`) for all registries.
 const PLAIN_HTTP: &str = "plain-http";
@@ -41,7 +41,7 @@ const KEYS: [&str; 7] = [
 
 /// Connection settings of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Settings {
+pub(crate) struct ConnectionSettings {
     /// See `ClientOptions::plain_http`.
     pub(crate) plain_http: Option<bool>,
     /// See `ClientOptions::ca_file`. The path is not resolved.
@@ -56,7 +56,7 @@ pub(crate) struct Settings {
     pub(crate) concurrency: usize,
 }
 
-impl Settings {
+impl ConnectionSettings {
     /// Reads the settings of a call from its flags and the configuration.
     pub(crate) fn read(
         engine: &EngineInterface,
@@ -70,7 +70,7 @@ impl Settings {
         Self::merge(&[], &configured(engine)?)
     }
 
-    fn merge(flags: &[Flag], config: &Record) -> Result<Self, LabeledError> {
+    fn merge(flags: &[GivenFlag], config: &Record) -> Result<Self, LabeledError> {
         if let Some((name, value)) = config
             .iter()
             .find(|(name, _)| !KEYS.contains(&name.as_str()))
@@ -285,20 +285,22 @@ mod tests {
             "plain-http" => Value::bool(true, span()),
             "retries" => Value::int(0, span()),
         };
-        let settings = Settings::merge(&call().named, &config).unwrap();
+        let settings = ConnectionSettings::merge(&call().named, &config).unwrap();
         assert_eq!((settings.plain_http, settings.retries), (Some(true), 0));
         let off = call().with_named(
             "plain-http".into_spanned(span()),
             Value::bool(false, span()),
         );
         assert_eq!(
-            Settings::merge(&off.named, &config).unwrap().plain_http,
+            ConnectionSettings::merge(&off.named, &config)
+                .unwrap()
+                .plain_http,
             Some(false)
         );
         let on = call().with_flag("plain-http".into_spanned(span()));
-        let settings = Settings::merge(&on.named, &Record::new()).unwrap();
+        let settings = ConnectionSettings::merge(&on.named, &Record::new()).unwrap();
         assert_eq!((settings.plain_http, settings.retries), (Some(true), 4));
-        let settings = Settings::merge(&call().named, &Record::new()).unwrap();
+        let settings = ConnectionSettings::merge(&call().named, &Record::new()).unwrap();
         assert_eq!(settings.plain_http, None);
     }
 
@@ -314,7 +316,7 @@ mod tests {
             record! {"ca-file" => Value::int(1, span_of_value)},
             record! {"resolve" => Value::list(vec![Value::int(1, span_of_value)], span_of_value)},
         ] {
-            let error = Settings::merge(&call().named, &config).unwrap_err();
+            let error = ConnectionSettings::merge(&call().named, &config).unwrap_err();
             assert_eq!(error.code.as_deref(), Some("oci::invalid_input"));
             assert_eq!(error.labels[0].span, span_of_value, "{error:?}");
         }

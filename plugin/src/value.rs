@@ -10,7 +10,7 @@ use nu_protocol::{Record, Span, Type, Value, record};
 use oci_package::{Details, InspectedTarget, Inspection, Summary, annotation, platform};
 use oci_registry::{Annotations, Descriptor, Digest, Identifier, Manifest, Platform, Reference};
 
-use crate::place::Place;
+use crate::open_location::OpenLocation;
 
 /// Names and types of the columns of a table or record.
 pub(crate) type Columns = Vec<(String, Type)>;
@@ -223,9 +223,9 @@ fn target_columns() -> Columns {
 }
 
 /// Converts the metadata and targets of a release to a record.
-pub(crate) fn release(place: &Place, inspection: &Inspection, span: Span) -> Value {
+pub(crate) fn release(location: &OpenLocation, inspection: &Inspection, span: Span) -> Value {
     let targets = inspection.targets.iter();
-    let targets = targets.map(|row| target(place, row, span));
+    let targets = targets.map(|row| target(location, row, span));
     let mut record = record! {
         "name" => text(inspection.name.as_ref(), span),
         "version" => text(inspection.version.as_ref(), span),
@@ -248,18 +248,18 @@ pub(crate) fn release(place: &Place, inspection: &Inspection, span: Span) -> Val
     }
     record.push(
         "reference",
-        text(Some(place.reference(inspection.digest.clone())), span),
+        text(Some(location.reference(inspection.digest.clone())), span),
     );
     Value::record(record, span)
 }
 
-fn target(place: &Place, target: &InspectedTarget, span: Span) -> Value {
+fn target(location: &OpenLocation, target: &InspectedTarget, span: Span) -> Value {
     let row = record! {
         "target" => text(target.target.as_ref(), span),
         "platform" => text(target.platform.as_ref(), span),
         "glibc" => text(target.glibc, span),
         "size" => size(target.size, span),
-        "reference" => text(Some(place.reference(target.digest.clone())), span),
+        "reference" => text(Some(location.reference(target.digest.clone())), span),
         "digest" => text(Some(&target.digest), span),
     };
     Value::record(row, span)
@@ -282,7 +282,7 @@ pub(crate) fn referrer_columns() -> Columns {
 /// The `subject` column is added if `subject` is given. `summary` is the summary of the referrer's manifest, or `None` if
 /// the manifest is missing or invalid.
 pub(crate) fn referrer(
-    place: &Place,
+    location: &OpenLocation,
     referrer: &Descriptor,
     subject: Option<&Digest>,
     summary: Option<&Summary>,
@@ -299,10 +299,10 @@ pub(crate) fn referrer(
     if let Some(subject) = subject {
         row.push(
             "subject",
-            Value::string(place.reference(subject.clone()), span),
+            Value::string(location.reference(subject.clone()), span),
         );
     }
-    row.push("reference", reference_of(place, referrer, span));
+    row.push("reference", reference_of(location, referrer, span));
     row.push("digest", text(Some(&referrer.digest), span));
     Value::record(row, span)
 }
@@ -387,25 +387,25 @@ fn entry_columns() -> Columns {
 }
 
 /// Converts a manifest or index to a record.
-pub(crate) fn manifest(place: &Place, manifest: &Manifest, span: Span) -> Value {
+pub(crate) fn manifest(location: &OpenLocation, manifest: &Manifest, span: Span) -> Value {
     let (image, index) = (manifest.as_image(), manifest.as_index());
-    let rows = |descriptors: &[Descriptor], row: fn(&Place, &Descriptor, Span) -> Record| {
+    let rows = |descriptors: &[Descriptor], row: fn(&OpenLocation, &Descriptor, Span) -> Record| {
         let rows = descriptors
             .iter()
-            .map(|descriptor| Value::record(row(place, descriptor, span), span));
+            .map(|descriptor| Value::record(row(location, descriptor, span), span));
         Value::list(rows.collect(), span)
     };
     let nothing = Value::nothing(span);
     let record = record! {
-        "reference" => text(Some(place.reference(manifest.digest().clone())), span),
+        "reference" => text(Some(location.reference(manifest.digest().clone())), span),
         "media_type" => text(Some(manifest.media_type()), span),
         "artifact_type" => text(manifest.artifact_type(), span),
         "size" => size(Summary::from_manifest(manifest).size, span),
         "annotations" => annotations(manifest.annotations(), span),
-        "config" => image.map_or(nothing.clone(), |image| Value::record(blob(place, &image.config, span), span)),
+        "config" => image.map_or(nothing.clone(), |image| Value::record(blob(location, &image.config, span), span)),
         "subject" => manifest
             .subject()
-            .map_or(nothing.clone(), |descriptor| Value::record(subject(place, descriptor, span), span)),
+            .map_or(nothing.clone(), |descriptor| Value::record(subject(location, descriptor, span), span)),
         "layers" => image.map_or(nothing.clone(), |image| rows(&image.layers, layer)),
         "manifests" => index.map_or(nothing, |index| rows(&index.manifests, entry)),
         "digest" => text(Some(manifest.digest()), span),
@@ -413,41 +413,41 @@ pub(crate) fn manifest(place: &Place, manifest: &Manifest, span: Span) -> Value 
     Value::record(record, span)
 }
 
-fn reference_of(place: &Place, descriptor: &Descriptor, span: Span) -> Value {
+fn reference_of(location: &OpenLocation, descriptor: &Descriptor, span: Span) -> Value {
     let identifier = Identifier::Digest(descriptor.digest.clone());
-    Value::string(place.reference(identifier), span)
+    Value::string(location.reference(identifier), span)
 }
 
-fn blob(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
+fn blob(location: &OpenLocation, descriptor: &Descriptor, span: Span) -> Record {
     record! {
         "media_type" => text(Some(&descriptor.media_type), span),
         "size" => size(Some(descriptor.size), span),
         "annotations" => annotations(&descriptor.annotations, span),
-        "reference" => reference_of(place, descriptor, span),
+        "reference" => reference_of(location, descriptor, span),
         "digest" => text(Some(&descriptor.digest), span),
     }
 }
 
-fn subject(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
+fn subject(location: &OpenLocation, descriptor: &Descriptor, span: Span) -> Record {
     record! {
         "artifact_type" => text(descriptor.artifact_type.as_ref(), span),
         "media_type" => text(Some(&descriptor.media_type), span),
         "annotations" => annotations(&descriptor.annotations, span),
-        "reference" => reference_of(place, descriptor, span),
+        "reference" => reference_of(location, descriptor, span),
         "digest" => text(Some(&descriptor.digest), span),
     }
 }
 
-fn layer(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
+fn layer(location: &OpenLocation, descriptor: &Descriptor, span: Span) -> Record {
     let mut layer = record! {
         "title" => text(descriptor.annotation(annotation::TITLE), span),
         "kind" => text(descriptor.annotation(annotation::KIND), span),
     };
-    layer.extend(blob(place, descriptor, span));
+    layer.extend(blob(location, descriptor, span));
     layer
 }
 
-fn entry(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
+fn entry(location: &OpenLocation, descriptor: &Descriptor, span: Span) -> Record {
     let platform = descriptor.platform.as_ref();
     let platform = platform.filter(|platform| platform::is_known(platform));
     record! {
@@ -457,7 +457,7 @@ fn entry(place: &Place, descriptor: &Descriptor, span: Span) -> Record {
         "media_type" => text(Some(&descriptor.media_type), span),
         "size" => size(stated_size(descriptor), span),
         "annotations" => annotations(&descriptor.annotations, span),
-        "reference" => reference_of(place, descriptor, span),
+        "reference" => reference_of(location, descriptor, span),
         "digest" => text(Some(&descriptor.digest), span),
     }
 }

@@ -11,22 +11,22 @@ use nu_protocol::{
 use oci_registry::{BlobStream, Descriptor, ErrorKind, Identifier, LocationText, OutputFile};
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::completes;
 use crate::input::Operand;
-use crate::lookup::Lookup;
-use crate::missing::Part;
+use crate::not_found::ReferencePart;
 use crate::report::{self, ToLabeledError};
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::resolver::OperandResolver;
+use crate::settings::ConnectionSettings;
 use crate::value;
 
 /// Largest blob that is returned as a value, in bytes. The value is held in memory twice.
 const MAX_VALUE: usize = 64 << 20;
 
 /// The `oci blob` command.
-pub(crate) struct Blob;
+pub(crate) struct BlobCommand;
 
-impl PluginCommand for Blob {
+impl PluginCommand for BlobCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -52,7 +52,7 @@ impl PluginCommand for Blob {
             .switch("force", "Overwrite an existing file", Some('f'))
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network);
-        Settings::flags(signature)
+        ConnectionSettings::flags(signature)
     }
 
     fn description(&self) -> &'static str {
@@ -92,8 +92,8 @@ impl PluginCommand for Blob {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
-        let operands = session.operands::<LocationText>(input)?;
+        let context = CallContext::open(plugin, engine, call)?;
+        let operands = context.operands::<LocationText>(input)?;
         let output: Option<Spanned<PathBuf>> = call.get_flag("output")?;
         if let Some(output) = output.as_ref().filter(|_| operands.is_list()) {
             return Err(report::invalid(
@@ -103,37 +103,37 @@ impl PluginCommand for Blob {
             )
             .with_help("use `each` to write every blob to a file of its own"));
         }
-        let output = output.map(|output| Output {
-            path: session.resolve(output.item),
+        let output = output.map(|output| OutputArgument {
+            path: context.resolve(output.item),
             span: output.span,
         });
         let blob_call = BlobCall {
-            lookup: session.lookup(),
+            resolver: context.resolver(),
             output,
             replaces: call.has_flag("force")?,
             span: call.head,
         };
-        session.values(operands, blob_call, BlobCall::fetch)
+        context.values(operands, blob_call, BlobCall::fetch)
     }
 }
 
 /// A call of `oci blob`.
 struct BlobCall {
-    lookup: Lookup,
-    output: Option<Output>,
+    resolver: OperandResolver,
+    output: Option<OutputArgument>,
     replaces: bool,
     span: Span,
 }
 
 /// The file that a blob is written to.
-struct Output {
+struct OutputArgument {
     path: PathBuf,
     span: Span,
 }
 
 impl BlobCall {
     async fn fetch(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Value, LabeledError> {
-        let operand = self.lookup.locate(operand).await?;
+        let operand = self.resolver.locate(operand).await?;
         let at = operand.span;
         let Some(Identifier::Digest(digest)) = operand.name.identifier() else {
             let message = format!("failed to fetch a blob from `{}`", operand.name);
@@ -144,10 +144,12 @@ impl BlobCall {
             let checked = OutputFile::check(&output.path, self.replaces);
             checked.map_err(|error| output.error(&error))?;
         }
-        let place = self.lookup.place(&operand).await?;
+        let place = self.resolver.open(&operand).await?;
         let descriptor = place.content().find_blob(&digest).await;
-        let descriptor =
-            descriptor.map_err(|error| self.lookup.missing(&error, Part::Blob, &operand))?;
+        let descriptor = descriptor.map_err(|error| {
+            self.resolver
+                .not_found(&error, ReferencePart::BlobDigest, &operand)
+        })?;
         let is_too_large = descriptor.size > MAX_VALUE as u64;
         if self.output.is_none() && is_too_large {
             let size = descriptor.size;
@@ -173,7 +175,7 @@ impl BlobCall {
         &self,
         blob: BlobStream,
         descriptor: &Descriptor,
-        output: &Output,
+        output: &OutputArgument,
         at: Span,
     ) -> Result<Value, LabeledError> {
         let file = OutputFile::create(output.path.clone(), self.replaces).await;
@@ -191,7 +193,7 @@ impl BlobCall {
     }
 }
 
-impl Output {
+impl OutputArgument {
     fn error(&self, error: &oci_registry::Error) -> LabeledError {
         let is_conflict = error.kind() == ErrorKind::Conflict;
         let label = if is_conflict {

@@ -12,18 +12,18 @@ use nu_protocol::{
 use oci_registry::{Client, Layout, Location, Reference, RegistryName};
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
 use crate::input::Operand;
 use crate::report::ToLabeledError;
 use crate::runtime::Rows;
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 use crate::value;
 
 /// The `oci catalog` command.
-pub(crate) struct Catalog;
+pub(crate) struct CatalogCommand;
 
-impl PluginCommand for Catalog {
+impl PluginCommand for CatalogCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -40,7 +40,7 @@ impl PluginCommand for Catalog {
             )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
-        Settings::flags(signature)
+        ConnectionSettings::flags(signature)
     }
 
     fn description(&self) -> &'static str {
@@ -87,14 +87,14 @@ impl PluginCommand for Catalog {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
-        let operands = session.operands::<CatalogSource>(input)?;
+        let context = CallContext::open(plugin, engine, call)?;
+        let operands = context.operands::<CatalogSource>(input)?;
         let catalog_call = CatalogCall {
-            client: session.client(),
-            base: session.current_dir().to_owned(),
+            client: context.client(),
+            base: context.current_dir().to_owned(),
             span: call.head,
         };
-        session.rows(operands, catalog_call, CatalogCall::rows)
+        context.rows(operands, catalog_call, CatalogCall::rows)
     }
 }
 

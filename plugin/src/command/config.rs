@@ -7,21 +7,21 @@ use nu_protocol::{
 use oci_registry::{ErrorKind, Location, LocationText};
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
 use crate::input::Operand;
-use crate::lookup::{Found, Lookup};
 use crate::report::ToLabeledError;
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::resolver::{OperandResolver, ResolvedManifest};
+use crate::settings::ConnectionSettings;
 use crate::{json, report, value};
 
 /// Largest config that is read, in bytes: the size limit of a manifest.
 const MAX_CONFIG: usize = 4 << 20;
 
 /// The `oci config` command.
-pub(crate) struct Config;
+pub(crate) struct ConfigCommand;
 
-impl PluginCommand for Config {
+impl PluginCommand for ConfigCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -36,7 +36,7 @@ impl PluginCommand for Config {
             .switch("raw", "Return the exact bytes as a string", Some('r'))
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network);
-        Settings::flags(Lookup::flags(signature))
+        ConnectionSettings::flags(OperandResolver::selection_flags(signature))
     }
 
     fn description(&self) -> &'static str {
@@ -78,33 +78,33 @@ impl PluginCommand for Config {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
-        let operands = session.operands::<LocationText>(input)?;
-        let lookup = session.selecting_lookup()?.for_machine();
+        let context = CallContext::open(plugin, engine, call)?;
+        let operands = context.operands::<LocationText>(input)?;
+        let resolver = context.selecting_resolver()?.for_machine();
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        session.values(operands, lookup, move |lookup, operand| async move {
-            let operand = lookup.locate(operand).await?;
-            show(&lookup.find(&operand).await?, &operand, is_raw, span).await
+        context.values(operands, resolver, move |resolver, operand| async move {
+            let operand = resolver.locate(operand).await?;
+            show(&resolver.resolve(&operand).await?, &operand, is_raw, span).await
         })
     }
 }
 
 async fn show(
-    found: &Found,
+    found: &ResolvedManifest,
     operand: &Operand<Location>,
     is_raw: bool,
     span: Span,
 ) -> Result<Value, LabeledError> {
-    let Found {
-        place, manifest, ..
+    let ResolvedManifest {
+        location, manifest, ..
     } = found;
     let at = operand.span;
-    let name = place.reference(manifest.digest().clone());
+    let name = location.reference(manifest.digest().clone());
     let Some(image) = manifest.as_image() else {
         let message = format!("failed to find the config of `{name}`: it is not an image manifest");
         return Err(report::not_found(message, "has no config", at));
     };
-    let blob = place.content().blob(&image.config).await;
+    let blob = location.content().blob(&image.config).await;
     let blob = blob.map_err(|error| error.at(at))?;
     let bytes = blob.read_to_end(MAX_CONFIG).await;
     let bytes = bytes.map_err(|error| error.at(at))?;

@@ -18,20 +18,20 @@ use oci_registry::{
 use tokio::sync::mpsc;
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
 use crate::input::{self, Operand};
-use crate::lookup::{Found, Lookup};
-use crate::place::Place;
+use crate::open_location::OpenLocation;
 use crate::report::{self, ToLabeledError};
+use crate::resolver::{OperandResolver, ResolvedManifest};
 use crate::runtime::{self, Rows};
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 use crate::value;
 
 /// The `oci copy` command.
-pub(crate) struct Copy;
+pub(crate) struct CopyCommand;
 
-impl PluginCommand for Copy {
+impl PluginCommand for CopyCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -64,7 +64,7 @@ impl PluginCommand for Copy {
             )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
-        Settings::flags(Lookup::flags(signature))
+        ConnectionSettings::flags(OperandResolver::selection_flags(signature))
     }
 
     fn description(&self) -> &'static str {
@@ -119,7 +119,7 @@ impl PluginCommand for Copy {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
+        let context = CallContext::open(plugin, engine, call)?;
         let (sources, target) = match call.positional.as_slice() {
             [source]
                 if matches!(
@@ -145,11 +145,11 @@ impl PluginCommand for Copy {
                 ));
             }
         };
-        let target = input::operand::<Destination<LocationText>>(engine, target)?;
-        let (name, span) = (target.name.locate(session.current_dir()), target.span);
+        let target = input::operand::<CopyDestination<LocationText>>(engine, target)?;
+        let (name, span) = (target.name.locate(context.current_dir()), target.span);
         let name = name.map_err(|error| error.at(span))?;
         let target = Operand { name, span };
-        let operands = session.operands_from::<LocationText>(sources, input)?;
+        let operands = context.operands_from::<LocationText>(sources, input)?;
         let all_tags = call.has_flag("all-tags")?;
         let tag = target.name.tag();
         if let Some(tag) = tag.filter(|_| operands.is_list() || all_tags) {
@@ -157,10 +157,10 @@ impl PluginCommand for Copy {
             return Err(report::invalid(message, "has a tag", target.span)
                 .with_help("leave out the tag to keep the tag of each source"));
         }
-        let lookup = session.selecting_lookup()?;
+        let resolver = context.selecting_resolver()?;
         if let Some(span) = call
             .get_flag_span("all-tags")
-            .filter(|_| all_tags && lookup.has_selection())
+            .filter(|_| all_tags && resolver.has_selection())
         {
             let message =
                 "failed to copy all tags: --target and --platform select a single manifest";
@@ -170,30 +170,30 @@ impl PluginCommand for Copy {
             );
         }
         let copy_call = CopyCall {
-            lookup,
+            resolver,
             target,
             all_tags,
             referrers: call.has_flag("referrers")?,
             is_dry: call.has_flag("dry-run")?,
-            concurrency: session.concurrency(),
+            concurrency: context.concurrency(),
             written: Mutex::default(),
             span: call.head,
         };
         // Sequential, so that blobs shared by several artifacts are sent once.
-        session.rows_sequential(operands, copy_call, CopyCall::copy)
+        context.rows_sequential(operands, copy_call, CopyCall::copy)
     }
 }
 
 /// The destination of a copy.
 #[derive(Debug, Clone)]
-enum Destination<L = Location> {
+enum CopyDestination<L = Location> {
     /// The artifact is copied to this location.
     Exact(L),
     /// The repository name of the source is appended to this prefix, which ends with `/`.
     Prefix(String),
 }
 
-impl FromStr for Destination<LocationText> {
+impl FromStr for CopyDestination<LocationText> {
     type Err = oci_registry::Error;
 
     fn from_str(text: &str) -> oci_registry::Result<Self> {
@@ -208,17 +208,17 @@ impl FromStr for Destination<LocationText> {
     }
 }
 
-impl Destination<LocationText> {
+impl CopyDestination<LocationText> {
     /// Separates the path of a layout or archive from the tag or digest.
-    fn locate(self, base: &Path) -> oci_registry::Result<Destination> {
+    fn locate(self, base: &Path) -> oci_registry::Result<CopyDestination> {
         Ok(match self {
-            Self::Exact(written) => Destination::Exact(written.locate_target(base)?),
-            Self::Prefix(prefix) => Destination::Prefix(prefix),
+            Self::Exact(written) => CopyDestination::Exact(written.locate_target(base)?),
+            Self::Prefix(prefix) => CopyDestination::Prefix(prefix),
         })
     }
 }
 
-impl Destination {
+impl CopyDestination {
     fn tag(&self) -> Option<Tag> {
         match self {
             Self::Exact(location) => location.tag().cloned(),
@@ -229,8 +229,8 @@ impl Destination {
 
 /// A call of `oci copy`.
 struct CopyCall {
-    lookup: Lookup,
-    target: Operand<Destination>,
+    resolver: OperandResolver,
+    target: Operand<CopyDestination>,
     all_tags: bool,
     referrers: bool,
     is_dry: bool,
@@ -242,7 +242,7 @@ struct CopyCall {
 
 impl CopyCall {
     async fn copy(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
-        let operand = self.lookup.locate(operand).await?;
+        let operand = self.resolver.locate(operand).await?;
         if !self.all_tags {
             let row = self.copy_one(&operand).await?;
             return Ok(stream::iter([Ok(row)]).boxed());
@@ -254,8 +254,8 @@ impl CopyCall {
                     .with_help(format!("leave out `{identifier}`")),
             );
         }
-        let source = self.lookup.place(&operand).await?;
-        let target = self.location(&operand)?;
+        let source = self.resolver.open(&operand).await?;
+        let target = self.target_location(&operand)?;
         if self.is_dry {
             self.compare_all(&source, &target, operand.span).await
         } else {
@@ -264,29 +264,29 @@ impl CopyCall {
     }
 
     async fn copy_one(&self, operand: &Operand<Location>) -> Result<Value, LabeledError> {
-        let Found {
-            place,
+        let ResolvedManifest {
+            location: source,
             identifier,
             manifest,
             ..
-        } = self.lookup.find(operand).await?;
+        } = self.resolver.resolve(operand).await?;
         // A tag of an index does not name the manifest that was selected from it.
         let source_tag = match identifier {
-            Identifier::Tag(tag) if !self.lookup.has_selection() => Some(tag),
+            Identifier::Tag(tag) if !self.resolver.has_selection() => Some(tag),
             _ => None,
         };
-        let location = self.location(operand)?;
+        let location = self.target_location(operand)?;
         let tag = self.target.name.tag().or(source_tag);
         let (digest, tags) = (manifest.digest().clone(), Vec::from_iter(tag));
         let named = tags.first().cloned();
         let named = named.map_or(Identifier::Digest(digest.clone()), Identifier::Tag);
-        self.reserve_name(&location.with(named.clone()), &place.name(), operand.span)?;
+        self.reserve_name(&location.with(named.clone()), &source.name(), operand.span)?;
         if self.is_dry {
             let action = self.compare(&location, &named, &manifest).await?;
             let name = location.with(named).to_string();
             return Ok(value::action(name, action, Some(&digest), self.span));
         }
-        let target = self.open(&location).await?;
+        let target = self.open_target(&location).await?;
         let is_changed = AtomicBool::new(false);
         let observer = |event| {
             let is_done = match event {
@@ -303,8 +303,8 @@ impl CopyCall {
             observer: &observer,
         };
         let root = digest.clone().into();
-        let copied = copy(place.content(), &root, &**target.content(), options).await;
-        copied.map_err(|error| self.error(&error, operand.span))?;
+        let copied = copy(source.content(), &root, &**target.content(), options).await;
+        copied.map_err(|error| self.labelled_error(&error, operand.span))?;
         let action = if is_changed.into_inner() {
             "copied"
         } else {
@@ -315,8 +315,12 @@ impl CopyCall {
     }
 
     /// Copies all tags of a repository. The rows of copied tags appear immediately, the rows of unchanged tags at the end.
-    async fn copy_all(&self, source: Place, location: &Location) -> Result<Rows, LabeledError> {
-        let target = self.open(location).await?;
+    async fn copy_all(
+        &self,
+        source: OpenLocation,
+        location: &Location,
+    ) -> Result<Rows, LabeledError> {
+        let target = self.open_target(location).await?;
         let (referrers, concurrency) = (self.referrers, self.concurrency);
         let (span, at) = (self.span, self.target.span);
         let (sender, receiver) = mpsc::unbounded_channel();
@@ -371,20 +375,21 @@ impl CopyCall {
     /// Returns the rows of a dry run for all tags of a repository.
     async fn compare_all(
         &self,
-        source: &Place,
+        source: &OpenLocation,
         location: &Location,
         at: Span,
     ) -> Result<Rows, LabeledError> {
-        let held = self.open_existing(location).await?;
+        let existing = self.open_existing_target(location).await?;
         let (source, location) = (Arc::clone(source.content()), location.clone());
         let (span, at_target) = (self.span, self.target.span);
         let tags = source.tags().map_err(move |error| error.at(at));
         let rows = runtime::map_in_order(tags, self.concurrency, move |tag| {
-            let (source, held, location) = (Arc::clone(&source), held.clone(), location.clone());
+            let (source, existing, location) =
+                (Arc::clone(&source), existing.clone(), location.clone());
             async move {
                 let named = Identifier::Tag(tag);
                 let wanted = source.resolve(&named).await.map_err(|error| error.at(at))?;
-                let action = dry_run_action(held.as_ref(), &named, &wanted.digest).await;
+                let action = dry_run_action(existing.as_ref(), &named, &wanted.digest).await;
                 let action = action.map_err(|error| error.at(at_target))?;
                 let name = location.with(named).to_string();
                 Ok(value::action(name, action, Some(&wanted.digest), span))
@@ -399,25 +404,34 @@ impl CopyCall {
         named: &Identifier,
         manifest: &Manifest,
     ) -> Result<&'static str, LabeledError> {
-        let held = self.open_existing(location).await?;
-        let action = dry_run_action(held.as_ref(), named, manifest.digest()).await;
+        let existing = self.open_existing_target(location).await?;
+        let action = dry_run_action(existing.as_ref(), named, manifest.digest()).await;
         action.map_err(|error| error.at(self.target.span))
     }
 
     /// Opens the target for reading. Returns `None` if it does not exist yet.
-    async fn open_existing(&self, location: &Location) -> Result<Option<Place>, LabeledError> {
-        let held = Place::open(self.lookup.client(), location, self.lookup.base()).await;
-        held.optional().map_err(|error| error.at(self.target.span))
+    async fn open_existing_target(
+        &self,
+        location: &Location,
+    ) -> Result<Option<OpenLocation>, LabeledError> {
+        let existing =
+            OpenLocation::open(self.resolver.client(), location, self.resolver.base()).await;
+        existing
+            .optional()
+            .map_err(|error| error.at(self.target.span))
     }
 
-    async fn open(&self, location: &Location) -> Result<Place<dyn Target>, LabeledError> {
-        let (client, base) = (self.lookup.client(), self.lookup.base());
-        let place = Place::open_target(client, location, base, Mode::Write);
-        place.await.map_err(|error| error.at(self.target.span))
+    async fn open_target(
+        &self,
+        location: &Location,
+    ) -> Result<OpenLocation<dyn Target>, LabeledError> {
+        let (client, base) = (self.resolver.client(), self.resolver.base());
+        let target = OpenLocation::open_target(client, location, base, Mode::Write);
+        target.await.map_err(|error| error.at(self.target.span))
     }
 
     /// Labels an error at the source or the target, whichever caused it.
-    fn error(&self, error: &oci_registry::Error, source: Span) -> LabeledError {
+    fn labelled_error(&self, error: &oci_registry::Error, source: Span) -> LabeledError {
         error.at(match error.side() {
             Some(Side::Target) => self.target.span,
             _ => source,
@@ -425,10 +439,10 @@ impl CopyCall {
     }
 
     /// Returns the repository that this source is copied to.
-    fn location(&self, operand: &Operand<Location>) -> Result<Location, LabeledError> {
+    fn target_location(&self, operand: &Operand<Location>) -> Result<Location, LabeledError> {
         let prefix = match &self.target.name {
-            Destination::Exact(location) => return Ok(location.whole_repository()),
-            Destination::Prefix(prefix) => prefix,
+            CopyDestination::Exact(location) => return Ok(location.whole_repository()),
+            CopyDestination::Prefix(prefix) => prefix,
         };
         let Location::Registry(source) = &operand.name else {
             let message = format!(
@@ -442,7 +456,7 @@ impl CopyCall {
         };
         let target = format!("{prefix}{}", source.repository());
         let target = target.parse::<LocationText>();
-        let target = target.and_then(|target| target.locate_target(self.lookup.base()));
+        let target = target.and_then(|target| target.locate_target(self.resolver.base()));
         target.map_err(|error| error.at(self.target.span))
     }
 
@@ -463,21 +477,23 @@ impl CopyCall {
     }
 }
 
-/// Returns the `action` cell of a dry run: `unchanged` if the place has this digest under this name.
+/// Returns the `action` cell of a dry run: `unchanged` if the target has this digest under this name.
 async fn dry_run_action(
-    held: Option<&Place>,
+    existing: Option<&OpenLocation>,
     named: &Identifier,
     wanted: &Digest,
 ) -> oci_registry::Result<&'static str> {
-    let held = match held {
-        Some(place) => place.content().resolve(named).await.optional()?,
+    let existing = match existing {
+        Some(target) => target.content().resolve(named).await.optional()?,
         None => None,
     };
-    Ok(if held.is_some_and(|held| held.digest == *wanted) {
-        "unchanged"
-    } else {
-        "would copy"
-    })
+    Ok(
+        if existing.is_some_and(|existing| existing.digest == *wanted) {
+            "unchanged"
+        } else {
+            "would copy"
+        },
+    )
 }
 
 #[cfg(test)]
@@ -487,21 +503,24 @@ mod tests {
     #[test]
     fn target_with_trailing_slash_is_a_prefix() {
         for text in ["a.b/", "localhost:5000/", "a.b/c/d/", "oci:dir/"] {
-            let read = text.parse::<Destination<LocationText>>();
+            let read = text.parse::<CopyDestination<LocationText>>();
             assert!(
-                matches!(read, Ok(Destination::Prefix(_))),
+                matches!(read, Ok(CopyDestination::Prefix(_))),
                 "{text}: {read:?}"
             );
         }
         for text in ["a.b/c", "a.b/c:1", "oci:dir", "oci-archive:a.tar:1"] {
-            let read = text.parse::<Destination<LocationText>>();
+            let read = text.parse::<CopyDestination<LocationText>>();
             assert!(
-                matches!(read, Ok(Destination::Exact(_))),
+                matches!(read, Ok(CopyDestination::Exact(_))),
                 "{text}: {read:?}"
             );
         }
         for text in ["", "/", "a/", "a.b", "a.b/C/"] {
-            assert!(text.parse::<Destination<LocationText>>().is_err(), "{text}");
+            assert!(
+                text.parse::<CopyDestination<LocationText>>().is_err(),
+                "{text}"
+            );
         }
     }
 }

@@ -9,27 +9,25 @@ use nu_protocol::{
     Category, Example, LabeledError, PipelineData, Signature, Span, SyntaxShape, Value,
 };
 use oci_package::DeletedSet;
-use oci_registry::{
-    Delete as DeleteContent, Digest, ErrorKind, Identifier, Location, LocationText, Source,
-};
+use oci_registry::{Delete, Digest, ErrorKind, Identifier, Location, LocationText, Source};
 use tokio::sync::Mutex;
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
 use crate::input::Operand;
-use crate::lookup::Lookup;
-use crate::missing::Part;
-use crate::place::Place;
+use crate::not_found::ReferencePart;
+use crate::open_location::OpenLocation;
 use crate::report::{self, ToLabeledError};
+use crate::resolver::OperandResolver;
 use crate::runtime::Rows;
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 use crate::value;
 
 /// The `oci delete` command.
-pub(crate) struct Delete;
+pub(crate) struct DeleteCommand;
 
-impl PluginCommand for Delete {
+impl PluginCommand for DeleteCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -47,7 +45,7 @@ impl PluginCommand for Delete {
             .switch("dry-run", "Show the actions without performing them", Some('n'))
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
-        Settings::flags(signature)
+        ConnectionSettings::flags(signature)
     }
 
     fn description(&self) -> &'static str {
@@ -91,31 +89,31 @@ impl PluginCommand for Delete {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
-        let operands = session.operands::<LocationText>(input)?;
+        let context = CallContext::open(plugin, engine, call)?;
+        let operands = context.operands::<LocationText>(input)?;
         let delete_call = DeleteCall {
-            lookup: session.lookup(),
+            resolver: context.resolver(),
             is_dry: call.has_flag("dry-run")?,
-            deleted_by_place: Mutex::default(),
+            deleted_by_location: Mutex::default(),
             span: call.head,
         };
-        session.rows_sequential(operands, delete_call, DeleteCall::delete)
+        context.rows_sequential(operands, delete_call, DeleteCall::delete)
     }
 }
 
 /// A call of `oci delete`.
 struct DeleteCall {
-    lookup: Lookup,
+    resolver: OperandResolver,
     is_dry: bool,
     /// Content that was deleted so far, or that a dry run would delete, by repository. An operand that was deleted
     /// together with an earlier one is skipped.
-    deleted_by_place: Mutex<BTreeMap<String, DeletedSet>>,
+    deleted_by_location: Mutex<BTreeMap<String, DeletedSet>>,
     span: Span,
 }
 
 impl DeleteCall {
     async fn delete(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
-        let operand = self.lookup.locate_deletable(operand).await?;
+        let operand = self.resolver.locate_deletable(operand).await?;
         let at = operand.span;
         let Some(identifier) = operand.name.identifier() else {
             let message = format!("refusing to delete the whole repository `{}`", operand.name);
@@ -126,11 +124,16 @@ impl DeleteCall {
                 )),
             );
         };
-        let place = Place::open_deletable(self.lookup.client(), &operand.name, self.lookup.base());
-        let place = place
-            .await
-            .map_err(|error| self.lookup.missing(&error, Part::Place, &operand))?;
-        let Some(place) = place else {
+        let location = OpenLocation::open_deletable(
+            self.resolver.client(),
+            &operand.name,
+            self.resolver.base(),
+        );
+        let location = location.await.map_err(|error| {
+            self.resolver
+                .not_found(&error, ReferencePart::Location, &operand)
+        })?;
+        let Some(location) = location else {
             let message = format!(
                 "failed to delete `{}`: archives do not support deletion",
                 operand.name
@@ -138,10 +141,10 @@ impl DeleteCall {
             let kind = ErrorKind::Unsupported;
             return Err(report::new(kind, message, "is in an archive", at));
         };
-        let mut deleted_by_place = self.deleted_by_place.lock().await;
-        let deleted_set = deleted_by_place.entry(place.name()).or_default();
+        let mut deleted_by_location = self.deleted_by_location.lock().await;
+        let deleted_set = deleted_by_location.entry(location.name()).or_default();
         let done = self
-            .delete_named(&place, &identifier, &operand, deleted_set)
+            .delete_named(&location, &identifier, &operand, deleted_set)
             .await;
         let done = done?;
         Ok(stream::iter(done.into_iter().map(Ok)).boxed())
@@ -149,7 +152,7 @@ impl DeleteCall {
 
     async fn delete_named(
         &self,
-        place: &Place<dyn DeleteContent>,
+        location: &OpenLocation<dyn Delete>,
         named: &Identifier,
         operand: &Operand<Location>,
         deleted_set: &mut DeletedSet,
@@ -158,14 +161,17 @@ impl DeleteCall {
         if deleted_set.contains(named, None) {
             return Ok(Vec::new());
         }
-        let content = &**place.content();
+        let content = &**location.content();
         let held = Source::resolve(content, named).await;
         let held = match (held, named) {
             (Err(error), Identifier::Digest(digest)) if error.kind() == ErrorKind::NotFound => {
-                let deleted = match self.delete_blob(place, digest).await {
+                let deleted = match self.delete_blob(location, digest).await {
                     Ok(deleted) => deleted,
                     Err(error) => {
-                        return Err(self.lookup.missing_manifest(content, error, operand).await);
+                        return Err(self
+                            .resolver
+                            .manifest_not_found(content, error, operand)
+                            .await);
                     }
                 };
                 deleted_set.insert(named.clone());
@@ -173,7 +179,10 @@ impl DeleteCall {
             }
             (Ok(held), _) => held,
             (Err(error), _) => {
-                return Err(self.lookup.missing_manifest(content, error, operand).await);
+                return Err(self
+                    .resolver
+                    .manifest_not_found(content, error, operand)
+                    .await);
             }
         };
         let digest = &held.digest;
@@ -187,21 +196,21 @@ impl DeleteCall {
         if let Some(listed) = &listed {
             // `remove` deletes the tags before it changes the index, so their rows come first.
             let tags = listed.tags.iter().cloned().map(Identifier::Tag);
-            done.extend(tags.map(|tag| self.row(place, &tag, "delete", Some(digest))));
+            done.extend(tags.map(|tag| self.row(location, &tag, "delete", Some(digest))));
             let index = Identifier::Tag(listed.index.clone());
             done.push(if self.is_dry {
                 deleted_set.insert_entry(listed);
                 let is_last = listed.others.is_empty();
                 let verb = if is_last { "delete" } else { "change" };
-                self.row(place, &index, verb, None)
+                self.row(location, &index, verb, None)
             } else {
                 let members = std::slice::from_ref(&listed.selector);
                 let removed = oci_package::remove(content, &listed.index, members, &|_| {}).await;
                 let removed = removed.map_err(|error| error.at(at))?;
                 deleted_set.insert_removed(&listed.index, &removed);
                 match &removed.index {
-                    Some(left) => self.row(place, &index, "change", Some(left.digest())),
-                    None => self.row(place, &index, "delete", None),
+                    Some(left) => self.row(location, &index, "change", Some(left.digest())),
+                    None => self.row(location, &index, "delete", None),
                 }
             });
         }
@@ -214,26 +223,26 @@ impl DeleteCall {
         };
         deleted.map_err(|error| error.at(at))?;
         deleted_set.insert(named.clone());
-        done.push(self.row(place, named, "delete", Some(digest)));
+        done.push(self.row(location, named, "delete", Some(digest)));
         Ok(done)
     }
 
     async fn delete_blob(
         &self,
-        place: &Place<dyn DeleteContent>,
+        location: &OpenLocation<dyn Delete>,
         digest: &Digest,
     ) -> oci_registry::Result<Value> {
-        let content = &**place.content();
+        let content = &**location.content();
         Source::find_blob(content, digest).await?;
         if !self.is_dry {
             content.delete_blob(digest).await?;
         }
-        Ok(self.row(place, &digest.clone().into(), "delete", Some(digest)))
+        Ok(self.row(location, &digest.clone().into(), "delete", Some(digest)))
     }
 
     fn row(
         &self,
-        place: &Place<dyn DeleteContent>,
+        location: &OpenLocation<dyn Delete>,
         named: &Identifier,
         verb: &str,
         digest: Option<&Digest>,
@@ -243,6 +252,11 @@ impl DeleteCall {
         } else {
             format!("{verb}d")
         };
-        value::action(place.reference(named.clone()), &action, digest, self.span)
+        value::action(
+            location.reference(named.clone()),
+            &action,
+            digest,
+            self.span,
+        )
     }
 }

@@ -7,17 +7,17 @@ use nu_protocol::{
 use oci_registry::{ErrorKind, Location, LocationText};
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
 use crate::input::Operand;
-use crate::lookup::Found;
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::resolver::ResolvedManifest;
+use crate::settings::ConnectionSettings;
 use crate::{json, report, value};
 
 /// The `oci index` command.
-pub(crate) struct Index;
+pub(crate) struct IndexCommand;
 
-impl PluginCommand for Index {
+impl PluginCommand for IndexCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -32,7 +32,7 @@ impl PluginCommand for Index {
             .switch("raw", "Return the exact bytes as a string", Some('r'))
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network);
-        Settings::flags(signature)
+        ConnectionSettings::flags(signature)
     }
 
     fn description(&self) -> &'static str {
@@ -73,27 +73,27 @@ impl PluginCommand for Index {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
-        let operands = session.operands::<LocationText>(input)?;
-        let lookup = session.lookup();
+        let context = CallContext::open(plugin, engine, call)?;
+        let operands = context.operands::<LocationText>(input)?;
+        let resolver = context.resolver();
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        session.values(operands, lookup, move |lookup, operand| async move {
-            let operand = lookup.locate(operand).await?;
-            show(&lookup.find(&operand).await?, &operand, is_raw, span)
+        context.values(operands, resolver, move |resolver, operand| async move {
+            let operand = resolver.locate(operand).await?;
+            show(&resolver.resolve(&operand).await?, &operand, is_raw, span)
         })
     }
 }
 
 fn show(
-    found: &Found,
+    found: &ResolvedManifest,
     operand: &Operand<Location>,
     is_raw: bool,
     span: Span,
 ) -> Result<Value, LabeledError> {
-    let Found {
-        place, manifest, ..
+    let ResolvedManifest {
+        location, manifest, ..
     } = found;
-    let name = place.reference(manifest.digest().clone());
+    let name = location.reference(manifest.digest().clone());
     if manifest.as_index().is_none() {
         let message = format!("failed to show the index `{name}`: it is a manifest");
         return Err(report::invalid(message, "is not an index", operand.span)

@@ -9,18 +9,18 @@ use nu_protocol::{
 use oci_registry::{Cache, LocationText};
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
 use crate::input::Operand;
-use crate::lookup::Lookup;
 use crate::report::ToLabeledError;
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::resolver::OperandResolver;
+use crate::settings::ConnectionSettings;
 use crate::value;
 
 /// The `oci inspect` command.
-pub(crate) struct Inspect;
+pub(crate) struct InspectCommand;
 
-impl PluginCommand for Inspect {
+impl PluginCommand for InspectCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -34,7 +34,7 @@ impl PluginCommand for Inspect {
             .optional("reference", SyntaxShape::String, super::REFERENCE)
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network);
-        Settings::flags(Lookup::flags(signature))
+        ConnectionSettings::flags(OperandResolver::selection_flags(signature))
     }
 
     fn description(&self) -> &'static str {
@@ -82,32 +82,32 @@ impl PluginCommand for Inspect {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
-        let operands = session.operands::<LocationText>(input)?;
+        let context = CallContext::open(plugin, engine, call)?;
+        let operands = context.operands::<LocationText>(input)?;
         let inspect_call = InspectCall {
-            cache: session.cache(),
-            lookup: session.selecting_lookup()?,
+            cache: context.cache(),
+            resolver: context.selecting_resolver()?,
             span: call.head,
         };
-        session.values(operands, inspect_call, InspectCall::show)
+        context.values(operands, inspect_call, InspectCall::show)
     }
 }
 
 /// A call of `oci inspect`.
 struct InspectCall {
-    lookup: Lookup,
+    resolver: OperandResolver,
     cache: Option<Cache>,
     span: Span,
 }
 
 impl InspectCall {
     async fn show(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Value, LabeledError> {
-        let operand = self.lookup.locate(operand).await?;
-        let found = self.lookup.find(&operand).await?;
-        let source = found.place.with_cache(self.cache.as_ref());
+        let operand = self.resolver.locate(operand).await?;
+        let found = self.resolver.resolve(&operand).await?;
+        let source = found.location.with_cache(self.cache.as_ref());
         let listing = found.listing(&operand);
         let inspection = oci_package::inspect(&source, listing, &found.manifest).await;
         let inspection = inspection.map_err(|error| error.at(operand.span))?;
-        Ok(value::release(&found.place, &inspection, self.span))
+        Ok(value::release(&found.location, &inspection, self.span))
     }
 }

@@ -5,16 +5,16 @@ use nu_protocol::{Category, Example, LabeledError, PipelineData, Signature, Synt
 use oci_registry::LocationText;
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
-use crate::lookup::{Found, Lookup};
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::resolver::{OperandResolver, ResolvedManifest};
+use crate::settings::ConnectionSettings;
 use crate::value;
 
 /// The `oci manifest` command.
-pub(crate) struct Manifest;
+pub(crate) struct ManifestCommand;
 
-impl PluginCommand for Manifest {
+impl PluginCommand for ManifestCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -30,7 +30,7 @@ impl PluginCommand for Manifest {
             .switch("raw", "Return the exact bytes as a string", Some('r'))
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network);
-        Settings::flags(Lookup::flags(signature))
+        ConnectionSettings::flags(OperandResolver::selection_flags(signature))
     }
 
     fn description(&self) -> &'static str {
@@ -82,19 +82,19 @@ impl PluginCommand for Manifest {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
-        let operands = session.operands::<LocationText>(input)?;
-        let lookup = session.selecting_lookup()?;
+        let context = CallContext::open(plugin, engine, call)?;
+        let operands = context.operands::<LocationText>(input)?;
+        let resolver = context.selecting_resolver()?;
         let (is_raw, span) = (call.has_flag("raw")?, call.head);
-        session.values(operands, lookup, move |lookup, operand| async move {
-            let operand = lookup.locate(operand).await?;
-            let Found {
-                place, manifest, ..
-            } = lookup.find(&operand).await?;
+        context.values(operands, resolver, move |resolver, operand| async move {
+            let operand = resolver.locate(operand).await?;
+            let ResolvedManifest {
+                location, manifest, ..
+            } = resolver.resolve(&operand).await?;
             Ok(if is_raw {
                 value::document(manifest.bytes(), span)
             } else {
-                value::manifest(&place, &manifest, span)
+                value::manifest(&location, &manifest, span)
             })
         })
     }

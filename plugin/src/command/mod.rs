@@ -26,21 +26,21 @@ use crate::OciPlugin;
 /// Every command of the plugin.
 pub(crate) fn all() -> Vec<Box<dyn PluginCommand<Plugin = OciPlugin>>> {
     vec![
-        Box::new(oci::Oci),
-        Box::new(blob::Blob),
-        Box::new(catalog::Catalog),
-        Box::new(config::Config),
-        Box::new(copy::Copy),
-        Box::new(delete::Delete),
-        Box::new(index::Index),
-        Box::new(inspect::Inspect),
-        Box::new(manifest::Manifest),
-        Box::new(ping::Ping),
-        Box::new(pull::Pull),
-        Box::new(reference::Reference),
-        Box::new(referrers::Referrers),
-        Box::new(tag::Tag),
-        Box::new(tags::Tags),
+        Box::new(oci::OciCommand),
+        Box::new(blob::BlobCommand),
+        Box::new(catalog::CatalogCommand),
+        Box::new(config::ConfigCommand),
+        Box::new(copy::CopyCommand),
+        Box::new(delete::DeleteCommand),
+        Box::new(index::IndexCommand),
+        Box::new(inspect::InspectCommand),
+        Box::new(manifest::ManifestCommand),
+        Box::new(ping::PingCommand),
+        Box::new(pull::PullCommand),
+        Box::new(reference::ReferenceCommand),
+        Box::new(referrers::ReferrersCommand),
+        Box::new(tag::TagCommand),
+        Box::new(tags::TagsCommand),
     ]
 }
 

@@ -7,9 +7,9 @@ use crate::OciPlugin;
 use crate::completion::completes;
 
 /// The `oci` command, the parent of all others.
-pub(crate) struct Oci;
+pub(crate) struct OciCommand;
 
-impl SimplePluginCommand for Oci {
+impl SimplePluginCommand for OciCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {

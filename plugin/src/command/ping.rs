@@ -7,16 +7,16 @@ use nu_protocol::{
 use oci_registry::RegistryName;
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
 use crate::report::ToLabeledError;
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 use crate::value;
 
 /// The `oci ping` command.
-pub(crate) struct Ping;
+pub(crate) struct PingCommand;
 
-impl PluginCommand for Ping {
+impl PluginCommand for PingCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -34,7 +34,7 @@ impl PluginCommand for Ping {
             )
             .input_output_types(super::input_output_types(&one, &list))
             .category(Category::Network);
-        Settings::flags(signature)
+        ConnectionSettings::flags(signature)
     }
 
     fn description(&self) -> &'static str {
@@ -42,8 +42,8 @@ impl PluginCommand for Ping {
     }
 
     fn extra_description(&self) -> &'static str {
-        "`authenticated` is true if the registry accepted a credential; `credential_source` names the place where that \
-         credential was found. A registry that requires a credential when none was found counts as reachable. A rejected \
+        "`authenticated` is true if the registry accepted a credential; `credential_source` names its source. A registry \
+         that requires a credential when none was found counts as reachable. A rejected \
          credential is an error. `latency` is the duration of one request, without connecting and authenticating."
     }
 
@@ -75,10 +75,10 @@ impl PluginCommand for Ping {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
-        let operands = session.operands::<RegistryName>(input)?;
-        let (client, span) = (session.client(), session.span());
-        session.values(operands, client, move |client, operand| async move {
+        let context = CallContext::open(plugin, engine, call)?;
+        let operands = context.operands::<RegistryName>(input)?;
+        let (client, span) = (context.client(), context.span());
+        context.values(operands, client, move |client, operand| async move {
             let at = operand.span;
             let registry = client.registry(&operand.name);
             let registry = registry.map_err(|error| error.at(at))?;

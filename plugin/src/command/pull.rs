@@ -15,19 +15,19 @@ use oci_package::{FileSource, PackageFile};
 use oci_registry::{ErrorKind, FileEntry, FileName, LocationText, UnpackOptions, unpack};
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
 use crate::input::Operand;
-use crate::lookup::{Found, Lookup};
 use crate::report::{self, ToLabeledError};
+use crate::resolver::{OperandResolver, ResolvedManifest};
 use crate::runtime::Rows;
-use crate::session::Session;
-use crate::settings::{self, Settings};
+use crate::settings::{self, ConnectionSettings};
 use crate::value;
 
 /// The `oci pull` command.
-pub(crate) struct Pull;
+pub(crate) struct PullCommand;
 
-impl PluginCommand for Pull {
+impl PluginCommand for PullCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -62,7 +62,7 @@ impl PluginCommand for Pull {
             )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
-        Settings::flags(Lookup::flags(signature))
+        ConnectionSettings::flags(OperandResolver::selection_flags(signature))
     }
 
     fn description(&self) -> &'static str {
@@ -110,31 +110,31 @@ impl PluginCommand for Pull {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
-        let operands = session.operands::<LocationText>(input)?;
+        let context = CallContext::open(plugin, engine, call)?;
+        let operands = context.operands::<LocationText>(input)?;
         let output: Option<PathBuf> = call.get_flag("output")?;
         let include = call.get_flag_value("include").map(|value| {
             let (item, span) = (patterns(&value)?, value.span());
             Ok::<_, LabeledError>(Spanned { item, span })
         });
-        let directory = session.resolve(output.unwrap_or_default());
+        let directory = context.resolve(output.unwrap_or_default());
         let pull_call = PullCall {
-            lookup: session.selecting_lookup()?.for_machine(),
+            resolver: context.selecting_resolver()?.for_machine(),
             directory,
             include: include.transpose()?,
             uses_titles: call.has_flag("titles")?,
             replaces: call.has_flag("force")?,
-            concurrency: session.concurrency(),
+            concurrency: context.concurrency(),
             span: call.head,
         };
         // Sequential, because all files are written to the same directory.
-        session.rows_sequential(operands, pull_call, PullCall::pull)
+        context.rows_sequential(operands, pull_call, PullCall::pull)
     }
 }
 
 /// A call of `oci pull`.
 struct PullCall {
-    lookup: Lookup,
+    resolver: OperandResolver,
     directory: PathBuf,
     include: Option<Spanned<Vec<Pattern>>>,
     uses_titles: bool,
@@ -145,23 +145,23 @@ struct PullCall {
 
 impl PullCall {
     async fn pull(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
-        let operand = self.lookup.locate(operand).await?;
+        let operand = self.resolver.locate(operand).await?;
         let at = operand.span;
-        let found = self.lookup.find(&operand).await?;
-        let source = &**found.place.content();
+        let found = self.resolver.resolve(&operand).await?;
+        let source = &**found.location.content();
         let agreed = oci_package::check(source, found.listing(&operand), &found.manifest).await;
         agreed.map_err(|error| error.at(at))?;
-        let Found {
-            place, manifest, ..
+        let ResolvedManifest {
+            location, manifest, ..
         } = found;
-        let name = place.reference(manifest.digest().clone());
+        let name = location.reference(manifest.digest().clone());
         let files = oci_package::files(&manifest).map_err(|error| error.at(at))?;
         if files.is_empty() {
             let message = format!("failed to pull `{name}`: no layer is a file");
             return Err(report::not_found(message, "has no files", at)
                 .with_help(format!("run `oci manifest {name}` to show its layers")));
         }
-        let source = Arc::clone(place.content());
+        let source = Arc::clone(location.content());
         let groups = if self.uses_titles {
             vec![FileSource { source, files }]
         } else {

@@ -12,9 +12,9 @@ use crate::input::Operands;
 use crate::value;
 
 /// The `oci reference` command.
-pub(crate) struct Reference;
+pub(crate) struct ReferenceCommand;
 
-impl PluginCommand for Reference {
+impl PluginCommand for ReferenceCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {

@@ -9,19 +9,19 @@ use oci_package::{Concurrency, ReferrerNode, Summary, TagDetailsFetcher};
 use oci_registry::{Cache, Descriptor, Identifier, LocationText, MediaType, Optional, Source};
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
 use crate::input::Operand;
-use crate::lookup::{Found, Lookup};
 use crate::report::{self, ToLabeledError};
+use crate::resolver::{OperandResolver, ResolvedManifest};
 use crate::runtime::{self, Rows};
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 use crate::value;
 
 /// The `oci referrers` command.
-pub(crate) struct Referrers;
+pub(crate) struct ReferrersCommand;
 
-impl PluginCommand for Referrers {
+impl PluginCommand for ReferrersCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -45,7 +45,7 @@ impl PluginCommand for Referrers {
             )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
-        Settings::flags(Lookup::flags(signature))
+        ConnectionSettings::flags(OperandResolver::selection_flags(signature))
     }
 
     fn description(&self) -> &'static str {
@@ -93,25 +93,25 @@ impl PluginCommand for Referrers {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
-        let operands = session.operands::<LocationText>(input)?;
+        let context = CallContext::open(plugin, engine, call)?;
+        let operands = context.operands::<LocationText>(input)?;
         let artifact_type: Option<String> = call.get_flag("artifact-type")?;
         let referrers_call = ReferrersCall {
             artifact_type: artifact_type.map(MediaType::from),
             is_recursive: call.has_flag("all")?,
-            cache: session.cache(),
-            lookup: session.selecting_lookup()?,
-            concurrency: Concurrency::new(session.concurrency()),
-            max_concurrent: session.concurrency(),
+            cache: context.cache(),
+            resolver: context.selecting_resolver()?,
+            concurrency: Concurrency::new(context.concurrency()),
+            max_concurrent: context.concurrency(),
             span: call.head,
         };
-        session.rows(operands, referrers_call, ReferrersCall::rows)
+        context.rows(operands, referrers_call, ReferrersCall::rows)
     }
 }
 
 /// A call of `oci referrers`.
 struct ReferrersCall {
-    lookup: Lookup,
+    resolver: OperandResolver,
     artifact_type: Option<MediaType>,
     is_recursive: bool,
     cache: Option<Cache>,
@@ -123,27 +123,27 @@ struct ReferrersCall {
 
 impl ReferrersCall {
     async fn rows(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
-        let operand = self.lookup.locate(operand).await?;
+        let operand = self.resolver.locate(operand).await?;
         let (at, span) = (operand.span, self.span);
-        let (place, subject) = match operand.name.identifier() {
+        let (location, subject) = match operand.name.identifier() {
             // A subject may be missing and still have referrers (distribution-spec, "Listing Referrers").
-            Some(Identifier::Digest(digest)) if !self.lookup.has_selection() => {
-                (self.lookup.place(&operand).await?, digest)
+            Some(Identifier::Digest(digest)) if !self.resolver.has_selection() => {
+                (self.resolver.open(&operand).await?, digest)
             }
             _ => {
-                let Found {
-                    place, manifest, ..
-                } = self.lookup.find(&operand).await?;
+                let ResolvedManifest {
+                    location, manifest, ..
+                } = self.resolver.resolve(&operand).await?;
                 let digest = manifest.digest().clone();
-                (place, digest)
+                (location, digest)
             }
         };
         let (is_recursive, wanted) = (self.is_recursive, self.artifact_type.clone());
         let branches = if is_recursive {
-            let tree = oci_package::referrer_tree(Arc::clone(place.content()), subject, wanted);
+            let tree = oci_package::referrer_tree(Arc::clone(location.content()), subject, wanted);
             tree.map_err(move |error| error.at(at)).boxed()
         } else {
-            let found = place.content().referrers(&subject, wanted.as_ref());
+            let found = location.content().referrers(&subject, wanted.as_ref());
             let found = found.map_ok(move |referrer| ReferrerNode {
                 depth: 0,
                 subject: subject.clone(),
@@ -151,15 +151,16 @@ impl ReferrersCall {
             });
             found.map_err(move |error| error.at(at)).boxed()
         };
-        let source = place.with_cache(self.cache.as_ref());
-        let survey = TagDetailsFetcher::new(Arc::clone(&source), self.concurrency.clone());
+        let source = location.with_cache(self.cache.as_ref());
+        let fetcher = TagDetailsFetcher::new(Arc::clone(&source), self.concurrency.clone());
         let rows = runtime::map_in_order(branches, self.max_concurrent, move |branch| {
-            let (place, source, survey) = (place.clone(), Arc::clone(&source), survey.clone());
+            let (location, source, fetcher) =
+                (location.clone(), Arc::clone(&source), fetcher.clone());
             async move {
                 let referrer = &branch.referrer;
-                let summary = match fetch_summary(&*source, &survey, referrer).await {
+                let summary = match fetch_summary(&*source, &fetcher, referrer).await {
                     Err(error) if oci_package::is_document_error(&error) => {
-                        let name = place.reference(referrer.digest.clone());
+                        let name = location.reference(referrer.digest.clone());
                         report::warn_incomplete_row(&name, &error);
                         None
                     }
@@ -167,7 +168,7 @@ impl ReferrersCall {
                 };
                 let subject = is_recursive.then_some(&branch.subject);
                 let summary = summary.as_ref();
-                Ok(value::referrer(&place, referrer, subject, summary, span))
+                Ok(value::referrer(&location, referrer, subject, summary, span))
             }
         });
         Ok(rows.boxed())
@@ -177,12 +178,12 @@ impl ReferrersCall {
 /// Fetches a referrer and returns its summary. Returns `None` if it was deleted: lists of referrers may be outdated.
 async fn fetch_summary(
     source: &dyn Source,
-    survey: &TagDetailsFetcher,
+    fetcher: &TagDetailsFetcher,
     referrer: &Descriptor,
 ) -> oci_registry::Result<Option<Summary>> {
     let named = referrer.digest.clone().into();
     match source.manifest(&named).await.optional()? {
-        Some(manifest) => survey.summary(&manifest).await.map(Some),
+        Some(manifest) => fetcher.summary(&manifest).await.map(Some),
         None => Ok(None),
     }
 }

@@ -10,20 +10,20 @@ use nu_protocol::{
 use oci_registry::{LocationText, Manifest, Mode, Optional, Target};
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
 use crate::input::{self, Operand};
-use crate::lookup::{Found, Lookup};
-use crate::place::Place;
+use crate::open_location::OpenLocation;
 use crate::report::{self, ToLabeledError};
+use crate::resolver::{OperandResolver, ResolvedManifest};
 use crate::runtime::Rows;
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 use crate::value;
 
 /// The `oci tag` command.
-pub(crate) struct Tag;
+pub(crate) struct TagCommand;
 
-impl PluginCommand for Tag {
+impl PluginCommand for TagCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -45,7 +45,7 @@ impl PluginCommand for Tag {
             )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
-        Settings::flags(Lookup::flags(signature))
+        ConnectionSettings::flags(OperandResolver::selection_flags(signature))
     }
 
     fn description(&self) -> &'static str {
@@ -86,7 +86,7 @@ impl PluginCommand for Tag {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
+        let context = CallContext::open(plugin, engine, call)?;
         let arguments = call.positional.as_slice();
         // Every reference contains `/` or `:`. A tag contains neither.
         let is_reference = |argument: &&Value| {
@@ -106,20 +106,20 @@ impl PluginCommand for Tag {
         let tags: Result<Vec<Operand<oci_registry::Tag>>, _> =
             tags.iter().map(|tag| input::operand(engine, tag)).collect();
         let tags = tags?;
-        let operands = session.operands_from::<LocationText>(references, input)?;
+        let operands = context.operands_from::<LocationText>(references, input)?;
         let tag_call = TagCall {
-            lookup: session.selecting_lookup()?,
+            resolver: context.selecting_resolver()?,
             tags,
             is_dry: call.has_flag("dry-run")?,
             span: call.head,
         };
-        session.rows_sequential(operands, tag_call, TagCall::tag)
+        context.rows_sequential(operands, tag_call, TagCall::tag)
     }
 }
 
 /// A call of `oci tag`.
 struct TagCall {
-    lookup: Lookup,
+    resolver: OperandResolver,
     tags: Vec<Operand<oci_registry::Tag>>,
     is_dry: bool,
     span: Span,
@@ -127,25 +127,26 @@ struct TagCall {
 
 impl TagCall {
     async fn tag(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
-        let operand = self.lookup.locate(operand).await?;
-        let Found {
-            place, manifest, ..
-        } = self.lookup.find(&operand).await?;
+        let operand = self.resolver.locate(operand).await?;
+        let ResolvedManifest {
+            location, manifest, ..
+        } = self.resolver.resolve(&operand).await?;
         let target = if self.is_dry {
             None
         } else {
-            let (client, base) = (self.lookup.client(), self.lookup.base());
-            let target = Place::open_target(client, &operand.name, base, Mode::Existing).await;
+            let (client, base) = (self.resolver.client(), self.resolver.base());
+            let target =
+                OpenLocation::open_target(client, &operand.name, base, Mode::Existing).await;
             Some(target.map_err(|error| error.at(operand.span))?)
         };
-        let work = Arc::new((self, place, target, manifest));
+        let work = Arc::new((self, location, target, manifest));
         let rows = stream::iter(0..work.0.tags.len()).then(move |at| {
             let work = Arc::clone(&work);
             async move {
-                let (tag_call, place, target, manifest) = &*work;
+                let (tag_call, location, target, manifest) = &*work;
                 let tag = &tag_call.tags[at];
                 tag_call
-                    .add_tag(place, target.as_ref(), manifest, tag)
+                    .add_tag(location, target.as_ref(), manifest, tag)
                     .await
             }
         });
@@ -154,13 +155,13 @@ impl TagCall {
 
     async fn add_tag(
         &self,
-        place: &Place,
-        target: Option<&Place<dyn Target>>,
+        location: &OpenLocation,
+        target: Option<&OpenLocation<dyn Target>>,
         manifest: &Manifest,
         tag: &Operand<oci_registry::Tag>,
     ) -> Result<Value, LabeledError> {
         let named = tag.name.clone().into();
-        let current = place.content().resolve(&named).await.optional();
+        let current = location.content().resolve(&named).await.optional();
         let current = current.map_err(|error| error.at(tag.span))?;
         let is_unchanged = current.is_some_and(|current| current.digest == *manifest.digest());
         let action = match target {
@@ -172,7 +173,7 @@ impl TagCall {
                 "tagged"
             }
         };
-        let name = place.reference(named);
+        let name = location.reference(named);
         Ok(value::action(
             name,
             action,

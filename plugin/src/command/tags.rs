@@ -12,20 +12,20 @@ use oci_package::{Concurrency, TagDetailsFetcher};
 use oci_registry::{Cache, Identifier, LocationText, OtherName};
 
 use crate::OciPlugin;
+use crate::call_context::CallContext;
 use crate::completion::{ArgumentKind, completes};
 use crate::input::Operand;
-use crate::lookup::Lookup;
-use crate::missing::Part;
+use crate::not_found::ReferencePart;
 use crate::report;
+use crate::resolver::OperandResolver;
 use crate::runtime::Rows;
-use crate::session::Session;
-use crate::settings::Settings;
+use crate::settings::ConnectionSettings;
 use crate::value;
 
 /// The `oci tags` command.
-pub(crate) struct Tags;
+pub(crate) struct TagsCommand;
 
-impl PluginCommand for Tags {
+impl PluginCommand for TagsCommand {
     type Plugin = OciPlugin;
 
     fn name(&self) -> &'static str {
@@ -47,7 +47,7 @@ impl PluginCommand for Tags {
             )
             .input_output_types(super::input_output_types(&table, &table))
             .category(Category::Network);
-        Settings::flags(signature)
+        ConnectionSettings::flags(signature)
     }
 
     fn description(&self) -> &'static str {
@@ -101,23 +101,23 @@ impl PluginCommand for Tags {
         call: &EvaluatedCall,
         input: PipelineData,
     ) -> Result<PipelineData, LabeledError> {
-        let session = Session::open(plugin, engine, call)?;
-        let operands = session.operands::<LocationText>(input)?;
+        let context = CallContext::open(plugin, engine, call)?;
+        let operands = context.operands::<LocationText>(input)?;
         let tags_call = TagsCall {
-            lookup: session.lookup(),
-            cache: session.cache(),
+            resolver: context.resolver(),
+            cache: context.cache(),
             is_long: call.has_flag("long")?,
             has_repository_column: operands.is_list(),
-            concurrency: Concurrency::new(session.concurrency()),
+            concurrency: Concurrency::new(context.concurrency()),
             span: call.head,
         };
-        session.rows(operands, tags_call, TagsCall::rows)
+        context.rows(operands, tags_call, TagsCall::rows)
     }
 }
 
 /// A call of `oci tags`.
 struct TagsCall {
-    lookup: Lookup,
+    resolver: OperandResolver,
     is_long: bool,
     has_repository_column: bool,
     cache: Option<Cache>,
@@ -129,7 +129,7 @@ struct TagsCall {
 impl TagsCall {
     /// Returns the rows of one repository.
     async fn rows(self: Arc<Self>, operand: Operand<LocationText>) -> Result<Rows, LabeledError> {
-        let operand = self.lookup.locate(operand).await?;
+        let operand = self.resolver.locate(operand).await?;
         let at = operand.span;
         if let Some(identifier) = operand.name.identifier() {
             let message = format!("failed to list the tags of `{}`", operand.name);
@@ -140,18 +140,18 @@ impl TagsCall {
                 )),
             );
         }
-        let place = self.lookup.place(&operand).await?;
-        let tags = place.content().tags();
-        let source = place.with_cache(self.cache.as_ref());
+        let location = self.resolver.open(&operand).await?;
+        let tags = location.content().tags();
+        let source = location.with_cache(self.cache.as_ref());
         let (span, has_repository_column) = (self.span, self.has_repository_column);
-        let named = place.clone();
+        let named = location.clone();
         let row = move |name: &str, identifier: Identifier| {
             let mut row = record! {
                 "name" => Value::string(name, span),
-                "reference" => Value::string(place.reference(identifier), span),
+                "reference" => Value::string(location.reference(identifier), span),
             };
             if has_repository_column {
-                row.push("repository", Value::string(place.name(), span));
+                row.push("repository", Value::string(location.name(), span));
             }
             row
         };
@@ -162,7 +162,9 @@ impl TagsCall {
         let tags_call = Arc::clone(&self);
         let failed = move |error: oci_registry::Error| {
             let error = oci_package::explain_repository(&operand.name, error);
-            tags_call.lookup.missing(&error, Part::Place, &operand)
+            tags_call
+                .resolver
+                .not_found(&error, ReferencePart::Location, &operand)
         };
         // The names of a layout that are not valid tags follow the tags.
         let others = {
@@ -179,8 +181,8 @@ impl TagsCall {
             let rows = rows.chain(others);
             return Ok(rows.map_ok(move |row| Value::record(row, span)).boxed());
         }
-        let survey = TagDetailsFetcher::new(source, self.concurrency.clone());
-        let rows = survey.tags(tags).map({
+        let fetcher = TagDetailsFetcher::new(source, self.concurrency.clone());
+        let rows = fetcher.tags(tags).map({
             let (failed, named) = (failed.clone(), named.clone());
             move |details| {
                 let details = details.map_err(&failed)?;
@@ -193,10 +195,10 @@ impl TagsCall {
             }
         });
         let others = others.and_then(move |other| {
-            let (survey, failed, named) = (survey.clone(), failed.clone(), named.clone());
+            let (fetcher, failed, named) = (fetcher.clone(), failed.clone(), named.clone());
             let mut row = of_other(&other);
             async move {
-                let details = match survey.details(&other.digest).await {
+                let details = match fetcher.details(&other.digest).await {
                     Err(error) if oci_package::is_document_error(&error) => {
                         report::warn_incomplete_row(&named.reference(other.digest), &error);
                         None
