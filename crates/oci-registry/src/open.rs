@@ -284,7 +284,7 @@ impl Client {
         let layout = match mode {
             Mode::Write | Mode::WriteOnce => {
                 let layout = Layout::create(directory).await?;
-                layout.observed_by(self.list_observer().clone())
+                layout.observed_by(self.observer().clone())
             }
             Mode::Existing => self.open_layout(directory).await?,
             Mode::Plan => match self.open_layout(directory).await.optional()? {
@@ -297,16 +297,16 @@ impl Client {
 
     async fn open_layout(&self, directory: PathBuf) -> Result<Layout> {
         let layout = Layout::open(directory).await?;
-        Ok(layout.observed_by(self.list_observer().clone()))
+        Ok(layout.observed_by(self.observer().clone()))
     }
 
     async fn open_archive(&self, file: PathBuf, format: &ArchiveFormat) -> Result<Archive> {
         let archive = Archive::open(file, format.clone()).await?;
-        Ok(archive.observed_by(self.list_observer().clone()))
+        Ok(archive.observed_by(self.observer().clone()))
     }
 
     async fn create_archive(&self, file: PathBuf, format: &ArchiveFormat) -> Result<Archive> {
         let archive = Archive::create(file, format.clone()).await?;
-        Ok(archive.observed_by(self.list_observer().clone()))
+        Ok(archive.observed_by(self.observer().clone()))
     }
 }

@@ -22,7 +22,7 @@ mod warning;
 
 use std::collections::HashSet;
 use std::sync::atomic::Ordering;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, Method, header};
@@ -74,18 +74,18 @@ const FINALISE_TIMEOUT: Duration = Duration::from_mins(10);
 #[derive(Debug)]
 pub(crate) struct Exchange {
     settings: Settings,
-    environment: Environment,
+    environment: Arc<Environment>,
     /// Created at the first request, because loading the system's certificates takes longer than a complete offline
     /// command.
-    client: OnceLock<Connections>,
+    client: Arc<OnceLock<Connections>>,
     /// Connections without the client certificate, for servers that must not get it.
-    client_without_identity: OnceLock<Connections>,
-    pauses: std::sync::Arc<Pauses>,
+    client_without_identity: Arc<OnceLock<Connections>>,
+    pauses: Arc<Pauses>,
     /// Origins that have answered over plain HTTP.
-    plain_origins: Mutex<HashSet<Origin>>,
-    warnings: ReportedWarnings,
+    plain_origins: Arc<Mutex<HashSet<Origin>>>,
+    warnings: Arc<ReportedWarnings>,
     secrets: Secrets,
-    statistics: std::sync::Arc<Statistics>,
+    statistics: Arc<Statistics>,
 }
 
 #[derive(Debug)]
@@ -98,14 +98,14 @@ impl Exchange {
     pub(crate) fn new(environment: Environment, settings: Settings) -> Self {
         Self {
             settings,
-            environment,
-            client: OnceLock::new(),
-            client_without_identity: OnceLock::new(),
-            pauses: std::sync::Arc::default(),
-            plain_origins: Mutex::default(),
-            warnings: ReportedWarnings::default(),
+            environment: Arc::new(environment),
+            client: Arc::default(),
+            client_without_identity: Arc::default(),
+            pauses: Arc::default(),
+            plain_origins: Arc::default(),
+            warnings: Arc::default(),
             secrets: Secrets::default(),
-            statistics: std::sync::Arc::default(),
+            statistics: Arc::default(),
         }
     }
 
@@ -115,10 +115,28 @@ impl Exchange {
         let mut settings = self.settings.clone();
         change(&mut settings);
         Self {
-            pauses: std::sync::Arc::clone(&self.pauses),
+            settings,
+            client: Arc::default(),
+            client_without_identity: Arc::default(),
+            warnings: Arc::default(),
+            ..self.with_observer(self.settings.observer.clone())
+        }
+    }
+
+    /// Returns an exchange with the same connections that reports to another observer.
+    pub(crate) fn with_observer(&self, observer: Observer) -> Self {
+        Self {
+            settings: Settings {
+                observer,
+                ..self.settings.clone()
+            },
+            environment: Arc::clone(&self.environment),
+            client: Arc::clone(&self.client),
+            client_without_identity: Arc::clone(&self.client_without_identity),
+            pauses: Arc::clone(&self.pauses),
+            warnings: Arc::clone(&self.warnings),
             secrets: self.secrets.clone(),
-            statistics: std::sync::Arc::clone(&self.statistics),
-            ..Self::new(self.environment.clone(), settings)
+            statistics: Arc::clone(&self.statistics),
         }
     }
 
@@ -385,7 +403,7 @@ impl Exchange {
             is_sent: progress.is_finished(),
             stalls: request.stalls.clone(),
             inner,
-            statistics: std::sync::Arc::clone(&self.statistics),
+            statistics: Arc::clone(&self.statistics),
         })
     }
 

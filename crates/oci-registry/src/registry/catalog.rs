@@ -9,7 +9,7 @@ use snafu::{IntoError, Snafu};
 use super::page;
 use crate::auth::scope::Scope;
 use crate::error::{ErrorKind, Failure, Hint};
-use crate::event::{self, Observer};
+use crate::event;
 use crate::reference::{Reference, RegistryName, RepositoryName};
 use crate::transport::Transport;
 
@@ -42,12 +42,11 @@ impl Failure for ListRepositories {
 #[derive(Debug, Clone)]
 pub struct Registry {
     pub(super) transport: Arc<Transport>,
-    lists: Observer,
 }
 
 impl Registry {
-    pub(super) fn new(transport: Arc<Transport>, lists: Observer) -> Self {
-        Self { transport, lists }
+    pub(super) fn new(transport: Arc<Transport>) -> Self {
+        Self { transport }
     }
 
     /// Returns the name of the registry.
@@ -76,6 +75,6 @@ impl Registry {
             Reference::new(registry.clone(), name.clone()).ok()?;
             Some(name)
         };
-        event::valid_names(names, place, self.lists.clone(), parse)
+        event::valid_names(names, place, self.transport.observer().clone(), parse)
     }
 }

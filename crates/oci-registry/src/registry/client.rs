@@ -141,7 +141,8 @@ pub struct TransferStats {
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
-    lists: Observer,
+    /// Observer in place of [`ClientOptions::observer`].
+    observer: Option<Observer>,
 }
 
 struct Inner {
@@ -176,7 +177,6 @@ impl Client {
     pub fn new(options: ClientOptions) -> Self {
         let wants_tls = options.ca_file.is_some() || options.identity.is_some();
         let has_identity = options.identity.is_some();
-        let lists = options.observer.clone();
         let settings = Settings {
             attempts: options.attempts.max(1),
             resolve: options.resolve,
@@ -200,22 +200,24 @@ impl Client {
             connections_per_blob: options.connections_per_blob,
             hosts: Mutex::default(),
         });
-        Self { inner, lists }
+        let observer = None;
+        Self { inner, observer }
     }
 
-    /// Returns a client with the same connections and tokens that reports
-    /// [`OmittedNames`](crate::ClientEvent::OmittedNames) and
-    /// [`UnlistedReferrer`](crate::ClientEvent::UnlistedReferrer) to this observer instead of
-    /// [`ClientOptions::observer`].
+    /// Returns a client with the same connections and tokens that reports to this observer instead of
+    /// [`ClientOptions::observer`]. An event that is sent once goes to the client that causes it first.
     #[must_use]
-    pub fn with_list_observer(mut self, observer: Observer) -> Self {
-        self.lists = observer;
-        self
+    pub fn with_observer(self, observer: Observer) -> Self {
+        Self {
+            observer: Some(observer),
+            ..self
+        }
     }
 
-    /// Returns the observer of lists.
-    pub(crate) fn list_observer(&self) -> &Observer {
-        &self.lists
+    /// Returns the observer of the client.
+    pub(crate) fn observer(&self) -> &Observer {
+        let default = self.inner.exchange.observer();
+        self.observer.as_ref().unwrap_or(default)
     }
 
     /// Returns a registry.
@@ -226,7 +228,7 @@ impl Client {
     /// directories cannot be searched.
     pub fn registry(&self, name: &RegistryName) -> crate::Result<Registry> {
         let transport = self.host(name)?.transport;
-        Ok(Registry::new(transport, self.lists.clone()))
+        Ok(Registry::new(self.observed(transport)))
     }
 
     /// Returns the repository of a reference, whose tag and digest are ignored.
@@ -236,8 +238,7 @@ impl Client {
     /// As [`Client::registry`].
     pub fn repository(&self, reference: &Reference, access: Access) -> crate::Result<Repository> {
         let Host { transport, uploads } = self.host(reference.registry())?;
-        let repository = Repository::new(transport, uploads, reference, access)
-            .with_list_observer(self.lists.clone());
+        let repository = Repository::new(self.observed(transport), uploads, reference, access);
         Ok(repository.with_connections_per_blob(self.inner.connections_per_blob))
     }
 
@@ -259,6 +260,14 @@ impl Client {
             .iter()
             .map(|host| host.uploads.cancel(&host.transport));
         futures_util::future::join_all(cancelled).await;
+    }
+
+    /// Returns the transport with the observer of this client.
+    fn observed(&self, transport: Arc<Transport>) -> Arc<Transport> {
+        match &self.observer {
+            Some(observer) => Arc::new(transport.with_observer(observer.clone())),
+            None => transport,
+        }
     }
 
     fn hosts(&self) -> MutexGuard<'_, HashMap<RegistryName, Host>> {

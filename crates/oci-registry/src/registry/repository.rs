@@ -16,7 +16,7 @@ use super::{delete, download, referrers};
 use crate::blob::{Blob, BlobStream, Meter, PartialBlob};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Optional};
-use crate::event::{self, ClientEvent, Observer};
+use crate::event::{self, ClientEvent};
 use crate::manifest::{Descriptor, Manifest, MediaType};
 use crate::reference::{Identifier, Reference, Tag};
 use crate::referrers::DescriptorStream;
@@ -80,7 +80,6 @@ pub struct Repository {
     requests: RepositoryRequests,
     uploads: Arc<Uploads>,
     connections_per_blob: usize,
-    lists: Observer,
     /// Whether the registry has answered a request of the referrers API. One check per repository is enough to detect a
     /// registry that keeps no lists.
     lists_referrers: Arc<AtomicBool>,
@@ -97,14 +96,8 @@ impl Repository {
             requests: RepositoryRequests::new(transport, reference, access),
             uploads,
             connections_per_blob: 1,
-            lists: Observer::default(),
             lists_referrers: Arc::default(),
         }
-    }
-
-    /// Sets the observer of names omitted from the list of tags, and of manifests omitted from a list of referrers.
-    pub(super) fn with_list_observer(self, lists: Observer) -> Self {
-        Self { lists, ..self }
     }
 
     /// Sets the number of connections over which a large blob is fetched.
@@ -132,7 +125,7 @@ impl Repository {
         }
         let is_known = self.lists_referrers.swap(true, Ordering::Relaxed);
         if found == Membership::Unlisted && !is_known {
-            self.lists.notify(|| ClientEvent::UnlistedReferrer {
+            self.requests.observer().notify(|| ClientEvent::UnlistedReferrer {
                 referrer: self.reference().with(pushed.clone()),
                 subject: subject.clone(),
             });
@@ -205,7 +198,8 @@ impl Source for Repository {
             let repository = repository.clone();
             crate::Error::from(ListTagsSnafu { repository }.into_error(error))
         });
-        event::valid_names(names, place, self.lists.clone(), |name| name.parse().ok())
+        let observer = self.requests.observer().clone();
+        event::valid_names(names, place, observer, |name| name.parse().ok())
     }
 
     fn referrers(&self, subject: &Digest, artifact_type: Option<&MediaType>) -> DescriptorStream {

@@ -108,9 +108,9 @@ pub(crate) struct Transport {
     base: Url,
     origin: Origin,
     provider: Arc<dyn CredentialProvider>,
-    state: Mutex<State>,
+    state: Arc<Mutex<State>>,
     /// Challenge of `/v2/`, once it was requested.
-    base_challenge: OnceCell<Option<(Challenge, Peer)>>,
+    base_challenge: Arc<OnceCell<Option<(Challenge, Peer)>>>,
 }
 
 #[derive(Default)]
@@ -159,8 +159,21 @@ impl Transport {
             base,
             origin,
             provider,
-            state: Mutex::default(),
-            base_challenge: OnceCell::new(),
+            state: Arc::default(),
+            base_challenge: Arc::default(),
+        }
+    }
+
+    /// Returns a transport with the same connections, credentials and tokens that reports to another observer.
+    pub(crate) fn with_observer(&self, observer: Observer) -> Self {
+        Self {
+            exchange: Arc::new(self.exchange.with_observer(observer)),
+            registry: self.registry.clone(),
+            base: self.base.clone(),
+            origin: self.origin.clone(),
+            provider: Arc::clone(&self.provider),
+            state: Arc::clone(&self.state),
+            base_challenge: Arc::clone(&self.base_challenge),
         }
     }
 

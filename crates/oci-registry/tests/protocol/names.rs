@@ -69,7 +69,7 @@ async fn invalid_repositories_are_omitted_and_reported_once() {
 async fn list_with_own_observer_reports_invalid_names_to_it() {
     let server = Server::start(|_, _| Response::new(200).body(r#"{"tags":["<none>"]}"#));
     let ((first, none), (second, one)) = (observer(), observer());
-    let client = observed_client(first).with_list_observer(second);
+    let client = observed_client(first).with_observer(second);
     let place = format!("{}/acme/widgets", server.host()).parse().unwrap();
     let repository = client.repository(&place, Access::Pull).unwrap();
     assert!(tags(&repository).await.is_empty());
