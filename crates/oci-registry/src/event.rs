@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{self, BoxStream, Stream, StreamExt, TryStreamExt};
 
@@ -60,6 +61,52 @@ pub enum ClientEvent {
         /// Source of the credential and its defect. It contains no secrets.
         problem: String,
     },
+    /// An operation has failed, and another attempt follows. Sent once per retry, before its delay.
+    Retry(Retry),
+}
+
+/// Failure of an operation that is attempted again. It contains no secrets and no characters that a terminal would
+/// interpret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Retry {
+    /// Operation: method and URL of a request, or the transfer of a blob.
+    pub operation: String,
+    /// Number of the next attempt; that of the first one is 1. It starts again after a transfer has made progress.
+    pub attempt: u32,
+    /// Limit of the attempts.
+    pub attempts: u32,
+    /// Time until the next attempt.
+    pub delay: Duration,
+    /// Innermost cause of the failure.
+    pub cause: String,
+}
+
+impl Retry {
+    /// Reports the retry and waits for its delay.
+    pub(crate) async fn wait(self, observer: &Observer) {
+        let delay = self.delay;
+        observer.notify(|| ClientEvent::Retry(self));
+        tokio::time::sleep(delay).await;
+    }
+}
+
+impl fmt::Display for Retry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            operation,
+            attempt,
+            attempts,
+            delay,
+            cause,
+        } = self;
+        write!(f, "{operation}: {cause}; attempt {attempt} of {attempts}")?;
+        match delay.as_millis() {
+            0 => Ok(()),
+            millis @ 1..1000 => write!(f, " in {millis} ms"),
+            _ => write!(f, " in {:.1} s", delay.as_secs_f64()),
+        }
+    }
 }
 
 /// Names of one list that cannot be used: they are invalid, or no tag identifies their entry of a layout or archive.
@@ -205,6 +252,36 @@ impl fmt::Debug for Observer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn retry_is_reported_before_its_delay() {
+        let start = tokio::time::Instant::now();
+        let (sender, reports) = std::sync::mpsc::channel();
+        let observer = Observer::new(move |event| {
+            if let ClientEvent::Retry(retry) = event {
+                sender.send((retry.to_string(), start.elapsed())).unwrap();
+            }
+        });
+        let retry = |attempt, millis| Retry {
+            operation: "GET `https://a.b/v2/`".into(),
+            attempt,
+            attempts: 5,
+            delay: Duration::from_millis(millis),
+            cause: "503 Service Unavailable".into(),
+        };
+        for (attempt, millis) in [(2, 0), (3, 999), (4, 1250)] {
+            retry(attempt, millis).wait(&observer).await;
+        }
+        assert_eq!(start.elapsed(), Duration::from_millis(2249));
+        let failure = "GET `https://a.b/v2/`: 503 Service Unavailable";
+        let expected = [
+            (format!("{failure}; attempt 2 of 5"), 0),
+            (format!("{failure}; attempt 3 of 5 in 999 ms"), 0),
+            (format!("{failure}; attempt 4 of 5 in 1.2 s"), 999),
+        ];
+        let expected = expected.map(|(text, millis)| (text, Duration::from_millis(millis)));
+        assert_eq!(reports.try_iter().collect::<Vec<_>>(), expected);
+    }
 
     #[test]
     fn omitted_names_are_counted_and_the_first_ten_shown() {

@@ -56,8 +56,8 @@
 //! | `redact` | redaction of secrets in texts, URLs and headers |
 //! | `file` | files opened for reading, without blocking on a pipe |
 //! | `digest` | digests and hashers |
-//! | `event` | events of a client, and their observer |
 //! | `reference` | names of registries, repositories, tags and locations |
+//! | `event` | events of a client, and their observer |
 //! | `manifest` | manifests and indexes, with their exact bytes |
 //! | `graph` | limits of the graph of one artifact |
 //! | `referrers` | entries of a list of referrers, and its fallback tag |
@@ -91,17 +91,25 @@
 //! | 401 of the registry | `transport` | 2 | none |
 //! | 401 or 403 for a read with the credential of a CI job | `transport` | 1 more, without the credential | none |
 //! | credential that the token server refuses | `transport` | 2, the second with the credential looked up again | none |
-//! | interrupted body of a blob | `registry/download` | 6 without progress of 1 MiB, or of a byte per minute | back-off |
-//! | segment of a blob, for its request and its body | `registry/ranges` | 5 | back-off |
-//! | interrupted page of a list | `registry/page` | 5 | back-off |
-//! | request of an upload session without a definite response | `registry/upload` | 5 without progress of 1 MiB | back-off |
+//! | interrupted body of a blob over one connection, or other bytes in place of a segment | `registry/download` | 6 without progress of 1 MiB, or of a byte per minute | back-off |
+//! | interrupted body of a segment of a blob | `registry/ranges` | 5 | back-off |
+//! | interrupted page of a list of names | `registry/page` | 5 | back-off |
+//! | PATCH or PUT of an upload session without a definite response | `registry/upload` | 5 without progress of 1 MiB | back-off |
 //! | 401 after a part of an upload was sent | `registry/upload` | 2 | none |
 //! | list of referrers without the manifest that was pushed | `registry/referrers` | 5 | back-off |
-//! | list of referrers that another client changes at the same time | `registry/referrers` | 10 | 0.5 s, then 1 s, plus back-off |
+//! | write of a fallback list of referrers without a definite response, or that another client has overwritten | `registry/referrers` | 10 | 0.5 s, then 1 s, plus back-off, before the read that checks the write |
+//! | request to AWS for a credential of ECR (feature `ecr`) | AWS SDK | 3 | that of the SDK |
 //!
-//! The back-off is a random part of a span that starts at 250 ms and doubles up to 10 s. `exchange` sends the requests of
-//! an upload session once, because their effect is not known after a failure. A `Retry-After` of more than one minute is
-//! an error. After two consecutive idle timeouts an operation fails, whichever layer has sent the requests.
+//! Each failure is retried by one layer. `exchange` repeats a request until the header of a response has arrived, and an
+//! error that it returns is final, except for requests that it sends once: those of an open upload session, a mount, a
+//! write of a list of referrers, and [`Target::tag_once`]. Their effect is not known after a failure, so the layer above
+//! decides. The layers that read a body retry its interruption only.
+//!
+//! Each of these retries that has a delay is reported as a [`Retry`], except those of the AWS SDK and the repeated reads of
+//! a list of referrers.
+//!
+//! The back-off is a random part of a span that starts at 250 ms and doubles up to 10 s. A `Retry-After` of more than one
+//! minute is an error. After two consecutive idle timeouts an operation fails, whichever layer has sent the requests.
 //!
 //! # Guarantees
 //!
@@ -166,7 +174,7 @@ pub use digest::{Algorithm, Digest, Hasher};
 pub use environment::Environment;
 pub use error::{Error, ErrorKind, Failure, Hint, Optional, RegistryError, Result, Side};
 pub use escape::{escape, is_active};
-pub use event::{ClientEvent, Observer, OmittedNames};
+pub use event::{ClientEvent, Observer, OmittedNames, Retry};
 pub use exchange::Resolve;
 pub use export::{ExportOptions, export};
 pub use file::{open_input, open_output, open_regular, open_regular_with};

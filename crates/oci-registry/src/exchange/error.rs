@@ -8,10 +8,11 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use snafu::Snafu;
 
+use super::retry::innermost_cause;
 use super::{certificates, origin};
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::escape::escape;
-use crate::redact::ShownUrl;
+use crate::redact::{Secrets, ShownUrl};
 
 /// Messages of `hyper`, whose kinds are not accessible, for a connection that ended without a response.
 const NO_RESPONSE: [&str; 3] = [
@@ -164,6 +165,14 @@ impl Error {
     /// Whether the error is an idle timeout.
     pub(super) fn is_idle(&self) -> bool {
         matches!(self, Self::Idle { .. } | Self::Stalled { .. })
+    }
+
+    /// Returns the innermost cause for the report of a retry, which names the request already.
+    pub(super) fn innermost_cause(&self, secrets: &Secrets) -> String {
+        match self {
+            Self::Idle { after, .. } => format!("no progress for {} seconds", after.as_secs()),
+            _ => innermost_cause(self, secrets),
+        }
     }
 
     /// Whether another attempt of the same request may succeed.

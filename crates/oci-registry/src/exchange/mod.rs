@@ -31,7 +31,7 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::environment::Environment;
-use crate::event::{ClientEvent, Observer};
+use crate::event::{ClientEvent, Observer, Retry};
 use crate::redact::{Secrets, ShownUrl};
 use address_class::AddressClass;
 use body::Progress;
@@ -46,7 +46,7 @@ use origin::{Origin, Peer};
 use proxy::Proxies;
 pub use resolve::Resolve;
 use retry::Pauses;
-pub(crate) use retry::{backoff, is_transient};
+pub(crate) use retry::{backoff, innermost_cause, is_transient};
 pub(crate) use settings::Settings;
 pub(crate) use stalls::Stalls;
 use transfer_rate::IDLE_TIMEOUT;
@@ -134,6 +134,7 @@ impl Exchange {
             client: Arc::clone(&self.client),
             client_without_identity: Arc::clone(&self.client_without_identity),
             pauses: Arc::clone(&self.pauses),
+            plain_origins: Arc::clone(&self.plain_origins),
             warnings: Arc::clone(&self.warnings),
             secrets: self.secrets.clone(),
             statistics: Arc::clone(&self.statistics),
@@ -216,7 +217,7 @@ impl Exchange {
                 request.stalls.reset();
             }
             let is_last = failures >= attempts;
-            match outcome {
+            let (delay, cause) = match outcome {
                 Ok(response) if is_transient(response.status) => {
                     let asked =
                         retry::retry_after(response.status, &response.headers, SystemTime::now());
@@ -236,14 +237,21 @@ impl Exchange {
                     if is_last {
                         return Ok(response);
                     }
-                    drop(response);
-                    tokio::time::sleep(wait).await;
+                    (wait, retry::shown_status(response.status))
                 }
                 Err(error) if error.is_transient() && !is_last => {
-                    tokio::time::sleep(backoff(failures)).await;
+                    (backoff(failures), error.innermost_cause(&self.secrets))
                 }
                 settled => return settled,
-            }
+            };
+            let retry = Retry {
+                operation: format!("{} {}", request.method, self.shown(&request.url)),
+                attempt: failures + 1,
+                attempts,
+                delay,
+                cause,
+            };
+            retry.wait(&self.settings.observer).await;
         }
     }
 

@@ -13,6 +13,10 @@ use http::{HeaderMap, StatusCode, header};
 use tokio::time::Instant;
 
 use super::origin::Origin;
+use crate::redact::Secrets;
+
+/// Limit of the characters of a reported cause.
+const MAX_CAUSE: usize = 500;
 
 /// Upper bound of the first delay.
 const FIRST_DELAY: Duration = Duration::from_millis(250);
@@ -29,6 +33,24 @@ pub(crate) fn is_transient(status: StatusCode) -> bool {
         status.as_u16(),
         408 | 429 | 499 | 500 | 502 | 503 | 504 | 522
     )
+}
+
+/// Returns the innermost cause of an error for the report of a retry.
+pub(crate) fn innermost_cause(
+    error: &(dyn std::error::Error + 'static),
+    secrets: &Secrets,
+) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let innermost = causes.last().unwrap_or(error);
+    secrets.escape(&innermost.to_string(), MAX_CAUSE)
+}
+
+/// Returns a status for the report of a retry.
+pub(super) fn shown_status(status: StatusCode) -> String {
+    let reason = status.canonical_reason().unwrap_or_default();
+    format!("{} {reason}", status.as_str())
+        .trim_end()
+        .to_owned()
 }
 
 /// Returns the delay after the given number of failures: a random part of a span that doubles with each failure.

@@ -18,11 +18,12 @@ use super::response;
 use crate::blob::{BlobStream, PartialBlob};
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
+use crate::event::Retry;
 use crate::exchange::{self, Request, Response};
 use crate::manifest::Descriptor;
 
-/// Limit of consecutive failures without progress.
-const MAX_FAILURES: u32 = 5;
+/// Limit of consecutive attempts without progress.
+const MAX_ATTEMPTS: u32 = 6;
 
 /// Progress between two failures that resets their count: this number of bytes, or any bytes after the time
 /// [`PROGRESS_INTERVAL`].
@@ -277,11 +278,18 @@ impl Download {
             }
             (self.progress, self.failed_at) = (0, Some(Instant::now()));
             self.failures += 1;
-            let is_over = self.failures > MAX_FAILURES || self.skipped > self.size;
+            let is_over = self.failures >= MAX_ATTEMPTS || self.skipped > self.size;
             if is_over || self.requests.is_stalled() {
                 return Err(failure);
             }
-            tokio::time::sleep(exchange::backoff(self.failures)).await;
+            let retry = Retry {
+                operation: format!("download of the blob {}", self.digest),
+                attempt: self.failures + 1,
+                attempts: MAX_ATTEMPTS,
+                delay: exchange::backoff(self.failures),
+                cause: exchange::innermost_cause(&failure, self.requests.secrets()),
+            };
+            retry.wait(self.requests.observer()).await;
             self.resume().await?;
         }
     }

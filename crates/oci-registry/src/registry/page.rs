@@ -21,6 +21,7 @@ use super::response;
 use crate::auth::challenge::is_insufficient;
 use crate::auth::scope::Scope;
 use crate::error::{ErrorKind, Failure};
+use crate::event::Retry;
 use crate::exchange::origin::{self, Origin};
 use crate::exchange::{self, Request, Response, Stalls};
 use crate::redact::{Secrets, ShownUrl};
@@ -30,8 +31,8 @@ use names::Names;
 /// Number of names to request per page. Some registries reject more.
 const PAGE: &str = "1000";
 
-/// Limit of consecutive attempts for a page that breaks off.
-const MAX_FAILURES: u32 = 5;
+/// Limit of the attempts for a page whose body breaks off.
+const MAX_ATTEMPTS: u32 = 5;
 
 /// Limit of the pages of a list.
 const MAX_PAGES: usize = 10_000;
@@ -221,7 +222,8 @@ impl Pages {
 
     /// Reads a chunk of a page. Returns the page unless it is complete.
     async fn read(&mut self, mut page: PageBody) -> crate::Result<Option<PageBody>> {
-        let url = ShownUrl::new(&page.url, self.transport.secrets());
+        let secrets = self.transport.secrets();
+        let url = ShownUrl::new(&page.url, secrets);
         let mut names = VecDeque::new();
         let piece = page.body.next().await.transpose();
         let parsed = match &piece {
@@ -229,7 +231,7 @@ impl Pages {
             Ok(None) => page.reader.finish(&mut names),
             Err(_) => Ok(()),
         };
-        parsed.context(ParsePageSnafu { url })?;
+        parsed.context(ParsePageSnafu { url: url.clone() })?;
         if let Some(last) = names.back() {
             page.last_name = Some(last.clone());
         }
@@ -241,12 +243,19 @@ impl Pages {
                 self.cursor.record_last_name(page.last_name.as_deref());
                 Ok(None)
             }
-            Err(error) if page.failures + 1 >= MAX_FAILURES || self.stalls.has_reached_limit() => {
+            Err(error) if page.failures + 1 >= MAX_ATTEMPTS || self.stalls.has_reached_limit() => {
                 Err(error.into())
             }
-            Err(_) => {
+            Err(error) => {
                 let failures = page.failures + 1;
-                tokio::time::sleep(exchange::backoff(failures)).await;
+                let retry = Retry {
+                    operation: format!("list of names from {url}"),
+                    attempt: failures + 1,
+                    attempts: MAX_ATTEMPTS,
+                    delay: exchange::backoff(failures),
+                    cause: exchange::innermost_cause(&error, secrets),
+                };
+                retry.wait(self.transport.observer()).await;
                 let request = PageRequest {
                     url: page.url,
                     is_untrusted: page.is_untrusted,

@@ -14,13 +14,14 @@ use super::requests::RepositoryRequests;
 use super::response;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure};
+use crate::event::Retry;
 use crate::exchange::{self, Request, Response};
 
 /// Size of a segment in bytes. A fast connection transfers it in some milliseconds, and it requires little memory.
 pub(super) const SEGMENT: u64 = 2 << 20;
 
-/// Limit of the attempts for a segment.
-const MAX_FAILURES: u32 = 5;
+/// Limit of the attempts for a segment whose body breaks off.
+const MAX_ATTEMPTS: u32 = 5;
 
 #[derive(Debug, Snafu)]
 enum Error {
@@ -164,7 +165,7 @@ async fn request_segment(
     }
 }
 
-/// Fetches a segment, with retries after a broken connection.
+/// Fetches a segment, and requests it again if its body breaks off. A failed request has been repeated already.
 async fn fetch(
     requests: RepositoryRequests,
     digest: Digest,
@@ -174,33 +175,37 @@ async fn fetch(
 ) -> crate::Result<Bytes> {
     let Segment { from, to } = segment;
     let mut failures = 0;
-    loop {
-        let response = match answered.take() {
-            Some(response) => Ok(response),
-            None => request_segment(&requests, &digest, segment).await,
-        };
-        let read = match response {
-            Ok(response) => read(&digest, segment, size, response).await,
-            Err(error) => Err(error),
-        };
-        match read {
-            Err(error)
-                if error.kind() == ErrorKind::Network
-                    && failures + 1 < MAX_FAILURES
-                    && !requests.is_stalled() =>
-            {
-                failures += 1;
-                tokio::time::sleep(exchange::backoff(failures)).await;
+    let fetched = async {
+        loop {
+            let response = match answered.take() {
+                Some(response) => response,
+                None => request_segment(&requests, &digest, segment).await?,
+            };
+            let error = match read(&digest, segment, size, response).await {
+                Err(error) if error.kind() == ErrorKind::Network => error,
+                read => return read,
+            };
+            failures += 1;
+            if failures == MAX_ATTEMPTS || requests.is_stalled() {
+                return Err(error);
             }
-            read => {
-                return Ok(read.with_context(|_| FetchSnafu {
-                    digest: digest.clone(),
-                    from,
-                    to,
-                })?);
-            }
+            let retry = Retry {
+                operation: format!(
+                    "download of the bytes from {from} to {to} of the blob {digest}"
+                ),
+                attempt: failures + 1,
+                attempts: MAX_ATTEMPTS,
+                delay: exchange::backoff(failures),
+                cause: exchange::innermost_cause(&error, requests.secrets()),
+            };
+            retry.wait(requests.observer()).await;
         }
-    }
+    };
+    Ok(fetched.await.with_context(|_| FetchSnafu {
+        digest: digest.clone(),
+        from,
+        to,
+    })?)
 }
 
 async fn read(

@@ -21,6 +21,7 @@ use super::requests::RepositoryRequests;
 use super::response;
 use crate::digest::Digest;
 use crate::error::{ErrorKind, Failure, Hint, Optional};
+use crate::event::Retry;
 use crate::exchange::{self, Request};
 use crate::manifest::{self, Descriptor, Document, Index, Manifest, MediaType};
 use crate::redact::ShownUrl;
@@ -436,6 +437,21 @@ async fn change(
         }
         if round == MAX_ROUNDS {
             break;
+        }
+        if round > 0 {
+            let cause = match &failure {
+                Some(error) => exchange::innermost_cause(error, requests.secrets()),
+                None => format!("`{}` does not contain the change", list()),
+            };
+            let retry = Retry {
+                operation: format!("update of the list of referrers of {subject}"),
+                attempt: round + 1,
+                attempts: MAX_ROUNDS,
+                // The read that found the failure was delayed already.
+                delay: Duration::ZERO,
+                cause,
+            };
+            retry.wait(requests.observer()).await;
         }
         let changed = Manifest::from_index(index).with_context(|_| context())?;
         // Sent once: the next read of the index shows whether the write arrived and lasted.

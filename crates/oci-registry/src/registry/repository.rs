@@ -125,10 +125,12 @@ impl Repository {
         }
         let is_known = self.lists_referrers.swap(true, Ordering::Relaxed);
         if found == Membership::Unlisted && !is_known {
-            self.requests.observer().notify(|| ClientEvent::UnlistedReferrer {
-                referrer: self.reference().with(pushed.clone()),
-                subject: subject.clone(),
-            });
+            self.requests
+                .observer()
+                .notify(|| ClientEvent::UnlistedReferrer {
+                    referrer: self.reference().with(pushed.clone()),
+                    subject: subject.clone(),
+                });
         }
         Ok(true)
     }

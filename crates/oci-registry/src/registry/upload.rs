@@ -31,13 +31,14 @@ use super::requests::RepositoryRequests;
 use crate::blob::file::Unhashed;
 use crate::blob::{Blob, Meter};
 use crate::error::ErrorKind;
+use crate::event::Retry;
 use crate::exchange;
 use crate::manifest::MediaType;
 use crate::reference::RepositoryName;
 use crate::storage::Delivery;
 
-/// Limit of consecutive failures of an upload without progress.
-const MAX_FAILURES: u32 = 5;
+/// Limit of consecutive attempts of an upload without progress.
+const MAX_ATTEMPTS: u32 = 5;
 
 /// Size in bytes above which content is streamed if that saves reading or sending it twice. Below it, one more request
 /// takes longer than the content.
@@ -240,14 +241,21 @@ impl Upload<'_> {
         {
             return Err(self.send_error(error));
         }
-        let is_over = || attempts.failures >= MAX_FAILURES || self.requests.is_stalled();
+        let is_over = || attempts.failures >= MAX_ATTEMPTS || self.requests.is_stalled();
         if received.is_none() && !is_over() {
             self.cancel_session(&session.url).await;
         }
         if is_over() {
             return Err(self.send_error(error));
         }
-        tokio::time::sleep(exchange::backoff(attempts.failures)).await;
+        let retry = Retry {
+            operation: format!("upload of {}", self.what),
+            attempt: attempts.failures + 1,
+            attempts: MAX_ATTEMPTS,
+            delay: exchange::backoff(attempts.failures),
+            cause: exchange::innermost_cause(&error, self.requests.secrets()),
+        };
+        retry.wait(self.requests.observer()).await;
         Ok(received.map(|offset| UploadSession {
             offset,
             is_continued: true,

@@ -12,7 +12,8 @@ use testkit::server::{Request, Response, Server};
 
 use crate::fixtures::{NO_REFERRERS, listed, local_targets, push, referrer, registry, tag};
 use crate::support::{
-    Selected, by_tag, manifest, observed_client, open, packed, put, select, served, tagged, writer,
+    Selected, by_tag, manifest, observed_client, open, packed, put, select, select_retries, served,
+    tagged, writer,
 };
 
 fn fallback(subject: &Manifest) -> String {
@@ -509,13 +510,21 @@ async fn entry_that_another_writer_removed_is_written_again() {
         }
         reply
     });
-    writer(&registry.server).push_manifest(&ours).await.unwrap();
+    let (observer, retries) = select_retries();
+    let repository = open(&observed_client(observer), &registry.server, Access::Push);
+    repository.push_manifest(&ours).await.unwrap();
     let list = tagged(&registry, &fallback(&subject)).unwrap();
     assert_eq!(
         list.as_index().unwrap().manifests,
         [listed(&theirs), listed(&ours)]
     );
     assert_eq!(registry.count("PUT", &fallback(&subject)), 2);
+    let (digest, list) = (subject.digest(), fallback(&subject));
+    let expected = format!(
+        "update of the list of referrers of {digest}: `{}:{list}` does not contain the change (2/10)",
+        repository.reference()
+    );
+    assert_eq!(*retries.lock().unwrap(), [expected]);
 }
 
 #[tokio::test]
@@ -562,11 +571,14 @@ async fn failed_write_of_the_fallback_list_is_checked_first() {
             }
             fails.then(|| Response::new(500))
         });
-        writer(&registry.server).push_manifest(&ours).await.unwrap();
+        let (observer, retries) = select_retries();
+        let repository = open(&observed_client(observer), &registry.server, Access::Push);
+        repository.push_manifest(&ours).await.unwrap();
         let list = tagged(&registry, &fallback(&subject)).unwrap();
         assert_eq!(list.as_index().unwrap().manifests, [listed(&ours)]);
         let puts = registry.count("PUT", &fallback(&subject));
         assert_eq!(puts, if arrives { 1 } else { 2 });
+        assert_eq!(retries.lock().unwrap().len(), puts - 1);
     }
     // A denied write is not repeated.
     let list = fallback(&subject);

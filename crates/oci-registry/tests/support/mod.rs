@@ -11,7 +11,7 @@ use oci_registry::{
     MediaType, Observer, Packed, Repository, Secret, Source,
 };
 use testkit::registry::{Contents, FakeRegistry};
-use testkit::server::{Response, Server};
+use testkit::server::{Response, Server, advance_clock};
 
 /// A secret that may appear in the `Authorization` header field only.
 pub(crate) const CANARY: &str = "canary-5f3a";
@@ -115,6 +115,19 @@ pub(crate) fn select<T: Send + 'static>(
     let values = Arc::clone(&selected);
     let observer = Observer::new(move |event| values.lock().unwrap().extend(select(event)));
     (observer, selected)
+}
+
+/// An observer that keeps the operation, the cause and the attempts of each retry. The clock advances by the delay.
+pub(crate) fn select_retries() -> (Observer, Selected<String>) {
+    select(|event| match step {
+        ClientEvent::Retry(retry) => {
+            tokio::spawn(advance_clock(retry.delay));
+            let (operation, cause) = (&retry.operation, &retry.cause);
+            let (attempt, attempts) = (retry.attempt, retry.attempts);
+            Some(format!("{operation}: {cause} ({attempt}/{attempts})"))
+        }
+        _ => None,
+    })
 }
 
 /// Returns all text that an error can show, which must not contain [`CANARY`].
