@@ -80,7 +80,7 @@ impl<'a> CallContext<'a> {
     pub(crate) fn client(&self) -> Client {
         let client = self.plugin.clients.client(&self.shell);
         // The observer is not part of the shared client: a warning during completion would corrupt the command line.
-        client.with_observer(report::list_observer())
+        client.with_observer(report::observer())
     }
 
     /// Returns the user's cache of registry content, or `None` without a home directory.

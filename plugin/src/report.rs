@@ -70,9 +70,9 @@ pub(crate) fn warn_incomplete_row(name: &str, error: &oci_registry::Error) {
     warn(&format!("no details of `{name}`: {why}"));
 }
 
-/// Creates an observer that prints one warning per repository or registry that lists invalid names, and one per repository
-/// that does not list a referrer.
-pub(crate) fn list_observer() -> Observer {
+/// Creates an observer that prints one warning per retry, one per repository or registry that lists invalid names, and one
+/// per repository that does not list a referrer.
+pub(crate) fn observer() -> Observer {
     let warned = Mutex::new(HashSet::new());
     Observer::new(move |event| match event {
         ClientEvent::OmittedNames(omitted) => {
@@ -84,6 +84,7 @@ pub(crate) fn list_observer() -> Observer {
         ClientEvent::UnlistedReferrer { referrer, subject } => warn(&format!(
             "the registry accepted `{referrer}`, but does not list it as a referrer of {subject}"
         )),
+        ClientEvent::Retry(retry) => warn(&retry.to_string()),
         _ => {}
     })
 }

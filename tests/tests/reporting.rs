@@ -7,6 +7,7 @@ use e2e::program::{Home, Outcome, Run};
 use e2e::recorder::Recorder;
 use e2e::registry::Registry;
 use e2e::require;
+use e2e::server::{Response, Server};
 use e2e::sources::{Sources, host_triple};
 use serde_json::Value;
 
@@ -337,6 +338,47 @@ fn progress_bars_are_drawn_when_enabled() {
     ] {
         assert_eq!(run.succeeds().stderr, "");
     }
+}
+
+/// Starts a registry whose first response is 503, and then lists one tag.
+fn registry_unavailable_once() -> Server {
+    Server::start(|_, earlier| match earlier {
+        0 => Response::new(503),
+        _ => Response::new(200).body(r#"{"tags":["1.0"]}"#),
+    })
+}
+
+#[test]
+fn retry_is_shown_as_a_warning_unless_quiet() {
+    let (home, schema) = (Home::new(), Schema::documented());
+    let tags = |more: &[&str]| {
+        let server = registry_unavailable_once();
+        let name = format!("{}/acme/widgets", server.host());
+        let arguments = ["tags", &name].into_iter().chain(more.iter().copied());
+        let run = home.cargo_oci(arguments).succeeds();
+        assert_eq!(server.requests().len(), 2, "{run}");
+        (run, name)
+    };
+    let retry = |name: &str| {
+        let (host, path) = name.split_once('/').unwrap();
+        format!(
+            "GET `http://{host}/v2/{path}/tags/list?n=1000`: 503 Service Unavailable; attempt 2 of 5"
+        )
+    };
+    let (run, name) = tags(&[]);
+    let warning = format!("warning: {}", retry(&name));
+    assert!(run.stderr.starts_with(&warning), "{run}");
+    assert_eq!(run.stderr.lines().count(), 1, "{run}");
+    assert_eq!(run.stdout, "1.0\n");
+
+    let (run, _) = tags(&["-q"]);
+    assert_eq!((&run.stderr[..], &run.stdout[..]), ("", "1.0\n"));
+
+    let (run, name) = tags(&["--message-format=json"]);
+    let messages = schema.check(&run.stdout);
+    assert_eq!(reasons(&messages), ["oci-warning", "oci-tag-entry"]);
+    let message = messages[0]["message"].as_str().unwrap();
+    assert!(message.starts_with(&retry(&name)), "{message}");
 }
 
 #[test]

@@ -372,6 +372,13 @@ impl Reporter {
         self.write_json(&Message::Warning { message });
     }
 
+    /// Prints a warning, and writes it in JSON format.
+    pub(crate) fn warn(self, what: impl fmt::Display) {
+        let message = what.to_string();
+        self.print(style::WARN, "warning:", &message);
+        self.write_json(&Message::Warning { message });
+    }
+
     /// Returns the action for a tag with this previous digest, which a note reports.
     pub(crate) fn tag_update(self, reference: &str, previous: Option<&Digest>) -> TagUpdate {
         let Some(previous) = previous else {

@@ -80,6 +80,7 @@ impl Session {
                 ));
             }
             ClientEvent::Credential { problem } => reporter.note(problem),
+            ClientEvent::Retry(retry) => reporter.warn(retry),
             _ => {}
         });
         Self {

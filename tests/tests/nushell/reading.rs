@@ -144,6 +144,42 @@ fn list_without_new_names_is_an_error() {
 }
 
 #[test]
+fn retry_prints_a_warning_except_during_completion() {
+    require!(Nu);
+    let unavailable_once = || {
+        Server::start(|_, earlier| match earlier {
+            0 => Response::new(503),
+            _ => Response::new(200).body(r#"{"tags":["1.0.0"]}"#),
+        })
+    };
+    let (home, server) = (Home::new(), unavailable_once());
+    let name = format!("{}/some", server.host());
+    let run = home.nu(&format!("oci tags {name} | get name | to nuon"));
+    let run = run.succeeds();
+    assert_eq!(run.stdout.trim(), r#"["1.0.0"]"#, "{run}");
+    let list = format!("http://{}/v2/some/tags/list?n=1000", server.host());
+    let warning = format!("Warning: GET `{list}`: 503 Service Unavailable; attempt 2 of 5");
+    assert!(run.stderr.starts_with(&warning), "{run}");
+    assert_eq!(run.stderr.lines().count(), 1, "{run}");
+
+    // A slow completion returns before its list has arrived, so it is repeated.
+    let server = unavailable_once();
+    let name = format!("{}/some", server.host());
+    let run = home.nu(&format!(
+        "oci reference a.b/c; mut offered = []; mut waits = 0; \
+         while ($offered | is-empty) and $waits < 100 {{ \
+           if $waits > 0 {{ sleep 100ms }}; $waits += 1; \
+           $offered = 'oci manifest {name}:' | commandline complete \
+         }}; \
+         $offered | to nuon"
+    ));
+    let run = run.succeeds();
+    assert_eq!(run.stdout.trim(), format!(r#"["{name}:1.0.0"]"#), "{run}");
+    assert_eq!(run.stderr, "");
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[test]
 fn manifest_returns_record_with_layers() {
     require!(DockerRegistry, Nu);
     let (registry, sources) = registry_with_widgets();

@@ -119,7 +119,7 @@ pub(crate) fn select<T: Send + 'static>(
 
 /// An observer that keeps the operation, the cause and the attempts of each retry. The clock advances by the delay.
 pub(crate) fn select_retries() -> (Observer, Selected<String>) {
-    select(|event| match step {
+    select(|event| match event {
         ClientEvent::Retry(retry) => {
             tokio::spawn(advance_clock(retry.delay));
             let (operation, cause) = (&retry.operation, &retry.cause);
