@@ -188,11 +188,19 @@ impl OperandResolver {
         let identifier =
             identifier.map_err(|error| self.not_found(&error, ReferencePart::Location, operand))?;
         let found = oci_package::resolve_manifest(source, name, &identifier, &self.selection).await;
-        let (manifest, index) = found.map_err(|error| match self.selection_span {
+        let (manifest, index) = match (found, self.selection_span) {
+            (Ok(found), _) => found,
             // The index exists, but has no matching manifest.
-            Some(span) if is_plain_not_found(&error) => error.labelled("not in the index", span),
-            _ => self.not_found(&error, ReferencePart::Identifier, operand),
-        })?;
+            (Err(error), Some(span))
+                if error.kind() == ErrorKind::NotFound
+                    && source.resolve(&identifier).await.is_ok() =>
+            {
+                return Err(error.labelled("not in the index", span));
+            }
+            (Err(error), _) => {
+                return Err(self.not_found(&error, ReferencePart::Identifier, operand));
+            }
+        };
         Ok(ResolvedManifest {
             location,
             identifier,
@@ -200,11 +208,6 @@ impl OperandResolver {
             index,
         })
     }
-}
-
-/// Whether the content does not exist, as opposed to an error of a request.
-fn is_plain_not_found(error: &Error) -> bool {
-    error.kind() == ErrorKind::NotFound && std::error::Error::source(error).is_none()
 }
 
 /// Reads the flags `--target` and `--platform`.

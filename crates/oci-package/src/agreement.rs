@@ -29,11 +29,6 @@ const MAX_VALUE: usize = 200;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to read `{name}`"))]
-    ReadManifest {
-        name: String,
-        source: oci_registry::Error,
-    },
     #[snafu(display("failed to read the config of `{name}`"))]
     ReadConfig {
         name: String,
@@ -49,7 +44,7 @@ enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::ReadManifest { source, .. } | Self::ReadConfig { source, .. } => source.kind(),
+            Self::ReadConfig { source, .. } => source.kind(),
             Self::Disagree { .. } => ErrorKind::Mismatch,
         }
     }
@@ -200,11 +195,7 @@ pub async fn conflicts(
     let entries = entries.filter(|entry| !entry.media_type.is_index());
     let reads = entries.map(async |entry| {
         let identifier = Identifier::Digest(entry.digest.clone());
-        let read = source.manifest(&identifier).await.optional();
-        let read = read.with_context(|_| ReadManifestSnafu {
-            name: source.describe(&identifier),
-        })?;
-        match read {
+        match source.manifest(&identifier).await.optional()? {
             Some(found) => described(origin.with_index(Some(manifest)), &found).await,
             None => Ok(Vec::new()),
         }

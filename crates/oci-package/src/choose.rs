@@ -10,7 +10,7 @@ use oci_registry::{
     Descriptor, Digest, ErrorKind, Failure, Hint, Identifier, Index, Manifest, Optional as _,
     Platform, Source, Tag,
 };
-use snafu::{ResultExt, Snafu, ensure};
+use snafu::{Snafu, ensure};
 
 use crate::annotation;
 use crate::platform::{self, GlibcVersion, Libc};
@@ -28,11 +28,6 @@ const MAX_FALLBACKS: usize = 4;
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("failed to read `{name}`"))]
-    ReadManifest {
-        name: String,
-        source: oci_registry::Error,
-    },
     #[snafu(display(
         "failed to find `{wanted}` in `{name}`: it has more than {MAX_INDEXES} nested indexes, or more than {MAX_DEPTH} levels"
     ))]
@@ -55,7 +50,6 @@ enum Error {
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
-            Self::ReadManifest { source, .. } => source.kind(),
             Self::IndexTooDeep { .. } => ErrorKind::Protocol,
             Self::DescriptorMismatch { .. } => ErrorKind::Mismatch,
             Self::NotOffered { .. } => ErrorKind::NotFound,
@@ -237,7 +231,7 @@ pub async fn find_listed(
         }
     }
     let name = source.describe(identifier);
-    root.with_context(|_| ReadManifestSnafu { name: &name })?;
+    root?;
     let wanted = wanted.to_string();
     Err(NotOfferedSnafu {
         name,
@@ -341,10 +335,7 @@ fn description(package: &PackageTarget) -> String {
 }
 
 async fn read(source: &dyn Source, identifier: &Identifier) -> crate::Result<Option<Manifest>> {
-    let read = source.manifest(identifier).await.optional();
-    Ok(read.with_context(|_| ReadManifestSnafu {
-        name: source.describe(identifier),
-    })?)
+    source.manifest(identifier).await.optional()
 }
 
 fn fits(package: &PackageTarget, wanted: &ManifestSelector) -> bool {

@@ -282,7 +282,10 @@ async fn target_missing_from_index_is_found_by_its_tag() {
     );
     let error = found("3.0.0", machine(GNU, None)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotFound);
-    assert_eq!(error.to_string(), "failed to read `memory:3.0.0`");
+    assert_eq!(
+        error.to_string(),
+        "failed to find the manifest `3.0.0` in memory"
+    );
 }
 
 #[tokio::test]
