@@ -13,9 +13,9 @@ use crate::error::{ErrorKind, Failure};
 
 #[derive(Debug, Snafu)]
 enum Error {
-    #[snafu(display("refused to replace `{}`: it exists", path.display()))]
+    #[snafu(display("failed to write `{}`: the file exists", path.display()))]
     Exists { path: PathBuf },
-    #[snafu(display("refused to replace `{}`: it is a directory", path.display()))]
+    #[snafu(display("failed to write `{}`: it is a directory", path.display()))]
     IsDirectory { path: PathBuf },
     #[snafu(display("failed to write `{}`", path.display()))]
     Write { path: PathBuf, source: io::Error },
