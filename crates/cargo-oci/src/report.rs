@@ -80,6 +80,15 @@ impl Error {
         }
     }
 
+    /// Replaces the message, and keeps the causes. An error without a cause becomes the cause of the new message.
+    #[must_use]
+    pub(crate) fn with_message(mut self, message: String) -> Self {
+        self.cause = self.cause.map(|error| -> Box<dyn StdError + Send + Sync> {
+            Box::new(ReplacedMessage { message, error })
+        });
+        self
+    }
+
     /// Whether the error has hints.
     pub(crate) fn has_help(&self) -> bool {
         !self.help.is_empty()
@@ -108,6 +117,25 @@ impl fmt::Display for MessageError {
 }
 
 impl StdError for MessageError {}
+
+/// Error whose message was replaced.
+#[derive(Debug)]
+struct ReplacedMessage {
+    message: String,
+    error: Box<dyn StdError + Send + Sync>,
+}
+
+impl fmt::Display for ReplacedMessage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl StdError for ReplacedMessage {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.error.source().or(Some(self.error.as_ref()))
+    }
+}
 
 #[derive(Debug)]
 struct FileError(String, std::io::Error);
@@ -515,6 +543,20 @@ fn chain(error: &Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replaced_message_keeps_causes() {
+        let messages = |error: Error| causes(error.cause.expect("a cause").as_ref());
+        let file = Error::of_file("failed to read `a`", std::io::Error::other("no disk"));
+        let file = file.with_message("failed to push `b`".to_owned());
+        assert_eq!(messages(file), ["failed to push `b`", "no disk"]);
+        let usage =
+            Error::usage("failed to read `a`").with_message("failed to push `b`".to_owned());
+        assert_eq!(
+            messages(usage),
+            ["failed to push `b`", "failed to read `a`"]
+        );
+    }
 
     #[test]
     fn error_is_printed_in_the_format_of_cargo() {

@@ -253,7 +253,16 @@ async fn open_repositories(
         };
         let target_tags = destination.target_tags(targets.iter().map(String::as_str))?;
         let target = session.target(&destination.repository, Mode::Write).await?;
-        let stored = StoredTags::read(&*target, &destination.index_tags(), &target_tags).await?;
+        let index_tags = destination.index_tags();
+        let stored = StoredTags::read(&*target, &index_tags, &target_tags).await;
+        let stored = stored.map_err(|error| {
+            // The tags are read before the build, so the error would not say that it is about a push.
+            let name = match index_tags.first() {
+                Some(tag) => destination.repository.with(tag.clone()),
+                None => destination.repository.clone(),
+            };
+            Error::from(error).with_message(format!("failed to push to `{name}`"))
+        })?;
         let repository = OpenRepository { target, stored };
         repositories.insert(publication.package.id.clone(), repository);
     }
