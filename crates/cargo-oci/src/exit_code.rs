@@ -43,7 +43,7 @@ Exit codes:
   3    authentication failed or access denied
   4    not found
   5    the tag or file exists with different content
-  6    the registry could not be reached, or failed
+  6    the registry could not be reached, or returned a server error
   7    digest or size mismatch
   8    the registry does not support the operation
   101  cargo failed to build

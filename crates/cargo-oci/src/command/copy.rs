@@ -33,7 +33,7 @@ pub(crate) struct Flags {
     #[arg(value_name = "SOURCE", value_parser = location)]
     source: LocationText,
 
-    /// Locations or tags to copy to
+    /// Locations to copy to, each with an optional tag
     ///
     /// Same formats as SOURCE. May be given more than once.
     #[arg(value_name = "TARGET", required = true, value_parser = location)]

@@ -26,9 +26,9 @@ const MAX_TEXT_LENGTH: usize = 200;
 
 /// Install the programs of a published package
 ///
-/// Installs the highest release, or the highest that matches `--version`, for this machine. Programs are verified and
-/// placed in the same directory as by `cargo install`. `cargo install --list` lists them, and `cargo uninstall` removes
-/// them.
+/// Installs the highest release, or the highest that matches `--version`, for this machine. Programs are verified
+/// and installed to the directory that `cargo install` uses. `cargo install --list` lists them, and `cargo uninstall`
+/// removes them.
 #[derive(Debug, Args)]
 #[command(
     disable_version_flag = true,
