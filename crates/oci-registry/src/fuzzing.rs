@@ -216,7 +216,7 @@ pub fn challenge(data: &[u8]) {
     for value in values.filter_map(|value| HeaderValue::from_bytes(value).ok()) {
         headers.append(header::WWW_AUTHENTICATE, value);
     }
-    let Some(challenge) = Challenge::pick(&headers) else {
+    let Some(challenge) = Challenge::select(&headers) else {
         return;
     };
     let Challenge::Bearer {
@@ -241,7 +241,7 @@ pub fn challenge(data: &[u8]) {
     let mut headers = HeaderMap::new();
     let value = HeaderValue::try_from(again).expect("the value came from a header");
     headers.insert(header::WWW_AUTHENTICATE, value);
-    assert_eq!(Challenge::pick(&headers), Some(challenge));
+    assert_eq!(Challenge::select(&headers), Some(challenge));
 }
 
 /// Checks a page of a list of names: the result does not depend on the chunks in which it arrives, and only JSON is
@@ -335,7 +335,8 @@ pub fn credentials(data: &[u8]) {
             }
         }
     }
-    if let Some(Credential::Basic { username, password }) = credential_helper::read(rest.as_bytes())
+    if let Some(Credential::Basic { username, password }) =
+        credential_helper::parse_output(rest.as_bytes())
     {
         let answer: serde_json::Value = serde_json::from_str(rest).expect("a response is JSON");
         let members = answer.as_object().expect("a response is an object");

@@ -204,7 +204,7 @@ impl CredentialProvider for FixedCredential {
     async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
         Ok(Lookup {
             found: Some((self.0.clone(), SOURCE.to_owned())),
-            looked_in: vec![SOURCE.to_owned()],
+            searched: vec![SOURCE.to_owned()],
             ..Lookup::default()
         })
     }

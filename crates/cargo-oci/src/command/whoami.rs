@@ -54,7 +54,7 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
             }
         };
         match lookup.found {
-            None => results.extend(lookup.looked_in.into_iter().map(|source| SearchResult {
+            None => results.extend(lookup.searched.into_iter().map(|source| SearchResult {
                 source,
                 username: None,
             })),

@@ -84,7 +84,7 @@ impl CredentialChain {
         let mut results = Vec::new();
         for source in &self.sources {
             let result = source.credential(request).await;
-            if !matches!(&result, Ok(lookup) if lookup.looked_in.is_empty()) {
+            if !matches!(&result, Ok(lookup) if lookup.searched.is_empty()) {
                 results.push(result);
             }
         }
@@ -105,7 +105,7 @@ impl CredentialProvider for CredentialChain {
         let mut all = Lookup::default();
         for source in &self.sources {
             let lookup = source.credential(request).await?;
-            all.looked_in.extend(lookup.looked_in);
+            all.searched.extend(lookup.searched);
             all.warnings.extend(lookup.warnings);
             if lookup.found.is_some() {
                 all.found = lookup.found;
@@ -175,11 +175,11 @@ mod tests {
         let home = home_with_all_sources();
         let chain = CredentialChain::new(&home.environment(), []).preceded_by(Given);
         let found = look_up(&chain, "a.b").await.unwrap();
-        assert_eq!(found.looked_in, ["given"]);
+        assert_eq!(found.searched, ["given"]);
         assert_eq!(pair(found).as_deref(), Some("given:p"));
         let chain = CredentialChain::new(&home.environment(), []);
         let found = look_up(&chain, "a.b").await.unwrap();
-        assert_eq!(found.looked_in, ["`DOCKER_AUTH_CONFIG`"]);
+        assert_eq!(found.searched, ["`DOCKER_AUTH_CONFIG`"]);
         assert_eq!(pair(found).as_deref(), Some("variable:p"));
         // After each removal of the first source, the next one is found.
         let home = home.with("DOCKER_AUTH_CONFIG", "");
@@ -191,7 +191,7 @@ mod tests {
         ] {
             let chain = CredentialChain::new(&home.environment(), []).preceded_by(Anonymous);
             let found = look_up(&chain, "a.b").await.unwrap();
-            assert_eq!(found.looked_in.len(), places, "{found:?}");
+            assert_eq!(found.searched.len(), places, "{found:?}");
             assert_eq!(pair(found), Some(format!("{user}:p")));
             if let Some(file) = file {
                 std::fs::remove_file(home.path().join(file)).unwrap();
@@ -226,12 +226,12 @@ mod tests {
         let home = home_with_all_sources().file("auth.json", "canary");
         let chain = CredentialChain::new(&home.environment(), []);
         let registry = "a.b".parse().unwrap();
-        let answers = chain
+        let results = chain
             .search_all_sources(&CredentialRequest::new(&registry))
             .await;
-        let users: Vec<_> = answers
+        let users: Vec<_> = results
             .into_iter()
-            .map(|answer| match answer {
+            .map(|result| match result {
                 Ok(lookup) => pair(lookup).unwrap_or_default(),
                 Err(error) => format!("{:?}", error.kind()),
             })
@@ -246,7 +246,7 @@ mod tests {
     async fn search_without_result_lists_all_sources_in_order() {
         let home = Home::new();
         let chain = CredentialChain::new(&home.environment(), []);
-        let looked_in = look_up(&chain, "ghcr.io/a/b").await.unwrap().looked_in;
+        let searched = look_up(&chain, "ghcr.io/a/b").await.unwrap().searched;
         let mut expected = vec![
             "`DOCKER_AUTH_CONFIG`",
             "docker config `~/.docker/config.json`",
@@ -258,11 +258,11 @@ mod tests {
         expected.push("podman's `~/.dockercfg`");
         expected.push("finch config `~/.finch/config.json`");
         expected.push("`GITHUB_TOKEN`");
-        let looked_in: Vec<_> = looked_in
+        let searched: Vec<_> = searched
             .iter()
             .map(|place| place.replace(home.path().to_str().unwrap(), "~"))
             .collect();
-        assert_eq!(looked_in, expected);
+        assert_eq!(searched, expected);
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header};
 
-/// Challenge that the client can answer.
+/// Challenge that the client supports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Challenge {
     Basic,
@@ -16,7 +16,7 @@ pub(crate) enum Challenge {
 
 impl Challenge {
     /// Selects the challenge to answer: Bearer if there is one, otherwise Basic. Others are ignored.
-    pub(crate) fn pick(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn select(headers: &HeaderMap) -> Option<Self> {
         let values = headers.get_all(header::WWW_AUTHENTICATE);
         let all = values
             .iter()
@@ -118,12 +118,12 @@ mod tests {
 
     use super::*;
 
-    fn pick(values: &[&str]) -> Option<Challenge> {
+    fn select(values: &[&str]) -> Option<Challenge> {
         let mut headers = HeaderMap::new();
         for value in values {
             headers.append(header::WWW_AUTHENTICATE, value.parse().unwrap());
         }
-        Challenge::pick(&headers)
+        Challenge::select(&headers)
     }
 
     fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
@@ -143,10 +143,10 @@ mod tests {
             Some("registry.docker.io"),
             Some("repository:a/b:pull,push"),
         );
-        assert_eq!(pick(&[hub]), Some(expected));
-        assert_eq!(pick(&["Basic realm=\"x\""]), Some(Challenge::Basic));
+        assert_eq!(select(&[hub]), Some(expected));
+        assert_eq!(select(&["Basic realm=\"x\""]), Some(Challenge::Basic));
         assert_eq!(
-            pick(&[
+            select(&[
                 "Negotiate",
                 "Basic realm=x",
                 "BEARER Realm=https://a/b , Service=c"
@@ -154,16 +154,16 @@ mod tests {
             Some(bearer("https://a/b", Some("c"), None))
         );
         assert_eq!(
-            pick(&["Negotiate abc==, Basic realm=\"a, Bearer b\""]),
+            select(&["Negotiate abc==, Basic realm=\"a, Bearer b\""]),
             Some(Challenge::Basic)
         );
         assert_eq!(
-            pick(&[r#"Bearer realm="a\"b\\c""#]),
+            select(&[r#"Bearer realm="a\"b\\c""#]),
             Some(bearer(r#"a"b\c"#, None, None))
         );
-        assert_eq!(pick(&["Negotiate"]), None);
-        assert_eq!(pick(&["Bearer error=\"x\""]), None);
-        assert_eq!(pick(&["Bearer realm=\"\""]), None);
+        assert_eq!(select(&["Negotiate"]), None);
+        assert_eq!(select(&["Bearer error=\"x\""]), None);
+        assert_eq!(select(&["Bearer realm=\"\""]), None);
     }
 
     proptest! {

@@ -106,7 +106,7 @@ mod tests {
         ] {
             let lookup = look_up(&named, other).await;
             assert!(
-                lookup.found.is_none() && lookup.looked_in.is_empty(),
+                lookup.found.is_none() && lookup.searched.is_empty(),
                 "{other}"
             );
         }
@@ -123,7 +123,7 @@ mod tests {
             assert!(look_up(&gitlab, other).await.found.is_none(), "{other}");
         }
         let half = look_up(&gitlab[..2], "registry.acme.example:5050").await;
-        assert!(half.found.is_none() && half.looked_in.len() == 1);
+        assert!(half.found.is_none() && half.searched.len() == 1);
     }
 
     #[tokio::test]
@@ -144,7 +144,7 @@ mod tests {
             let variables = [("GITHUB_TOKEN", "t"), ("GITHUB_SERVER_URL", server)];
             let lookup = look_up(&variables, "ghcr.io").await;
             assert_eq!(lookup.found.is_some(), is_used, "{server}");
-            assert_eq!(lookup.looked_in.len(), usize::from(is_used), "{server}");
+            assert_eq!(lookup.searched.len(), usize::from(is_used), "{server}");
         }
     }
 

@@ -88,10 +88,10 @@ impl CredentialProvider for ContainersFile {
             return Ok(Lookup::of(place, found));
         };
         let servers = file.servers(request.registry.as_str());
-        let looked = self
+        let lookup = self
             .helpers
             .find_credential(helper, &servers, &place, request.is_refused);
-        Ok(looked.await?)
+        Ok(lookup.await?)
     }
 
     async fn registries(&self) -> Vec<RegistryName> {
@@ -120,7 +120,7 @@ mod tests {
         let mut all = Vec::new();
         for file in ContainersFile::all(&environment, &helpers) {
             let lookup = look_up(&file, name).await.unwrap();
-            let place = lookup.looked_in.join("");
+            let place = lookup.searched.join("");
             let place = place.replace(home.path().to_str().unwrap(), "~");
             all.push((place, pair(lookup)));
         }

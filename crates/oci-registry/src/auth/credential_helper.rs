@@ -25,7 +25,7 @@ use crate::redact::Secret;
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Limit of a helper's output, in bytes.
-const MAX_ANSWER: u64 = 64 << 10;
+const MAX_OUTPUT: u64 = 64 << 10;
 
 /// User name with which a helper marks an identity token.
 pub(super) const TOKEN_USER: &str = "<token>";
@@ -46,10 +46,12 @@ impl Failure for HelperError {
     fn hints(&self) -> Vec<Hint> {
         let place = &self.place;
         let advice = match &self.source {
-            Error::Absent { program } => format!(
+            Error::ProgramNotFound { program } => format!(
                 "install `{program}`, or remove it from `credsStore` or `credHelpers` in {place}"
             ),
-            Error::Name { .. } => format!("correct `credsStore` or `credHelpers` in {place}"),
+            Error::InvalidName { .. } => {
+                format!("correct `credsStore` or `credHelpers` in {place}")
+            }
             _ => format!(
                 "run the helper by hand to see the error, or remove it from `credsStore` or `credHelpers` in {place}"
             ),
@@ -65,9 +67,9 @@ impl Failure for HelperError {
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("refused to run the credential helper `{}`: it is not a plain name", name.escape_debug()))]
-    Name { name: String },
+    InvalidName { name: String },
     #[snafu(display("failed to find `{program}` in `PATH`"))]
-    Absent { program: String },
+    ProgramNotFound { program: String },
     #[snafu(display("failed to run `{}`", program.display()))]
     Run {
         program: PathBuf,
@@ -78,7 +80,7 @@ enum Error {
     #[snafu(display("`{}` failed", program.display()))]
     Failed { program: PathBuf },
     #[snafu(display("`{}` returned an invalid credential", program.display()))]
-    Unreadable { program: PathBuf },
+    InvalidOutput { program: PathBuf },
 }
 
 /// Credential helpers of an environment.
@@ -151,7 +153,7 @@ impl Helpers {
         let is_plain = name
             .bytes()
             .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
-        ensure!(is_plain && !name.is_empty(), NameSnafu { name });
+        ensure!(is_plain && !name.is_empty(), InvalidNameSnafu { name });
         let suffix = std::env::consts::EXE_SUFFIX;
         let program = format!("docker-credential-{name}{suffix}");
         let path = self.environment.var("PATH").unwrap_or_default();
@@ -159,7 +161,7 @@ impl Helpers {
             std::env::split_paths(path).filter(|directory| directory.is_absolute());
         let found = directories
             .find_map(|directory| Some(directory.join(&program)).filter(|path| path.is_file()));
-        found.context(AbsentSnafu { program })
+        found.context(ProgramNotFoundSnafu { program })
     }
 
     /// Stores a credential with the helper that a file names.
@@ -170,12 +172,12 @@ impl Helpers {
         place: &str,
         (username, secret): (&str, &Secret),
     ) -> Result<(), HelperError> {
-        let kept = serde_json::json!({
+        let document = serde_json::json!({
             "ServerURL": server,
             "Username": username,
             "Secret": secret.expose(),
         });
-        self.change(name, "store", server, &kept.to_string())
+        self.change(name, "store", server, &document.to_string())
             .await
             .context(HelperSnafu { server, place })
     }
@@ -199,9 +201,9 @@ impl Helpers {
         server: &str,
         input: &str,
     ) -> Result<(), Error> {
-        let (program, answer, succeeded) = self.run(name, action, input).await?;
-        let nothing = String::from_utf8_lossy(&answer).trim() == NOT_FOUND;
-        ensure!(succeeded || nothing, FailedSnafu { program });
+        let (program, output, succeeded) = self.run(name, action, input).await?;
+        let is_absent = String::from_utf8_lossy(&output).trim() == NOT_FOUND;
+        ensure!(succeeded || is_absent, FailedSnafu { program });
         let key = (name.to_owned(), server.to_owned());
         self.cached.lock().await.remove(&key);
         Ok(())
@@ -237,11 +239,11 @@ impl Helpers {
                 // A helper that does not read its input may still respond.
                 let _ = stdin.write_all(input.as_bytes()).await;
             }
-            let mut answer = Vec::new();
+            let mut output = Vec::new();
             if let Some(stdout) = stdout {
-                stdout.take(MAX_ANSWER).read_to_end(&mut answer).await?;
+                stdout.take(MAX_OUTPUT).read_to_end(&mut output).await?;
             }
-            Ok((answer, child.wait().await?))
+            Ok((output, child.wait().await?))
         };
         let outcome = tokio::time::timeout(TIMEOUT, run)
             .await
@@ -249,28 +251,28 @@ impl Helpers {
             .context(TimedOutSnafu {
                 program: program.clone(),
             })?;
-        let (answer, status) = outcome.context(RunSnafu {
+        let (output, status) = outcome.context(RunSnafu {
             program: program.clone(),
         })?;
-        Ok((program, answer, status.success()))
+        Ok((program, output, status.success()))
     }
 
     async fn get_from_helper(&self, name: &str, server: &str) -> Result<Option<Credential>, Error> {
-        let (program, answer, succeeded) = self.run(name, "get", server).await?;
+        let (program, output, succeeded) = self.run(name, "get", server).await?;
         if !succeeded {
-            let nothing = String::from_utf8_lossy(&answer).trim() == NOT_FOUND;
-            ensure!(nothing, FailedSnafu { program });
+            let is_absent = String::from_utf8_lossy(&output).trim() == NOT_FOUND;
+            ensure!(is_absent, FailedSnafu { program });
             return Ok(None);
         }
-        let credential = read(&answer).context(UnreadableSnafu { program })?;
+        let credential = parse_output(&output).context(InvalidOutputSnafu { program })?;
         Ok(Some(credential))
     }
 }
 
 /// Parses the credential that a helper printed. The whole output must be valid JSON, including unused members.
-pub(crate) fn read(answer: &[u8]) -> Option<Credential> {
-    let answer: Map<String, Value> = serde_json::from_slice(answer).ok()?;
-    let text = |name| auth_entry::member(&answer, name)?.as_str();
+pub(crate) fn parse_output(output: &[u8]) -> Option<Credential> {
+    let output: Map<String, Value> = serde_json::from_slice(output).ok()?;
+    let text = |name| auth_entry::member(&output, name)?.as_str();
     let (username, secret) = (text("Username")?, text("Secret")?);
     Some(match username {
         TOKEN_USER => Credential::Identity(Secret::new(secret)),
@@ -296,7 +298,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn helper_answers_are_parsed() {
+    async fn helper_output_is_parsed() {
         let basic = run_script(r#"read -r server; echo "{\"ServerURL\":\"$server\",\"Username\":\"$server\",\"Secret\":\"s\"}""#).await;
         let expected = Credential::Basic {
             username: "a.b".into(),
@@ -316,9 +318,9 @@ mod tests {
     }
 
     #[test]
-    fn helper_answer_with_trailing_text_is_refused() {
+    fn helper_output_with_trailing_text_is_refused() {
         let expected = Some(Credential::from_pair("u", "s"));
-        for (answer, expected) in [
+        for (output, expected) in [
             (
                 r#"{"ServerURL":"a.b","Username":"u","Secret":"s"}"#,
                 expected.clone(),
@@ -331,18 +333,18 @@ mod tests {
             (r#"{"Username":"u"}"#, None),
             (r#"["u","s"]"#, None),
         ] {
-            assert_eq!(read(answer.as_bytes()), expected, "{answer}");
+            assert_eq!(parse_output(output.as_bytes()), expected, "{output}");
         }
     }
 
     #[tokio::test]
     async fn helper_runs_outside_the_working_directory() {
-        let answer = r#"echo "{\"Username\":\"$(ls)\",\"Secret\":\"s\"}""#;
+        let output = r#"echo "{\"Username\":\"$(ls)\",\"Secret\":\"s\"}""#;
         let expected = Credential::Basic {
             username: "docker-credential-test".into(),
             password: Secret::new("s"),
         };
-        assert_eq!(run_script(answer).await.unwrap(), Some(expected));
+        assert_eq!(run_script(output).await.unwrap(), Some(expected));
     }
 
     #[tokio::test]
@@ -351,11 +353,12 @@ mod tests {
         assert!(matches!(failed, Error::Failed { .. }) && !failed.to_string().contains("canary"));
         let garbage = run_script("echo canary").await.unwrap_err();
         assert!(
-            matches!(garbage, Error::Unreadable { .. }) && !garbage.to_string().contains("canary")
+            matches!(garbage, Error::InvalidOutput { .. })
+                && !garbage.to_string().contains("canary")
         );
         assert!(matches!(
             run_script("yes canary").await.unwrap_err(),
-            Error::Failed { .. } | Error::Unreadable { .. }
+            Error::Failed { .. } | Error::InvalidOutput { .. }
         ));
     }
 
@@ -376,11 +379,11 @@ mod tests {
             let asked = Helpers::new(environment.clone())
                 .get(name, "a.b", false)
                 .await;
-            assert!(matches!(asked, Err(Error::Name { .. })), "{name:?}");
+            assert!(matches!(asked, Err(Error::InvalidName { .. })), "{name:?}");
         }
         assert!(matches!(
             Helpers::new(environment).get("nope", "a.b", false).await,
-            Err(Error::Absent { .. })
+            Err(Error::ProgramNotFound { .. })
         ));
     }
 }

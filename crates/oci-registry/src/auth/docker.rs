@@ -110,10 +110,10 @@ impl CredentialProvider for ConfigDirectory {
             return Ok(Lookup::of(place, found));
         };
         let servers = file.servers(registry_key::docker_key(request.registry));
-        let looked = self
+        let lookup = self
             .helpers
             .find_credential(helper, &servers, &place, request.is_refused);
-        Ok(looked.await?)
+        Ok(lookup.await?)
     }
 
     async fn registries(&self) -> Vec<RegistryName> {
@@ -148,7 +148,7 @@ mod tests {
             "docker config `{}/.docker/config.json`",
             home.path().display()
         );
-        assert_eq!(found.looked_in, [place]);
+        assert_eq!(found.searched, [place]);
         assert_eq!(pair(found).as_deref(), Some("me:canary"));
         // The path is relative to the working directory, and the home directory is ignored.
         let home = home
@@ -187,7 +187,7 @@ mod tests {
             let found = look_up(&AuthVariable::new(home.environment()), "a.b").await;
             let found = found.unwrap();
             assert!(found.found.is_none());
-            assert_eq!(found.looked_in, ["`DOCKER_AUTH_CONFIG`"]);
+            assert_eq!(found.searched, ["`DOCKER_AUTH_CONFIG`"]);
             let [warning] = &found.warnings[..] else {
                 panic!("{found:?}");
             };
@@ -219,13 +219,13 @@ mod tests {
             r#"{{"credsStore":"all","credHelpers":{{"own.b":"own","file.b":"","https://index.docker.io/v1/":"own"}},
             "auths":{{"own.b":{{"auth":"{AUTH}"}},"file.b":{{"auth":"{AUTH}"}},"all.b":{{}}}}}}"#
         );
-        let answer = |name: &str| {
+        let script = |name: &str| {
             format!(r#"read -r s; echo "{{\"Username\":\"{name}\",\"Secret\":\"$s\"}}""#)
         };
         let home = Home::new()
             .file(".docker/config.json", config)
-            .helper("all", &answer("all"))
-            .helper("own", &answer("own"));
+            .helper("all", &script("all"))
+            .helper("own", &script("own"));
         let docker = docker(&home);
         for (registry, expected) in [
             ("own.b", "own:own.b"),
@@ -234,7 +234,7 @@ mod tests {
             ("file.b", "me:canary"),
         ] {
             let found = look_up(&docker, registry).await.unwrap();
-            let place = found.looked_in.join("");
+            let place = found.searched.join("");
             assert!(place.contains(".docker/config.json"), "{place}");
             assert_eq!(place.contains("helper"), registry != "file.b", "{place}");
             assert_eq!(pair(found).as_deref(), Some(expected));
@@ -243,7 +243,7 @@ mod tests {
 
     #[cfg(unix)]
     #[tokio::test]
-    async fn helper_answer_is_cached_until_refused() {
+    async fn helper_credential_is_cached_until_refused() {
         let config = r#"{"credsStore":"all"}"#;
         let script = r#"read -r s
             [ "$s" = a.b ] || { echo credentials not found in native keychain; exit 1; }
@@ -291,7 +291,7 @@ mod tests {
         let helpers = Arc::new(Helpers::new(environment.clone()));
         let finch = ConfigDirectory::finch(&environment, helpers);
         let found = look_up(&finch, "a.b").await.unwrap();
-        assert!(found.looked_in[0].starts_with("finch config `"));
+        assert!(found.searched[0].starts_with("finch config `"));
         assert_eq!(pair(found).as_deref(), Some("me:canary"));
     }
 }

@@ -81,16 +81,16 @@ enum Error {
         registry: RegistryName,
         source: Cause,
     },
-    #[snafu(display("AWS refused a token for `{registry}`: {code}{}{words}", if words.is_empty() { "" } else { ": " }))]
+    #[snafu(display("AWS refused a token for `{registry}`: {code}{}{message}", if message.is_empty() { "" } else { ": " }))]
     Refused {
         registry: RegistryName,
         code: String,
-        words: String,
+        message: String,
     },
     #[snafu(display("AWS returned no token for `{registry}` within {} seconds", TIMEOUT.as_secs()))]
     TimedOut { registry: RegistryName },
     #[snafu(display("AWS returned no valid token for `{registry}`"))]
-    Unreadable { registry: RegistryName },
+    InvalidToken { registry: RegistryName },
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -100,7 +100,7 @@ impl Failure for Error {
         match self {
             Self::LoadKeys { .. } | Self::Refused { .. } => ErrorKind::Unauthenticated,
             Self::RequestToken { .. } | Self::TimedOut { .. } => ErrorKind::Network,
-            Self::Unreadable { .. } => ErrorKind::Protocol,
+            Self::InvalidToken { .. } => ErrorKind::Protocol,
         }
     }
 
@@ -109,7 +109,7 @@ impl Failure for Error {
             Self::LoadKeys { .. } | Self::Refused { .. } => {
                 vec!["set `AWS_PROFILE`, or `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`".into()]
             }
-            Self::RequestToken { .. } | Self::TimedOut { .. } | Self::Unreadable { .. } => {
+            Self::RequestToken { .. } | Self::TimedOut { .. } | Self::InvalidToken { .. } => {
                 Vec::new()
             }
         }
@@ -218,11 +218,11 @@ impl Ecr {
             }
         };
         let token = self.request_token(service, keys, registry).await?;
-        let unreadable = || UnreadableSnafu {
+        let invalid_token = || InvalidTokenSnafu {
             registry: registry.clone(),
         };
-        let text = token.text.with_context(unreadable)?;
-        let credential = basic(&text).with_context(unreadable)?;
+        let text = token.text.with_context(invalid_token)?;
+        let credential = decode_token(&text).with_context(invalid_token)?;
         let expires_at = token.expires_at.and_then(|date| date.try_into().ok());
         let lifetime = expires_at.and_then(|date| lifetime(date, SystemTime::now()));
         let until = lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime));
@@ -246,9 +246,9 @@ impl Ecr {
                     .credentials_provider(keys);
                 config.set_endpoint_url(endpoint);
                 let client = aws_sdk_ecr::Client::from_conf(config.build());
-                let answer = client.get_authorization_token().send().await;
-                let answer = answer.map_err(|error| sdk_error(error, registry))?;
-                let mut tokens = answer.authorization_data.unwrap_or_default().into_iter();
+                let response = client.get_authorization_token().send().await;
+                let response = response.map_err(|error| sdk_error(error, registry))?;
+                let mut tokens = response.authorization_data.unwrap_or_default().into_iter();
                 let token = tokens.next();
                 Ok(Token {
                     expires_at: token.as_ref().and_then(|token| token.expires_at),
@@ -263,9 +263,9 @@ impl Ecr {
                     .credentials_provider(keys);
                 config.set_endpoint_url(endpoint);
                 let client = aws_sdk_ecrpublic::Client::from_conf(config.build());
-                let answer = client.get_authorization_token().send().await;
-                let answer = answer.map_err(|error| sdk_error(error, registry))?;
-                let token = answer.authorization_data;
+                let response = client.get_authorization_token().send().await;
+                let response = response.map_err(|error| sdk_error(error, registry))?;
+                let token = response.authorization_data;
                 Ok(Token {
                     expires_at: token.as_ref().and_then(|token| token.expires_at),
                     text: token.and_then(|token| token.authorization_token),
@@ -388,7 +388,7 @@ impl CredentialProvider for Ecr {
 }
 
 /// Decodes the user name and password of a token.
-fn basic(token: &str) -> Option<Credential> {
+fn decode_token(token: &str) -> Option<Credential> {
     let bytes = STANDARD.decode(token.trim()).ok()?;
     let text = String::from_utf8(bytes).ok()?;
     let (username, password) = text.split_once(':')?;
@@ -408,14 +408,14 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let registry = registry.clone();
-    let code = error.as_service_error().and_then(|said| said.code());
+    let code = error.as_service_error().and_then(|error| error.code());
     if let Some(code) = code {
-        let words = error.as_service_error().and_then(|said| said.message());
-        let (code, words) = (escape(code, 100), escape(words.unwrap_or_default(), 300));
+        let message = error.as_service_error().and_then(|error| error.message());
+        let (code, message) = (escape(code, 100), escape(message.unwrap_or_default(), 300));
         return RefusedSnafu {
             registry,
             code,
-            words,
+            message,
         }
         .build();
     }
@@ -517,10 +517,10 @@ mod tests {
 
     #[test]
     fn token_decodes_to_user_name_and_password() {
-        let basic = |text: &str| basic(&STANDARD.encode(text));
-        assert_eq!(basic("AWS:a:b"), Some(Credential::from_pair("AWS", "a:b")));
-        assert_eq!(basic("AWS"), None);
-        assert_eq!(super::basic("canary"), None);
+        let decode = |text: &str| decode_token(&STANDARD.encode(text));
+        assert_eq!(decode("AWS:a:b"), Some(Credential::from_pair("AWS", "a:b")));
+        assert_eq!(decode("AWS"), None);
+        assert_eq!(super::decode_token("canary"), None);
     }
 
     #[test]

@@ -35,15 +35,15 @@ enum Error {
         registry: RegistryName,
         source: KeyringFailure,
     },
-    #[snafu(display("the keyring has no entries for registry tokens"))]
-    Unkeepable,
+    #[snafu(display("failed to store a registry token in the keyring: it is short-lived"))]
+    NotStorable,
 }
 
 impl Failure for Error {
     fn kind(&self) -> ErrorKind {
         match self {
             Self::Use { .. } => ErrorKind::Unauthenticated,
-            Self::Unkeepable => ErrorKind::InvalidInput,
+            Self::NotStorable => ErrorKind::InvalidInput,
         }
     }
 }
@@ -54,11 +54,11 @@ enum KeyringFailure {
     #[snafu(display("there is no keyring in this session"))]
     Absent,
     #[snafu(display("the keyring is locked or denies access"))]
-    Closed,
+    Locked,
     #[snafu(display("the keyring did not respond within {} seconds", TIMEOUT.as_secs()))]
     TimedOut,
     #[snafu(display("the entry was not written by this program"))]
-    Unreadable,
+    InvalidEntry,
     #[snafu(display("the keyring failed"))]
     Failed,
 }
@@ -123,15 +123,15 @@ impl Keyring {
         let (username, secret) = match credential {
             Credential::Basic { username, password } => (username.as_str(), password),
             Credential::Identity(token) => (TOKEN_USER, token),
-            Credential::Registry(_) => return Err(Error::Unkeepable.into()),
+            Credential::Registry(_) => return Err(Error::NotStorable.into()),
         };
-        let kept = serde_json::json!({"Username": username, "Secret": secret.expose()});
-        let text = kept.to_string();
+        let document = serde_json::json!({"Username": username, "Secret": secret.expose()});
+        let text = document.to_string();
         let user = registry.as_str().to_owned();
         let written = self
             .run_on_thread(move |store| store.write(&user, &text))
             .await;
-        let intention = "keep";
+        let intention = "store";
         Ok(written.context(UseSnafu {
             intention,
             registry: registry.clone(),
@@ -158,8 +158,9 @@ impl Keyring {
         let Some(text) = self.run_on_thread(move |store| store.read(&user)).await? else {
             return Ok(None);
         };
-        let kept = credential_helper::read(text.as_bytes()).context(UnreadableSnafu)?;
-        Ok(Some(kept))
+        let credential =
+            credential_helper::parse_output(text.as_bytes()).context(InvalidEntrySnafu)?;
+        Ok(Some(credential))
     }
 
     /// Runs an operation of the store on a separate thread, so that a keyring that does not respond cannot delay the
@@ -174,8 +175,8 @@ impl Keyring {
         // After a timeout the receiver is gone, which is not an error of this thread.
         let started = thread.spawn(move || drop(sender.send(work(&*store))));
         started.ok().context(FailedSnafu)?;
-        let answer = tokio::time::timeout(TIMEOUT, receiver).await;
-        answer
+        let result = tokio::time::timeout(TIMEOUT, receiver).await;
+        result
             .ok()
             .context(TimedOutSnafu)?
             .ok()
@@ -236,8 +237,8 @@ impl KeyringFailure {
     fn of(error: &keyring::Error) -> Self {
         match error {
             keyring::Error::NoDefaultStore => Self::Absent,
-            keyring::Error::NoStorageAccess(_) => Self::Closed,
-            keyring::Error::BadEncoding(_) => Self::Unreadable,
+            keyring::Error::NoStorageAccess(_) => Self::Locked,
+            keyring::Error::BadEncoding(_) => Self::InvalidEntry,
             _ => Self::Failed,
         }
     }
@@ -286,7 +287,7 @@ pub(super) mod tests {
     impl Store for Unresponsive {
         fn read(&self, _: &str) -> Result<Option<String>, KeyringFailure> {
             let _ = self.0.lock().unwrap().recv();
-            Err(KeyringFailure::Closed)
+            Err(KeyringFailure::Locked)
         }
 
         fn write(&self, _: &str, _: &str) -> Result<(), KeyringFailure> {
@@ -320,7 +321,7 @@ pub(super) mod tests {
             .credential(&CredentialRequest::new(&name(registry)))
             .await?;
         let is_noted = keyring.registries.contains(&name(registry));
-        assert_eq!(lookup.looked_in.len(), usize::from(is_noted));
+        assert_eq!(lookup.searched.len(), usize::from(is_noted));
         Ok(lookup.found.map(|(credential, _)| credential))
     }
 

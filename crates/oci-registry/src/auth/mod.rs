@@ -84,7 +84,7 @@ pub struct Lookup {
     /// The credential and its source.
     pub found: Option<(Credential, String)>,
     /// The sources that were searched, in order, as shown to users: `docker config /home/me/.docker/config.json`.
-    pub looked_in: Vec<String>,
+    pub searched: Vec<String>,
     /// Whether the credential belongs to the CI job instead of being configured for this registry. A read that is
     /// rejected with it is repeated once without it, because the repository may be public.
     pub is_ambient: bool,
@@ -98,7 +98,7 @@ impl Lookup {
         let place = place.into();
         Self {
             found: credential.map(|credential| (credential, place.clone())),
-            looked_in: vec![place],
+            searched: vec![place],
             ..Self::default()
         }
     }

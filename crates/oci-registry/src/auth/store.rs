@@ -163,7 +163,7 @@ impl CredentialStore {
                         .await?;
                     if lookup.found.is_some() {
                         self.helpers.erase(helper, server, place).await?;
-                        places.extend(lookup.looked_in);
+                        places.extend(lookup.searched);
                     }
                 }
             } else if has_entry {
@@ -375,7 +375,7 @@ esac"#;
             look_up(&store.keyring, "c.d")
                 .await
                 .unwrap()
-                .looked_in
+                .searched
                 .is_empty()
         );
     }

@@ -18,7 +18,7 @@ use crate::exchange::{self, Exchange, Request, Response};
 use crate::redact::{Secret, ShownUrl, sensitive};
 
 /// Limit of the size of a token server's response, in bytes.
-const MAX_ANSWER: usize = 128 << 10;
+const MAX_RESPONSE: usize = 128 << 10;
 
 /// Lifetime of a token if the server does not report one.
 const DEFAULT_LIFETIME: Duration = Duration::from_mins(1);
@@ -37,14 +37,14 @@ pub(crate) enum Error {
         #[snafu(source(from(exchange::Error, crate::Error::from)))]
         source: crate::Error,
     },
-    #[snafu(display("the token server {realm} answered {status}{}{words}", if words.is_empty() { "" } else { ": " }))]
+    #[snafu(display("the token server {realm} answered {status}{}{message}", if message.is_empty() { "" } else { ": " }))]
     Refused {
         realm: ShownUrl,
         status: StatusCode,
-        words: String,
+        message: String,
     },
     #[snafu(display("the token server {realm} returned an invalid token"))]
-    Unreadable { realm: ShownUrl },
+    InvalidToken { realm: ShownUrl },
 }
 
 impl Failure for Error {
@@ -57,7 +57,7 @@ impl Failure for Error {
             Self::Refused { status, .. } if status.is_server_error() => ErrorKind::Network,
             Self::Refused { status, .. } if *status == StatusCode::FORBIDDEN => ErrorKind::Denied,
             Self::Refused { .. } => ErrorKind::Unauthenticated,
-            Self::Unreadable { .. } => ErrorKind::Protocol,
+            Self::InvalidToken { .. } => ErrorKind::Protocol,
         }
     }
 }
@@ -106,7 +106,7 @@ impl fmt::Debug for Token {
 /// Error body of a token server, in the format of the distribution-spec or of OAuth 2.0.
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct TokenRefusal {
+struct TokenErrorResponse {
     errors: Option<Vec<ErrorEntry>>,
     error_description: Option<String>,
     details: Option<String>,
@@ -119,7 +119,7 @@ struct ErrorEntry {
 }
 
 #[derive(Deserialize)]
-struct TokenAnswer {
+struct TokenResponse {
     #[serde(default)]
     token: Option<String>,
     #[serde(default)]
@@ -149,7 +149,7 @@ pub(crate) async fn fetch(
             })?;
         // Some token servers support only the older GET request (distribution, "Token Authentication").
         if !matches!(response.status.as_u16(), 400 | 401 | 404 | 405) {
-            return read(response, shown).await;
+            return read_token(response, shown).await;
         }
     }
     let mut url = realm.clone();
@@ -177,7 +177,7 @@ pub(crate) async fn fetch(
     let response = exchange.send(&request).await.context(RequestTokenSnafu {
         realm: shown.clone(),
     })?;
-    read(response, shown).await
+    read_token(response, shown).await
 }
 
 async fn fetch_by_post(
@@ -205,48 +205,48 @@ async fn fetch_by_post(
     exchange.send(&request).await
 }
 
-async fn read(response: Response, realm: ShownUrl) -> Result<Token, Error> {
+async fn read_token(response: Response, realm: ShownUrl) -> Result<Token, Error> {
     let (status, secrets) = (response.status, response.secrets());
     if !status.is_success() {
         // Only the fields for users are quoted, because the body may repeat the credential that was sent.
-        let body = response.read_prefix(MAX_ANSWER).await.unwrap_or_default();
-        let refusal: TokenRefusal = serde_json::from_slice(&body).unwrap_or_default();
+        let body = response.read_prefix(MAX_RESPONSE).await.unwrap_or_default();
+        let refusal: TokenErrorResponse = serde_json::from_slice(&body).unwrap_or_default();
         let listed = refusal
             .errors
             .into_iter()
             .flatten()
             .map(|error| error.message);
-        let words = listed
+        let message = listed
             .chain([refusal.error_description, refusal.details])
             .flatten();
-        let words = words.map(|words| secrets.quote(&words, 300)).next();
-        let words = words.unwrap_or_default();
+        let message = message.map(|message| secrets.quote(&message, 300)).next();
+        let message = message.unwrap_or_default();
         return RefusedSnafu {
             realm,
             status,
-            words,
+            message,
         }
         .fail();
     }
     let body = response
-        .bytes(MAX_ANSWER)
+        .bytes(MAX_RESPONSE)
         .await
         .context(RequestTokenSnafu {
             realm: realm.clone(),
         })?;
-    let answer: Option<TokenAnswer> = serde_json::from_slice(&body).ok();
-    let answer = answer.context(UnreadableSnafu {
+    let response: Option<TokenResponse> = serde_json::from_slice(&body).ok();
+    let response = response.context(InvalidTokenSnafu {
         realm: realm.clone(),
     })?;
-    let token = [answer.token, answer.access_token]
+    let token = [response.token, response.access_token]
         .into_iter()
         .flatten()
         .find(|token| !token.is_empty());
     let token = token
         .filter(|token| HeaderValue::from_str(token).is_ok())
-        .context(UnreadableSnafu { realm })?;
+        .context(InvalidTokenSnafu { realm })?;
     secrets.record(&token);
-    let lifetime = answer
+    let lifetime = response
         .expires_in
         .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     Ok(Token::new(

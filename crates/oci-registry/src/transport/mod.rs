@@ -75,7 +75,7 @@ pub(crate) enum Account {
     #[default]
     NotDemanded,
     /// Anonymous, because no credential was found in these places.
-    Anonymous { looked_in: Vec<String> },
+    Anonymous { searched: Vec<String> },
     /// The credential from this place.
     Credential { place: String },
 }
@@ -89,8 +89,8 @@ impl Account {
         };
         match self {
             Self::NotDemanded => Vec::new(),
-            Self::Anonymous { looked_in } => {
-                let searched = looked_in.clone();
+            Self::Anonymous { searched } => {
+                let searched = searched.clone();
                 vec![Hint::NoCredential { registry, searched }, log_in]
             }
             Self::Credential { place } => {
@@ -260,13 +260,13 @@ impl Transport {
         &self,
         response: &Response,
     ) -> crate::Result<Option<(Challenge, Peer)>> {
-        if let Some(challenge) = Challenge::pick(&response.headers) {
+        if let Some(challenge) = Challenge::select(&response.headers) {
             return Ok(Some((challenge, response.peer.clone())));
         }
         let asked = self.base_challenge.get_or_try_init(|| async {
             let front = Request::new(http::Method::GET, self.url("/v2/")).within_origin();
             let front = self.exchange.send(&front).await?;
-            let challenge = Challenge::pick(&front.headers);
+            let challenge = Challenge::select(&front.headers);
             Ok::<_, crate::Error>(challenge.map(|challenge| (challenge, front.peer)))
         });
         Ok(asked.await?.clone())
@@ -411,9 +411,9 @@ impl Transport {
                 "`{registry}` refused the credential from {place}: reading without it"
             ),
         });
-        for searched in &mut lookup.looked_in {
-            if *searched == place {
-                searched.push_str(", refused");
+        for source in &mut lookup.searched {
+            if *source == place {
+                source.push_str(", refused");
             }
         }
         true
@@ -563,7 +563,7 @@ impl State {
                 place: place.clone(),
             },
             Some(lookup) => Account::Anonymous {
-                looked_in: lookup.looked_in.clone(),
+                searched: lookup.searched.clone(),
             },
         }
     }

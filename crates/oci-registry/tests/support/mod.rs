@@ -40,7 +40,7 @@ impl CredentialProvider for NoCredential {
     async fn credential(&self, _: &CredentialRequest<'_>) -> oci_registry::Result<Lookup> {
         Ok(Lookup {
             found: None,
-            looked_in: vec!["here".into(), "there".into()],
+            searched: vec!["here".into(), "there".into()],
             ..Lookup::default()
         })
     }
@@ -50,7 +50,7 @@ impl CredentialProvider for NoCredential {
 pub(crate) fn found(credential: Credential) -> Lookup {
     Lookup {
         found: Some((credential, "a test".into())),
-        looked_in: vec!["a test".into()],
+        searched: vec!["a test".into()],
         ..Lookup::default()
     }
 }

@@ -215,7 +215,7 @@ async fn ecr_without_aws_keys_has_no_credential() {
         .await
         .unwrap();
     assert!(lookup.found.is_none());
-    assert_eq!(lookup.looked_in.last().unwrap(), "AWS credentials");
+    assert_eq!(lookup.searched.last().unwrap(), "AWS credentials");
 }
 
 #[tokio::test]

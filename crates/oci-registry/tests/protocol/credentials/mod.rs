@@ -49,7 +49,7 @@ where
         self.lookups.lock().unwrap().push(line);
         Ok(Lookup {
             found: (self.script)(request).map(|credential| (credential, "a test".into())),
-            looked_in: vec!["a test".into()],
+            searched: vec!["a test".into()],
             ..Lookup::default()
         })
     }
