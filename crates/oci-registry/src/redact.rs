@@ -4,7 +4,7 @@
 //! [`Secrets`] records each `Authorization` value that is sent, as sent and decoded, and redacts it in text from a server
 //! before it is shown. A secret that a server deliberately transforms cannot be distinguished from other text.
 //!
-//! The query and the user information of a URL can contain a credential. Messages contain URLs as [`ShownUrl`] only.
+//! The query and the user information of a URL can contain a credential. Messages contain URLs as [`RedactedUrl`] only.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -239,9 +239,9 @@ pub fn without_user_info(url: &str) -> String {
 
 /// URL for display, without user information and with the values of unknown query parameters redacted.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct ShownUrl(String);
+pub(crate) struct RedactedUrl(String);
 
-impl ShownUrl {
+impl RedactedUrl {
     /// Returns the display form of a URL that a server may have chosen. Recorded secrets are redacted too.
     pub(crate) fn new(url: &Url, secrets: &Secrets) -> Self {
         let mut shown = format!("{}{}", url.origin().ascii_serialization(), url.path());
@@ -274,13 +274,13 @@ impl ShownUrl {
     }
 }
 
-impl fmt::Display for ShownUrl {
+impl fmt::Display for RedactedUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}`", self.0)
     }
 }
 
-impl fmt::Debug for ShownUrl {
+impl fmt::Debug for RedactedUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -411,11 +411,11 @@ mod tests {
     }
 
     #[test]
-    fn shown_url_contains_no_possible_credential() {
+    fn redacted_url_contains_no_possible_credential() {
         let url: Url = "https://u:canary@a.b/v2/x?n=10&X-Signature=canary&digest=sha256:1#canary"
             .parse()
             .unwrap();
-        let shown = ShownUrl::new(&url, &Secrets::default());
+        let shown = RedactedUrl::new(&url, &Secrets::default());
         assert_eq!(
             shown.to_string(),
             "`https://a.b/v2/x?n=10&X-Signature=…&digest=sha256:1`"
@@ -426,7 +426,7 @@ mod tests {
         let url: Url = "https://canary-1.b/Canary%2D1/x/%63anary-1?n=Canary-1"
             .parse()
             .unwrap();
-        let shown = ShownUrl::new(&url, &secrets).to_string();
+        let shown = RedactedUrl::new(&url, &secrets).to_string();
         assert!(!shown.to_lowercase().contains("canary"), "{shown}");
     }
 

@@ -15,7 +15,7 @@ use crate::error::{ErrorKind, Failure};
 use crate::exchange::body::Body;
 use crate::exchange::origin::Origin;
 use crate::exchange::{self, Exchange, Request, Response};
-use crate::redact::{Secret, ShownUrl, sensitive};
+use crate::redact::{RedactedUrl, Secret, sensitive};
 
 /// Limit of the size of a token server's response, in bytes.
 const MAX_RESPONSE: usize = 128 << 10;
@@ -33,18 +33,18 @@ const CLIENT_ID: &str = "oci-registry";
 pub(crate) enum Error {
     #[snafu(display("failed to request a token from the token server {realm}"))]
     RequestToken {
-        realm: ShownUrl,
+        realm: RedactedUrl,
         #[snafu(source(from(exchange::Error, crate::Error::from)))]
         source: crate::Error,
     },
     #[snafu(display("the token server {realm} answered {status}{}{message}", if message.is_empty() { "" } else { ": " }))]
     Refused {
-        realm: ShownUrl,
+        realm: RedactedUrl,
         status: StatusCode,
         message: String,
     },
     #[snafu(display("the token server {realm} returned an invalid token"))]
-    InvalidToken { realm: ShownUrl },
+    InvalidToken { realm: RedactedUrl },
 }
 
 impl Failure for Error {
@@ -205,7 +205,7 @@ async fn fetch_by_post(
     exchange.send(&request).await
 }
 
-async fn read_token(response: Response, realm: ShownUrl) -> Result<Token, Error> {
+async fn read_token(response: Response, realm: RedactedUrl) -> Result<Token, Error> {
     let (status, secrets) = (response.status, response.secrets());
     if !status.is_success() {
         // Only the fields for users are quoted, because the body may repeat the credential that was sent.

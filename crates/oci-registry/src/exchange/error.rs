@@ -12,7 +12,7 @@ use super::retry::innermost_cause;
 use super::{certificates, origin};
 use crate::error::{ErrorKind, Failure, Hint};
 use crate::escape::escape;
-use crate::redact::{Secrets, ShownUrl};
+use crate::redact::{RedactedUrl, Secrets};
 
 /// Messages of `hyper`, whose kinds are not accessible, for a connection that ended without a response.
 const NO_RESPONSE: [&str; 3] = [
@@ -53,7 +53,7 @@ pub(crate) enum Error {
     BuildProxy { variable: String, source: RootCause },
     #[snafu(display("failed to reach {url}"))]
     Connect {
-        url: ShownUrl,
+        url: RedactedUrl,
         certificate: bool,
         may_expect_tls: bool,
         source: RootCause,
@@ -61,48 +61,51 @@ pub(crate) enum Error {
     #[snafu(display("failed to get a response to {method} {url}"))]
     Send {
         method: Method,
-        url: ShownUrl,
+        url: RedactedUrl,
         may_expect_tls: bool,
         source: RootCause,
     },
     #[snafu(display("gave up on {method} {url}: no progress for {} seconds", after.as_secs()))]
     Idle {
         method: Method,
-        url: ShownUrl,
+        url: RedactedUrl,
         after: Duration,
     },
     /// Several idle timeouts in a row.
     #[snafu(display("gave up on {method} {url}: no data in either direction for {} seconds", waited.as_secs()))]
     Stalled {
         method: Method,
-        url: ShownUrl,
+        url: RedactedUrl,
         waited: Duration,
     },
     #[snafu(display("failed to read the content to send to {url}"))]
-    ReadContent { url: ShownUrl, source: crate::Error },
+    ReadContent {
+        url: RedactedUrl,
+        source: crate::Error,
+    },
     #[snafu(display("failed to read the response of {url}"))]
-    ReadResponse { url: ShownUrl, source: RootCause },
+    ReadResponse { url: RedactedUrl, source: RootCause },
     #[snafu(display("refused the response of {url}: it has more than {limit} bytes"))]
-    ResponseTooLarge { url: ShownUrl, limit: usize },
+    ResponseTooLarge { url: RedactedUrl, limit: usize },
     #[snafu(display("failed to follow a redirect of {url}"))]
     Redirect {
-        url: ShownUrl,
+        url: RedactedUrl,
         source: origin::Error,
     },
     #[snafu(display("refused to follow {url}: the redirect has no `Location`"))]
-    RedirectWithoutLocation { url: ShownUrl },
+    RedirectWithoutLocation { url: RedactedUrl },
     #[snafu(display(
         "refused to follow {url}: it answers {method} with {status}, which would drop the request body"
     ))]
     RedirectWrite {
-        url: ShownUrl,
+        url: RedactedUrl,
         method: Method,
         status: StatusCode,
     },
     #[snafu(display("refused to follow {url}: more than {limit} redirects"))]
-    RedirectLoop { url: ShownUrl, limit: usize },
+    RedirectLoop { url: RedactedUrl, limit: usize },
     #[snafu(display("gave up on {url}: the server asks to wait {} seconds", wait.as_secs()))]
-    RetryAfterTooLong { url: ShownUrl, wait: Duration },
+    RetryAfterTooLong { url: RedactedUrl, wait: Duration },
 }
 
 impl Failure for Error {

@@ -18,7 +18,7 @@ use super::error::{Error, IdleSnafu, ReadResponseSnafu, ResponseTooLargeSnafu};
 use super::origin::{Origin, Peer};
 use super::stalls::Stalls;
 use super::transfer_rate::{IDLE_TIMEOUT, ReceiveRate};
-use crate::redact::{Secrets, ShownUrl};
+use crate::redact::{RedactedUrl, Secrets};
 
 /// Timeout for a document that is read into memory.
 const DOCUMENT_TIMEOUT: Duration = Duration::from_mins(10);
@@ -145,8 +145,8 @@ impl fmt::Debug for Response {
 
 impl Response {
     /// Returns the URL of the response for display.
-    pub(crate) fn shown(&self) -> ShownUrl {
-        ShownUrl::new(&self.peer.url, &self.peer.secrets)
+    pub(crate) fn shown(&self) -> RedactedUrl {
+        RedactedUrl::new(&self.peer.url, &self.peer.secrets)
     }
 
     /// Returns the secrets to redact in text from servers.

@@ -32,7 +32,7 @@ use url::Url;
 
 use crate::environment::Environment;
 use crate::event::{ClientEvent, Observer, Retry};
-use crate::redact::{Secrets, ShownUrl};
+use crate::redact::{RedactedUrl, Secrets};
 use address_class::AddressClass;
 use body::Progress;
 pub(crate) use error::Error;
@@ -151,8 +151,8 @@ impl Exchange {
     }
 
     /// Returns a URL for display.
-    pub(crate) fn shown(&self, url: &Url) -> ShownUrl {
-        ShownUrl::new(url, &self.secrets)
+    pub(crate) fn shown(&self, url: &Url) -> RedactedUrl {
+        RedactedUrl::new(url, &self.secrets)
     }
 
     pub(crate) fn observer(&self) -> &Observer {

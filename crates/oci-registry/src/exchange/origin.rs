@@ -12,7 +12,7 @@ use url::Url;
 use super::address_class::AddressClass;
 use crate::error::{ErrorKind, Failure};
 use crate::escape::escape;
-use crate::redact::{Secrets, ShownUrl};
+use crate::redact::{RedactedUrl, Secrets};
 
 /// Limit of the characters of a host that are shown: the maximum length of a host name.
 const MAX_HOST: usize = 253;
@@ -26,21 +26,21 @@ pub(crate) enum Error {
         source: url::ParseError,
     },
     #[snafu(display("refused {url} from the server: only http and https are supported"))]
-    Scheme { url: ShownUrl },
+    Scheme { url: RedactedUrl },
     #[snafu(display("refused {url} from the server: it contains a user name or password"))]
-    UserInfo { url: ShownUrl },
+    UserInfo { url: RedactedUrl },
     #[snafu(display("refused {url} from the server: it downgrades from https to http"))]
-    Downgrade { url: ShownUrl },
+    Downgrade { url: RedactedUrl },
     #[snafu(display(
         "refused {url} from the server: a server at a {reached} address may not name a {target} address"
     ))]
     CloserAddress {
-        url: ShownUrl,
+        url: RedactedUrl,
         target: AddressClass,
         reached: AddressClass,
     },
     #[snafu(display("refused {url} from the server: it is on another server"))]
-    OffOrigin { url: ShownUrl },
+    OffOrigin { url: RedactedUrl },
 }
 
 impl Failure for Error {
@@ -89,7 +89,7 @@ impl Peer {
         ensure!(
             Origin::of(&url) == Origin::of(&self.url),
             OffOriginSnafu {
-                url: ShownUrl::new(&url, &self.secrets)
+                url: RedactedUrl::new(&url, &self.secrets)
             }
         );
         self.check(url)
@@ -122,7 +122,7 @@ impl Peer {
     }
 
     fn check(&self, url: Url) -> Result<Url, Error> {
-        let shown = || ShownUrl::new(&url, &self.secrets);
+        let shown = || RedactedUrl::new(&url, &self.secrets);
         let is_http = url.scheme() == Scheme::HTTP.as_str();
         ensure!(
             is_http || url.scheme() == Scheme::HTTPS.as_str(),
@@ -152,7 +152,7 @@ impl Peer {
         match AddressClass::shown_by(url).filter(|target| !is_own && is_refused(*target)) {
             None => Ok(()),
             Some(target) => CloserAddressSnafu {
-                url: ShownUrl::new(url, &self.secrets),
+                url: RedactedUrl::new(url, &self.secrets),
                 target,
                 reached: self.class,
             }

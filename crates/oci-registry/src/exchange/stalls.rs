@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 
 use super::error::{Error, IdleSnafu, StalledSnafu};
-use crate::redact::ShownUrl;
+use crate::redact::RedactedUrl;
 
 /// Number of consecutive idle timeouts, without a byte between them, after which an operation fails.
 const MAX_CONSECUTIVE: u32 = 2;
@@ -28,7 +28,12 @@ impl Stalls {
     }
 
     /// Counts an idle timeout of any length and returns the error for it.
-    pub(super) fn record_timeout(&self, method: Method, url: ShownUrl, after: Duration) -> Error {
+    pub(super) fn record_timeout(
+        &self,
+        method: Method,
+        url: RedactedUrl,
+        after: Duration,
+    ) -> Error {
         let waited = {
             let mut count = self.lock();
             count.timeouts += 1;

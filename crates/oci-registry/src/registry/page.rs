@@ -24,7 +24,7 @@ use crate::error::{ErrorKind, Failure};
 use crate::event::Retry;
 use crate::exchange::origin::{self, Origin};
 use crate::exchange::{self, Request, Response, Stalls};
-use crate::redact::{Secrets, ShownUrl};
+use crate::redact::{RedactedUrl, Secrets};
 use crate::transport::{AuthorizedResponse, Transport};
 use names::Names;
 
@@ -44,22 +44,25 @@ const MAX_PAGES_WITHOUT_NAME: usize = 100;
 #[derive(Debug, Snafu)]
 enum Error {
     #[snafu(display("failed to read the list from {url}"))]
-    ParsePage { url: ShownUrl, source: names::Error },
+    ParsePage {
+        url: RedactedUrl,
+        source: names::Error,
+    },
     #[snafu(display("this registry offers no list of its repositories, or none to this account"))]
     NoCatalog { source: crate::Error },
     #[snafu(display("failed to find the next page after {url}"))]
     NextPage {
-        url: ShownUrl,
+        url: RedactedUrl,
         source: origin::Error,
     },
     #[snafu(display("gave up on the list: {url} links to a page that was requested before"))]
-    Loop { url: ShownUrl },
+    Loop { url: RedactedUrl },
     #[snafu(display("gave up on the list after {MAX_PAGES} pages, at {url}"))]
-    Endless { url: ShownUrl },
+    Endless { url: RedactedUrl },
     #[snafu(display(
         "gave up on the list after {MAX_PAGES_WITHOUT_NAME} pages in a row without a new name, at {url}"
     ))]
-    NoNewNames { url: ShownUrl },
+    NoNewNames { url: RedactedUrl },
 }
 
 impl Failure for Error {
@@ -114,7 +117,7 @@ impl PageCursor {
             return Ok(None);
         };
         let url = &page.url;
-        let shown = ShownUrl::new(url, &self.secrets);
+        let shown = RedactedUrl::new(url, &self.secrets);
         ensure!(
             self.seen.len() < MAX_PAGES,
             EndlessSnafu { url: shown.clone() }
@@ -223,7 +226,7 @@ impl Pages {
     /// Reads a chunk of a page. Returns the page unless it is complete.
     async fn read(&mut self, mut page: PageBody) -> crate::Result<Option<PageBody>> {
         let secrets = self.transport.secrets();
-        let url = ShownUrl::new(&page.url, secrets);
+        let url = RedactedUrl::new(&page.url, secrets);
         let mut names = VecDeque::new();
         let piece = page.body.next().await.transpose();
         let parsed = match &piece {

@@ -24,7 +24,7 @@ use crate::error::{ErrorKind, Failure, Hint, Optional};
 use crate::event::Retry;
 use crate::exchange::{self, Request};
 use crate::manifest::{self, Descriptor, Document, Index, Manifest, MediaType};
-use crate::redact::ShownUrl;
+use crate::redact::RedactedUrl;
 use crate::reference::{Identifier, Reference};
 use crate::referrers::{self, DescriptorStream, MAX_REFERRERS};
 use crate::transport::AuthorizedResponse;
@@ -47,7 +47,7 @@ enum Error {
     },
     #[snafu(display("failed to read the list from {url}"))]
     ParsePage {
-        url: ShownUrl,
+        url: RedactedUrl,
         source: serde_json::Error,
     },
     #[snafu(display("gave up on the referrers of `{subject}`: more than {MAX_REFERRERS}"))]

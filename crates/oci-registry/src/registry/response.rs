@@ -8,7 +8,7 @@ use serde::Deserialize;
 use snafu::Snafu;
 
 use crate::error::{ErrorKind, Failure, Hint, RegistryError};
-use crate::redact::{Secrets, ShownUrl};
+use crate::redact::{RedactedUrl, Secrets};
 use crate::reference::RegistryName;
 use crate::transport::{Account, AuthorizedResponse};
 
@@ -22,7 +22,7 @@ pub(crate) const MAX_SHOWN: usize = 1000;
 #[snafu(display("the registry answered {status}{}", describe(errors, text)))]
 struct ErrorResponse {
     registry: RegistryName,
-    url: ShownUrl,
+    url: RedactedUrl,
     status: StatusCode,
     kind: ErrorKind,
     errors: Vec<RegistryError>,

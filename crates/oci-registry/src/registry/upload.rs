@@ -26,7 +26,7 @@ pub(super) use self::capabilities::Uploads;
 use self::content::UploadContent;
 use self::error::{SendSnafu, StartSnafu};
 use self::mount::Mount;
-use self::session::{BlobDigest, Outcome, Sent, Upload, UploadRequest, UploadSession};
+use self::session::{BlobDigest, Outcome, SentBlob, Upload, UploadRequest, UploadSession};
 use super::requests::RepositoryRequests;
 use crate::blob::file::Unhashed;
 use crate::blob::{Blob, Meter};
@@ -111,7 +111,7 @@ fn mount_source(requests: &RepositoryRequests, blob: &Blob) -> Option<Repository
 
 impl Upload<'_> {
     /// Sends the blob, in several sessions and requests if necessary. `None` if the registry requires the digest first.
-    async fn run(&self, session: Option<UploadSession>) -> crate::Result<Option<Sent>> {
+    async fn run(&self, session: Option<UploadSession>) -> crate::Result<Option<SentBlob>> {
         let mut last = None;
         let sent = self.run_sessions(session, &mut last).await;
         if let (Err(error), Some(url)) = (&sent, last) {
@@ -129,7 +129,7 @@ impl Upload<'_> {
         &self,
         mut session: Option<UploadSession>,
         last: &mut Option<Url>,
-    ) -> crate::Result<Option<Sent>> {
+    ) -> crate::Result<Option<SentBlob>> {
         let mut attempts = Attempts {
             failures: 0,
             largest_offset: 0,
@@ -199,7 +199,7 @@ impl Upload<'_> {
     }
 
     /// Returns the blob if it exists although the response to its last request was lost.
-    async fn find_sent_blob(&self, request: UploadRequest) -> crate::Result<Option<Sent>> {
+    async fn find_sent_blob(&self, request: UploadRequest) -> crate::Result<Option<SentBlob>> {
         if !matches!(request, UploadRequest::Whole | UploadRequest::Close) {
             return Ok(None);
         }

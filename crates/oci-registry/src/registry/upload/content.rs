@@ -18,13 +18,13 @@ use crate::exchange::body::RequestBody;
 /// Content of an upload. Its digest is verified or computed before its last byte is sent.
 #[derive(Debug)]
 pub(super) struct UploadContent {
-    source: ContentSource,
+    source: UploadSource,
     /// Opened content at the end of the last part.
     position: Mutex<Option<Position>>,
 }
 
 #[derive(Debug)]
-enum ContentSource {
+enum UploadSource {
     Known(Box<Blob>),
     Unhashed(Arc<Unhashed>),
 }
@@ -48,15 +48,15 @@ impl fmt::Debug for Position {
 impl UploadContent {
     /// Returns the content of a blob, verified while it is sent.
     pub(super) fn of_blob(blob: Blob) -> Arc<Self> {
-        Self::new(ContentSource::Known(Box::new(blob)))
+        Self::new(UploadSource::Known(Box::new(blob)))
     }
 
     /// Returns the content of a file, whose digest is computed while it is sent.
     pub(super) fn of_file(file: Arc<Unhashed>) -> Arc<Self> {
-        Self::new(ContentSource::Unhashed(file))
+        Self::new(UploadSource::Unhashed(file))
     }
 
-    fn new(source: ContentSource) -> Arc<Self> {
+    fn new(source: UploadSource) -> Arc<Self> {
         Arc::new(Self {
             source,
             position: Mutex::default(),
@@ -66,14 +66,14 @@ impl UploadContent {
     /// Returns the size in bytes.
     pub(super) fn size(&self) -> u64 {
         match &self.source {
-            ContentSource::Known(blob) => blob.size(),
-            ContentSource::Unhashed(file) => file.size(),
+            UploadSource::Known(blob) => blob.size(),
+            UploadSource::Unhashed(file) => file.size(),
         }
     }
 
     /// Returns a part of the content, at most up to its end.
-    pub(super) fn part(self: &Arc<Self>, from: u64, length: u64) -> ContentPart {
-        ContentPart {
+    pub(super) fn part(self: &Arc<Self>, from: u64, length: u64) -> UploadPart {
+        UploadPart {
             length: length.min(self.size().saturating_sub(from)),
             content: Arc::clone(self),
             from,
@@ -93,8 +93,8 @@ impl UploadContent {
         let mut position = Position {
             at: 0,
             pieces: match &self.source {
-                ContentSource::Known(blob) => blob.open().await?.boxed(),
-                ContentSource::Unhashed(file) => file.open().await?,
+                UploadSource::Known(blob) => blob.open().await?.boxed(),
+                UploadSource::Unhashed(file) => file.open().await?,
             },
             held: Bytes::new(),
         };
@@ -130,14 +130,14 @@ impl Position {
 
 /// Part of the content of an upload: the body of one request.
 #[derive(Debug, Clone)]
-pub(super) struct ContentPart {
+pub(super) struct UploadPart {
     content: Arc<UploadContent>,
     from: u64,
     length: u64,
 }
 
 #[async_trait]
-impl RequestBody for ContentPart {
+impl RequestBody for UploadPart {
     fn length(&self) -> u64 {
         self.length
     }

@@ -68,11 +68,11 @@ pub(super) struct Upload<'a> {
 }
 
 /// Digest of a blob, and whether it was sent.
-pub(super) type Sent = (Digest, Delivery);
+pub(super) type SentBlob = (Digest, Delivery);
 
 /// Outcome of one request of an upload.
 pub(super) enum Outcome {
-    Done(Sent),
+    Done(SentBlob),
     /// The session is ready for the next chunk.
     Continue(UploadSession),
     /// The registry rejected this upload method; another one follows.
