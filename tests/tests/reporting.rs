@@ -509,3 +509,29 @@ fn registry_text_is_not_printed_as_workflow_command() {
         );
     }
 }
+
+#[test]
+fn blob_written_to_stdout_is_followed_by_nothing() {
+    let home = Home::new();
+    let (content, layout) = ("content", home.path().join("layout"));
+    let digest = e2e::sha256(content.as_bytes());
+    let (algorithm, encoded) = digest.split_once(':').unwrap();
+    let blobs = layout.join("blobs").join(algorithm);
+    fs::create_dir_all(&blobs).unwrap();
+    fs::write(blobs.join(encoded), content).unwrap();
+    let marker = r#"{"imageLayoutVersion":"1.0.0"}"#;
+    fs::write(layout.join("oci-layout"), marker).unwrap();
+    let program = e2e::testbed::program("cargo-oci");
+    let blob = format!(
+        "{} blob oci:layout@{digest} --force --output /dev/fd/1",
+        program.display()
+    );
+    let piped = home.bash(&format!("{blob} | cat")).succeeds();
+    assert_eq!(piped.stdout, content);
+    // The file that stdout was redirected to is continued at its position.
+    let script = format!("{{ echo before; {blob}; echo after; }} > file; cat file");
+    let redirected = home.bash(&script).succeeds();
+    assert_eq!(redirected.stdout, "before\ncontentafter\n");
+    let appended = home.bash(&format!("{blob} >> file; cat file")).succeeds();
+    assert_eq!(appended.stdout, "before\ncontentafter\ncontent");
+}

@@ -65,9 +65,14 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
     if let Some(path) = flags.output {
         let output = output::create(session.resolve(&path), flags.force).await?;
         output.write(content).await?;
+        let is_stdout = output.is_stdout();
         output::finish(output).await?;
         let what = format!("{} ({})", path.display(), Size(found.size));
         session.reporter.status("Fetched", what);
+        // As without `--output`, stdout contains the blob only.
+        if is_stdout {
+            return Ok(());
+        }
         return session.finished(&reference, &digest, None);
     }
     if output::is_terminal() {

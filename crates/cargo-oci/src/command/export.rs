@@ -59,8 +59,13 @@ pub(crate) async fn run(session: &Session, flags: Flags) -> Result<(), Error> {
         let file = tokio::fs::File::from_std(output.file()?);
         let exported = oci_registry::export(&*source, &manifest, file, options).await;
         exported.map_err(|error| with_pull_hint(error, &name))?;
+        let is_stdout = output.is_stdout();
         output::finish(output).await?;
         session.reporter.status("Exported", path.display());
+        // As without `--output`, stdout contains the archive only.
+        if is_stdout {
+            return Ok(());
+        }
         return session.finished(&name, manifest.digest(), None);
     }
     let exported = oci_registry::export(&*source, &manifest, tokio::io::stdout(), options).await;

@@ -32,13 +32,17 @@ impl Failure for Error {
 
 /// Destination of content. A regular file is written under a temporary name and gets its name in [`OutputFile::finish`];
 /// if it is dropped before that, nothing remains. A device or a pipe of this name is opened and written directly.
+///
+/// A path such as `/dev/stdout` or `/dev/fd/3` names an open file of a process. If that is a regular file, the content is
+/// written at the position of stdout or stderr, or appended to any other file.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
     file: File,
-    /// Name until the content is complete; `None` for a device or a pipe.
+    /// Name until the content is complete; `None` for a destination that is written directly.
     temporary: Option<TempPath>,
     replace: bool,
+    is_stdout: bool,
 }
 
 impl OutputFile {
@@ -62,20 +66,26 @@ impl OutputFile {
     }
 
     fn open(path: PathBuf, replace: bool) -> Result<Self, Error> {
-        let (file, temporary) = if is_special(&path, replace)? {
-            let file = File::options().write(true).open(&path);
-            (file.context(WriteSnafu { path: &path })?, None)
+        let (file, temporary, is_stdout) = if is_special(&path, replace)? {
+            let (file, is_stdout) = open_special(&path).context(WriteSnafu { path: &path })?;
+            (file, None, is_stdout)
         } else {
             let named = temporary(&path).context(WriteSnafu { path: &path })?;
             let (file, temporary) = named.into_parts();
-            (file, Some(temporary))
+            (file, Some(temporary), false)
         };
         Ok(Self {
             path,
             file,
             temporary,
             replace,
+            is_stdout,
         })
+    }
+
+    /// Whether the content is written to stdout of this process. Other output to stdout would then become part of it.
+    pub fn is_stdout(&self) -> bool {
+        self.is_stdout
     }
 
     /// Path of the destination.
@@ -133,13 +143,13 @@ impl OutputFile {
     }
 }
 
-/// Whether a path names a device or a pipe, or leads to one. Everything else can be the name of a new file; a link to a
-/// file or to nothing is replaced itself.
+/// Whether a path names a device, a pipe or an open file of a process, or leads to one. Everything else can be the name of
+/// a new file; a link to a file or to nothing is replaced itself.
 fn is_special(path: &Path, replace: bool) -> Result<bool, Error> {
     let metadata = std::fs::metadata(path);
     let is = |test: fn(&Metadata) -> bool| metadata.as_ref().is_ok_and(test);
     ensure!(!is(Metadata::is_dir), IsDirectorySnafu { path });
-    if metadata.is_ok() && !is(Metadata::is_file) {
+    if metadata.is_ok() && (!is(Metadata::is_file) || names_open_file(path)) {
         return Ok(true);
     }
     let is_free = replace || path.symlink_metadata().is_err();
@@ -147,12 +157,68 @@ fn is_special(path: &Path, replace: bool) -> Result<bool, Error> {
     Ok(false)
 }
 
-/// Creates a file beside its final name, with the permissions that the user's mask allows.
-fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
-    let directory = match path.parent() {
+/// Whether a path is an entry of `/dev` or of a process, or a link that leads to one. Replacing such an entry would damage
+/// the system, and `/dev/stdout` is a link to the regular file that stdout was redirected to.
+#[cfg(unix)]
+fn names_open_file(path: &Path) -> bool {
+    const LONGEST_CHAIN: usize = 40;
+    let mut path = path.to_owned();
+    for _ in 0..LONGEST_CHAIN {
+        let Some(name) = path.file_name() else {
+            return false;
+        };
+        let Ok(directory) = directory_of(&path).canonicalize() else {
+            return false;
+        };
+        let is_device = ["/dev", "/dev/fd"].contains(&directory.to_str().unwrap_or_default());
+        if is_device || directory.starts_with("/proc") {
+            return true;
+        }
+        match std::fs::read_link(directory.join(name)) {
+            Ok(target) => path = directory.join(target),
+            Err(_) => return false,
+        }
+    }
+    false
+}
+
+#[cfg(not(unix))]
+fn names_open_file(_: &Path) -> bool {
+    false
+}
+
+/// Opens a destination that is written directly, and returns whether it is stdout.
+///
+/// Opening `/dev/stdout` anew would start at the beginning of its file, so stdout and stderr are duplicated, which keeps
+/// their positions. Other files are opened to append for the same reason.
+fn open_special(path: &Path) -> io::Result<(File, bool)> {
+    #[cfg(unix)]
+    {
+        use std::os::fd::AsFd as _;
+        use std::os::unix::fs::MetadataExt as _;
+        let named = std::fs::metadata(path)?;
+        let (stdout, stderr) = (io::stdout(), io::stderr());
+        for (stream, is_stdout) in [(stdout.as_fd(), true), (stderr.as_fd(), false)] {
+            let stream = File::from(stream.try_clone_to_owned()?);
+            let opened = stream.metadata()?;
+            if (opened.dev(), opened.ino()) == (named.dev(), named.ino()) {
+                return Ok((stream, is_stdout));
+            }
+        }
+    }
+    Ok((File::options().append(true).open(path)?, false))
+}
+
+/// Returns the directory that contains a path.
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
-    };
+    }
+}
+
+/// Creates a file beside its final name, with the permissions that the user's mask allows.
+fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".partial-");
     #[cfg(unix)]
@@ -160,7 +226,7 @@ fn temporary(path: &Path) -> io::Result<tempfile::NamedTempFile> {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666));
     }
-    builder.tempfile_in(directory)
+    builder.tempfile_in(directory_of(path))
 }
 
 #[cfg(test)]
@@ -267,6 +333,23 @@ mod tests {
             write(&link, "content", true).await.unwrap();
             assert_eq!(std::fs::read_link(&link).unwrap(), Path::new("/dev/null"));
             assert_eq!(names(home.path()), ["link"]);
+        }
+
+        #[cfg(target_os = "linux")]
+        #[tokio::test]
+        async fn output_to_an_open_file_is_appended() {
+            use std::os::fd::AsRawFd as _;
+            let home = tempfile::tempdir().unwrap();
+            let (path, link) = (home.path().join("file"), home.path().join("link"));
+            let mut file = File::create(&path).unwrap();
+            file.write_all(b"before ").unwrap();
+            let named = format!("/dev/fd/{}", file.as_raw_fd());
+            symlink(&named, &link).unwrap();
+            write(Path::new(&named), "one ", false).await.unwrap();
+            write(&link, "two", true).await.unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), "before one two");
+            assert!(link.is_symlink());
+            assert_eq!(names(home.path()), ["file", "link"]);
         }
 
         #[tokio::test]
