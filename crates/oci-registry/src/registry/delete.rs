@@ -142,7 +142,7 @@ pub(super) async fn delete_blob(
 ) -> crate::Result<()> {
     let what = requests.reference().with(digest.clone());
     ensure!(
-        requests.has_blob(digest).await?,
+        requests.head_blob(digest).await?.is_some(),
         NoBlobSnafu {
             repository: requests.reference().clone(),
             digest: digest.clone()
@@ -153,7 +153,10 @@ pub(super) async fn delete_blob(
     let refusal = match deletion {
         Deletion::Deleted => None,
         Deletion::Unsupported(refusal) => Some(refusal),
-        Deletion::NotFound(refusal) => requests.has_blob(digest).await?.then_some(refusal),
+        Deletion::NotFound(refusal) => {
+            let remaining = requests.head_blob(digest).await?;
+            remaining.map(|_| refusal)
+        }
     };
     Ok(ensure_deleted(requests, what, refusal)?)
 }

@@ -150,7 +150,7 @@ impl RepositoryRequests {
             .header(header::CONTENT_LENGTH.as_str())
             .and_then(|size| size.parse().ok());
         let (true, Some(media_type), Some(digest), Some(size)) =
-            (response.status.is_success(), media_type, digest, size)
+            (response.status == StatusCode::OK, media_type, digest, size)
         else {
             return Ok(None);
         };

@@ -231,11 +231,12 @@ impl Target for Repository {
                 .optional()?;
             return Ok(found.is_some());
         }
-        self.requests.has_blob(&descriptor.digest).await
+        let (digest, size) = (&descriptor.digest, descriptor.size);
+        self.requests.has_blob(digest, size).await
     }
 
     async fn push_blob(&self, blob: &Blob) -> crate::Result<Delivery> {
-        if self.requests.has_blob(blob.digest()).await? {
+        if self.requests.has_blob(blob.digest(), blob.size()).await? {
             return Ok(Delivery::Existed);
         }
         let sent = upload::send(&self.requests, &self.uploads, blob).await;

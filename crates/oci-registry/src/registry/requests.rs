@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use futures_util::stream::BoxStream;
-use http::{Method, StatusCode};
+use http::{Method, StatusCode, header};
 use snafu::{IntoError, Snafu};
 use url::Url;
 
@@ -163,12 +163,18 @@ impl RepositoryRequests {
         )
     }
 
-    /// Whether the repository has a blob.
-    pub(super) async fn has_blob(&self, digest: &Digest) -> crate::Result<bool> {
-        Ok(self.head_blob(digest).await?.is_some())
+    /// Whether the repository has a blob of this size. A blob that is reported with another size counts as absent, because
+    /// uploading it again corrects the registry. A registry may leave out the size.
+    pub(super) async fn has_blob(&self, digest: &Digest, size: u64) -> crate::Result<bool> {
+        let found = self.head_blob(digest).await?;
+        Ok(found.is_some_and(|found| {
+            let length = found.header(header::CONTENT_LENGTH.as_str());
+            length.is_none_or(|length| length.parse() == Ok(size))
+        }))
     }
 
-    /// Sends a HEAD request for a blob. `None` if the blob is absent.
+    /// Sends a HEAD request for a blob. `None` if the blob is absent. Only 200 reports that it exists ("Checking if content
+    /// exists in the registry").
     pub(super) async fn head_blob(&self, digest: &Digest) -> crate::Result<Option<Response>> {
         let context = |source| {
             FindBlobSnafu {
@@ -180,7 +186,7 @@ impl RepositoryRequests {
         let request = Request::new(Method::HEAD, self.url(&format!("blobs/{digest}")));
         let answer = self.send(request).await.map_err(context)?;
         match answer.response.status {
-            status if status.is_success() => Ok(Some(answer.response)),
+            StatusCode::OK => Ok(Some(answer.response)),
             StatusCode::NOT_FOUND => Ok(None),
             _ => Err(context(response::refusal(self.registry(), answer).await).into()),
         }

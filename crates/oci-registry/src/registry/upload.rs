@@ -30,6 +30,7 @@ use self::session::{BlobDigest, Outcome, SentBlob, Upload, UploadRequest, Upload
 use super::requests::RepositoryRequests;
 use crate::blob::file::Unhashed;
 use crate::blob::{Blob, Meter};
+use crate::digest::Digest;
 use crate::error::ErrorKind;
 use crate::event::Retry;
 use crate::exchange;
@@ -198,13 +199,18 @@ impl Upload<'_> {
         }
     }
 
+    /// Whether the repository has the content under this digest.
+    async fn has_blob(&self, digest: &Digest) -> crate::Result<bool> {
+        self.requests.has_blob(digest, self.content.size()).await
+    }
+
     /// Returns the blob if it exists although the response to its last request was lost.
     async fn find_sent_blob(&self, request: UploadRequest) -> crate::Result<Option<SentBlob>> {
         if !matches!(request, UploadRequest::Whole | UploadRequest::Close) {
             return Ok(None);
         }
         let digest = self.blob_digest().await?;
-        let found = self.requests.has_blob(&digest).await?;
+        let found = self.has_blob(&digest).await?;
         Ok(found.then_some((digest, Delivery::Uploaded)))
     }
 

@@ -23,6 +23,10 @@ async fn incomplete_head_is_followed_by_a_get() {
         Response::new(405),
         Response::new(403),
         Response::new(200).header("Content-Type", "text/html"),
+        Response::new(201)
+            .header("Docker-Content-Digest", manifest.digest())
+            .header("Content-Type", manifest.media_type())
+            .body(manifest.bytes()),
         Response::new(200)
             .header("Docker-Content-Digest", "")
             .header("Content-Type", MediaType::MANIFEST),
@@ -54,6 +58,9 @@ async fn lookup_with_unclear_response_is_an_error() {
         (403, ErrorKind::Denied),
         (429, ErrorKind::RateLimited),
         (500, ErrorKind::Network),
+        // Only 200 reports that the content exists.
+        (201, ErrorKind::Protocol),
+        (204, ErrorKind::Protocol),
     ] {
         let server = Server::start(move |_, _| Response::new(status).header("Retry-After", "0"));
         let exists = reader(&server).exists(&descriptor(b"")).await;

@@ -165,7 +165,7 @@ async fn every_2xx_status_of_a_write_is_a_success() {
                 "PUT" => Response::new(pushed).header("Docker-Content-Digest", digest),
                 "POST" => Response::new(202).header("Location", "/upload"),
                 "DELETE" => Response::new(deletion),
-                "HEAD" if earlier > 0 => Response::new(200),
+                "HEAD" if earlier > 0 => Response::new(200).header("Content-Length", 2),
                 _ => Response::new(404),
             }
         });

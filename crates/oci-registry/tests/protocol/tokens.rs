@@ -103,7 +103,7 @@ async fn insufficient_token_is_requested_once() {
 async fn read_after_401_is_retried_with_same_token() {
     let refused = "GET /v2/acme/widgets/blobs";
     let server = constant_token_registry(refused, 1, |request, _| match request.method.as_str() {
-        "HEAD" => Response::new(200),
+        "HEAD" => Response::new(200).header("Content-Length", 7),
         _ => Response::new(200).body("content"),
     });
     let repository = repository(&server, Password, Access::Pull);

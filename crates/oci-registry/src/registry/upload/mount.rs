@@ -44,7 +44,7 @@ impl Upload<'_> {
             // Some registries answer 201 to every mount request, so the blob must be named or found.
             Ok(answer) if answer.response.status == StatusCode::CREATED => {
                 let is_named = answer.response.header(CONTENT_DIGEST) == Some(digest.as_str());
-                if is_named || self.requests.has_blob(digest).await? {
+                if is_named || self.has_blob(digest).await? {
                     Mount::Mounted
                 } else {
                     Mount::Refused

@@ -222,7 +222,7 @@ impl Upload<'_> {
     /// Closes a session whose content has been sent.
     pub(super) async fn close_session(&self, session: UploadSession) -> crate::Result<Outcome> {
         let digest = self.blob_digest().await?;
-        if matches!(self.digest, BlobDigest::Pending(_)) && self.requests.has_blob(&digest).await? {
+        if matches!(self.digest, BlobDigest::Pending(_)) && self.has_blob(&digest).await? {
             self.cancel_session(&session.url).await;
             return Ok(Outcome::Done((digest, Delivery::Existed)));
         }

@@ -78,7 +78,7 @@ async fn large_file_is_hashed_while_it_is_sent() {
 #[tokio::test]
 async fn large_file_that_exists_costs_one_cancelled_session() {
     let server = Server::start(|request, _| match request.method.as_str() {
-        "HEAD" => Response::new(200),
+        "HEAD" => Response::new(200).header("Content-Length", 9 * MIB),
         "POST" | "PATCH" => Response::new(202).header("Location", "/upload"),
         _ => Response::new(204),
     });

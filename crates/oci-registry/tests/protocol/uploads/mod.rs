@@ -58,6 +58,16 @@ async fn push_large(registry: &FakeRegistry) -> oci_registry::Result<Delivery> {
     Ok(delivery)
 }
 
+#[tokio::test]
+async fn blob_reported_with_another_size_is_uploaded() {
+    let registry = registry(|request, _, _| {
+        (request.method == "HEAD").then(|| Response::new(200).header("Content-Length", 5))
+    });
+    let repository = writer(&registry.server);
+    let pushed = push_known(&repository, &registry, bytes(10)).await;
+    assert_eq!(pushed.unwrap(), Delivery::Uploaded);
+}
+
 /// Pushes a blob of known digest and checks that the registry has it.
 async fn push_known(
     repository: &Repository,

@@ -67,7 +67,7 @@ async fn refused_mount_without_origin_is_remembered() {
 async fn mount_without_origin_counts_when_the_blob_exists() {
     let registry = registry(|request, earlier, _| match request.method.as_str() {
         "POST" => Some(Response::new(201).header("Location", "/blob")),
-        "HEAD" if earlier > 0 => Some(Response::new(200)),
+        "HEAD" if earlier > 0 => Some(Response::new(200).header("Content-Length", 7)),
         _ => None,
     });
     let pushed = writer(&registry.server).push_blob(&blob("content")).await;
