@@ -161,10 +161,17 @@ pub(super) async fn delete_blob(
     Ok(ensure_deleted(requests, what, refusal)?)
 }
 
+/// Sends a DELETE request. Another server cannot delete the content, so a redirect to another origin is refused.
 async fn send_delete(requests: &RepositoryRequests, url: Url) -> crate::Result<Deletion> {
-    let answer = requests.send(Request::new(Method::DELETE, url)).await?;
+    let request = Request::new(Method::DELETE, url).within_origin();
+    let answer = requests.send(request).await?;
     let status = answer.response.status;
-    if status.is_success() {
+    // The specification requires 202. Some registries answer 200 or 204.
+    let is_deleted = matches!(
+        status,
+        StatusCode::OK | StatusCode::ACCEPTED | StatusCode::NO_CONTENT
+    );
+    if is_deleted {
         return Ok(Deletion::Deleted);
     }
     let refusal = response::refusal(requests.registry(), answer).await;

@@ -222,6 +222,33 @@ async fn denied_deletion_is_not_unsupported() {
 }
 
 #[tokio::test]
+async fn unspecified_success_status_is_no_deletion() {
+    for status in [201, 206] {
+        let server = Server::start(move |request, _| match request.method.as_str() {
+            "HEAD" => Response::new(200),
+            _ => Response::new(status),
+        });
+        let digest = Digest::sha256(b"x");
+        let error = writer(&server).delete_blob(&digest).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Protocol, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn deletion_redirected_to_other_origin_is_refused() {
+    let other = Server::start(|_, _| Response::new(202));
+    let location = format!("http://{}/x", other.host());
+    let server = Server::start(move |request, _| match request.method.as_str() {
+        "HEAD" => Response::new(200),
+        _ => Response::new(307).header("Location", &location),
+    });
+    let digest = Digest::sha256(b"x");
+    let error = writer(&server).delete_blob(&digest).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Protocol);
+    assert_eq!(other.request_lines(), [""; 0]);
+}
+
+#[tokio::test]
 async fn deleted_referrer_is_removed_from_the_list_of_its_subject() {
     let registry = registry();
     let repository = writer(&registry.server);
