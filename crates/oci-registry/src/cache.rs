@@ -5,6 +5,9 @@
 //! cannot be read is fetched, and one that cannot be written is fetched again next time.
 //!
 //! A tag is always resolved at the source. A manifest or config whose digest is cached is returned without a request.
+//!
+//! A directory that is a link may hold files of another program under the same names, such as the blobs of a layout. Its
+//! entries are read, but nothing in it is written or removed.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -52,6 +55,8 @@ pub struct Cache(Arc<Directory>);
 #[derive(Debug)]
 struct Directory {
     path: PathBuf,
+    /// Parent directory, if it belongs to the cache too.
+    parent: Option<PathBuf>,
     limit: u64,
     /// Bytes that may be written before the size of the cache is computed again.
     room: AtomicU64,
@@ -60,7 +65,7 @@ struct Directory {
 impl Cache {
     /// Creates a cache in this directory, which is created with the first entry.
     pub fn at(directory: impl Into<PathBuf>) -> Self {
-        Self::with_limit(directory, MAX_SIZE)
+        Self::with_limit(directory, None, MAX_SIZE)
     }
 
     /// Returns the cache of the user in the directory that the operating system's conventions specify; `None` without a
@@ -78,7 +83,12 @@ impl Cache {
         } else {
             absolute("XDG_CACHE_HOME").or_else(|| at_home(".cache"))
         };
-        Some(Self::at(base?.join("oci-registry").join("documents")))
+        let parent = base?.join("oci-registry");
+        Some(Self::with_limit(
+            parent.join("documents"),
+            Some(parent),
+            MAX_SIZE,
+        ))
     }
 
     /// Wraps a source, so that its documents are read from this cache and written to it.
@@ -90,9 +100,10 @@ impl Cache {
         })
     }
 
-    fn with_limit(directory: impl Into<PathBuf>, limit: u64) -> Self {
+    fn with_limit(directory: impl Into<PathBuf>, parent: Option<PathBuf>, limit: u64) -> Self {
         Self(Arc::new(Directory {
             path: directory.into(),
+            parent,
             limit,
             room: AtomicU64::new(0),
         }))
@@ -150,7 +161,9 @@ impl Directory {
             return Some(bytes.into());
         }
         // The entry is damaged.
-        let _ = fs::remove_file(&path);
+        if !self.is_linked() {
+            let _ = fs::remove_file(&path);
+        }
         None
     }
 
@@ -158,6 +171,9 @@ impl Directory {
         let path = self.path(digest);
         if path.exists() {
             return Some(());
+        }
+        if self.is_linked() {
+            return None;
         }
         let directory = path.parent()?;
         make_private(directory)?;
@@ -175,6 +191,12 @@ impl Directory {
         Some(())
     }
 
+    /// Whether a directory of the cache is a link.
+    fn is_linked(&self) -> bool {
+        let mut directories = self.parent.iter().chain([&self.path]);
+        directories.any(|directory| directory.is_symlink())
+    }
+
     /// Removes the oldest entries if the cache would exceed its limit. The size of the cache is computed only when the
     /// remaining room is used up.
     fn make_room(&self, wanted: u64) {
@@ -185,19 +207,11 @@ impl Directory {
         if taken.is_ok() {
             return;
         }
-        let mut entries = entries(&self.path);
+        let entries = entries(&self.path);
         let mut total: u64 = entries.iter().map(|entry| entry.size).sum();
         if total.saturating_add(wanted) > self.limit {
-            entries.sort_by_key(|entry| entry.written);
             // Down to half of the limit, so that the next eviction is not needed soon.
-            for entry in entries {
-                if total <= self.limit / 2 {
-                    break;
-                }
-                if fs::remove_file(&entry.path).is_ok() {
-                    total -= entry.size;
-                }
-            }
+            total = evict(entries, self.limit / 2);
         }
         let room = self.limit.saturating_sub(total).saturating_sub(wanted);
         self.room.store(room, Ordering::Relaxed);
@@ -229,6 +243,23 @@ fn entries(path: &Path) -> Vec<Entry> {
         })
     });
     entries.collect()
+}
+
+/// Removes the oldest entries until the rest has at most `limit` bytes. Returns the size of the rest.
+fn evict(mut entries: Vec<Entry>, limit: u64) -> u64 {
+    entries.sort_by_key(|entry| entry.written);
+    let mut total = entries.iter().map(|entry| entry.size).sum();
+    for entry in entries {
+        if total <= limit {
+            break;
+        }
+        match fs::remove_file(&entry.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {}
+            // A concurrent eviction may have removed the entry.
+            _ => total -= entry.size,
+        }
+    }
+    total
 }
 
 /// Whether the cache uses this file name in the directory of this algorithm.
@@ -383,7 +414,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         for at in 0..50 {
             // A new value each time, as if each iteration were a process of its own.
-            let cache = Cache::with_limit(home.path(), 1000);
+            let cache = Cache::with_limit(home.path(), None, 1000);
             let (digest, bytes) = content(at);
             cache.write(&digest, bytes.clone()).await;
             assert_eq!(cache.read(&digest, 1000).await, Some(bytes));
@@ -398,7 +429,7 @@ mod tests {
     /// Fills a cache whose limit holds only a few entries.
     async fn overfill(cache: &Path) {
         for at in 0..20 {
-            let cache = Cache::with_limit(cache, 300);
+            let cache = Cache::with_limit(cache, None, 300);
             let (digest, bytes) = content(at);
             cache.write(&digest, bytes).await;
         }
@@ -425,6 +456,55 @@ mod tests {
             assert!(cache.join(&name).exists(), "{name}");
         }
         assert!(!cache.join(left).exists());
+    }
+
+    #[test]
+    fn entry_removed_meanwhile_counts_as_evicted() {
+        let home = tempfile::tempdir().unwrap();
+        let paths = [1, 2, 3, 4].map(|at| home.path().join(format!("{at}")));
+        let listed = paths.iter().zip(1..).map(|(path, age)| {
+            fs::write(path, [0; 100]).unwrap();
+            let written = std::time::UNIX_EPOCH + std::time::Duration::from_secs(age);
+            Entry {
+                path: path.clone(),
+                size: 100,
+                written,
+            }
+        });
+        let listed = listed.collect();
+        fs::remove_file(&paths[0]).unwrap();
+        assert_eq!(evict(listed, 200), 200);
+        assert_eq!(paths.map(|path| path.exists()), [false, false, true, true]);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn cache_below_a_linked_directory_is_read_only() {
+        for linked in ["program", "program/documents"] {
+            let home = tempfile::tempdir().unwrap();
+            let (parent, elsewhere) = (home.path().join("program"), home.path().join("elsewhere"));
+            let path = parent.join("documents");
+            let foreign = match linked {
+                "program" => elsewhere.join("documents/sha256"),
+                _ => elsewhere.join("sha256"),
+            };
+            fs::create_dir_all(&foreign).unwrap();
+            let link = home.path().join(linked);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            std::os::unix::fs::symlink(&elsewhere, link).unwrap();
+            let (kept, bytes) = content(201);
+            fs::write(foreign.join(kept.encoded()), &bytes).unwrap();
+            let (damaged, _) = content(202);
+            fs::write(foreign.join(damaged.encoded()), [0; 500]).unwrap();
+            for at in 0..20 {
+                let cache = Cache::with_limit(&path, Some(parent.clone()), 300);
+                assert_eq!(cache.read(&kept, 1000).await, Some(bytes.clone()));
+                assert_eq!(cache.read(&damaged, 1000).await, None);
+                let (digest, bytes) = content(at);
+                cache.write(&digest, bytes).await;
+            }
+            assert_eq!(fs::read_dir(&foreign).unwrap().count(), 2, "{linked}");
+        }
     }
 
     #[cfg(unix)]
