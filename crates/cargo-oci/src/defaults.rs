@@ -26,6 +26,9 @@ use crate::report::Error;
 /// Name of the file.
 const NAME: &str = "oci.toml";
 
+/// Largest file that is read, in bytes.
+const MAX_SIZE: u64 = 1 << 20;
+
 /// Contents of the file. A missing file is empty.
 #[derive(Debug, Default)]
 pub(crate) struct Defaults {
@@ -74,7 +77,7 @@ impl Defaults {
             return Ok(Self::default());
         };
         let file = home.join(NAME);
-        match oci_registry::open_input(&file).and_then(std::io::read_to_string) {
+        match oci_registry::read_input_text(&file, MAX_SIZE) {
             Ok(text) => Self::parse(&text, file),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
             Err(error) => {

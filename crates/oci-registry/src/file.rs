@@ -5,7 +5,7 @@
 //! access.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::Path;
 
 /// Opens a regular file for reading, without blocking.
@@ -51,6 +51,47 @@ pub fn open_input(path: &Path) -> io::Result<File> {
 /// As [`open_input`].
 pub fn open_output(path: &Path) -> io::Result<File> {
     open_named(OpenOptions::new().append(true).create(true), path)
+}
+
+/// Reads the whole text of a regular file of at most `limit` bytes.
+///
+/// # Errors
+///
+/// As [`open_regular`]; [`io::ErrorKind::FileTooLarge`] if the file has more bytes, and [`io::ErrorKind::InvalidData`]
+/// if they are not UTF-8.
+pub fn read_regular_text(path: &Path, limit: u64) -> io::Result<String> {
+    into_text(read_limited(&open_regular(path)?, limit)?)
+}
+
+/// Reads the whole text of a file of at most `limit` bytes that the user names as input.
+///
+/// # Errors
+///
+/// As [`read_regular_text`], but for the types of files that [`open_input`] accepts.
+pub fn read_input_text(path: &Path, limit: u64) -> io::Result<String> {
+    into_text(read_input(path, limit)?)
+}
+
+/// As [`read_input_text`], for content that is not text.
+pub(crate) fn read_input(path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+    read_limited(&open_input(path)?, limit)
+}
+
+fn read_limited(file: &File, limit: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > limit {
+        let message = format!("the file has more than {limit} bytes");
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
+}
+
+fn into_text(bytes: Vec<u8>) -> io::Result<String> {
+    String::from_utf8(bytes).map_err(|_| {
+        let message = "the file is not valid UTF-8";
+        io::Error::new(io::ErrorKind::InvalidData, message)
+    })
 }
 
 fn open_named(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
@@ -135,8 +176,6 @@ fn set_blocking(_: &File) -> io::Result<()> {
 #[cfg(unix)]
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use super::*;
     use crate::archive::Archive;
     use crate::blob::Blob;
@@ -231,6 +270,28 @@ mod tests {
         writer.write_all(b"content").unwrap();
         drop(writer);
         assert_eq!(read.join().unwrap(), "content");
+    }
+
+    #[test]
+    fn text_longer_than_the_limit_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("file");
+        std::fs::write(&path, "content").unwrap();
+        for read in [read_regular_text, read_input_text] {
+            assert_eq!(read(&path, 7).unwrap(), "content");
+            let error = read(&path, 6).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
+            assert_eq!(error.to_string(), "the file has more than 6 bytes");
+        }
+        std::fs::write(&path, [0xff]).unwrap();
+        let error = read_regular_text(&path, 7).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn endless_device_is_read_up_to_the_limit() {
+        let error = read_input(Path::new("/dev/zero"), 1000).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::FileTooLarge);
     }
 
     #[tokio::test]

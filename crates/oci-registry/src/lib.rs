@@ -177,7 +177,9 @@ pub use escape::{escape, is_active};
 pub use event::{ClientEvent, Observer, OmittedNames, Retry};
 pub use exchange::Resolve;
 pub use export::{ExportOptions, export};
-pub use file::{open_input, open_output, open_regular, open_regular_with};
+pub use file::{
+    open_input, open_output, open_regular, open_regular_with, read_input_text, read_regular_text,
+};
 pub use layout::Layout;
 pub use manifest::{
     Annotations, Descriptor, Document, ImageManifest, Index, Manifest, MediaType, Platform,

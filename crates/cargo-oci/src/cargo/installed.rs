@@ -9,7 +9,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
-use oci_registry::{ErrorKind, Failure, Hint, Location, open_regular, open_regular_with};
+use oci_registry::{
+    ErrorKind, Failure, Hint, Location, open_regular, open_regular_with, read_regular_text,
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use snafu::{OptionExt, ResultExt, Snafu};
@@ -127,9 +129,12 @@ struct InstallTable {
     root: Option<PathBuf>,
 }
 
+/// Largest configuration file that is read, in bytes.
+const MAX_CONFIG: u64 = 1 << 20;
+
 /// Reads `install.root` of a configuration file. It is relative to the directory that contains `.cargo`.
 fn configured_root(path: &Path) -> Result<Option<PathBuf>, Error> {
-    let Ok(text) = open_regular(path).and_then(io::read_to_string) else {
+    let Ok(text) = read_regular_text(path, MAX_CONFIG) else {
         return Ok(None);
     };
     let config: CargoConfig = toml::from_str(&text).context(ReadConfigSnafu { path })?;

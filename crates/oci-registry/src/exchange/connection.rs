@@ -1,6 +1,5 @@
 //! Addresses, trusted certificates and client certificate of the connections.
 
-use std::io::Read as _;
 use std::path::Path;
 
 use snafu::{ResultExt, ensure};
@@ -10,7 +9,10 @@ use super::error::{
     CertificateDirectorySnafu, EmptyPemSnafu, Error, ParsePemSnafu, ReadPemSnafu, RootCause,
 };
 use super::settings::Settings;
-use crate::file::open_input;
+use crate::file::read_input;
+
+/// Largest certificate or key file that is read, in bytes. The bundle of a system has about 250 KiB.
+const MAX_PEM: u64 = 1 << 20;
 
 /// Applies addresses, trusted certificates and client certificate, and reads their files. The client certificate of a
 /// registry is not sent to other hosts.
@@ -53,8 +55,5 @@ pub(super) fn configure(
 }
 
 fn read(path: &Path, purpose: &'static str) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let read = open_input(path).and_then(|mut file| file.read_to_end(&mut bytes));
-    read.context(ReadPemSnafu { path, purpose })?;
-    Ok(bytes)
+    read_input(path, MAX_PEM).context(ReadPemSnafu { path, purpose })
 }

@@ -17,6 +17,9 @@ const WORKFLOWS: [&str; 3] = [
     ".gitlab-ci.yml",
 ];
 
+/// Largest workflow file that is read, in bytes.
+const MAX_WORKFLOW: u64 = 1 << 20;
+
 /// Keys of a workflow or job whose values reach commands through variables and expressions.
 const VARIABLES: [&str; 4] = ["strategy", "parallel", "env", "variables"];
 
@@ -30,7 +33,7 @@ pub(super) fn targets(root: &Path) -> Vec<Suggestion> {
     for pattern in WORKFLOWS {
         let files = glob::glob(&format!("{directory}/{pattern}"));
         for file in files.into_iter().flatten().flatten() {
-            let text = oci_registry::open_regular(&file).and_then(std::io::read_to_string);
+            let text = oci_registry::read_regular_text(&file, MAX_WORKFLOW);
             let text = text.unwrap_or_default();
             let shown = file.strip_prefix(root).unwrap_or(&file).display();
             for value in of_workflow(&text) {

@@ -11,6 +11,9 @@ use crate::session::Session;
 /// Environment variable for the declared targets, separated by commas or spaces.
 const VARIABLE: &str = "CARGO_OCI_TARGETS";
 
+/// Largest target specification that is read, in bytes.
+const MAX_SPECIFICATION: u64 = 1 << 20;
+
 /// Returns the names of the targets of the flags, or of the host.
 ///
 /// # Errors
@@ -56,8 +59,7 @@ pub(super) fn cfg(
     let Some(file) = files.find(|given| target_name(given, "") == name) else {
         return Ok(None);
     };
-    let text = oci_registry::open_regular(&session.resolve(file.as_ref()))
-        .and_then(std::io::read_to_string)
+    let text = oci_registry::read_regular_text(&session.resolve(file.as_ref()), MAX_SPECIFICATION)
         .map_err(|error| Error::of_file(format!("failed to read `{file}`"), error))?;
     Ok(Some(TargetCfg::parse_specification(&text)?))
 }
