@@ -8,13 +8,16 @@ use std::{
 use cargo_metadata::{Artifact, Message, Package};
 use oci_registry::{ErrorKind, Failure, Hint};
 use snafu::{ResultExt, Snafu, ensure};
-use tokio::io::{AsyncBufRead, AsyncBufReadExt};
+use tokio::io::{AsyncBufRead, AsyncBufReadExt, AsyncReadExt};
 
 use super::{
     BuildOutput, BuildRequest, BuiltFile,
     artifact::{CollectedFiles, TargetDirectory, kind_of},
     container::Container,
 };
+
+/// Longest message that is read, in bytes.
+const MAX_LINE: u64 = 16 << 20;
 
 #[derive(Debug, Snafu)]
 pub(super) enum Error {
@@ -25,6 +28,10 @@ pub(super) enum Error {
         line: usize,
         source: serde_json::Error,
     },
+    #[snafu(display(
+        "failed to read line {line} of the messages of cargo: it has more than {MAX_LINE} bytes"
+    ))]
+    LineTooLong { line: usize },
     #[snafu(display("failed to read the messages of cargo: they are UTF-16"))]
     Encoding,
     #[snafu(display("cargo reported no file for the {kind} target `{target}` of `{package}`"))]
@@ -47,6 +54,7 @@ impl Failure for Error {
         match self {
             Self::Read { .. } => ErrorKind::Io,
             Self::Parse { .. }
+            | Self::LineTooLong { .. }
             | Self::Encoding
             | Self::WithoutFile { .. }
             | Self::Incomplete
@@ -56,7 +64,7 @@ impl Failure for Error {
 
     fn hints(&self) -> Vec<Hint> {
         let hint = match self {
-            Self::Parse { .. } => {
+            Self::Parse { .. } | Self::LineTooLong { .. } => {
                 "keep each line as cargo prints it on stdout, without a prefix or other output"
             }
             Self::Encoding => {
@@ -122,13 +130,16 @@ impl<'a> MessageReader<'a> {
     ) -> Result<bool, Error> {
         let (mut succeeded, mut is_open) = (None, false);
         let (mut bytes, mut number) = (Vec::new(), 0);
-        while messages
+        while (&mut messages)
+            .take(MAX_LINE + 1)
             .read_until(b'\n', &mut bytes)
             .await
             .context(ReadSnafu)?
             > 0
         {
             number += 1;
+            let is_too_long = bytes.len() as u64 > MAX_LINE;
+            ensure!(!is_too_long, LineTooLongSnafu { line: number });
             let text = String::from_utf8_lossy(&bytes);
             line(text.trim_end_matches(['\n', '\r']));
             match parse(&bytes, number)? {
@@ -600,6 +611,22 @@ mod tests {
             "failed to read the messages of cargo: they are UTF-16\n\
              help: save them as UTF-8, in PowerShell with `| Out-File -Encoding utf8 FILE`"
         );
+    }
+
+    #[tokio::test]
+    async fn line_above_the_limit_is_rejected() {
+        let (workspace, selection) = (recorded(), flags(""));
+        let request = BuildRequest {
+            workspace: &workspace,
+            selection: &selection,
+            wanted: &all_kinds(&workspace),
+            host: HOST,
+        };
+        let endless = tokio::io::BufReader::new(tokio::io::repeat(b' '));
+        let error = replay(endless, &request).await.unwrap_err();
+        let message =
+            "failed to read line 1 of the messages of cargo: it has more than 16777216 bytes";
+        assert!(error_chain(&error).starts_with(message), "{error:?}");
     }
 
     #[tokio::test]
