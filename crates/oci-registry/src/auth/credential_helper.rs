@@ -33,6 +33,12 @@ pub(super) const TOKEN_USER: &str = "<token>";
 /// Output of a helper that has no credential.
 const NOT_FOUND: &str = "credentials not found in native keychain";
 
+/// Action that stores a credential.
+const STORE: &str = "store";
+
+/// Action that erases a credential.
+const ERASE: &str = "erase";
+
 /// Failure of a helper that a file names.
 #[derive(Debug, Snafu)]
 #[snafu(display("failed to use the helper that {place} names for the credential of `{server}`"))]
@@ -177,7 +183,7 @@ impl Helpers {
             "Username": username,
             "Secret": secret.expose(),
         });
-        self.change(name, "store", server, &document.to_string())
+        self.change(name, STORE, server, &document.to_string())
             .await
             .context(HelperSnafu { server, place })
     }
@@ -189,7 +195,7 @@ impl Helpers {
         server: &str,
         place: &str,
     ) -> Result<(), HelperError> {
-        self.change(name, "erase", server, server)
+        self.change(name, ERASE, server, server)
             .await
             .context(HelperSnafu { server, place })
     }
@@ -202,8 +208,9 @@ impl Helpers {
         input: &str,
     ) -> Result<(), Error> {
         let (program, output, succeeded) = self.run(name, action, input).await?;
-        let is_absent = String::from_utf8_lossy(&output).trim() == NOT_FOUND;
-        ensure!(succeeded || is_absent, FailedSnafu { program });
+        // A credential that is absent needs no erasure, but it was not stored.
+        let is_erased = action == ERASE && is_not_found(&output);
+        ensure!(succeeded || is_erased, FailedSnafu { program });
         let key = (name.to_owned(), server.to_owned());
         self.cached.lock().await.remove(&key);
         Ok(())
@@ -260,13 +267,17 @@ impl Helpers {
     async fn get_from_helper(&self, name: &str, server: &str) -> Result<Option<Credential>, Error> {
         let (program, output, succeeded) = self.run(name, "get", server).await?;
         if !succeeded {
-            let is_absent = String::from_utf8_lossy(&output).trim() == NOT_FOUND;
-            ensure!(is_absent, FailedSnafu { program });
+            ensure!(is_not_found(&output), FailedSnafu { program });
             return Ok(None);
         }
         let credential = parse_output(&output).context(InvalidOutputSnafu { program })?;
         Ok(Some(credential))
     }
+}
+
+/// Whether a helper printed that it has no credential.
+fn is_not_found(output: &[u8]) -> bool {
+    String::from_utf8_lossy(output).trim() == NOT_FOUND
 }
 
 /// Parses the credential that a helper printed. The whole output must be valid JSON, including unused members.

@@ -415,13 +415,13 @@ esac"#;
         assert_eq!(store(&home).erase(&name("a.b")).await.unwrap(), [""; 0]);
     }
 
+    /// Stores a credential with a helper that fails, and checks that the file is unchanged.
     #[cfg(unix)]
-    #[tokio::test]
-    async fn failed_helper_leaves_file_unchanged() {
+    async fn assert_failed_helper_leaves_file_unchanged(script: &str) {
         let config = r#"{"credHelpers":{"a.b":"one"}}"#;
         let home = Home::new()
             .file(".docker/config.json", config)
-            .helper("one", "exit 1");
+            .helper("one", script);
         let credential = Credential::from_pair("me", "canary");
         let error = store(&home)
             .store(&name("a.b"), &credential)
@@ -431,5 +431,18 @@ esac"#;
         assert!(!format!("{error:?}").contains("canary"));
         let path = home.path().join(".docker/config.json");
         assert_eq!(std::fs::read_to_string(path).unwrap(), config);
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn failed_helper_leaves_file_unchanged() {
+        assert_failed_helper_leaves_file_unchanged("exit 1").await;
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn helper_that_reports_absence_has_not_stored() {
+        let script = "echo 'credentials not found in native keychain'; exit 1";
+        assert_failed_helper_leaves_file_unchanged(script).await;
     }
 }
