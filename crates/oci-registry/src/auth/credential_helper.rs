@@ -271,13 +271,18 @@ impl Helpers {
             return Ok(None);
         }
         let credential = parse_output(&output).context(InvalidOutputSnafu { program })?;
-        Ok(Some(credential))
+        Ok(Some(credential).filter(|credential| !is_empty(credential)))
     }
 }
 
 /// Whether a helper printed that it has no credential.
 fn is_not_found(output: &[u8]) -> bool {
     String::from_utf8_lossy(output).trim() == NOT_FOUND
+}
+
+/// Whether both the user name and the password are empty. As in docker, this means that there is no credential.
+fn is_empty(credential: &Credential) -> bool {
+    *credential == Credential::from_pair("", "")
 }
 
 /// Parses the credential that a helper printed. The whole output must be valid JSON, including unused members.
@@ -326,6 +331,14 @@ mod tests {
                 .unwrap(),
             None
         );
+    }
+
+    #[tokio::test]
+    async fn empty_user_name_and_secret_are_no_credential() {
+        let found = run_script(r#"echo '{"ServerURL":"a.b","Username":"","Secret":""}'"#).await;
+        assert_eq!(found.unwrap(), None);
+        let found = run_script(r#"echo '{"Username":"u","Secret":""}'"#).await;
+        assert_eq!(found.unwrap(), Some(Credential::from_pair("u", "")));
     }
 
     #[test]
