@@ -23,11 +23,18 @@ use aws_config::web_identity_token::{StaticConfiguration, WebIdentityTokenCreden
 use aws_config::{BehaviorVersion, Region};
 use aws_credential_types::provider::error::CredentialsError;
 use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
-use aws_sdk_ecr::config::{Credentials, ProvideCredentials};
+use aws_sdk_ecr::config::http::HttpResponse;
+use aws_sdk_ecr::config::interceptors::BeforeDeserializationInterceptorContextMut;
+use aws_sdk_ecr::config::{
+    ConfigBag, Credentials, Intercept, ProvideCredentials, RuntimeComponents,
+};
 use aws_sdk_ecr::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ecr::primitives::DateTime;
+use aws_smithy_types::body::SdkBody;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use http::StatusCode;
+use http_body_util::{LengthLimitError, Limited};
 use snafu::{IntoError, OptionExt, Snafu};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
@@ -46,6 +53,19 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Time before the expiry at which a token is renewed.
 const MARGIN: Duration = Duration::from_mins(5);
+
+/// Limit of the size of a response of the token service, in bytes.
+const MAX_RESPONSE: usize = 1 << 20;
+
+/// Error codes of AWS for too many requests.
+const THROTTLING_CODES: [&str; 6] = [
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+];
 
 /// Hosts of the public registry.
 const PUBLIC: [&str; 2] = ["public.ecr.aws", "ecr-public.aws.com"];
@@ -87,10 +107,26 @@ enum Error {
         code: String,
         message: String,
     },
+    #[snafu(display("AWS failed to issue a token for `{registry}`: {code}{}{message}", if message.is_empty() { "" } else { ": " }))]
+    Unavailable {
+        registry: RegistryName,
+        code: String,
+        message: String,
+        kind: ErrorKind,
+    },
     #[snafu(display("AWS returned no token for `{registry}` within {} seconds", TIMEOUT.as_secs()))]
     TimedOut { registry: RegistryName },
     #[snafu(display("AWS returned no valid token for `{registry}`"))]
     InvalidToken { registry: RegistryName },
+    #[snafu(display("AWS returned an invalid response with status {status} for `{registry}`"))]
+    InvalidResponse {
+        registry: RegistryName,
+        status: StatusCode,
+    },
+    #[snafu(display(
+        "AWS returned a response with more than {MAX_RESPONSE} bytes for `{registry}`"
+    ))]
+    ResponseTooLarge { registry: RegistryName },
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -100,7 +136,10 @@ impl Failure for Error {
         match self {
             Self::LoadKeys { .. } | Self::Refused { .. } => ErrorKind::Unauthenticated,
             Self::RequestToken { .. } | Self::TimedOut { .. } => ErrorKind::Network,
-            Self::InvalidToken { .. } => ErrorKind::Protocol,
+            Self::Unavailable { kind, .. } => *kind,
+            Self::InvalidToken { .. }
+            | Self::InvalidResponse { .. }
+            | Self::ResponseTooLarge { .. } => ErrorKind::Protocol,
         }
     }
 
@@ -109,10 +148,35 @@ impl Failure for Error {
             Self::LoadKeys { .. } | Self::Refused { .. } => {
                 vec!["set `AWS_PROFILE`, or `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`".into()]
             }
-            Self::RequestToken { .. } | Self::TimedOut { .. } | Self::InvalidToken { .. } => {
-                Vec::new()
-            }
+            Self::RequestToken { .. }
+            | Self::Unavailable { .. }
+            | Self::TimedOut { .. }
+            | Self::InvalidToken { .. }
+            | Self::InvalidResponse { .. }
+            | Self::ResponseTooLarge { .. } => Vec::new(),
         }
+    }
+}
+
+/// Limits the size of the responses, which the AWS SDK reads into memory.
+#[derive(Debug)]
+struct ResponseLimit;
+
+impl Intercept for ResponseLimit {
+    fn name(&self) -> &'static str {
+        "ResponseLimit"
+    }
+
+    fn modify_before_deserialization(
+        &self,
+        context: &mut BeforeDeserializationInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), Cause> {
+        let response = context.response_mut();
+        let body = Limited::new(response.take_body(), MAX_RESPONSE);
+        *response.body_mut() = SdkBody::from_body_1_x(body);
+        Ok(())
     }
 }
 
@@ -243,6 +307,7 @@ impl Ecr {
                     .region(service.region())
                     .use_fips(*is_fips)
                     .retry_config(RetryConfig::standard())
+                    .interceptor(ResponseLimit)
                     .credentials_provider(keys);
                 config.set_endpoint_url(endpoint);
                 let client = aws_sdk_ecr::Client::from_conf(config.build());
@@ -260,6 +325,7 @@ impl Ecr {
                     .behavior_version(BehaviorVersion::latest())
                     .region(service.region())
                     .retry_config(RetryConfig::standard())
+                    .interceptor(ResponseLimit)
                     .credentials_provider(keys);
                 config.set_endpoint_url(endpoint);
                 let client = aws_sdk_ecrpublic::Client::from_conf(config.build());
@@ -402,22 +468,45 @@ fn lifetime(expires_at: SystemTime, now: SystemTime) -> Option<Duration> {
     Some(left.saturating_sub(MARGIN.min(left / 10)))
 }
 
-/// Returns the error for a rejection by AWS, or for a request that failed before it.
-fn sdk_error<E>(error: SdkError<E>, registry: &RegistryName) -> Error
+/// Returns the error for an error response or an invalid response of AWS, or for a request without a response.
+fn sdk_error<E>(error: SdkError<E, HttpResponse>, registry: &RegistryName) -> Error
 where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let registry = registry.clone();
-    let code = error.as_service_error().and_then(|error| error.code());
-    if let Some(code) = code {
-        let message = error.as_service_error().and_then(|error| error.message());
-        let (code, message) = (escape(code, 100), escape(message.unwrap_or_default(), 300));
+    if let SdkError::ServiceError(answer) = &error {
+        let status = StatusCode::from_u16(answer.raw().status().as_u16()).unwrap_or_default();
+        let code = answer.err().code();
+        let is_throttled = status == StatusCode::TOO_MANY_REQUESTS
+            || code.is_some_and(|code| THROTTLING_CODES.contains(&code));
+        let message = escape(answer.err().message().unwrap_or_default(), 300);
+        let shown = code.map_or_else(|| status.to_string(), |code| escape(code, 100));
+        if is_throttled || status.is_server_error() {
+            let kind = if is_throttled {
+                ErrorKind::RateLimited
+            } else {
+                ErrorKind::Network
+            };
+            return UnavailableSnafu {
+                registry,
+                code: shown,
+                message,
+                kind,
+            }
+            .build();
+        }
+        if code.is_none() {
+            return InvalidResponseSnafu { registry, status }.build();
+        }
         return RefusedSnafu {
             registry,
-            code,
+            code: shown,
             message,
         }
         .build();
+    }
+    if is_too_large(&error) {
+        return ResponseTooLargeSnafu { registry }.build();
     }
     match error.into_source() {
         Ok(source) => Error::RequestToken { registry, source },
@@ -426,6 +515,12 @@ where
             source: source.into(),
         },
     }
+}
+
+/// Whether an error is that of a response above [`MAX_RESPONSE`].
+fn is_too_large(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    causes.any(<dyn std::error::Error>::is::<LengthLimitError>)
 }
 
 #[cfg(test)]

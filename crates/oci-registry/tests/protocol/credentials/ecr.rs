@@ -252,6 +252,65 @@ async fn ecr_refusal_or_invalid_response_shows_no_secret() {
     }
 }
 
+/// Returns the kind and message of the error if AWS answers each request in this way.
+async fn error_for(status: u16, body: &str) -> (ErrorKind, String) {
+    let home = tempfile::tempdir().unwrap();
+    let reply = Response::new(status)
+        .header("Content-Type", "application/x-amz-json-1.1")
+        .body(body);
+    let aws = Server::start(move |_, _| reply.clone());
+    let endpoint = format!("http://{}", aws.host());
+    let chain = chain(home.path(), &keys(&endpoint));
+    let error = lookup(&chain, PRIVATE, Purpose::Read).await.unwrap_err();
+    assert!(!format!("{error:?}").contains(CANARY), "{error:?}");
+    (error.kind(), error.to_string())
+}
+
+#[tokio::test]
+async fn aws_server_error_or_throttling_is_no_refusal() {
+    let cases = [
+        (
+            500,
+            r#"{"__type":"ServerException","message":"later"}"#,
+            ErrorKind::Network,
+            "ServerException: later",
+        ),
+        (503, "<html>", ErrorKind::Network, "503 Service Unavailable"),
+        (
+            400,
+            r#"{"__type":"ThrottlingException","message":"Rate exceeded"}"#,
+            ErrorKind::RateLimited,
+            "ThrottlingException: Rate exceeded",
+        ),
+    ];
+    // The AWS SDK repeats each request after a delay.
+    let errors = cases.map(|(status, body, ..)| error_for(status, body));
+    let errors = futures_util::future::join_all(errors).await;
+    for (error, (.., kind, text)) in errors.into_iter().zip(cases) {
+        let expected = format!("AWS failed to issue a token for `{PRIVATE}`: {text}");
+        assert_eq!(error, (kind, expected));
+    }
+}
+
+#[tokio::test]
+async fn aws_response_without_json_is_a_protocol_error() {
+    for (status, shown) in [(200, "200 OK"), (404, "404 Not Found")] {
+        let expected =
+            format!("AWS returned an invalid response with status {shown} for `{PRIVATE}`");
+        let error = error_for(status, "<html>").await;
+        assert_eq!(error, (ErrorKind::Protocol, expected));
+    }
+}
+
+#[tokio::test]
+async fn aws_response_above_the_limit_is_refused() {
+    let token = "A".repeat(1 << 20);
+    let body = format!(r#"{{"authorizationData":[{{"authorizationToken":"{token}"}}]}}"#);
+    let expected = format!("AWS returned a response with more than 1048576 bytes for `{PRIVATE}`");
+    let error = error_for(200, &body).await;
+    assert_eq!(error, (ErrorKind::Protocol, expected));
+}
+
 #[tokio::test(start_paused = true)]
 async fn aws_without_response_is_a_network_error() {
     let home = tempfile::tempdir().unwrap();
