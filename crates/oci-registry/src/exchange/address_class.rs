@@ -20,17 +20,21 @@ pub(crate) enum AddressClass {
     Unspecified,
     /// Not a valid server address.
     Multicast,
+    /// Not a valid server address.
+    Broadcast,
 }
 
+/// Displays the class with its indefinite article, as in "an unspecified".
 impl fmt::Display for AddressClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Public => "public",
-            Self::Private => "private",
-            Self::LinkLocal => "link-local",
-            Self::Loopback => "loopback",
-            Self::Unspecified => "unspecified",
-            Self::Multicast => "multicast",
+            Self::Public => "a public",
+            Self::Private => "a private",
+            Self::LinkLocal => "a link-local",
+            Self::Loopback => "a loopback",
+            Self::Unspecified => "an unspecified",
+            Self::Multicast => "a multicast",
+            Self::Broadcast => "a broadcast",
         })
     }
 }
@@ -92,9 +96,9 @@ fn v4(address: Ipv4Addr) -> AddressClass {
         [0, ..] => AddressClass::Unspecified,
         [127, ..] => AddressClass::Loopback,
         [224..=239, ..] => AddressClass::Multicast,
-        // Cloud providers serve the credentials of a machine in 169.254.0.0/16. Limited broadcasts also stay on the
-        // link.
-        [169, 254, ..] | [255, 255, 255, 255] => AddressClass::LinkLocal,
+        // Cloud providers serve the credentials of a machine in 169.254.0.0/16.
+        [169, 254, ..] => AddressClass::LinkLocal,
+        [255, 255, 255, 255] => AddressClass::Broadcast,
         // Private ranges, and ranges for carriers (100.64/10), protocols (192.0.0/24), benchmarks (198.18/15) and
         // documentation. Some networks use the reserved range 240/4 as a further private range.
         [10 | 240..=255, ..]
@@ -163,12 +167,13 @@ mod tests {
     const MULTICAST: &str = "\
         224.0.0.0 224.0.0.1 239.1.1.1 239.255.255.255 ::ffff:224.0.0.1 64:ff9b::239.1.1.1 ff00:: ff01::1 ff02::1 ff05::1 \
         ff0e::1 ff12::1 ffff::";
+    const BROADCAST: &str = "255.255.255.255 ::ffff:255.255.255.255 64:ff9b::255.255.255.255";
     const UNSPECIFIED: &str = "0.0.0.0 0.255.255.255 :: ::ffff:0.0.0.0 64:ff9b::0.0.0.0 2002::1";
     const LOOPBACK: &str = "\
         127.0.0.1 127.255.255.255 ::1 ::127.0.0.1 ::ffff:127.0.0.1 \
         ::ffff:0:127.0.0.1 64:ff9b::127.0.0.1 2002:7f00:1::1";
     const LINK_LOCAL: &str = "\
-        169.254.0.0 169.254.169.254 255.255.255.255 ::169.254.169.254 ::ffff:169.254.169.254 \
+        169.254.0.0 169.254.169.254 ::169.254.169.254 ::ffff:169.254.169.254 \
         64:ff9b::169.254.169.254 2002:a9fe:a9fe:: fe80::1 febf::1";
     const PRIVATE: &str = "\
         10.0.0.0 10.255.255.255 100.64.0.0 100.127.255.255 172.16.0.0 172.31.255.255 192.0.0.0 192.0.0.255 \
@@ -185,6 +190,7 @@ mod tests {
     #[test]
     fn special_ranges_are_classified_up_to_their_bounds() {
         for (class, addresses) in [
+            (AddressClass::Broadcast, BROADCAST),
             (AddressClass::Multicast, MULTICAST),
             (AddressClass::Unspecified, UNSPECIFIED),
             (AddressClass::Loopback, LOOPBACK),

@@ -1,8 +1,8 @@
 //! Policy for URLs that a server provides: upload locations, redirects, token realms, next pages.
 //!
 //! A credential belongs to an [`Origin`]. A server may not name an address literal that is closer to this machine than the
-//! address at which the server was reached, nor switch from https to http. Link-local, unspecified and multicast literals
-//! are refused from every server, and private ones as the realm of a registry on loopback, because services that hold
+//! address at which the server was reached, nor switch from https to http. Link-local, unspecified, multicast and
+//! broadcast literals are refused from every server, and private ones as the realm of a registry on loopback, because services that hold
 //! credentials of machines and networks listen there. Nothing of this restricts a URL on the server's own origin.
 
 use http::uri::Scheme;
@@ -32,7 +32,7 @@ pub(crate) enum Error {
     #[snafu(display("refused {url} from the server: it downgrades from https to http"))]
     Downgrade { url: RedactedUrl },
     #[snafu(display(
-        "refused {url} from the server: a server at a {reached} address may not name a {target} address"
+        "refused {url} from the server: a server at {reached} address may not name {target} address"
     ))]
     CloserAddress {
         url: RedactedUrl,
@@ -139,7 +139,10 @@ impl Peer {
         self.refuse(&url, |target| {
             let is_special = matches!(
                 target,
-                AddressClass::LinkLocal | AddressClass::Unspecified | AddressClass::Multicast
+                AddressClass::LinkLocal
+                    | AddressClass::Unspecified
+                    | AddressClass::Multicast
+                    | AddressClass::Broadcast
             );
             is_special || target > self.class
         })?;
@@ -217,12 +220,13 @@ mod tests {
         );
     }
 
-    const NEVER_NAMED: [&str; 9] = [
+    const NEVER_NAMED: [&str; 10] = [
         "http://169.254.169.254/",
         "http://[fe80::1]/",
         "http://0.0.0.0/",
         "http://[::]/",
         "http://224.0.0.251/",
+        "http://255.255.255.255/",
         "http://[ff02::fb]/",
         "http://[::ffff:169.254.169.254]/",
         "http://[::ffff:0.0.0.0]/",
@@ -247,6 +251,19 @@ mod tests {
             }
             assert!(server.resolve(own).is_ok());
             assert!(server.resolve_realm(own).is_ok());
+        }
+    }
+
+    #[test]
+    fn refusal_names_both_address_classes() {
+        let server = peer("http://10.0.0.5:5000/", AddressClass::Private);
+        for (url, expected) in [
+            ("http://0.0.0.0/", "an unspecified"),
+            ("http://255.255.255.255/", "a broadcast"),
+        ] {
+            let message = server.resolve(url).unwrap_err().to_string();
+            let expected = format!("a server at a private address may not name {expected} address");
+            assert!(message.ends_with(&expected), "{message}");
         }
     }
 
