@@ -1,6 +1,9 @@
 //! OCI image layout: a repository in a directory (image-spec, `image-layout.md`).
 //!
 //! A file under its final name is complete: content is written to a temporary file, verified, flushed and renamed.
+//! Content that exists is not written again. Whether it exists is decided by the name and the size of its file, because
+//! reading it would take as long as writing it. The digest is verified when the content is read.
+//!
 //! Several processes may write to one layout: `index.json` is read and replaced under a lock on `oci-layout`. Files of
 //! other programs are not changed.
 //!
